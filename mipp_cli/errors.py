@@ -1,0 +1,88 @@
+"""Every error a person can cause: one family, each class with its exit code.
+
+A message says what is wrong; ``path`` says where; ``hint`` says what to do about it. The command line
+catches :class:`MippError` in one place and turns it into a message and an exit code.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+
+class MippError(Exception):
+    """Base of all errors that a person can cause; never raised itself."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, path: str | os.PathLike[str] | None = None, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.path = None if path is None else os.fspath(path)
+        self.hint = hint
+
+
+class InvalidRequestError(MippError):
+    """Raised when a request makes no sense as given: an option's value, an empty list, a missing input."""
+
+    exit_code = 2
+
+
+class NotInitialisedError(InvalidRequestError):
+    """Raised when a directory named as a role's is not one, or is another role's."""
+
+
+class MalformedError(MippError):
+    """Raised when a file departs from its format in any way, or carries values that cannot be."""
+
+    exit_code = 3
+
+
+class TamperedError(MalformedError):
+    """Raised when a digest, a signature or an authentication tag does not fit the content."""
+
+
+class NotAuthorisedError(MippError):
+    """Raised when a party asks for what no one gave it: an unknown user, owner or cloud."""
+
+    exit_code = 4
+
+
+class AlreadyAppliedError(MippError):
+    """Raised when an input changes nothing, because it was applied before."""
+
+    exit_code = 5
+
+
+class ReplayedError(MippError):
+    """Raised when a message is older than one applied, or other content comes under a known number."""
+
+    exit_code = 6
+
+
+class UnreadableImageError(MippError):
+    """Raised when a picture cannot be read: format, damage, size or permission."""
+
+    exit_code = 7
+
+
+class WrongDeploymentError(MippError):
+    """Raised when a file belongs to another deployment or key than the one at hand."""
+
+    exit_code = 8
+
+
+class MissingKeyError(WrongDeploymentError):
+    """Raised when the key that a step needs is not there."""
+
+
+class ConflictError(MippError):
+    """Raised when an input contradicts what is stored: a pinned key, an image that is there already."""
+
+    exit_code = 9
+
+
+class OutputError(MippError):
+    """Raised when an output exists, or cannot be written."""
+
+    exit_code = 10
