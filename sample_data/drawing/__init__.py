@@ -1,0 +1,1 @@
+"""The painters of the demonstration pictures, one function per visual category."""
