@@ -7,6 +7,8 @@ catches :class:`MippError` in one place and turns it into a message and an exit 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -86,3 +88,14 @@ class OutputError(MippError):
     """Raised when an output exists, or cannot be written."""
 
     exit_code = 10
+
+
+@contextmanager
+def at_path(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Say of an error that comes out of the block, and names no place yet, that it was at ``path``."""
+    try:
+        yield
+    except MippError as error:
+        if error.path is None:
+            error.path = os.fspath(path)
+        raise

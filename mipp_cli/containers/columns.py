@@ -1,0 +1,237 @@
+"""The three shapes of data in a container, written as streams and read with every bound checked.
+
+A *matrix* has rows of one width, a *ragged* column has rows of bytes of any length (an offset table and
+the bytes end to end), a *number* is an attribute. No other HDF5 feature is used, and none is accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import MalformedError, MippError
+
+CHUNK_BYTES = 1 << 16
+_BUFFER_BYTES = 1 << 20  # what is smaller than this is stored without chunks
+ROW_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows of ``width`` items of ``dtype`` (numpy's name, little-endian); width 0 means a plain column."""
+
+    dtype: str
+    width: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return np.dtype(self.dtype).itemsize * max(1, self.width)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of bytes, each at most ``limit`` long."""
+
+    limit: int = ROW_LIMIT
+
+
+@contextmanager
+def hdf5_errors(where: str) -> Iterator[None]:
+    """Turn whatever HDF5 raises on a bad file into a MalformedError that names the place."""
+    try:
+        yield
+    except MippError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
+        raise MalformedError(
+            f"has no readable {where}", hint="the file is damaged, or was made to mislead"
+        ) from error
+
+
+class MatrixWriter:
+    """Appends rows to a dataset; memory holds a megabyte at the most beyond the rows given."""
+
+    def __init__(self, group: h5py.Group, name: str, shape: Matrix):
+        self._group, self._name, self._shape = group, name, shape
+        self._pending: list[NDArray[np.generic]] = []
+        self._pending_bytes = 0
+        self._dataset: h5py.Dataset | None = None
+        self.rows = 0
+
+    def append(self, rows: NDArray[np.generic]) -> None:
+        """Append ``rows``, shape (n, width), or (n,) for a plain column."""
+        self._pending.append(np.ascontiguousarray(rows, dtype=self._shape.dtype))
+        self._pending_bytes += self._pending[-1].nbytes
+        self.rows += len(rows)
+        if self._pending_bytes >= _BUFFER_BYTES:
+            self._flush()
+
+    def _take(self) -> NDArray[np.generic]:
+        tail = (self._shape.width,) if self._shape.width else ()
+        empty = np.empty((0, *tail), dtype=self._shape.dtype)
+        data = np.concatenate([empty, *self._pending])
+        self._pending, self._pending_bytes = [], 0
+        return data
+
+    def _flush(self) -> None:
+        data = self._take()
+        if self._dataset is None:
+            chunk_rows = max(1, CHUNK_BYTES // self._shape.row_bytes)
+            tail = data.shape[1:]
+            self._dataset = self._group.create_dataset(
+                self._name, (0, *tail), self._shape.dtype, chunks=(chunk_rows, *tail), maxshape=(None, *tail)
+            )
+        begin = len(self._dataset)
+        self._dataset.resize(begin + len(data), axis=0)
+        self._dataset[begin:] = data
+
+    def finish(self) -> None:
+        """Write what is pending; small data becomes one contiguous dataset."""
+        if self._dataset is None:
+            self._group.create_dataset(self._name, data=self._take())
+        elif self._pending:
+            self._flush()
+
+
+class RaggedWriter:
+    """Appends rows of bytes."""
+
+    def __init__(self, group: h5py.Group):
+        self._offsets = MatrixWriter(group, "offsets", Matrix("<u8"))
+        self._bytes = MatrixWriter(group, "bytes", Matrix("u1"))
+        self._offsets.append(np.zeros(1, dtype=np.uint64))
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self._offsets.rows - 1
+
+    def append(self, row: bytes) -> None:
+        """Append one row."""
+        self._bytes.append(np.frombuffer(row, dtype=np.uint8))
+        self._offsets.append(np.array([self._bytes.rows], dtype=np.uint64))
+
+    def finish(self) -> None:
+        """Write what is pending."""
+        self._offsets.finish()
+        self._bytes.finish()
+
+
+class MatrixReader:
+    """A dataset whose type, shape, layout and storage were checked; rows are read when asked for."""
+
+    def __init__(self, group: h5py.Group, name: str, shape: Matrix, file_bytes: int):
+        self._where = f"{group.name}/{name}".lstrip("/")
+        with hdf5_errors(self._where):
+            dataset = _hard_linked(group, name)
+            if not isinstance(dataset, h5py.Dataset):
+                raise MalformedError(f"{self._where} is not a dataset")
+            self._dataset = dataset
+            _check_dataset(dataset, shape, file_bytes, self._where)
+
+    def __len__(self) -> int:
+        return int(self._dataset.shape[0])
+
+    def rows(self, begin: int, end: int) -> NDArray[np.generic]:
+        """Return rows ``begin`` to ``end`` (not included)."""
+        if not 0 <= begin <= end <= len(self):
+            raise MalformedError(f"{self._where} has no rows {begin} to {end}")
+        with hdf5_errors(self._where):
+            result: NDArray[np.generic] = self._dataset[begin:end]
+            return result
+
+    def all(self) -> NDArray[np.generic]:
+        """Return all rows; for columns that are small by nature."""
+        return self.rows(0, len(self))
+
+
+class RaggedReader:
+    """Rows of bytes; an offset outside the bytes, or a row over the limit, is refused when it is read."""
+
+    def __init__(self, group: h5py.Group, name: str, shape: Ragged, file_bytes: int):
+        self._where = f"{group.name}/{name}".lstrip("/")
+        with hdf5_errors(self._where):
+            inner = _hard_linked(group, name)
+            if not isinstance(inner, h5py.Group) or sorted(inner.id) != [b"bytes", b"offsets"]:
+                raise MalformedError(f"{self._where} is not a ragged column")
+            _refuse_attributes(inner)
+        self._offsets = MatrixReader(inner, "offsets", Matrix("<u8"), file_bytes)
+        self._bytes = MatrixReader(inner, "bytes", Matrix("u1"), file_bytes)
+        self._limit = shape.limit
+        ends = [int(self._offsets.rows(i, i + 1)[0]) for i in (0, len(self))] if len(self._offsets) else [1]
+        if ends != [0, len(self._bytes)]:
+            raise MalformedError(f"{self._where} has an offset table that does not fit its bytes")
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def sizes(self, begin: int, end: int) -> list[int]:
+        """Return the lengths of rows ``begin`` to ``end`` (not included)."""
+        offsets = [int(offset) for offset in self._offsets.rows(begin, end + 1)]
+        sizes = [end - start for start, end in pairwise(offsets)]
+        if any(size < 0 or size > self._limit for size in sizes):
+            raise MalformedError(f"{self._where} has a row of impossible length")
+        return sizes
+
+    def rows(self, begin: int, end: int) -> list[bytes]:
+        """Return rows ``begin`` to ``end`` (not included)."""
+        sizes = self.sizes(begin, end)
+        start = int(self._offsets.rows(begin, begin + 1)[0])
+        data = self._bytes.rows(start, start + sum(sizes)).tobytes()
+        result, position = [], 0
+        for size in sizes:
+            result.append(data[position : position + size])
+            position += size
+        return result
+
+    def row(self, number: int) -> bytes:
+        """Return one row."""
+        return self.rows(number, number + 1)[0]
+
+    def texts(self) -> list[str]:
+        """Return all rows as text, what is not ASCII replaced; for columns that are small by nature."""
+        return [row.decode("ascii", "replace") for batch in self.batches() for row in batch]
+
+    def batches(self, size: int = 4096) -> Iterator[list[bytes]]:
+        """Yield all rows, ``size`` at a time."""
+        for begin in range(0, len(self), size):
+            yield self.rows(begin, min(begin + size, len(self)))
+
+
+def _hard_linked(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """Return a member of ``group``; links into other files or places are refused, not followed."""
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise MalformedError(f"{name} is a link, which a container never holds")
+    return group[name]
+
+
+def _refuse_attributes(node: h5py.Group | h5py.Dataset) -> None:
+    if h5py.h5a.get_num_attrs(node.id):
+        raise MalformedError(f"{node.name} has attributes that do not belong there")
+
+
+def _check_dataset(dataset: h5py.Dataset, shape: Matrix, file_bytes: int, where: str) -> None:
+    """Refuse whatever the writers above would not have written, before memory is taken for it."""
+    _refuse_attributes(dataset)
+    tail = (shape.width,) if shape.width else ()
+    if dataset.dtype != np.dtype(shape.dtype) or dataset.ndim != 1 + len(tail) or dataset.shape[1:] != tail:
+        raise MalformedError(f"{where} has another type or shape than its kind asks for")
+    creation = dataset.id.get_create_plist()
+    if creation.get_nfilters() or creation.get_external_count():
+        raise MalformedError(f"{where} uses filters or external storage")
+    data_bytes = dataset.shape[0] * shape.row_bytes
+    stored = dataset.id.get_storage_size()
+    if creation.get_layout() == h5py.h5d.CHUNKED:
+        chunk_rows = creation.get_chunk()[0]
+        fits = creation.get_chunk()[1:] == tail and chunk_rows == max(1, CHUNK_BYTES // shape.row_bytes)
+    else:
+        fits = creation.get_layout() == h5py.h5d.CONTIGUOUS
+    if not fits or not data_bytes <= stored <= file_bytes:
+        raise MalformedError(f"{where} claims more data than the file holds, or another layout")

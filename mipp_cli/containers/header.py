@@ -1,0 +1,104 @@
+"""The user block of a container: 1024 bytes of readable text, strict to the byte.
+
+Eight ASCII lines in a fixed order, the last a signature of all before it, then NUL. See README.md.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.keys import SigningKey, verify_signature
+
+BLOCK_BYTES = 1024
+FORMAT_LINE = "mipp 1"
+
+NUMBERED_KINDS = ("enrolment", "members", "upload", "index", "part")
+QUERY_KINDS = ("query", "results", "reencrypted")
+KINDS = NUMBERED_KINDS + QUERY_KINDS
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_HEX32 = r"[0-9a-f]{64}"
+_PATTERN = re.compile(
+    rf"{FORMAT_LINE}\n"
+    rf"kind (?P<kind>{'|'.join(KINDS)})\n"
+    rf"sender (?P<sender>{IDENTIFIER.pattern})\n"
+    rf"number (?P<number>0|[1-9][0-9]{{0,18}}|[0-9a-f]{{32}})\n"
+    rf"deployment (?P<deployment>{_HEX32})\n"
+    rf"digest (?P<digest>{_HEX32})\n"
+    rf"key (?P<key>{_HEX32})\n"
+    rf"signature (?P<signature>[0-9a-f]{{128}})\n"
+)
+_LARGEST_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the user block says: who sends what to which deployment, and the digest of the content.
+
+    ``number`` is a sequence number in decimal, or a query id of 32 hex digits; ``deployment`` is the
+    fingerprint of kmc.pub; ``digest`` is the SHA-256 of byte 1024 to the end; ``key`` is the
+    sender's public key. All in lower-case hex.
+    """
+
+    kind: str
+    sender: str
+    number: str
+    deployment: str
+    digest: str
+    key: str
+
+    def __post_init__(self) -> None:
+        if self.kind in QUERY_KINDS:
+            fits = len(self.number) == 32
+        else:
+            fits = len(self.number) < 20 and int(self.number) <= _LARGEST_NUMBER
+        if not fits:
+            raise MalformedError(f"a container of kind {self.kind} has a number of another kind")
+
+    @property
+    def sequence_number(self) -> int:
+        """The number as an integer (kinds that are numbered)."""
+        return int(self.number)
+
+    @property
+    def sender_key(self) -> bytes:
+        """The sender's public key, 32 bytes."""
+        return bytes.fromhex(self.key)
+
+    def render(self, signing_key: SigningKey) -> bytes:
+        """Return the signed block, 1024 bytes."""
+        text = (
+            f"{FORMAT_LINE}\nkind {self.kind}\nsender {self.sender}\nnumber {self.number}\n"
+            f"deployment {self.deployment}\ndigest {self.digest}\nkey {self.key}\n"
+        ).encode("ascii")
+        block = text + f"signature {signing_key.sign(text).hex()}\n".encode("ascii")
+        parse(block.ljust(BLOCK_BYTES, b"\0"))  # never write what we would not read
+        return block.ljust(BLOCK_BYTES, b"\0")
+
+
+def parse(block: bytes) -> Header:
+    """Read a user block and check its signature against the key it names.
+
+    Whether that key may speak for the sender is the caller's to check. Raises MalformedError for any
+    deviation from the format, TamperedError for a signature that does not fit.
+    """
+    if len(block) != BLOCK_BYTES or not block.startswith(b"mipp "):
+        raise MalformedError("is not a MIPP container", hint="give a file that a mipp command wrote")
+    if not block.startswith(FORMAT_LINE.encode() + b"\n"):
+        raise MalformedError("is of a format version that is not known here", hint="update mipp")
+    text, _, padding = block.partition(b"\0")
+    try:
+        match = _PATTERN.fullmatch(text.decode("ascii"))
+    except UnicodeDecodeError:
+        match = None
+    if match is None or padding.strip(b"\0"):
+        raise MalformedError(
+            "has a malformed header", hint="the file is damaged, or was made by something else"
+        )
+    fields = match.groupdict()
+    signature = bytes.fromhex(fields.pop("signature"))
+    verify_signature(bytes.fromhex(fields["key"]), signature, text[: text.rindex(b"signature ")])
+    return Header(**fields)

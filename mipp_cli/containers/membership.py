@@ -1,0 +1,103 @@
+"""`members` (owner → cloud) and `enrolment` (owner → KMC): who may search an owner's images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mipp_cli.containers.columns import Matrix, Ragged
+from mipp_cli.containers.container import (
+    Container,
+    ContainerWriter,
+    Schema,
+    Sender,
+    open_container,
+    write_container,
+)
+from mipp_cli.containers.header import IDENTIFIER, Header
+from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.image_cipher import KEY_BYTES, key_id
+from mipp_cli.scheme.keys import SealingKey, SealingPublicKey
+
+_USERS: dict[str, Matrix | Ragged] = {"user_ids": Ragged(limit=64), "user_keys": Matrix("u1", 32)}
+MEMBERS = Schema("members", _USERS)
+ENROLMENT = Schema("enrolment", {**_USERS, "sealed_keys": Matrix("u1")})
+
+AuthorisedUsers = frozenset[tuple[str, bytes]]
+_USERS_LIMIT = 100_000
+_SEALED_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Membership:
+    """An owner's word on who may search: OID, sequence number, the owner's key, AUL as (UID, AK)."""
+
+    owner: str
+    number: int
+    key: bytes
+    users: AuthorisedUsers
+
+
+def write_members(path: Path, sender: Sender, number: int, users: AuthorisedUsers) -> None:
+    """Write `members`, replacing an older one."""
+    with write_container(path, MEMBERS, sender, number, force=True) as writer:
+        _write_users(writer, users)
+
+
+def write_enrolment(
+    path: Path,
+    sender: Sender,
+    number: int,
+    users: AuthorisedUsers,
+    image_keys: list[bytes],
+    sealing_key: SealingPublicKey,
+) -> None:
+    """Write `enrolment`, replacing an older one: AUL, and the SKs in use, sealed to the KMC."""
+    sealed = seal_to_kmc(b"".join(image_keys), sealing_key, "enrolment", sender, str(number))
+    with write_container(path, ENROLMENT, sender, number, force=True) as writer:
+        _write_users(writer, users)
+        writer.matrix("sealed_keys").append(np.frombuffer(sealed, dtype=np.uint8))
+
+
+def _write_users(writer: ContainerWriter, users: AuthorisedUsers) -> None:
+    for name, key in sorted(users):
+        writer.ragged("user_ids").append(name.encode("ascii"))
+        writer.matrix("user_keys").append(np.frombuffer(key, dtype=np.uint8).reshape(1, 32))
+
+
+def read_members(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Membership:
+    """Read and verify `members`."""
+    with open_container(path, MEMBERS, deployment=deployment, check=check) as container:
+        return _read_membership(container)
+
+
+def read_enrolment(
+    path: Path, deployment: str, sealing_key: SealingKey, check: Callable[[Header], None] | None = None
+) -> tuple[Membership, dict[int, bytes]]:
+    """Read and verify `enrolment`; return the membership and the SKs by key id."""
+    with open_container(path, ENROLMENT, deployment=deployment, check=check) as container:
+        membership = _read_membership(container)
+        sealed = container.octets("sealed_keys", _SEALED_LIMIT)
+        keys = sealing_key.open(sealed, sealing_info(container.header))
+        if not keys or len(keys) % KEY_BYTES:
+            raise MalformedError("the sealed image keys have an impossible length")
+        seeds = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
+        return membership, {key_id(seed): seed for seed in seeds}
+
+
+def _read_membership(container: Container) -> Membership:
+    if container.same_length("user_ids", "user_keys") > _USERS_LIMIT:
+        raise MalformedError(f"lists more than {_USERS_LIMIT} users")
+    names = [
+        row.decode("ascii", "replace") for batch in container.ragged("user_ids").batches() for row in batch
+    ]
+    if not all(IDENTIFIER.fullmatch(name) for name in names) or len(set(names)) != len(names):
+        raise MalformedError("lists a user by an identifier that is not one, or twice")
+    keys = [row.tobytes() for row in container.matrix("user_keys").all()]
+    header = container.header
+    users = frozenset(zip(names, keys, strict=True))
+    return Membership(header.sender, header.sequence_number, header.sender_key, users)

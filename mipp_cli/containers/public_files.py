@@ -1,0 +1,204 @@
+"""Public files: kmc.pub, which is the deployment, and the user.pub and cloud.pub of parties in it.
+
+JSON text in one canonical form, signed by the key it names. The fingerprint is the SHA-256 of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
+from mipp_cli.containers.source import FileSource
+from mipp_cli.errors import MalformedError, WrongDeploymentError, at_path
+from mipp_cli.scheme.image_cipher import sha256
+from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey, verify_signature
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
+
+SIZE_LIMIT = 1 << 16
+CLOUD_NAME = "cloud"
+KMC_NAME = "kmc"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment as kmc.pub describes it: parameters, the KMC's public keys, and the fingerprint."""
+
+    parameters: Parameters
+    sealing_key: SealingPublicKey
+    signing_key: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Party:
+    """A user or a cloud as its public file names it: ``key`` is its Ed25519 key (a user's AK)."""
+
+    kind: str
+    name: str
+    key: bytes
+    fingerprint: str
+
+
+def render_kmc(parameters: Parameters, sealing_key: SealingPublicKey, signing_key: SigningKey) -> bytes:
+    """Return the text of kmc.pub."""
+    return _sign(
+        {
+            "kind": "kmc",
+            "scheme": parameters.scheme,
+            "descriptor": parameters.descriptor,
+            "dimension": parameters.l,
+            "levels": parameters.levels,
+            "grey_bits": parameters.grey_bits,
+            "group": _group_fields(parameters),
+            "hpke_suite": HPKE_SUITE,
+            "sealing_key": sealing_key.octets.hex(),
+        },
+        signing_key,
+    )
+
+
+def render_party(kind: str, name: str, deployment: str, signing_key: SigningKey) -> bytes:
+    """Return the text of user.pub or cloud.pub."""
+    return _sign({"kind": kind, "id": name, "deployment": deployment}, signing_key)
+
+
+def _group_fields(parameters: Parameters) -> dict[str, str] | None:
+    match parameters.group:
+        case CompositeGroup(n):
+            return {"N": f"{n:x}"}
+        case PrimeGroup(p, h):
+            return {"p": f"{p:x}", "h": f"{h:x}"}
+        case None:
+            return None
+
+
+def _canonical(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=1) + "\n").encode("ascii")
+
+
+def _sign(fields: dict[str, Any], key: SigningKey) -> bytes:
+    signed = {"format": FORMAT_LINE, **fields, "signing_key": key.public.hex()}
+    return _canonical({**signed, "signature": key.sign(_canonical(signed)).hex()})
+
+
+def read_public_file(path: Path) -> bytes:
+    """Return the bytes of a public file; MalformedError if it is too large to be one."""
+    source = FileSource(path)
+    try:
+        if source.size > SIZE_LIMIT:
+            raise MalformedError("is not a public file of MIPP", path=path)
+        return source.read_at(0, source.size)
+    finally:
+        source.close()
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Read and verify the kmc.pub at ``path``."""
+    with at_path(path):
+        return parse_kmc(read_public_file(path))
+
+
+def parse_kmc(data: bytes) -> Deployment:
+    """Read and verify the text of kmc.pub; raises MalformedError or TamperedError."""
+    fields = _verified_fields(data, "kmc")
+    try:
+        if fields["hpke_suite"] != HPKE_SUITE:
+            raise MalformedError("asks for a sealing suite that is not known here", hint="update mipp")
+        parameters = Parameters(
+            fields["scheme"],
+            _read_group(fields["scheme"], fields["group"]),
+            fields["descriptor"],
+            fields["dimension"],
+            fields["levels"],
+            fields["grey_bits"],
+        )
+        sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
+        signing_key = bytes.fromhex(fields["signing_key"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _malformed() from None
+    return Deployment(parameters, sealing_key, signing_key, sha256(data).hex())
+
+
+def _read_group(scheme: str, fields: dict[str, str] | None) -> CompositeGroup | PrimeGroup | None:
+    if fields is None:
+        return None
+    if scheme == "dcr":
+        return CompositeGroup(int(fields["N"], 16))
+    return PrimeGroup(int(fields["p"], 16), int(fields["h"], 16))
+
+
+def load_party(path: Path, kind: str, deployment: str) -> Party:
+    """Read and verify a user.pub or cloud.pub; WrongDeploymentError if it is for another deployment."""
+    with at_path(path):
+        return parse_party(read_public_file(path), kind, deployment)
+
+
+def parse_party(data: bytes, kind: str, deployment: str | None) -> Party:
+    """Read and verify the text of a user.pub or cloud.pub."""
+    fields = _verified_fields(data, kind)
+    try:
+        name, belongs_to = fields["id"], fields["deployment"]
+        if not IDENTIFIER.fullmatch(name):
+            raise MalformedError("names a party by an identifier that is not one")
+        party = Party(kind, name, bytes.fromhex(fields["signing_key"]), sha256(data).hex())
+    except (KeyError, TypeError, ValueError):
+        raise _malformed() from None
+    if deployment is not None and belongs_to != deployment:
+        raise WrongDeploymentError(
+            f"belongs to another deployment ({belongs_to[:16]}…)",
+            hint="ask its owner for one made with this kmc.pub",
+        )
+    return party
+
+
+def public_kind(data: bytes) -> str:
+    """Return the kind that a public file says it is of; MalformedError if it is none."""
+    kind = _fields(data).get("kind")
+    if kind not in ("kmc", "user", "cloud"):
+        raise _malformed()
+    return str(kind)
+
+
+def party_deployment(data: bytes) -> str:
+    """Return the deployment that a user.pub or cloud.pub says it belongs to."""
+    return str(_fields(data).get("deployment"))
+
+
+def _malformed() -> MalformedError:
+    return MalformedError(
+        "is not a public file of MIPP", hint="give kmc.pub, user.pub or cloud.pub as it was sent"
+    )
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    if len(data) > SIZE_LIMIT:
+        raise _malformed()
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _malformed() from None
+    if not isinstance(fields, dict):
+        raise _malformed()
+    return fields
+
+
+def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
+    """Return the fields of a public file in canonical form, of the right kind and signed by its key."""
+    fields = _fields(data)
+    if fields.get("kind") != kind:
+        raise MalformedError(f"is not a {kind}.pub", hint=f"give the {kind}.pub to this option")
+    if fields.get("format") != FORMAT_LINE:
+        raise MalformedError("is of a format version that is not known here", hint="update mipp")
+    if _canonical(fields) != data:
+        raise _malformed()
+    signed = {name: value for name, value in fields.items() if name != "signature"}
+    try:
+        key, signature = bytes.fromhex(fields["signing_key"]), bytes.fromhex(fields["signature"])
+    except (KeyError, TypeError, ValueError):
+        raise _malformed() from None
+    verify_signature(key, signature, _canonical(signed))
+    return fields

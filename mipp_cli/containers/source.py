@@ -1,0 +1,176 @@
+"""Bytes to read a container from: a file or a piece of memory, and the view that HDF5 gets to see."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+CHUNK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 16  # of a file whose blocks have digests
+DIGEST_BYTES = 32
+_CACHED_BLOCKS = 64
+
+
+class Source(Protocol):
+    """Bytes of a known size, read by position."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return the bytes from ``offset`` on, fewer than ``size`` only at the end."""
+
+    def close(self) -> None:
+        """Give back what reading took."""
+
+
+class FileSource:
+    """A regular file through one descriptor, with the size that it had when it was opened."""
+
+    def __init__(self, path: Path):
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise InvalidRequestError(
+                f"cannot be read: {reason}", path=path, hint="check the path and the rights"
+            ) from error
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise InvalidRequestError("is not a regular file", path=path, hint="give a file")
+        self.size = status.st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return bytes by position; raises MalformedError if the disk fails or the file was cut."""
+        parts = []
+        size = max(0, min(size, self.size - offset))
+        while size > 0:
+            try:
+                part = os.pread(self._descriptor, size, offset)
+            except OSError as error:
+                raise MalformedError(f"reading failed: {os.strerror(error.errno or 0)}") from error
+            if not part:
+                raise MalformedError("the file became shorter while it was read")
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        os.close(self._descriptor)
+
+
+class BytesSource:
+    """Bytes in memory: a container that came inside another."""
+
+    def __init__(self, data: bytes):
+        self._data = data
+        self.size = len(data)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return bytes by position."""
+        return self._data[offset : offset + size]
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class BlockVerifiedSource:
+    """A source whose every block of 64 KiB is checked against its digest before a byte of it is used.
+
+    ``digests`` is the list of SHA-256 digests, one behind the other. Some blocks are kept, so that
+    small reads near each other do not hash again.
+    """
+
+    def __init__(self, source: Source, digests: bytes):
+        if len(digests) != DIGEST_BYTES * -(-source.size // BLOCK_BYTES):
+            raise TamperedError("the file does not have the size that it was stored with")
+        self._source, self._digests = source, digests
+        self.size = source.size
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+
+    def _block(self, number: int) -> bytes:
+        if number in self._kept:
+            self._kept.move_to_end(number)
+            return self._kept[number]
+        block = self._source.read_at(number * BLOCK_BYTES, BLOCK_BYTES)
+        if (
+            hashlib.sha256(block).digest()
+            != self._digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+        ):
+            raise TamperedError(f"block {number} is not as it was stored: the disk lost or changed it")
+        self._kept[number] = block
+        if len(self._kept) > _CACHED_BLOCKS:
+            self._kept.popitem(last=False)
+        return block
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return verified bytes by position; raises TamperedError."""
+        end = min(offset + size, self.size)
+        if end <= offset:
+            return b""
+        first, last = offset // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
+        data = b"".join(self._block(number) for number in range(first, last + 1))
+        begin = offset - first * BLOCK_BYTES
+        return data[begin : begin + end - offset]
+
+    def close(self) -> None:
+        """Close what lies below."""
+        self._source.close()
+
+
+def chunks(source: Source, start: int = 0) -> Iterator[bytes]:
+    """Yield the bytes of ``source`` from ``start`` to its end, a megabyte at a time."""
+    for offset in range(start, source.size, CHUNK_BYTES):
+        yield source.read_at(offset, min(CHUNK_BYTES, source.size - offset))
+
+
+class BodyView(io.RawIOBase):
+    """The file that HDF5 sees: a source from ``start`` on, with nothing before it.
+
+    HDF5 looks for its superblock at 0, 512, 1024 and so on; a view without the user block leaves it
+    one place to look at.
+    """
+
+    def __init__(self, source: Source, start: int):
+        self._source, self._start = source, start
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Say that the view can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that the view can be read by position."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size - self._start}
+        self._position = base[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Fill ``buffer`` from the position on."""
+        target = memoryview(buffer).cast("B")
+        data = self._source.read_at(self._start + self._position, len(target))
+        target[: len(data)] = data
+        self._position += len(data)
+        return len(data)

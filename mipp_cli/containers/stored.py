@@ -1,0 +1,89 @@
+"""Files that the cloud keeps: copied once, never changed, and checked a block at a time when read.
+
+Beside each file lies ``NAME.blocks``, the SHA-256 digests of its blocks of 64 KiB; the digest of that
+list, the *root*, stands in CLOUD/index.h5.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+
+from mipp_cli.containers.atomic import new_file, output_error, write_bytes
+from mipp_cli.containers.header import BLOCK_BYTES as USER_BLOCK_BYTES
+from mipp_cli.containers.source import BLOCK_BYTES, DIGEST_BYTES, BlockVerifiedSource, FileSource, Source
+from mipp_cli.errors import MalformedError, TamperedError, at_path
+
+ROOT_BYTES = DIGEST_BYTES
+
+
+def _blocks_path(path: Path) -> Path:
+    return path.with_name(path.name + ".blocks")
+
+
+def store_copy(source: Source, path: Path, body_digest: str) -> bytes:
+    """Copy a container to ``path`` and check its content against ``body_digest`` in the same pass.
+
+    Returns the root. Raises TamperedError, with nothing left behind, if the digest does not fit.
+    """
+    body, blocks = hashlib.sha256(), bytearray()
+    with new_file(path, force=True) as temporary, temporary.open("wb") as copy:
+        for offset in range(0, source.size, BLOCK_BYTES):
+            block = source.read_at(offset, BLOCK_BYTES)
+            body.update(block[USER_BLOCK_BYTES:] if offset == 0 else block)
+            blocks += hashlib.sha256(block).digest()
+            copy.write(block)
+        copy.flush()
+        if not hmac.compare_digest(body.hexdigest(), body_digest):
+            raise TamperedError(
+                "the content does not fit the digest that its sender signed",
+                hint="the file was cut short or changed on its way: fetch it again",
+            )
+    write_bytes(_blocks_path(path), bytes(blocks), force=True)
+    return hashlib.sha256(blocks).digest()
+
+
+def store_digests(path: Path) -> bytes:
+    """Write the block digests of a file that was just made, and return the root."""
+    source = FileSource(path)
+    try:
+        starts = range(0, source.size, BLOCK_BYTES)
+        blocks = b"".join(hashlib.sha256(source.read_at(start, BLOCK_BYTES)).digest() for start in starts)
+    finally:
+        source.close()
+    write_bytes(_blocks_path(path), blocks, force=True)
+    return hashlib.sha256(blocks).digest()
+
+
+def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
+    """Open a stored file whose blocks are checked as they are read; raises TamperedError."""
+    with at_path(path):
+        if not path.exists() or not _blocks_path(path).exists():
+            raise MalformedError("is missing from the cloud's store", hint="restore it from a backup")
+        digests = _read_all(_blocks_path(path))
+        if not hmac.compare_digest(hashlib.sha256(digests).digest(), root):
+            raise TamperedError("the list of its blocks is not as it was stored")
+        source = FileSource(path)
+        try:
+            return BlockVerifiedSource(source, digests)
+        except BaseException:
+            source.close()
+            raise
+
+
+def _read_all(path: Path) -> bytes:
+    source = FileSource(path)
+    try:
+        return source.read_at(0, source.size)
+    finally:
+        source.close()
+
+
+def remove_stored(path: Path) -> None:
+    """Remove a stored file and its digests, if they are there; raises OutputError."""
+    try:
+        for victim in (path, _blocks_path(path)):
+            victim.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(error, path) from error

@@ -1,0 +1,121 @@
+"""`upload` (owner → cloud): EW, EF and EFF under the names of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.columns import Matrix, Ragged
+from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.image_cipher import IMAGE_LIMIT
+from mipp_cli.scheme.parameters import Parameters
+
+NAME_LIMIT = 4096
+_ROWS_LIMIT = 2**32 - 1
+
+
+def upload_schema(parameters: Parameters) -> Schema:
+    """Return the schema of `upload` for a scheme: a row of EF or EFF is l numbers, end to end."""
+    width = parameters.l * parameters.cipher.number_bytes
+    return Schema(
+        "upload",
+        {
+            "image_names": Ragged(limit=NAME_LIMIT),
+            "EW": Ragged(limit=2**31),
+            "EF": Matrix("u1", width),
+            "EFF": Matrix("u1", width),
+        },
+        numbers=("key_id", "replace"),
+    )
+
+
+@dataclass
+class UploadWriter:
+    """Appends images to an upload."""
+
+    _writer: ContainerWriter
+
+    def append(self, name: str, ew: bytes, ef: NDArray[np.uint8], eff: NDArray[np.uint8]) -> None:
+        """Append an image: name on the wire, encrypted image, encrypted feature and squares, (l, width)."""
+        self._writer.ragged("image_names").append(name.encode())
+        self._writer.ragged("EW").append(ew)
+        self._writer.matrix("EF").append(ef.reshape(1, -1))
+        self._writer.matrix("EFF").append(eff.reshape(1, -1))
+
+    @property
+    def digest(self) -> str:
+        """The digest in the header, once the upload is written."""
+        return self._writer.header.digest if self._writer.header else ""
+
+
+@contextmanager
+def write_upload(
+    path: Path, parameters: Parameters, sender: Sender, number: int, key_id: int, *, force: bool = False
+) -> Iterator[UploadWriter]:
+    """Write an `upload` that adds images, encrypted under the image key ``key_id``."""
+    with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
+        writer.number("key_id", key_id)
+        writer.number("replace", 0)
+        yield UploadWriter(writer)
+
+
+@dataclass(frozen=True)
+class UploadReader:
+    """An open upload, of an owner's or of the cloud's store."""
+
+    container: Container
+    parameters: Parameters
+
+    def __post_init__(self) -> None:
+        rows = self.container.same_length("image_names", "EW", "EF", "EFF")
+        if rows > _ROWS_LIMIT or self.container.number("replace") not in (0, 1):
+            raise MalformedError("has too many images, or a mark that is not known")
+
+    def __len__(self) -> int:
+        return len(self.container.matrix("EF"))
+
+    @property
+    def key_id(self) -> int:
+        """Id of the image key in use."""
+        return self.container.number("key_id")
+
+    def names(self) -> list[str]:
+        """Return the names of all images; MalformedError if one is empty, no text, or there twice."""
+        rows = [row for batch in self.container.ragged("image_names").batches() for row in batch]
+        return check_names(rows)
+
+    def encrypted_image(self, row: int) -> bytes:
+        """Return EW of one image."""
+        return self.container.ragged("EW").row(row)
+
+    def encrypted_features(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return EF and EFF of rows ``begin`` to ``end``, each of shape (n, l, number_bytes)."""
+        shape = (end - begin, self.parameters.l, self.parameters.cipher.number_bytes)
+        ef, eff = (self.container.matrix(name).rows(begin, end) for name in ("EF", "EFF"))
+        return ef.astype(np.uint8, copy=False).reshape(shape), eff.astype(np.uint8, copy=False).reshape(shape)
+
+    def check_images(self) -> None:
+        """Refuse encrypted images of a length that cannot be."""
+        ew = self.container.ragged("EW")
+        for begin in range(0, len(self), 4096):
+            if max(ew.sizes(begin, min(begin + 4096, len(self)))) > IMAGE_LIMIT + 2**27:
+                raise MalformedError("holds an image that is too large")
+
+
+def check_names(rows: list[bytes]) -> list[str]:
+    """Return image names as text; MalformedError if one is empty, not UTF-8, holds NUL, or comes twice."""
+    try:
+        names = [row.decode() for row in rows]
+    except UnicodeDecodeError:
+        raise MalformedError("names an image by bytes that are no text") from None
+    if any(not name or "\0" in name for name in names):
+        raise MalformedError("names an image by nothing")
+    if len(set(names)) != len(names):
+        raise MalformedError("names two images alike")
+    return names

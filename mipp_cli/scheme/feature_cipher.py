@@ -1,0 +1,162 @@
+"""ImageFeatureEnc and the sums that it leaves readable: Eq. 3–6, and zero-sum masks in their place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.fixed_base import FixedBaseTable, best_window, fixed_base_table
+from mipp_cli.scheme.randomness import KeyStream
+from mipp_cli.scheme.sum_groups import SumGroup
+
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+
+class FeatureCipher(Protocol):
+    """A cipher of vectors that gives away the sum of each vector and nothing else (but for `paper`)."""
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of the ciphertext of one number, big-endian."""
+
+    def prepare(self, vectors: int, l: int) -> None:
+        """Make ready for ``vectors`` vectors of ``l`` numbers; what it makes is shared by later forks."""
+
+    def encrypt(self, x: Integers) -> Bytes:
+        """Eq. 4: encrypt ``x``, shape (n, l), to shape (n, l, number_bytes), with fresh randomness."""
+
+    def sums(self, c: Bytes) -> list[int]:
+        """Eq. 5 and 6: the n sums Σx_i of ciphertexts of shape (n, l, number_bytes).
+
+        Raises MalformedError where the product is no encryption of a sum.
+        """
+
+
+def encrypt_features(cipher: FeatureCipher, features: NDArray[np.unsignedinteger]) -> tuple[Bytes, Bytes]:
+    """ImageFeatureEnc: EF of the features and EFF of their squares, each with randomness of its own.
+
+    ``features`` has shape (n, l). The paper prints the same R_i for both, which leaks
+    C'/C = 1 + (x²−x)·p; here the two are always drawn separately. Source: paper, section 5.3.3.
+    """
+    f = features.astype(np.int64)
+    return cipher.encrypt(f), cipher.encrypt(f * f)
+
+
+@dataclass(frozen=True)
+class ProductCipher:
+    """Eq. 3–6 over a group: C_i = (1 + x_i·m)·R_i mod m², with ∏R_i = 1."""
+
+    group: SumGroup
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a number modulo m²."""
+        return (2 * self.group.m.bit_length() + 7) // 8
+
+    @cached_property
+    def _m_squared(self) -> mpz:
+        return mpz(self.group.m) ** 2
+
+    def prepare(self, vectors: int, l: int) -> None:
+        """Make the table of powers of g2 that suits so many vectors."""
+        self._table(vectors * (l - 1))
+
+    def _table(self, powers: int) -> FixedBaseTable:
+        bits = self.group.exponent_bits
+        window = best_window(bits, powers)
+        return fixed_base_table(self.group.g2, int(self._m_squared), bits, window)
+
+    def encrypt(self, x: Integers) -> Bytes:
+        """Eq. 4 on each row of ``x``; see :class:`FeatureCipher`."""
+        n, l = x.shape
+        stream = KeyStream()
+        table = self._table(n * (l - 1))
+        out = bytearray()
+        for row in x.tolist():
+            for c in self.encrypt_with(row, self.blinding_factors(self.group.exponents(l, stream), table)):
+                out += c.to_bytes(self.number_bytes, "big")
+        return np.frombuffer(bytes(out), dtype=np.uint8).reshape(n, l, self.number_bytes)
+
+    def blinding_factors(self, exponents: list[int], table: FixedBaseTable) -> list[mpz]:
+        """Eq. 3: R_i = g2^{e_i} for i < l, and R_l the inverse of their product."""
+        factors = [table.power(e) for e in exponents]
+        product = mpz(1)
+        for factor in factors:
+            product = product * factor % self._m_squared
+        factors.append(gmpy2.invert(product, self._m_squared))
+        return factors
+
+    def encrypt_with(self, x: list[int], factors: list[mpz]) -> list[mpz]:
+        """Eq. 4 with the blinding factors given: C_i = (1 + x_i·m)·R_i mod m²."""
+        m, m_squared = mpz(self.group.m), self._m_squared
+        return [(1 + x_i * m) * r_i % m_squared for x_i, r_i in zip(x, factors, strict=True)]
+
+    def sums(self, c: Bytes) -> list[int]:
+        """Eq. 5, C = ∏C_i mod m², and Eq. 6, Σx_i = (C − 1)/m, of each row."""
+        m, m_squared, width = mpz(self.group.m), self._m_squared, self.number_bytes
+        totals = []
+        for row in np.ascontiguousarray(c):
+            octets = row.tobytes()
+            product = mpz(1)
+            for start in range(0, len(octets), width):
+                product = product * int.from_bytes(octets[start : start + width], "big") % m_squared
+            total, remainder = gmpy2.f_divmod(product - 1, m)
+            if remainder:
+                raise MalformedError("the ciphertexts of a feature do not multiply to an encrypted sum")
+            totals.append(int(total))
+        return totals
+
+
+@dataclass(frozen=True)
+class MaskCipher:
+    """Zero-sum masks: C_i = x_i + m_i mod 2^w with Σm_i = 0 mod 2^w.
+
+    The masks of any l−1 numbers are uniform, so the ciphertexts tell the sum and nothing else,
+    whatever the adversary computes.
+    """
+
+    word_bits: int
+
+    def __post_init__(self) -> None:
+        if self.word_bits not in (32, 64):
+            raise ValueError("words of 32 or 64 bits")
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a word."""
+        return self.word_bits // 8
+
+    @property
+    def _word(self) -> np.dtype[np.unsignedinteger]:
+        return np.dtype(f">u{self.number_bytes}")
+
+    def prepare(self, vectors: int, l: int) -> None:
+        """Nothing to make: masks come straight from the generator."""
+
+    def encrypt(self, x: Integers) -> Bytes:
+        """Mask each row of ``x``; see :class:`FeatureCipher`."""
+        n, l = x.shape
+        native = self._word.newbyteorder("=")
+        masks = np.frombuffer(KeyStream().read(n * l * self.number_bytes), dtype=native).reshape(n, l).copy()
+        masks[:, -1] = -masks[:, :-1].sum(axis=1, dtype=native)
+        masked = (masks + x.astype(native)).astype(self._word)
+        return masked.view(np.uint8).reshape(n, l, self.number_bytes)
+
+    def sums(self, c: Bytes) -> list[int]:
+        """Σx_i = ΣC_i mod 2^w of each row."""
+        words = np.ascontiguousarray(c).view(self._word)[..., 0]
+        totals: list[int] = words.sum(axis=1, dtype=self._word.newbyteorder("=")).tolist()
+        return totals
+
+
+def mask_word_bits(l: int, levels: int) -> int:
+    """Return the word that holds Σx² of ``l`` numbers below ``levels``: 32 bits, or 64 where needed."""
+    return 32 if l * (levels - 1) ** 2 < 1 << 32 else 64

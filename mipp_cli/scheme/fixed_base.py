@@ -1,0 +1,68 @@
+"""Powers of one fixed base: a table of g^(d·2^(w·j)) turns a power into one product for each window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gmpy2 import mpz
+
+LARGEST_WINDOW = 11  # 2^11 entries in each of 24 rows: 40 MB at a modulus of 3072 bits
+
+
+def best_window(exponent_bits: int, powers: int) -> int:
+    """Return the window (bits) that makes a table and ``powers`` powers from it cheapest together."""
+
+    def cost(window: int) -> int:
+        rows = -(-exponent_bits // window)
+        return rows * ((1 << window) + powers)
+
+    return min(range(1, LARGEST_WINDOW + 1), key=cost)
+
+
+@dataclass(frozen=True)
+class FixedBaseTable:
+    """Table of one base: ``rows[j][d]`` is base^(d·2^(window·j)) mod modulus.
+
+    Fixed-base windowing: Brickell, Gordon, McCurley and Wilson, EUROCRYPT '92. The time of a power and
+    the entries it touches depend on the exponent; whoever can watch the caches of an owner's own
+    machine is outside the trust model (roles/README.md).
+    """
+
+    modulus: mpz
+    window: int
+    exponent_bits: int
+    rows: tuple[tuple[mpz, ...], ...]
+
+    def power(self, exponent: int) -> mpz:
+        """Return base^exponent mod modulus for 0 ≤ exponent < 2^exponent_bits."""
+        if not 0 <= exponent < 1 << self.exponent_bits:
+            raise ValueError("exponent outside the table")
+        modulus, window, digit_mask = self.modulus, self.window, (1 << self.window) - 1
+        result = mpz(1)
+        for row in self.rows:
+            digit = exponent & digit_mask
+            if digit:
+                result = result * row[digit] % modulus
+            exponent >>= window
+        return result
+
+
+def _row(base: mpz, modulus: mpz, window: int) -> Iterable[mpz]:
+    entry = mpz(1)
+    for _ in range(1 << window):
+        yield entry
+        entry = entry * base % modulus
+
+
+@lru_cache(maxsize=2)
+def fixed_base_table(base: int, modulus: int, exponent_bits: int, window: int) -> FixedBaseTable:
+    """Return the table of ``base`` modulo ``modulus``, kept for the process (and for what it forks)."""
+    m, step = mpz(modulus), mpz(base)
+    rows = []
+    for _ in range(-(-exponent_bits // window)):
+        row = tuple(_row(step, m, window))
+        rows.append(row)
+        step = row[-1] * step % m  # base^(2^window − 1) · base
+    return FixedBaseTable(m, window, exponent_bits, tuple(rows))

@@ -1,0 +1,126 @@
+"""Key pairs: Ed25519 to sign, and HPKE with ML-KEM-768 + X25519 for the paper's secure channel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hpke import (
+    AEAD,
+    KDF,
+    KEM,
+    MLKEM768X25519PrivateKey,
+    MLKEM768X25519PublicKey,
+    Suite,
+)
+
+from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
+
+HPKE_SUITE = "MLKEM768-X25519/HKDF-SHA256/AES-256-GCM"
+_MLKEM_SEED_BYTES = 64
+_MLKEM_PUBLIC_BYTES = 1184
+_X25519_BYTES = 32
+
+
+def _suite() -> Suite:
+    return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
+    """Check an Ed25519 signature (RFC 8032); raises TamperedError."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        raise TamperedError("the signature does not fit the content and the sender's key") from None
+
+
+@dataclass(frozen=True, repr=False)
+class SigningKey:
+    """An Ed25519 key pair, kept as its seed of 32 bytes."""
+
+    seed: bytes
+
+    @classmethod
+    def generate(cls) -> SigningKey:
+        """Draw a key pair."""
+        return cls(Ed25519PrivateKey.generate().private_bytes_raw())
+
+    @cached_property
+    def _private(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(self.seed)
+
+    @cached_property
+    def public(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._private.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature of ``message``, 64 bytes."""
+        return self._private.sign(message)
+
+
+@dataclass(frozen=True)
+class SealingPublicKey:
+    """The public half of a sealing key: an ML-KEM-768 and an X25519 key, one behind the other."""
+
+    octets: bytes
+
+    def __post_init__(self) -> None:
+        _hybrid_public_key(self.octets)
+
+    def seal(self, plaintext: bytes, info: bytes) -> bytes:
+        """HPKE in base mode (RFC 9180): encapsulated key and ciphertext, bound to ``info``."""
+        return _suite().encrypt(plaintext, _hybrid_public_key(self.octets), info)
+
+
+def _hybrid_public_key(octets: bytes) -> MLKEM768X25519PublicKey:
+    if len(octets) != _MLKEM_PUBLIC_BYTES + _X25519_BYTES:
+        raise MalformedError("a sealing key has the wrong length")
+    try:
+        mlkem = MLKEM768PublicKey.from_public_bytes(octets[:_MLKEM_PUBLIC_BYTES])
+        x25519 = X25519PublicKey.from_public_bytes(octets[_MLKEM_PUBLIC_BYTES:])
+    except ValueError:
+        raise MalformedError("a sealing key is not one") from None
+    return MLKEM768X25519PublicKey(mlkem, x25519)
+
+
+@dataclass(frozen=True, repr=False)
+class SealingKey:
+    """A sealing key pair, kept as the seeds of its two halves (64 + 32 bytes)."""
+
+    seeds: bytes
+
+    @classmethod
+    def generate(cls) -> SealingKey:
+        """Draw a key pair."""
+        mlkem, x25519 = MLKEM768PrivateKey.generate(), X25519PrivateKey.generate()
+        return cls(mlkem.private_bytes_raw() + x25519.private_bytes_raw())
+
+    @cached_property
+    def _halves(self) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
+        return (
+            MLKEM768PrivateKey.from_seed_bytes(self.seeds[:_MLKEM_SEED_BYTES]),
+            X25519PrivateKey.from_private_bytes(self.seeds[_MLKEM_SEED_BYTES:]),
+        )
+
+    @property
+    def public(self) -> SealingPublicKey:
+        """The public half."""
+        mlkem, x25519 = self._halves
+        return SealingPublicKey(
+            mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+        )
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        """Open what was sealed to this key; raises WrongDeploymentError if it does not open."""
+        try:
+            return _suite().decrypt(sealed, MLKEM768X25519PrivateKey(*self._halves), info)
+        except (InvalidTag, ValueError):
+            raise WrongDeploymentError(
+                "the sealed part does not open with this centre's key",
+                hint="it was sealed to another centre, or lifted out of another file",
+            ) from None

@@ -1,0 +1,94 @@
+"""The public parameters of a deployment's scheme, and the feature cipher that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
+from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher, mask_word_bits
+from mipp_cli.scheme.sum_groups import (
+    DCR_LEAST_BITS,
+    PAPER_BITS,
+    SECURE_BITS,
+    CompositeGroup,
+    PrimeGroup,
+    generate_composite_group,
+    generate_prime_group,
+)
+
+SCHEMES = ("dcr", "mask", "paper")
+DEFAULT_MODULUS_BITS = 3072
+PAPER_WARNING = (
+    "scheme paper hides no feature: whoever has an upload or a query reads every code from the public p; "
+    "use it to reproduce the paper, not for pictures that matter"
+)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Scheme, descriptor and group of a deployment; valid if it exists.
+
+    ``l`` is the dimension of a feature, its codes are below ``levels``; ``grey_bits`` says how deep
+    grey pictures of more than 8 bits are; ``group`` is None for scheme `mask`.
+    """
+
+    scheme: str
+    group: PrimeGroup | CompositeGroup | None
+    descriptor: str = "edge-histogram"
+    l: int = DIMENSION
+    levels: int = LEVELS
+    grey_bits: int = 16
+
+    def __post_init__(self) -> None:
+        expected = {"dcr": CompositeGroup, "paper": PrimeGroup, "mask": type(None)}.get(self.scheme)
+        if expected is None or not isinstance(self.group, expected):
+            raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
+        if (self.descriptor, self.l, self.levels) != ("edge-histogram", DIMENSION, LEVELS):
+            raise MalformedError(f"the descriptor {self.descriptor!r} is not known here")
+        if not 9 <= self.grey_bits <= 16:
+            raise MalformedError("grey pictures have 9 to 16 bits")
+
+    @cached_property
+    def cipher(self) -> FeatureCipher:
+        """The feature cipher of the scheme."""
+        if self.group is None:
+            return MaskCipher(mask_word_bits(self.l, self.levels))
+        return ProductCipher(self.group)
+
+    @property
+    def modulus_bits(self) -> int | None:
+        """Bits of p or N; None for scheme `mask`."""
+        return None if self.group is None else self.group.m.bit_length()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What every command says that uses these parameters."""
+        said = [PAPER_WARNING] if self.scheme == "paper" else []
+        bits = self.modulus_bits
+        if self.scheme == "dcr" and bits is not None and bits < SECURE_BITS:
+            said.append(f"a modulus of {bits} bits is insecure: for tests only")
+        return said
+
+
+def generate_parameters(
+    scheme: str, *, modulus_bits: int | None = None, grey_bits: int = 16, allow_insecure: bool = False
+) -> Parameters:
+    """Draw the public parameters of a deployment (KeyGen of the sum protocol, Eq. 1 and 2).
+
+    Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none.
+    """
+    if scheme == "mask":
+        if modulus_bits is not None:
+            raise InvalidRequestError("scheme mask has no modulus", hint="leave out --modulus-bits")
+        return Parameters(scheme, None, grey_bits=grey_bits)
+    bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
+    if bits < SECURE_BITS and not allow_insecure:
+        smallest = DCR_LEAST_BITS if scheme == "dcr" else PAPER_BITS[0]
+        raise InvalidRequestError(
+            f"a modulus of {bits} bits is insecure",
+            hint=f"take {SECURE_BITS} or more; for tests, --allow-insecure-modulus admits {smallest} and up",
+        )
+    group = generate_composite_group(bits) if scheme == "dcr" else generate_prime_group(bits)
+    return Parameters(scheme, group, grey_bits=grey_bits)

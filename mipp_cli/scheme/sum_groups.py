@@ -1,0 +1,177 @@
+"""The groups of the sum protocol: Eq. 1 and 2 modulo p² (`paper`), and their repair modulo N² (`dcr`).
+
+Both offer what Eq. 3–6 need: a plaintext modulus ``m`` (p or N), ciphertexts modulo m², and exponents
+e_1 … e_l whose blinding factors R_i = g2^{e_i} have product 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import gmpy2
+from cryptography.hazmat.primitives.asymmetric import rsa
+from gmpy2 import mpz
+
+from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.scheme.randomness import KeyStream
+
+SECURE_BITS = 2048
+DCR_EXPONENT_BITS = 256  # short exponents: uniform in [0, 2^256)
+DCR_LEAST_BITS = 1024  # the RSA key generator makes no smaller modulus
+
+# Safe primes p = 2^b − 2^(b−64) − 1 + 2^64·(⌊2^(b−130)·c⌋ + x): b → (c, x).
+# c = e: RFC 7919, ffdhe2048 … ffdhe8192; c = π: RFC 2409, groups 1 and 2, too small to be secure.
+_STANDARD_PRIMES: dict[int, tuple[str, int]] = {
+    768: ("pi", 149686),
+    1024: ("pi", 129093),
+    2048: ("e", 560316),
+    3072: ("e", 2625351),
+    4096: ("e", 5736041),
+    6144: ("e", 15705020),
+    8192: ("e", 10965728),
+}
+PAPER_BITS = tuple(_STANDARD_PRIMES)
+
+
+class SumGroup(Protocol):
+    """What the cipher of Eq. 4 needs of a group."""
+
+    @property
+    def m(self) -> int:
+        """The plaintext modulus: p or N."""
+
+    @property
+    def g2(self) -> int:
+        """The base of the blinding factors."""
+
+    @property
+    def exponent_bits(self) -> int:
+        """How many bits an exponent from :meth:`exponents` has at the most."""
+
+    def exponents(self, l: int, stream: KeyStream) -> list[int]:
+        """Return e_1 … e_(l−1); e_l is what makes the product of all R_i one."""
+
+
+def standard_prime(bits: int) -> int:
+    """Return the standard safe prime of ``bits`` bits (RFC 7919; RFC 2409 for 768 and 1024).
+
+    Raises InvalidRequestError for a size that no standard gives.
+    """
+    if bits not in _STANDARD_PRIMES:
+        sizes = ", ".join(map(str, _STANDARD_PRIMES))
+        raise InvalidRequestError(f"no standard safe prime has {bits} bits", hint=f"sizes there are: {sizes}")
+    constant, x = _STANDARD_PRIMES[bits]
+    with gmpy2.context(precision=bits + 64):
+        value = gmpy2.exp(1) if constant == "e" else gmpy2.const_pi()
+        digits = int(gmpy2.floor(gmpy2.mul_2exp(value, bits - 130)))
+    return (1 << bits) - (1 << (bits - 64)) + ((digits + x) << 64) - 1
+
+
+@dataclass(frozen=True)
+class PrimeGroup:
+    """Eq. 1 and 2 exactly: p a standard safe prime, q = (p−1)/2, h fixed for the deployment.
+
+    Kept to reproduce the paper. It hides nothing: C_i^(p−1) = 1 − x_i·p mod p² gives every x_i
+    to whoever knows p (design, section 2).
+    """
+
+    p: int
+    h: int
+
+    def __post_init__(self) -> None:
+        if self.p.bit_length() not in _STANDARD_PRIMES or self.p != standard_prime(self.p.bit_length()):
+            raise MalformedError("the modulus of scheme paper is not a standard safe prime")
+        if not 1 < self.h < self.p - 1:
+            raise MalformedError("h is outside 2 … p−2")
+
+    @property
+    def m(self) -> int:
+        """The plaintext modulus, p."""
+        return self.p
+
+    @property
+    def q(self) -> int:
+        """The prime order of the group, q | p−1."""
+        return (self.p - 1) // 2
+
+    @cached_property
+    def g1(self) -> int:
+        """Eq. 1: g1 = h^((p−1)/q) mod p; never 1, since 1 < h < p−1."""
+        return int(gmpy2.powmod(self.h, (self.p - 1) // self.q, self.p))
+
+    @cached_property
+    def g2(self) -> int:
+        """Eq. 2: g2 = g1^p mod p², of order q."""
+        return int(gmpy2.powmod(self.g1, self.p, self.p * self.p))
+
+    @property
+    def exponent_bits(self) -> int:
+        """Bits of an exponent: those of q."""
+        return self.q.bit_length()
+
+    def exponents(self, l: int, stream: KeyStream) -> list[int]:
+        """Eq. 3 in the exponent: e_i = r_i·(r_{i+1} − r_{i−1}) mod q for i < l, r_i random in Z_q."""
+        r = [stream.below(self.q) for _ in range(l)]
+        return [r[i] * (r[(i + 1) % l] - r[i - 1]) % self.q for i in range(l - 1)]
+
+
+@dataclass(frozen=True)
+class CompositeGroup:
+    """The repair: N of unknown factorisation in the place of p, g2 = h^(2N) mod N², h hashed from N.
+
+    R_i = g2^{e_i} is an N-th residue; that C_i hides x_i is decisional composite residuosity
+    (Paillier, EUROCRYPT '99; Joye and Libert, FC 2013) with short exponents.
+    """
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n.bit_length() < DCR_LEAST_BITS or self.n % 2 == 0:
+            raise MalformedError("the modulus N is too small or even")
+        if gmpy2.is_prime(mpz(self.n)) or gmpy2.is_power(mpz(self.n)):
+            raise MalformedError("the modulus N is not a product of two primes")
+
+    @property
+    def m(self) -> int:
+        """The plaintext modulus, N."""
+        return self.n
+
+    @cached_property
+    def g2(self) -> int:
+        """g2 = h^(2N) mod N², h = SHAKE-256(N) mod N²: nobody chose it."""
+        size = (self.n.bit_length() + 7) // 8
+        seed = b"mipp/1 h of scheme dcr" + self.n.to_bytes(size, "big")
+        n_squared = self.n * self.n
+        h = int.from_bytes(hashlib.shake_256(seed).digest(2 * size + 16), "big") % n_squared
+        return int(gmpy2.powmod(h, 2 * self.n, n_squared))
+
+    @property
+    def exponent_bits(self) -> int:
+        """Bits of an exponent."""
+        return DCR_EXPONENT_BITS
+
+    def exponents(self, l: int, stream: KeyStream) -> list[int]:
+        """Return l−1 exponents uniform in [0, 2^256); the last is minus their integer sum."""
+        return [stream.bits(DCR_EXPONENT_BITS) for _ in range(l - 1)]
+
+
+def generate_prime_group(bits: int) -> PrimeGroup:
+    """KeyGen of scheme `paper`: a standard p, and h random in Z_p."""
+    p = standard_prime(bits)
+    return PrimeGroup(p, 2 + KeyStream().below(p - 3))
+
+
+def generate_composite_group(bits: int) -> CompositeGroup:
+    """KeyGen of scheme `dcr`: N from two random primes, which are forgotten at once.
+
+    Raises InvalidRequestError for a size that the key generator does not make.
+    """
+    if bits < DCR_LEAST_BITS or bits > 16384 or bits % 8:
+        raise InvalidRequestError(
+            f"a modulus of {bits} bits cannot be made", hint=f"{DCR_LEAST_BITS} to 16384 bits, in steps of 8"
+        )
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    return CompositeGroup(key.public_key().public_numbers().n)
