@@ -1,0 +1,93 @@
+"""Small copies of pictures for a contact sheet, whatever their colour mode.
+
+Matches are large and many; a sheet needs each only at the size of its cell. What comes from an owner is not
+trusted to be a sound picture: every way in which it can fail to decode is one error.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Final, cast
+
+from PIL import Image, ImageOps
+
+from mipp_cli.errors import UnreadableImageError
+
+Size = tuple[int, int]
+
+NEUTRAL_GROUND: Final = (240, 238, 233)
+"""What shows through transparent pixels, and around a picture that does not fill its cell."""
+
+# Pillow's decoders fail in all these ways on damaged files; none says more than "cannot be read".
+_DECODER_ERRORS: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    Image.DecompressionBombError,
+)
+_MID_GREY: Final = 128
+
+
+def thumbnail(picture: Image.Image, size: Size) -> Image.Image:
+    """Return an upright RGB copy of ``picture`` that fits into ``size`` = (width, height).
+
+    The copy keeps the proportions and is never larger than the picture. The orientation tag is applied.
+    Greys of more than 8 bits are stretched from their darkest to their brightest value, transparency is
+    laid over :data:`NEUTRAL_GROUND`, palettes, CMYK and bilevel pictures become plain colours. The picture
+    itself stays as it is, except that Pillow loads it.
+
+    Raises :class:`UnreadableImageError` if the picture has no pixels or its data is damaged.
+    """
+    try:
+        picture.load()
+        upright = _resizable(ImageOps.exif_transpose(picture))
+        small = upright.resize(
+            fitted(upright.size, size, enlarge=1.0), Image.Resampling.LANCZOS, reducing_gap=3.0
+        )
+        return _flat(small)
+    except _DECODER_ERRORS as error:
+        raise UnreadableImageError(f"the picture cannot be shown: {error}") from error
+
+
+def fitted(size: Size, bounds: Size, *, enlarge: float) -> Size:
+    """Return ``size`` scaled in proportion to fit into ``bounds``, growing by at most ``enlarge``."""
+    scale = min(enlarge, bounds[0] / size[0], bounds[1] / size[1])
+    # A panorama's short side must not vanish.
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _resizable(picture: Image.Image) -> Image.Image:
+    """Return the picture in a mode whose pixels may be averaged: F, RGBA or RGB."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return picture.convert("F")
+    if picture.mode in ("RGBa", "La"):
+        return picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+
+
+def _flat(small: Image.Image) -> Image.Image:
+    """Return a resized picture as RGB: its grey range stretched, or its transparency filled."""
+    if small.mode == "F":
+        grey = _windowed(small)
+        return Image.merge("RGB", (grey, grey, grey))
+    if small.mode == "RGBA":
+        ground = Image.new("RGBA", small.size, NEUTRAL_GROUND)
+        return Image.alpha_composite(ground, small).convert("RGB")
+    return small
+
+
+def _windowed(grey: Image.Image) -> Image.Image:
+    """Return the greys stretched so that the darkest becomes 0 and the brightest 255."""
+    low, high = cast("tuple[float, float]", grey.getextrema())
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return Image.new("L", grey.size, _MID_GREY)  # one single value: there is no range to stretch
+    scale = 255.0 / (high - low)
+    return grey.point(lambda value: value * scale - low * scale).convert("L")
