@@ -110,9 +110,9 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     Returns:
         A view of ``pixels``; height and width change places for orientations 5…8.
     """
-    if orientation in (3, 4, 7, 8):
+    if orientation in (3, 4, 6, 7):
         pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
+    if orientation in (2, 3, 7, 8):
         pixels = pixels[:, ::-1]
     return pixels.swapaxes(0, 1) if orientation >= 5 else pixels
 
