@@ -31,6 +31,7 @@ from mipp_cli.scheme.edge_histogram import (
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ehd.json").read_text(encoding="utf-8"))
 FORMULA_IMAGES = VECTORS["formula_images"]["vectors"]
+LOSSLESS: dict[str, dict[str, Any]] = {"TIFF": {"compression": "tiff_lzw"}, "WEBP": {"lossless": True}}
 PHOTOGRAPHS = VECTORS["scikit_image_pictures"]["vectors"]
 
 
@@ -214,6 +215,19 @@ def test_exif_orientation_is_applied_first(orientation: int) -> None:
     assert exif_orientation(stored) == orientation
     assert (turn_upright(np.asarray(stored), orientation) == np.asarray(turned)).all()
     assert edge_histogram(stored).tolist() == slow_codes(rows_of(turned))
+
+
+@pytest.mark.parametrize("file_format", ["TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+def test_orientation_is_applied_once_whichever_format_carries_it(file_format: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = noise(90, 140, seed=9)
+    upright.getexif()[0x0112] = orientation
+    buffer = io.BytesIO()
+    noise(90, 140, seed=9).save(buffer, format=file_format, exif=exif, **LOSSLESS[file_format])
+    wanted = edge_histogram(ImageOps.exif_transpose(upright))
+    assert (edge_histogram(Image.open(buffer)) == wanted).all()
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535, "6", (6, 6)])
