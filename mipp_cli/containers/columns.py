@@ -24,15 +24,23 @@ ROW_LIMIT = 1 << 31
 
 @dataclass(frozen=True)
 class Matrix:
-    """Rows of ``width`` items of ``dtype`` (numpy's name, little-endian); width 0 means a plain column."""
+    """Rows of ``width`` items of ``dtype`` (numpy's name, little-endian); width 0 means a plain column.
+
+    Width None stands for any width, for whoever reads without knowing the deployment.
+    """
 
     dtype: str
-    width: int = 0
+    width: int | None = 0
+
+    @property
+    def tail(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        return (self.width,) if self.width else ()
 
     @property
     def row_bytes(self) -> int:
         """Bytes of a row."""
-        return np.dtype(self.dtype).itemsize * max(1, self.width)
+        return np.dtype(self.dtype).itemsize * (self.width or 1)
 
 
 @dataclass(frozen=True)
@@ -74,8 +82,7 @@ class MatrixWriter:
             self._flush()
 
     def _take(self) -> NDArray[np.generic]:
-        tail = (self._shape.width,) if self._shape.width else ()
-        empty = np.empty((0, *tail), dtype=self._shape.dtype)
+        empty = np.empty((0, *self._shape.tail), dtype=self._shape.dtype)
         data = np.concatenate([empty, *self._pending])
         self._pending, self._pending_bytes = [], 0
         return data
@@ -84,7 +91,7 @@ class MatrixWriter:
         data = self._take()
         if self._dataset is None:
             chunk_rows = max(1, CHUNK_BYTES // self._shape.row_bytes)
-            tail = data.shape[1:]
+            tail = self._shape.tail
             self._dataset = self._group.create_dataset(
                 self._name, (0, *tail), self._shape.dtype, chunks=(chunk_rows, *tail), maxshape=(None, *tail)
             )
@@ -134,10 +141,17 @@ class MatrixReader:
             if not isinstance(dataset, h5py.Dataset):
                 raise MalformedError(f"{self._where} is not a dataset")
             self._dataset = dataset
+            if shape.width is None and dataset.ndim == 2:
+                shape = Matrix(shape.dtype, dataset.shape[1])
             _check_dataset(dataset, shape, file_bytes, self._where)
 
     def __len__(self) -> int:
         return int(self._dataset.shape[0])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return int(self._dataset.dtype.itemsize * np.prod(self._dataset.shape[1:], dtype=np.int64))
 
     def rows(self, begin: int, end: int) -> NDArray[np.generic]:
         """Return rows ``begin`` to ``end`` (not included)."""
@@ -220,7 +234,7 @@ def _refuse_attributes(node: h5py.Group | h5py.Dataset) -> None:
 def _check_dataset(dataset: h5py.Dataset, shape: Matrix, file_bytes: int, where: str) -> None:
     """Refuse whatever the writers above would not have written, before memory is taken for it."""
     _refuse_attributes(dataset)
-    tail = (shape.width,) if shape.width else ()
+    tail = shape.tail
     if dataset.dtype != np.dtype(shape.dtype) or dataset.ndim != 1 + len(tail) or dataset.shape[1:] != tail:
         raise MalformedError(f"{where} has another type or shape than its kind asks for")
     creation = dataset.id.get_create_plist()

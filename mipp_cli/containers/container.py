@@ -87,7 +87,6 @@ def write_container(
     number: int | str,
     *,
     force: bool = False,
-    private: bool = False,
 ) -> Iterator[ContainerWriter]:
     """Write a container to ``path``: the block fills the writer; header and place come when it succeeds.
 

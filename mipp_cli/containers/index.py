@@ -132,9 +132,7 @@ def read_index(path: Path, deployment: str) -> Index:
         )
         container.same_length(*names)
         container.same_length("part_numbers", "part_roots", "part_segments")
-        owners = [
-            row.decode("ascii") for batch in container.ragged("segment_owners").batches() for row in batch
-        ]
+        owners = container.ragged("segment_owners").texts()
         columns = [container.matrix(name).all().tolist() for name in names[1:4]]
         digests = [_octet_rows(container, name) for name in names[4:]]
         segments = tuple(Segment(*fields) for fields in zip(owners, *columns, *digests, strict=True))

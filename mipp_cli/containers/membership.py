@@ -15,10 +15,12 @@ from mipp_cli.containers.container import (
     Schema,
     Sender,
     open_container,
+    open_source,
     write_container,
 )
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
+from mipp_cli.containers.source import BytesSource
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.image_cipher import KEY_BYTES, key_id
 from mipp_cli.scheme.keys import SealingKey, SealingPublicKey
@@ -29,6 +31,7 @@ ENROLMENT = Schema("enrolment", {**_USERS, "sealed_keys": Matrix("u1")})
 
 AuthorisedUsers = frozenset[tuple[str, bytes]]
 _USERS_LIMIT = 100_000
+MEMBERS_BYTES_LIMIT = 1 << 26
 _SEALED_LIMIT = 1 << 20
 
 
@@ -69,9 +72,11 @@ def _write_users(writer: ContainerWriter, users: AuthorisedUsers) -> None:
         writer.matrix("user_keys").append(np.frombuffer(key, dtype=np.uint8).reshape(1, 32))
 
 
-def read_members(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Membership:
-    """Read and verify `members`."""
-    with open_container(path, MEMBERS, deployment=deployment, check=check) as container:
+def parse_members(
+    octets: bytes, deployment: str, check: Callable[[Header], None] | None = None
+) -> Membership:
+    """Read and verify `members` from its bytes."""
+    with open_source(BytesSource(octets), MEMBERS, deployment=deployment, check=check) as container:
         return _read_membership(container)
 
 
@@ -92,9 +97,7 @@ def read_enrolment(
 def _read_membership(container: Container) -> Membership:
     if container.same_length("user_ids", "user_keys") > _USERS_LIMIT:
         raise MalformedError(f"lists more than {_USERS_LIMIT} users")
-    names = [
-        row.decode("ascii", "replace") for batch in container.ragged("user_ids").batches() for row in batch
-    ]
+    names = container.ragged("user_ids").texts()
     if not all(IDENTIFIER.fullmatch(name) for name in names) or len(set(names)) != len(names):
         raise MalformedError("lists a user by an identifier that is not one, or twice")
     keys = [row.tobytes() for row in container.matrix("user_keys").all()]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
-from mipp_cli.containers.source import FileSource
+from mipp_cli.containers.source import FileSource, read_file
 from mipp_cli.errors import MalformedError, WrongDeploymentError, at_path
 from mipp_cli.scheme.image_cipher import sha256
 from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey, verify_signature
@@ -87,11 +87,14 @@ def _sign(fields: dict[str, Any], key: SigningKey) -> bytes:
 
 def read_public_file(path: Path) -> bytes:
     """Return the bytes of a public file; MalformedError if it is too large to be one."""
+    return read_file(path, SIZE_LIMIT)
+
+
+def is_public_file(path: Path) -> bool:
+    """Say whether ``path`` looks like a public file (JSON text) and not like a container."""
     source = FileSource(path)
     try:
-        if source.size > SIZE_LIMIT:
-            raise MalformedError("is not a public file of MIPP", path=path)
-        return source.read_at(0, source.size)
+        return source.read_at(0, 1) == b"{"
     finally:
         source.close()
 

@@ -14,20 +14,21 @@ from mipp_cli.containers.container import Container, Schema, Sender, open_source
 from mipp_cli.containers.header import BLOCK_BYTES, Header
 from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
 from mipp_cli.containers.source import BytesSource
+from mipp_cli.containers.upload import feature_bytes
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.image_cipher import KEY_BYTES, sha256
 from mipp_cli.scheme.keys import SealingKey, SealingPublicKey
 from mipp_cli.scheme.parameters import Parameters
 
 CANDIDATES_LIMIT = 1_000_000
-IMAGES_LIMIT = 10_000
-QUERY_BYTES_LIMIT = 1 << 31
+IMAGES_LIMIT = 1_000
+QUERY_BYTES_LIMIT = 1 << 29
 _SEALED_LIMIT = 1 << 16
 
 
-def query_schema(parameters: Parameters) -> Schema:
-    """Return the schema of `query` for a scheme."""
-    width = parameters.l * parameters.cipher.number_bytes
+def query_schema(parameters: Parameters | None) -> Schema:
+    """Return the schema of `query` for a scheme (or any)."""
+    width = feature_bytes(parameters)
     return Schema(
         "query",
         {"EQ": Matrix("u1", width), "EQQ": Matrix("u1", width), "sealed_usk": Matrix("u1")},

@@ -53,7 +53,7 @@ class Manifest:
         return cls(digest, images, matches)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AnswerCipher:
     """ImageEnc and ImageDec under USK, for the images and the manifest of one query's answer."""
 

@@ -106,9 +106,7 @@ def _read_images(container: Container) -> list[ImageRef]:
     columns = ("image_owners", "image_names", "image_uploads", "image_keys", "ER")
     if container.same_length(*columns) > _MATCHES_LIMIT:
         raise MalformedError("holds more images than an answer can have")
-    owners = [
-        row.decode("ascii", "replace") for batch in container.ragged(columns[0]).batches() for row in batch
-    ]
+    owners = container.ragged(columns[0]).texts()
     if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
         raise MalformedError("names an owner by an identifier that is not one")
     names = [check_names([row])[0] for batch in container.ragged(columns[1]).batches() for row in batch]

@@ -73,6 +73,17 @@ class FileSource:
         os.close(self._descriptor)
 
 
+def read_file(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file; raises MalformedError if it is longer than ``limit``."""
+    source = FileSource(path)
+    try:
+        if source.size > limit:
+            raise MalformedError(f"is larger than the {limit} bytes that it may have", path=path)
+        return source.read_at(0, source.size)
+    finally:
+        source.close()
+
+
 class BytesSource:
     """Bytes in memory: a container that came inside another."""
 

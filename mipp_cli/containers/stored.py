@@ -12,10 +12,18 @@ from pathlib import Path
 
 from mipp_cli.containers.atomic import new_file, output_error, write_bytes
 from mipp_cli.containers.header import BLOCK_BYTES as USER_BLOCK_BYTES
-from mipp_cli.containers.source import BLOCK_BYTES, DIGEST_BYTES, BlockVerifiedSource, FileSource, Source
+from mipp_cli.containers.source import (
+    BLOCK_BYTES,
+    DIGEST_BYTES,
+    BlockVerifiedSource,
+    FileSource,
+    Source,
+    read_file,
+)
 from mipp_cli.errors import MalformedError, TamperedError, at_path
 
 ROOT_BYTES = DIGEST_BYTES
+_DIGESTS_LIMIT = 1 << 31
 
 
 def _blocks_path(path: Path) -> Path:
@@ -61,7 +69,7 @@ def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
     with at_path(path):
         if not path.exists() or not _blocks_path(path).exists():
             raise MalformedError("is missing from the cloud's store", hint="restore it from a backup")
-        digests = _read_all(_blocks_path(path))
+        digests = read_file(_blocks_path(path), _DIGESTS_LIMIT)
         if not hmac.compare_digest(hashlib.sha256(digests).digest(), root):
             raise TamperedError("the list of its blocks is not as it was stored")
         source = FileSource(path)
@@ -70,14 +78,6 @@ def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
         except BaseException:
             source.close()
             raise
-
-
-def _read_all(path: Path) -> bytes:
-    source = FileSource(path)
-    try:
-        return source.read_at(0, source.size)
-    finally:
-        source.close()
 
 
 def remove_stored(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,28 @@ from numpy.typing import NDArray
 from mipp_cli.containers.columns import Matrix, Ragged
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
 from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.image_cipher import IMAGE_LIMIT
+from mipp_cli.scheme.image_cipher import (
+    IMAGE_LIMIT,
+    derive_key,
+    image_dec,
+    image_enc,
+    key_id,
+    length_prefixed,
+)
 from mipp_cli.scheme.parameters import Parameters
 
 NAME_LIMIT = 4096
 _ROWS_LIMIT = 2**32 - 1
 
 
-def upload_schema(parameters: Parameters) -> Schema:
-    """Return the schema of `upload` for a scheme: a row of EF or EFF is l numbers, end to end."""
-    width = parameters.l * parameters.cipher.number_bytes
+def feature_bytes(parameters: Parameters | None) -> int | None:
+    """Return the bytes of an encrypted feature; None if the scheme is not known."""
+    return None if parameters is None else parameters.l * parameters.cipher.number_bytes
+
+
+def upload_schema(parameters: Parameters | None) -> Schema:
+    """Return the schema of `upload` for a scheme (or any): a row of EF or EFF is l numbers, end to end."""
+    width = feature_bytes(parameters)
     return Schema(
         "upload",
         {
@@ -33,6 +46,32 @@ def upload_schema(parameters: Parameters) -> Schema:
         },
         numbers=("key_id", "replace"),
     )
+
+
+@dataclass(frozen=True, repr=False)
+class UploadCipher:
+    """ImageEnc and ImageDec for the images of one upload: the key is HKDF(SK, upload's number)."""
+
+    image_key: bytes
+    deployment: str
+    owner: str
+    number: int
+
+    @cached_property
+    def _key(self) -> bytes:
+        return derive_key(self.image_key, "mipp/1 images of an upload", self.number.to_bytes(8, "big"))
+
+    def _associated_data(self, name: str) -> bytes:
+        key = key_id(self.image_key)
+        return length_prefixed("image", self.deployment, self.owner, name, key, self.number)
+
+    def encrypt(self, plaintext: bytes, name: str) -> bytes:
+        """Algorithm 1: EW of one image, called ``name`` on the wire."""
+        return image_enc(self._key, plaintext, self._associated_data(name))
+
+    def decrypt(self, ew: bytes, name: str) -> bytes:
+        """Algorithm 2; raises TamperedError if the image, its owner, name, key or upload does not fit."""
+        return image_dec(self._key, ew, self._associated_data(name))
 
 
 @dataclass
@@ -85,10 +124,19 @@ class UploadReader:
         """Id of the image key in use."""
         return self.container.number("key_id")
 
+    @property
+    def replaces(self) -> bool:
+        """Say whether the mark is replace, not add."""
+        return self.container.number("replace") == 1
+
     def names(self) -> list[str]:
         """Return the names of all images; MalformedError if one is empty, no text, or there twice."""
         rows = [row for batch in self.container.ragged("image_names").batches() for row in batch]
         return check_names(rows)
+
+    def name(self, row: int) -> str:
+        """Return the name of one image."""
+        return check_names([self.container.ragged("image_names").row(row)])[0]
 
     def encrypted_image(self, row: int) -> bytes:
         """Return EW of one image."""

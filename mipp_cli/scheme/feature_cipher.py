@@ -27,8 +27,8 @@ class FeatureCipher(Protocol):
     def number_bytes(self) -> int:
         """Bytes of the ciphertext of one number, big-endian."""
 
-    def prepare(self, vectors: int, l: int) -> None:
-        """Make ready for ``vectors`` vectors of ``l`` numbers; what it makes is shared by later forks."""
+    def prepared(self, vectors: int, l: int) -> FeatureCipher:
+        """Return the cipher made ready for ``vectors`` vectors of ``l`` numbers; later forks share it."""
 
     def encrypt(self, x: Integers) -> Bytes:
         """Eq. 4: encrypt ``x``, shape (n, l), to shape (n, l, number_bytes), with fresh randomness."""
@@ -52,9 +52,13 @@ def encrypt_features(cipher: FeatureCipher, features: NDArray[np.unsignedinteger
 
 @dataclass(frozen=True)
 class ProductCipher:
-    """Eq. 3–6 over a group: C_i = (1 + x_i·m)·R_i mod m², with ∏R_i = 1."""
+    """Eq. 3–6 over a group: C_i = (1 + x_i·m)·R_i mod m², with ∏R_i = 1.
+
+    ``window`` is the window of the table of powers; without it each call takes what suits its size.
+    """
 
     group: SumGroup
+    window: int | None = None
 
     @property
     def number_bytes(self) -> int:
@@ -65,13 +69,15 @@ class ProductCipher:
     def _m_squared(self) -> mpz:
         return mpz(self.group.m) ** 2
 
-    def prepare(self, vectors: int, l: int) -> None:
-        """Make the table of powers of g2 that suits so many vectors."""
-        self._table(vectors * (l - 1))
+    def prepared(self, vectors: int, l: int) -> ProductCipher:
+        """Make the table of powers of g2 that suits so many vectors, and return the cipher that uses it."""
+        ready = ProductCipher(self.group, best_window(self.group.exponent_bits, vectors * (l - 1)))
+        ready._table(0)
+        return ready
 
     def _table(self, powers: int) -> FixedBaseTable:
         bits = self.group.exponent_bits
-        window = best_window(bits, powers)
+        window = self.window or best_window(bits, powers)
         return fixed_base_table(self.group.g2, int(self._m_squared), bits, window)
 
     def encrypt(self, x: Integers) -> Bytes:
@@ -138,8 +144,9 @@ class MaskCipher:
     def _word(self) -> np.dtype[np.unsignedinteger]:
         return np.dtype(f">u{self.number_bytes}")
 
-    def prepare(self, vectors: int, l: int) -> None:
-        """Nothing to make: masks come straight from the generator."""
+    def prepared(self, vectors: int, l: int) -> MaskCipher:
+        """Return itself: masks come straight from the generator."""
+        return self
 
     def encrypt(self, x: Integers) -> Bytes:
         """Mask each row of ``x``; see :class:`FeatureCipher`."""

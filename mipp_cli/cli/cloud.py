@@ -1,0 +1,97 @@
+"""Commands of the cloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mipp_cli.cli.options import (
+    PATH,
+    directory_argument,
+    files_argument,
+    fingerprint_option,
+    force_option,
+    jobs_option,
+    kmc_option,
+    output_option,
+    reported,
+)
+from mipp_cli.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from mipp_cli.roles.report import Report
+
+
+@click.group()
+def cloud() -> None:
+    """The cloud: enrol owners, index uploads, search."""
+
+
+@cloud.command()
+@directory_argument("CLOUD")
+@kmc_option
+@fingerprint_option
+@reported
+def init(directory: Path, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
+    """Make the directory CLOUD, and CLOUD/cloud.pub for the KMC."""
+    from mipp_cli.roles.cloud import init_cloud
+
+    return init_cloud(directory, kmc, fingerprints=fingerprints)
+
+
+@cloud.command()
+@directory_argument("CLOUD")
+@files_argument("members.h5...")
+@reported
+def enroll(directory: Path, files: tuple[Path, ...]) -> Report:
+    """Put owners' lists of authorised users in force.
+
+    All of the files are taken, or none. The first enrolment of an owner pins its name to its key.
+    """
+    from mipp_cli.roles.cloud import enroll_at_cloud
+
+    return enroll_at_cloud(directory, files)
+
+
+@cloud.command()
+@directory_argument("CLOUD")
+@files_argument("upload.h5...")
+@jobs_option
+@reported
+def index(directory: Path, files: tuple[Path, ...], jobs: int | None) -> Report:
+    """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2).
+
+    All of the files are taken, or none; uploads that were applied before are skipped.
+    """
+    from mipp_cli.roles.cloud_index import index_containers
+
+    return index_containers(directory, files, jobs=jobs, progress=progress_bar)
+
+
+@cloud.command()
+@directory_argument("CLOUD")
+@click.argument("query", metavar="query.h5", type=PATH)
+@output_option("results.h5", "the matches, for the KMC")
+@click.option(
+    "--without-index", is_flag=True, help="Decrypt all sums again, to compare; the answer is the same."
+)
+@jobs_option
+@force_option
+@reported
+def search(
+    directory: Path, query: Path, output: Path, without_index: bool, jobs: int | None, force: bool
+) -> Report:
+    """Find the images most similar to a query, among the owners who authorised its user (ImageRetrieval)."""
+    from mipp_cli.roles.cloud_search import search as step
+
+    return step(
+        directory,
+        query,
+        output,
+        without_index=without_index,
+        jobs=jobs,
+        force=force,
+        progress=progress_bar,
+    )

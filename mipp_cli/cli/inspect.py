@@ -1,0 +1,53 @@
+"""The command that says what a file or directory holds."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mipp_cli.cli.messages import printable
+from mipp_cli.cli.options import PATH, Spoken, refuse_with_json, reported
+from mipp_cli.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from mipp_cli.roles.inspection import Inspection
+
+
+@click.command()
+@click.argument("path", metavar="PATH", type=PATH)
+@click.option(
+    "--csv", "as_csv", is_flag=True, help="Print the main table: the rows of an index, the matches, …"
+)
+@reported
+def inspect(path: Path, as_csv: bool) -> Spoken:
+    """Say what PATH holds: any container, public file or role's directory; never a secret.
+
+    With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
+    features); of results query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of an owner's
+    directory upload,image_id,path.
+    """
+    from mipp_cli.roles.inspect_directory import inspect_path
+    from mipp_cli.roles.report import Report
+
+    found = inspect_path(path)
+    if as_csv:
+        refuse_with_json("--csv")
+        _print_table(found, path)
+        return Spoken(Report())
+    width = max(len(name) for name, _ in found.fields)
+    lines = [printable(found.title)]
+    lines += [f"  {printable(name):{width}}  {printable(value)}" for name, value in found.fields]
+    return Spoken(Report(), {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
+
+
+def _print_table(found: Inspection, path: Path) -> None:
+    if found.table is None:
+        raise InvalidRequestError("has no table to print", path=path, hint="leave out --csv")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(found.table.columns)
+    for row in found.table.rows():
+        table.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])

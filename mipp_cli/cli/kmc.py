@@ -1,0 +1,101 @@
+"""Commands of the key management centre."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mipp_cli.cli.options import (
+    PATH,
+    directory_argument,
+    files_argument,
+    fingerprint_option,
+    force_option,
+    output_option,
+    reported,
+)
+from mipp_cli.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from mipp_cli.roles.report import Report
+
+
+@click.group()
+def kmc() -> None:
+    """The key management centre: draw a deployment, enrol, re-encrypt."""
+
+
+@kmc.command()
+@directory_argument("KMC")
+@click.option(
+    "--scheme",
+    type=click.Choice(["dcr", "mask", "paper"]),
+    default="dcr",
+    show_default=True,
+    help="Feature cipher: dcr (Eq. 4 modulo N²), mask (zero-sum masks), paper (as published: broken).",
+)
+@click.option(
+    "--modulus-bits", metavar="BITS", type=int, help="Size of N or p, for dcr and paper.  [default: 3072]"
+)
+@click.option(
+    "--grey-bits",
+    type=click.IntRange(9, 16),
+    default=16,
+    show_default=True,
+    help="Depth of grey pictures of more than 8 bits; 12 for many radiographs.",
+)
+@click.option(
+    "--allow-insecure-modulus",
+    is_flag=True,
+    help="Admit a modulus of less than 2048 bits: insecure, for tests.",
+)
+@reported
+def init(
+    directory: Path, scheme: str, modulus_bits: int | None, grey_bits: int, allow_insecure_modulus: bool
+) -> Report:
+    """Make the directory KMC, and with it a deployment: KMC/kmc.pub, for everybody.
+
+    Tell everybody the fingerprint over another channel than the file itself.
+    """
+    from mipp_cli.roles.kmc import init_kmc
+
+    return init_kmc(
+        directory,
+        scheme=scheme,
+        modulus_bits=modulus_bits,
+        grey_bits=grey_bits,
+        allow_insecure_modulus=allow_insecure_modulus,
+    )
+
+
+@kmc.command()
+@directory_argument("KMC")
+@files_argument("enrolment.h5|cloud.pub...")
+@fingerprint_option
+@reported
+def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
+    """Put owners' enrolments in force (keys and users), and make clouds known.
+
+    All of the files are taken, or none. The first enrolment of an owner pins its name to its key.
+    """
+    from mipp_cli.roles.kmc import enroll_at_kmc
+
+    return enroll_at_kmc(directory, files, fingerprints=fingerprints)
+
+
+@kmc.command()
+@directory_argument("KMC")
+@click.argument("results", metavar="results.h5", type=PATH)
+@output_option("reencrypted.h5", "the matches, re-encrypted for the user")
+@force_option
+@reported
+def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Report:
+    """Re-encrypt the matches in results.h5 for the user who asked, and for nobody else.
+
+    The KMC checks again that each image's owner authorised the user.
+    """
+    from mipp_cli.roles.kmc_reencrypt import reencrypt as step
+
+    return step(directory, results, output, force=force, progress=progress_bar)

@@ -1,0 +1,113 @@
+"""The command `mipp`: commands are loaded when asked for, and errors are caught in one place."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from mipp_cli import __version__
+from mipp_cli.cli.messages import report_error
+from mipp_cli.errors import MippError, OutputError
+
+INTERRUPTED = 130
+
+_COMMANDS = {
+    "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: draw a deployment, enrol, re-encrypt."),
+    "cloud": ("mipp_cli.cli.cloud:cloud", "The cloud: enrol owners, index uploads, search."),
+    "user": ("mipp_cli.cli.user:user", "A user: query by example, decrypt the matches."),
+    "owner": ("mipp_cli.cli.owner:owner", "An image owner: authorise users, encrypt images."),
+    "describe": ("mipp_cli.cli.describe:describe", "Print the 80 edge histogram codes of images."),
+    "inspect": (
+        "mipp_cli.cli.inspect:inspect",
+        "Say what a file or a role's directory holds; never a secret.",
+    ),
+}
+
+
+class MippGroup(click.Group):
+    """The root: subcommands are imported when used, errors become messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which a newcomer meets them."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def main(self, args: Sequence[str] | None = None, *arguments: Any, **options: Any) -> NoReturn:
+        """Run a command line and exit with its code."""
+        words = list(sys.argv[1:] if args is None else args)
+        options["standalone_mode"] = False
+        as_json = "--json" in words
+        try:
+            code = super().main(words, *arguments, **options)
+        except MippError as error:
+            sys.exit(report_error(error, as_json=as_json))
+        except click.UsageError as error:
+            sys.exit(_report_usage(error, as_json=as_json))
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("error: interrupted; nothing was changed", err=True)
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            sys.stdout = None  # whoever read our output has gone; there is nobody to tell
+            sys.exit(0)
+        except OSError as error:
+            failure = OutputError(error.strerror or str(error), path=error.filename)
+            sys.exit(report_error(failure, as_json=as_json))
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report_usage(error: click.UsageError, *, as_json: bool) -> int:
+    if as_json:
+        return report_error(MippUsageError(error.format_message()), as_json=True)
+    error.show()
+    return error.exit_code
+
+
+class MippUsageError(MippError):
+    """Raised in the place of click's usage error, for `--json`."""
+
+    exit_code = 2
+
+
+@click.group(cls=MippGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mipp")
+def mipp() -> None:
+    """Search the encrypted pictures of several owners by example.
+
+    Owners put encrypted pictures on a cloud. A user whom they authorised sends an encrypted example. The
+    cloud finds similar pictures without seeing any, and the key management centre (KMC) re-encrypts them
+    for that user alone. Each role works in a directory of its own; they hand each other files.
+
+    \b
+    The order of a first run:
+      mipp kmc init KMC                          the deployment: KMC/kmc.pub, for everybody
+      mipp cloud init CLOUD --kmc kmc.pub        mipp user init USER --id UID --kmc kmc.pub
+      mipp owner init OWNER --id OID --kmc kmc.pub --authorize user.pub
+      mipp kmc enroll KMC enrolment.h5 cloud.pub mipp cloud enroll CLOUD members.h5
+      mipp owner encrypt OWNER IMAGES -o upload.h5
+      mipp cloud index CLOUD upload.h5
+      mipp user query USER IMAGE -o query.h5
+      mipp cloud search CLOUD query.h5 -o results.h5
+      mipp kmc reencrypt KMC results.h5 -o reencrypted.h5
+      mipp user decrypt USER reencrypted.h5 -o DIR
+    """
+
+
+def main() -> None:
+    """Run `mipp`."""
+    mipp.main(prog_name="mipp")

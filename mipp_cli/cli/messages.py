@@ -1,0 +1,98 @@
+"""What commands say: reports and errors, for people and (``--json``) for scripts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mipp_cli.errors import MippError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mipp_cli.roles.report import Report
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with what could steer a terminal made visible instead."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def report_error(error: MippError, *, as_json: bool) -> int:
+    """Say what is wrong, where, and what to do; return the exit code."""
+    if as_json:
+        fields = {
+            "class": type(error).__name__,
+            "code": error.exit_code,
+            "path": error.path,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        click.echo(json.dumps({"error": fields}))
+    place = f"{error.path}: " if error.path is not None else ""
+    click.echo(f"error: {printable(place + error.message)}", err=True)
+    if error.hint:
+        click.echo(f"hint: {printable(error.hint)}", err=True)
+    return error.exit_code
+
+
+def report_success(
+    command: str, report: Report, *, as_json: bool, seconds: float, details: dict[str, Any], lines: list[str]
+) -> None:
+    """Print a report: one JSON object, or ``lines`` and what was written, counted and to be warned of."""
+    if as_json:
+        click.echo(json.dumps(_fields(command, report, seconds) | details))
+        return
+    for line in lines:
+        click.echo(line)
+    for path, fingerprint in report.fingerprints.items():
+        click.echo(f"fingerprint of {printable(path)}: {fingerprint}")
+    for output in report.outputs:
+        size = f", {_size(output.path.stat().st_size)}" if output.path.is_file() else ""
+        click.echo(f"wrote {printable(str(output.path))} ({output.kind}{size})")
+    counts = ", ".join(f"{name}: {count}" for name, count in report.counts.items() if count)
+    if counts:
+        click.echo(counts)
+    for note in report.notes:
+        click.echo(f"note: {note}")
+    for warning in report.warnings:
+        click.echo(f"warning: {printable(warning)}", err=True)
+
+
+def _fields(command: str, report: Report, seconds: float) -> dict[str, Any]:
+    return {
+        "command": command,
+        "outputs": [
+            {"path": str(output.path), "kind": output.kind, **_digest_and_size(output.path)}
+            for output in report.outputs
+        ],
+        "counts": dict(report.counts),
+        "seconds": round(seconds, 3),
+        "warnings": list(report.warnings),
+        "fingerprints": dict(report.fingerprints),
+        "notes": list(report.notes),
+    }
+
+
+def _digest_and_size(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {
+            "sha256": None,
+            "bytes": sum(each.stat().st_size for each in path.rglob("*") if each.is_file()),
+        }
+    import hashlib
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,112 @@
+"""Options that several commands share, and the decorator that prints what a command returns."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mipp_cli.cli.messages import report_success
+
+if TYPE_CHECKING:
+    from mipp_cli.roles.report import Report
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A report with more to it: fields for ``--json``, and lines for people."""
+
+    report: Report
+    details: dict[str, Any] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+
+
+def reported(function: Callable[..., Report | Spoken]) -> Callable[..., None]:
+    """Give a command ``--json``, and print the report that it returns."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+    @functools.wraps(function)
+    def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
+        started = time.perf_counter()
+        result = function(*args, **kwargs)
+        spoken = result if isinstance(result, Spoken) else Spoken(result)
+        command = click.get_current_context().command_path
+        report_success(
+            command.partition(" ")[2],
+            spoken.report,
+            as_json=as_json,
+            seconds=time.perf_counter() - started,
+            details=spoken.details,
+            lines=spoken.lines,
+        )
+
+    return run
+
+
+def refuse_with_json(option: str) -> None:
+    """Refuse an option that prints in a form of its own beside ``--json``."""
+    if click.get_current_context().params.get("as_json"):
+        raise click.UsageError(f"{option} and --json cannot go together")
+
+
+def directory_argument(name: str) -> Callable[[Function], Function]:
+    """The role's directory, which stands first."""
+    return click.argument("directory", metavar=name, type=PATH)
+
+
+def files_argument(metavar: str, *, required: bool = True) -> Callable[[Function], Function]:
+    """One or more files."""
+    return click.argument("files", metavar=metavar, type=PATH, nargs=-1, required=required)
+
+
+def output_option(metavar: str, what: str) -> Callable[[Function], Function]:
+    """``-o``: where the output goes."""
+    return click.option(
+        "-o", "--output", metavar=metavar, type=PATH, required=True, help=f"Where to write {what}."
+    )
+
+
+def force_option(function: Function) -> Function:
+    """``--force``: replace the output."""
+    return click.option("--force", is_flag=True, help="Replace the output if it exists.")(function)
+
+
+def jobs_option(function: Function) -> Function:
+    """``--jobs``: how many processes."""
+    return click.option(
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Processes to use.  [default: one for each processor]",
+    )(function)
+
+
+def kmc_option(function: Function) -> Function:
+    """``--kmc``: the deployment's public file."""
+    return click.option(
+        "--kmc",
+        metavar="kmc.pub",
+        type=PATH,
+        required=True,
+        help="The deployment's public file, from the KMC.",
+    )(function)
+
+
+def fingerprint_option(function: Function) -> Function:
+    """``--fingerprint``: demand that public files are the right ones."""
+    return click.option(
+        "--fingerprint",
+        "fingerprints",
+        metavar="HEX",
+        multiple=True,
+        help="Demand this fingerprint of the public files given; again for each of several.",
+    )(function)

@@ -1,0 +1,148 @@
+"""Commands of an image owner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from mipp_cli.cli.options import (
+    PATH,
+    directory_argument,
+    files_argument,
+    fingerprint_option,
+    force_option,
+    jobs_option,
+    kmc_option,
+    output_option,
+    reported,
+)
+from mipp_cli.cli.progress import progress_bar
+from mipp_cli.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from mipp_cli.roles.report import Report
+
+
+@click.group()
+def owner() -> None:
+    """An image owner: authorise users, encrypt images."""
+
+
+@owner.command()
+@directory_argument("OWNER")
+@click.option("--id", "name", metavar="OID", required=True, help="The owner's name, as others will read it.")
+@kmc_option
+@click.option(
+    "--authorize", metavar="user.pub", type=PATH, multiple=True, help="A user who may search; again for more."
+)
+@click.option(
+    "--image-ids",
+    type=click.Choice(["opaque", "path"]),
+    default="opaque",
+    show_default=True,
+    help="What the cloud sees images called: a keyed digest of the path, or the path itself.",
+)
+@fingerprint_option
+@reported
+def init(
+    directory: Path,
+    name: str,
+    kmc: Path,
+    authorize: tuple[Path, ...],
+    image_ids: str,
+    fingerprints: tuple[str, ...],
+) -> Report:
+    """Make the directory OWNER: keys, and who may search.
+
+    OWNER/enrolment.h5 is for the KMC, OWNER/members.h5 for the cloud.
+    """
+    from mipp_cli.roles.owner import init_owner
+
+    return init_owner(
+        directory, name, kmc, authorize=authorize, image_ids=image_ids, fingerprints=fingerprints
+    )
+
+
+@owner.command()
+@directory_argument("OWNER")
+@files_argument("user.pub...")
+@fingerprint_option
+@reported
+def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
+    """Let users search; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
+
+    In force once the KMC and the cloud enrolled them.
+    """
+    from mipp_cli.roles.owner import authorize_users
+
+    return authorize_users(directory, files, fingerprints=fingerprints)
+
+
+@owner.command()
+@directory_argument("OWNER")
+@click.argument("names", metavar="UID...", nargs=-1, required=True)
+@reported
+def revoke(directory: Path, names: tuple[str, ...]) -> Report:
+    """Let users search no more; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
+
+    In force once the KMC and the cloud enrolled them; each refuses the user from then on.
+    """
+    from mipp_cli.roles.owner import revoke_users
+
+    return revoke_users(directory, names)
+
+
+@owner.command()
+@directory_argument("OWNER")
+@files_argument("IMAGES...", required=False)
+@output_option("upload.h5", "the upload, for the cloud")
+@click.option("--root", metavar="DIR", type=PATH, help="Call images by their path below DIR.")
+@click.option(
+    "--files-from",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Read paths of images from FILE, one a line; - is standard input.",
+)
+@click.option(
+    "--payload",
+    type=click.Choice(["file", "pixels"]),
+    default="file",
+    show_default=True,
+    help="Encrypt the file bit for bit, or the matrix of pixels (Algorithm 1).",
+)
+@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
+@jobs_option
+@force_option
+@reported
+def encrypt(
+    directory: Path,
+    files: tuple[Path, ...],
+    output: Path,
+    root: Path | None,
+    files_from: BinaryIO | None,
+    payload: str,
+    skip_unreadable: bool,
+    jobs: int | None,
+    force: bool,
+) -> Report:
+    """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
+
+    IMAGES are files or folders, which are walked. An image's name is its path below the folder named,
+    or below --root.
+    """
+    from mipp_cli.roles.collection import collect_images
+    from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images
+
+    listed = _listed(files_from.read()) if files_from is not None else []
+    images = collect_images([*files, *listed], root=root)
+    options = EncryptOptions(payload, skip_unreadable, jobs, force)
+    return encrypt_images(directory, images, output, options, progress_bar)
+
+
+def _listed(data: bytes) -> list[Path]:
+    try:
+        return [Path(line) for line in data.decode().splitlines() if line]
+    except UnicodeDecodeError:
+        raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None

@@ -1,0 +1,117 @@
+"""Commands of a user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mipp_cli.cli.messages import printable
+from mipp_cli.cli.options import (
+    PATH,
+    Spoken,
+    directory_argument,
+    files_argument,
+    fingerprint_option,
+    force_option,
+    kmc_option,
+    output_option,
+    reported,
+)
+from mipp_cli.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from mipp_cli.roles.answer_files import WrittenMatch
+    from mipp_cli.roles.report import Report
+
+
+@click.group()
+def user() -> None:
+    """A user: query by example, decrypt the matches."""
+
+
+@user.command()
+@directory_argument("USER")
+@click.option("--id", "name", metavar="UID", required=True, help="The user's name, as owners will read it.")
+@kmc_option
+@fingerprint_option
+@reported
+def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
+    """Make the directory USER, and USER/user.pub for the owners who shall authorise the user."""
+    from mipp_cli.roles.user import init_user
+
+    return init_user(directory, name, kmc, fingerprints=fingerprints)
+
+
+@user.command()
+@directory_argument("USER")
+@files_argument("IMAGE...")
+@output_option("query.h5", "the query, for the cloud")
+@click.option(
+    "--candidates",
+    metavar="N",
+    type=int,
+    default=100,
+    show_default=True,
+    help="How many matches to ask for, for each query image.",
+)
+@force_option
+@reported
+def query(directory: Path, files: tuple[Path, ...], output: Path, candidates: int, force: bool) -> Report:
+    """Make an encrypted query of one or several example images, and a key for its answer alone."""
+    from mipp_cli.roles.collection import collect_images
+    from mipp_cli.roles.user import make_query
+
+    return make_query(directory, collect_images(files), output, candidates=candidates, force=force)
+
+
+@user.command()
+@directory_argument("USER")
+@click.argument("reencrypted", metavar="reencrypted.h5", type=PATH)
+@output_option("DIR", "matches.csv, the images and a contact sheet")
+@click.option(
+    "--top",
+    metavar="N",
+    type=int,
+    default=10,
+    show_default=True,
+    help="How many matches to keep, per query image.",
+)
+@click.option(
+    "--contact-sheet",
+    metavar="FILE.png",
+    type=PATH,
+    help="Where the sheet goes.  [default: DIR/contact-sheet.png]",
+)
+@force_option
+@reported
+def decrypt(
+    directory: Path, reencrypted: Path, output: Path, top: int, contact_sheet: Path | None, force: bool
+) -> Spoken:
+    """Decrypt the matches of a query, and rank them by Euclidean distance of their features (Eq. 7)."""
+    from mipp_cli.roles.answer import decrypt_answer
+
+    report, matches = decrypt_answer(
+        directory,
+        reencrypted,
+        output,
+        top=top,
+        contact_sheet=contact_sheet,
+        force=force,
+        progress=progress_bar,
+    )
+    return Spoken(report, {"matches": [match.fields() for match in matches]}, _table(matches))
+
+
+def _table(matches: list[WrittenMatch]) -> list[str]:
+    lines, last = [], None
+    width = max((len(match.owner) for match in matches), default=0)
+    for match in matches:
+        if match.query != last:
+            lines.append(f"query {printable(match.query)}")
+            last = match.query
+        lines.append(
+            f"  {match.rank:3d}  {match.distance:8.3f}  {match.owner:{width}}  {printable(match.name)}"
+        )
+    return lines

@@ -1,0 +1,165 @@
+"""The user's last step: ImageDec under USK, ranking by EucDis (Eq. 7), and the matches as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.atomic import refuse_existing, write_bytes
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.reencrypted import Answer, AnswerCipher, open_answer, open_reencrypted
+from mipp_cli.errors import (
+    InvalidRequestError,
+    MalformedError,
+    TamperedError,
+    WrongDeploymentError,
+    at_path,
+)
+from mipp_cli.roles.answer_files import (
+    MATCHES_FILE,
+    SHEET_FILE,
+    WrittenMatch,
+    draw_sheet,
+    file_of,
+    new_output,
+    refuse_output,
+    small_picture,
+    write_private,
+    write_table,
+)
+from mipp_cli.roles.contact_sheet import Tile
+from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.names import safe_file_name
+from mipp_cli.roles.progress import Advance, Progress, silent
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.user import RememberedQuery, remembered_query
+from mipp_cli.scheme.image_cipher import Envelope
+from mipp_cli.scheme.similarity import euclidean_distances
+
+
+@dataclass(frozen=True, order=True)
+class RankedMatch:
+    """A match of one query image, ranked by EucDis, ties by owner and image."""
+
+    distance: float
+    owner: str
+    image_id: str
+    number: int
+
+
+def decrypt_answer(
+    path: Path,
+    reencrypted: Path,
+    output: Path,
+    *,
+    top: int = 10,
+    contact_sheet: Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> tuple[Report, list[WrittenMatch]]:
+    """Decrypt an answer into the folder ``output``: matches.csv, the images, and a contact sheet.
+
+    For each query image the ``top`` matches, ranked by EucDis of the features that the images carry.
+    An image that its owner made wrongly is left out with a warning. Raises TamperedError if the answer
+    is not whole, WrongDeploymentError or MissingKeyError if it is not this user's.
+    """
+    if top < 1:
+        raise InvalidRequestError("at least one match must be asked for", hint="give --top 1 or more")
+    refuse_output(output, force=force)
+    if contact_sheet is not None:
+        refuse_existing(contact_sheet, force=force)
+    directory = RoleDirectory.open(path, "user")
+    with at_path(reencrypted):
+        container = open_reencrypted(reencrypted, directory.deployment.fingerprint, _check_kmc(directory))
+        with container:
+            query_id = container.header.number
+            query = remembered_query(directory, query_id)
+            cipher = AnswerCipher(query.usk, directory.deployment.fingerprint, directory.name, query_id)
+            answer = open_answer(container, cipher, query.digest)
+            with progress("decrypting", len(answer.manifest.images), "image") as advance:
+                ranked, warnings = _rank(answer, query, advance)
+            with new_output(output, force=force) as folder:
+                rows = [matches[:top] for matches in ranked]
+                written, tiles = _write_images(answer, query, rows, folder)
+                write_table(written, folder / MATCHES_FILE)
+                sheet = draw_sheet(query, tiles, len(answer.manifest.images))
+                write_bytes(contact_sheet or folder / SHEET_FILE, sheet, force=True, private=True)
+    outputs = (
+        Output(output / MATCHES_FILE, "matches"),
+        Output(contact_sheet or output / SHEET_FILE, "contact sheet"),
+        Output(output, "images"),
+    )
+    counts = {"query images": len(rows), "candidates": len(answer.manifest.images), "matches": len(written)}
+    return Report(outputs, counts, (*directory.deployment.parameters.warnings, *warnings)), written
+
+
+def _check_kmc(directory: RoleDirectory) -> Callable[[Header], None]:
+    def check(header: Header) -> None:
+        if header.sender_key != directory.deployment.signing_key:
+            raise WrongDeploymentError(
+                "is not signed by the KMC of this deployment", hint="ask the cloud for the KMC's answer"
+            )
+
+    return check
+
+
+def _rank(
+    answer: Answer, query: RememberedQuery, advance: Advance
+) -> tuple[list[list[RankedMatch]], list[str]]:
+    """Rank the matches of each query image by EucDis; images are decrypted one at a time."""
+    queries_of: dict[int, list[int]] = {}
+    for number, image in answer.manifest.matches:
+        if number >= len(query.pictures):
+            raise MalformedError("matches a query image that there was not")
+        queries_of.setdefault(image, []).append(number)
+    ranked: list[list[RankedMatch]] = [[] for _ in query.pictures]
+    warnings = []
+    for image, (owner, name) in enumerate(answer.manifest.images):
+        advance(1)
+        try:
+            envelope = Envelope.unpack(answer.envelope(image))
+            feature = _checked_feature(envelope, query)
+        except MalformedError as error:
+            if isinstance(error, TamperedError):
+                raise
+            warnings.append(f"left out an image of {owner} that was made wrongly: {error.message}")
+            continue
+        for number in queries_of.get(image, []):
+            distance = float(euclidean_distances(feature[np.newaxis], query.pictures[number].feature)[0])
+            ranked[number].append(RankedMatch(distance, owner, name, image))
+    return [sorted(matches) for matches in ranked], warnings
+
+
+def _checked_feature(envelope: Envelope, query: RememberedQuery) -> NDArray[np.unsignedinteger]:
+    if envelope.feature.shape != query.pictures[0].feature.shape:
+        raise MalformedError("its feature has another length than the query's")
+    return envelope.feature
+
+
+def _write_images(
+    answer: Answer, query: RememberedQuery, rows: Sequence[Sequence[RankedMatch]], folder: Path
+) -> tuple[list[WrittenMatch], list[list[Tile]]]:
+    """Write the images of the matches, and return the lines of matches.csv and the sheet's tiles."""
+    written: list[WrittenMatch] = []
+    tiles: list[list[Tile]] = []
+    for number, matches in enumerate(rows):
+        picture_name = query.pictures[number].name
+        place = folder / f"query-{number + 1}"
+        place.mkdir(mode=0o700)
+        tiles.append([])
+        for rank, match in enumerate(matches, start=1):
+            envelope = Envelope.unpack(answer.envelope(match.number))
+            content, suffix = file_of(envelope)
+            file = place / f"{rank:03d}_{match.owner}_{safe_file_name(envelope.path)}{suffix}"
+            write_private(file, content)
+            relative = file.relative_to(folder).as_posix()
+            line = WrittenMatch(
+                picture_name, rank, match.owner, match.image_id, envelope.path, match.distance, relative
+            )
+            written.append(line)
+            tiles[-1].append(Tile(rank, match.owner, envelope.path, match.distance, small_picture(content)))
+    return written, tiles

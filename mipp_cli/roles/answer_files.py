@@ -1,0 +1,137 @@
+"""Matches as files: the folder that a user gets, private and replaced as a whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from mipp_cli.containers.atomic import output_error, sync_folder
+from mipp_cli.errors import MalformedError, OutputError, UnreadableImageError
+from mipp_cli.roles.contact_sheet import THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet, thumbnail
+from mipp_cli.roles.names import table_cell
+from mipp_cli.roles.owner_encrypt import PIXELS_MEDIA_TYPE
+from mipp_cli.roles.pictures import extension, open_picture
+from mipp_cli.roles.pixels import unpack_pixels
+from mipp_cli.roles.user import RememberedQuery
+from mipp_cli.scheme.image_cipher import Envelope
+
+MATCHES_FILE = "matches.csv"
+SHEET_FILE = "contact-sheet.png"
+COLUMNS = ("query", "rank", "owner", "image_id", "name", "distance", "file")
+
+
+@dataclass(frozen=True)
+class WrittenMatch:
+    """A match as it stands in matches.csv."""
+
+    query: str
+    rank: int
+    owner: str
+    image_id: str
+    name: str
+    distance: float
+    file: str
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return the match for ``--json``."""
+        return asdict(self)
+
+    def cells(self) -> list[str]:
+        """Return the line of matches.csv."""
+        names = [table_cell(text) for text in (self.image_id, self.name)]
+        return [table_cell(self.query), str(self.rank), self.owner, *names, f"{self.distance:.6f}", self.file]
+
+
+def file_of(envelope: Envelope) -> tuple[bytes, str]:
+    """Return the file to write for an image, and its suffix; bytes that are no pixels stay as they are."""
+    if envelope.media_type == PIXELS_MEDIA_TYPE:
+        try:
+            return unpack_pixels(envelope.content), ".png"
+        except MalformedError:
+            return envelope.content, ".bin"
+    return envelope.content, extension(envelope.media_type)
+
+
+def small_picture(content: bytes) -> Image.Image | None:
+    try:
+        return thumbnail(open_picture(content, path=None), THUMBNAIL_SIZE)
+    except UnreadableImageError:
+        return None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(content)
+
+
+def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(match.cells() for match in written)
+    write_private(path, text.getvalue().encode())
+
+
+def draw_sheet(query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidates: int) -> bytes:
+    rows = [
+        SheetRow(picture.name, picture.small, matches)
+        for picture, matches in zip(query.pictures, tiles, strict=True)
+    ]
+    sheet = draw_contact_sheet(
+        rows,
+        title="Matches",
+        subtitle=f"nearest of {candidates} decrypted candidates, by Euclidean distance of edge histograms",
+    )
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def refuse_output(output: Path, *, force: bool) -> None:
+    """Raise OutputError if ``output`` exists, unless it is such a folder and is to be replaced."""
+    if not os.path.lexists(output):
+        return
+    if not force:
+        raise OutputError(
+            "the output exists", path=output, hint="choose another folder, or give --force to replace it"
+        )
+    known = all(
+        entry.name in (MATCHES_FILE, SHEET_FILE) or (entry.name.startswith("query-") and entry.is_dir())
+        for entry in (output.iterdir() if output.is_dir() and not output.is_symlink() else [output])
+    )
+    if not known:
+        raise OutputError(
+            "holds other things than matches, so it is not replaced",
+            path=output,
+            hint="choose another folder",
+        )
+
+
+@contextmanager
+def new_output(output: Path, *, force: bool) -> Iterator[Path]:
+    """Give a private folder beside ``output``; put it there when the block succeeds."""
+    token = secrets.token_hex(6)
+    building, old = (output.with_name(f".{output.name[:100]}.{token}.{end}") for end in ("tmp", "old"))
+    try:
+        try:
+            building.mkdir(mode=0o700)
+            yield building
+            refuse_output(output, force=force)
+            if output.exists():
+                output.rename(old)
+            building.rename(output)
+            sync_folder(output.parent)
+        except OSError as error:
+            raise output_error(error, output) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,130 @@
+"""The cloud: whom it lets search, and what it keeps of uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.container import read_header
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.index import Index, read_index, write_index
+from mipp_cli.containers.membership import MEMBERS_BYTES_LIMIT, Membership, parse_members
+from mipp_cli.containers.public_files import (
+    CLOUD_NAME,
+    load_deployment,
+    read_public_file,
+    render_party,
+)
+from mipp_cli.containers.source import FileSource, read_file
+from mipp_cli.errors import NotAuthorisedError, at_path
+from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
+from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.roles.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
+from mipp_cli.scheme.image_cipher import sha256
+from mipp_cli.scheme.keys import SigningKey
+
+PUBLIC_FILE = "cloud.pub"
+INDEX_FILE = "index.h5"
+MEMBERS_FOLDER = "members"
+
+
+class Cloud:
+    """A cloud's directory: members, segments and the index."""
+
+    def __init__(self, directory: RoleDirectory):
+        self.directory = directory
+
+    @classmethod
+    def open(cls, path: Path) -> Cloud:
+        """Open a cloud's directory."""
+        return cls(RoleDirectory.open(path, "cloud"))
+
+    def index(self) -> Index:
+        """Read index.h5."""
+        return read_index(self.directory.file(INDEX_FILE), self.directory.sender.deployment)
+
+    @cached_property
+    def store(self) -> Store:
+        """What the index points to."""
+        deployment = self.directory.deployment
+        return Store(self.directory.path, deployment.parameters, deployment.fingerprint)
+
+    def members_file(self, owner: str) -> Path:
+        """Return where an owner's `members` container is kept."""
+        return self.directory.file(MEMBERS_FOLDER) / f"{owner}.h5"
+
+    def members_header(self, owner: str) -> Header:
+        """Return the header of an enrolled owner's `members`; raises NotAuthorisedError."""
+        path = self.members_file(owner)
+        if not path.exists():
+            raise NotAuthorisedError(
+                f"the owner {owner!r} is not enrolled with this cloud",
+                hint="enrol the owner first: mipp cloud enroll CLOUD members.h5",
+            )
+        source = FileSource(path)
+        try:
+            return read_header(source, kind="members", deployment=self.directory.sender.deployment)
+        finally:
+            source.close()
+
+    def members(self) -> list[Membership]:
+        """Return all memberships in force, by owner."""
+        return [self._member(file) for file in sorted(self.directory.file(MEMBERS_FOLDER).glob("*.h5"))]
+
+    def _member(self, file: Path) -> Membership:
+        with at_path(file):
+            return parse_members(read_file(file, MEMBERS_BYTES_LIMIT), self.directory.sender.deployment)
+
+
+def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
+    """Make a cloud's directory, and cloud.pub for the KMC."""
+    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
+    shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)
+    key = SigningKey.generate()
+    public = render_party("cloud", CLOUD_NAME, deployment.fingerprint, key)
+    with new_directory(path, "cloud", CLOUD_NAME) as directory:
+        write_bytes(directory.file(KMC_FILE), kmc_text)
+        directory.write_secrets({"signing": key.seed})
+        write_bytes(directory.file(PUBLIC_FILE), public)
+        for folder in (MEMBERS_FOLDER, SEGMENTS_FOLDER, PARTS_FOLDER):
+            directory.folder(folder)
+        write_index(directory.file(INDEX_FILE), directory.sender, Index(0))
+    shown[str(path / PUBLIC_FILE)] = sha256(public).hex()
+    warnings = tuple(deployment.parameters.warnings)
+    return Report((Output(path / PUBLIC_FILE, "cloud.pub"),), {}, warnings, shown)
+
+
+def enroll_at_cloud(path: Path, files: Sequence[Path]) -> Report:
+    """Put owners' `members` in force; all of ``files`` or none.
+
+    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do.
+    """
+    cloud = Cloud.open(path)
+    headers: dict[str, Header] = {}
+    contents: dict[str, bytes] = {}
+
+    def read(file: Path) -> Membership:
+        def check(header: Header) -> None:
+            known = headers.get(header.sender)
+            if known is None and cloud.members_file(header.sender).exists():
+                known = cloud.members_header(header.sender)
+            if known is not None:
+                check_pinned_key(header, known.sender_key)
+                check_sequence(header, {known.sequence_number: known.digest})
+            headers[header.sender] = header
+
+        content = read_file(file, MEMBERS_BYTES_LIMIT)
+        membership = parse_members(content, cloud.directory.sender.deployment, check)
+        contents[membership.owner] = content
+        return membership
+
+    with cloud.directory.lock():
+        _, skipped = each_new(files, read)
+        for owner, content in contents.items():
+            write_bytes(cloud.members_file(owner), content, force=True)
+    counts = {"owners": len(contents), "already enrolled": skipped}
+    return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings))

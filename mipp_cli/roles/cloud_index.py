@@ -1,0 +1,164 @@
+"""The cloud's main chore, IndexConstruct: uploads are verified, kept as segments, and their sums indexed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.container import read_header
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.index import Part, Segment, write_index, write_part
+from mipp_cli.containers.source import FileSource
+from mipp_cli.containers.stored import remove_stored, store_copy, store_digests
+from mipp_cli.containers.upload import UploadReader
+from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.roles.cloud import INDEX_FILE, Cloud
+from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.roles.workers import open_executor, ordered_results
+from mipp_cli.scheme.feature_cipher import FeatureCipher
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.retrieval_index import check_sums, index_construct
+
+_BATCH_BYTES = 1 << 22
+
+Ciphertexts = NDArray[np.uint8]
+Sums = tuple[list[int], list[int]]
+
+
+def index_containers(
+    path: Path, files: Sequence[Path], *, jobs: int | None = None, progress: Progress = silent
+) -> Report:
+    """Apply uploads to the index, in the order given; all of them or none.
+
+    An upload applied before is skipped; AlreadyAppliedError if that leaves nothing to do. Raises
+    NotAuthorisedError for an owner who is not enrolled, ReplayedError for an older upload, ConflictError
+    for an image that is there already, MalformedError for sums that no feature can have.
+    """
+    cloud = Cloud.open(path)
+    with cloud.directory.lock():
+        builder = _IndexBuilder(cloud, jobs, progress)
+        try:
+            added, skipped = each_new(files, builder.add_upload)
+            output = cloud.directory.file(INDEX_FILE)
+            write_index(output, cloud.directory.sender, builder.index)
+        except BaseException:
+            builder.discard()
+            raise
+    counts = {
+        "uploads": len(added),
+        "images": sum(added),
+        "already applied": skipped,
+        "images in all": sum(segment.rows for segment in builder.index.segments),
+    }
+    return Report((Output(output, "index"),), counts, tuple(cloud.directory.deployment.parameters.warnings))
+
+
+class _IndexBuilder:
+    """The index as uploads make it grow; what is written counts for nothing until index.h5 names it."""
+
+    def __init__(self, cloud: Cloud, jobs: int | None, progress: Progress):
+        index = cloud.index()
+        self.index = replace(index, number=index.number + 1)
+        self._cloud, self._jobs, self._progress = cloud, jobs, progress
+        self._parameters = cloud.directory.deployment.parameters
+        self._written: list[Path] = []
+
+    def add_upload(self, file: Path) -> int:
+        """Verify an upload, keep it as a segment and index its sums; return how many images it has."""
+        source = FileSource(file)
+        try:
+            header = read_header(source, kind="upload", deployment=self._cloud.directory.sender.deployment)
+            self._check_sender(header)
+            digest = bytes.fromhex(header.digest)
+            segment = Segment(header.sender, header.sequence_number, 0, 0, digest, b"")
+            path = self._new_file(self._cloud.store.segment_path(segment))
+            segment = replace(segment, root=store_copy(source, path, header.digest))
+        finally:
+            source.close()
+        with self._cloud.store.segment(segment) as upload:
+            if upload.replaces:
+                raise InvalidRequestError("replaces images, which this version cannot do", hint="update mipp")
+            upload.check_images()
+            names = [name.encode() for name in upload.names()]
+            self._refuse_known(segment.owner, names)
+            segment = replace(segment, key_id=upload.key_id, rows=len(names))
+            sums = sums_of(upload, self._parameters, self._jobs, self._progress)
+        self._append(segment, names, sums)
+        return len(names)
+
+    def _check_sender(self, header: Header) -> None:
+        check_pinned_key(header, self._cloud.members_header(header.sender).sender_key)
+        applied = {segment.upload: segment.digest.hex() for segment in self.index.of_owner(header.sender)}
+        check_sequence(header, applied)
+
+    def _refuse_known(self, owner: str, names: Sequence[bytes]) -> None:
+        for part in self.index.parts_of(owner):
+            with self._cloud.store.part(part) as reader:
+                known = [name for name in names if reader.contains(name)]
+            if known:
+                raise ConflictError(
+                    f"{len(known)} of its images are in the cloud already, the first {known[0].decode()}",
+                    hint=f"{owner!r} makes an upload without them",
+                )
+
+    def _append(self, segment: Segment, names: Sequence[bytes], sums: Sums) -> None:
+        """Write the part of a segment, and list both."""
+        pairs, order = index_construct(*sums, names)
+        by_name = sorted(range(len(names)), key=names.__getitem__)
+        position = np.empty(len(names), dtype=np.int64)
+        position[by_name] = np.arange(len(names))
+        number = self.index.number * 1000 + len(self._written)
+        part = Part(number, b"", (len(self.index.segments),))
+        path = self._new_file(self._cloud.store.part_path(part))
+        named_rows = ((names[row], row) for row in by_name)
+        sender = self._cloud.directory.sender
+        write_part(path, self._parameters, sender, part.number, pairs, position[order], named_rows)
+        part = replace(part, root=store_digests(path))
+        segments, parts = (*self.index.segments, segment), (*self.index.parts, part)
+        self.index = replace(self.index, segments=segments, parts=parts)
+
+    def _new_file(self, path: Path) -> Path:
+        self._written.append(path)
+        return path
+
+    def discard(self) -> None:
+        """Remove what was written for an index that will not be."""
+        for path in self._written:
+            remove_stored(path)
+
+
+def sums_of(upload: UploadReader, parameters: Parameters, jobs: int | None, progress: Progress) -> Sums:
+    """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each checked to be possible."""
+    sum1: list[int] = []
+    sum2: list[int] = []
+    with (
+        open_executor(jobs) as (executor, count),
+        progress("indexing", len(upload), "image") as advance,
+    ):
+        tasks = _batches(upload, parameters)
+        for _, (first, second) in ordered_results(executor, _decrypt_sums, tasks, under_way=2 * count):
+            for pair in zip(first, second, strict=True):
+                check_sums(*pair, parameters.l, parameters.levels)
+            sum1 += first
+            sum2 += second
+            advance(len(first))
+    return sum1, sum2
+
+
+def _batches(
+    upload: UploadReader, parameters: Parameters
+) -> Iterator[tuple[FeatureCipher, Ciphertexts, Ciphertexts]]:
+    rows = max(1, _BATCH_BYTES // (2 * parameters.l * parameters.cipher.number_bytes))
+    for begin in range(0, len(upload), rows):
+        yield (parameters.cipher, *upload.encrypted_features(begin, min(begin + rows, len(upload))))
+
+
+def _decrypt_sums(task: tuple[FeatureCipher, Ciphertexts, Ciphertexts]) -> Sums:
+    cipher, ef, eff = task
+    return cipher.sums(ef), cipher.sums(eff)

@@ -1,0 +1,190 @@
+"""ImageRetrieval: the candidates of a query among the images of the owners who authorised its user."""
+
+from __future__ import annotations
+
+import heapq
+import hmac
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+
+from mipp_cli.containers.atomic import refuse_existing
+from mipp_cli.containers.container import read_header
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.index import Index
+from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, parse_query
+from mipp_cli.containers.results import ImageRef, Match, write_results
+from mipp_cli.containers.source import FileSource
+from mipp_cli.errors import MalformedError, NotAuthorisedError, ReplayedError, at_path
+from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.cloud_index import sums_of
+from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.store import Store
+from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
+from mipp_cli.scheme.similarity import sim, sim_numerators
+
+QUERIES_FOLDER = "queries"
+
+
+@dataclass(frozen=True, order=True)
+class Candidate:
+    """An image as the search ranks it: by Sim, ties by owner and name; ``segment`` and ``row`` find it."""
+
+    numerator: int
+    owner: str
+    name: bytes
+    segment: int
+    row: int
+
+
+def search(
+    path: Path,
+    query_file: Path,
+    output: Path,
+    *,
+    without_index: bool = False,
+    jobs: int | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Report:
+    """Answer a query: the nearest images by Sim (Eq. 9), per query image as many as the query asks for.
+
+    ``without_index`` decrypts the sums of every image again, as the paper compares. Raises
+    NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
+    query id.
+    """
+    refuse_existing(output, force=force)
+    cloud = Cloud.open(path)
+    parameters = cloud.directory.deployment.parameters
+    with at_path(query_file):
+        query, owners = _authorised_query(cloud, query_file)
+    index = cloud.index()
+    sums = _query_sums(query, cloud)
+    if without_index:
+        found = _scan(cloud.store, index, owners, sums, query.candidates, jobs, progress)
+    else:
+        found = _look_up(cloud.store, index, owners, sums, query.candidates)
+    places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
+    matches = _matches(found, places, parameters.l)
+    images = _encrypted_images(cloud.store, index, places)
+    write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
+    with cloud.directory.lock():
+        cloud.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
+    searched = sum(segment.rows for segment in index.segments if segment.owner in owners)
+    counts = {"query images": len(found), "owners": len(owners), "images searched": searched}
+    counts |= {"matches": len(matches), "images": len(places)}
+    return Report((Output(output, "results"),), counts, tuple(parameters.warnings))
+
+
+def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
+    """Return the verified query, and the owners who authorised its user."""
+    deployment = cloud.directory.deployment
+    owners: list[str] = []
+
+    def check(header: Header) -> None:
+        user = (header.sender, header.sender_key)
+        owners.extend(member.owner for member in cloud.members() if user in member.users)
+        if not owners:
+            raise NotAuthorisedError(
+                f"no enrolled owner authorised the user {header.sender!r} with this key",
+                hint="the owner runs: mipp owner authorize, then the cloud: mipp cloud enroll",
+            )
+
+    source = FileSource(file)
+    try:
+        # who asks is checked before memory is taken for what they ask
+        check(read_header(source, kind="query", deployment=deployment.fingerprint))
+        if source.size > QUERY_BYTES_LIMIT:
+            raise MalformedError("is larger than a query can be")
+        octets = source.read_at(0, source.size)
+    finally:
+        source.close()
+    owners.clear()
+    query = parse_query(octets, deployment.parameters, deployment.fingerprint, check)
+    recorded = cloud.directory.recorded(QUERIES_FOLDER, query.query_id)
+    if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
+        raise ReplayedError("comes under an id that another query had", hint="make a new query")
+    return query, owners
+
+
+def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
+    """Eq. 5 and 6 for the query images: (Σy, Σy²) of each, checked to be possible."""
+    parameters = cloud.directory.deployment.parameters
+    sums = list(zip(parameters.cipher.sums(query.eq), parameters.cipher.sums(query.eqq), strict=True))
+    for pair in sums:
+        check_sums(*pair, parameters.l, parameters.levels)
+    return sums
+
+
+def _look_up(
+    store: Store, index: Index, owners: Sequence[str], sums: Sequence[tuple[int, int]], count: int
+) -> list[list[Candidate]]:
+    """The candidates of each query image, from the index."""
+    found: list[list[Candidate]] = [[] for _ in sums]
+    for owner in owners:
+        for part in index.parts_of(owner):
+            with store.part(part) as reader:
+                for number, (query_sum1, query_sum2) in enumerate(sums):
+                    pairs, numerators = nearest_pairs(
+                        reader.pairs, query_sum1, query_sum2, store.parameters.l, count
+                    )
+                    for pair, numerator in zip(pairs.tolist(), numerators.tolist(), strict=True):
+                        for name, row in reader.images_of(pair, count):
+                            place = store.locate(index, part, row)
+                            found[number].append(Candidate(numerator, owner, name, *place))
+            found = [heapq.nsmallest(count, candidates) for candidates in found]
+    return found
+
+
+def _scan(
+    store: Store,
+    index: Index,
+    owners: Sequence[str],
+    sums: Sequence[tuple[int, int]],
+    count: int,
+    jobs: int | None,
+    progress: Progress,
+) -> list[list[Candidate]]:
+    """The candidates of each query image, from the ciphertexts themselves."""
+    found: list[list[Candidate]] = [[] for _ in sums]
+    for position, segment in enumerate(index.segments):
+        if segment.owner not in owners:
+            continue
+        with store.segment(segment) as upload:
+            names = [name.encode() for name in upload.names()]
+            columns = sums_of(upload, store.parameters, jobs, progress)
+        sum1, sum2 = (np.array(column, dtype=np.int64) for column in columns)
+        for number, pair in enumerate(sums):
+            numerators = sim_numerators(sum1, sum2, *pair, store.parameters.l)
+            rows = zip(numerators.tolist(), names, range(len(names)), strict=True)
+            candidates = (Candidate(n, segment.owner, name, position, row) for n, name, row in rows)
+            found[number] = heapq.nsmallest(count, chain(found[number], candidates))
+    return found
+
+
+def _matches(found: Sequence[Sequence[Candidate]], places: Sequence[tuple[int, int]], l: int) -> list[Match]:
+    """Return who matches what, the images numbered by their place."""
+    number_of = {place: number for number, place in enumerate(places)}
+    matches = []
+    for query, candidates in enumerate(found):
+        sims = sim([each.numerator for each in candidates], l).tolist()
+        images = (number_of[each.segment, each.row] for each in candidates)
+        matches += [Match(query, image, value) for image, value in zip(images, sims, strict=True)]
+    return matches
+
+
+def _encrypted_images(
+    store: Store, index: Index, places: Sequence[tuple[int, int]]
+) -> Iterator[tuple[ImageRef, bytes]]:
+    """Yield reference and EW of each place (segment, row), sorted, so that one segment is open at a time."""
+    for number, group in groupby(places, key=itemgetter(0)):
+        segment = index.segments[number]
+        with store.segment(segment) as upload:
+            for _, row in group:
+                ref = ImageRef(segment.owner, upload.name(row), segment.upload, segment.key_id)
+                yield ref, upload.encrypted_image(row)

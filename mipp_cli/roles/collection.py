@@ -1,0 +1,97 @@
+"""The images that an owner or user names: files, folders to walk, or a list of paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.roles.pictures import PICTURE_SUFFIXES
+from mipp_cli.scheme.image_cipher import IMAGE_LIMIT
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image on disk, and the POSIX path by which its owner calls it."""
+
+    path: Path
+    name: str
+
+    def read(self) -> bytes:
+        """Return the file's bytes; raises UnreadableImageError."""
+        try:
+            if self.path.stat().st_size > IMAGE_LIMIT:
+                raise UnreadableImageError(
+                    "the image is too large", path=self.path, hint="images of 2 GiB or more are refused"
+                )
+            return self.path.read_bytes()
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise UnreadableImageError(
+                f"cannot be read: {reason}", path=self.path, hint="check the path and the rights"
+            ) from error
+
+
+def collect_images(paths: Sequence[Path], *, root: Path | None = None) -> list[ImageFile]:
+    """Return the images that ``paths`` name, in order; folders are walked, their images sorted by path.
+
+    An image is called by its path below the folder named, or below ``root``; a file named itself, by
+    its name. Raises InvalidRequestError if nothing is named, a folder holds no images, a path lies
+    outside ``root``, or two images would be called the same.
+    """
+    images = [image for path in paths for image in _images_of(path, root)]
+    if not images:
+        raise InvalidRequestError("no images were named", hint="name image files or folders")
+    seen: dict[str, Path] = {}
+    for image in images:
+        if image.name in seen:
+            raise InvalidRequestError(
+                f"two images would be called {image.name!r}: {seen[image.name]} and {image.path}",
+                path=image.path,
+                hint="name each image once; give --root, below which paths differ",
+            )
+        seen[image.name] = image.path
+    return images
+
+
+def _images_of(path: Path, root: Path | None) -> Iterable[ImageFile]:
+    if path.is_dir():
+        found = sorted(_walk(path))
+        if not found:
+            kinds = " ".join(sorted(PICTURE_SUFFIXES))
+            raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
+        return [ImageFile(each, _name(each, root or path)) for each in found]
+    return [ImageFile(path, _name(path, root or path.parent))]
+
+
+def _walk(folder: Path) -> Iterable[Path]:
+    def refuse(error: OSError) -> None:
+        reason = os.strerror(error.errno or 0)
+        raise InvalidRequestError(
+            f"the folder cannot be read: {reason}", path=error.filename, hint="check the rights"
+        ) from error
+
+    for directory, _, names in os.walk(folder, onerror=refuse):
+        for name in names:
+            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
+                yield Path(directory, name)
+
+
+def _name(path: Path, root: Path) -> str:
+    try:
+        name = PurePosixPath(os.path.relpath(path, root)).as_posix()
+        if name.split("/")[0] == "..":
+            raise ValueError(name)
+        name.encode()
+    except ValueError as error:
+        problem = (
+            "its name is not UTF-8" if isinstance(error, UnicodeEncodeError) else f"it is not below {root}"
+        )
+        raise InvalidRequestError(
+            f"cannot be named: {problem}",
+            path=os.fsencode(path).decode(errors="replace"),
+            hint="rename or move it",
+        ) from None
+    return name

@@ -1,0 +1,205 @@
+"""A role's directory: made whole or not at all, readable by its owner alone, and locked while it changes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.atomic import output_error, sync_folder, write_bytes
+from mipp_cli.containers.container import Sender
+from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
+from mipp_cli.containers.public_files import Deployment, load_deployment
+from mipp_cli.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MalformedError,
+    MissingKeyError,
+    NotInitialisedError,
+    OutputError,
+)
+from mipp_cli.scheme.keys import SigningKey
+
+ROLES = ("kmc", "cloud", "user", "owner")
+ROLE_FILE = "role.json"
+SECRETS_FILE = "secrets.json"
+STATE_FILE = "state.json"
+KMC_FILE = "kmc.pub"
+
+
+def check_identifier(name: str, what: str) -> None:
+    """Refuse an OID or UID that is not one; raises InvalidRequestError."""
+    if not IDENTIFIER.fullmatch(name):
+        raise InvalidRequestError(
+            f"{name!r} cannot be {what}",
+            hint="1 to 64 letters, digits, dots, hyphens or underscores, the first a letter or digit",
+        )
+
+
+@contextmanager
+def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
+    """Make a role's directory, mode 0700: filled beside its place, and renamed there when the block succeeds.
+
+    Raises OutputError if ``path`` exists: a role's directory is never replaced.
+    """
+    if os.path.lexists(path):
+        raise OutputError(
+            "exists; a role's directory is never replaced",
+            path=path,
+            hint="choose another name, or move the old directory away",
+        )
+    building = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            building.mkdir(mode=0o700)
+            _write_json(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
+            yield RoleDirectory(building, role)
+            building.rename(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise output_error(error, path) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class RoleDirectory:
+    """The directory of a role: its identity, its deployment, its secrets and its state."""
+
+    path: Path
+    role: str
+
+    @classmethod
+    def open(cls, path: Path, role: str) -> RoleDirectory:
+        """Open the directory of ``role`` at ``path``; raises NotInitialisedError if it is none."""
+        found = role_of(path)
+        if found is None:
+            raise NotInitialisedError(
+                f"is not the directory of a {role}", path=path, hint=f"make one with: mipp {role} init {path}"
+            )
+        if found != role:
+            raise NotInitialisedError(
+                f"is the directory of a {found}, not of a {role}",
+                path=path,
+                hint=f"name the {role}'s directory",
+            )
+        return cls(path, role)
+
+    @cached_property
+    def name(self) -> str:
+        """The OID or UID."""
+        return str(self.read_json(ROLE_FILE)["id"])
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """The deployment, from the directory's own copy of kmc.pub."""
+        return load_deployment(self.path / KMC_FILE)
+
+    @cached_property
+    def sender(self) -> Sender:
+        """The role as a sender of containers."""
+        return Sender(self.name, SigningKey(self.secret("signing")), self.deployment.fingerprint)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file in the directory."""
+        return self.path / name
+
+    def folder(self, name: str) -> Path:
+        """Return the path of a folder in the directory, made if it is not there."""
+        folder = self.path / name
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise output_error(error, folder) from error
+        return folder
+
+    def secret(self, name: str) -> bytes:
+        """Return one of the directory's keys; raises MissingKeyError."""
+        try:
+            return bytes.fromhex(self._secrets[name])
+        except (KeyError, ValueError, TypeError):
+            raise MissingKeyError(
+                f"lacks the {name} key",
+                path=self.file(SECRETS_FILE),
+                hint="restore the directory from a backup",
+            ) from None
+
+    @cached_property
+    def _secrets(self) -> dict[str, str]:
+        if not self.file(SECRETS_FILE).exists():
+            raise MissingKeyError(
+                "the file with the keys is missing",
+                path=self.file(SECRETS_FILE),
+                hint="restore the directory from a backup",
+            )
+        return self.read_json(SECRETS_FILE)
+
+    def write_secrets(self, keys: dict[str, bytes]) -> None:
+        """Write the directory's keys, mode 0600."""
+        _write_json(self.file(SECRETS_FILE), {name: key.hex() for name, key in keys.items()})
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the directory; raises MalformedError if it is damaged."""
+        path = self.file(name)
+        try:
+            fields = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            fields = None
+        if not isinstance(fields, dict):
+            raise MalformedError("is missing or damaged", path=path, hint="restore it from a backup")
+        return fields
+
+    def write_json(self, name: str, fields: dict[str, Any]) -> None:
+        """Replace a JSON file of the directory, mode 0600."""
+        _write_json(self.file(name), fields)
+
+    def record(self, folder: str, name: str, content: str) -> None:
+        """Remember ``content`` under ``name``, as answered queries are."""
+        write_bytes(self.folder(folder) / name, content.encode(), force=True, private=True)
+
+    def recorded(self, folder: str, name: str) -> str | None:
+        """Return what :meth:`record` remembered, or None."""
+        path = self.path / folder / name
+        try:
+            return path.read_text() if path.exists() else None
+        except (OSError, ValueError):
+            raise MalformedError("is damaged", path=path, hint="restore it from a backup") from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep others from changing the directory meanwhile; raises ConflictError if another one is."""
+        try:
+            descriptor = os.open(self.file(ROLE_FILE), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise output_error(error, self.path) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise ConflictError(
+                "another command is changing it", path=self.path, hint="wait until it is done, then try again"
+            ) from None
+        finally:
+            os.close(descriptor)
+
+
+def role_of(path: Path) -> str | None:
+    """Return which role's directory ``path`` is, or None."""
+    try:
+        fields = json.loads((path / ROLE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    role = fields.get("role") if isinstance(fields, dict) else None
+    return role if role in ROLES else None
+
+
+def _write_json(path: Path, fields: dict[str, Any]) -> None:
+    write_bytes(path, (json.dumps(fields, indent=1) + "\n").encode(), force=True, private=True)

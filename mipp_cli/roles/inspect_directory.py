@@ -1,0 +1,109 @@
+"""What a role's directory holds, for whoever looks; never a secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from mipp_cli.errors import NotInitialisedError
+from mipp_cli.roles import cloud as cloud_role
+from mipp_cli.roles import kmc as kmc_role
+from mipp_cli.roles import user as user_role
+from mipp_cli.roles.cloud import INDEX_FILE, Cloud
+from mipp_cli.roles.directory import STATE_FILE, RoleDirectory, role_of
+from mipp_cli.roles.inspection import Fields, Inspection, Table, inspect_file, parameter_fields
+from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.owner import Owner
+from mipp_cli.roles.owner_encrypt import UPLOADS_FOLDER
+from mipp_cli.scheme.image_cipher import key_id
+
+
+def inspect_path(path: Path) -> Inspection:
+    """Inspect a file, or a role's directory."""
+    if not path.is_dir():
+        return inspect_file(path)
+    role = role_of(path)
+    if role is None:
+        raise NotInitialisedError(
+            "is a folder, but no role's directory", path=path, hint="name a file, or what `init` made"
+        )
+    directory = RoleDirectory.open(path, role)
+    found = {"kmc": _kmc, "cloud": _cloud, "user": _user, "owner": _owner}[role](directory)
+    fields = [("role", role), ("id", directory.name), *parameter_fields(directory.deployment), *found[0]]
+    return Inspection(f"{path}: directory of a {role}", fields, found[1])
+
+
+Found = tuple[Fields, Table | None]
+
+
+def _users(users: frozenset[tuple[str, bytes]]) -> str:
+    return ", ".join(sorted(name for name, _ in users)) or "none"
+
+
+def _kmc(directory: RoleDirectory) -> Found:
+    kmc = Kmc(directory)
+    fields: Fields = []
+    for name in kmc.owner_names():
+        owner = kmc.owner(name)
+        if owner is not None:
+            keys = ", ".join(f"{key:016x}" for key in sorted(owner.image_keys))
+            users = _users(owner.membership.users)
+            fields.append(
+                (f"owner {name}", f"number {owner.membership.number}; users {users}; image keys {keys}")
+            )
+    clouds = sorted(directory.folder(kmc_role.CLOUDS_FOLDER).glob("*.pub"))
+    fields += [("cloud", file.stem) for file in clouds]
+    fields.append(("queries answered", str(_entries(directory, "queries"))))
+    return fields, None
+
+
+def _cloud(directory: RoleDirectory) -> Found:
+    cloud = Cloud(directory)
+    fields: Fields = [
+        (f"owner {member.owner}", f"number {member.number}; users {_users(member.users)}")
+        for member in cloud.members()
+    ]
+    index = inspect_file(directory.file(INDEX_FILE))
+    fields += [(name, value) for name, value in index.fields if name in ("segments", "parts", "images")]
+    fields.append(("queries answered", str(_entries(directory, "queries"))))
+    fields.append(("public file", str(directory.file(cloud_role.PUBLIC_FILE))))
+    return fields, index.table
+
+
+def _user(directory: RoleDirectory) -> Found:
+    fields: Fields = [("public file", str(directory.file(user_role.PUBLIC_FILE)))]
+    queries = sorted(file.stem for file in directory.folder(user_role.QUERIES_FOLDER).glob("*.json"))
+    for query_id in queries:
+        pictures = user_role.remembered_query(directory, query_id).pictures
+        fields.append((f"query {query_id}", ", ".join(picture.name for picture in pictures)))
+    return fields, None
+
+
+def _owner(directory: RoleDirectory) -> Found:
+    owner = Owner(directory)
+    ledgers = sorted(directory.folder(UPLOADS_FOLDER).glob("*.jsonl"))
+    state = directory.read_json(STATE_FILE)
+    fields: Fields = [
+        ("users", _users(owner.users)),
+        ("image ids", str(state["image_ids"])),
+        ("image key", f"{key_id(owner.image_key):016x}"),
+    ]
+    fields += [(f"upload {file.stem}", f"{sum(1 for _ in _ledger(file))} images") for file in ledgers]
+
+    def rows() -> Iterator[tuple[str, str, str]]:
+        for file in ledgers:
+            yield from ((file.stem, name, path) for name, path in _ledger(file))
+
+    return fields, Table(("upload", "image_id", "path"), rows)
+
+
+def _ledger(file: Path) -> Iterator[tuple[str, str]]:
+    with file.open() as lines:
+        for line in lines:
+            name, path = json.loads(line)
+            yield name, path
+
+
+def _entries(directory: RoleDirectory, folder: str) -> int:
+    return sum(1 for _ in directory.folder(folder).iterdir())

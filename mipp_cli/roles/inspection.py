@@ -1,0 +1,257 @@
+"""What a file holds, for whoever looks: every kind of container and public file, never a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mipp_cli.containers.container import Schema, open_container, read_header
+from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
+from mipp_cli.containers.index import read_index
+from mipp_cli.containers.membership import ENROLMENT, MEMBERS
+from mipp_cli.containers.public_files import (
+    Deployment,
+    is_public_file,
+    load_deployment,
+    parse_kmc,
+    parse_party,
+    party_deployment,
+    public_kind,
+    read_public_file,
+)
+from mipp_cli.containers.query import query_schema
+from mipp_cli.containers.reencrypted import REENCRYPTED
+from mipp_cli.containers.results import open_results
+from mipp_cli.containers.source import FileSource
+from mipp_cli.containers.upload import upload_schema
+from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
+from mipp_cli.roles.directory import KMC_FILE
+from mipp_cli.roles.store import Store
+
+Fields = list[tuple[str, str]]
+Row = Sequence[str | int | float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The main table of what was inspected: column names, and rows made when asked for."""
+
+    columns: tuple[str, ...]
+    rows: Callable[[], Iterable[Row]]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found: a title, named values, and the main table if there is one."""
+
+    title: str
+    fields: Fields
+    table: Table | None = None
+
+
+Found = tuple[Fields, Table | None]
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Inspect a container or public file; raises MalformedError if it is neither."""
+    with at_path(path):
+        if is_public_file(path):
+            return _inspect_public(path)
+        return _inspect_container(path)
+
+
+def parameter_fields(deployment: Deployment) -> Fields:
+    """Describe a deployment."""
+    parameters = deployment.parameters
+    bits = parameters.modulus_bits
+    return [
+        ("deployment", deployment.fingerprint),
+        ("scheme", parameters.scheme + (f", modulus of {bits} bits" if bits else "")),
+        ("descriptor", f"{parameters.descriptor}, {parameters.l} codes of {parameters.levels} levels"),
+        ("grey bits", str(parameters.grey_bits)),
+        ("signing key", deployment.signing_key.hex()),
+    ]
+
+
+def _inspect_public(path: Path) -> Inspection:
+    data = read_public_file(path)
+    kind = public_kind(data)
+    if kind == "kmc":
+        return Inspection(f"{path}: public file of a KMC (a deployment)", parameter_fields(parse_kmc(data)))
+    party = parse_party(data, kind, None)
+    fields = [
+        ("id", party.name),
+        ("deployment", party_deployment(data)),
+        ("signing key", party.key.hex()),
+        ("fingerprint", party.fingerprint),
+        ("signature", "fits the key"),
+    ]
+    return Inspection(f"{path}: public file of a {kind}", fields)
+
+
+def _header(path: Path) -> Header:
+    source = FileSource(path)
+    try:
+        return read_header(source)
+    finally:
+        source.close()
+
+
+def _inspect_container(path: Path) -> Inspection:
+    header = _header(path)
+    describe: dict[str, Callable[[], Found]] = {
+        "enrolment": lambda: _members(path, ENROLMENT),
+        "members": lambda: _members(path, MEMBERS),
+        "upload": lambda: _upload(path),
+        "query": lambda: _query(path),
+        "results": lambda: _results(path, header),
+        "reencrypted": lambda: _reencrypted(path),
+        "index": lambda: _index(path, header),
+        "part": lambda: _part(path),
+    }
+    fields, table = describe[header.kind]()
+    return Inspection(f"{path}: {header.kind} of {header.sender}", [*_header_fields(header), *fields], table)
+
+
+def _header_fields(header: Header) -> Fields:
+    number = header.number
+    if header.kind in NUMBERED_KINDS and header.kind not in ("index", "part"):
+        number = f"{number} ({_moment(header.sequence_number)})"
+    return [
+        ("format", FORMAT_LINE),
+        ("kind", header.kind),
+        ("sender", header.sender),
+        ("number" if header.kind in NUMBERED_KINDS else "query id", number),
+        ("deployment", header.deployment),
+        ("sender's key", header.key),
+        ("digest", f"{header.digest} (fits)"),
+        ("signature", "fits the key; whose key it is, those know who enrolled it"),
+    ]
+
+
+def _moment(microseconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "no time"
+
+
+def _members(path: Path, schema: Schema) -> Found:
+    with open_container(path, schema) as container:
+        names = container.ragged("user_ids").texts()
+        keys = [row.tobytes().hex() for row in container.matrix("user_keys").all()]
+    fields: Fields = [("users", str(len(names)))]
+    fields += [(f"user {name}", key) for name, key in zip(names, keys, strict=True)]
+    if schema is ENROLMENT:
+        fields.append(("image keys", "sealed to the KMC"))
+    return fields, Table(("user", "key"), lambda: list(zip(names, keys, strict=True)))
+
+
+def _upload(path: Path) -> Found:
+    with open_container(path, upload_schema(None)) as container:
+        ew = container.ragged("EW")
+        fields: Fields = [
+            ("images", str(len(ew))),
+            ("mark", "replace" if container.number("replace") else "add"),
+            ("image key", f"{container.number('key_id'):016x}"),
+            ("bytes of EW", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
+            ("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"),
+        ]
+
+    def rows() -> Iterator[Row]:
+        with open_container(path, upload_schema(None)) as again:
+            for begin, end in _spans(len(again.ragged("EW"))):
+                names = again.ragged("image_names").rows(begin, end)
+                sizes = again.ragged("EW").sizes(begin, end)
+                yield from zip((name.decode(errors="replace") for name in names), sizes, strict=True)
+
+    return fields, Table(("image_id", "encrypted_bytes"), rows)
+
+
+def _spans(rows: int, size: int = 4096) -> Iterator[tuple[int, int]]:
+    return ((begin, min(begin + size, rows)) for begin in range(0, rows, size))
+
+
+def _query(path: Path) -> Found:
+    with open_container(path, query_schema(None)) as container:
+        fields: Fields = [
+            ("query images", str(len(container.matrix("EQ")))),
+            ("candidates", f"{container.number('candidates')} for each"),
+            ("bytes of EQ", f"{container.matrix('EQ').row_bytes} an image, EQQ the same"),
+            ("USK", "sealed to the KMC"),
+        ]
+    return fields, None
+
+
+def _results(path: Path, header: Header) -> Found:
+    reader = open_results(path, header.deployment)
+    with reader.container:
+        images, matches = reader.images, reader.matches
+        owners = sorted({image.owner for image in images})
+        fields: Fields = [
+            ("query", f"{len(reader.query_octets)} bytes, as the user sent it"),
+            ("query images", str(len({match.query for match in matches}))),
+            ("matches", str(len(matches))),
+            ("images", str(len(images))),
+            ("owners", ", ".join(owners) or "none"),
+        ]
+
+    def rows() -> Iterator[Row]:
+        for match in matches:
+            image = images[match.image]
+            yield match.query, image.owner, image.name, f"{match.sim:.6f}"
+
+    return fields, Table(("query", "owner", "image_id", "sim"), rows)
+
+
+def _reencrypted(path: Path) -> Found:
+    with open_container(path, REENCRYPTED) as container:
+        ner = container.ragged("NER")
+        fields: Fields = [
+            ("images", str(len(ner))),
+            ("bytes of NER", str(sum(sum(ner.sizes(*span)) for span in _spans(len(ner))))),
+            ("manifest", "under USK: query, owners and names"),
+        ]
+    return fields, None
+
+
+def _index(path: Path, header: Header) -> Found:
+    index = read_index(path, header.deployment)
+    fields: Fields = [
+        ("segments", str(len(index.segments))),
+        ("parts", str(len(index.parts))),
+        ("images", str(sum(segment.rows for segment in index.segments))),
+    ]
+    for owner in sorted({segment.owner for segment in index.segments}):
+        segments = index.of_owner(owner)
+        fields.append(
+            (f"owner {owner}", f"{sum(s.rows for s in segments)} images in {len(segments)} uploads")
+        )
+
+    def rows() -> Iterator[Row]:
+        store = _store_beside(path)
+        for part in index.parts:
+            owner = index.segments[part.segments[0]].owner
+            with store.part(part) as reader:
+                for name, sum1, sum2 in reader.table():
+                    yield owner, name.decode(errors="replace"), sum1, sum2
+
+    return fields, Table(("owner", "image_id", "sum1", "sum2"), rows)
+
+
+def _store_beside(path: Path) -> Store:
+    kmc = path.absolute().parent / KMC_FILE
+    if not kmc.exists():
+        raise InvalidRequestError(
+            "is not in its cloud's directory", path=path, hint="inspect it where it lies: CLOUD/index.h5"
+        )
+    deployment = load_deployment(kmc)
+    return Store(kmc.parent, deployment.parameters, deployment.fingerprint)
+
+
+def _part(path: Path) -> Found:
+    raise MalformedError(
+        "is a part of an index", hint=f"inspect the index: {path.parent.parent / 'index.h5'}"
+    )

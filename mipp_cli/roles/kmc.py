@@ -1,0 +1,171 @@
+"""The key management centre: it draws the deployment, and holds the SKs and AULs of the owners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.membership import Membership, read_enrolment
+from mipp_cli.containers.public_files import (
+    KMC_NAME,
+    Party,
+    is_public_file,
+    load_deployment,
+    load_party,
+    read_public_file,
+    render_kmc,
+)
+from mipp_cli.errors import AlreadyAppliedError, MalformedError
+from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
+from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.scheme.image_cipher import key_id
+from mipp_cli.scheme.keys import SealingKey, SigningKey
+from mipp_cli.scheme.parameters import generate_parameters
+
+OWNERS_FOLDER = "owners"
+CLOUDS_FOLDER = "clouds"
+
+
+@dataclass(frozen=True, repr=False)
+class EnrolledOwner:
+    """An owner as the KMC knows it: the enrolment in force, its digest, and the SKs by key id."""
+
+    membership: Membership
+    digest: str
+    image_keys: dict[int, bytes]
+
+
+class Kmc:
+    """A KMC's directory and whom it knows."""
+
+    def __init__(self, directory: RoleDirectory):
+        self.directory = directory
+
+    @classmethod
+    def open(cls, path: Path) -> Kmc:
+        """Open a KMC's directory."""
+        return cls(RoleDirectory.open(path, "kmc"))
+
+    @property
+    def sealing_key(self) -> SealingKey:
+        """The key to which owners and users seal."""
+        return SealingKey(self.directory.secret("sealing"))
+
+    def owner(self, name: str) -> EnrolledOwner | None:
+        """Return an enrolled owner, or None."""
+        file = f"{OWNERS_FOLDER}/{name}.json"
+        if not self.directory.file(file).exists():
+            return None
+        fields = self.directory.read_json(file)
+        try:
+            keys = [bytes.fromhex(key) for key in fields["image_keys"]]
+            users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
+            membership = Membership(name, int(fields["number"]), bytes.fromhex(fields["key"]), users)
+            digest = str(fields["digest"])
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise MalformedError("is damaged", path=self.directory.file(file)) from None
+        return EnrolledOwner(membership, digest, {key_id(key): key for key in keys})
+
+    def owner_names(self) -> list[str]:
+        """Return the OIDs of all enrolled owners."""
+        return sorted(file.stem for file in self.directory.file(OWNERS_FOLDER).glob("*.json"))
+
+    def cloud_file(self, key: bytes) -> Path:
+        """Return where the public file of the cloud with this key is kept."""
+        return self.directory.folder(CLOUDS_FOLDER) / f"{key.hex()}.pub"
+
+    def knows_cloud(self, key: bytes) -> bool:
+        """Say whether a cloud with this key was enrolled."""
+        return self.cloud_file(key).exists()
+
+    def store_owner(self, owner: EnrolledOwner) -> None:
+        """Put an owner's enrolment in force."""
+        membership = owner.membership
+        self.directory.folder(OWNERS_FOLDER)
+        self.directory.write_json(
+            f"{OWNERS_FOLDER}/{membership.owner}.json",
+            {
+                "number": membership.number,
+                "digest": owner.digest,
+                "key": membership.key.hex(),
+                "users": {name: key.hex() for name, key in sorted(membership.users)},
+                "image_keys": [key.hex() for key in owner.image_keys.values()],
+            },
+        )
+
+
+def init_kmc(
+    path: Path,
+    *,
+    scheme: str = "dcr",
+    modulus_bits: int | None = None,
+    grey_bits: int = 16,
+    allow_insecure_modulus: bool = False,
+) -> Report:
+    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody."""
+    parameters = generate_parameters(
+        scheme, modulus_bits=modulus_bits, grey_bits=grey_bits, allow_insecure=allow_insecure_modulus
+    )
+    signing, sealing = SigningKey.generate(), SealingKey.generate()
+    with new_directory(path, "kmc", KMC_NAME) as directory:
+        directory.write_secrets({"signing": signing.seed, "sealing": sealing.seeds})
+        write_bytes(directory.file(KMC_FILE), render_kmc(parameters, sealing.public, signing))
+    public = path / KMC_FILE
+    shown = {str(public): load_deployment(public).fingerprint}
+    return Report((Output(public, "kmc.pub"),), {}, tuple(parameters.warnings), shown)
+
+
+def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
+    """Put owners' enrolments in force, and make clouds known; all of ``files`` or none.
+
+    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do.
+    """
+    kmc = Kmc.open(path)
+    pending: dict[str, EnrolledOwner] = {}
+    clouds: dict[Path, Party] = {}
+
+    def read(file: Path) -> None:
+        if is_public_file(file):
+            clouds[file] = _new_cloud(kmc, file)
+        else:
+            owner = _new_enrolment(kmc, file, pending)
+            pending[owner.membership.owner] = owner
+
+    with kmc.directory.lock():
+        _, skipped = each_new(files, read)
+        shown = check_fingerprints({file: cloud.fingerprint for file, cloud in clouds.items()}, fingerprints)
+        for owner in pending.values():
+            kmc.store_owner(owner)
+        for file, cloud in clouds.items():
+            write_bytes(kmc.cloud_file(cloud.key), read_public_file(file), force=True)
+    counts = {"owners": len(pending), "clouds": len(clouds), "already enrolled": skipped}
+    return Report((), counts, (), shown)
+
+
+def _new_cloud(kmc: Kmc, file: Path) -> Party:
+    cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
+    if kmc.knows_cloud(cloud.key):
+        raise AlreadyAppliedError("the cloud is known already", hint="there is nothing to do")
+    return cloud
+
+
+def _new_enrolment(kmc: Kmc, file: Path, pending: dict[str, EnrolledOwner]) -> EnrolledOwner:
+    digest = ""
+
+    def check(header: Header) -> None:
+        nonlocal digest
+        digest = header.digest
+        owner = pending.get(header.sender) or kmc.owner(header.sender)
+        if owner is not None:
+            check_pinned_key(header, owner.membership.key)
+            check_sequence(header, {owner.membership.number: owner.digest})
+
+    membership, image_keys = read_enrolment(
+        file, kmc.directory.deployment.fingerprint, kmc.sealing_key, check
+    )
+    return EnrolledOwner(membership, digest, image_keys)

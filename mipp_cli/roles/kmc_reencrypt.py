@@ -1,0 +1,128 @@
+"""The KMC's main step: ImageDec under the owners' SKs, ImageEnc under the user's USK."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mipp_cli.containers.atomic import refuse_existing
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.query import Query, parse_query
+from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
+from mipp_cli.containers.results import ImageRef, ResultsReader, open_results
+from mipp_cli.containers.upload import UploadCipher
+from mipp_cli.errors import MalformedError, MissingKeyError, NotAuthorisedError, ReplayedError, at_path
+from mipp_cli.roles.kmc import EnrolledOwner, Kmc
+from mipp_cli.roles.progress import Advance, Progress, silent
+from mipp_cli.roles.report import Output, Report
+
+QUERIES_FOLDER = "queries"
+
+
+def reencrypt(
+    path: Path, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
+) -> Report:
+    """Re-encrypt the images of ``results`` for the user who asked, and nobody else (NER).
+
+    The authorisation is checked again here, image by image, whatever the cloud checked. The same
+    results may be given again. Raises NotAuthorisedError for a cloud that was not enrolled, for a user
+    whom no owner enrolled, and for an image whose owner did not authorise the user.
+    """
+    refuse_existing(output, force=force)
+    kmc = Kmc.open(path)
+    deployment = kmc.directory.deployment
+
+    def check_cloud(header: Header) -> None:
+        if not kmc.knows_cloud(header.sender_key):
+            raise NotAuthorisedError(
+                "comes from a cloud that this KMC does not know",
+                hint="enrol the cloud first: mipp kmc enroll KMC cloud.pub",
+            )
+
+    with kmc.directory.lock(), at_path(results):
+        reader = open_results(results, deployment.fingerprint, check_cloud)
+        with reader.container:
+            query = parse_query(reader.query_octets, deployment.parameters, deployment.fingerprint)
+            check_query(kmc, query, reader)
+            owners = check_authorisation(kmc, query, reader)
+            usk = query.open_usk(kmc.sealing_key)
+            cipher = AnswerCipher(usk, deployment.fingerprint, query.header.sender, query.query_id)
+            images = tuple((ref.owner, ref.name) for ref in reader.images)
+            matches = tuple((match.query, match.image) for match in reader.matches)
+            manifest = Manifest(query.digest.hex(), images, matches)
+            with progress("re-encrypting", len(images), "image") as advance:
+                ner = _reencrypted(reader, owners, cipher, deployment.fingerprint, advance)
+                sealed = cipher.seal_manifest(manifest)
+                write_reencrypted(output, kmc.directory.sender, query.query_id, ner, sealed, force=force)
+        kmc.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
+    warnings = tuple(deployment.parameters.warnings)
+    return Report(
+        (Output(output, "reencrypted"),), {"images": len(images), "matches": len(matches)}, warnings
+    )
+
+
+def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
+    """Refuse results that do not fit their query: another id, other content under it, or too many images."""
+    if query.query_id != reader.container.header.number:
+        raise MalformedError("holds another query than the one it answers")
+    recorded = kmc.directory.recorded(QUERIES_FOLDER, query.query_id)
+    if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
+        raise ReplayedError(
+            "holds a query under an id that another query had", hint="ask the user for a new query"
+        )
+    asked = [0] * len(query.eq)
+    for match in reader.matches:
+        if match.query >= len(asked):
+            raise MalformedError("matches a query image that there is not")
+        asked[match.query] += 1
+    if any(count > query.candidates for count in asked):
+        raise MalformedError(
+            f"holds more matches than the {query.candidates} that the query asks for",
+            hint="the cloud answered more than it was asked; nothing was re-encrypted",
+        )
+    if {match.image for match in reader.matches} != set(range(len(reader.images))):
+        raise MalformedError("holds images that match nothing")
+
+
+def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
+    """Return the owners who authorised the user; raises NotAuthorisedError if an image is of another."""
+    user = (query.header.sender, query.header.sender_key)
+    known = {name: kmc.owner(name) for name in kmc.owner_names()}
+    owners = {name: owner for name, owner in known.items() if owner and user in owner.membership.users}
+    if not owners:
+        raise NotAuthorisedError(
+            f"no enrolled owner authorised the user {user[0]!r} with this key",
+            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
+        )
+    for ref in reader.images:
+        if ref.owner not in owners:
+            raise NotAuthorisedError(
+                f"holds an image of {ref.owner!r}, who did not authorise the user {user[0]!r}",
+                hint="was the user revoked, or does the cloud not know it yet? Search again",
+            )
+    return owners
+
+
+def _reencrypted(
+    reader: ResultsReader,
+    owners: Mapping[str, EnrolledOwner],
+    cipher: AnswerCipher,
+    deployment: str,
+    advance: Advance,
+) -> Iterator[bytes]:
+    for number, ref in enumerate(reader.images):
+        image_key = _image_key(owners[ref.owner], ref)
+        upload_cipher = UploadCipher(image_key, deployment, ref.owner, ref.upload)
+        plaintext = upload_cipher.decrypt(reader.encrypted_image(number), ref.name)
+        yield cipher.encrypt_image(plaintext, ref.owner, ref.name)
+        advance(1)
+
+
+def _image_key(owner: EnrolledOwner, ref: ImageRef) -> bytes:
+    if ref.key_id not in owner.image_keys:
+        raise MissingKeyError(
+            f"holds an image of {ref.owner!r} under a key that was not enrolled",
+            hint="the owner sends a new enrolment.h5: mipp kmc enroll KMC enrolment.h5",
+        )
+    return owner.image_keys[ref.key_id]

@@ -1,0 +1,149 @@
+"""The image owner: keys, the list of authorised users (AUL), and what the KMC and the cloud hear of them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.membership import AuthorisedUsers, write_enrolment, write_members
+from mipp_cli.containers.public_files import Party, load_deployment, load_party, read_public_file
+from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.roles.directory import (
+    KMC_FILE,
+    STATE_FILE,
+    RoleDirectory,
+    check_identifier,
+    new_directory,
+)
+from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.scheme.image_cipher import generate_key
+from mipp_cli.scheme.keys import SigningKey
+
+ENROLMENT_FILE = "enrolment.h5"
+MEMBERS_FILE = "members.h5"
+IMAGE_ID_STYLES = ("opaque", "path")
+_NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
+
+
+class Owner:
+    """An owner's directory and what it remembers."""
+
+    def __init__(self, directory: RoleDirectory):
+        self.directory = directory
+        self._state = directory.read_json(STATE_FILE)
+
+    @classmethod
+    def open(cls, path: Path) -> Owner:
+        """Open an owner's directory."""
+        return cls(RoleDirectory.open(path, "owner"))
+
+    @property
+    def users(self) -> AuthorisedUsers:
+        """The AUL: (UID, AK)."""
+        return frozenset((name, bytes.fromhex(key)) for name, key in self._state["users"].items())
+
+    @property
+    def image_key(self) -> bytes:
+        """SK, the image key in use."""
+        return self.directory.secret("image")
+
+    def next_number(self) -> int:
+        """Return the next sequence number: max(last + 1, microseconds since 1970)."""
+        return max(int(self._state["number"]) + 1, time.time_ns() // 1000)
+
+    def name_on_the_wire(self, path: str) -> str:
+        """Return what an image is called outside: HMAC of its path, or the path (``--image-ids path``)."""
+        if self._state["image_ids"] == "path":
+            return path
+        digest = hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
+        return digest[:16].hex()
+
+    def remember(self, **changes: Any) -> None:
+        """Change the state, on disk first."""
+        state = {**self._state, **changes}
+        self.directory.write_json(STATE_FILE, state)
+        self._state = state
+
+    def write_membership(self, users: AuthorisedUsers) -> tuple[Output, ...]:
+        """Write enrolment.h5 and members.h5 under the next sequence number, then remember the AUL."""
+        directory, number = self.directory, self.next_number()
+        enrolment, members = directory.file(ENROLMENT_FILE), directory.file(MEMBERS_FILE)
+        sealing_key = directory.deployment.sealing_key
+        write_enrolment(enrolment, directory.sender, number, users, [self.image_key], sealing_key)
+        write_members(members, directory.sender, number, users)
+        self.remember(number=number, users={name: key.hex() for name, key in sorted(users)})
+        return Output(enrolment, "enrolment"), Output(members, "members")
+
+
+def init_owner(
+    path: Path,
+    name: str,
+    kmc: Path,
+    *,
+    authorize: Sequence[Path] = (),
+    image_ids: str = "opaque",
+    fingerprints: Sequence[str] = (),
+) -> Report:
+    """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both."""
+    check_identifier(name, "an owner's identifier")
+    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
+    parties = [load_party(each, "user", deployment.fingerprint) for each in authorize]
+    found = {kmc: deployment.fingerprint}
+    found.update({each: party.fingerprint for each, party in zip(authorize, parties, strict=True)})
+    shown = check_fingerprints(found, fingerprints)
+    users = _with_users(frozenset(), parties)
+    with new_directory(path, "owner", name) as directory:
+        write_bytes(directory.file(KMC_FILE), kmc_text)
+        keys = {"signing": SigningKey.generate().seed, "image": generate_key(), "identifier": generate_key()}
+        directory.write_secrets(keys)
+        directory.write_json(STATE_FILE, {"number": 0, "image_ids": image_ids, "users": {}})
+        outputs = Owner(directory).write_membership(users)
+    moved = tuple(Output(path / output.path.name, output.kind) for output in outputs)
+    warnings = tuple(deployment.parameters.warnings)
+    return Report(moved, {"users": len(users)}, warnings, shown, (_NOT_IN_FORCE,))
+
+
+def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
+    """Add users to the AUL and rewrite the files that enrol it."""
+    owner = Owner.open(path)
+    with owner.directory.lock():
+        deployment = owner.directory.deployment
+        parties = {each: load_party(each, "user", deployment.fingerprint) for each in files}
+        shown = check_fingerprints({each: party.fingerprint for each, party in parties.items()}, fingerprints)
+        users = _with_users(owner.users, list(parties.values()))
+        outputs = owner.write_membership(users)
+    return Report(outputs, {"users": len(users)}, (), shown, (_NOT_IN_FORCE,))
+
+
+def revoke_users(path: Path, names: Sequence[str]) -> Report:
+    """Take users off the AUL and rewrite the files that enrol it."""
+    owner = Owner.open(path)
+    with owner.directory.lock():
+        known = {name for name, _ in owner.users}
+        for name in names:
+            if name not in known:
+                raise InvalidRequestError(
+                    f"the user {name!r} is not on the list",
+                    path=path,
+                    hint="on it are: " + (", ".join(sorted(known)) or "none"),
+                )
+        users = frozenset(user for user in owner.users if user[0] not in names)
+        outputs = owner.write_membership(users)
+    return Report(outputs, {"users": len(users)}, (), {}, (_NOT_IN_FORCE,))
+
+
+def _with_users(users: AuthorisedUsers, parties: Sequence[Party]) -> AuthorisedUsers:
+    keys = dict(users)
+    for party in parties:
+        if keys.setdefault(party.name, party.key) != party.key:
+            raise ConflictError(
+                f"the user {party.name!r} is on the list with another key",
+                hint="if the user made new keys, revoke the old ones first",
+            )
+    return frozenset(keys.items())

@@ -1,0 +1,75 @@
+"""What the cloud's index points to: segments and parts, opened so that every block read is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mipp_cli.containers.container import Container, read_header
+from mipp_cli.containers.index import Index, Part, PartReader, Segment, open_part
+from mipp_cli.containers.source import BlockVerifiedSource
+from mipp_cli.containers.stored import open_stored
+from mipp_cli.containers.upload import UploadReader, upload_schema
+from mipp_cli.errors import MalformedError, at_path
+from mipp_cli.scheme.parameters import Parameters
+
+SEGMENTS_FOLDER = "segments"
+PARTS_FOLDER = "parts"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files below CLOUD that index.h5 lists."""
+
+    folder: Path
+    parameters: Parameters
+    deployment: str
+
+    def segment_path(self, segment: Segment) -> Path:
+        """Return where a segment lies."""
+        return self.folder / SEGMENTS_FOLDER / segment.file_name
+
+    def part_path(self, part: Part) -> Path:
+        """Return where a part lies."""
+        return self.folder / PARTS_FOLDER / part.file_name
+
+    @contextmanager
+    def segment(self, segment: Segment) -> Iterator[UploadReader]:
+        """Open a segment; errors name its file."""
+        path = self.segment_path(segment)
+        with at_path(path):
+            source = open_stored(path, segment.root)
+            with self._container(source) as container:
+                yield UploadReader(container, self.parameters)
+
+    def _container(self, source: BlockVerifiedSource) -> Container:
+        try:
+            header = read_header(source, kind="upload", deployment=self.deployment)
+            return Container(source, header, upload_schema(self.parameters))
+        except BaseException:
+            source.close()
+            raise
+
+    @contextmanager
+    def part(self, part: Part) -> Iterator[PartReader]:
+        """Open a part; errors name its file."""
+        path = self.part_path(part)
+        with at_path(path):
+            source = open_stored(path, part.root)
+            try:
+                reader = open_part(source, self.parameters, self.deployment)
+            except BaseException:
+                source.close()
+                raise
+            with reader.container:
+                yield reader
+
+    def locate(self, index: Index, part: Part, row: int) -> tuple[int, int]:
+        """Return the position of the segment that a part's row lies in, and the row there."""
+        for number in part.segments:
+            if row < index.segments[number].rows:
+                return number, row
+            row -= index.segments[number].rows
+        raise MalformedError("the index points outside its segments", path=self.part_path(part))

@@ -1,0 +1,179 @@
+"""The user: an identity (UID, AK), queries, and what each query needs to be read again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mipp_cli.containers.atomic import refuse_existing, write_bytes
+from mipp_cli.containers.public_files import load_deployment, read_public_file, render_party
+from mipp_cli.containers.query import CANDIDATES_LIMIT, IMAGES_LIMIT, QUERY_BYTES_LIMIT, write_query
+from mipp_cli.containers.source import read_file
+from mipp_cli.errors import (
+    InvalidRequestError,
+    MalformedError,
+    MissingKeyError,
+    UnreadableImageError,
+    at_path,
+)
+from mipp_cli.roles.collection import ImageFile
+from mipp_cli.roles.contact_sheet import THUMBNAIL_SIZE, thumbnail
+from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, check_identifier, new_directory
+from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.pictures import open_picture
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.scheme.edge_histogram import edge_histogram, is_edgeless
+from mipp_cli.scheme.feature_cipher import encrypt_features
+from mipp_cli.scheme.image_cipher import generate_key, sha256
+from mipp_cli.scheme.keys import SigningKey
+
+PUBLIC_FILE = "user.pub"
+QUERIES_FOLDER = "queries"
+DEFAULT_CANDIDATES = 100
+
+
+@dataclass(frozen=True)
+class QueryPicture:
+    """A query image as the user remembers it: name, feature, and a small picture for the contact sheet."""
+
+    name: str
+    feature: NDArray[np.uint8]
+    small: Image.Image
+
+
+@dataclass(frozen=True, repr=False)
+class RememberedQuery:
+    """What the user keeps of a query: USK, the digest of query.h5, and its pictures."""
+
+    usk: bytes
+    digest: bytes
+    pictures: tuple[QueryPicture, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the query as JSON fields."""
+        pictures = [
+            {"name": each.name, "feature": each.feature.tolist(), "png": _to_base64(each.small)}
+            for each in self.pictures
+        ]
+        return {"usk": self.usk.hex(), "digest": self.digest.hex(), "pictures": pictures}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> RememberedQuery:
+        """Read what :meth:`to_json` gave; KeyError, ValueError or TypeError if it is damaged."""
+        pictures = tuple(
+            QueryPicture(each["name"], np.array(each["feature"], dtype=np.uint8), _from_base64(each["png"]))
+            for each in fields["pictures"]
+        )
+        return cls(bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"]), pictures)
+
+
+def _to_base64(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _from_base64(text: str) -> Image.Image:
+    return open_picture(base64.b64decode(text), path=None)
+
+
+def init_user(path: Path, name: str, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
+    """Make a user's directory, and user.pub for the owners who shall authorise them."""
+    check_identifier(name, "a user's identifier")
+    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
+    shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)
+    key = SigningKey.generate()
+    public = render_party("user", name, deployment.fingerprint, key)
+    with new_directory(path, "user", name) as directory:
+        write_bytes(directory.file(KMC_FILE), kmc_text)
+        directory.write_secrets({"signing": key.seed})
+        write_bytes(directory.file(PUBLIC_FILE), public)
+        directory.folder(QUERIES_FOLDER)
+    shown[str(path / PUBLIC_FILE)] = sha256(public).hex()
+    warnings = tuple(deployment.parameters.warnings)
+    return Report((Output(path / PUBLIC_FILE, "user.pub"),), {}, warnings, shown)
+
+
+def make_query(
+    path: Path,
+    images: Sequence[ImageFile],
+    output: Path,
+    *,
+    candidates: int = DEFAULT_CANDIDATES,
+    force: bool = False,
+) -> Report:
+    """Make a query of one or several images: EQ and EQQ, and a fresh USK sealed to the KMC.
+
+    What is needed to read the answer is remembered in the user's directory before the query is out.
+    """
+    refuse_existing(output, force=force)
+    if not 1 <= candidates <= CANDIDATES_LIMIT:
+        raise InvalidRequestError(
+            f"{candidates} candidates cannot be asked for", hint=f"1 to {CANDIDATES_LIMIT}"
+        )
+    if len(images) > IMAGES_LIMIT:
+        raise InvalidRequestError(f"a query has at most {IMAGES_LIMIT} images", hint="make several queries")
+    directory = RoleDirectory.open(path, "user")
+    deployment = directory.deployment
+    parameters = deployment.parameters
+    pictures = tuple(_describe(image, parameters.grey_bits) for image in images)
+    features = np.stack([picture.feature for picture in pictures])
+    cipher = parameters.cipher.prepared(2 * len(pictures), parameters.l)
+    query_id, usk = secrets.token_hex(16), generate_key()
+    draft = directory.folder(QUERIES_FOLDER) / f"{query_id}.h5"
+    try:
+        write_query(
+            draft,
+            parameters,
+            directory.sender,
+            query_id,
+            features=encrypt_features(cipher, features),
+            candidates=candidates,
+            usk=usk,
+            sealing_key=deployment.sealing_key,
+        )
+        octets = read_file(draft, QUERY_BYTES_LIMIT)
+    finally:
+        draft.unlink(missing_ok=True)
+    state = f"{QUERIES_FOLDER}/{query_id}.json"
+    directory.write_json(state, RememberedQuery(usk, sha256(octets), pictures).to_json())
+    try:
+        write_bytes(output, octets, force=force)
+    except BaseException:
+        directory.file(state).unlink(missing_ok=True)
+        raise
+    warnings = list(parameters.warnings)
+    edgeless = [picture.name for picture in pictures if is_edgeless(picture.feature)]
+    warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
+    counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
+    return Report((Output(output, "query"),), counts, tuple(warnings))
+
+
+def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery:
+    """Return what the user keeps of a query; MissingKeyError if nothing."""
+    state = f"{QUERIES_FOLDER}/{query_id}.json"
+    if not directory.file(state).exists():
+        raise MissingKeyError(
+            "answers a query that this user did not make, or forgot",
+            hint="decrypt it in the directory of the user who made the query",
+        )
+    try:
+        return RememberedQuery.from_json(directory.read_json(state))
+    except (KeyError, ValueError, TypeError, UnreadableImageError):
+        raise MalformedError("is damaged", path=directory.file(state)) from None
+
+
+def _describe(image: ImageFile, grey_bits: int) -> QueryPicture:
+    with at_path(image.path):
+        picture = open_picture(image.read(), path=str(image.path))
+        feature = edge_histogram(picture, grey_bits=grey_bits)
+        return QueryPicture(image.name, feature, thumbnail(picture, THUMBNAIL_SIZE))

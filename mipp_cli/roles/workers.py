@@ -1,0 +1,89 @@
+"""Work in several processes: tasks in order, a bounded number of them under way."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from mipp_cli.errors import InvalidRequestError, MippError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+P = ParamSpec("P")
+
+
+class WorkerLostError(MippError):
+    """Raised when a worker process was ended from outside."""
+
+    exit_code = 130
+
+
+class InlineExecutor(Executor):
+    """An executor that does each task where it is submitted."""
+
+    def submit(self, fn: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
+        """Do the task now."""
+        future: Future[Result] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def default_jobs() -> int:
+    """Return how many processes to use unless told: one for each processor that we may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def open_executor(jobs: int | None) -> Iterator[tuple[Executor, int]]:
+    """Give an executor of ``jobs`` processes (None: :func:`default_jobs`), and how many they are.
+
+    Processes are forked where the system can, so that tables made before are shared. Raises
+    InvalidRequestError for less than one job.
+    """
+    count = default_jobs() if jobs is None else jobs
+    if count < 1:
+        raise InvalidRequestError("there must be at least one job", hint="give --jobs 1 or more")
+    if count == 1:
+        yield InlineExecutor(), 1
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+    context = multiprocessing.get_context(method)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_ignore_interrupts)
+    try:
+        yield pool, count
+    except BrokenProcessPool:
+        raise WorkerLostError(
+            "a worker process was ended from outside",
+            hint="was memory short? Try again with fewer --jobs",
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches the whole group; the parent alone decides, and stops its workers in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def ordered_results(
+    executor: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], *, under_way: int
+) -> Iterator[tuple[Task, Result]]:
+    """Yield each task and its result, in order, with at most ``under_way`` tasks in memory."""
+    futures: deque[tuple[Task, Future[Result]]] = deque()
+    for task in tasks:
+        futures.append((task, executor.submit(function, task)))
+        if len(futures) >= under_way:
+            yield _finished(*futures.popleft())
+    while futures:
+        yield _finished(*futures.popleft())
+
+
+def _finished(task: Task, future: Future[Result]) -> tuple[Task, Result]:
+    return task, future.result()
