@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.messages import printable
 from mipp_cli.cli.options import Spoken, files_argument, refuse_with_json, reported
+from mipp_cli.roles.names import printable
 
 if TYPE_CHECKING:
     from mipp_cli.roles.description import Description

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.messages import printable
 from mipp_cli.cli.options import PATH, Spoken, refuse_with_json, reported
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.roles.names import printable
 
 if TYPE_CHECKING:
     from mipp_cli.roles.inspection import Inspection

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mipp_cli.errors import MippError
+from mipp_cli.roles.names import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mipp_cli.roles.report import Report
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with what could steer a terminal made visible instead."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
 def report_error(error: MippError, *, as_json: bool) -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.messages import printable
 from mipp_cli.cli.options import (
     PATH,
     Spoken,
@@ -20,6 +19,7 @@ from mipp_cli.cli.options import (
     reported,
 )
 from mipp_cli.cli.progress import progress_bar
+from mipp_cli.roles.names import printable
 
 if TYPE_CHECKING:
     from mipp_cli.roles.answer_files import WrittenMatch

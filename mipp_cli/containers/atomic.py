@@ -37,6 +37,8 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise OutputError if ``path`` exists and ``force`` is not given, or if it is a folder."""
     if path.is_dir():
         raise OutputError("is a folder, not a file", path=path, hint="name a file for the output")
+    if not path.parent.is_dir():
+        raise OutputError("its folder does not exist", path=path, hint="make the folder first")
     if os.path.lexists(path) and not force:
         raise OutputError(
             "the output exists", path=path, hint="choose another name, or give --force to replace it"
