@@ -299,14 +299,15 @@ def _strongest_edge(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.intp]:
     # No edge is the sixth competitor, always of the strength of the threshold.
     strengths[_KINDS] = _THRESHOLD
     largest = (strengths == strengths.max(axis=0)).view(np.uint8) * _PLACES
-    return _FIRST_PLACE.take(largest.sum(axis=0, dtype=np.uint8))
+    kinds: NDArray[np.intp] = _FIRST_PLACE.take(largest.sum(axis=0, dtype=np.uint8))
+    return kinds
 
 
-def _quadrant_sums(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.float64]:
+def _quadrant_sums(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.uint32]:
     """Sum the grey levels of each quadrant of each block; d1 d2 over d3 d4 of the blocks row by row.
 
     One addition of whole planes for each line of a quadrant: for the few lines that there are, this takes a
-    quarter of the time of a sum over axes. Every sum is an integer far below 2⁵³, hence exact.
+    quarter of the time of a sum over axes.
     """
     rows, columns, half = grid.rows, grid.columns, grid.half
     lines = grey[: 2 * rows * half, : 2 * columns * half].reshape(2 * rows, half, 2 * columns * half)
@@ -314,5 +315,8 @@ def _quadrant_sums(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.float64]:
     line_sums: NDArray[Any] = lines[:, 0].astype(np.uint16 if fits_16_bits else np.uint32)
     for line in range(1, half):
         line_sums += lines[:, line]
-    parts = line_sums.astype(np.float64).reshape(-1, half) @ np.ones(half)
-    return parts.reshape(rows, 2, columns, 2).transpose(1, 3, 0, 2).reshape(4, rows * columns)
+    parts = line_sums.reshape(2 * rows * 2 * columns, half)
+    sums: NDArray[np.uint32] = parts[:, 0].astype(np.uint32)
+    for part in range(1, half):
+        sums += parts[:, part]
+    return sums.reshape(rows, 2, columns, 2).transpose(1, 3, 0, 2).reshape(4, rows * columns)
