@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mipp_cli.cli.options import Spoken, files_argument, refuse_with_json, reported
-from mipp_cli.roles.names import printable
+from mipp_cli.roles.names import printable, table_cell
 
 if TYPE_CHECKING:
     from mipp_cli.roles.description import Description
@@ -48,7 +48,7 @@ def describe(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> Spoken:
 def _print_csv(descriptions: list[Description]) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(["path", *(f"code{number}" for number in range(1, 81))])
-    table.writerows([each.path, *each.codes] for each in descriptions)
+    table.writerows([table_cell(each.path), *each.codes] for each in descriptions)
 
 
 def _lines(each: Description) -> list[str]:

@@ -11,7 +11,7 @@ import click
 
 from mipp_cli.cli.options import PATH, Spoken, refuse_with_json, reported
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.roles.names import printable
+from mipp_cli.roles.names import printable, table_cell
 
 if TYPE_CHECKING:
     from mipp_cli.roles.inspection import Inspection
@@ -50,4 +50,4 @@ def _print_table(found: Inspection, path: Path) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(found.table.columns)
     for row in found.table.rows():
-        table.writerow([printable(cell) if isinstance(cell, str) else cell for cell in row])
+        table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])

@@ -15,22 +15,27 @@ if TYPE_CHECKING:
 
     from mipp_cli.roles.report import Report
 
+_HINTS = {
+    3: "the file is damaged, or was made to mislead: ask its sender for it again",
+    4: "ask the owner, the KMC or the cloud, whichever does not know you",
+}
+
 
 def report_error(error: MippError, *, as_json: bool) -> int:
     """Say what is wrong, where, and what to do; return the exit code."""
+    hint = error.hint or _HINTS.get(error.exit_code, "see mipp --help")
     if as_json:
         fields = {
             "class": type(error).__name__,
             "code": error.exit_code,
             "path": error.path,
             "message": error.message,
-            "hint": error.hint,
+            "hint": hint,
         }
         click.echo(json.dumps({"error": fields}))
     place = f"{error.path}: " if error.path is not None else ""
     click.echo(f"error: {printable(place + error.message)}", err=True)
-    if error.hint:
-        click.echo(f"hint: {printable(error.hint)}", err=True)
+    click.echo(f"hint: {printable(hint)}", err=True)
     return error.exit_code
 
 

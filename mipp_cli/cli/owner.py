@@ -142,7 +142,10 @@ def encrypt(
 
 
 def _listed(data: bytes) -> list[Path]:
+    if b"\0" in data:
+        raise InvalidRequestError("the list of paths holds NUL bytes", hint="write one path a line")
     try:
-        return [Path(line) for line in data.decode().splitlines() if line]
+        lines = data.decode().split("\n")
     except UnicodeDecodeError:
         raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None
+    return [Path(line.removesuffix("\r")) for line in lines if line.strip()]

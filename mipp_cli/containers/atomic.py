@@ -35,9 +35,13 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise OutputError if ``path`` exists and ``force`` is not given, or if it is a folder."""
-    if path.is_dir():
+    try:
+        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+    except OSError as error:  # the name is too long, or a folder on the way may not be entered
+        raise output_error(error, path) from error
+    if is_folder:
         raise OutputError("is a folder, not a file", path=path, hint="name a file for the output")
-    if not path.parent.is_dir():
+    if not has_folder:
         raise OutputError("its folder does not exist", path=path, hint="make the folder first")
     if os.path.lexists(path) and not force:
         raise OutputError(
@@ -54,7 +58,7 @@ def new_file(path: Path, *, force: bool = False, private: bool = False) -> Itera
     for a failure to write. Raises OutputError.
     """
     refuse_existing(path, force=force)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         try:
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC

@@ -6,7 +6,7 @@ the bytes end to end), a *number* is an attribute. No other HDF5 feature is used
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,18 +15,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from mipp_cli.containers.header import BLOCK_BYTES
+from mipp_cli.containers.source import Source
 from mipp_cli.errors import MalformedError, MippError
 
 CHUNK_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20  # what is smaller than this is stored without chunks
 ROW_LIMIT = 1 << 31
+UNSIGNED = "unsigned"
 
 
 @dataclass(frozen=True)
 class Matrix:
     """Rows of ``width`` items of ``dtype`` (numpy's name, little-endian); width 0 means a plain column.
 
-    Width None stands for any width, for whoever reads without knowing the deployment.
+    Width None stands for any width, for whoever reads without knowing the deployment; dtype UNSIGNED for
+    any unsigned integer, as small columns are stored small.
     """
 
     dtype: str
@@ -45,9 +49,15 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of bytes, each at most ``limit`` long."""
+    """Rows of bytes, each at most ``limit`` long; ``offsets`` is the type of the offset table."""
 
     limit: int = ROW_LIMIT
+    offsets: str = "<u8"
+
+
+def unsigned(largest: int) -> str:
+    """Return the smallest unsigned type that holds ``largest``."""
+    return next(f"<u{size}" for size in (1, 2, 4, 8) if largest < 1 << (8 * size))
 
 
 @contextmanager
@@ -71,7 +81,12 @@ class MatrixWriter:
         self._pending: list[NDArray[np.generic]] = []
         self._pending_bytes = 0
         self._dataset: h5py.Dataset | None = None
+        self._written = 0
         self.rows = 0
+
+    def expect(self, rows: int) -> None:
+        """Say how many rows there will be, so that they are stored in one piece."""
+        self._dataset = self._group.create_dataset(self._name, (rows, *self._shape.tail), self._shape.dtype)
 
     def append(self, rows: NDArray[np.generic]) -> None:
         """Append ``rows``, shape (n, width), or (n,) for a plain column."""
@@ -95,9 +110,10 @@ class MatrixWriter:
             self._dataset = self._group.create_dataset(
                 self._name, (0, *tail), self._shape.dtype, chunks=(chunk_rows, *tail), maxshape=(None, *tail)
             )
-        begin = len(self._dataset)
-        self._dataset.resize(begin + len(data), axis=0)
-        self._dataset[begin:] = data
+        if self._written + len(data) > len(self._dataset):
+            self._dataset.resize(self._written + len(data), axis=0)
+        self._dataset[self._written : self._written + len(data)] = data
+        self._written += len(data)
 
     def finish(self) -> None:
         """Write what is pending; small data becomes one contiguous dataset."""
@@ -105,15 +121,22 @@ class MatrixWriter:
             self._group.create_dataset(self._name, data=self._take())
         elif self._pending:
             self._flush()
+        if self._dataset is not None and self._written != len(self._dataset):
+            raise ValueError(f"{self._name} has other rows than were expected")
 
 
 class RaggedWriter:
     """Appends rows of bytes."""
 
-    def __init__(self, group: h5py.Group):
-        self._offsets = MatrixWriter(group, "offsets", Matrix("<u8"))
+    def __init__(self, group: h5py.Group, shape: Ragged):
+        self._offsets = MatrixWriter(group, "offsets", Matrix(shape.offsets))
         self._bytes = MatrixWriter(group, "bytes", Matrix("u1"))
         self._offsets.append(np.zeros(1, dtype=np.uint64))
+
+    def expect(self, rows: int, size: int) -> None:
+        """Say how many rows there will be, of how many bytes together."""
+        self._offsets.expect(rows + 1)
+        self._bytes.expect(size)
 
     @property
     def rows(self) -> int:
@@ -122,8 +145,13 @@ class RaggedWriter:
 
     def append(self, row: bytes) -> None:
         """Append one row."""
-        self._bytes.append(np.frombuffer(row, dtype=np.uint8))
-        self._offsets.append(np.array([self._bytes.rows], dtype=np.uint64))
+        self.extend([row])
+
+    def extend(self, rows: Sequence[bytes]) -> None:
+        """Append rows."""
+        ends = np.cumsum([len(row) for row in rows], dtype=np.uint64) + np.uint64(self._bytes.rows)
+        self._bytes.append(np.frombuffer(b"".join(rows), dtype=np.uint8))
+        self._offsets.append(ends)
 
     def finish(self) -> None:
         """Write what is pending."""
@@ -134,16 +162,17 @@ class RaggedWriter:
 class MatrixReader:
     """A dataset whose type, shape, layout and storage were checked; rows are read when asked for."""
 
-    def __init__(self, group: h5py.Group, name: str, shape: Matrix, file_bytes: int):
+    def __init__(self, group: h5py.Group, name: str, shape: Matrix, source: Source):
+        self._source = source
         self._where = f"{group.name}/{name}".lstrip("/")
         with hdf5_errors(self._where):
             dataset = _hard_linked(group, name)
             if not isinstance(dataset, h5py.Dataset):
                 raise MalformedError(f"{self._where} is not a dataset")
             self._dataset = dataset
-            if shape.width is None and dataset.ndim == 2:
-                shape = Matrix(shape.dtype, dataset.shape[1])
-            _check_dataset(dataset, shape, file_bytes, self._where)
+            shape = _resolved(dataset, shape)
+            _check_dataset(dataset, shape, source.size, self._where)
+            self._offset = dataset.id.get_offset()  # None if the rows lie in chunks
 
     def __len__(self) -> int:
         return int(self._dataset.shape[0])
@@ -157,9 +186,19 @@ class MatrixReader:
         """Return rows ``begin`` to ``end`` (not included)."""
         if not 0 <= begin <= end <= len(self):
             raise MalformedError(f"{self._where} has no rows {begin} to {end}")
+        if self._offset is not None:
+            return self._piece(begin, end)
         with hdf5_errors(self._where):
             result: NDArray[np.generic] = self._dataset[begin:end]
             return result
+
+    def _piece(self, begin: int, end: int) -> NDArray[np.generic]:
+        """Read rows that lie in one piece without going through HDF5, which costs much for a few bytes."""
+        size = self.row_bytes
+        octets = self._source.read_at(BLOCK_BYTES + self._offset + begin * size, (end - begin) * size)
+        if len(octets) != (end - begin) * size:
+            raise MalformedError(f"{self._where} claims more data than the file holds")
+        return np.frombuffer(octets, self._dataset.dtype).reshape(-1, *self._dataset.shape[1:])
 
     def all(self) -> NDArray[np.generic]:
         """Return all rows; for columns that are small by nature."""
@@ -169,15 +208,15 @@ class MatrixReader:
 class RaggedReader:
     """Rows of bytes; an offset outside the bytes, or a row over the limit, is refused when it is read."""
 
-    def __init__(self, group: h5py.Group, name: str, shape: Ragged, file_bytes: int):
+    def __init__(self, group: h5py.Group, name: str, shape: Ragged, source: Source):
         self._where = f"{group.name}/{name}".lstrip("/")
         with hdf5_errors(self._where):
             inner = _hard_linked(group, name)
             if not isinstance(inner, h5py.Group) or sorted(inner.id) != [b"bytes", b"offsets"]:
                 raise MalformedError(f"{self._where} is not a ragged column")
             _refuse_attributes(inner)
-        self._offsets = MatrixReader(inner, "offsets", Matrix("<u8"), file_bytes)
-        self._bytes = MatrixReader(inner, "bytes", Matrix("u1"), file_bytes)
+        self._offsets = MatrixReader(inner, "offsets", Matrix(shape.offsets), source)
+        self._bytes = MatrixReader(inner, "bytes", Matrix("u1"), source)
         self._limit = shape.limit
         ends = [int(self._offsets.rows(i, i + 1)[0]) for i in (0, len(self))] if len(self._offsets) else [1]
         if ends != [0, len(self._bytes)]:
@@ -185,6 +224,11 @@ class RaggedReader:
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all rows together."""
+        return len(self._bytes)
 
     def sizes(self, begin: int, end: int) -> list[int]:
         """Return the lengths of rows ``begin`` to ``end`` (not included)."""
@@ -229,6 +273,16 @@ def _hard_linked(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
 def _refuse_attributes(node: h5py.Group | h5py.Dataset) -> None:
     if h5py.h5a.get_num_attrs(node.id):
         raise MalformedError(f"{node.name} has attributes that do not belong there")
+
+
+def _resolved(dataset: h5py.Dataset, shape: Matrix) -> Matrix:
+    """Return ``shape`` with what it leaves open taken from the dataset."""
+    dtype, width = shape.dtype, shape.width
+    if dtype == UNSIGNED and dataset.dtype in [np.dtype(f"<u{size}") for size in (1, 2, 4, 8)]:
+        dtype = dataset.dtype.str
+    if width is None and dataset.ndim == 2:
+        width = dataset.shape[1]
+    return Matrix(dtype, width)
 
 
 def _check_dataset(dataset: h5py.Dataset, shape: Matrix, file_bytes: int, where: str) -> None:

@@ -111,7 +111,7 @@ def write_container(
 def _writer(file: h5py.File, name: str, column: Matrix | Ragged) -> MatrixWriter | RaggedWriter:
     if isinstance(column, Matrix):
         return MatrixWriter(file, name, column)
-    return RaggedWriter(file.create_group(name))
+    return RaggedWriter(file.create_group(name), column)
 
 
 def _body_digest(path: Path) -> str:
@@ -161,8 +161,7 @@ class Container:
         try:
             self._numbers = _read_numbers(self._file, schema)
             self._columns = {
-                name: _reader(self._file, name, column, source.size)
-                for name, column in schema.columns.items()
+                name: _reader(self._file, name, column, source) for name, column in schema.columns.items()
             }
         except BaseException:
             self._file.close()
@@ -274,7 +273,9 @@ def _read_numbers(file: h5py.File, schema: Schema) -> dict[str, int]:
         return numbers
 
 
-def _reader(file: h5py.File, name: str, column: Matrix | Ragged, size: int) -> MatrixReader | RaggedReader:
+def _reader(
+    file: h5py.File, name: str, column: Matrix | Ragged, source: Source
+) -> MatrixReader | RaggedReader:
     if isinstance(column, Matrix):
-        return MatrixReader(file, name, column, size)
-    return RaggedReader(file, name, column, size)
+        return MatrixReader(file, name, column, source)
+    return RaggedReader(file, name, column, source)

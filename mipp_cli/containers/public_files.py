@@ -6,6 +6,7 @@ JSON text in one canonical form, signed by the key it names. The fingerprint is 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
 
 SIZE_LIMIT = 1 << 16
+_LARGEST_NUMBER_DIGITS = 16384 // 4  # of a modulus, in hex: the largest that `mipp kmc init` makes
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 CLOUD_NAME = "cloud"
 KMC_NAME = "kmc"
 
@@ -45,25 +48,30 @@ class Party:
 
 def render_kmc(parameters: Parameters, sealing_key: SealingPublicKey, signing_key: SigningKey) -> bytes:
     """Return the text of kmc.pub."""
-    return _sign(
-        {
-            "kind": "kmc",
-            "scheme": parameters.scheme,
-            "descriptor": parameters.descriptor,
-            "dimension": parameters.l,
-            "levels": parameters.levels,
-            "grey_bits": parameters.grey_bits,
-            "group": _group_fields(parameters),
-            "hpke_suite": HPKE_SUITE,
-            "sealing_key": sealing_key.octets.hex(),
-        },
-        signing_key,
-    )
+    return _sign(_kmc_fields(parameters, sealing_key), signing_key)
 
 
 def render_party(kind: str, name: str, deployment: str, signing_key: SigningKey) -> bytes:
     """Return the text of user.pub or cloud.pub."""
-    return _sign({"kind": kind, "id": name, "deployment": deployment}, signing_key)
+    return _sign(_party_fields(kind, name, deployment), signing_key)
+
+
+def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[str, Any]:
+    return {
+        "kind": "kmc",
+        "scheme": parameters.scheme,
+        "descriptor": parameters.descriptor,
+        "dimension": parameters.l,
+        "levels": parameters.levels,
+        "grey_bits": parameters.grey_bits,
+        "group": _group_fields(parameters),
+        "hpke_suite": HPKE_SUITE,
+        "sealing_key": sealing_key.octets.hex(),
+    }
+
+
+def _party_fields(kind: str, name: str, deployment: str) -> dict[str, Any]:
+    return {"kind": kind, "id": name, "deployment": deployment}
 
 
 def _group_fields(parameters: Parameters) -> dict[str, str] | None:
@@ -81,8 +89,19 @@ def _canonical(fields: dict[str, Any]) -> bytes:
 
 
 def _sign(fields: dict[str, Any], key: SigningKey) -> bytes:
-    signed = {"format": FORMAT_LINE, **fields, "signing_key": key.public.hex()}
+    signed = _to_sign(fields, key.public)
     return _canonical({**signed, "signature": key.sign(_canonical(signed)).hex()})
+
+
+def _to_sign(fields: dict[str, Any], key: bytes) -> dict[str, Any]:
+    return {"format": FORMAT_LINE, **fields, "signing_key": key.hex()}
+
+
+def _check_rendering(data: bytes, fields: dict[str, Any], key: bytes, signature: str) -> None:
+    """Refuse a text that is not the one we would write: other fields, another order, another spelling."""
+    rendered = _canonical({**_to_sign(fields, key), "signature": bytes.fromhex(signature).hex()})
+    if rendered != data:
+        raise _malformed()
 
 
 def read_public_file(path: Path) -> bytes:
@@ -111,6 +130,8 @@ def parse_kmc(data: bytes) -> Deployment:
     try:
         if fields["hpke_suite"] != HPKE_SUITE:
             raise MalformedError("asks for a sealing suite that is not known here", hint="update mipp")
+        if any(type(fields[name]) is not int for name in ("dimension", "levels", "grey_bits")):
+            raise _malformed()
         parameters = Parameters(
             fields["scheme"],
             _read_group(fields["scheme"], fields["group"]),
@@ -121,6 +142,7 @@ def parse_kmc(data: bytes) -> Deployment:
         )
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
         signing_key = bytes.fromhex(fields["signing_key"])
+        _check_rendering(data, _kmc_fields(parameters, sealing_key), signing_key, fields["signature"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _malformed() from None
     return Deployment(parameters, sealing_key, signing_key, sha256(data).hex())
@@ -129,6 +151,8 @@ def parse_kmc(data: bytes) -> Deployment:
 def _read_group(scheme: str, fields: dict[str, str] | None) -> CompositeGroup | PrimeGroup | None:
     if fields is None:
         return None
+    if any(len(number) > _LARGEST_NUMBER_DIGITS for number in fields.values()):
+        raise MalformedError("has a modulus that is too large")  # it would take hours to check
     if scheme == "dcr":
         return CompositeGroup(int(fields["N"], 16))
     return PrimeGroup(int(fields["p"], 16), int(fields["h"], 16))
@@ -147,7 +171,11 @@ def parse_party(data: bytes, kind: str, deployment: str | None) -> Party:
         name, belongs_to = fields["id"], fields["deployment"]
         if not IDENTIFIER.fullmatch(name):
             raise MalformedError("names a party by an identifier that is not one")
-        party = Party(kind, name, bytes.fromhex(fields["signing_key"]), sha256(data).hex())
+        if not _FINGERPRINT.fullmatch(belongs_to):
+            raise _malformed()
+        key = bytes.fromhex(fields["signing_key"])
+        _check_rendering(data, _party_fields(kind, name, belongs_to), key, fields["signature"])
+        party = Party(kind, name, key, sha256(data).hex())
     except (KeyError, TypeError, ValueError):
         raise _malformed() from None
     if deployment is not None and belongs_to != deployment:
@@ -196,7 +224,11 @@ def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
         raise MalformedError(f"is not a {kind}.pub", hint=f"give the {kind}.pub to this option")
     if fields.get("format") != FORMAT_LINE:
         raise MalformedError("is of a format version that is not known here", hint="update mipp")
-    if _canonical(fields) != data:
+    try:
+        is_canonical = _canonical(fields) == data
+    except RecursionError:
+        is_canonical = False
+    if not is_canonical:
         raise _malformed()
     signed = {name: value for name, value in fields.items() if name != "signature"}
     try:

@@ -44,13 +44,18 @@ class Manifest:
             images = tuple((str(owner), str(name)) for owner, name in fields["images"])
             matches = tuple((int(query), int(image)) for query, image in fields["matches"])
             digest = str(fields["query"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            manifest = cls(digest, images, matches)
+            for _, name in images:
+                name.encode()  # half of a surrogate pair is no text
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise MalformedError("holds a manifest that cannot be read") from None
+        if manifest.pack() != data:
+            raise MalformedError("holds a manifest in another form than the one that is written")
         if not all(IDENTIFIER.fullmatch(owner) for owner, _ in images):
             raise MalformedError("names an owner by an identifier that is not one")
         if any(query < 0 or not 0 <= image < len(images) for query, image in matches):
             raise MalformedError("matches an image that it does not hold")
-        return cls(digest, images, matches)
+        return manifest
 
 
 @dataclass(frozen=True, repr=False)

@@ -113,6 +113,8 @@ class UploadReader:
 
     def __post_init__(self) -> None:
         rows = self.container.same_length("image_names", "EW", "EF", "EFF")
+        if not rows:
+            raise MalformedError("holds no images")
         if rows > _ROWS_LIMIT or self.container.number("replace") not in (0, 1):
             raise MalformedError("has too many images, or a mark that is not known")
 

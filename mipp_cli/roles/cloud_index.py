@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +12,21 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.container import read_header
 from mipp_cli.containers.header import Header
-from mipp_cli.containers.index import Part, Segment, write_index, write_part
+from mipp_cli.containers.index import Part, Segment, write_index
+from mipp_cli.containers.part import PartContent, write_part
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import remove_stored, store_copy, store_digests
 from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
+from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
 from mipp_cli.roles.workers import open_executor, ordered_results
 from mipp_cli.scheme.feature_cipher import FeatureCipher
 from mipp_cli.scheme.parameters import Parameters
-from mipp_cli.scheme.retrieval_index import check_sums, index_construct
+from mipp_cli.scheme.retrieval_index import check_sums
 
 _BATCH_BYTES = 1 << 22
 
@@ -45,8 +48,7 @@ def index_containers(
         builder = _IndexBuilder(cloud, jobs, progress)
         try:
             added, skipped = each_new(files, builder.add_upload)
-            output = cloud.directory.file(INDEX_FILE)
-            write_index(output, cloud.directory.sender, builder.index)
+            output = builder.commit()
         except BaseException:
             builder.discard()
             raise
@@ -68,6 +70,8 @@ class _IndexBuilder:
         self._cloud, self._jobs, self._progress = cloud, jobs, progress
         self._parameters = cloud.directory.deployment.parameters
         self._written: list[Path] = []
+        self._replaced: list[Path] = []
+        self._next_part = 1 + max((part.number for part in index.parts), default=0)
 
     def add_upload(self, file: Path) -> int:
         """Verify an upload, keep it as a segment and index its sums; return how many images it has."""
@@ -100,7 +104,7 @@ class _IndexBuilder:
     def _refuse_known(self, owner: str, names: Sequence[bytes]) -> None:
         for part in self.index.parts_of(owner):
             with self._cloud.store.part(part) as reader:
-                known = [name for name in names if reader.contains(name)]
+                known = reader.known(names)
             if known:
                 raise ConflictError(
                     f"{len(known)} of its images are in the cloud already, the first {known[0].decode()}",
@@ -108,24 +112,43 @@ class _IndexBuilder:
                 )
 
     def _append(self, segment: Segment, names: Sequence[bytes], sums: Sums) -> None:
-        """Write the part of a segment, and list both."""
-        pairs, order = index_construct(*sums, names)
-        by_name = sorted(range(len(names)), key=names.__getitem__)
-        position = np.empty(len(names), dtype=np.int64)
-        position[by_name] = np.arange(len(names))
-        number = self.index.number * 1000 + len(self._written)
-        part = Part(number, b"", (len(self.index.segments),))
+        """List a segment and its part, and merge parts that became too many."""
+        segments = (*self.index.segments, segment)
+        part = self._new_part((len(self.index.segments),), part_of_sums(*sums, names))
+        self.index = replace(self.index, segments=segments, parts=(*self.index.parts, part))
+        self._merge_parts(segment.owner)
+
+    def _merge_parts(self, owner: str) -> None:
+        parts = self.index.parts_of(owner)
+        merging = parts[-parts_to_merge([self.index.rows_of(part) for part in parts]) :]
+        if len(merging) < 2:
+            return
+        with ExitStack() as stack:
+            readers = [stack.enter_context(self._cloud.store.part(part)) for part in merging]
+            segments = tuple(number for part in merging for number in part.segments)
+            part = self._new_part(segments, merged(readers, self._cloud.store.parts_folder))
+        kept = tuple(each for each in self.index.parts if each not in merging)
+        self.index = replace(self.index, parts=(*kept, part))
+        self._replaced += [self._cloud.store.part_path(each) for each in merging]
+
+    def _new_part(self, segments: tuple[int, ...], content: PartContent) -> Part:
+        part = Part(self._next_part, b"", segments)
+        self._next_part += 1
         path = self._new_file(self._cloud.store.part_path(part))
-        named_rows = ((names[row], row) for row in by_name)
-        sender = self._cloud.directory.sender
-        write_part(path, self._parameters, sender, part.number, pairs, position[order], named_rows)
-        part = replace(part, root=store_digests(path))
-        segments, parts = (*self.index.segments, segment), (*self.index.parts, part)
-        self.index = replace(self.index, segments=segments, parts=parts)
+        write_part(path, self._cloud.directory.sender, part.number, content)
+        return replace(part, root=store_digests(path))
 
     def _new_file(self, path: Path) -> Path:
         self._written.append(path)
         return path
+
+    def commit(self) -> Path:
+        """Put the new index in the place of the old, then remove the parts that were merged."""
+        output = self._cloud.directory.file(INDEX_FILE)
+        write_index(output, self._cloud.directory.sender, self.index)
+        for path in self._replaced:
+            remove_stored(path)
+        return output
 
     def discard(self) -> None:
         """Remove what was written for an index that will not be."""

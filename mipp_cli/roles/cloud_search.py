@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import hmac
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -15,7 +16,8 @@ import numpy as np
 from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.container import read_header
 from mipp_cli.containers.header import Header
-from mipp_cli.containers.index import Index
+from mipp_cli.containers.index import Index, Part
+from mipp_cli.containers.part import PartReader
 from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, parse_query
 from mipp_cli.containers.results import ImageRef, Match, write_results
 from mipp_cli.containers.source import FileSource
@@ -124,21 +126,32 @@ def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
 def _look_up(
     store: Store, index: Index, owners: Sequence[str], sums: Sequence[tuple[int, int]], count: int
 ) -> list[list[Candidate]]:
-    """The candidates of each query image, from the index."""
+    """The candidates of each query image, from the index: only what they are made of is read."""
     found: list[list[Candidate]] = [[] for _ in sums]
-    for owner in owners:
-        for part in index.parts_of(owner):
-            with store.part(part) as reader:
-                for number, (query_sum1, query_sum2) in enumerate(sums):
-                    pairs, numerators = nearest_pairs(
-                        reader.pairs, query_sum1, query_sum2, store.parameters.l, count
-                    )
-                    for pair, numerator in zip(pairs.tolist(), numerators.tolist(), strict=True):
-                        for name, row in reader.images_of(pair, count):
-                            place = store.locate(index, part, row)
-                            found[number].append(Candidate(numerator, owner, name, *place))
-            found = [heapq.nsmallest(count, candidates) for candidates in found]
+    for part in (part for owner in owners for part in index.parts_of(owner)):
+        with store.part(part) as reader:
+            for number, pair in enumerate(sums):
+                candidates = _nearest_in_part(store, index, part, reader, pair, count)
+                found[number] = heapq.nsmallest(count, chain(found[number], candidates))
     return found
+
+
+def _nearest_in_part(
+    store: Store, index: Index, part: Part, reader: PartReader, query: tuple[int, int], count: int
+) -> Iterator[Candidate]:
+    """Yield the nearest images of a part; of each pair the first by name, which is how ties are broken."""
+    bounds = store.bounds(index, part)
+    owner = index.segments[part.segments[0]].owner
+    pairs, numerators = nearest_pairs(reader.pairs, *query, store.parameters.l, count)
+    for pair, numerator in zip(pairs.tolist(), numerators.tolist(), strict=True):
+        begin, end = (int(start) for start in reader.pairs.starts[pair : pair + 2])
+        for position in reader.positions(begin, min(begin + count, end)).tolist():
+            name, row = reader.image(position)
+            place = bisect_right(bounds, row)
+            if place == len(bounds):
+                raise MalformedError("the index points outside its segments")
+            before = bounds[place - 1] if place else 0
+            yield Candidate(numerator, owner, name, part.segments[place], row - before)
 
 
 def _scan(

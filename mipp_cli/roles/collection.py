@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,10 @@ class ImageFile:
     def read(self) -> bytes:
         """Return the file's bytes; raises UnreadableImageError."""
         try:
-            if self.path.stat().st_size > IMAGE_LIMIT:
+            status = self.path.stat()
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
+                raise UnreadableImageError("is not a regular file", path=self.path, hint="leave it out")
+            if status.st_size > IMAGE_LIMIT:
                 raise UnreadableImageError(
                     "the image is too large", path=self.path, hint="images of 2 GiB or more are refused"
                 )
@@ -57,7 +61,7 @@ def collect_images(paths: Sequence[Path], *, root: Path | None = None) -> list[I
 
 
 def _images_of(path: Path, root: Path | None) -> Iterable[ImageFile]:
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed to us
         found = sorted(_walk(path))
         if not found:
             kinds = " ".join(sorted(PICTURE_SUFFIXES))
@@ -82,7 +86,7 @@ def _walk(folder: Path) -> Iterable[Path]:
 def _name(path: Path, root: Path) -> str:
     try:
         name = PurePosixPath(os.path.relpath(path, root)).as_posix()
-        if name.split("/")[0] == "..":
+        if name == "." or name.split("/")[0] == "..":
             raise ValueError(name)
         name.encode()
     except ValueError as error:

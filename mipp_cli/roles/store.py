@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from mipp_cli.containers.container import Container, read_header
-from mipp_cli.containers.index import Index, Part, PartReader, Segment, open_part
+from mipp_cli.containers.index import Index, Part, Segment
+from mipp_cli.containers.part import PartReader, open_part
 from mipp_cli.containers.source import BlockVerifiedSource
 from mipp_cli.containers.stored import open_stored
 from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.errors import MalformedError, at_path
+from mipp_cli.errors import at_path
 from mipp_cli.scheme.parameters import Parameters
 
 SEGMENTS_FOLDER = "segments"
@@ -33,7 +35,12 @@ class Store:
 
     def part_path(self, part: Part) -> Path:
         """Return where a part lies."""
-        return self.folder / PARTS_FOLDER / part.file_name
+        return self.parts_folder / part.file_name
+
+    @property
+    def parts_folder(self) -> Path:
+        """Where parts lie."""
+        return self.folder / PARTS_FOLDER
 
     @contextmanager
     def segment(self, segment: Segment) -> Iterator[UploadReader]:
@@ -59,17 +66,13 @@ class Store:
         with at_path(path):
             source = open_stored(path, part.root)
             try:
-                reader = open_part(source, self.parameters, self.deployment)
+                reader = open_part(source, self.deployment)
             except BaseException:
                 source.close()
                 raise
             with reader.container:
                 yield reader
 
-    def locate(self, index: Index, part: Part, row: int) -> tuple[int, int]:
-        """Return the position of the segment that a part's row lies in, and the row there."""
-        for number in part.segments:
-            if row < index.segments[number].rows:
-                return number, row
-            row -= index.segments[number].rows
-        raise MalformedError("the index points outside its segments", path=self.part_path(part))
+    def bounds(self, index: Index, part: Part) -> list[int]:
+        """Return where the rows of each of a part's segments end, the rows counted through."""
+        return list(accumulate(index.segments[number].rows for number in part.segments))

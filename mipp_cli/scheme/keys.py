@@ -83,6 +83,7 @@ def _hybrid_public_key(octets: bytes) -> MLKEM768X25519PublicKey:
     try:
         mlkem = MLKEM768PublicKey.from_public_bytes(octets[:_MLKEM_PUBLIC_BYTES])
         x25519 = X25519PublicKey.from_public_bytes(octets[_MLKEM_PUBLIC_BYTES:])
+        X25519PrivateKey.generate().exchange(x25519)  # refuses a point of small order
     except ValueError:
         raise MalformedError("a sealing key is not one") from None
     return MLKEM768X25519PublicKey(mlkem, x25519)

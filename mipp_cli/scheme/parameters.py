@@ -45,6 +45,9 @@ class Parameters:
         expected = {"dcr": CompositeGroup, "paper": PrimeGroup, "mask": type(None)}.get(self.scheme)
         if expected is None or not isinstance(self.group, expected):
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
+        # JSON has 80.0 too, which equals 80 and is no dimension.
+        if not all(isinstance(number, int) for number in (self.l, self.levels, self.grey_bits)):
+            raise MalformedError("the numbers of the descriptor are not whole numbers")
         if (self.descriptor, self.l, self.levels) != ("edge-histogram", DIMENSION, LEVELS):
             raise MalformedError(f"the descriptor {self.descriptor!r} is not known here")
         if not 9 <= self.grey_bits <= 16:

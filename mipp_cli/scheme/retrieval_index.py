@@ -69,12 +69,32 @@ def index_construct(
     by_id = np.empty(rows, dtype=np.int64)
     by_id[sorted(range(rows), key=image_ids.__getitem__)] = np.arange(rows)
     order = np.lexsort((by_id, second, first)).astype(np.int64)
-    first, second = first[order], second[order]
-    fresh = np.ones(rows, dtype=bool)
+    table, _ = _grouped(first[order], second[order], np.ones(rows, dtype=np.uint64))
+    return table, order
+
+
+def merge_pairs(tables: Sequence[PairTable]) -> tuple[PairTable, list[NDArray[np.int64]]]:
+    """Return the pair table of several together, and where each pair of each table is in it."""
+    first = np.concatenate([table.sum1 for table in tables])
+    second = np.concatenate([table.sum2 for table in tables])
+    counts = np.concatenate([np.diff(table.starts) for table in tables])
+    order = np.lexsort((second, first))
+    merged, group = _grouped(first[order], second[order], counts[order])
+    pair_of = np.empty(len(order), dtype=np.int64)
+    pair_of[order] = group
+    return merged, np.split(pair_of, np.cumsum([len(table.sum1) for table in tables])[:-1])
+
+
+def _grouped(
+    first: NDArray[np.uint64], second: NDArray[np.uint64], counts: NDArray[np.uint64]
+) -> tuple[PairTable, NDArray[np.int64]]:
+    """Put equal neighbours of sorted pairs together: the pair table, and the pair of each entry."""
+    fresh = np.ones(len(first), dtype=bool)
     fresh[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
     begins = np.flatnonzero(fresh)
-    starts = np.append(begins, rows).astype(np.uint64)
-    return PairTable(first[begins], second[begins], starts), order
+    ends = np.append(begins, len(first))
+    starts = np.append(np.uint64(0), np.cumsum(counts, dtype=np.uint64))[ends]
+    return PairTable(first[begins], second[begins], starts), np.cumsum(fresh) - 1
 
 
 def nearest_pairs(

@@ -21,6 +21,7 @@ from mipp_cli.scheme.randomness import KeyStream
 SECURE_BITS = 2048
 DCR_EXPONENT_BITS = 256  # short exponents: uniform in [0, 2^256)
 DCR_LEAST_BITS = 1024  # the RSA key generator makes no smaller modulus
+DCR_MOST_BITS = 16384  # nor a larger one; whoever checks a forged N must not compute for hours
 
 # Safe primes p = 2^b − 2^(b−64) − 1 + 2^64·(⌊2^(b−130)·c⌋ + x): b → (c, x).
 # c = e: RFC 7919, ffdhe2048 … ffdhe8192; c = π: RFC 2409, groups 1 and 2, too small to be secure.
@@ -129,8 +130,9 @@ class CompositeGroup:
     n: int
 
     def __post_init__(self) -> None:
-        if self.n.bit_length() < DCR_LEAST_BITS or self.n % 2 == 0:
-            raise MalformedError("the modulus N is too small or even")
+        bits = self.n.bit_length()
+        if self.n < 0 or not DCR_LEAST_BITS <= bits <= DCR_MOST_BITS or self.n % 2 == 0:
+            raise MalformedError("the modulus N is too small, too large or even")
         if gmpy2.is_prime(mpz(self.n)) or gmpy2.is_power(mpz(self.n)):
             raise MalformedError("the modulus N is not a product of two primes")
 
@@ -169,9 +171,10 @@ def generate_composite_group(bits: int) -> CompositeGroup:
 
     Raises InvalidRequestError for a size that the key generator does not make.
     """
-    if bits < DCR_LEAST_BITS or bits > 16384 or bits % 8:
+    if not DCR_LEAST_BITS <= bits <= DCR_MOST_BITS or bits % 8:
         raise InvalidRequestError(
-            f"a modulus of {bits} bits cannot be made", hint=f"{DCR_LEAST_BITS} to 16384 bits, in steps of 8"
+            f"a modulus of {bits} bits cannot be made",
+            hint=f"{DCR_LEAST_BITS} to {DCR_MOST_BITS} bits, in steps of 8",
         )
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     return CompositeGroup(key.public_key().public_numbers().n)
