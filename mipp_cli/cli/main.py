@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -12,8 +15,6 @@ import click
 from mipp_cli import __version__
 from mipp_cli.cli.messages import report_error
 from mipp_cli.errors import MippError, OutputError
-
-INTERRUPTED = 130
 
 _COMMANDS = {
     "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: draw a deployment, enrol, re-encrypt."),
@@ -48,6 +49,17 @@ class MippGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand; if whoever reads our output has gone, that is no failure."""
+        try:
+            result = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise click.exceptions.Exit(0) from None
+
     def main(self, args: Sequence[str] | None = None, *arguments: Any, **options: Any) -> NoReturn:
         """Run a command line and exit with its code."""
         words = list(sys.argv[1:] if args is None else args)
@@ -60,28 +72,39 @@ class MippGroup(click.Group):
         except click.UsageError as error:
             sys.exit(_report_usage(error, as_json=as_json))
         except (click.Abort, KeyboardInterrupt):
-            click.echo("error: interrupted; nothing was changed", err=True)
-            sys.exit(INTERRUPTED)
-        except BrokenPipeError:
-            sys.stdout = None  # whoever read our output has gone; there is nobody to tell
-            sys.exit(0)
+            interrupted = InterruptedRunError(
+                "interrupted; nothing was changed", hint="run the command again"
+            )
+            sys.exit(report_error(interrupted, as_json=as_json))
         except OSError as error:
-            failure = OutputError(error.strerror or str(error), path=error.filename)
+            failure = OutputError(
+                error.strerror or str(error),
+                path=error.filename,
+                hint="check the path and the space on the disk",
+            )
             sys.exit(report_error(failure, as_json=as_json))
         sys.exit(code if isinstance(code, int) else 0)
 
 
 def _report_usage(error: click.UsageError, *, as_json: bool) -> int:
-    if as_json:
-        return report_error(MippUsageError(error.format_message()), as_json=True)
-    error.show()
-    return error.exit_code
+    message = error.format_message()
+    if error.ctx is not None and message == error.ctx.get_help():  # a group alone: no mistake, a question
+        error.show()
+        return error.exit_code
+    command = error.ctx.command_path if error.ctx is not None else "mipp"
+    return report_error(MippUsageError(message, hint=f"{command} --help says what it takes"), as_json=as_json)
 
 
 class MippUsageError(MippError):
-    """Raised in the place of click's usage error, for `--json`."""
+    """Raised in the place of click's usage error."""
 
     exit_code = 2
+
+
+class InterruptedRunError(MippError):
+    """Raised in the place of an interrupt, from the keyboard or by a signal."""
+
+    exit_code = 130
 
 
 @click.group(cls=MippGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -110,4 +133,10 @@ def mipp() -> None:
 
 def main() -> None:
     """Run `mipp`."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # clean up, as after Ctrl-C
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
     mipp.main(prog_name="mipp")

@@ -98,6 +98,8 @@ def draw_sheet(query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidat
 
 def refuse_output(output: Path, *, force: bool) -> None:
     """Raise OutputError if ``output`` exists, unless it is such a folder and is to be replaced."""
+    if not output.name or output.name == "..":
+        raise OutputError("cannot be replaced", path=output, hint="name a folder that is to be made")
     if not os.path.lexists(output):
         return
     if not force:
@@ -134,4 +136,6 @@ def new_output(output: Path, *, force: bool) -> Iterator[Path]:
             raise output_error(error, output) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        if old.exists() and not output.exists():
+            old.rename(output)
         shutil.rmtree(old, ignore_errors=True)

@@ -65,11 +65,12 @@ class Cloud:
                 f"the owner {owner!r} is not enrolled with this cloud",
                 hint="enrol the owner first: mipp cloud enroll CLOUD members.h5",
             )
-        source = FileSource(path)
-        try:
-            return read_header(source, kind="members", deployment=self.directory.sender.deployment)
-        finally:
-            source.close()
+        with at_path(path):
+            source = FileSource(path)
+            try:
+                return read_header(source, kind="members", deployment=self.directory.sender.deployment)
+            finally:
+                source.close()
 
     def members(self) -> list[Membership]:
         """Return all memberships in force, by owner."""

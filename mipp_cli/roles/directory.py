@@ -26,6 +26,7 @@ from mipp_cli.errors import (
     NotInitialisedError,
     OutputError,
 )
+from mipp_cli.scheme.image_cipher import KEY_BYTES
 from mipp_cli.scheme.keys import SigningKey
 
 ROLES = ("kmc", "cloud", "user", "owner")
@@ -33,6 +34,7 @@ ROLE_FILE = "role.json"
 SECRETS_FILE = "secrets.json"
 STATE_FILE = "state.json"
 KMC_FILE = "kmc.pub"
+_SECRET_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96}
 
 
 def check_identifier(name: str, what: str) -> None:
@@ -83,11 +85,13 @@ class RoleDirectory:
         found = role_of(path)
         if found is None:
             raise NotInitialisedError(
-                f"is not the directory of a {role}", path=path, hint=f"make one with: mipp {role} init {path}"
+                f"is not the directory of {with_article(role)}",
+                path=path,
+                hint=f"make one with: mipp {role} init {path}",
             )
         if found != role:
             raise NotInitialisedError(
-                f"is the directory of a {found}, not of a {role}",
+                f"is the directory of {with_article(found)}, not of {with_article(role)}",
                 path=path,
                 hint=f"name the {role}'s directory",
             )
@@ -96,7 +100,10 @@ class RoleDirectory:
     @cached_property
     def name(self) -> str:
         """The OID or UID."""
-        return str(self.read_json(ROLE_FILE)["id"])
+        name = self.read_json(ROLE_FILE).get("id")
+        if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
+            raise MalformedError("is damaged", path=self.file(ROLE_FILE), hint="restore it from a backup")
+        return name
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -124,13 +131,16 @@ class RoleDirectory:
     def secret(self, name: str) -> bytes:
         """Return one of the directory's keys; raises MissingKeyError."""
         try:
-            return bytes.fromhex(self._secrets[name])
+            key = bytes.fromhex(self._secrets[name])
         except (KeyError, ValueError, TypeError):
+            key = b""
+        if len(key) != _SECRET_BYTES[name]:
             raise MissingKeyError(
                 f"lacks the {name} key",
                 path=self.file(SECRETS_FILE),
                 hint="restore the directory from a backup",
-            ) from None
+            )
+        return key
 
     @cached_property
     def _secrets(self) -> dict[str, str]:
@@ -151,7 +161,7 @@ class RoleDirectory:
         path = self.file(name)
         try:
             fields = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):
             raise MalformedError("is missing or damaged", path=path, hint="restore it from a backup")
@@ -195,10 +205,15 @@ def role_of(path: Path) -> str | None:
     """Return which role's directory ``path`` is, or None."""
     try:
         fields = json.loads((path / ROLE_FILE).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     role = fields.get("role") if isinstance(fields, dict) else None
     return role if role in ROLES else None
+
+
+def with_article(role: str) -> str:
+    """Return "a kmc", "an owner" and so on."""
+    return f"an {role}" if role == "owner" else f"a {role}"
 
 
 def _write_json(path: Path, fields: dict[str, Any]) -> None:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from mipp_cli.errors import NotInitialisedError
+from mipp_cli.errors import MalformedError, NotInitialisedError
 from mipp_cli.roles import cloud as cloud_role
 from mipp_cli.roles import kmc as kmc_role
 from mipp_cli.roles import user as user_role
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
-from mipp_cli.roles.directory import STATE_FILE, RoleDirectory, role_of
+from mipp_cli.roles.directory import RoleDirectory, role_of, with_article
 from mipp_cli.roles.inspection import Fields, Inspection, Table, inspect_file, parameter_fields
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
@@ -31,8 +31,7 @@ def inspect_path(path: Path) -> Inspection:
     directory = RoleDirectory.open(path, role)
     found = {"kmc": _kmc, "cloud": _cloud, "user": _user, "owner": _owner}[role](directory)
     fields = [("role", role), ("id", directory.name), *parameter_fields(directory.deployment), *found[0]]
-    article = "an" if role == "owner" else "a"
-    return Inspection(f"{path}: directory of {article} {role}", fields, found[1])
+    return Inspection(f"{path}: directory of {with_article(role)}", fields, found[1])
 
 
 Found = tuple[Fields, Table | None]
@@ -84,10 +83,9 @@ def _user(directory: RoleDirectory) -> Found:
 def _owner(directory: RoleDirectory) -> Found:
     owner = Owner(directory)
     ledgers = sorted(directory.folder(UPLOADS_FOLDER).glob("*.jsonl"))
-    state = directory.read_json(STATE_FILE)
     fields: Fields = [
         ("users", _users(owner.users)),
-        ("image ids", str(state["image_ids"])),
+        ("image ids", owner.image_ids),
         ("image key", f"{key_id(owner.image_key):016x}"),
     ]
     fields += [(f"upload {file.stem}", f"{sum(1 for _ in _ledger(file))} images") for file in ledgers]
@@ -100,10 +98,13 @@ def _owner(directory: RoleDirectory) -> Found:
 
 
 def _ledger(file: Path) -> Iterator[tuple[str, str]]:
-    with file.open() as lines:
-        for line in lines:
-            name, path = json.loads(line)
-            yield name, path
+    try:
+        with file.open() as lines:
+            for line in lines:
+                name, path = json.loads(line)
+                yield str(name), str(path)
+    except (OSError, ValueError, TypeError, RecursionError):
+        raise MalformedError("is damaged", path=file, hint="restore it from a backup") from None
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:

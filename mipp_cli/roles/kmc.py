@@ -67,8 +67,10 @@ class Kmc:
             users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
             membership = Membership(name, int(fields["number"]), bytes.fromhex(fields["key"]), users)
             digest = str(fields["digest"])
-        except (KeyError, ValueError, TypeError, AttributeError):
-            raise MalformedError("is damaged", path=self.directory.file(file)) from None
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            raise MalformedError(
+                "is damaged", path=self.directory.file(file), hint="restore it from a backup"
+            ) from None
         return EnrolledOwner(membership, digest, {key_id(key): key for key in keys})
 
     def owner_names(self) -> list[str]:

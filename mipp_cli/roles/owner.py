@@ -6,13 +6,15 @@ import hashlib
 import hmac
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mipp_cli.containers.atomic import write_bytes
 from mipp_cli.containers.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.public_files import Party, load_deployment, load_party, read_public_file
-from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError
 from mipp_cli.roles.directory import (
     KMC_FILE,
     STATE_FILE,
@@ -31,12 +33,47 @@ IMAGE_ID_STYLES = ("opaque", "path")
 _NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
 
 
+@dataclass(frozen=True)
+class _State:
+    """What state.json says: the last sequence number, what images are called on the wire, the AUL."""
+
+    number: int
+    image_ids: str
+    users: AuthorisedUsers
+
+    def to_json(self) -> dict[str, Any]:
+        users = {name: key.hex() for name, key in sorted(self.users)}
+        return {"number": self.number, "image_ids": self.image_ids, "users": users}
+
+    @classmethod
+    def from_json(cls, directory: RoleDirectory) -> _State:
+        fields = directory.read_json(STATE_FILE)
+        try:
+            users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
+            state = cls(int(fields["number"]), fields["image_ids"], users)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            state = None
+        if (
+            state is None
+            or state.image_ids not in IMAGE_ID_STYLES
+            or any(len(k) != 32 for _, k in state.users)
+        ):
+            raise MalformedError(
+                "is damaged", path=directory.file(STATE_FILE), hint="restore it from a backup"
+            )
+        return state
+
+
 class Owner:
     """An owner's directory and what it remembers."""
 
     def __init__(self, directory: RoleDirectory):
         self.directory = directory
-        self._state = directory.read_json(STATE_FILE)
+
+    @cached_property
+    def _state(self) -> _State:
+        # read when first asked for, which is under the lock where it will be changed
+        return _State.from_json(self.directory)
 
     @classmethod
     def open(cls, path: Path) -> Owner:
@@ -46,7 +83,12 @@ class Owner:
     @property
     def users(self) -> AuthorisedUsers:
         """The AUL: (UID, AK)."""
-        return frozenset((name, bytes.fromhex(key)) for name, key in self._state["users"].items())
+        return self._state.users
+
+    @property
+    def image_ids(self) -> str:
+        """What images are called on the wire: `opaque` or `path`."""
+        return self._state.image_ids
 
     @property
     def image_key(self) -> bytes:
@@ -55,19 +97,19 @@ class Owner:
 
     def next_number(self) -> int:
         """Return the next sequence number: max(last + 1, microseconds since 1970)."""
-        return max(int(self._state["number"]) + 1, time.time_ns() // 1000)
+        return max(self._state.number + 1, time.time_ns() // 1000)
 
     def name_on_the_wire(self, path: str) -> str:
         """Return what an image is called outside: HMAC of its path, or the path (``--image-ids path``)."""
-        if self._state["image_ids"] == "path":
+        if self.image_ids == "path":
             return path
         digest = hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
         return digest[:16].hex()
 
-    def remember(self, **changes: Any) -> None:
-        """Change the state, on disk first."""
-        state = {**self._state, **changes}
-        self.directory.write_json(STATE_FILE, state)
+    def remember(self, number: int, users: AuthorisedUsers | None = None) -> None:
+        """Change the state, on disk first: the last sequence number, and the AUL if it is given."""
+        state = replace(self._state, number=number, users=self.users if users is None else users)
+        self.directory.write_json(STATE_FILE, state.to_json())
         self._state = state
 
     def write_membership(self, users: AuthorisedUsers) -> tuple[Output, ...]:
@@ -77,7 +119,7 @@ class Owner:
         sealing_key = directory.deployment.sealing_key
         write_enrolment(enrolment, directory.sender, number, users, [self.image_key], sealing_key)
         write_members(members, directory.sender, number, users)
-        self.remember(number=number, users={name: key.hex() for name, key in sorted(users)})
+        self.remember(number, users)
         return Output(enrolment, "enrolment"), Output(members, "members")
 
 
@@ -102,7 +144,7 @@ def init_owner(
         write_bytes(directory.file(KMC_FILE), kmc_text)
         keys = {"signing": SigningKey.generate().seed, "image": generate_key(), "identifier": generate_key()}
         directory.write_secrets(keys)
-        directory.write_json(STATE_FILE, {"number": 0, "image_ids": image_ids, "users": {}})
+        directory.write_json(STATE_FILE, _State(0, image_ids, frozenset()).to_json())
         outputs = Owner(directory).write_membership(users)
     moved = tuple(Output(path / output.path.name, output.kind) for output in outputs)
     warnings = tuple(deployment.parameters.warnings)

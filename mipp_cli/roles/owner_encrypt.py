@@ -117,7 +117,8 @@ def _encrypt_upload(
                 path=skipped[0].path,
                 hint=f"the first: {skipped[0].message}",
             )
-    owner.remember(number=number)
+        lines.flush()  # what fails now leaves no upload behind
+    owner.remember(number)
     warnings = [*parameters.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
     if edgeless:
         warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")

@@ -31,9 +31,9 @@ from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, check_identifier, 
 from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.scheme.edge_histogram import edge_histogram, is_edgeless
+from mipp_cli.scheme.edge_histogram import DIMENSION, edge_histogram, is_edgeless
 from mipp_cli.scheme.feature_cipher import encrypt_features
-from mipp_cli.scheme.image_cipher import generate_key, sha256
+from mipp_cli.scheme.image_cipher import KEY_BYTES, generate_key, sha256
 from mipp_cli.scheme.keys import SigningKey
 
 PUBLIC_FILE = "user.pub"
@@ -68,12 +68,16 @@ class RememberedQuery:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RememberedQuery:
-        """Read what :meth:`to_json` gave; KeyError, ValueError or TypeError if it is damaged."""
+        """Read what :meth:`to_json` gave; KeyError, ValueError, TypeError or the like if it is damaged."""
         pictures = tuple(
             QueryPicture(each["name"], np.array(each["feature"], dtype=np.uint8), _from_base64(each["png"]))
             for each in fields["pictures"]
         )
-        return cls(bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"]), pictures)
+        usk, digest = bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"])
+        sound = all(each.feature.shape == (DIMENSION,) and isinstance(each.name, str) for each in pictures)
+        if not pictures or not sound or len(usk) != KEY_BYTES:
+            raise ValueError("no query is like this")
+        return cls(usk, digest, pictures)
 
 
 def _to_base64(picture: Image.Image) -> str:
@@ -168,8 +172,10 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
         )
     try:
         return RememberedQuery.from_json(directory.read_json(state))
-    except (KeyError, ValueError, TypeError, UnreadableImageError):
-        raise MalformedError("is damaged", path=directory.file(state)) from None
+    except (KeyError, ValueError, TypeError, OverflowError, UnreadableImageError):
+        raise MalformedError(
+            "is damaged", path=directory.file(state), hint="restore it from a backup, or make the query again"
+        ) from None
 
 
 def _describe(image: ImageFile, grey_bits: int) -> QueryPicture:

@@ -1,0 +1,34 @@
+"""Deployments that tests share or change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.deployment import SCHEMES, Deployment, shared_deployment
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all test processes of the session share."""
+    base = tmp_path_factory.getbasetemp()
+    return base if worker_id == "master" else base.parent
+
+
+@pytest.fixture(scope="session", params=SCHEMES)
+def any_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Deployment:
+    """A deployment to read from, of each scheme in turn."""
+    return shared_deployment(session_folder, request.param)
+
+
+@pytest.fixture(scope="session")
+def deployment(session_folder: Path) -> Deployment:
+    """A deployment to read from, of the scheme that is the fastest."""
+    return shared_deployment(session_folder, "mask")
+
+
+@pytest.fixture
+def changeable(deployment: Deployment, tmp_path: Path) -> Deployment:
+    """A deployment of the test's own, of the scheme that is the fastest."""
+    return deployment.copy(tmp_path / "deployment")
