@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def decrypt_answer(
     if top < 1:
         raise InvalidRequestError("at least one match must be asked for", hint="give --top 1 or more")
     refuse_output(output, force=force)
+    contact_sheet = _own_place(contact_sheet, output)
     if contact_sheet is not None:
         refuse_existing(contact_sheet, force=force)
     directory = RoleDirectory.open(path, "user")
@@ -95,6 +97,20 @@ def decrypt_answer(
     )
     counts = {"query images": len(rows), "candidates": len(answer.manifest.images), "matches": len(written)}
     return Report(outputs, counts, (*directory.deployment.parameters.warnings, *warnings)), written
+
+
+def _own_place(contact_sheet: Path | None, output: Path) -> Path | None:
+    """Return where the contact sheet goes, None for its place in ``output``; no other place there will do."""
+    if contact_sheet is None:
+        return None
+    sheet, folder = Path(os.path.abspath(contact_sheet)), Path(os.path.abspath(output))  # noqa: PTH100 -- for ".."
+    if folder in sheet.parents and sheet != folder / SHEET_FILE:
+        raise InvalidRequestError(
+            "lies in the folder of the matches, which is replaced as a whole",
+            path=contact_sheet,
+            hint=f"leave out --contact-sheet: the sheet is {output / SHEET_FILE}",
+        )
+    return None if sheet == folder / SHEET_FILE else contact_sheet
 
 
 def _check_kmc(directory: RoleDirectory) -> Callable[[Header], None]:

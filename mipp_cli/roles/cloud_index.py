@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from mipp_cli.containers.part import PartContent, write_part
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import remove_stored, store_copy, store_digests
 from mipp_cli.containers.upload import UploadReader
-from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.errors import ConflictError, InvalidRequestError, OutputError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress, silent
@@ -146,8 +146,10 @@ class _IndexBuilder:
         """Put the new index in the place of the old, then remove the parts that were merged."""
         output = self._cloud.directory.file(INDEX_FILE)
         write_index(output, self._cloud.directory.sender, self.index)
+        self._written.clear()  # from now on they count, whatever happens
         for path in self._replaced:
-            remove_stored(path)
+            with suppress(OutputError):  # a part that nothing names does no harm
+                remove_stored(path)
         return output
 
     def discard(self) -> None:

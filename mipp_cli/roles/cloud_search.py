@@ -21,7 +21,7 @@ from mipp_cli.containers.part import PartReader
 from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, parse_query
 from mipp_cli.containers.results import ImageRef, Match, write_results
 from mipp_cli.containers.source import FileSource
-from mipp_cli.errors import MalformedError, NotAuthorisedError, ReplayedError, at_path
+from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError, at_path
 from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.cloud_index import sums_of
 from mipp_cli.roles.progress import Progress, silent
@@ -65,18 +65,17 @@ def search(
     parameters = cloud.directory.deployment.parameters
     with at_path(query_file):
         query, owners = _authorised_query(cloud, query_file)
-    index = cloud.index()
     sums = _query_sums(query, cloud)
+    index = cloud.index()
     if without_index:
         found = _scan(cloud.store, index, owners, sums, query.candidates, jobs, progress)
     else:
-        found = _look_up(cloud.store, index, owners, sums, query.candidates)
+        index, found = _look_up_latest(cloud, index, owners, sums, query.candidates)
     places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
     matches = _matches(found, places, parameters.l)
     images = _encrypted_images(cloud.store, index, places)
     write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
-    with cloud.directory.lock():
-        cloud.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
+    cloud.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
     searched = sum(segment.rows for segment in index.segments if segment.owner in owners)
     counts = {"query images": len(found), "owners": len(owners), "images searched": searched}
     counts |= {"matches": len(matches), "images": len(places)}
@@ -121,6 +120,20 @@ def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
     for pair in sums:
         check_sums(*pair, parameters.l, parameters.levels)
     return sums
+
+
+def _look_up_latest(
+    cloud: Cloud, index: Index, owners: Sequence[str], sums: Sequence[tuple[int, int]], count: int
+) -> tuple[Index, list[list[Candidate]]]:
+    """Look up in ``index``, or in the one that took its place meanwhile: uploads may come in at any time."""
+    while True:
+        try:
+            return index, _look_up(cloud.store, index, owners, sums, count)
+        except MippError:
+            latest = cloud.index()
+            if latest.number == index.number:
+                raise
+            index = latest
 
 
 def _look_up(
