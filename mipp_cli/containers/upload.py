@@ -61,9 +61,13 @@ class UploadCipher:
     def _key(self) -> bytes:
         return derive_key(self.image_key, "mipp/1 images of an upload", self.number.to_bytes(8, "big"))
 
-    def _associated_data(self, name: str) -> bytes:
+    @cached_property
+    def _place(self) -> bytes:
         key = key_id(self.image_key)
-        return length_prefixed("image", self.deployment, self.owner, name, key, self.number)
+        return length_prefixed("image", self.deployment, self.owner, key, self.number)
+
+    def _associated_data(self, name: str) -> bytes:
+        return self._place + length_prefixed(name)
 
     def encrypt(self, plaintext: bytes, name: str) -> bytes:
         """Algorithm 1: EW of one image, called ``name`` on the wire."""

@@ -17,7 +17,7 @@ from mipp_cli.scheme.randomness import KeyStream
 from mipp_cli.scheme.sum_groups import SumGroup
 
 Bytes = NDArray[np.uint8]
-Integers = NDArray[np.int64]
+Integers = NDArray[np.unsignedinteger]
 
 
 class FeatureCipher(Protocol):
@@ -25,7 +25,7 @@ class FeatureCipher(Protocol):
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of the ciphertext of one number, big-endian."""
+        """Bytes of the ciphertext of one number: big-endian for `dcr` and `paper`, little-endian for `mask`."""
 
     def prepared(self, vectors: int, l: int) -> FeatureCipher:
         """Return the cipher made ready for ``vectors`` vectors of ``l`` numbers; later forks share it."""
@@ -46,8 +46,8 @@ def encrypt_features(cipher: FeatureCipher, features: NDArray[np.unsignedinteger
     ``features`` has shape (n, l). The paper prints the same R_i for both, which leaks
     C'/C = 1 + (x²−x)·p; here the two are always drawn separately. Source: paper, section 5.3.3.
     """
-    f = features.astype(np.int64)
-    return cipher.encrypt(f), cipher.encrypt(f * f)
+    wide = np.dtype(f"u{2 * features.dtype.itemsize}")
+    return cipher.encrypt(features), cipher.encrypt(np.multiply(features, features, dtype=wide))
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class MaskCipher:
 
     @property
     def _word(self) -> np.dtype[np.unsignedinteger]:
-        return np.dtype(f">u{self.number_bytes}")
+        return np.dtype(f"<u{self.number_bytes}")
 
     def prepared(self, vectors: int, l: int) -> MaskCipher:
         """Return itself: masks come straight from the generator."""
@@ -150,17 +150,15 @@ class MaskCipher:
 
     def encrypt(self, x: Integers) -> Bytes:
         """Mask each row of ``x``; see :class:`FeatureCipher`."""
-        n, l = x.shape
-        native = self._word.newbyteorder("=")
-        masks = np.frombuffer(KeyStream().read(n * l * self.number_bytes), dtype=native).reshape(n, l).copy()
-        masks[:, -1] = -masks[:, :-1].sum(axis=1, dtype=native)
-        masked = (masks + x.astype(native)).astype(self._word)
-        return masked.view(np.uint8).reshape(n, l, self.number_bytes)
+        words = KeyStream().words(x.shape, self._word)
+        words[:, -1] -= np.einsum("ij->i", words)  # now the l words of a row add up to 0
+        words += x
+        return words.view(np.uint8).reshape(*x.shape, self.number_bytes)
 
     def sums(self, c: Bytes) -> list[int]:
         """Σx_i = ΣC_i mod 2^w of each row."""
         words = np.ascontiguousarray(c).view(self._word)[..., 0]
-        totals: list[int] = words.sum(axis=1, dtype=self._word.newbyteorder("=")).tolist()
+        totals: list[int] = np.einsum("ij->i", words).tolist()
         return totals
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -56,10 +57,15 @@ def length_prefixed(*parts: str | bytes | int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=16)
+def _aes_gcm(key: bytes) -> AESGCM:
+    return AESGCM(key)
+
+
 def image_enc(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
     """Algorithm 1, ImageEnc: nonce (12 bytes), plaintext XOR key stream, tag (16 bytes)."""
     nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, associated_data)
+    return nonce + _aes_gcm(key).encrypt(nonce, plaintext, associated_data)
 
 
 def image_dec(key: bytes, ciphertext: bytes, associated_data: bytes) -> bytes:
@@ -67,7 +73,7 @@ def image_dec(key: bytes, ciphertext: bytes, associated_data: bytes) -> bytes:
     if len(ciphertext) < OVERHEAD_BYTES:
         raise TamperedError("an encrypted image is too short")
     try:
-        return AESGCM(key).decrypt(ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], associated_data)
+        return _aes_gcm(key).decrypt(ciphertext[:NONCE_BYTES], ciphertext[NONCE_BYTES:], associated_data)
     except InvalidTag:
         raise TamperedError(
             "an encrypted image does not fit its key, its owner, its name or its place"
@@ -116,8 +122,9 @@ class Envelope:
         head = _ENVELOPE_HEAD.pack(
             _ENVELOPE_VERSION, len(path), len(media_type), code.itemsize, len(self.feature), len(self.content)
         )
-        packed = b"".join((head, path, media_type, self.feature.astype(code).tobytes(), self.content))
-        return packed.ljust(padme(len(packed)), b"\0")
+        parts = (head, path, media_type, self.feature.astype(code, copy=False).tobytes(), self.content)
+        size = sum(map(len, parts))
+        return b"".join((*parts, bytes(padme(size) - size)))
 
     @classmethod
     def unpack(cls, data: bytes) -> Envelope:

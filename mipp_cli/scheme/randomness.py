@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 
+import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from numpy.typing import NDArray
+
+_BLOCK_BYTES = 16
 
 
 class KeyStream:
@@ -25,9 +30,17 @@ class KeyStream:
 
     def read(self, size: int) -> bytes:
         """Return ``size`` fresh random bytes; RuntimeError after a fork."""
+        return self.words((size,), np.dtype(np.uint8)).tobytes()
+
+    def words(self, shape: tuple[int, ...], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        """Return an array of fresh random words; RuntimeError after a fork."""
         if os.getpid() != self._process:
             raise RuntimeError("a key stream made before a fork was read after it")
-        return self._encryptor.update(bytes(size))
+        size = math.prod(shape) * dtype.itemsize
+        # zeros are encrypted where they lie; update_into asks for a block more than it writes
+        octets = np.zeros(size + _BLOCK_BYTES - 1, dtype=np.uint8)
+        self._encryptor.update_into(octets[:size].data, octets.data)
+        return octets[:size].view(dtype).reshape(shape)
 
     def bits(self, count: int) -> int:
         """Return an integer uniform in [0, 2^count)."""
