@@ -1,0 +1,120 @@
+"""The whole protocol through the command line: in this process for every scheme, and in real processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mipp_cli import __version__
+from tests.deployment import AUTHORISED, OWNERS, Deployment, done, picture, refused
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def matches(folder: Path) -> list[dict[str, str]]:
+    with (folder / "matches.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("user", ["alice", "bob"])
+def test_a_user_finds_all_images_of_the_owners_who_authorised_them_and_no_other(
+    any_scheme: Deployment, user: str, tmp_path: Path
+) -> None:
+    deployment = any_scheme.copy(tmp_path / "copy")
+    answer = deployment.answer(deployment.search(deployment.ask(user, candidates=100)))
+    done("user", "decrypt", deployment / user, answer, "-o", tmp_path / "m", "--top", 100)
+    wanted = {(owner, name) for owner in AUTHORISED[user] for name in deployment.pictures(owner)}
+    for query in ("q1.png", "q2.png"):
+        found = [(row["owner"], row["name"]) for row in matches(tmp_path / "m") if row["query"] == query]
+        assert set(found) == wanted
+        assert len(found) == len(wanted)
+
+
+@pytest.mark.parametrize("user", ["alice", "bob"])
+def test_every_decrypted_match_is_bit_for_bit_the_file_that_its_owner_encrypted(
+    any_scheme: Deployment, user: str
+) -> None:
+    rows = matches(any_scheme / f"{user}.matches")
+    assert len(rows) == 10
+    for row in rows:
+        original = any_scheme.pictures(row["owner"])[row["name"]]
+        assert (any_scheme / f"{user}.matches" / row["file"]).read_bytes() == original.read_bytes()
+
+
+def test_each_of_several_query_images_has_a_ranking_of_its_own(any_scheme: Deployment) -> None:
+    rows = matches(any_scheme / "alice.matches")
+    assert [(row["query"], row["rank"]) for row in rows] == [
+        (query, str(rank)) for query in ("q1.png", "q2.png") for rank in range(1, 6)
+    ]
+
+
+def test_a_user_whom_nobody_authorised_finds_nothing(any_scheme: Deployment, tmp_path: Path) -> None:
+    query = tmp_path / "q.h5"
+    done("user", "query", any_scheme / "eve", any_scheme / "pictures/queries/q1.png", "-o", query)
+    refused(4, "cloud", "search", any_scheme / "cloud", query, "-o", tmp_path / "r.h5")
+    assert not (tmp_path / "r.h5").exists()
+
+
+def test_only_the_scheme_of_the_paper_warns_that_it_hides_nothing(any_scheme: Deployment) -> None:
+    said = (any_scheme / "transcript.txt").read_text().count("scheme paper hides no feature")
+    steps = 1 + 1 + len(AUTHORISED) + len(OWNERS) + 1 + len(OWNERS) + 1 + 2 * 4
+    assert said >= steps if any_scheme.scheme == "paper" else said == 0
+
+
+class Shell:
+    """Commands in processes of their own, in one folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __call__(self, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        ran = subprocess.run(
+            [sys.executable, "-m", "mipp_cli", *map(str, words)],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert ran.returncode == code, ran.stderr
+        assert "Traceback" not in ran.stderr
+        return ran
+
+
+def test_the_roles_work_as_processes_that_share_nothing_but_files(tmp_path: Path) -> None:
+    mipp = Shell(tmp_path)
+    for number, name in enumerate(("one.png", "two.png")):
+        picture(number).save(tmp_path / name)
+    mipp("kmc", "init", "kmc", "--scheme", "mask")
+    mipp("cloud", "init", "cloud", "--kmc", "kmc/kmc.pub")
+    mipp("user", "init", "user", "--id", "dr-lee", "--kmc", "kmc/kmc.pub")
+    mipp("owner", "init", "owner", "--id", "st-mary", "--kmc", "kmc/kmc.pub", "--authorize", "user/user.pub")
+    mipp("cloud", "enroll", "cloud", "owner/members.h5")
+    mipp("cloud", "enroll", "cloud", "owner/members.h5", code=5)
+    mipp("owner", "encrypt", "owner", "one.png", "two.png", "-o", "upload.h5")
+    mipp("owner", "encrypt", "owner", "one.png", "-o", "upload.h5", code=10)
+    mipp("owner", "encrypt", "owner", "upload.h5", "-o", "other.h5", code=7)
+    mipp("cloud", "index", "cloud", "upload.h5")
+    mipp("user", "query", "user", "one.png", "-o", "query.h5")
+    mipp("user", "query", "user", "-o", "query.h5", code=2)
+    mipp("cloud", "search", "cloud", "upload.h5", "-o", "results.h5", code=3)
+    mipp("cloud", "search", "cloud", "query.h5", "-o", "results.h5")
+    mipp("kmc", "enroll", "kmc", "owner/enrolment.h5")
+    mipp("kmc", "reencrypt", "kmc", "results.h5", "-o", "reencrypted.h5", code=4)
+    mipp("kmc", "enroll", "kmc", "cloud/cloud.pub")
+    mipp("kmc", "reencrypt", "kmc", "results.h5", "-o", "reencrypted.h5")
+    mipp("user", "decrypt", "user", "reencrypted.h5", "-o", "matches")
+    assert [row["name"] for row in matches(tmp_path / "matches")] == ["one.png", "two.png"]
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_the_installed_command_is_the_same_program() -> None:
+    command = Path(sys.executable).with_name("mipp")
+    ran = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.split()[-1] == __version__
