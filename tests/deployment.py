@@ -185,8 +185,8 @@ class Deployment:
 
     def names(self, owner: str) -> dict[str, str]:
         """Return path by image id, from the owner's own record."""
-        lines = (line for file in (self / owner / "uploads").glob("*.jsonl") for line in file.open())
-        return dict(json.loads(line) for line in lines)
+        files = (self / owner / "uploads").glob("*.jsonl")
+        return dict(json.loads(line) for file in files for line in file.read_text().splitlines())
 
     def copy(self, to: Path) -> Deployment:
         """Return a copy that a test may change."""

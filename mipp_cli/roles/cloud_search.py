@@ -65,7 +65,7 @@ def search(
     parameters = cloud.directory.deployment.parameters
     with at_path(query_file):
         query, owners = _authorised_query(cloud, query_file)
-    sums = _query_sums(query, cloud)
+        sums = _query_sums(query, cloud)
     index = cloud.index()
     if without_index:
         found = _scan(cloud.store, index, owners, sums, query.candidates, jobs, progress)
