@@ -90,6 +90,12 @@ class OutputError(MippError):
     exit_code = 10
 
 
+class InterruptedWorkError(MippError):
+    """Raised when a run was interrupted, or a worker ended from outside, before its work was done."""
+
+    exit_code = 130
+
+
 @contextmanager
 def at_path(path: str | os.PathLike[str]) -> Iterator[None]:
     """Say of an error that comes out of the block, and names no place yet, that it was at ``path``."""

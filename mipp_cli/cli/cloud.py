@@ -13,15 +13,16 @@ from mipp_cli.cli.options import (
     files_argument,
     fingerprint_option,
     force_option,
-    jobs_option,
     kmc_option,
     output_option,
     reported,
+    workplace_options,
 )
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from mipp_cli.roles.report import Report
+    from mipp_cli.roles.workers import Workplace
 
 
 @click.group()
@@ -58,16 +59,16 @@ def enroll(directory: Path, files: tuple[Path, ...]) -> Report:
 @cloud.command()
 @directory_argument("CLOUD")
 @files_argument("upload.h5...")
-@jobs_option
+@workplace_options
 @reported
-def index(directory: Path, files: tuple[Path, ...], jobs: int | None) -> Report:
+def index(directory: Path, files: tuple[Path, ...], workplace: Workplace) -> Report:
     """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2).
 
     All of the files are taken, or none; uploads that were applied before are skipped.
     """
     from mipp_cli.roles.cloud_index import index_containers
 
-    return index_containers(directory, files, jobs=jobs, progress=progress_bar)
+    return index_containers(directory, files, workplace=workplace, progress=progress_bar)
 
 
 @cloud.command()
@@ -77,11 +78,11 @@ def index(directory: Path, files: tuple[Path, ...], jobs: int | None) -> Report:
 @click.option(
     "--without-index", is_flag=True, help="Decrypt all sums again, to compare; the answer is the same."
 )
-@jobs_option
+@workplace_options
 @force_option
 @reported
 def search(
-    directory: Path, query: Path, output: Path, without_index: bool, jobs: int | None, force: bool
+    directory: Path, query: Path, output: Path, without_index: bool, workplace: Workplace, force: bool
 ) -> Report:
     """Find the images most similar to a query, among the owners who authorised its user (ImageRetrieval)."""
     from mipp_cli.roles.cloud_search import search as step
@@ -91,7 +92,7 @@ def search(
         query,
         output,
         without_index=without_index,
-        jobs=jobs,
+        workplace=workplace,
         force=force,
         progress=progress_bar,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
+
+
+class _Size(click.ParamType[int]):
+    """A number of bytes: 500000, 500kB, 500MB, 4GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes that ``value`` names."""
+        units = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+        match = re.fullmatch(r"([1-9][0-9]*) *([KMGT]?B?)", str(value).upper())
+        unit = match[2].removesuffix("B") if match else ""
+        if match is None:
+            self.fail(f"{value!r} is not a size; write 500MB or 4GB", param, ctx)
+        return int(match[1]) * units[f"{unit}B" if unit else ""]
+
+
+SIZE = _Size()
 
 
 @dataclass(frozen=True)
@@ -79,15 +98,30 @@ def force_option(function: Function) -> Function:
     return click.option("--force", is_flag=True, help="Replace the output if it exists.")(function)
 
 
-def jobs_option(function: Function) -> Function:
-    """``--jobs``: how many processes."""
-    return click.option(
+def workplace_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--jobs`` and ``--scheduler``: where work is done."""
+
+    @click.option(
         "-j",
         "--jobs",
         metavar="N",
         type=click.IntRange(min=1),
         help="Processes to use.  [default: one for each processor]",
-    )(function)
+    )
+    @click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Work on a Dask cluster instead: tls://HOST:PORT, or tcp:// on this machine.",
+    )
+    @functools.wraps(function)
+    def run(*args: Any, jobs: int | None, scheduler: str | None, **kwargs: Any) -> Any:
+        from mipp_cli.roles.workers import Workplace
+
+        if jobs is not None and scheduler is not None:
+            raise click.UsageError("--jobs and --scheduler cannot go together")
+        return function(*args, workplace=Workplace(jobs, scheduler), **kwargs)
+
+    return run
 
 
 def kmc_option(function: Function) -> Function:

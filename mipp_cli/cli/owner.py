@@ -9,20 +9,22 @@ import click
 
 from mipp_cli.cli.options import (
     PATH,
+    SIZE,
     directory_argument,
     files_argument,
     fingerprint_option,
     force_option,
-    jobs_option,
     kmc_option,
     output_option,
     reported,
+    workplace_options,
 )
 from mipp_cli.cli.progress import progress_bar
 from mipp_cli.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from mipp_cli.roles.report import Report
+    from mipp_cli.roles.workers import Workplace
 
 
 @click.group()
@@ -112,8 +114,15 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
     show_default=True,
     help="Encrypt the file bit for bit, or the matrix of pixels (Algorithm 1).",
 )
+@click.option(
+    "--split",
+    metavar="SIZE",
+    type=SIZE,
+    help="Begin another upload after SIZE (as 500MB or 4GB): upload-001.h5, upload-002.h5, …",
+)
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run; its finished images are kept.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
-@jobs_option
+@workplace_options
 @force_option
 @reported
 def encrypt(
@@ -123,8 +132,10 @@ def encrypt(
     root: Path | None,
     files_from: BinaryIO | None,
     payload: str,
+    split: int | None,
+    resume: bool,
     skip_unreadable: bool,
-    jobs: int | None,
+    workplace: Workplace,
     force: bool,
 ) -> Report:
     """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
@@ -137,8 +148,8 @@ def encrypt(
 
     listed = _listed(files_from.read()) if files_from is not None else []
     images = collect_images([*files, *listed], root=root)
-    options = EncryptOptions(payload, skip_unreadable, jobs, force)
-    return encrypt_images(directory, images, output, options, progress_bar)
+    options = EncryptOptions(payload, skip_unreadable, split, resume, force)
+    return encrypt_images(directory, images, output, options, workplace, progress_bar)
 
 
 def _listed(data: bytes) -> list[Path]:

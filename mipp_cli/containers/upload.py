@@ -84,12 +84,12 @@ class UploadWriter:
 
     _writer: ContainerWriter
 
-    def append(self, name: str, ew: bytes, ef: NDArray[np.uint8], eff: NDArray[np.uint8]) -> None:
-        """Append an image: name on the wire, encrypted image, encrypted feature and squares, (l, width)."""
+    def append(self, name: str, ew: bytes, ef: bytes, eff: bytes) -> None:
+        """Append an image: name on the wire, encrypted image, encrypted feature and squares."""
         self._writer.ragged("image_names").append(name.encode())
         self._writer.ragged("EW").append(ew)
-        self._writer.matrix("EF").append(ef.reshape(1, -1))
-        self._writer.matrix("EFF").append(eff.reshape(1, -1))
+        for column, feature in (("EF", ef), ("EFF", eff)):
+            self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
 
     @property
     def digest(self) -> str:

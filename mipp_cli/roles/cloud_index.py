@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -17,13 +18,13 @@ from mipp_cli.containers.part import PartContent, write_part
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import remove_stored, store_copy, store_digests
 from mipp_cli.containers.upload import UploadReader
-from mipp_cli.errors import ConflictError, InvalidRequestError, OutputError
+from mipp_cli.errors import ConflictError, InvalidRequestError, MippError, OutputError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
-from mipp_cli.roles.workers import open_executor, ordered_results
+from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
 from mipp_cli.scheme.feature_cipher import FeatureCipher
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.retrieval_index import check_sums
@@ -35,7 +36,7 @@ Sums = tuple[list[int], list[int]]
 
 
 def index_containers(
-    path: Path, files: Sequence[Path], *, jobs: int | None = None, progress: Progress = silent
+    path: Path, files: Sequence[Path], *, workplace: Workplace = LOCAL, progress: Progress = silent
 ) -> Report:
     """Apply uploads to the index, in the order given; all of them or none.
 
@@ -45,7 +46,7 @@ def index_containers(
     """
     cloud = Cloud.open(path)
     with cloud.directory.lock():
-        builder = _IndexBuilder(cloud, jobs, progress)
+        builder = _IndexBuilder(cloud, workplace, progress)
         try:
             added, skipped = each_new(files, builder.add_upload)
             output = builder.commit()
@@ -64,10 +65,10 @@ def index_containers(
 class _IndexBuilder:
     """The index as uploads make it grow; what is written counts for nothing until index.h5 names it."""
 
-    def __init__(self, cloud: Cloud, jobs: int | None, progress: Progress):
+    def __init__(self, cloud: Cloud, workplace: Workplace, progress: Progress):
         index = cloud.index()
         self.index = replace(index, number=index.number + 1)
-        self._cloud, self._jobs, self._progress = cloud, jobs, progress
+        self._cloud, self._workplace, self._progress = cloud, workplace, progress
         self._parameters = cloud.directory.deployment.parameters
         self._written: list[Path] = []
         self._replaced: list[Path] = []
@@ -85,16 +86,25 @@ class _IndexBuilder:
             segment = replace(segment, root=store_copy(source, path, header.digest))
         finally:
             source.close()
+        try:
+            segment, names, sums = self._read(segment)
+        except MippError as error:
+            if error.path == os.fspath(path):
+                error.path = None  # the copy will be gone: the upload itself is what is at fault
+            raise
+        self._append(segment, names, sums)
+        return len(names)
+
+    def _read(self, segment: Segment) -> tuple[Segment, list[bytes], Sums]:
+        """Return a new segment with what its upload says, its names, and the sums of its features."""
         with self._cloud.store.segment(segment) as upload:
             if upload.replaces:
                 raise InvalidRequestError("replaces images, which this version cannot do", hint="update mipp")
             upload.check_images()
             names = [name.encode() for name in upload.names()]
             self._refuse_known(segment.owner, names)
-            segment = replace(segment, key_id=upload.key_id, rows=len(names))
-            sums = sums_of(upload, self._parameters, self._jobs, self._progress)
-        self._append(segment, names, sums)
-        return len(names)
+            sums = sums_of(upload, self._parameters, self._workplace, self._progress)
+            return replace(segment, key_id=upload.key_id, rows=len(names)), names, sums
 
     def _check_sender(self, header: Header) -> None:
         check_pinned_key(header, self._cloud.members_header(header.sender).sender_key)
@@ -158,12 +168,12 @@ class _IndexBuilder:
             remove_stored(path)
 
 
-def sums_of(upload: UploadReader, parameters: Parameters, jobs: int | None, progress: Progress) -> Sums:
+def sums_of(upload: UploadReader, parameters: Parameters, workplace: Workplace, progress: Progress) -> Sums:
     """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each checked to be possible."""
     sum1: list[int] = []
     sum2: list[int] = []
     with (
-        open_executor(jobs) as (executor, count),
+        open_executor(workplace) as (executor, count),
         progress("indexing", len(upload), "image") as advance,
     ):
         tasks = _batches(upload, parameters)

@@ -27,6 +27,7 @@ from mipp_cli.roles.cloud_index import sums_of
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.store import Store
+from mipp_cli.roles.workers import LOCAL, Workplace
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
 from mipp_cli.scheme.similarity import sim, sim_numerators
 
@@ -50,7 +51,7 @@ def search(
     output: Path,
     *,
     without_index: bool = False,
-    jobs: int | None = None,
+    workplace: Workplace = LOCAL,
     force: bool = False,
     progress: Progress = silent,
 ) -> Report:
@@ -68,7 +69,7 @@ def search(
         sums = _query_sums(query, cloud)
     index = cloud.index()
     if without_index:
-        found = _scan(cloud.store, index, owners, sums, query.candidates, jobs, progress)
+        found = _scan(cloud.store, index, owners, sums, query.candidates, workplace, progress)
     else:
         index, found = _look_up_latest(cloud, index, owners, sums, query.candidates)
     places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
@@ -173,7 +174,7 @@ def _scan(
     owners: Sequence[str],
     sums: Sequence[tuple[int, int]],
     count: int,
-    jobs: int | None,
+    workplace: Workplace,
     progress: Progress,
 ) -> list[list[Candidate]]:
     """The candidates of each query image, from the ciphertexts themselves."""
@@ -183,7 +184,7 @@ def _scan(
             continue
         with store.segment(segment) as upload:
             names = [name.encode() for name in upload.names()]
-            columns = sums_of(upload, store.parameters, jobs, progress)
+            columns = sums_of(upload, store.parameters, workplace, progress)
         sum1, sum2 = (np.array(column, dtype=np.int64) for column in columns)
         for number, pair in enumerate(sums):
             numerators = sim_numerators(sum1, sum2, *pair, store.parameters.l)

@@ -20,6 +20,14 @@ class ImageFile:
     path: Path
     name: str
 
+    def version(self) -> str:
+        """Return what tells this version of the file from others: size and time of change."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return "unreadable"
+        return f"{status.st_size} {status.st_mtime_ns}"
+
     def read(self) -> bytes:
         """Return the file's bytes; raises UnreadableImageError."""
         try:

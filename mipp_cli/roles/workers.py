@@ -11,19 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from mipp_cli.errors import InvalidRequestError, MippError
+from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
+from mipp_cli.roles.scheduler import check_address, cluster_executor
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 P = ParamSpec("P")
-
-
-class WorkerLostError(MippError):
-    """Raised when a worker process was ended from outside."""
-
-    exit_code = 130
 
 
 class InlineExecutor(Executor):
@@ -41,26 +37,50 @@ def default_jobs() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class Workplace:
+    """Where work is done: in ``jobs`` processes here (None: one for each processor), or on a cluster."""
+
+    jobs: int | None = None
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.jobs is not None and self.jobs < 1:
+            raise InvalidRequestError("there must be at least one job", hint="give --jobs 1 or more")
+        if self.scheduler is not None:
+            check_address(self.scheduler)
+
+
+LOCAL = Workplace()
+
+
 @contextmanager
-def open_executor(jobs: int | None) -> Iterator[tuple[Executor, int]]:
-    """Give an executor of ``jobs`` processes (None: :func:`default_jobs`), and how many they are.
+def open_executor(workplace: Workplace) -> Iterator[tuple[Executor, int]]:
+    """Give an executor at ``workplace``, and how many tasks it does at a time.
 
     Processes are forked where the system can, so that tables made before are shared. Raises
-    InvalidRequestError for less than one job.
+    InterruptedWorkError if a worker process is ended from outside.
     """
-    count = default_jobs() if jobs is None else jobs
-    if count < 1:
-        raise InvalidRequestError("there must be at least one job", hint="give --jobs 1 or more")
-    if count == 1:
+    count = default_jobs() if workplace.jobs is None else workplace.jobs
+    if workplace.scheduler is not None:
+        with cluster_executor(workplace.scheduler) as cluster:
+            yield cluster
+    elif count == 1:
         yield InlineExecutor(), 1
-        return
+    else:
+        with _processes(count) as pool:
+            yield pool, count
+
+
+@contextmanager
+def _processes(count: int) -> Iterator[Executor]:
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     context = multiprocessing.get_context(method)
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
     try:
-        yield pool, count
+        yield pool
     except BrokenProcessPool:
-        raise WorkerLostError(
+        raise InterruptedWorkError(
             "a worker process was ended from outside",
             hint="was memory short? Try again with fewer --jobs",
         ) from None

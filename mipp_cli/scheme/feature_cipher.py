@@ -25,7 +25,7 @@ class FeatureCipher(Protocol):
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of the ciphertext of one number: big-endian for `dcr` and `paper`, little-endian for `mask`."""
+        """Bytes of the ciphertext of one number, big-endian; of `mask`, little-endian."""
 
     def prepared(self, vectors: int, l: int) -> FeatureCipher:
         """Return the cipher made ready for ``vectors`` vectors of ``l`` numbers; later forks share it."""

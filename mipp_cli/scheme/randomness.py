@@ -32,7 +32,9 @@ class KeyStream:
         """Return ``size`` fresh random bytes; RuntimeError after a fork."""
         return self.words((size,), np.dtype(np.uint8)).tobytes()
 
-    def words(self, shape: tuple[int, ...], dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    def words(
+        self, shape: tuple[int, ...], dtype: np.dtype[np.unsignedinteger]
+    ) -> NDArray[np.unsignedinteger]:
         """Return an array of fresh random words; RuntimeError after a fork."""
         if os.getpid() != self._process:
             raise RuntimeError("a key stream made before a fork was read after it")

@@ -1,0 +1,179 @@
+"""Partial work: images that an interrupted `owner encrypt` had done, kept in the owner's directory.
+
+A *spool* holds the encrypted images of one upload to be, under that upload's sequence number. Nothing of it
+has left the owner, so going on with it is as if the run had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mipp_cli.containers.atomic import output_error
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.roles.directory import RoleDirectory
+
+_FOLDER = "partial"
+_REQUEST_FILE = "request.json"
+_HEAD = struct.Struct(">4sIQII")
+_MAGIC = b"MPR1"
+_DIGEST_BYTES = 32
+SYNC_IMAGES = 64  # what was done since the last sync is done again
+
+
+@dataclass(frozen=True)
+class Record:
+    """An encrypted image that waits for its upload.
+
+    ``path`` is what its owner calls it, ``version`` tells the file that was read (size and time of
+    change); ``name``, ``ew``, ``ef`` and ``eff`` go into the upload.
+    """
+
+    path: str
+    version: str
+    edgeless: bool
+    name: str
+    ew: bytes
+    ef: bytes
+    eff: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it adds to an upload."""
+        return len(self.ew) + len(self.ef) + len(self.eff)
+
+    def pack(self) -> bytes:
+        """Return the record as bytes, with a digest by which a torn write shows."""
+        meta = json.dumps([self.path, self.version, self.edgeless, self.name]).encode()
+        head = _HEAD.pack(_MAGIC, len(meta), len(self.ew), len(self.ef), len(self.eff))
+        body = b"".join((head, meta, self.ew, self.ef, self.eff))
+        return body + hashlib.sha256(body).digest()
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> Record | None:
+        """Read the next record; None at the end, or where a write was torn."""
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        magic, *sizes = _HEAD.unpack(head)
+        if magic != _MAGIC or sum(sizes) > os.fstat(file.fileno()).st_size:
+            return None
+        parts = [file.read(size) for size in sizes]
+        digest = file.read(_DIGEST_BYTES)
+        if hashlib.sha256(b"".join((head, *parts))).digest() != digest:
+            return None
+        path, version, edgeless, name = json.loads(parts[0])
+        return cls(path, version, edgeless, name, *parts[1:])
+
+
+class PartialWork:
+    """The spools of a run, one for each upload that it will write."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._spools: dict[int, BinaryIO] = {}
+        self._sizes: dict[int, int] = {}
+        self._done: dict[str, tuple[str, int]] = {}
+        self._since_sync = 0
+        self.kept = 0
+
+    @classmethod
+    def begin(cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool) -> PartialWork:
+        """Begin a run, or with ``resume`` go on with an interrupted one, if there is one.
+
+        Raises InvalidRequestError if that one was asked for with other options.
+        """
+        folder = directory.path / _FOLDER
+        if resume and folder.exists():
+            if directory.read_json(f"{_FOLDER}/{_REQUEST_FILE}") != request:
+                raise InvalidRequestError(
+                    "the interrupted run had other options or another key",
+                    path=folder,
+                    hint="give the same --payload and --split, or leave out --resume to begin anew",
+                )
+            work = cls(folder)
+            work._load()
+            return work
+        shutil.rmtree(folder, ignore_errors=True)
+        directory.folder(_FOLDER)
+        directory.write_json(f"{_FOLDER}/{_REQUEST_FILE}", request)
+        return cls(folder)
+
+    def _load(self) -> None:
+        for path in sorted(self._folder.glob("*.spool")):
+            number = int(path.stem)
+            spool = path.open("r+b")
+            self._spools[number], self._sizes[number] = spool, 0
+            end = 0
+            while (record := Record.read(spool)) is not None:
+                self._done[record.path] = (record.version, number)
+                self._sizes[number] += record.size
+                end = spool.tell()
+            spool.truncate(end)
+            spool.seek(end)
+        self.kept = len(self._done)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The sequence numbers of the uploads to be, ascending."""
+        return sorted(self._spools)
+
+    def size(self, number: int) -> int:
+        """Return how large an upload has become."""
+        return self._sizes[number]
+
+    def has(self, path: str, version: str) -> bool:
+        """Say whether this very version of an image is done."""
+        return path in self._done and self._done[path][0] == version
+
+    def append(self, number: int, record: Record) -> None:
+        """Add an image to the upload ``number``; raises OutputError if the disk is full."""
+        try:
+            if number not in self._spools:
+                path = self._folder / f"{number}.spool"
+                path.touch(mode=0o600)
+                self._spools[number], self._sizes[number] = path.open("r+b"), 0
+            self._spools[number].write(record.pack())
+            self._since_sync += 1
+            if self._since_sync >= SYNC_IMAGES:
+                self._sync()
+        except OSError as error:
+            raise output_error(error, self._folder) from error
+        self._done[record.path] = (record.version, number)
+        self._sizes[number] += record.size
+
+    def _sync(self) -> None:
+        for spool in self._spools.values():
+            spool.flush()
+            os.fsync(spool.fileno())
+        self._since_sync, self.kept = 0, len(self._done) + 1
+
+    def records(self, number: int, wanted: dict[str, str]) -> Iterator[Record]:
+        """Yield the images of an upload whose version by path is in ``wanted``, each once."""
+        try:
+            self._spools[number].flush()
+        except OSError as error:
+            raise output_error(error, self._folder) from error
+        with (self._folder / f"{number}.spool").open("rb") as file:
+            while (record := Record.read(file)) is not None:
+                current = self._done[record.path] == (record.version, number)
+                if current and wanted.get(record.path) == record.version:
+                    yield record
+
+    def close(self) -> None:
+        """Close the spools; what is worth going on with stays, the rest goes."""
+        for spool in self._spools.values():
+            spool.close()
+        if not self.kept:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove the partial work."""
+        shutil.rmtree(self._folder, ignore_errors=True)
