@@ -1,0 +1,281 @@
+"""IndexConstruct: which uploads are taken, in which order, and that the sums are those of the plain codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mipp_cli.errors import OutputError
+from mipp_cli.roles import cloud_index
+from mipp_cli.scheme.feature_cipher import encrypt_features
+from tests.deployment import JOBS, OWNERS, SAMPLES, Deployment, done, feature_of, refused, run, snapshot
+from tests.roles.forgery import Picture, forge_upload, next_number, random_feature, stranger
+
+
+def index(deployment: Deployment, *uploads: Path) -> None:
+    done("cloud", "index", deployment / "cloud", *uploads, *JOBS)
+
+
+def refuse(deployment: Deployment, code: int, words: str, *uploads: Path) -> None:
+    """Demand that the cloud refuses all of the uploads and is as it was."""
+    before = snapshot(deployment / "cloud")
+    outcome = refused(code, "cloud", "index", deployment / "cloud", *uploads, *JOBS)
+    assert words in outcome.err
+    assert snapshot(deployment / "cloud") == before
+
+
+def rows(deployment: Deployment) -> set[tuple[str, ...]]:
+    lines = done("inspect", deployment / "cloud" / "index.h5", "--csv").out.splitlines()
+    assert lines[0] == "owner,image_id,sum1,sum2"
+    found = [tuple(line.split(",")) for line in lines[1:]]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+def upload_of(deployment: Deployment, owner: str, *names: str, number: int | None = None) -> Path:
+    images = [(name, Picture().envelope(), random_feature(seed)) for seed, name in enumerate(names)]
+    return forge_upload(deployment, owner, images, deployment / f"{owner}-{next_number()}.h5", number=number)
+
+
+def sums(path: Path) -> tuple[str, str]:
+    codes = [int(code) for code in feature_of(path)]
+    return str(sum(codes)), str(sum(code * code for code in codes))
+
+
+def test_the_sums_in_the_index_are_those_of_the_plain_codes(any_scheme: Deployment) -> None:
+    assert rows(any_scheme) == {
+        (owner, image_id, *sums(any_scheme.pictures(owner)[path]))
+        for owner in OWNERS
+        for image_id, path in any_scheme.names(owner).items()
+    }
+
+
+def test_the_sums_of_every_sample_image_are_those_of_its_plain_codes(
+    any_scheme: Deployment, tmp_path: Path
+) -> None:
+    deployment = any_scheme.copy(tmp_path / "copy")
+    kmc = deployment / "kmc" / "kmc.pub"
+    samples = sorted(path for path in (SAMPLES / "owners").iterdir() if path.is_dir())
+    for folder in samples:
+        owner = tmp_path / folder.name
+        done("owner", "init", owner, "--id", folder.name, "--kmc", kmc, "--image-ids", "path")
+        done("cloud", "enroll", deployment / "cloud", owner / "members.h5")
+        done("owner", "encrypt", owner, folder, "-o", tmp_path / f"{folder.name}.h5", *JOBS)
+    index(deployment, *(tmp_path / f"{folder.name}.h5" for folder in samples))
+    pictures = [path for path in (SAMPLES / "owners").rglob("*") if path.is_file()]
+    assert len(pictures) >= 50
+    names = [path.relative_to(SAMPLES / "owners").as_posix().split("/", 1) for path in pictures]
+    expected = {(*name, *sums(path)) for name, path in zip(names, pictures, strict=True)}
+    assert {row for row in rows(deployment) if row[0] not in OWNERS} == expected
+
+
+def test_an_upload_applied_before_changes_nothing(changeable: Deployment) -> None:
+    refuse(changeable, 5, "was applied before; nothing changed", changeable / "north.h5")
+
+
+def test_among_several_uploads_those_applied_before_are_skipped(changeable: Deployment) -> None:
+    new = upload_of(changeable, "north", "new")
+    words = ("cloud", "index", changeable / "cloud", changeable / "north.h5", new, "--json", *JOBS)
+    counts = done(*words).json["counts"]
+    assert counts == {"uploads": 1, "images": 1, "already applied": 1, "images in all": 15}
+
+
+def test_an_upload_given_twice_is_applied_once(changeable: Deployment) -> None:
+    new = upload_of(changeable, "north", "new")
+    counts = done("cloud", "index", changeable / "cloud", new, new, "--json", *JOBS).json["counts"]
+    assert (counts["uploads"], counts["already applied"]) == (1, 1)
+
+
+def test_an_upload_older_than_the_last_is_out_of_order(changeable: Deployment) -> None:
+    first, second = (upload_of(changeable, "north", name) for name in ("first", "second"))
+    index(changeable, second)
+    refuse(changeable, 6, "is older than what was applied of 'north'", first)
+
+
+def test_another_upload_under_a_known_number_is_a_replay(changeable: Deployment) -> None:
+    number = next_number()
+    index(changeable, upload_of(changeable, "north", "one", number=number))
+    refuse(
+        changeable,
+        6,
+        "which another file of 'north' had",
+        upload_of(changeable, "north", "two", number=number),
+    )
+
+
+def test_uploads_of_one_call_are_taken_in_its_order(changeable: Deployment) -> None:
+    first, second = (upload_of(changeable, "north", name) for name in ("first", "second"))
+    refuse(changeable, 6, "is older", second, first)
+    index(changeable, first, second)
+    assert {"first", "second"} <= {row[1] for row in rows(changeable)}
+
+
+def test_an_image_that_is_in_the_cloud_already_is_a_conflict(changeable: Deployment) -> None:
+    known = next(iter(changeable.names("north")))
+    refuse(changeable, 9, f"the first {known}", upload_of(changeable, "north", "new", known))
+
+
+def test_two_owners_may_call_images_alike(changeable: Deployment) -> None:
+    index(changeable, upload_of(changeable, "north", "same"), upload_of(changeable, "south", "same"))
+    assert {row[0] for row in rows(changeable) if row[1] == "same"} == {"north", "south"}
+
+
+def test_an_upload_that_is_refused_takes_the_others_with_it(changeable: Deployment) -> None:
+    known = next(iter(changeable.names("south")))
+    good, bad = upload_of(changeable, "north", "new"), upload_of(changeable, "south", known)
+    refuse(changeable, 9, str(bad), good, bad)
+    index(changeable, good)
+
+
+def test_an_owner_who_is_not_enrolled_is_refused(changeable: Deployment, tmp_path: Path) -> None:
+    kmc = changeable / "kmc" / "kmc.pub"
+    done("owner", "init", tmp_path / "new", "--id", "newcomer", "--kmc", kmc)
+    done(
+        "owner",
+        "encrypt",
+        tmp_path / "new",
+        changeable / "pictures/lake/b.png",
+        "-o",
+        tmp_path / "u.h5",
+        *JOBS,
+    )
+    refuse(changeable, 4, "the owner 'newcomer' is not enrolled with this cloud", tmp_path / "u.h5")
+
+
+def test_an_upload_signed_with_another_key_than_the_enrolled_is_a_conflict(changeable: Deployment) -> None:
+    images = [("new", Picture().envelope(), random_feature(1))]
+    upload = forge_upload(
+        changeable, "north", images, changeable / "u.h5", sender=stranger(changeable, "north")
+    )
+    refuse(changeable, 9, "another key than the one that 'north' was enrolled with", upload)
+
+
+def test_an_upload_made_for_another_kmc_is_refused(changeable: Deployment, tmp_path: Path) -> None:
+    done("kmc", "init", tmp_path / "kmc", "--scheme", "mask")
+    done("owner", "init", tmp_path / "o", "--id", "north", "--kmc", tmp_path / "kmc" / "kmc.pub")
+    done(
+        "owner", "encrypt", tmp_path / "o", changeable / "pictures/lake/b.png", "-o", tmp_path / "u.h5", *JOBS
+    )
+    refuse(changeable, 8, "belongs to the deployment", tmp_path / "u.h5")
+
+
+def test_an_upload_that_was_changed_on_its_way_is_refused(changeable: Deployment) -> None:
+    upload = upload_of(changeable, "north", "new")
+    content = bytearray(upload.read_bytes())
+    content[5000] ^= 1
+    upload.write_bytes(content)
+    refuse(changeable, 3, f"{upload}: the content does not fit the digest", upload)
+
+
+def test_sums_that_no_feature_can_have_are_refused(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mislead(cipher: object, features: np.ndarray) -> object:
+        return encrypt_features(cipher, np.full_like(features, 200))  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tests.roles.forgery.encrypt_features", mislead)
+    upload = upload_of(changeable, "north", "new")
+    refuse(changeable, 3, f"{upload}: no feature has the sums", upload)
+
+
+def test_an_upload_that_names_two_images_alike_is_refused(changeable: Deployment) -> None:
+    refuse(changeable, 3, "names two images alike", upload_of(changeable, "north", "new", "new"))
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_an_upload_that_names_an_image_by_nothing_is_refused(changeable: Deployment, name: str) -> None:
+    refuse(changeable, 3, "names an image by nothing", upload_of(changeable, "north", name))
+
+
+def test_an_upload_of_no_images_does_no_harm(changeable: Deployment) -> None:
+    before = rows(changeable)
+    run("cloud", "index", changeable / "cloud", upload_of(changeable, "north"), *JOBS)
+    assert rows(changeable) == before
+    assert changeable.search(changeable.ask("alice")).exists()
+
+
+def test_many_small_uploads_leave_a_whole_index(changeable: Deployment) -> None:
+    before = rows(changeable)
+    names = [f"image-{number:02d}" for number in range(40)]
+    for begin in range(0, 40, 10):
+        index(changeable, *(upload_of(changeable, "north", name) for name in names[begin : begin + 10]))
+    features = random_feature(0).astype(int)
+    expected = {("north", name, str(features.sum()), str((features**2).sum())) for name in names}
+    assert rows(changeable) == before | expected
+    parts = list((changeable / "cloud" / "parts").glob("*.h5"))
+    assert len(parts) < 10
+
+
+def test_work_in_several_processes_gives_the_same_index(changeable: Deployment, tmp_path: Path) -> None:
+    upload = upload_of(changeable, "north", *(f"{number}" for number in range(30)))
+    other = changeable.copy(tmp_path / "other")
+    index(changeable, upload)
+    done("cloud", "index", other / "cloud", upload, "--jobs", 2)
+    assert rows(changeable) == rows(other)
+
+
+def test_an_index_stays_whole_when_an_old_part_cannot_be_removed(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OutputError("cannot be removed", path=path)
+
+    uploads = [upload_of(changeable, "north", f"{number}") for number in range(12)]
+    monkeypatch.setattr(cloud_index, "remove_stored", fail)
+    index(changeable, *uploads)
+    assert len(rows(changeable)) == 14 + 12
+
+
+def test_an_index_that_cannot_be_written_leaves_no_segments(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, *_: object) -> None:
+        raise OutputError("cannot be written", path=path)
+
+    monkeypatch.setattr(cloud_index, "write_index", fail)
+    refuse(changeable, 10, "cannot be written", upload_of(changeable, "north", "new"))
+
+
+def test_an_interrupt_leaves_no_segments(changeable: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cloud_index, "sums_of", interrupt)
+    refuse(changeable, 130, "interrupted", upload_of(changeable, "north", "new"))
+
+
+def test_an_upload_that_replaces_images_is_for_a_later_version(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mipp_cli.containers.container import ContainerWriter
+
+    number = ContainerWriter.number
+    monkeypatch.setattr(
+        ContainerWriter,
+        "number",
+        lambda self, name, value: number(self, name, int(name == "replace") or value),
+    )
+    refuse(changeable, 2, "replaces images", upload_of(changeable, "north", "new"))
+
+
+def test_the_features_stay_hidden_from_whoever_reads_the_cloud(deployment: Deployment) -> None:
+    # the path and the codes of an image are inside the encrypted envelope
+    stored = b"".join(path.read_bytes() for path in (deployment / "cloud").rglob("*") if path.is_file())
+    for owner in OWNERS:
+        for name, path in deployment.pictures(owner).items():
+            assert feature_of(path).tobytes() not in stored
+            assert name.encode() not in stored or len(name) < 8
+
+
+def test_other_owners_parts_are_left_alone(changeable: Deployment) -> None:
+    from mipp_cli.containers.index import read_index
+
+    def parts() -> dict[str, list[int]]:
+        read = read_index(changeable / "cloud" / "index.h5", changeable.public.fingerprint)
+        return {owner: [part.number for part in read.parts_of(owner)] for owner in OWNERS}
+
+    before = parts()
+    index(changeable, upload_of(changeable, "north", "new"))
+    assert {**parts(), "north": []} == {**before, "north": []}
