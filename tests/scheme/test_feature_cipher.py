@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -132,9 +133,12 @@ def test_no_vectors_are_encrypted_to_none(cipher: FeatureCipher) -> None:
     assert cipher.sums(encrypted) == []
 
 
-def test_sums_are_read_from_rows_that_lie_apart_in_memory(cipher: FeatureCipher) -> None:
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_sums_are_read_however_the_ciphertexts_lie_in_memory(
+    cipher: FeatureCipher, order: Literal["C", "F"]
+) -> None:
     plain = np.arange(12, dtype=np.uint16).reshape(3, 4)
-    spread = np.zeros((3, 8, cipher.number_bytes), dtype=np.uint8)
+    spread = np.zeros((3, 8, cipher.number_bytes), dtype=np.uint8, order=order)
     spread[:, ::2] = cipher.encrypt(plain)
     assert cipher.sums(spread[:, ::2]) == [6, 22, 38]
 

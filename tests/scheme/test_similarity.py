@@ -9,12 +9,18 @@ from statistics import fmean, pvariance
 import numpy as np
 import pytest
 from hypothesis import given
+from numpy.typing import NDArray
 
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
 from mipp_cli.scheme.similarity import euclidean_distances, new_distances, sim, sim_numerators
 from tests.scheme.examples import Features, features, repeatable
 
 Drawn = tuple[Features, int]
+
+
+def as_stored(drawn: Drawn) -> NDArray[np.uint8]:
+    """Return codes in bytes, in which neither differences nor squares have room."""
+    return drawn[0].astype(np.uint8)
 
 
 def numerator_of(x: list[int], y: list[int]) -> int:
@@ -24,7 +30,7 @@ def numerator_of(x: list[int], y: list[int]) -> int:
 
 
 @repeatable(100)
-@given(drawn=features(most_rows=6))
+@given(drawn=features(most_rows=6, most_levels=256))
 def test_eq_7_is_the_formula_of_the_paper(drawn: Drawn) -> None:
     rows = drawn[0].tolist()
     query = rows[0]
@@ -36,20 +42,22 @@ def test_eq_7_is_the_formula_of_the_paper(drawn: Drawn) -> None:
         )
         for row in rows
     ]
-    assert euclidean_distances(drawn[0], drawn[0][0]).tolist() == pytest.approx(printed, abs=1e-12)
+    assert euclidean_distances(as_stored(drawn), as_stored(drawn)[0]).tolist() == pytest.approx(
+        printed, abs=1e-12
+    )
 
 
 @repeatable(100)
-@given(drawn=features(most_rows=6))
+@given(drawn=features(most_rows=6, most_levels=256))
 def test_eq_7_is_the_distance_of_points(drawn: Drawn) -> None:
     rows = drawn[0].tolist()
-    distances = euclidean_distances(drawn[0].astype(np.uint8), drawn[0][-1].astype(np.uint8)).tolist()
+    distances = euclidean_distances(as_stored(drawn), as_stored(drawn)[-1]).tolist()
     assert distances == pytest.approx([math.dist(row, rows[-1]) for row in rows], abs=1e-12)
     assert distances[-1] == 0
 
 
 @repeatable(100)
-@given(drawn=features(most_rows=6))
+@given(drawn=features(most_rows=6, most_levels=256))
 def test_eq_8_is_the_formula_of_the_paper(drawn: Drawn) -> None:
     rows = drawn[0].tolist()
     query = rows[0]
@@ -61,18 +69,20 @@ def test_eq_8_is_the_formula_of_the_paper(drawn: Drawn) -> None:
         )
         for row in rows
     ]
-    assert new_distances(drawn[0], drawn[0][0]).tolist() == pytest.approx(printed, abs=1e-12)
+    assert new_distances(as_stored(drawn), as_stored(drawn)[0]).tolist() == pytest.approx(printed, abs=1e-12)
 
 
 @repeatable(100)
-@given(drawn=features(most_rows=6))
+@given(drawn=features(most_rows=6, most_levels=256))
 def test_eq_8_squared_is_l_times_the_difference_of_means_squared_and_both_variances(drawn: Drawn) -> None:
     rows = drawn[0].tolist()
     dimension, query = len(rows[0]), rows[0]
     composed = [
         dimension * ((fmean(row) - fmean(query)) ** 2 + pvariance(row) + pvariance(query)) for row in rows
     ]
-    assert (new_distances(drawn[0], drawn[0][0]) ** 2).tolist() == pytest.approx(composed, abs=1e-9)
+    assert (new_distances(as_stored(drawn), as_stored(drawn)[0]) ** 2).tolist() == pytest.approx(
+        composed, abs=1e-9
+    )
 
 
 def test_eq_8_is_not_zero_from_an_image_to_itself() -> None:
