@@ -21,6 +21,7 @@ from mipp_cli.errors import MalformedError, MippError
 
 CHUNK_BYTES = 1 << 16
 _BUFFER_BYTES = 1 << 20  # what is smaller than this is stored without chunks
+_MOST_PENDING = 1024  # arrays; each takes memory beside its rows
 ROW_LIMIT = 1 << 31
 UNSIGNED = "unsigned"
 
@@ -95,6 +96,8 @@ class MatrixWriter:
         self.rows += len(rows)
         if self._pending_bytes >= _BUFFER_BYTES:
             self._flush()
+        elif len(self._pending) == _MOST_PENDING:
+            self._pending = [np.concatenate(self._pending)]
 
     def _take(self) -> NDArray[np.generic]:
         empty = np.empty((0, *self._shape.tail), dtype=self._shape.dtype)
@@ -170,7 +173,6 @@ class MatrixReader:
             if not isinstance(dataset, h5py.Dataset):
                 raise MalformedError(f"{self._where} is not a dataset")
             self._dataset = dataset
-            shape = _resolved(dataset, shape)
             _check_dataset(dataset, shape, source.size, self._where)
             self._offset = dataset.id.get_offset()  # None if the rows lie in chunks
 
@@ -267,7 +269,10 @@ def _hard_linked(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     """Return a member of ``group``; links into other files or places are refused, not followed."""
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise MalformedError(f"{name} is a link, which a container never holds")
-    return group[name]
+    member = group[name]
+    if h5py.h5o.get_info(member.id).rc != 1:
+        raise MalformedError(f"{name} is there under two names")
+    return member
 
 
 def _refuse_attributes(node: h5py.Group | h5py.Dataset) -> None:
@@ -288,18 +293,18 @@ def _resolved(dataset: h5py.Dataset, shape: Matrix) -> Matrix:
 def _check_dataset(dataset: h5py.Dataset, shape: Matrix, file_bytes: int, where: str) -> None:
     """Refuse whatever the writers above would not have written, before memory is taken for it."""
     _refuse_attributes(dataset)
-    tail = shape.tail
-    if dataset.dtype != np.dtype(shape.dtype) or dataset.ndim != 1 + len(tail) or dataset.shape[1:] != tail:
-        raise MalformedError(f"{where} has another type or shape than its kind asks for")
     creation = dataset.id.get_create_plist()
+    layout = creation.get_layout()
+    if layout not in (h5py.h5d.CHUNKED, h5py.h5d.CONTIGUOUS):  # to ask a virtual dataset more opens files
+        raise MalformedError(f"{where} is not stored in one piece, nor in chunks")
     if creation.get_nfilters() or creation.get_external_count():
         raise MalformedError(f"{where} uses filters or external storage")
-    data_bytes = dataset.shape[0] * shape.row_bytes
-    stored = dataset.id.get_storage_size()
-    if creation.get_layout() == h5py.h5d.CHUNKED:
-        chunk_rows = creation.get_chunk()[0]
-        fits = creation.get_chunk()[1:] == tail and chunk_rows == max(1, CHUNK_BYTES // shape.row_bytes)
-    else:
-        fits = creation.get_layout() == h5py.h5d.CONTIGUOUS
-    if not fits or not data_bytes <= stored <= file_bytes:
-        raise MalformedError(f"{where} claims more data than the file holds, or another layout")
+    shape = _resolved(dataset, shape)
+    tail, dtype = shape.tail, h5py.h5t.py_create(np.dtype(shape.dtype))
+    if not dataset.id.get_type().equal(dtype) or dataset.ndim != 1 + len(tail) or dataset.shape[1:] != tail:
+        raise MalformedError(f"{where} has another type or shape than its kind asks for")
+    chunk = (max(1, CHUNK_BYTES // shape.row_bytes), *tail)
+    if layout == h5py.h5d.CHUNKED and creation.get_chunk() != chunk:
+        raise MalformedError(f"{where} is stored in chunks of another size")
+    if not dataset.shape[0] * shape.row_bytes <= dataset.id.get_storage_size() <= file_bytes:
+        raise MalformedError(f"{where} claims more data than the file holds")

@@ -24,6 +24,7 @@ from mipp_cli.containers.columns import (
     hdf5_errors,
 )
 from mipp_cli.containers.header import BLOCK_BYTES, Header, parse
+from mipp_cli.containers.sink import Sink
 from mipp_cli.containers.source import BodyView, FileSource, Source, chunks
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError, at_path
 from mipp_cli.scheme.keys import SigningKey
@@ -55,6 +56,7 @@ class ContainerWriter:
     """Collects the numbers and rows of one container; ``header`` is there once it is written."""
 
     _columns: dict[str, MatrixWriter | RaggedWriter]
+    _sink: Sink
     _numbers: dict[str, int] = field(default_factory=dict)
     header: Header | None = None
 
@@ -65,14 +67,16 @@ class ContainerWriter:
         self._numbers[name] = value
 
     def matrix(self, name: str) -> MatrixWriter:
-        """Return the writer of a matrix."""
+        """Return the writer of a matrix; raises OSError if the disk is full."""
+        self._sink.check()
         writer = self._columns[name]
         if not isinstance(writer, MatrixWriter):
             raise KeyError(name)
         return writer
 
     def ragged(self, name: str) -> RaggedWriter:
-        """Return the writer of a ragged column."""
+        """Return the writer of a ragged column; raises OSError if the disk is full."""
+        self._sink.check()
         writer = self._columns[name]
         if not isinstance(writer, RaggedWriter):
             raise KeyError(name)
@@ -93,8 +97,9 @@ def write_container(
     Raises OutputError if ``path`` exists (without ``force``) or cannot be written; nothing is left then.
     """
     with new_file(path, force=force) as temporary:
-        with h5py.File(temporary, "w", userblock_size=BLOCK_BYTES) as file:
-            writer = ContainerWriter({name: _writer(file, name, c) for name, c in schema.columns.items()})
+        with Sink(temporary) as sink, h5py.File(sink, "w", userblock_size=BLOCK_BYTES) as file:
+            columns = {name: _writer(file, name, column) for name, column in schema.columns.items()}
+            writer = ContainerWriter(columns, sink)
             yield writer
             for column in writer._columns.values():
                 column.finish()
@@ -265,7 +270,7 @@ def _read_numbers(file: h5py.File, schema: Schema) -> dict[str, int]:
         numbers = {}
         for name in schema.numbers:
             attribute = h5py.h5a.open(file.id, name.encode())
-            if attribute.shape != () or attribute.dtype != np.dtype("<u8"):
+            if attribute.shape != () or not attribute.get_type().equal(h5py.h5t.STD_U64LE):
                 raise MalformedError(f"the number {name} has another type than its kind asks for")
             value = np.zeros((), dtype="<u8")
             attribute.read(value)

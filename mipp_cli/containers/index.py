@@ -19,6 +19,7 @@ from mipp_cli.containers.container import (
     write_container,
 )
 from mipp_cli.containers.stored import ROOT_BYTES
+from mipp_cli.errors import at_path
 
 INDEX = Schema(
     "index",
@@ -115,7 +116,7 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
 
 def read_index(path: Path, deployment: str) -> Index:
     """Read and verify CLOUD/index.h5."""
-    with open_container(path, INDEX, deployment=deployment) as container:
+    with at_path(path), open_container(path, INDEX, deployment=deployment) as container:
         names = (
             "segment_owners",
             "segment_uploads",

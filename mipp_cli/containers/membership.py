@@ -21,7 +21,7 @@ from mipp_cli.containers.container import (
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
 from mipp_cli.containers.source import BytesSource
-from mipp_cli.errors import MalformedError
+from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.scheme.image_cipher import KEY_BYTES, key_id
 from mipp_cli.scheme.keys import SealingKey, SealingPublicKey
 
@@ -84,7 +84,10 @@ def read_enrolment(
     path: Path, deployment: str, sealing_key: SealingKey, check: Callable[[Header], None] | None = None
 ) -> tuple[Membership, dict[int, bytes]]:
     """Read and verify `enrolment`; return the membership and the SKs by key id."""
-    with open_container(path, ENROLMENT, deployment=deployment, check=check) as container:
+    with (
+        at_path(path),
+        open_container(path, ENROLMENT, deployment=deployment, check=check) as container,
+    ):
         membership = _read_membership(container)
         sealed = container.octets("sealed_keys", _SEALED_LIMIT)
         keys = sealing_key.open(sealed, sealing_info(container.header))

@@ -138,6 +138,12 @@ def deterministic_image(size: int = 500) -> bytes:
     return image_enc(bytes(32), bytes(size), b"")
 
 
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A path to write to again and again, for property tests."""
+    return tmp_path_factory.mktemp("place") / "container.h5"
+
+
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
     """A toy container, written by the package."""
