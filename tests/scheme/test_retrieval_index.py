@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
-from mipp_cli.scheme.retrieval_index import PairTable, check_sums, index_construct, nearest_pairs
+from mipp_cli.scheme.retrieval_index import (
+    PairTable,
+    check_sums,
+    index_construct,
+    merge_pairs,
+    nearest_pairs,
+)
 from tests.scheme.examples import Features, Octets, features, repeatable
 
 Row = tuple[int, int, bytes]
@@ -61,6 +67,20 @@ def test_index_construct_compares_identifiers_as_bytes() -> None:
 def test_index_construct_keeps_the_order_of_rows_that_share_all_three() -> None:
     _, order = index_construct([2, 1, 2, 1], [4, 1, 4, 1], [b"same"] * 4)
     assert order.tolist() == [1, 3, 0, 2]
+
+
+@repeatable(300)
+@given(parts=st.lists(tables(), min_size=1, max_size=4))
+def test_index_construct_in_parts_that_are_merged_gives_the_pairs_of_all_rows(parts: list[list[Row]]) -> None:
+    tables_of_parts = [construct(rows)[0] for rows in parts]
+    merged, places = merge_pairs(tables_of_parts)
+    everything, _ = construct([row for rows in parts for row in rows])
+    for column in ("sum1", "sum2", "starts"):
+        assert getattr(merged, column).tolist() == getattr(everything, column).tolist()
+    assert len(places) == len(parts)
+    for part, place in zip(tables_of_parts, places, strict=True):
+        assert merged.sum1[place].tolist() == part.sum1.tolist()
+        assert merged.sum2[place].tolist() == part.sum2.tolist()
 
 
 @pytest.mark.parametrize(
