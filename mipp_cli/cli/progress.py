@@ -13,7 +13,13 @@ def progress_bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], N
     from tqdm import tqdm
 
     with tqdm(
-        desc=what, total=total, unit=f" {unit}", leave=False, delay=0.5, disable=not sys.stderr.isatty()
+        desc=what,
+        total=total,
+        unit=f" {unit}",
+        unit_scale=unit == "B",
+        leave=False,
+        delay=0.5,
+        disable=not sys.stderr.isatty(),
     ) as bar:
 
         def advance(amount: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from pathlib import Path
 
 from mipp_cli.containers.atomic import new_file, output_error, write_bytes
@@ -30,10 +31,11 @@ def _blocks_path(path: Path) -> Path:
     return path.with_name(path.name + ".blocks")
 
 
-def store_copy(source: Source, path: Path, body_digest: str) -> bytes:
+def store_copy(source: Source, path: Path, body_digest: str, advance: Callable[[int], None]) -> bytes:
     """Copy a container to ``path`` and check its content against ``body_digest`` in the same pass.
 
-    Returns the root. Raises TamperedError, with nothing left behind, if the digest does not fit.
+    ``advance`` is called with the bytes done. Returns the root. Raises TamperedError, with nothing left
+    behind, if the digest does not fit.
     """
     body, blocks = hashlib.sha256(), bytearray()
     with new_file(path, force=True) as temporary, temporary.open("wb") as copy:
@@ -42,6 +44,7 @@ def store_copy(source: Source, path: Path, body_digest: str) -> bytes:
             body.update(block[USER_BLOCK_BYTES:] if offset == 0 else block)
             blocks += hashlib.sha256(block).digest()
             copy.write(block)
+            advance(len(block))
         copy.flush()
         if not hmac.compare_digest(body.hexdigest(), body_digest):
             raise TamperedError(

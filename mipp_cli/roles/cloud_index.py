@@ -83,7 +83,8 @@ class _IndexBuilder:
             digest = bytes.fromhex(header.digest)
             segment = Segment(header.sender, header.sequence_number, 0, 0, digest, b"")
             path = self._new_file(self._cloud.store.segment_path(segment))
-            segment = replace(segment, root=store_copy(source, path, header.digest))
+            with self._progress("verifying", source.size, "B") as advance:
+                segment = replace(segment, root=store_copy(source, path, header.digest, advance))
         finally:
             source.close()
         try:
@@ -136,7 +137,9 @@ class _IndexBuilder:
         with ExitStack() as stack:
             readers = [stack.enter_context(self._cloud.store.part(part)) for part in merging]
             segments = tuple(number for part in merging for number in part.segments)
-            part = self._new_part(segments, merged(readers, self._cloud.store.parts_folder))
+            with self._progress("merging", sum(map(len, readers)), "image") as advance:
+                content = merged(readers, self._cloud.store.parts_folder, advance)
+                part = self._new_part(segments, content)
         kept = tuple(each for each in self.index.parts if each not in merging)
         self.index = replace(self.index, parts=(*kept, part))
         self._replaced += [self._cloud.store.part_path(each) for each in merging]

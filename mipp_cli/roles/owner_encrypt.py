@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.feature_work import DescribedImage, describe_and_encrypt, feature_tasks
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.partial import PartialWork, Record
-from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
 from mipp_cli.scheme.edge_histogram import is_edgeless
@@ -58,7 +59,7 @@ def encrypt_images(
         run = _Run(owner, images, options)
         try:
             run.encrypt(workplace, progress)
-            return run.write(output)
+            return run.write(output, progress)
         except KeyboardInterrupt:
             if not run.work.kept:
                 raise
@@ -159,22 +160,20 @@ class _Run:
     def _cipher(self, number: int) -> UploadCipher:
         return UploadCipher(self._image_key, self._sender.deployment, self._sender.name, number)
 
-    def write(self, output: Path) -> Report:
+    def write(self, output: Path, progress: Progress) -> Report:
         """Write the uploads and their ledgers, then forget the partial work."""
         written: list[Path] = []
         images = edgeless = 0
-        try:
+        with ExitStack() as undo, progress("writing", self.work.done, "image") as advance:
             for number in self.work.numbers:
                 if next(self.work.records(number, self._versions), None) is None:
                     continue  # what an interrupted run had done of it has gone or changed since
                 path = output if self._options.split is None else _numbered(output, len(written) + 1)
-                written.append(path)
-                done, flat = self._write_upload(path, number)
+                done, flat = self._write_upload(path, number, advance)
                 images, edgeless = images + done, edgeless + flat
-        except BaseException:
-            for path in written[:-1]:
-                path.unlink(missing_ok=True)
-            raise
+                written.append(path)
+                undo.callback(path.unlink, missing_ok=True)
+            undo.pop_all()  # all are written: they stay
         self._owner.remember(self.work.numbers[-1])
         self.work.remove()
         warnings = [*self._parameters.warnings]
@@ -184,7 +183,7 @@ class _Run:
         counts = {"images": images, "skipped": len(self._skipped), "edgeless": edgeless}
         return Report(tuple(Output(path, "upload") for path in written), counts, tuple(warnings))
 
-    def _write_upload(self, path: Path, number: int) -> tuple[int, int]:
+    def _write_upload(self, path: Path, number: int, advance: Advance) -> tuple[int, int]:
         """Write one upload and its ledger; return how many images it has, and how many without edges."""
         ledger = self._owner.directory.folder(UPLOADS_FOLDER) / f"{number}.jsonl"
         images = edgeless = 0
@@ -204,6 +203,7 @@ class _Run:
                 upload.append(record.name, record.ew, record.ef, record.eff)
                 lines.write(json.dumps([record.name, record.path]) + "\n")
                 images, edgeless = images + 1, edgeless + record.edgeless
+                advance(1)
             lines.flush()  # what fails now leaves no upload behind
         return images, edgeless
 

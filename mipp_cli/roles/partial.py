@@ -125,6 +125,11 @@ class PartialWork:
         """The sequence numbers of the uploads to be, ascending."""
         return sorted(self._spools)
 
+    @property
+    def done(self) -> int:
+        """How many images are done."""
+        return len(self._done)
+
     def size(self, number: int) -> int:
         """Return how large an upload has become."""
         return self._sizes[number]

@@ -7,7 +7,7 @@ images has some log n parts for each owner, and adding a few images does not tou
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -44,10 +44,11 @@ def parts_to_merge(sizes: Sequence[int]) -> int:
     return count
 
 
-def merged(readers: Sequence[PartReader], scratch: Path) -> PartContent:
+def merged(readers: Sequence[PartReader], scratch: Path, advance: Callable[[int], None]) -> PartContent:
     """Merge parts of one owner; the rows of a later part follow those of an earlier one.
 
-    What must be remembered of each image meanwhile lies in unnamed files in the folder ``scratch``.
+    What must be remembered of each image meanwhile lies in unnamed files in the folder ``scratch``;
+    ``advance`` is called with the images done.
     """
     pairs, merged_pair = merge_pairs([reader.pairs for reader in readers])
     places = [_scratch_column(len(reader), scratch) for reader in readers]
@@ -55,7 +56,7 @@ def merged(readers: Sequence[PartReader], scratch: Path) -> PartContent:
         pairs,
         sum(reader.names_bytes for reader in readers),
         _merged_positions(readers, pairs, merged_pair, places),
-        _merged_names(readers, places),
+        _merged_names(readers, places, advance),
     )
 
 
@@ -65,7 +66,9 @@ def _scratch_column(rows: int, folder: Path) -> NDArray[np.int64]:
 
 
 def _merged_names(
-    readers: Sequence[PartReader], places: Sequence[NDArray[np.int64]]
+    readers: Sequence[PartReader],
+    places: Sequence[NDArray[np.int64]],
+    advance: Callable[[int], None],
 ) -> Iterator[tuple[list[bytes], NDArray[np.int64]]]:
     """Yield all names ascending, with their rows; note in ``places`` where each image's name went."""
     bases = np.cumsum([0, *(len(reader) for reader in readers)]).tolist()
@@ -80,6 +83,7 @@ def _merged_names(
             column[position_of[chosen]] = new_places[chosen]
         yield list(names), np.array(rows, dtype=np.int64)
         done += len(batch)
+        advance(len(batch))
 
 
 def _entries(reader: PartReader, part: int, base: int) -> Iterator[tuple[bytes, int, int, int]]:

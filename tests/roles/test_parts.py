@@ -48,7 +48,7 @@ def test_a_merge_holds_the_rows_of_all_its_parts_in_table_order(
     folder, numbers = tmp_path_factory.mktemp("parts"), random.Random(seed)
     tables = [random_rows(numbers, size, chr(97 + part)) for part, size in enumerate(sizes)]
     readers = [part_of(folder / f"{part}.h5", rows) for part, rows in enumerate(tables)]
-    whole = write(folder / "whole.h5", merged(readers, folder))
+    whole = write(folder / "whole.h5", merged(readers, folder, lambda _: None))
     every_row = [row for rows in tables for row in rows]
     assert list(whole.table()) == table_order(every_row)
     # the row of each image counts through the parts in their order
@@ -62,7 +62,7 @@ def test_a_merge_holds_the_rows_of_all_its_parts_in_table_order(
 def test_a_merge_leaves_no_scratch_file(tmp_path: Path) -> None:
     numbers = random.Random(1)
     readers = [part_of(tmp_path / f"{n}.h5", random_rows(numbers, 9, str(n))) for n in range(3)]
-    write(tmp_path / "whole.h5", merged(readers, tmp_path))
+    write(tmp_path / "whole.h5", merged(readers, tmp_path, lambda _: None))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["0.h5", "1.h5", "2.h5", "whole.h5"]
 
 
