@@ -78,6 +78,15 @@ class UploadCipher:
         return image_dec(self._key, ew, self._associated_data(name))
 
 
+@dataclass(frozen=True)
+class UploadSize:
+    """How large an upload will be: images, and bytes of all names and of all encrypted images."""
+
+    rows: int
+    name_bytes: int
+    ew_bytes: int
+
+
 @dataclass
 class UploadWriter:
     """Appends images to an upload."""
@@ -99,12 +108,27 @@ class UploadWriter:
 
 @contextmanager
 def write_upload(
-    path: Path, parameters: Parameters, sender: Sender, number: int, key_id: int, *, force: bool = False
+    path: Path,
+    parameters: Parameters,
+    sender: Sender,
+    number: int,
+    key_id: int,
+    *,
+    size: UploadSize | None = None,
+    force: bool = False,
 ) -> Iterator[UploadWriter]:
-    """Write an `upload` that adds images, encrypted under the image key ``key_id``."""
+    """Write an `upload` that adds images, encrypted under the image key ``key_id``.
+
+    With ``size`` every column lies in one piece, which is read fastest; without it, in chunks.
+    """
     with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
         writer.number("key_id", key_id)
         writer.number("replace", 0)
+        if size is not None:
+            writer.ragged("image_names").expect(size.rows, size.name_bytes)
+            writer.ragged("EW").expect(size.rows, size.ew_bytes)
+            for column in ("EF", "EFF"):
+                writer.matrix(column).expect(size.rows)
         yield UploadWriter(writer)
 
 

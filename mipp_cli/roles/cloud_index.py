@@ -98,7 +98,7 @@ class _IndexBuilder:
 
     def _read(self, segment: Segment) -> tuple[Segment, list[bytes], Sums]:
         """Return a new segment with what its upload says, its names, and the sums of its features."""
-        with self._cloud.store.segment(segment) as upload:
+        with self._cloud.store.new_segment(segment) as upload:
             if upload.replaces:
                 raise InvalidRequestError("replaces images, which this version cannot do", hint="update mipp")
             upload.check_images()

@@ -166,7 +166,7 @@ class _Run:
         images = edgeless = 0
         with ExitStack() as undo, progress("writing", self.work.done, "image") as advance:
             for number in self.work.numbers:
-                if next(self.work.records(number, self._versions), None) is None:
+                if not self.work.upload_size(number, self._versions).rows:
                     continue  # what an interrupted run had done of it has gone or changed since
                 path = output if self._options.split is None else _numbered(output, len(written) + 1)
                 done, flat = self._write_upload(path, number, advance)
@@ -196,6 +196,7 @@ class _Run:
                 self._sender,
                 number,
                 key_id(self._image_key),
+                size=self.work.upload_size(number, self._versions),
                 force=self._options.force,
             ) as upload,
         ):

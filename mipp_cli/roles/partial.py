@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mipp_cli.containers.atomic import output_error
+from mipp_cli.containers.upload import UploadSize
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.roles.directory import RoleDirectory
 
@@ -73,6 +74,16 @@ class Record:
         return cls(path, version, edgeless, name, *parts[1:])
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """Which version of an image is done, for which upload, and what it adds to it."""
+
+    version: str
+    number: int
+    name_bytes: int
+    ew_bytes: int
+
+
 class PartialWork:
     """The spools of a run, one for each upload that it will write."""
 
@@ -80,7 +91,7 @@ class PartialWork:
         self._folder = folder
         self._spools: dict[int, BinaryIO] = {}
         self._sizes: dict[int, int] = {}
-        self._done: dict[str, tuple[str, int]] = {}
+        self._done: dict[str, _Entry] = {}
         self._since_sync = 0
         self.kept = 0
 
@@ -113,12 +124,16 @@ class PartialWork:
             self._spools[number], self._sizes[number] = spool, 0
             end = 0
             while (record := Record.read(spool)) is not None:
-                self._done[record.path] = (record.version, number)
-                self._sizes[number] += record.size
+                self._note(number, record)
                 end = spool.tell()
             spool.truncate(end)
             spool.seek(end)
         self.kept = len(self._done)
+
+    def _note(self, number: int, record: Record) -> None:
+        entry = _Entry(record.version, number, len(record.name.encode()), len(record.ew))
+        self._done[record.path] = entry
+        self._sizes[number] += record.size
 
     @property
     def numbers(self) -> list[int]:
@@ -136,7 +151,15 @@ class PartialWork:
 
     def has(self, path: str, version: str) -> bool:
         """Say whether this very version of an image is done."""
-        return path in self._done and self._done[path][0] == version
+        return path in self._done and self._done[path].version == version
+
+    def upload_size(self, number: int, wanted: dict[str, str]) -> UploadSize:
+        """Return how large the upload will be that :meth:`records` fills."""
+        entries = [self._done[path] for path, version in wanted.items() if self.has(path, version)]
+        chosen = [entry for entry in entries if entry.number == number]
+        return UploadSize(
+            len(chosen), sum(entry.name_bytes for entry in chosen), sum(entry.ew_bytes for entry in chosen)
+        )
 
     def append(self, number: int, record: Record) -> None:
         """Add an image to the upload ``number``; raises OutputError if the disk is full."""
@@ -151,8 +174,7 @@ class PartialWork:
                 self._sync()
         except OSError as error:
             raise output_error(error, self._folder) from error
-        self._done[record.path] = (record.version, number)
-        self._sizes[number] += record.size
+        self._note(number, record)
 
     def _sync(self) -> None:
         for spool in self._spools.values():
@@ -168,7 +190,8 @@ class PartialWork:
             raise output_error(error, self._folder) from error
         with (self._folder / f"{number}.spool").open("rb") as file:
             while (record := Record.read(file)) is not None:
-                current = self._done[record.path] == (record.version, number)
+                entry = self._done[record.path]
+                current = (entry.version, entry.number) == (record.version, number)
                 if current and wanted.get(record.path) == record.version:
                     yield record
 

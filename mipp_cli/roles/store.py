@@ -11,7 +11,7 @@ from pathlib import Path
 from mipp_cli.containers.container import Container, read_header
 from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.part import PartReader, open_part
-from mipp_cli.containers.source import BlockVerifiedSource
+from mipp_cli.containers.source import FileSource, Source
 from mipp_cli.containers.stored import open_stored
 from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.errors import at_path
@@ -51,7 +51,14 @@ class Store:
             with self._container(source) as container:
                 yield UploadReader(container, self.parameters)
 
-    def _container(self, source: BlockVerifiedSource) -> Container:
+    @contextmanager
+    def new_segment(self, segment: Segment) -> Iterator[UploadReader]:
+        """Open a segment whose every byte was verified when it was copied, a moment ago."""
+        path = self.segment_path(segment)
+        with at_path(path), self._container(FileSource(path)) as container:
+            yield UploadReader(container, self.parameters)
+
+    def _container(self, source: Source) -> Container:
         try:
             header = read_header(source, kind="upload", deployment=self.deployment)
             return Container(source, header, upload_schema(self.parameters))
