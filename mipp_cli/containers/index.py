@@ -18,8 +18,9 @@ from mipp_cli.containers.container import (
     open_container,
     write_container,
 )
+from mipp_cli.containers.header import IDENTIFIER
 from mipp_cli.containers.stored import ROOT_BYTES
-from mipp_cli.errors import at_path
+from mipp_cli.errors import MalformedError, at_path
 
 INDEX = Schema(
     "index",
@@ -132,11 +133,17 @@ def read_index(path: Path, deployment: str) -> Index:
         digests = [_octet_rows(container, name) for name in names[4:]]
         segments = tuple(Segment(*fields) for fields in zip(owners, *columns, *digests, strict=True))
         lists = [row for batch in container.ragged("part_segments").batches() for row in batch]
+        if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
+            raise MalformedError("names an owner by an identifier that is not one")
+        if any(not row or len(row) % 4 for row in lists):
+            raise MalformedError("lists a part without segments")
         numbers = container.matrix("part_numbers").all().tolist()
         parts = tuple(
             Part(number, root, tuple(np.frombuffer(row, dtype="<u4").tolist()))
             for number, root, row in zip(numbers, _octet_rows(container, "part_roots"), lists, strict=True)
         )
+        if any(number >= len(segments) for part in parts for number in part.segments):
+            raise MalformedError("lists a part of segments that are not there")
         return Index(container.header.sequence_number, segments, parts)
 
 

@@ -1,0 +1,104 @@
+"""The cloud's own lists come back as they were written, and are refused when they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mipp_cli.containers.container import write_container
+from mipp_cli.containers.index import INDEX, Index, Part, Segment, read_index, write_index
+from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
+from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT
+
+numbers = st.integers(0, 2**63 - 1)
+roots = st.binary(min_size=32, max_size=32)
+owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+segments = st.builds(Segment, owners, numbers, numbers, numbers, roots, roots)
+NORTH = Segment("north", 7, 8, 9, b"\1" * 32, b"\2" * 32)
+SOUTH = Segment("south", 5, 6, 2, b"\3" * 32, b"\4" * 32)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(numbers, st.lists(segments, max_size=5), st.data())
+def test_an_index_comes_back_as_it_was_written(
+    place: Path, number: int, listed: list[Segment], data: st.DataObject
+) -> None:
+    members = st.lists(st.integers(0, max(0, len(listed) - 1)), min_size=1, max_size=4).map(tuple)
+    parts = data.draw(st.lists(st.builds(Part, numbers, roots, members), max_size=4)) if listed else []
+    index = Index(number, tuple(listed), tuple(parts))
+    write_index(place, ALICE, index)
+    assert read_index(place, DEPLOYMENT) == index
+
+
+def test_an_older_index_is_replaced(tmp_path: Path) -> None:
+    write_index(tmp_path / "a", ALICE, Index(1))
+    write_index(tmp_path / "a", ALICE, Index(2, (NORTH,)))
+    assert read_index(tmp_path / "a", DEPLOYMENT) == Index(2, (NORTH,))
+
+
+def test_an_index_knows_what_belongs_to_an_owner() -> None:
+    parts = (Part(1, bytes(32), (0, 2)), Part(2, bytes(32), (1,)))
+    index = Index(3, (NORTH, SOUTH, NORTH), parts)
+    assert index.of_owner("north") == [NORTH, NORTH]
+    assert index.parts_of("south") == [parts[1]]
+    assert index.rows_of(parts[0]) == 18
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda data: data[:-30] + bytes([data[-30] ^ 1]) + data[-29:], TamperedError),
+        (lambda data: data[:2000], TamperedError),
+        (lambda data: data[:100], MalformedError),
+        (lambda _data: b"", MalformedError),
+    ],
+)
+def test_a_damaged_index_is_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes], error: type[MalformedError]
+) -> None:
+    path = tmp_path / "a"
+    write_index(path, ALICE, Index(2, (NORTH, SOUTH)))
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(error) as caught:
+        read_index(path, DEPLOYMENT)
+    assert caught.value.path == str(path)
+
+
+def test_the_index_of_another_deployment_is_refused_as_such(tmp_path: Path) -> None:
+    write_index(tmp_path / "a", ALICE, Index(1))
+    with pytest.raises(WrongDeploymentError):
+        read_index(tmp_path / "a", OTHER_DEPLOYMENT)
+
+
+@pytest.mark.parametrize(
+    ("owner", "part"),
+    [
+        (b"../north", b"\0\0\0\0"),
+        (b"", b"\0\0\0\0"),
+        (b"n\xffrth", b"\0\0\0\0"),
+        (b"north", b""),
+        (b"north", b"\0\0\0"),
+        (b"north", b"\0\0\0\0\0"),
+        (b"north", b"\1\0\0\0"),
+        (b"north", b"\0\0\0\0\xff\xff\xff\xff"),
+    ],
+)
+def test_an_index_that_cannot_be_is_malformed_though_signed(
+    tmp_path: Path, owner: bytes, part: bytes
+) -> None:
+    path = tmp_path / "a"
+    with write_container(path, INDEX, ALICE, 1) as writer:
+        writer.ragged("segment_owners").append(owner)
+        writer.ragged("part_segments").append(part)
+        for name in ("segment_uploads", "segment_keys", "segment_rows", "part_numbers"):
+            writer.matrix(name).append(np.ones(1, np.uint64))
+        for name in ("segment_digests", "segment_roots", "part_roots"):
+            writer.matrix(name).append(np.zeros((1, 32), np.uint8))
+    with pytest.raises(MalformedError) as caught:
+        read_index(path, DEPLOYMENT)
+    assert caught.value.path == str(path)

@@ -1,0 +1,248 @@
+"""`upload` carries EW, EF and EFF under names that come once; EW belongs to one place alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mipp_cli.containers.container import open_container
+from mipp_cli.containers.upload import (
+    NAME_LIMIT,
+    UploadCipher,
+    UploadReader,
+    check_names,
+    feature_bytes,
+    upload_schema,
+    write_upload,
+)
+from mipp_cli.errors import MalformedError, OutputError, TamperedError
+from mipp_cli.scheme.feature_cipher import encrypt_features
+from mipp_cli.scheme.image_cipher import key_id
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
+from tests.containers.conftest import ALICE, DEPLOYMENT, MASK, OTHER_DEPLOYMENT, forge
+
+PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2))
+WIDTH = 320
+names_of_images = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+def fill_upload(
+    names: list[bytes],
+    *,
+    replaces: int = 0,
+    rows: dict[str, int] | None = None,
+    width: int = WIDTH,
+) -> object:
+    """Return what fills an upload; ``rows`` gives columns another number of rows than names."""
+    counts = dict.fromkeys(("image_names", "EW", "EF", "EFF"), len(names)) | (rows or {})
+
+    def fill(file: h5py.File) -> None:
+        for column, content in (("image_names", names), ("EW", [bytes(50)] * counts["EW"])):
+            group = file.create_group(column)
+            group["offsets"] = np.cumsum([0, *map(len, content)]).astype("<u8")
+            group["bytes"] = np.frombuffer(b"".join(content), np.uint8)
+        for column in ("EF", "EFF"):
+            file[column] = np.zeros((counts[column], width), np.uint8)
+        file.attrs.create("key_id", 5, dtype="<u8")
+        file.attrs.create("replace", replaces, dtype="<u8")
+
+    return fill
+
+
+def open_upload(path: Path, parameters: Parameters = MASK) -> UploadReader:
+    return UploadReader(open_container(path, upload_schema(parameters), deployment=DEPLOYMENT), parameters)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.lists(names_of_images, min_size=1, max_size=9, unique=True),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**63 - 1),
+    st.integers(0, 2**32 - 1),
+)
+def test_an_upload_comes_back_as_it_was_written(
+    place: Path, names: list[str], key: int, number: int, seed: int
+) -> None:
+    source = random.Random(seed)
+    images = [source.randbytes(source.choice([28, 100, 70_000])) for _ in names]
+    features = np.random.default_rng(seed).integers(0, 8, (len(names), 80), dtype=np.uint8)
+    ef, eff = encrypt_features(MASK.cipher, features)
+    with write_upload(place, MASK, ALICE, number, key, force=True) as writer:
+        for row, name in enumerate(names):
+            writer.append(name, images[row], ef[row].tobytes(), eff[row].tobytes())
+    upload = open_upload(place)
+    with upload.container:
+        assert len(upload) == len(names)
+        assert upload.names() == names
+        assert [upload.name(row) for row in range(len(names))] == names
+        assert [upload.encrypted_image(row) for row in range(len(names))] == images
+        read_ef, read_eff = upload.encrypted_features(0, len(names))
+        assert (read_ef == ef).all()
+        assert (read_eff == eff).all()
+        assert (upload.encrypted_features(len(names) - 1, len(names))[0] == ef[-1:]).all()
+        assert (upload.key_id, upload.replaces) == (key, False)
+        assert upload.container.header.sequence_number == number
+        assert writer.digest == upload.container.header.digest
+        upload.check_images()
+
+
+def test_a_feature_of_a_product_cipher_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    rows = np.random.default_rng(2).integers(0, 256, (2, 80, 192), dtype=np.uint8)
+    with write_upload(tmp_path / "a", PAPER, ALICE, 1, 5) as writer:
+        for number, row in enumerate(rows):
+            writer.append(f"image {number}", bytes(40), row.tobytes(), row[::-1].tobytes())
+    upload = open_upload(tmp_path / "a", PAPER)
+    with upload.container:
+        ef, eff = upload.encrypted_features(0, 2)
+        assert (ef == rows).all()
+        assert (eff == rows[:, ::-1]).all()
+
+
+def test_the_width_of_a_feature_is_that_of_its_ciphertexts() -> None:
+    assert feature_bytes(MASK) == 80 * 4
+    assert feature_bytes(PAPER) == 80 * 192
+    assert feature_bytes(None) is None
+
+
+def test_an_upload_of_another_scheme_is_malformed(tmp_path: Path) -> None:
+    path = forge(tmp_path / "a", fill_upload([b"x"]), kind="upload")
+    with pytest.raises(MalformedError, match="another type or shape"):
+        open_upload(path, PAPER)
+
+
+def test_an_upload_is_read_without_knowing_its_scheme(tmp_path: Path) -> None:
+    path = forge(tmp_path / "a", fill_upload([b"x", b"y"], width=7), kind="upload")
+    with open_container(path, upload_schema(None)) as container:
+        assert container.matrix("EF").row_bytes == 7
+
+
+def test_an_existing_upload_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(OutputError), write_upload(tmp_path / "a", MASK, ALICE, 1, 5):
+        pass
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_the_mark_of_an_upload_is_add_or_replace(tmp_path: Path) -> None:
+    for mark in (0, 1):
+        upload = open_upload(forge(tmp_path / "a", fill_upload([b"x"], replaces=mark), kind="upload"))
+        assert upload.replaces == bool(mark)
+        upload.container.close()
+    with pytest.raises(MalformedError, match="mark"):
+        open_upload(forge(tmp_path / "a", fill_upload([b"x"], replaces=2), kind="upload"))
+
+
+def test_an_upload_of_no_images_is_malformed(tmp_path: Path) -> None:
+    with pytest.raises(MalformedError, match="no images"):
+        open_upload(forge(tmp_path / "a", fill_upload([]), kind="upload"))
+
+
+@pytest.mark.parametrize("column", ["EW", "EF", "EFF"])
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_columns_of_different_lengths_are_malformed(tmp_path: Path, column: str, rows: int) -> None:
+    path = forge(tmp_path / "a", fill_upload([b"x", b"y"], rows={column: rows}), kind="upload")
+    with pytest.raises(MalformedError, match="different lengths"):
+        open_upload(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [b""],
+        [b"x", b""],
+        [b"x", b"x"],
+        [b"a\0b"],
+        [b"\0"],
+        [b"\xff"],
+        [b"\xed\xa0\x80"],
+        [b"\xc0\x80"],
+        [b"x" * (NAME_LIMIT + 1)],
+    ],
+    ids=lambda names: str(names)[:20],
+)
+def test_names_that_are_none_or_come_twice_are_malformed(tmp_path: Path, names: list[bytes]) -> None:
+    upload = open_upload(forge(tmp_path / "a", fill_upload(names), kind="upload"))
+    with upload.container, pytest.raises(MalformedError):
+        upload.names()
+
+
+def test_a_name_that_comes_twice_far_apart_is_malformed(tmp_path: Path) -> None:
+    names = [str(number).encode() for number in range(5000)]
+    names[4999] = names[0]
+    upload = open_upload(forge(tmp_path / "a", fill_upload(names, width=WIDTH), kind="upload"))
+    with upload.container, pytest.raises(MalformedError, match="alike"):
+        upload.names()
+
+
+def test_one_name_is_checked_as_all_are(tmp_path: Path) -> None:
+    upload = open_upload(forge(tmp_path / "a", fill_upload([b"x", b"\xff"]), kind="upload"))
+    with upload.container:
+        assert upload.name(0) == "x"
+        with pytest.raises(MalformedError):
+            upload.name(1)
+
+
+def test_the_longest_name_and_names_like_paths_are_read(tmp_path: Path) -> None:
+    names = ["x" * NAME_LIMIT, "../../etc/passwd", "/", "é", "e\N{COMBINING ACUTE ACCENT}", "\n", " "]
+    assert check_names([name.encode() for name in names]) == names
+
+
+def test_an_image_that_is_too_large_is_malformed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mipp_cli.containers import upload as module
+
+    upload = open_upload(forge(tmp_path / "a", fill_upload([b"x"]), kind="upload"))
+    with upload.container:
+        upload.check_images()
+        monkeypatch.setattr(module, "IMAGE_LIMIT", 49 - 2**27)
+        with pytest.raises(MalformedError, match="too large"):
+            upload.check_images()
+
+
+def test_ew_opens_where_it_belongs_and_nowhere_else() -> None:
+    cipher = UploadCipher(bytes(32), DEPLOYMENT, "alice", 7)
+    ew = cipher.encrypt(b"picture", "image 1")
+    assert cipher.decrypt(ew, "image 1") == b"picture"
+    elsewhere = [
+        (replace(cipher, image_key=b"\1" * 32), "image 1"),
+        (replace(cipher, deployment=OTHER_DEPLOYMENT), "image 1"),
+        (replace(cipher, owner="mallory"), "image 1"),
+        (replace(cipher, number=8), "image 1"),
+        (cipher, "image 2"),
+        (cipher, ""),
+    ]
+    for other, name in elsewhere:
+        with pytest.raises(TamperedError):
+            other.decrypt(ew, name)
+
+
+def test_every_changed_or_missing_byte_of_ew_is_tampering() -> None:
+    cipher = UploadCipher(bytes(32), DEPLOYMENT, "alice", 7)
+    ew = cipher.encrypt(b"picture", "image 1")
+    for position in range(len(ew)):
+        changed = bytearray(ew)
+        changed[position] ^= 1
+        for wrong in (bytes(changed), ew[:position], ew[position + 1 :]):
+            with pytest.raises(TamperedError):
+                cipher.decrypt(wrong, "image 1")
+
+
+def test_the_same_picture_twice_gives_two_ciphertexts() -> None:
+    cipher = UploadCipher(bytes(32), DEPLOYMENT, "alice", 7)
+    first, second = (cipher.encrypt(b"picture", "image 1") for _ in range(2))
+    assert first != second
+    assert first[:12] != second[:12]
+
+
+def test_a_cipher_does_not_print_its_key() -> None:
+    key = bytes(range(32))
+    shown = repr(UploadCipher(key, DEPLOYMENT, "alice", 7))
+    assert repr(key) not in shown
+    assert str(key_id(key)) not in shown
