@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,8 @@ def deployment(session_folder: Path) -> Deployment:
 
 
 @pytest.fixture
-def changeable(deployment: Deployment, tmp_path: Path) -> Deployment:
+def changeable(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment of the test's own, of the scheme that is the fastest."""
-    return deployment.copy(tmp_path / "deployment")
+    folder = tmp_path_factory.mktemp("changeable")
+    yield deployment.copy(folder / "deployment")
+    shutil.rmtree(folder, ignore_errors=True)

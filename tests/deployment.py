@@ -11,6 +11,8 @@ import hashlib
 import io
 import json
 import shutil
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,20 @@ def picture(seed: int, size: tuple[int, int] = (88, 72), mode: str = "RGB") -> I
         image.putalpha(Image.linear_gradient("L").resize(size))
         return image
     return image.convert(mode)
+
+
+def png_bomb() -> bytes:
+    """Return a small PNG file that claims four thousand million pixels."""
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 65535, 65535, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(bytes(1000))),
+        (b"IEND", b""),
+    ]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 # Every format and depth that the package reads, at least once.

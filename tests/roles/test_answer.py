@@ -27,6 +27,7 @@ from tests.deployment import (
     feature_of,
     mode,
     picture,
+    png_bomb,
     refused,
     snapshot,
 )
@@ -513,12 +514,8 @@ def test_what_is_said_of_dangerous_names_steers_no_terminal(hostile: Deployment,
     assert outcome.out.count("etc/passwd") == 2
 
 
-BOMB = (
-    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xff\0\0\xff\xff\x08\x02\0\0\0"
-    b"\xe3\x9f\x92\xe1\0\0\0\0IEND\xaeB`\x82"
-)
 HOSTILE = {
-    "a bomb": Picture(content=BOMB),
+    "a bomb": Picture(content=png_bomb()),
     "no picture": Picture(content=b"<html>"),
     "nothing": Picture(content=b""),
     "another media type": Picture(media_type="text/html", content=b"<script>"),
