@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,9 @@ def inspect(path: Path, as_csv: bool) -> Spoken:
 def _print_table(found: Inspection, path: Path) -> None:
     if found.table is None:
         raise InvalidRequestError("has no table to print", path=path, hint="leave out --csv")
+    rows = iter(found.table.rows())
+    first = list(islice(rows, 1))  # an error that comes at once comes before any output
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(found.table.columns)
-    for row in found.table.rows():
+    for row in chain(first, rows):
         table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])

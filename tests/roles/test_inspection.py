@@ -1,0 +1,218 @@
+"""What `mipp inspect` says of every kind of file and directory: all of it, readable, and never a secret."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from tests.deployment import OWNERS, Deployment, done, feature_of, refused, run, secrets_of
+from tests.roles.forgery import Picture, forge_upload, random_feature
+
+FILES = {
+    "kmc/kmc.pub": (
+        "public file of a KMC",
+        ["deployment", "scheme", "descriptor", "grey bits", "signing key"],
+    ),
+    "cloud/cloud.pub": (
+        "public file of a cloud",
+        ["id", "deployment", "signing key", "fingerprint", "signature"],
+    ),
+    "alice/user.pub": (
+        "public file of a user",
+        ["id", "deployment", "signing key", "fingerprint", "signature"],
+    ),
+    "north/enrolment.h5": ("enrolment of north", ["users", "user alice", "image keys"]),
+    "north/members.h5": ("members of north", ["users", "user alice"]),
+    "north.h5": ("upload of north", ["images", "mark", "image key", "bytes of EW", "bytes of EF"]),
+    "alice.query.h5": ("query of alice", ["query images", "candidates", "bytes of EQ", "USK"]),
+    "alice.results.h5": ("results of cloud", ["query", "query images", "matches", "images", "owners"]),
+    "alice.answer.h5": ("reencrypted of kmc", ["images", "bytes of NER", "manifest"]),
+    "cloud/index.h5": ("index of cloud", ["segments", "parts", "images", "owner lake", "owner north"]),
+}
+DIRECTORIES = {
+    "kmc": ["role", "id", "scheme", "owner lake", "owner north", "owner south", "cloud", "queries answered"],
+    "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "queries answered", "public file"],
+    "alice": ["role", "id", "public file"],
+    "north": ["role", "id", "users", "image ids", "image key"],
+}
+TABLES = {
+    "north/enrolment.h5": ["user", "key"],
+    "north/members.h5": ["user", "key"],
+    "north.h5": ["image_id", "encrypted_bytes"],
+    "alice.results.h5": ["query", "owner", "image_id", "sim"],
+    "cloud/index.h5": ["owner", "image_id", "sum1", "sum2"],
+    "cloud": ["owner", "image_id", "sum1", "sum2"],
+    "north": ["upload", "image_id", "path"],
+}
+
+
+def fields(deployment: Deployment, name: str) -> dict[str, str]:
+    inspection = done("inspect", deployment / name, "--json").json["inspection"]["fields"]
+    assert isinstance(inspection, dict)
+    return inspection
+
+
+def table(deployment: Deployment, name: str) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(done("inspect", deployment / name, "--csv").out)))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_kind_of_file_is_described(any_scheme: Deployment, name: str) -> None:
+    title, wanted = FILES[name]
+    outcome = done("inspect", any_scheme / name)
+    assert outcome.out.splitlines()[0].startswith(f"{any_scheme / name}: {title}")
+    found = fields(any_scheme, name)
+    assert set(wanted) <= set(found)
+    if name.endswith(".h5"):
+        assert found["deployment"] == any_scheme.public.fingerprint
+        assert found["digest"].endswith("(fits)")
+        assert found["format"] == "mipp 1"
+    for field, value in found.items():
+        assert f"{field} " in outcome.out
+        assert value in outcome.out
+
+
+@pytest.mark.parametrize("name", DIRECTORIES)
+def test_every_roles_directory_is_described(any_scheme: Deployment, name: str) -> None:
+    found = fields(any_scheme, name)
+    assert set(DIRECTORIES[name]) <= set(found)
+    assert found["deployment"] == any_scheme.public.fingerprint
+    assert found["scheme"].startswith(any_scheme.scheme)
+
+
+def test_counts_are_true(any_scheme: Deployment) -> None:
+    assert fields(any_scheme, "north.h5")["images"] == "5"
+    assert fields(any_scheme, "cloud/index.h5")["images"] == "14"
+    assert fields(any_scheme, "cloud")["segments"] == "3"
+    assert fields(any_scheme, "alice.query.h5")["query images"] == "2"
+    assert fields(any_scheme, "alice.results.h5")["matches"] == "10"
+    assert fields(any_scheme, "cloud/index.h5")["owner south"] == "5 images in 1 uploads"
+    assert "users alice, bob" in fields(any_scheme, "kmc")["owner south"]
+    assert fields(any_scheme, "north")["users"] == "alice"
+    queries = [value for field, value in fields(any_scheme, "alice").items() if field.startswith("query ")]
+    assert queries == ["q1.png, q2.png"]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_have_these_columns(any_scheme: Deployment, name: str) -> None:
+    rows = table(any_scheme, name)
+    assert rows[0] == TABLES[name]
+    assert len(rows) > 1
+    assert all(len(row) == len(rows[0]) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["kmc", "alice", "kmc/kmc.pub", "alice.query.h5", "alice.answer.h5"])
+def test_what_has_no_table_says_so(deployment: Deployment, name: str) -> None:
+    assert "has no table to print" in refused(2, "inspect", deployment / name, "--csv").err
+
+
+def test_the_owners_table_tells_which_image_is_which(deployment: Deployment) -> None:
+    found = {row[1]: row[2] for row in table(deployment, "north")[1:]}
+    assert found == deployment.names("north")
+
+
+def test_the_table_of_an_upload_lists_encrypted_sizes(deployment: Deployment) -> None:
+    rows = table(deployment, "north.h5")[1:]
+    assert {row[0] for row in rows} == set(deployment.names("north"))
+    sizes = {name: path.stat().st_size for name, path in deployment.pictures("north").items()}
+    for name, encrypted in rows:
+        assert int(encrypted) > sizes[deployment.names("north")[name]]
+    assert fields(deployment, "north.h5")["bytes of EW"] == str(sum(int(row[1]) for row in rows))
+
+
+def test_no_secret_is_ever_shown(any_scheme: Deployment) -> None:
+    secrets = secrets_of(any_scheme.root)
+    assert len(secrets) >= 15
+    shown = (any_scheme / "transcript.txt").read_text()
+    for path in [any_scheme.root, *any_scheme.root.rglob("*")]:
+        for option in ((), ("--json",), ("--csv",)):
+            outcome = run("inspect", path, *option)
+            shown += outcome.out + outcome.err
+    assert any_scheme.public.fingerprint in shown
+    for secret in secrets:
+        assert secret not in shown
+
+
+def test_no_secret_is_in_a_file_that_goes_to_another_party(any_scheme: Deployment) -> None:
+    handed = [
+        *any_scheme.root.glob("*.h5"),
+        *any_scheme.root.glob("*/*.h5"),
+        *any_scheme.root.glob("*/*.pub"),
+    ]
+    assert len(handed) >= 20
+    for path in handed:
+        content = path.read_bytes()
+        for secret in secrets_of(any_scheme.root):
+            assert bytes.fromhex(secret) not in content, path
+            assert secret.encode() not in content, path
+
+
+def test_the_codes_of_no_image_can_be_told_from_what_is_shown(deployment: Deployment) -> None:
+    shown = "".join(done("inspect", deployment / name).out for name in [*FILES, *DIRECTORIES])
+    for owner in OWNERS:
+        for path in deployment.pictures(owner).values():
+            codes = feature_of(path).tolist()
+            for separator in ("", " ", ",", ", "):
+                assert separator.join(map(str, codes[:20])) not in shown
+
+
+def test_hostile_names_cannot_steer_the_terminal_or_a_spreadsheet(changeable: Deployment) -> None:
+    names = ["=cmd()", "-1", "\x1b[31mred", "a\nb", "x\u202ey", "@x", "+1"]
+    images = [(name, Picture().envelope(), random_feature(1)) for name in names]
+    forge_upload(changeable, "north", images, changeable / "hostile.h5")
+    outcome = done("inspect", changeable / "hostile.h5", "--csv")
+    rows = list(csv.reader(io.StringIO(outcome.out)))[1:]
+    assert [row[0] for row in rows] == [
+        "./=cmd()",
+        "./-1",
+        "\\u001b[31mred",
+        "a\\u000ab",
+        "x\\u202ey",
+        "./@x",
+        "./+1",
+    ]
+    assert all(character.isprintable() or character == "\n" for character in outcome.out)
+
+
+@pytest.mark.parametrize("flip", [0, 100, 700, 1000, 2000, -1])
+def test_a_container_that_was_changed_is_refused(deployment: Deployment, tmp_path: Path, flip: int) -> None:
+    content = bytearray((deployment / "north.h5").read_bytes())
+    content[flip] ^= 1
+    (tmp_path / "x.h5").write_bytes(content)
+    assert str(tmp_path / "x.h5") in refused(3, "inspect", tmp_path / "x.h5").err
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"{}", b"\x89HDF\r\n\x1a\n", b"x" * 2000, b'{"kind": "king"}']
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert str(tmp_path / "x") in refused(3, "inspect", tmp_path / "x").err
+
+
+def test_a_folder_that_is_no_roles_directory_is_refused(tmp_path: Path) -> None:
+    assert "is a folder, but no role's directory" in refused(2, "inspect", tmp_path).err
+
+
+def test_an_index_taken_out_of_its_cloud_has_no_table(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "index.h5").write_bytes((deployment / "cloud" / "index.h5").read_bytes())
+    done("inspect", tmp_path / "index.h5")
+    assert "is not in its cloud's directory" in refused(2, "inspect", tmp_path / "index.h5", "--csv").err
+
+
+def test_a_segment_of_the_cloud_is_the_upload_that_it_was(deployment: Deployment) -> None:
+    (segment,) = (deployment / "cloud" / "segments").glob("north-*.h5")
+    assert segment.read_bytes() == (deployment / "north.h5").read_bytes()
+    assert done("inspect", segment, "--csv").out == done("inspect", deployment / "north.h5", "--csv").out
+
+
+def test_inspecting_a_directory_changes_nothing_in_it(deployment: Deployment) -> None:
+    from tests.deployment import snapshot
+
+    for name in DIRECTORIES:
+        before = snapshot(deployment / name)
+        done("inspect", deployment / name)
+        assert snapshot(deployment / name) == before
