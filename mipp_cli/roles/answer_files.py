@@ -16,11 +16,13 @@ from PIL import Image
 
 from mipp_cli.containers.atomic import output_error, sync_folder
 from mipp_cli.errors import MalformedError, OutputError, UnreadableImageError
-from mipp_cli.roles.contact_sheet import THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet, thumbnail
+from mipp_cli.roles.contact_sheet import SheetRow, Tile, draw_contact_sheet
 from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
 from mipp_cli.roles.names import table_cell
 from mipp_cli.roles.pictures import extension, open_picture
 from mipp_cli.roles.pixels import unpack_pixels
+from mipp_cli.roles.sheet_layout import THUMBNAIL_SIZE
+from mipp_cli.roles.thumbnails import thumbnail
 from mipp_cli.roles.user import RememberedQuery
 from mipp_cli.scheme.image_cipher import Envelope
 

@@ -13,7 +13,7 @@ from typing import Final
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.scheme.edge_histogram import exif_orientation
+from mipp_cli.scheme.grey_levels import exif_orientation
 
 MAX_PIXELS: Final = 2**27
 """Pixels a picture may have: 134 million, half a gigabyte decoded. Pillow's own limit lies above it."""

@@ -23,7 +23,7 @@ from PIL import Image
 
 from mipp_cli.errors import MalformedError, UnreadableImageError
 from mipp_cli.roles.pictures import COLOUR_DEPTH_LOST, MAX_PIXELS
-from mipp_cli.scheme.edge_histogram import exif_orientation, turn_upright
+from mipp_cli.scheme.grey_levels import exif_orientation, turn_upright
 
 _MAGIC: Final = b"MIPPPIX1"
 _HEADER: Final = struct.Struct(">8sBII")

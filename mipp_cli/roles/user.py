@@ -26,11 +26,12 @@ from mipp_cli.errors import (
     at_path,
 )
 from mipp_cli.roles.collection import ImageFile
-from mipp_cli.roles.contact_sheet import THUMBNAIL_SIZE, thumbnail
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, check_identifier, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sheet_layout import THUMBNAIL_SIZE
+from mipp_cli.roles.thumbnails import thumbnail
 from mipp_cli.scheme.edge_histogram import DIMENSION, edge_histogram, is_edgeless
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import KEY_BYTES, generate_key, sha256

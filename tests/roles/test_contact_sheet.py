@@ -9,22 +9,13 @@ from typing import cast
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.roles import contact_sheet
-from mipp_cli.roles.contact_sheet import (
-    MAX_HEIGHT,
-    MAX_TILES,
-    PALETTE,
-    PER_LINE,
-    SheetRow,
-    Tile,
-    draw_contact_sheet,
-    shorten,
-    thumbnail,
-)
-from mipp_cli.roles.thumbnails import NEUTRAL_GROUND
+from mipp_cli.roles.contact_sheet import SheetRow, Tile, draw_contact_sheet
+from mipp_cli.roles.sheet_colours import PALETTE
+from mipp_cli.roles.sheet_layout import MAX_HEIGHT, MAX_TILES, PER_LINE, THUMBNAIL_SIZE
+from mipp_cli.roles.thumbnails import thumbnail
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 HOSTILE_NAMES = [
@@ -176,25 +167,6 @@ def test_a_hostile_name_is_drawn_as_plain_characters(name: str, written: list[st
     assert all(" " <= letter <= "~" or letter == "…" for text in written for letter in text)
 
 
-@pytest.mark.parametrize("width", [0, 5, 40, 100, 250])
-@pytest.mark.parametrize("name", ["scan.png", "W" * 300, "hospital/ward 7/patient_0001_left_knee.png"])
-def test_a_long_name_is_shortened_to_the_width_of_its_cell(name: str, width: int) -> None:
-    font = ImageFont.load_default(13)
-    short = shorten(name, width, 13)
-    assert font.getlength(short) <= max(width, font.getlength("…"))
-    assert short == name or "…" in short
-
-
-def test_a_shortened_name_keeps_its_beginning_and_its_end() -> None:
-    short = shorten("hospital/ward 7/patient_0001_left_knee.png", 130, 13)
-    assert short.startswith("hosp") and short.endswith(".png")
-
-
-def test_letters_that_the_font_lacks_become_their_base_letters_or_question_marks() -> None:
-    assert shorten("Müller – Łódź, Straße", 1000, 13) == "Muller - Lodz, Strasse"
-    assert shorten("東京.png", 1000, 13) == "??.png"
-
-
 def test_no_text_leaves_the_margins() -> None:
     long = "W" * 500
     tiles = [Tile(10**12, long, long, 1e300, None) for _ in range(PER_LINE)]
@@ -247,64 +219,6 @@ def test_a_sheet_without_queries_is_its_header(written: list[str]) -> None:
     assert "Matches" in written
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK"])
-def test_a_thumbnail_of_any_colour_mode_is_rgb(mode: str) -> None:
-    small = thumbnail(Image.new(mode, (300, 200)), (60, 60))
-    assert (small.mode, small.size) == ("RGB", (60, 40))
-
-
-@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "LAB", "I", "F", "I;16", "I;16L", "I;16B"])
-def test_a_thumbnail_of_any_rarer_mode_is_rgb(mode: str) -> None:
-    assert thumbnail(Image.new(mode, (300, 200)), (60, 60)).mode == "RGB"
-
-
-@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "F"])
-def test_deep_greys_are_stretched_from_darkest_to_brightest(mode: str) -> None:
-    picture = Image.new("I", (80, 40), 1000)
-    picture.paste(1200, (40, 0, 80, 40))
-    small = thumbnail(picture if mode == "I" else picture.convert(mode), (80, 40))
-    assert small.getpixel((5, 20)) == (0, 0, 0)
-    assert small.getpixel((75, 20)) == (255, 255, 255)
-
-
-def test_a_deep_grey_of_one_value_is_drawn_grey() -> None:
-    assert thumbnail(Image.new("I;16", (8, 8), 4000), (8, 8)).getpixel((4, 4)) == (128, 128, 128)
-
-
-def test_a_transparent_grey_of_a_deep_picture_does_not_matter() -> None:
-    picture = Image.new("I;16", (8, 8), 4000)
-    picture.info["transparency"] = 40_000
-    assert "transparency" not in thumbnail(picture, (8, 8)).info
-
-
-def test_transparent_pixels_show_the_neutral_ground() -> None:
-    assert thumbnail(Image.new("RGBA", (9, 9), (255, 0, 0, 0)), (9, 9)).getpixel((4, 4)) == NEUTRAL_GROUND
-    palette = Image.new("P", (9, 9), 3)
-    palette.info["transparency"] = 3
-    assert thumbnail(palette, (9, 9)).getpixel((4, 4)) == NEUTRAL_GROUND
-
-
-def test_the_orientation_of_a_photograph_is_applied() -> None:
-    picture = plain(RED, (60, 30))
-    picture.paste(BLUE, (0, 0, 30, 30))
-    picture.getexif()[0x0112] = 6  # the camera was turned: rotate clockwise to see it upright
-    small = thumbnail(picture, (60, 60))
-    assert small.size == (30, 60)
-    assert (small.getpixel((15, 5)), small.getpixel((15, 55))) == (BLUE, RED)
-    assert thumbnail(small, (60, 60)).size == (30, 60)
-
-
-def test_a_thumbnail_leaves_the_picture_as_it_is_and_never_enlarges() -> None:
-    picture = plain(RED, (30, 20))
-    assert thumbnail(picture, (300, 300)).size == (30, 20)
-    assert thumbnail(picture, (3, 3)).size == (3, 2)
-    assert picture.size == (30, 20)
-
-
-def test_a_very_long_picture_keeps_at_least_one_pixel_of_its_short_side() -> None:
-    assert thumbnail(plain(RED, (9000, 2)), (100, 100)).size == (100, 1)
-
-
 def test_a_picture_cut_off_in_the_middle_is_unreadable() -> None:
     whole = io.BytesIO()
     Image.effect_noise((200, 200), 90).save(whole, "JPEG")
@@ -316,5 +230,5 @@ def test_a_picture_cut_off_in_the_middle_is_unreadable() -> None:
 
 def test_a_thumbnail_of_the_advised_size_is_drawn_like_the_picture_itself() -> None:
     picture = Image.radial_gradient("L").resize((700, 500))
-    small = thumbnail(picture, contact_sheet.THUMBNAIL_SIZE)
+    small = thumbnail(picture, THUMBNAIL_SIZE)
     assert draw(SheetRow("q", picture, [])).tobytes() == draw(SheetRow("q", small, [])).tobytes()

@@ -26,7 +26,7 @@ from mipp_cli.roles.pictures import (
     media_type,
     open_picture,
 )
-from mipp_cli.scheme.edge_histogram import exif_orientation
+from mipp_cli.scheme.grey_levels import exif_orientation
 
 SIZE = (23, 17)
 

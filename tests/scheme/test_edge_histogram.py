@@ -22,12 +22,10 @@ from mipp_cli.scheme.edge_histogram import (
     LEVELS,
     edge_histogram,
     edge_shares,
-    exif_orientation,
-    grey_levels,
     is_edgeless,
     quantise,
-    turn_upright,
 )
+from mipp_cli.scheme.grey_levels import exif_orientation, grey_levels, turn_upright
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ehd.json").read_text(encoding="utf-8"))
 FORMULA_IMAGES = VECTORS["formula_images"]["vectors"]
@@ -197,13 +195,6 @@ def test_codes_equal_a_slow_implementation_at_any_small_size(width: int, height:
     assert edge_histogram(image).tolist() == slow_codes(rows_of(image))
 
 
-def test_grey_level_is_a_third_of_the_sum_rounded_down() -> None:
-    generator = np.random.default_rng(3)
-    pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    wanted = pixels.astype(int).sum(axis=2) // 3
-    assert (grey_levels(Image.fromarray(pixels)) == wanted).all()
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_first(orientation: int) -> None:
     exif = Image.Exif()
@@ -228,19 +219,6 @@ def test_orientation_is_applied_once_whichever_format_carries_it(file_format: st
     noise(90, 140, seed=9).save(buffer, format=file_format, exif=exif, **LOSSLESS[file_format])
     wanted = edge_histogram(ImageOps.exif_transpose(upright))
     assert (edge_histogram(Image.open(buffer)) == wanted).all()
-
-
-@pytest.mark.parametrize("value", [0, 9, 65535, "6", (6, 6)])
-def test_an_orientation_that_is_none_counts_as_upright(value: Any) -> None:
-    image = Image.new("L", (2, 2))
-    image.getexif()[0x0112] = value
-    assert exif_orientation(image) == 1
-
-
-def test_damaged_exif_data_count_as_upright() -> None:
-    image = Image.new("L", (2, 2))
-    image.info["exif"] = b"Exif\0\0XX*\0\1\2\3"
-    assert exif_orientation(image) == 1
 
 
 def test_a_grey_picture_equals_the_same_picture_in_rgb() -> None:
@@ -276,20 +254,6 @@ def test_alpha_is_dropped(mode: str) -> None:
 def test_other_colour_spaces_become_rgb(mode: str) -> None:
     image = noise(120, 90, seed=8).convert(mode)
     assert (edge_histogram(image) == edge_histogram(image.convert("RGB"))).all()
-
-
-@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4"])
-@pytest.mark.parametrize("grey_bits", [8, 10, 12, 16])
-def test_deep_samples_are_cut_to_eight_bits(dtype: str, grey_bits: int) -> None:
-    samples = np.random.default_rng(10).integers(0, 65536, (80, 100))
-    image = Image.fromarray(samples.astype(dtype))
-    wanted = np.minimum(255, samples >> (grey_bits - 8))
-    assert (grey_levels(image, grey_bits=grey_bits) == wanted).all()
-
-
-def test_negative_samples_count_as_black() -> None:
-    samples = np.array([[-70000, -1, 0, 256]], dtype=np.int32)
-    assert grey_levels(Image.fromarray(samples)).tolist() == [[0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("grey_bits", [7, 17])
