@@ -1,4 +1,5 @@
 # make pipeline   four roles, end to end, on IMAGES; make test   all tests; make check   tests and linters
+# make bench      the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
 #
 # The pipeline is the graph below: every file that one role hands to another is a target.
 
@@ -19,7 +20,7 @@ ENROLMENTS := $(OWNERS:%=$(OUT)/owners/%/enrolment.h5)
 MEMBERS    := $(OWNERS:%=$(OUT)/owners/%/members.h5)
 UPLOADS    := $(OWNERS:%=$(OUT)/uploads/%.h5)
 
-.PHONY: pipeline test check lint clean FORCE
+.PHONY: pipeline test check lint bench clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -97,6 +98,10 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/installed
 
+$(VENV)/installed-bench: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@ $(VENV)/installed
+
 test: $(VENV)/installed-dev
 	$(VENV)/bin/pytest
 
@@ -107,6 +112,9 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/lint-imports
 
 check: lint test
+
+bench: $(VENV)/installed-bench
+	$(VENV)/bin/python -m tests.benchmark $(BENCH)
 
 clean:
 	rm -rf out $(VENV)

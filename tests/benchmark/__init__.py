@@ -1,0 +1,1 @@
+"""The benchmark, `make bench`: what the package costs beside libraries and machine, as ratios of one run."""
