@@ -14,7 +14,7 @@ import click
 
 from mipp_cli import __version__
 from mipp_cli.cli.messages import report_error
-from mipp_cli.errors import MippError, OutputError
+from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
 _COMMANDS = {
     "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: draw a deployment, enrol, re-encrypt."),
@@ -72,7 +72,7 @@ class MippGroup(click.Group):
         except click.UsageError as error:
             sys.exit(_report_usage(error, as_json=as_json))
         except (click.Abort, KeyboardInterrupt):
-            interrupted = InterruptedRunError(
+            interrupted = InterruptedWorkError(
                 "interrupted; nothing was changed", hint="run the command again"
             )
             sys.exit(report_error(interrupted, as_json=as_json))
@@ -99,12 +99,6 @@ class MippUsageError(MippError):
     """Raised in the place of click's usage error."""
 
     exit_code = 2
-
-
-class InterruptedRunError(MippError):
-    """Raised in the place of an interrupt, from the keyboard or by a signal."""
-
-    exit_code = 130
 
 
 @click.group(cls=MippGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,0 +1,407 @@
+"""Every error a person can cause: one message, its exit code, no output and nothing changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
+
+ROLES = ("kmc", "cloud", "alice", "north")
+
+# Every command that reads a file, with the place of that file open: {} stands for it.
+READERS: dict[str, tuple[str, ...]] = {
+    "cloud init": ("cloud", "init", "@new", "--kmc", "{}"),
+    "user init": ("user", "init", "@new", "--id", "x", "--kmc", "{}"),
+    "owner init": ("owner", "init", "@new", "--id", "x", "--kmc", "{}"),
+    "owner init --authorize": (
+        "owner",
+        "init",
+        "@new",
+        "--id",
+        "x",
+        "--kmc",
+        "@kmc/kmc.pub",
+        "--authorize",
+        "{}",
+    ),
+    "owner authorize": ("owner", "authorize", "@north", "{}"),
+    "kmc enroll": ("kmc", "enroll", "@kmc", "{}"),
+    "cloud enroll": ("cloud", "enroll", "@cloud", "{}"),
+    "cloud index": ("cloud", "index", "@cloud", "{}", *JOBS),
+    "cloud search": ("cloud", "search", "@cloud", "{}", "-o", "@new", *JOBS),
+    "kmc reencrypt": ("kmc", "reencrypt", "@kmc", "{}", "-o", "@new"),
+    "user decrypt": ("user", "decrypt", "@alice", "{}", "-o", "@new"),
+    "inspect": ("inspect", "{}"),
+}
+# Every command that reads images.
+IMAGE_READERS: dict[str, tuple[str, ...]] = {
+    "owner encrypt": ("owner", "encrypt", "@north", "{}", "-o", "@new", *JOBS),
+    "user query": ("user", "query", "@alice", "{}", "-o", "@new"),
+    "describe": ("describe", "{}"),
+}
+# Every command that works in a role's directory: {} stands for it.
+ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
+    "kmc enroll": ("kmc", "enroll", "{}", "@north/enrolment.h5"),
+    "kmc reencrypt": ("kmc", "reencrypt", "{}", "@alice.results.h5", "-o", "@new"),
+    "cloud enroll": ("cloud", "enroll", "{}", "@north/members.h5"),
+    "cloud index": ("cloud", "index", "{}", "@north.h5", *JOBS),
+    "cloud search": ("cloud", "search", "{}", "@alice.query.h5", "-o", "@new", *JOBS),
+    "owner authorize": ("owner", "authorize", "{}", "@eve/user.pub"),
+    "owner revoke": ("owner", "revoke", "{}", "alice"),
+    "owner encrypt": ("owner", "encrypt", "{}", "@pictures/queries", "-o", "@new", *JOBS),
+    "user query": ("user", "query", "{}", "@pictures/queries", "-o", "@new"),
+    "user decrypt": ("user", "decrypt", "{}", "@alice.answer.h5", "-o", "@new"),
+}
+# Every command with -o, complete but for it.
+WRITERS: dict[str, tuple[str, ...]] = {
+    name: words[: words.index("-o")] + words[words.index("-o") + 2 :]
+    for name, words in ROLE_COMMANDS.items()
+    if "-o" in words
+}
+
+
+def words_of(deployment: Deployment, words: tuple[str, ...], value: object = None) -> list[str]:
+    """Put paths into words: @x is x in the deployment, {} is ``value``."""
+    if value is None:
+        role = "alice" if words[0] == "user" else "north" if words[0] == "owner" else words[0]
+        value = deployment / role
+    return [
+        str(value) if word == "{}" else str(deployment / word[1:]) if word[0] == "@" else word
+        for word in words
+    ]
+
+
+def refuse(deployment: Deployment, code: int, *words: object) -> str:
+    """Demand a refusal that changes nothing at all; return what was said."""
+    before = snapshot(deployment.root)
+    outcome = refused(code, *words)
+    assert snapshot(deployment.root) == before
+    return outcome.err
+
+
+@pytest.mark.parametrize("name", READERS | IMAGE_READERS)
+def test_a_file_that_is_missing_is_named(deployment: Deployment, name: str, tmp_path: Path) -> None:
+    words = (READERS | IMAGE_READERS)[name]
+    code = 7 if name in IMAGE_READERS else 2
+    said = refuse(deployment, code, *words_of(deployment, words, tmp_path / "none"))
+    assert said.startswith(f"error: {tmp_path / 'none'}: cannot be read: No such file or directory")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_folder_given_as_a_file_is_named(deployment: Deployment, name: str, tmp_path: Path) -> None:
+    said = refuse(deployment, 2, *words_of(deployment, READERS[name], tmp_path))
+    assert said.startswith(f"error: {tmp_path}: is ")
+
+
+@pytest.mark.parametrize("name", READERS | IMAGE_READERS)
+def test_a_pipe_given_as_a_file_does_not_hang(deployment: Deployment, name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    words = words_of(deployment, (READERS | IMAGE_READERS)[name], tmp_path / "pipe.png")
+    said = refuse(deployment, 7 if name in IMAGE_READERS else 2, *words)
+    assert said.startswith(f"error: {tmp_path / 'pipe.png'}: is not a regular file")
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("content", [b"", b"{", b"x" * 5000, b"mipp 1\n", b"\x89HDF\r\n\x1a\n" + bytes(4096)])
+def test_a_file_of_another_kind_is_named(
+    deployment: Deployment, name: str, content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "other").write_bytes(content)
+    said = refuse(deployment, 3, *words_of(deployment, READERS[name], tmp_path / "other"))
+    assert said.startswith(f"error: {tmp_path / 'other'}: ")
+
+
+@pytest.mark.parametrize(
+    "name", ["cloud enroll", "cloud index", "cloud search", "kmc reencrypt", "user decrypt"]
+)
+def test_a_container_of_another_kind_is_named_with_the_kind_wanted(deployment: Deployment, name: str) -> None:
+    given = deployment / "north" / "enrolment.h5"
+    said = refuse(deployment, 3, *words_of(deployment, READERS[name], given))
+    assert said.startswith(f"error: {given}: is of kind enrolment, not ")
+
+
+@pytest.mark.parametrize("name", IMAGE_READERS)
+def test_an_empty_folder_of_images_is_named(deployment: Deployment, name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    said = refuse(deployment, 2, *words_of(deployment, IMAGE_READERS[name], tmp_path))
+    assert said.startswith(f"error: {tmp_path}: holds no images\nhint: images are files named .bmp")
+
+
+@pytest.mark.parametrize("name", IMAGE_READERS)
+def test_a_text_file_that_is_called_as_an_image_is_named(
+    deployment: Deployment, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_text("Dear doctor")
+    for given in (tmp_path, tmp_path / "a.jpg"):
+        said = refuse(deployment, 7, *words_of(deployment, IMAGE_READERS[name], given))
+        assert said.startswith(f"error: {tmp_path / 'a.jpg'}: this is no JPEG")
+
+
+@pytest.mark.parametrize("name", IMAGE_READERS)
+def test_the_same_image_twice_is_refused(deployment: Deployment, name: str) -> None:
+    image = deployment / "pictures" / "queries" / "q1.png"
+    words = words_of(deployment, IMAGE_READERS[name], image)
+    position = words.index(str(image))
+    said = refuse(deployment, 2, *words[:position], image, *words[position:])
+    assert "two images would be called 'q1.png'" in said
+    assert "name each image once" in said
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_output_that_exists_is_not_replaced_without_force(
+    changeable: Deployment, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_bytes(b"mine")
+    words = words_of(changeable, WRITERS[name])
+    said = refuse(changeable, 10, *words, "-o", tmp_path / "out")
+    assert said.startswith(f"error: {tmp_path / 'out'}: the output exists\nhint: choose another")
+    assert (tmp_path / "out").read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "user decrypt"])
+def test_an_output_that_exists_is_replaced_with_force(
+    changeable: Deployment, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_bytes(b"mine")
+    done(*words_of(changeable, WRITERS[name]), "-o", tmp_path / "out", "--force")
+    assert (tmp_path / "out").read_bytes().startswith(b"mipp 1\n")
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("place", ["missing/out", "file/out", "x" * 300, "folder"])
+def test_an_output_that_cannot_be_written_is_named(
+    changeable: Deployment, name: str, place: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").touch()
+    before = snapshot(tmp_path)
+    output = tmp_path / place
+    said = refuse(changeable, 10, *words_of(changeable, WRITERS[name]), "-o", output, "--force")
+    assert str(output) in said.splitlines()[0]
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ROLE_COMMANDS)
+@pytest.mark.parametrize("kind", ["missing", "folder", "file", "another role's"])
+def test_a_directory_that_is_not_the_roles_is_named(
+    deployment: Deployment, name: str, kind: str, tmp_path: Path
+) -> None:
+    role = {"kmc": "a kmc", "cloud": "a cloud", "owner": "an owner", "user": "a user"}[
+        name.split(maxsplit=1)[0]
+    ]
+    directory = tmp_path / "dir"
+    if kind == "folder":
+        directory.mkdir()
+    elif kind == "file":
+        directory.write_text("x")
+    elif kind == "another role's":
+        directory = deployment / ("eve" if name.split(maxsplit=1)[0] != "user" else "lake")
+    said = refuse(deployment, 2, *words_of(deployment, ROLE_COMMANDS[name], directory))
+    if kind == "another role's":
+        assert f"{directory}: is the directory of a" in said
+        assert f", not of {role}\n" in said
+    else:
+        assert said.startswith(
+            f"error: {directory}: is not the directory of {role}\nhint: make one with: mipp "
+        )
+
+
+@pytest.mark.parametrize("role", ["kmc", "cloud", "user", "owner"])
+@pytest.mark.parametrize("kind", ["role", "folder", "file"])
+def test_init_never_replaces_anything(deployment: Deployment, role: str, kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    if kind == "role":
+        place = deployment / "eve"
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.write_text("mine")
+    options: list[object] = [] if role == "kmc" else ["--kmc", deployment / "kmc" / "kmc.pub"]
+    options += ["--id", "x"] if role in ("user", "owner") else []
+    options += ["--scheme", "mask"] if role == "kmc" else []
+    before = snapshot(tmp_path)
+    said = refuse(deployment, 10, role, "init", place, *options)
+    assert said.startswith(f"error: {place}: exists; a role's directory is never replaced")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("role", ["user", "owner"])
+@pytest.mark.parametrize("name", ["../x", "", "x" * 65, "x\n", "a/b", "-x", "..", "é", "a b", "a\0"])
+def test_an_identifier_that_is_none_is_refused(
+    deployment: Deployment, role: str, name: str, tmp_path: Path
+) -> None:
+    words = (role, "init", tmp_path / "x", f"--id={name}", "--kmc", deployment / "kmc" / "kmc.pub")
+    said = refuse(deployment, 2, *words)
+    assert f"cannot be {'an owner' if role == 'owner' else 'a user'}'s identifier" in said
+    assert "hint: 1 to 64 letters" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["cloud search", "kmc reencrypt", "user decrypt", "cloud index", "cloud enroll", "kmc enroll"]
+)
+def test_a_file_of_another_deployment_is_refused(
+    deployment: Deployment, session_folder: Path, name: str
+) -> None:
+    from tests.deployment import shared_deployment
+
+    other = shared_deployment(session_folder, "dcr")
+    file = {
+        "cloud search": "alice.query.h5",
+        "kmc reencrypt": "alice.results.h5",
+        "user decrypt": "alice.answer.h5",
+        "cloud index": "north.h5",
+        "cloud enroll": "north/members.h5",
+        "kmc enroll": "north/enrolment.h5",
+    }[name]
+    said = refuse(deployment, 8, *words_of(deployment, READERS[name], other / file))
+    assert f"{other / file}: belongs to the deployment {other.public.fingerprint[:16]}" in said
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: str, tmp_path: Path) -> None:
+    file = {
+        "cloud search": "alice.query.h5",
+        "kmc reencrypt": "alice.results.h5",
+        "user decrypt": "alice.answer.h5",
+        "cloud index": "north.h5",
+        "cloud enroll": "north/members.h5",
+        "kmc enroll": "north/enrolment.h5",
+        "owner authorize": "eve/user.pub",
+        "owner init --authorize": "eve/user.pub",
+        "inspect": "alice.query.h5",
+    }.get(name, "kmc/kmc.pub")
+    content = (deployment / file).read_bytes()
+    given = tmp_path / "changed"
+    for number in range(12):
+        changed = bytearray(content)
+        changed[number * len(content) // 12 + number] ^= 1 << (number % 8)
+        given.write_bytes(changed)
+        outcome = run(*words_of(deployment, READERS[name], given))
+        # an upload or enrolment whose header is that of one applied before is not read any further
+        codes = (3, 5) if name in ("cloud index", "cloud enroll", "kmc enroll") else (3,)
+        assert outcome.code in codes, (number, outcome)
+        assert str(given) in outcome.err
+    assert not (deployment / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--scheme", "rsa"), "'rsa' is not one of"),
+        (("--scheme", "mask", "--modulus-bits", "2048"), "scheme mask has no modulus"),
+        (("--modulus-bits", "1024"), "a modulus of 1024 bits is insecure"),
+        (("--modulus-bits", "512", "--allow-insecure-modulus"), "512"),
+        (("--modulus-bits", "0", "--allow-insecure-modulus"), "0"),
+        (("--modulus-bits", "-5"), "-5"),
+        (("--modulus-bits", "10000000"), "10000000"),
+        (("--scheme", "paper", "--modulus-bits", "2049"), "2049"),
+        (("--grey-bits", "8"), "8 is not in the range"),
+        (("--modulus-bits", "many"), "'many' is not a valid integer"),
+    ],
+)
+def test_a_deployment_that_cannot_be_is_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    outcome = refused(2, "kmc", "init", tmp_path / "kmc", *words)
+    assert said in outcome.err
+    assert not list(tmp_path.iterdir())
+
+
+USAGE: dict[str, tuple[tuple[str, ...], str]] = {
+    "no such command": (("fly",), "No such command 'fly'"),
+    "no such subcommand": (("owner", "fly"), "No such command 'fly'"),
+    "no such option": (("inspect", "x", "--fly"), "No such option"),
+    "argument missing": (("cloud", "search", "x"), "Missing argument 'query.h5'"),
+    "option missing": (("cloud", "search", "x", "y"), "Missing option '-o'"),
+    "too many arguments": (("inspect", "x", "y"), "unexpected extra argument"),
+    "no number": (("user", "query", "x", "y", "-o", "z", "--candidates", "many"), "not a valid integer"),
+    "no jobs": (("cloud", "index", "x", "y", "--jobs", "0"), "0 is not in the range"),
+    "a list that is missing": (("owner", "encrypt", "x", "-o", "y", "--files-from", "/none"), "No such file"),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_a_wrong_use_is_told_like_any_other_error(name: str) -> None:
+    words, said = USAGE[name]
+    outcome = refused(2, *words)
+    assert said in outcome.err
+    assert "--help says what it takes" in outcome.err
+
+
+@pytest.mark.parametrize("words", [(), ("kmc",), ("owner",), ("user",), ("cloud",)])
+def test_a_group_alone_shows_its_help(words: tuple[str, ...]) -> None:
+    outcome = run(*words)
+    assert outcome.code in (0, 2)
+    assert "Usage: mipp" in outcome.out + outcome.err
+    assert "error:" not in outcome.err
+
+
+def _one_error_each() -> dict[int, Callable[[Deployment, Path], list[object]]]:
+    return {
+        2: lambda d, p: ["describe", p],
+        3: lambda d, p: ["inspect", d / "pictures" / "queries" / "q1.png"],
+        4: lambda d, p: ["cloud", "search", d / "cloud", d.ask("eve"), "-o", p / "r"],
+        5: lambda d, p: ["cloud", "index", d / "cloud", d / "north.h5"],
+        7: lambda d, p: ["describe", d / "north.h5"],
+        8: lambda d, p: ["user", "decrypt", d / "bob", d / "alice.answer.h5", "-o", p / "m"],
+        10: lambda d, p: ["user", "query", d / "bob", d / "pictures" / "queries", "-o", d / "north.h5"],
+    }
+
+
+@pytest.mark.parametrize("code", _one_error_each())
+def test_with_json_an_error_is_an_object_too(changeable: Deployment, tmp_path: Path, code: int) -> None:
+    words = _one_error_each()[code](changeable, tmp_path)
+    outcome = run(*words, "--json")
+    assert outcome.code == code
+    error = outcome.json["error"]
+    assert set(error) >= {"class", "code", "path", "message"}
+    assert error["code"] == code
+    assert error["class"].endswith("Error")
+    assert f"error: {error['path']}: {error['message']}\n" in outcome.err
+    assert f"hint: {error['hint']}\n" in outcome.err
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_with_json_a_wrong_use_is_an_object_too(name: str) -> None:
+    words, said = USAGE[name]
+    outcome = run(*words, "--json")
+    assert outcome.code == 2
+    error = outcome.json["error"]
+    assert (error["class"], error["code"], error["path"]) == ("MippUsageError", 2, None)
+    assert said in error["message"]
+
+
+def test_an_interrupt_is_told_with_its_exit_code(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mipp_cli.roles.inspect_directory.inspect_path", interrupt)
+    assert "interrupted" in refused(130, "inspect", deployment / "north").err
+    error = run("inspect", deployment / "north", "--json").json["error"]
+    assert (error["code"], error["class"]) == (130, "InterruptedWorkError")
+
+
+def test_an_error_of_the_system_is_told_like_any_other(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr("mipp_cli.roles.inspect_directory.inspect_path", fail)
+    said = refused(10, "inspect", deployment / "north").err
+    assert f"error: {deployment / 'north'}: Input/output error" in said
+
+
+def test_json_cannot_go_with_csv(deployment: Deployment) -> None:
+    for words in (("inspect", deployment / "north"), ("describe", deployment / "pictures" / "queries")):
+        outcome = run(*words, "--csv", "--json")
+        assert outcome.code == 2
+        assert outcome.json["error"]["message"] == "--csv and --json cannot go together"
