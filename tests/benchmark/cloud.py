@@ -50,6 +50,7 @@ def index(setting: Setting) -> Iterator[Result]:
         return seconds_from_empty
 
     group = RoleDirectory.open(cloud, "cloud").deployment.parameters.group
+    assert group is not None
     modulus = mpz(group.m) ** 2
     numbers = _ciphertexts(upload, cloud)
 

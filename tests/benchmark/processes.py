@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -39,9 +40,7 @@ def search(setting: Setting) -> Iterator[Result]:
     big, small = cached_cloud(setting.cache, rows), synthetic_cloud(setting.folder("search"), _SMALL_INDEX)
     commands = [_search(roles.cloud, query, setting.scratch) for roles, query in (big, small)]
     with one_core():
-        ours, theirs = in_turn(
-            setting.size(21, 3), *(timed(lambda c=command: run(c)) for command in commands)
-        )
+        ours, theirs = in_turn(setting.size(21, 3), *(timed(partial(run, command)) for command in commands))
         peak = peak_resident(commands[0]) / MEGABYTE
     what = f"`mipp cloud search`, whole process, a synthetic index of {rows:,} rows over 3 owners"
     yield Result(
@@ -64,9 +63,7 @@ def help_text(setting: Setting) -> Iterator[Result]:
     """`mipp --help` beside a Python that imports click, whole processes, on one core."""
     commands: list[Command] = [(program("mipp"), "--help"), (sys.executable, "-c", "import click")]
     with one_core():
-        ours, theirs = in_turn(
-            setting.size(41, 5), *(timed(lambda c=command: run(c)) for command in commands)
-        )
+        ours, theirs = in_turn(setting.size(41, 5), *(timed(partial(run, command)) for command in commands))
     yield Result(
         "`mipp --help`, whole process",
         '`python -c "import click"`',
@@ -88,17 +85,13 @@ def memory(setting: Setting) -> Iterator[Result]:
     )
     for scheme, many, few, rounds in runs:
         folder = setting.folder(f"memory-{scheme}")
-        owner = make_roles(folder, scheme).owner("first")
-        commands = [
-            _encrypt(owner, write_collection(setting.folder(f"{folder.name}-{n}"), n)) for n in (many, few)
-        ]
-        above, below = in_turn(
-            rounds, *(lambda c=command: peak_of_tree(c) for command in commands), warm_up=False
-        )
-        largest, figures = (
-            max(above) / MEGABYTE,
-            (f"{median(each) / MEGABYTE:.0f} MB" for each in (above, below)),
-        )
+        roles = make_roles(folder, scheme)
+        collections = (write_collection(setting.folder(f"{folder.name}-{n}"), n) for n in (many, few))
+        commands = [_encrypt(roles.owner(roles.owners[0]), pictures) for pictures in collections]
+        sides = (partial(peak_of_tree, command) for command in commands)
+        above, below = in_turn(rounds, *sides, warm_up=False)
+        largest = max(above) / MEGABYTE
+        figures = (f"{median(each) / MEGABYTE:.0f} MB" for each in (above, below))
         what = f"peak memory of `owner encrypt` under `{scheme}`, {many:,} pictures of 384×256"
         yield Result(
             what,
