@@ -1,4 +1,4 @@
-"""95 % intervals of means, by resampling the queries; seeded, so that the same run gives the same figures."""
+"""95 % intervals of many means at once, by resampling the queries; the same seed gives the same figures."""
 
 from __future__ import annotations
 
@@ -25,8 +25,13 @@ class Interval:
         """Return it as it stands in a sentence, as in 0.412 [0.380, 0.444]."""
         return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
+    @property
+    def percent(self) -> str:
+        """The mean and its interval in per cent, as in 41.2 [38.0, 44.4]."""
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
-def mean_intervals(values: NDArray[np.float64], seed: int, *, resamples: int = RESAMPLES) -> list[Interval]:
+
+def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
     """Mean over the first axis of ``values``, shape (queries, k), and its interval: one for each column.
 
     The percentile bootstrap: queries are drawn with replacement as often as there are queries, the same
@@ -36,14 +41,14 @@ def mean_intervals(values: NDArray[np.float64], seed: int, *, resamples: int = R
     random = generator(seed, BOOTSTRAP)
     shares = np.full(queries, 1 / queries)
     means = []
-    for begin in range(0, resamples, _AT_A_TIME):
-        counts = random.multinomial(queries, shares, size=min(_AT_A_TIME, resamples - begin))
+    for begin in range(0, RESAMPLES, _AT_A_TIME):
+        counts = random.multinomial(queries, shares, size=min(_AT_A_TIME, RESAMPLES - begin))
         means.append(counts @ values / queries)
     low, high = np.percentile(np.concatenate(means), (2.5, 97.5), axis=0)
     columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*column) for column in columns]
 
 
-def mean_interval(values: NDArray[np.float64], seed: int, *, resamples: int = RESAMPLES) -> Interval:
+def mean_interval(values: NDArray[np.float64], seed: int) -> Interval:
     """Mean of ``values``, shape (queries,), and its interval."""
-    return mean_intervals(values[:, np.newaxis], seed, resamples=resamples)[0]
+    return mean_intervals(values[:, np.newaxis], seed)[0]
