@@ -68,7 +68,8 @@ class Sink(io.RawIOBase):
         except OSError as error:
             self._error = error
         self._position = end
-        self._size = max(self._size, end)
+        if size:
+            self._size = max(self._size, end)
         return size
 
     def truncate(self, size: int | None = None) -> int:

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.columns import Matrix, Ragged, hdf5_errors
-from mipp_cli.containers.container import Schema, open_container, write_container
+from mipp_cli.containers.container import Schema, open_container, open_source, write_container
 from mipp_cli.containers.header import BLOCK_BYTES
+from mipp_cli.containers.source import BytesSource
 from mipp_cli.errors import MalformedError, TamperedError
 from tests.containers.conftest import (
     ALICE,
@@ -187,10 +188,10 @@ def test_memory_does_not_grow_with_many_short_rows(tmp_path: Path, row: bytes) -
             writer.ragged("words").append(row)
 
 
-def refuse(path: Path, spoil: Fill) -> None:
+def refuse(path: Path, spoil: Fill, match: str = ".") -> None:
     """Demand that a toy container, spoiled and signed, is malformed, and not for want of a signature."""
     forge_toy(path, spoil)
-    with pytest.raises(MalformedError) as caught:
+    with pytest.raises(MalformedError, match=match) as caught:
         read_toy(path)
     assert not isinstance(caught.value, TamperedError)
 
@@ -265,10 +266,10 @@ def test_a_number_that_is_an_enumeration_is_malformed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COLUMNS)
-@pytest.mark.parametrize("target", ["/nowhere", "/{name}", "/rows", "."])
+@pytest.mark.parametrize("target", ["/nowhere", "/{name}", "/rows", "/words/offsets", "."])
 def test_a_soft_link_is_malformed(tmp_path: Path, name: str, target: str) -> None:
     link = h5py.SoftLink(target.format(name=name))
-    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)))
+    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)), "is a link")
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -279,7 +280,7 @@ def test_an_external_link_is_malformed_and_not_followed(tmp_path: Path, name: st
         file["x"] = np.zeros((3, 32), np.uint8)
     link = h5py.ExternalLink("other.h5" if beside else str(other), "/x")
     other.chmod(0)
-    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)))
+    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)), "is a link")
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -542,6 +543,20 @@ def test_a_piece_that_leaves_the_file_is_malformed(tmp_path: Path, address: int 
     sign_body(path, body.replace(found[0], value.to_bytes(8, "little")))
     with pytest.raises(MalformedError):
         read_toy(path)
+
+
+def test_a_piece_of_which_the_source_gives_less_is_malformed(toy: Path) -> None:
+    class Cut(BytesSource):
+        missing = 0
+
+        def read_at(self, offset: int, size: int) -> bytes:
+            return super().read_at(offset, size - self.missing)
+
+    source = Cut(toy.read_bytes())
+    with open_source(source, TOY) as container:
+        source.missing = 1
+        with pytest.raises(MalformedError, match="claims more data"):
+            container.matrix("rows").all()
 
 
 DAMAGE = """

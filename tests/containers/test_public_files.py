@@ -331,6 +331,17 @@ def test_nesting_of_any_depth_is_malformed() -> None:
             parse_party(b'{"kind": "user", "format": "mipp 1", "x": ' + nested + b"}", "user", DEPLOYMENT)
 
 
+def test_what_can_be_parsed_but_is_too_deep_to_be_spelled_again_is_malformed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_deep(*_arguments: object, **_options: object) -> str:
+        raise RecursionError
+
+    monkeypatch.setattr(json, "dumps", too_deep)
+    with pytest.raises(MalformedError):
+        parse_party(USER_PUB, "user", DEPLOYMENT)
+
+
 def test_a_public_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "user.pub"
     with path.open("wb") as file:

@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.results import ImageRef, Match, ResultsReader, open_results, write_results
 from mipp_cli.errors import MalformedError, NotAuthorisedError, TamperedError, WrongDeploymentError
-from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT, QUERY_ID, Fill, forge
+from tests.containers.conftest import (
+    ALICE,
+    DEPLOYMENT,
+    OTHER_DEPLOYMENT,
+    QUERY_ID,
+    Fill,
+    forge,
+    open_descriptors,
+)
 
 identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
 names_of_images = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
@@ -189,7 +197,7 @@ def test_more_than_an_answer_can_have_is_malformed(
 
 
 def test_refused_results_are_closed(tmp_path: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
     with pytest.raises(MalformedError):
         opened(tmp_path / "a", lambda file: put_ragged(file, "image_owners", [b"north", b"north"]))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_descriptors() == before

@@ -27,7 +27,7 @@ from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import key_id
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
-from tests.containers.conftest import ALICE, DEPLOYMENT, MASK, OTHER_DEPLOYMENT, forge
+from tests.containers.conftest import ALICE, DEPLOYMENT, MASK, OTHER_DEPLOYMENT, Fill, forge
 
 PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2))
 WIDTH = 320
@@ -40,7 +40,7 @@ def fill_upload(
     replaces: int = 0,
     rows: dict[str, int] | None = None,
     width: int = WIDTH,
-) -> object:
+) -> Fill:
     """Return what fills an upload; ``rows`` gives columns another number of rows than names."""
     counts = dict.fromkeys(("image_names", "EW", "EF", "EFF"), len(names)) | (rows or {})
 
