@@ -16,7 +16,7 @@ from mipp_cli.experiments.measures import MEASURES, f1, precision, recall
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.roles.progress import Progress, silent
 
-DEFAULT_RETURNED = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+DEFAULT_RETURNED = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 CHANCE = "chance"
 _CLAIMS = {
     "precision": ("Fig. 3", "retrieval accuracy about 10 % lower than by Euclidean distance, on average"),
@@ -71,7 +71,8 @@ def run_accuracy(dataset: DataSet, options: AccuracyOptions, progress: Progress 
 def _returned(comparison: Comparison, wanted: Sequence[int] | None) -> tuple[int, ...]:
     others = comparison.others
     if wanted is None:
-        return tuple(count for count in DEFAULT_RETURNED if count <= others)
+        suitable = tuple(count for count in DEFAULT_RETURNED if count <= others)
+        return suitable or tuple(range(1, others + 1))
     if max(wanted) > others:
         raise InvalidRequestError(
             f"{max(wanted)} images cannot be returned: {others} are searched for a query",
@@ -145,12 +146,14 @@ def _query_rows(comparison: Comparison, curves: Sequence[Curve]) -> list[Observa
 
 
 def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
-    plain, cloud, *rest = curves
-    given = [curve for curve in rest if curve.name != CHANCE]
+    plain, *others = (curve for curve in curves if curve.name != CHANCE)
     claims = []
     for measure, (where, claimed) in _CLAIMS.items():
-        parts = [_against(plain, curve, measure, seed) for curve in (cloud, *given)]
-        claims.append(Claim(where, claimed, ". ".join(parts) + "."))
+        figures = plain.figures[measure].mean(axis=1)
+        whole = f"{plain.label}: {mean_interval(figures, seed).percent} %"
+        parts = [whole, *(_against(plain, curve, measure, seed) for curve in others)]
+        means = f"means over {_span(plain.returned)} images returned"
+        claims.append(Claim(where, claimed, f"{'; '.join(parts)} ({means})"))
     return claims
 
 
@@ -161,11 +164,9 @@ def _against(plain: Curve, other: Curve, measure: str, seed: int) -> str:
     below = other.figures[measure].mean(axis=1)
     drop = mean_interval(above - below, seed)
     whole = float(above.mean())
-    relative = f" ({100 * drop.mean / whole:.0f} % of it)" if whole else ""
-    return (
-        f"{other.label}: {100 * below.mean():.1f} % against {100 * whole:.1f} %, "
-        f"{drop.percent} points lower{relative}, averaged over {_span(other.returned)} images returned"
-    )
+    relative = f", {100 * drop.mean / whole:.0f} % of it" if whole else ""
+    reach = "" if other.returned == plain.returned else f", up to {other.returned[-1]} images"
+    return f"{other.label}: {100 * below.mean():.1f} %, {drop.percent} points lower{relative}{reach}"
 
 
 def _span(returned: Sequence[int]) -> str:

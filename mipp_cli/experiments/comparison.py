@@ -79,9 +79,9 @@ class Comparison:
             "Ties are broken by name, as cloud and user break them.",
         ]
         if dataset.edgeless:
-            said.append(f"{dataset.edgeless} images have no edges: their features are all alike.")
+            said.append(f"Images without edges, whose features are all alike: {dataset.edgeless}.")
         if dataset.skipped:
-            said.append(f"{len(dataset.skipped)} images could not be read and are left out.")
+            said.append(f"Images that could not be read and are left out: {len(dataset.skipped)}.")
         return said
 
 
