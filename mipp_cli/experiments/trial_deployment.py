@@ -85,8 +85,6 @@ def make_trial_deployment(
     public = made.kmc / KMC_FILE
     init_user(made.user, "user", public)
     for owner in owners:
-        init_owner(
-            made.owner(owner), owner, public, authorize=[made.user / USER_FILE], image_ids=image_ids
-        )
+        init_owner(made.owner(owner), owner, public, authorize=[made.user / USER_FILE], image_ids=image_ids)
     enroll_at_kmc(made.kmc, [made.owner(owner) / ENROLMENT_FILE for owner in owners])
     return made

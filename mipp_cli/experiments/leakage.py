@@ -1,0 +1,65 @@
+"""What the honest-but-curious cloud can work out, beside what section 6.2 of the paper claims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.category_guess import measure_categories
+from mipp_cli.experiments.cloud_view import drawn_queries
+from mipp_cli.experiments.dataset import DataSet
+from mipp_cli.experiments.linking import LinkTrial, link_pictures, measure_false_links
+from mipp_cli.experiments.reordering import PARTS, measure_positions
+from mipp_cli.experiments.result import Result
+from mipp_cli.experiments.selections import measure_selections
+from mipp_cli.experiments.sums_ranking import measure_ranking
+from mipp_cli.roles.progress import Progress
+from mipp_cli.roles.workers import LOCAL, Workplace
+
+
+@dataclass(frozen=True)
+class LeakageOptions:
+    """How leakage is measured.
+
+    ``queries`` is the most images that are guessed or asked with; ``returned`` the length of the answer
+    of Fig. 2; ``candidates`` and ``watched`` are the answers and numbers of queries whose selections the
+    cloud counts; ``links`` the trial with two owners.
+    """
+
+    seed: int = 1
+    queries: int = 1000
+    returned: int = 100
+    candidates: tuple[int, ...] = (20, 100)
+    watched: tuple[int, ...] = (10, 30, 100, 300, 1000)
+    links: LinkTrial = field(default_factory=LinkTrial)
+    workplace: Workplace = LOCAL
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
+        if self.queries < 1 or self.returned < PARTS:
+            raise InvalidRequestError(
+                f"one query and {PARTS} images returned are the least", hint="give larger numbers"
+            )
+        if not self.candidates or not self.watched or min(*self.candidates, *self.watched) < 1:
+            raise InvalidRequestError("numbers of candidates and queries begin at 1", hint="give 1 or more")
+
+
+def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress) -> list[Result]:
+    """Measure every leak; the same seed gives the same figures."""
+    if len(dataset) <= PARTS:
+        raise InvalidRequestError(
+            f"{len(dataset)} images are too few to measure what leaks of them",
+            path=dataset.folder,
+            hint=f"give more than {PARTS} images",
+        )
+    seed = options.seed
+    queries = drawn_queries(dataset, options.queries, seed)
+    return [
+        measure_categories(dataset, queries, seed, progress),
+        measure_ranking(dataset, queries, seed, progress),
+        link_pictures(dataset, options.links, seed, options.workplace, progress=progress),
+        measure_false_links(dataset, seed),
+        measure_positions(dataset, queries, options.returned, seed, progress),
+        measure_selections(dataset, options.candidates, options.watched, seed, progress),
+    ]
