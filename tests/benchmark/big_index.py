@@ -2,7 +2,8 @@
 
 Of a part, its pairs of sums follow a normal distribution fitted to the sample pictures, its names are
 32 hex digits drawn at random, and which image has which sums is random too. Its rows point to images of
-the owner's one real segment, again and again, so a search reads real payloads.
+the owner's one real segment, again and again, so a search reads real payloads. That a few of its matches
+may be the same image does not concern the search, but the KMC would refuse such results.
 """
 
 from __future__ import annotations
