@@ -78,6 +78,8 @@ def _processes(count: int) -> Iterator[Executor]:
     context = multiprocessing.get_context(method)
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
     try:
+        with _signals_held():
+            pool.submit(int)  # the first task begins all workers
         yield pool
     except BrokenProcessPool:
         raise InterruptedWorkError(
@@ -85,7 +87,27 @@ def _processes(count: int) -> Iterator[Executor]:
             hint="was memory short? Try again with fewer --jobs",
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        with _signals_held():
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Interrupt after the block, not in it: in the middle of a fork one is lost, or the pool hangs."""
+    came: list[int] = []
+    held = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                held[number] = handler
+                signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _begin_worker() -> None:

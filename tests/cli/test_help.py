@@ -1,0 +1,88 @@
+"""``--help`` of every command, and what starting the program loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from mipp_cli import __version__
+from mipp_cli.cli.main import mipp
+from tests.deployment import done
+
+HEAVY = ("numpy", "h5py", "gmpy2", "cryptography", "PIL", "tqdm", "matplotlib", "distributed")
+
+
+def _commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*path, name))
+
+
+COMMANDS = {" ".join(path): command for path, command in _commands(mipp)}
+WANTED = {
+    *("kmc init", "kmc enroll", "kmc reencrypt", "cloud init", "cloud enroll", "cloud index", "cloud search"),
+    *("user init", "user query", "user decrypt", "owner init", "owner authorize", "owner revoke"),
+    *("owner encrypt", "describe", "inspect"),
+}
+
+
+def test_every_command_of_the_design_is_there() -> None:
+    assert set(COMMANDS) >= WANTED
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_explains_each_of_its_options(name: str) -> None:
+    shown = done(*name.split(), "--help").out
+    assert shown.startswith(f"Usage: mipp {name} ")
+    command = COMMANDS[name]
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            for option in parameter.opts:
+                assert option in shown
+        else:
+            assert parameter.make_metavar(click.Context(command)).strip("[]") in shown
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if not isinstance(COMMANDS[name], click.Group)])
+def test_every_command_can_report_as_json(name: str) -> None:
+    assert "--json" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
+
+
+def test_the_first_help_lists_the_commands_and_the_order_of_a_first_run() -> None:
+    for words in (("--help",), ("-h",)):
+        shown = done(*words).out
+        assert "kmc init KMC" in shown
+        for name in ("kmc", "cloud", "user", "owner", "describe", "inspect"):
+            assert f"\n  {name} " in shown
+
+
+def test_the_version_is_the_packages() -> None:
+    assert done("--version").out == f"mipp, version {__version__}\n"
+
+
+def _loaded(code: str) -> set[str]:
+    script = f"import sys; {code}; print(*sys.modules, file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in ran.stderr.split()}
+
+
+def test_importing_the_command_line_loads_nothing_heavy() -> None:
+    assert not _loaded("import mipp_cli.cli.main") & set(HEAVY)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["owner", "--help"], ["user", "decrypt", "--help"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    code = f"import mipp_cli.cli.main as m\ntry: m.mipp.main({words!r})\nexcept SystemExit: pass\n"
+    assert not _loaded(f"exec({code!r})") & set(HEAVY)

@@ -1,0 +1,173 @@
+"""``--json``: one object for each command, and every digest in it true."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployment import JOBS, SCHEMES, Deployment, done, secrets_of
+
+FIELDS = {"command", "outputs", "counts", "seconds", "warnings"}
+
+
+def _new_owner(d: Deployment, p: Path) -> Path:
+    done("owner", "init", p / "o", "--id", "newcomer", "--kmc", d / "kmc" / "kmc.pub")
+    return p / "o"
+
+
+def _new_enrolment(d: Deployment, p: Path) -> list[object]:
+    return ["kmc", "enroll", d / "kmc", _new_owner(d, p) / "enrolment.h5", d / "north" / "enrolment.h5"]
+
+
+def _new_members(d: Deployment, p: Path) -> list[object]:
+    return ["cloud", "enroll", d / "cloud", _new_owner(d, p) / "members.h5"]
+
+
+def _new_upload(d: Deployment, p: Path) -> list[object]:
+    done("owner", "encrypt", d / "north", d / "pictures" / "queries", "-o", p / "u.h5", *JOBS)
+    return ["cloud", "index", d / "cloud", p / "u.h5", d / "north.h5", *JOBS]
+
+
+Words = Callable[[Deployment, Path], list[object]]
+# Command: words, kinds of output, counts.
+COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
+    "kmc init": (lambda d, p: ["kmc", "init", p / "k", *SCHEMES["mask"]], ["kmc.pub"], {}),
+    "cloud init": (
+        lambda d, p: ["cloud", "init", p / "c", "--kmc", d / "kmc" / "kmc.pub"],
+        ["cloud.pub"],
+        {},
+    ),
+    "user init": (
+        lambda d, p: ["user", "init", p / "u", "--id", "x", "--kmc", d / "kmc" / "kmc.pub"],
+        ["user.pub"],
+        {},
+    ),
+    "owner init": (
+        lambda d, p: ["owner", "init", p / "o", "--id", "x", "--kmc", d / "kmc" / "kmc.pub"],
+        ["enrolment", "members"],
+        {"users": 0},
+    ),
+    "owner authorize": (
+        lambda d, p: ["owner", "authorize", d / "north", d / "eve" / "user.pub"],
+        ["enrolment", "members"],
+        {"users": 2},
+    ),
+    "owner revoke": (
+        lambda d, p: ["owner", "revoke", d / "south", "bob"],
+        ["enrolment", "members"],
+        {"users": 1},
+    ),
+    "kmc enroll": (_new_enrolment, [], {"owners": 1, "clouds": 0, "already enrolled": 1}),
+    "cloud enroll": (_new_members, [], {"owners": 1, "already enrolled": 0}),
+    "owner encrypt": (
+        lambda d, p: ["owner", "encrypt", d / "north", d / "pictures" / "queries", "-o", p / "u.h5", *JOBS],
+        ["upload"],
+        {"images": 2, "skipped": 0, "edgeless": 0},
+    ),
+    "cloud index": (
+        _new_upload,
+        ["index"],
+        {"uploads": 1, "images": 2, "already applied": 1, "images in all": 16},
+    ),
+    "user query": (
+        lambda d, p: ["user", "query", d / "alice", d / "pictures" / "queries", "-o", p / "q.h5"],
+        ["query"],
+        {"query images": 2, "candidates": 100, "edgeless": 0},
+    ),
+    "cloud search": (
+        lambda d, p: ["cloud", "search", d / "cloud", d / "alice.query.h5", "-o", p / "r.h5", *JOBS],
+        ["results"],
+        {"query images": 2, "owners": 2, "images searched": 10, "matches": 10},
+    ),
+    "kmc reencrypt": (
+        lambda d, p: ["kmc", "reencrypt", d / "kmc", d / "alice.results.h5", "-o", p / "a.h5"],
+        ["reencrypted"],
+        {"matches": 10},
+    ),
+    "user decrypt": (
+        lambda d, p: ["user", "decrypt", d / "alice", d / "alice.answer.h5", "-o", p / "m", "--top", 3],
+        ["matches", "contact sheet", "images"],
+        {"query images": 2, "matches": 6},
+    ),
+    "describe": (lambda d, p: ["describe", d / "pictures" / "queries"], [], {"images": 2, "edgeless": 0}),
+    "inspect": (lambda d, p: ["inspect", d / "north"], [], {}),
+}
+
+
+def report_of(deployment: Deployment, folder: Path, name: str) -> dict[str, Any]:
+    return done(*COMMANDS[name][0](deployment, folder), "--json").json
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_report_of_every_command_is_one_object(changeable: Deployment, tmp_path: Path, name: str) -> None:
+    report = report_of(changeable, tmp_path, name)
+    _, kinds, counts = COMMANDS[name]
+    assert set(report) >= FIELDS
+    assert report["command"] == name
+    assert [output["kind"] for output in report["outputs"]] == kinds
+    assert counts.items() <= report["counts"].items()
+    assert isinstance(report["seconds"], float)
+    assert report["warnings"] == []
+
+
+@pytest.mark.parametrize("name", [name for name, (_, kinds, _) in COMMANDS.items() if kinds])
+def test_digest_and_size_of_every_output_are_true(changeable: Deployment, tmp_path: Path, name: str) -> None:
+    for output in report_of(changeable, tmp_path, name)["outputs"]:
+        path = Path(output["path"])
+        if path.is_dir():
+            assert output["sha256"] is None
+            assert output["bytes"] == sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        else:
+            assert output["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+            assert output["bytes"] == path.stat().st_size
+
+
+def test_no_report_holds_a_secret(changeable: Deployment, tmp_path: Path) -> None:
+    said = ""
+    for number, name in enumerate(COMMANDS):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        words = COMMANDS[name][0](changeable, folder)
+        outcome = done(*words, *(() if number % 2 else ("--json",)))
+        said += outcome.out + outcome.err
+    # the secrets of what these commands made, as well
+    secrets = (
+        secrets_of(changeable.root)
+        | secrets_of(tmp_path)
+        | {secret for number in range(len(COMMANDS)) for secret in secrets_of(tmp_path / str(number))}
+    )
+    assert len(secrets) > 20
+    for secret in secrets:
+        assert secret not in said
+
+
+def test_warnings_are_in_the_object_and_not_on_stderr(any_scheme: Deployment) -> None:
+    outcome = done("user", "query", any_scheme / "alice", "--json", *_query_words(any_scheme))
+    expected = {"dcr": "a modulus of 1024 bits is insecure", "paper": "hides no feature", "mask": ""}
+    warnings = outcome.json["warnings"]
+    assert len(warnings) == (any_scheme.scheme != "mask")
+    assert expected[any_scheme.scheme] in "".join(warnings)
+    assert outcome.err == ""
+
+
+def _query_words(deployment: Deployment) -> list[object]:
+    output = deployment / "warned.h5"
+    return [deployment / "pictures" / "queries", "-o", output, "--force"]
+
+
+def test_without_json_warnings_are_on_stderr(any_scheme: Deployment) -> None:
+    outcome = done("user", "query", any_scheme / "alice", *_query_words(any_scheme))
+    warned = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
+    assert len(warned) == (any_scheme.scheme != "mask")
+    assert "warning" not in outcome.out
+
+
+def test_people_read_what_was_written_and_how_much(changeable: Deployment, tmp_path: Path) -> None:
+    said = done(*COMMANDS["cloud search"][0](changeable, tmp_path)).out.splitlines()
+    assert said[0].startswith(f"wrote {tmp_path / 'r.h5'} (results, ")
+    assert said[0].endswith(" kB)")
+    assert said[1].startswith("query images: 2, owners: 2, images searched: 10, matches: 10")
