@@ -81,6 +81,7 @@ def make_trial_deployment(
     Raises InvalidRequestError for a scheme and modulus that do not go together.
     """
     made = TrialDeployment(root, tuple(owners))
+    root.mkdir(parents=True, exist_ok=True)
     init_kmc(made.kmc, scheme=scheme, modulus_bits=modulus_bits, allow_insecure_modulus=True)
     public = made.kmc / KMC_FILE
     init_user(made.user, "user", public)
