@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from statistics import median
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -30,21 +31,17 @@ from tests.benchmark.measure import MEGABYTE, Result, Target, in_turn, median_ra
 def descriptor(setting: Setting) -> Iterator[Result]:
     """`edge_histogram` of JPEG files of 384×256 beside decoding them, on one core.
 
-    All sample pictures in turn; a round decodes each of them, then describes each of them.
+    Each sample picture in turn is decoded, then described; the ratio is the median over all of them.
     """
     files = photographs()
-    pictures: list[Image.Image] = []
+    rounds, upcoming = setting.size(31, 3) * len(files), cycle(files)
+    decoded: list[Image.Image] = []
 
     def decode() -> None:
-        pictures[:] = [open_picture(content, path=None) for content in files]
-
-    def describe() -> None:
-        for picture in pictures:
-            edge_histogram(picture)
+        decoded[:] = [open_picture(next(upcoming), path=None)]
 
     with one_core():
-        decoding, describing = in_turn(setting.size(31, 5), timed(decode), timed(describe))
-    decoding, describing = ([each / len(files) for each in times] for times in (decoding, describing))
+        decoding, describing = in_turn(rounds, timed(decode), timed(lambda: edge_histogram(decoded[0])))
     yield Result(
         "descriptor of a JPEG of 384×256, quality 90, beyond decoding it",
         "decoding it (`open_picture`)",
