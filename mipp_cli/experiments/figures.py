@@ -54,7 +54,10 @@ def _curves(panel: Axes, result: Result, measure: str) -> None:
             beside, mean, yerr=(mean - low, high - mean), label=label, capsize=2.5, elinewidth=0.8,
             **line_style(number),
         )  # fmt: skip
-    panel.set(xlabel="images returned", ylabel=f"mean {_MEASURE_TITLES[measure].lower()}".replace("f1", "F1"))
+    panel.set(
+        xlabel="images returned (points side by side)",
+        ylabel=f"mean {_MEASURE_TITLES[measure].lower()}".replace("f1", "F1"),
+    )
     panel.set_title(f"{_MEASURE_TITLES[measure]}, with 95 % intervals")
     panel.set_ylim(bottom=0)
 
@@ -80,7 +83,7 @@ def plot_positions(result: Result, path: Path) -> None:
             beside = places + width * (number - (len(methods) - 1) / 2)
             panel.bar(
                 beside, mean, width, yerr=(mean - low, high - mean),
-                label=str(rows[0]["label"]), capsize=2, error_kw={"elinewidth": 0.9, "ecolor": "#555555"},
+                label=str(rows[0]["label"]), capsize=2, error_kw={"elinewidth": 0.9, "ecolor": "black"},
                 **bar_style(number),
             )  # fmt: skip
         panel.axhline(100 / len(ranges), label="even spread", **_CHANCE_STYLE)
@@ -98,12 +101,12 @@ def plot_storage(result: Result, path: Path) -> None:
     sizes = [float(row["bytes"] or 0) / KB for row in rows] + [float(PAPER_FEATURES_KB)]
     with drawing(path, width=7.5, height=1.6 + 0.36 * len(names)) as (_, panels):
         panel = panels[0]
-        colours = [bar_style(2)] * len(rows) + [bar_style(1)]
+        colours = [bar_style(0)] * len(rows) + [bar_style(1)]
         for place, (size, style) in enumerate(zip(sizes, colours, strict=True)):
             panel.barh(place, size, height=0.65, **style)
             panel.annotate(f"{size:,.0f} KB", (size, place), (4, 0), textcoords="offset points", va="center")
         panel.set_xscale("log")
-        panel.set_xlim(right=max(sizes) * 8)
+        panel.set_xlim(min(sizes) / 4, max(sizes) * 6)
         panel.set_yticks(range(len(names)), names)
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")

@@ -26,6 +26,7 @@ PANEL_HEIGHT = 4.2
 _COLOURS = ("#000000", "#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00")
 _LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (6, 2)), (0, (3, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_FILLS = ("#A6A6A6", "#D55E00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#E69F00")
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oo")
 _SETTINGS: dict[Any, Any] = {
     "font.size": 11,
@@ -56,10 +57,9 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def bar_style(number: int) -> dict[str, Any]:
-    """Return colour and hatching of the bars with this number."""
-    place = number % len(_COLOURS)
-    edge = "white" if place in (0, 2) else "black"
-    return {"color": _COLOURS[place], "hatch": _HATCHES[place], "edgecolor": edge, "linewidth": 0.6}
+    """Return colour and hatching of the bars with this number; black intervals show on all of them."""
+    place = number % len(_FILLS)
+    return {"color": _FILLS[place], "hatch": _HATCHES[place], "edgecolor": "black", "linewidth": 0.6}
 
 
 @contextmanager

@@ -157,8 +157,8 @@ def _notes(dataset: DataSet, images: int) -> list[str]:
         f"{COLLECTION}/{images}: EF and EFF, whose rows all have one size, and the encrypted images, whose "
         "sizes differ.",
         f"The index of {COLLECTION:,} images is measured, not multiplied: written by the cloud's own code "
-        f"with the sums of the {len(dataset)} images over again ({pairs:,} distinct pairs), under names of 32 "
-        f"characters, which take {COLLECTION * 32 / KB:,.0f} KB of it. It is the same under every scheme.",
+        f"with the sums of the {len(dataset)} images over again ({pairs:,} distinct pairs), under names of "
+        f"32 characters, which take {COLLECTION * 32 / KB:,.0f} KB of it. It is the same under every scheme.",
         f"The paper's {PAPER_FEATURES_KB:,} KB are {each:,.0f} bytes a number: p of about {each * 4:,.0f} "
         "bits, if numbers are stored in binary; the paper does not say. KB are 1,024 bytes, as in its sum.",
     ]
