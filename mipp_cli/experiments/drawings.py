@@ -1,0 +1,33 @@
+"""Which results are drawn, and under which file names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mipp_cli.experiments.figures import plot_accuracy, plot_f1, plot_positions, plot_storage
+from mipp_cli.experiments.result import Result
+
+Draw = Callable[[Result, Path], None]
+
+_DRAWINGS: dict[str, tuple[tuple[str, Draw], ...]] = {
+    "accuracy": (("accuracy.png", plot_accuracy), ("accuracy-f1.png", plot_f1)),
+    "positions": (("positions.png", plot_positions),),
+    "storage": (("storage.png", plot_storage),),
+}
+
+
+def drawing_names(result: Result) -> list[str]:
+    """Return the file names of a result's plots."""
+    return [name for name, _ in _DRAWINGS.get(result.name, ()) if result.observations]
+
+
+def draw(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Draw the plots of some results into ``folder`` and return their paths; needs matplotlib."""
+    written = []
+    for result in results:
+        for name, plot in _DRAWINGS.get(result.name, ()):
+            if result.observations:
+                plot(result, folder / name)
+                written.append(folder / name)
+    return written

@@ -1,0 +1,105 @@
+"""Runs experiments one after the other into an output folder, skipping those that are done."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.drawings import draw, drawing_names
+from mipp_cli.experiments.environment import describe_environment
+from mipp_cli.experiments.plots import plots_possible
+from mipp_cli.experiments.report import write_report
+from mipp_cli.experiments.result import Result
+from mipp_cli.experiments.workspace import Record, Workspace
+from mipp_cli.roles.report import Output
+from mipp_cli.roles.workers import Workplace
+
+NO_PLOTS = "no plots were drawn: matplotlib is not installed; pip install 'mipp-cli[plots]' and run it again"
+
+
+@dataclass(frozen=True)
+class Task:
+    """An experiment to be run: its name, its options as they are recorded, and what runs it."""
+
+    experiment: str
+    options: Mapping[str, Any]
+    run: Callable[[], Sequence[Result]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: results of the experiments asked for, files, and how many were done before."""
+
+    results: tuple[Result, ...]
+    outputs: tuple[Output, ...]
+    skipped: int
+    warnings: tuple[str, ...]
+
+
+def run_tasks(
+    tasks: Sequence[Task], dataset: Mapping[str, Any], folder: Path, *, force: bool, plots: bool
+) -> Outcome:
+    """Run what is not done yet, keep each experiment as it ends, then write files and the report.
+
+    ``dataset`` describes the data set. Raises OutputError, before anything is run, if the folder holds
+    one of the experiments with other options.
+    """
+    workspace = Workspace(folder, force=force)
+    done = {
+        task.experiment: workspace.finished(task.experiment, task.options, dataset["sha256"])
+        for task in tasks
+    }
+    for task in tasks:
+        if done[task.experiment] is None:
+            begin = time.perf_counter()
+            results = tuple(task.run())
+            seconds = time.perf_counter() - begin
+            for name in (name for result in results for name in drawing_names(result)):
+                (folder / name).unlink(missing_ok=True)  # of earlier options
+            environment = describe_environment()
+            workspace.keep(Record(task.experiment, task.options, dataset, environment, seconds, results))
+    return _write(workspace, tasks, sum(record is not None for record in done.values()), plots=plots)
+
+
+def _write(workspace: Workspace, tasks: Sequence[Task], skipped: int, *, plots: bool) -> Outcome:
+    """Write the files of all that the folder holds; what is returned is of the experiments asked for."""
+    folder, records = workspace.folder, workspace.records()
+    asked = {task.experiment for task in tasks}
+    results = [result for record in records if record.experiment in asked for result in record.results]
+    outputs = [Output(result.write_csv(folder), "observations") for result in results]
+    if plots and plots_possible():
+        outputs += [Output(path, "plot") for path in draw(results, folder)]
+    outputs += [Output(path, "report") for path in write_report(records, folder)]
+    warnings = (NO_PLOTS,) if plots and not plots_possible() else ()
+    return Outcome(tuple(results), tuple(outputs), skipped, warnings)
+
+
+def recorded(options: object) -> Any:
+    """Return options as JSON fields: what they are compared by when a run continues.
+
+    Where the work is done changes no figure and is left out; a file counts by its content.
+    """
+    if dataclasses.is_dataclass(options):
+        fields = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
+        return {name: recorded(value) for name, value in fields if not isinstance(value, Workplace)}
+    if isinstance(options, Path):
+        return {"file": options.name, "sha256": _digest(options)}
+    if isinstance(options, list | tuple):
+        return [recorded(each) for each in options]
+    return options
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidRequestError(
+            f"cannot be read: {error.strerror}", path=path, hint="check the path and the rights"
+        ) from error
