@@ -10,7 +10,7 @@ import click
 import pytest
 
 from mipp_cli import errors
-from mipp_cli.cli.main import InterruptedRunError, mipp
+from mipp_cli.cli.main import mipp
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -56,7 +56,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \| [a-z]", README, flags=re.MULTILINE)}
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     codes = {each.exit_code for each in classes if issubclass(each, errors.MippError)} - {1}
-    assert listed == codes | {0, InterruptedRunError.exit_code}
+    assert listed == codes | {0}
 
 
 @pytest.mark.parametrize(

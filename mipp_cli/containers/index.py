@@ -5,6 +5,7 @@ A segment is an upload as it came. A part (part.py) holds the sums of the images
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mipp_cli.containers.container import (
     open_container,
     write_container,
 )
-from mipp_cli.containers.header import IDENTIFIER
+from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.stored import ROOT_BYTES
 from mipp_cli.errors import MalformedError, at_path
 
@@ -115,9 +116,9 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
             writer.ragged("part_segments").append(np.array(part.segments, dtype="<u4").tobytes())
 
 
-def read_index(path: Path, deployment: str) -> Index:
+def read_index(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Index:
     """Read and verify CLOUD/index.h5."""
-    with at_path(path), open_container(path, INDEX, deployment=deployment) as container:
+    with at_path(path), open_container(path, INDEX, deployment=deployment, check=check) as container:
         names = (
             "segment_owners",
             "segment_uploads",

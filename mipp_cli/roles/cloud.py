@@ -44,8 +44,13 @@ class Cloud:
         return cls(RoleDirectory.open(path, "cloud"))
 
     def index(self) -> Index:
-        """Read index.h5."""
-        return read_index(self.directory.file(INDEX_FILE), self.directory.sender.deployment)
+        """Read index.h5, which only this cloud may have signed."""
+        sender = self.directory.sender
+        return read_index(
+            self.directory.file(INDEX_FILE),
+            sender.deployment,
+            lambda header: check_pinned_key(header, sender.signing_key.public),
+        )
 
     @cached_property
     def store(self) -> Store:

@@ -157,8 +157,8 @@ def _nearest_in_part(
     bounds = store.bounds(index, part)
     owner = index.segments[part.segments[0]].owner
     pairs, numerators = nearest_pairs(reader.pairs, *query, store.parameters.l, count)
-    for pair, numerator in zip(pairs.tolist(), numerators.tolist(), strict=True):
-        begin, end = (int(start) for start in reader.pairs.starts[pair : pair + 2])
+    begins, ends = reader.pairs.starts[pairs].tolist(), reader.pairs.starts[pairs + 1].tolist()
+    for begin, end, numerator in zip(begins, ends, numerators.tolist(), strict=True):
         for position in reader.positions(begin, min(begin + count, end)).tolist():
             name, row = reader.image(position)
             place = bisect_right(bounds, row)

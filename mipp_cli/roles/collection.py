@@ -13,12 +13,20 @@ from mipp_cli.roles.pictures import PICTURE_SUFFIXES
 from mipp_cli.scheme.image_cipher import IMAGE_LIMIT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image on disk, and the POSIX path by which its owner calls it."""
+    """An image on disk, and the POSIX path by which its owner calls it.
 
-    path: Path
+    ``location`` is kept as text where it can be: of a large collection there are many.
+    """
+
+    location: str | os.PathLike[str]
     name: str
+
+    @property
+    def path(self) -> Path:
+        """Where the image lies."""
+        return Path(self.location)
 
     def version(self) -> str:
         """Return what tells this version of the file from others: size and time of change."""
@@ -56,16 +64,21 @@ def collect_images(paths: Sequence[Path], *, root: Path | None = None) -> list[I
     images = [image for path in paths for image in _images_of(path, root)]
     if not images:
         raise InvalidRequestError("no images were named", hint="name image files or folders")
-    seen: dict[str, Path] = {}
+    _refuse_equal_names(images)
+    return images
+
+
+def _refuse_equal_names(images: Sequence[ImageFile]) -> None:
+    seen: set[str] = set()
     for image in images:
         if image.name in seen:
+            other = next(each for each in images if each.name == image.name)
             raise InvalidRequestError(
-                f"two images would be called {image.name!r}: {seen[image.name]} and {image.path}",
+                f"two images would be called {image.name!r}: {other.path} and {image.path}",
                 path=image.path,
                 hint="name each image once; give --root, below which paths differ",
             )
-        seen[image.name] = image.path
-    return images
+        seen.add(image.name)
 
 
 def _images_of(path: Path, root: Path | None) -> Iterable[ImageFile]:
@@ -75,10 +88,10 @@ def _images_of(path: Path, root: Path | None) -> Iterable[ImageFile]:
             kinds = " ".join(sorted(PICTURE_SUFFIXES))
             raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
         return [ImageFile(each, _name(each, root or path)) for each in found]
-    return [ImageFile(path, _name(path, root or path.parent))]
+    return [ImageFile(str(path), _name(path, root or path.parent))]
 
 
-def _walk(folder: Path) -> Iterable[Path]:
+def _walk(folder: Path) -> Iterable[str]:
     def refuse(error: OSError) -> None:
         reason = os.strerror(error.errno or 0)
         raise InvalidRequestError(
@@ -88,10 +101,10 @@ def _walk(folder: Path) -> Iterable[Path]:
     for directory, _, names in os.walk(folder, onerror=refuse):
         for name in names:
             if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                yield Path(directory, name)
+                yield f"{directory}{os.sep}{name}"
 
 
-def _name(path: Path, root: Path) -> str:
+def _name(path: str | Path, root: Path) -> str:
     try:
         name = PurePosixPath(os.path.relpath(path, root)).as_posix()
         if name == "." or name.split("/")[0] == "..":

@@ -21,13 +21,27 @@ _BATCH_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
+class ReadImage:
+    """An image as it was read: which version of the file, and its bytes or why there are none."""
+
+    image: ImageFile
+    version: str
+    content: bytes | UnreadableImageError
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory."""
+        return len(self.content) if isinstance(self.content, bytes) else 0
+
+
+@dataclass(frozen=True)
 class FeatureTask:
     """A batch of images for a worker; no key goes with it."""
 
     cipher: FeatureCipher
     grey_bits: int
     pixels: bool
-    images: tuple[tuple[ImageFile, bytes | UnreadableImageError], ...]
+    images: tuple[ReadImage, ...]
 
 
 @dataclass(frozen=True)
@@ -45,12 +59,11 @@ def feature_tasks(
     images: Iterable[ImageFile], cipher: FeatureCipher, grey_bits: int, pixels: bool
 ) -> Iterator[FeatureTask]:
     """Read images and put them together in batches that are small in number and in bytes."""
-    batch: list[tuple[ImageFile, bytes | UnreadableImageError]] = []
+    batch: list[ReadImage] = []
     size = 0
     for image in images:
-        content = _read(image)
-        batch.append((image, content))
-        size += 0 if isinstance(content, UnreadableImageError) else len(content)
+        batch.append(_read(image))
+        size += batch[-1].size
         if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
             yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
             batch, size = [], 0
@@ -58,18 +71,17 @@ def feature_tasks(
         yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
 
 
-def _read(image: ImageFile) -> bytes | UnreadableImageError:
+def _read(image: ImageFile) -> ReadImage:
+    version = image.version()  # before reading: what changes meanwhile is taken for another version
     try:
-        return image.read()
+        return ReadImage(image, version, image.read())
     except UnreadableImageError as error:
-        return error
+        return ReadImage(image, version, error)
 
 
 def describe_and_encrypt(task: FeatureTask) -> list[DescribedImage | UnreadableImageError]:
     """Describe a batch and encrypt its features (ImageFeatureEnc); runs in a worker."""
-    described: list[tuple[str, bytes | None, NDArray[np.uint8]] | UnreadableImageError] = []
-    for image, content in task.images:
-        described.append(_describe(image, content, task))
+    described = [_describe(read.image, read.content, task) for read in task.images]
     features = [each[2] for each in described if not isinstance(each, UnreadableImageError)]
     if not features:
         return [each for each in described if isinstance(each, UnreadableImageError)]

@@ -20,7 +20,7 @@ def safe_file_name(name: str) -> str:
     kept = kept.strip("._")
     while len(kept.encode()) > _NAME_BYTES:
         kept = kept[:-1]
-    return kept or "image"
+    return kept.rstrip("._") or "image"
 
 
 def printable(text: str) -> str:

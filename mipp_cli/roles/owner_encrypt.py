@@ -12,7 +12,7 @@ from mipp_cli.containers.atomic import new_file, refuse_existing
 from mipp_cli.containers.upload import UploadCipher, write_upload
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.roles.collection import ImageFile
-from mipp_cli.roles.feature_work import DescribedImage, describe_and_encrypt, feature_tasks
+from mipp_cli.roles.feature_work import DescribedImage, ReadImage, describe_and_encrypt, feature_tasks
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.partial import PartialWork, Record
 from mipp_cli.roles.progress import Advance, Progress, silent
@@ -85,7 +85,6 @@ class _Run:
         self._parameters = owner.directory.deployment.parameters
         self._image_key = owner.image_key
         self._skipped: list[UnreadableImageError] = []
-        self._versions: dict[str, str] = {}
         request = {
             "deployment": self._sender.deployment,
             "key_id": key_id(self._image_key),
@@ -97,8 +96,7 @@ class _Run:
 
     def encrypt(self, workplace: Workplace, progress: Progress) -> None:
         """Encrypt what is not done yet."""
-        self._versions = {image.name: image.version() for image in self._images}
-        todo = [image for image in self._images if not self.work.has(image.name, self._versions[image.name])]
+        todo = [image for image in self._images if not self.work.keep(image.name, image.version())]
         with progress("encrypting", len(self._images), "image") as advance:
             advance(len(self._images) - len(todo))
             for item in self._described(todo, workplace):
@@ -118,7 +116,7 @@ class _Run:
 
     def _described(
         self, images: Sequence[ImageFile], workplace: Workplace
-    ) -> Iterator[tuple[ImageFile, bytes, DescribedImage] | UnreadableImageError]:
+    ) -> Iterator[tuple[ReadImage, bytes, DescribedImage] | UnreadableImageError]:
         """Yield each image with its bytes and what the workers made of it, in order."""
         if not images:
             return
@@ -128,20 +126,20 @@ class _Run:
         with open_executor(workplace) as (executor, count):
             tasks = feature_tasks(images, cipher, parameters.grey_bits, self._options.payload == "pixels")
             for task, results in ordered_results(executor, describe_and_encrypt, tasks, under_way=2 * count):
-                for (image, content), result in zip(task.images, results, strict=True):
+                for read, result in zip(task.images, results, strict=True):
                     if isinstance(result, UnreadableImageError):
                         yield result
-                    elif isinstance(content, bytes):
-                        yield image, content, result
+                    elif isinstance(read.content, bytes):
+                        yield read, read.content, result
 
-    def _append(self, image: ImageFile, content: bytes, described: DescribedImage) -> None:
-        number = self._number()
+    def _append(self, read: ReadImage, content: bytes, described: DescribedImage) -> None:
+        number, image = self._number(), read.image
         name = self._owner.name_on_the_wire(image.name)
         payload = content if described.pixels is None else described.pixels
         envelope = Envelope(image.name, described.media_type, described.feature, payload)
         record = Record(
             image.name,
-            self._versions[image.name],
+            read.version,
             is_edgeless(described.feature),
             name,
             self._cipher(number).encrypt(envelope.pack(), name),
@@ -166,7 +164,7 @@ class _Run:
         images = edgeless = 0
         with ExitStack() as undo, progress("writing", self.work.done, "image") as advance:
             for number in self.work.numbers:
-                if not self.work.upload_size(number, self._versions).rows:
+                if not self.work.upload_size(number).rows:
                     continue  # what an interrupted run had done of it has gone or changed since
                 path = output if self._options.split is None else _numbered(output, len(written) + 1)
                 done, flat = self._write_upload(path, number, advance)
@@ -196,11 +194,11 @@ class _Run:
                 self._sender,
                 number,
                 key_id(self._image_key),
-                size=self.work.upload_size(number, self._versions),
+                size=self.work.upload_size(number),
                 force=self._options.force,
             ) as upload,
         ):
-            for record in self.work.records(number, self._versions):
+            for record in self.work.records(number):
                 upload.append(record.name, record.ew, record.ef, record.eff)
                 lines.write(json.dumps([record.name, record.path]) + "\n")
                 images, edgeless = images + 1, edgeless + record.edgeless

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.upload import UploadSize
@@ -74,8 +74,7 @@ class Record:
         return cls(path, version, edgeless, name, *parts[1:])
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """Which version of an image is done, for which upload, and what it adds to it."""
 
     version: str
@@ -91,6 +90,7 @@ class PartialWork:
         self._folder = folder
         self._spools: dict[int, BinaryIO] = {}
         self._sizes: dict[int, int] = {}
+        self._earlier: dict[str, _Entry] = {}
         self._done: dict[str, _Entry] = {}
         self._since_sync = 0
         self.kept = 0
@@ -124,16 +124,15 @@ class PartialWork:
             self._spools[number], self._sizes[number] = spool, 0
             end = 0
             while (record := Record.read(spool)) is not None:
-                self._note(number, record)
+                self._earlier[record.path] = self._entry(number, record)
                 end = spool.tell()
             spool.truncate(end)
             spool.seek(end)
-        self.kept = len(self._done)
+        self.kept = len(self._earlier)
 
-    def _note(self, number: int, record: Record) -> None:
-        entry = _Entry(record.version, number, len(record.name.encode()), len(record.ew))
-        self._done[record.path] = entry
+    def _entry(self, number: int, record: Record) -> _Entry:
         self._sizes[number] += record.size
+        return _Entry(record.version, number, len(record.name.encode()), len(record.ew))
 
     @property
     def numbers(self) -> list[int]:
@@ -149,17 +148,19 @@ class PartialWork:
         """Return how large an upload has become."""
         return self._sizes[number]
 
-    def has(self, path: str, version: str) -> bool:
-        """Say whether this very version of an image is done."""
-        return path in self._done and self._done[path].version == version
+    def keep(self, path: str, version: str) -> bool:
+        """Say whether this very version of an image was done by the interrupted run, and take it over."""
+        entry = self._earlier.pop(path, None)
+        if entry is None or entry.version != version:
+            return False
+        self._done[path] = entry
+        return True
 
-    def upload_size(self, number: int, wanted: dict[str, str]) -> UploadSize:
+    def upload_size(self, number: int) -> UploadSize:
         """Return how large the upload will be that :meth:`records` fills."""
-        entries = [self._done[path] for path, version in wanted.items() if self.has(path, version)]
-        chosen = [entry for entry in entries if entry.number == number]
-        return UploadSize(
-            len(chosen), sum(entry.name_bytes for entry in chosen), sum(entry.ew_bytes for entry in chosen)
-        )
+        entries = [entry for entry in self._done.values() if entry.number == number]
+        names, images = (sum(each.name_bytes for each in entries), sum(each.ew_bytes for each in entries))
+        return UploadSize(len(entries), names, images)
 
     def append(self, number: int, record: Record) -> None:
         """Add an image to the upload ``number``; raises OutputError if the disk is full."""
@@ -174,25 +175,24 @@ class PartialWork:
                 self._sync()
         except OSError as error:
             raise output_error(error, self._folder) from error
-        self._note(number, record)
+        self._done[record.path] = self._entry(number, record)
 
     def _sync(self) -> None:
         for spool in self._spools.values():
             spool.flush()
             os.fsync(spool.fileno())
-        self._since_sync, self.kept = 0, len(self._done) + 1
+        self._since_sync, self.kept = 0, len(self._done) + len(self._earlier) + 1
 
-    def records(self, number: int, wanted: dict[str, str]) -> Iterator[Record]:
-        """Yield the images of an upload whose version by path is in ``wanted``, each once."""
+    def records(self, number: int) -> Iterator[Record]:
+        """Yield the images of an upload, each once, and none that the run did not ask for."""
         try:
             self._spools[number].flush()
         except OSError as error:
             raise output_error(error, self._folder) from error
         with (self._folder / f"{number}.spool").open("rb") as file:
             while (record := Record.read(file)) is not None:
-                entry = self._done[record.path]
-                current = (entry.version, entry.number) == (record.version, number)
-                if current and wanted.get(record.path) == record.version:
+                entry = self._done.get(record.path)
+                if entry is not None and (entry.version, entry.number) == (record.version, number):
                     yield record
 
     def close(self) -> None:
