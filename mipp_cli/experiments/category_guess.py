@@ -15,7 +15,7 @@ from mipp_cli.experiments.methods import Order
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.roles.progress import Progress
 
-NAME = "leakage_category"
+NAME = "leakage-category"
 BY_SUMS, BY_CODES = "two sums", "all 80 codes"
 _OTHER_NEIGHBOURS = (1, 5, 25)
 

@@ -13,7 +13,7 @@ from mipp_cli.experiments.reordering import PARTS, measure_positions
 from mipp_cli.experiments.result import Result
 from mipp_cli.experiments.selections import measure_selections
 from mipp_cli.experiments.sums_ranking import measure_ranking
-from mipp_cli.roles.progress import Progress
+from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.workers import LOCAL, Workplace
 
 
@@ -45,7 +45,7 @@ class LeakageOptions:
             raise InvalidRequestError("numbers of candidates and queries begin at 1", hint="give 1 or more")
 
 
-def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress) -> list[Result]:
+def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress = silent) -> list[Result]:
     """Measure every leak; the same seed gives the same figures."""
     if len(dataset) <= PARTS:
         raise InvalidRequestError(

@@ -26,7 +26,7 @@ from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.workers import LOCAL, Workplace
 
-LINKS, FALSE_LINKS = "leakage_links", "leakage_false_links"
+LINKS, FALSE_LINKS = "leakage-links", "leakage-false-links"
 _PICTURES = 102  # the purpose of a generator
 _OWNERS = ("first", "second")
 _PRIVACY = "sections 1, 4.3 and 6.2"

@@ -14,10 +14,15 @@ from mipp_cli.experiments.methods import CloudSim, EndToEnd, Euclidean, Order
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.roles.progress import Progress
 
-NAME = "leakage_positions"
+NAME = "leakage-positions"
 PARTS = 10
-EUCLIDEAN, BY_SIM, BY_SUMS, BY_USER = "euclidean", "sim", "sim, reordered by sums", "sim, reordered by user"
-ORDERS = (EUCLIDEAN, BY_SIM, BY_SUMS, BY_USER)
+EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER = (
+    "euclidean",
+    "sim",
+    "sim, reordered by sums",
+    "sim, reordered by user",
+)
+ORDERS = (EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER)
 
 
 def measure_positions(
@@ -62,7 +67,7 @@ def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]
     return {
         EUCLIDEAN: lambda query: euclidean.order(query)[:answered],
         BY_SIM: lambda query: cloud.order(query)[:answered],
-        BY_SUMS: reordered,
+        BY_SUMS_AGAIN: reordered,
         BY_USER: EndToEnd(cloud, answered).order,
     }
 
@@ -95,7 +100,7 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
         reading = "by Sim they are fewer at the front than a uniform spread would put there"
     else:
         reading = "by Sim the first tenth cannot be told from a uniform spread"
-    moved = first[BY_SUMS]
+    moved = first[BY_SUMS_AGAIN]
     if moved.low > 1 / PARTS:
         follows = (
             "but the cloud moves them to the front with the same sums, so that order does not mislead it"

@@ -19,7 +19,7 @@ from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.experiments.seeds import generator
 from mipp_cli.roles.progress import Progress
 
-NAME = "leakage_selections"
+NAME = "leakage-selections"
 NEIGHBOURS = 10
 _DRAWN = 103  # the purposes of generators
 _TIES = 104

@@ -14,7 +14,7 @@ from mipp_cli.experiments.methods import CloudSim, Euclidean, Order
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.roles.progress import Progress
 
-NAME = "leakage_ranking"
+NAME = "leakage-ranking"
 RETURNED = (10, 100)
 
 

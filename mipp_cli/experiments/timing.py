@@ -22,11 +22,11 @@ from mipp_cli.experiments.timed_runs import (
     plain_runs,
     timed_deployment,
 )
-from mipp_cli.roles.progress import Progress
+from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.workers import LOCAL, Workplace
 from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS, SCHEMES
 
-INDEX_NAME, RETRIEVAL_NAME = "timing_index", "timing_retrieval"
+INDEX_NAME, RETRIEVAL_NAME = "timing-index", "timing-retrieval"
 PAPER_IMAGES = 10_000
 PAPER_SECONDS = {INDEX: 7 * 60.0, PLAIN: 1.0, WITH_INDEX: 0.05, ONE_IMAGE: 0.05, WITHOUT_INDEX: 6.8 * 60}
 PAPER_RATIOS = {WITHOUT_INDEX: 8160, PLAIN: 1200}
@@ -76,7 +76,7 @@ class TimingOptions:
         return list(dict.fromkeys(every))
 
 
-def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress) -> list[Result]:
+def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = silent) -> list[Result]:
     """Time Fig. 5 (index construction) and Fig. 6–8 (retrieval); nothing is extrapolated.
 
     Raises InvalidRequestError for a scheme and modulus that do not go together.
