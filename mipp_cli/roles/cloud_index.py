@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mipp_cli.containers.container import read_header
 from mipp_cli.containers.header import Header
@@ -17,22 +14,14 @@ from mipp_cli.containers.index import Part, Segment, write_index
 from mipp_cli.containers.part import PartContent, write_part
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import remove_stored, store_copy, store_digests
-from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import ConflictError, InvalidRequestError, MippError, OutputError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
-from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
-from mipp_cli.scheme.feature_cipher import FeatureCipher
-from mipp_cli.scheme.parameters import Parameters
-from mipp_cli.scheme.retrieval_index import check_sums
-
-_BATCH_BYTES = 1 << 22
-
-Ciphertexts = NDArray[np.uint8]
-Sums = tuple[list[int], list[int]]
+from mipp_cli.roles.summing import StoredRows, Sums, sums_of
+from mipp_cli.roles.workers import LOCAL, Workplace
 
 
 def index_containers(
@@ -104,7 +93,8 @@ class _IndexBuilder:
             upload.check_images()
             names = [name.encode() for name in upload.names()]
             self._refuse_known(segment.owner, names)
-            sums = sums_of(upload, self._parameters, self._workplace, self._progress)
+            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
+            sums = sums_of(upload, self._workplace, self._progress, rows)
             return replace(segment, key_id=upload.key_id, rows=len(names)), names, sums
 
     def _check_sender(self, header: Header) -> None:
@@ -169,34 +159,3 @@ class _IndexBuilder:
         """Remove what was written for an index that will not be."""
         for path in self._written:
             remove_stored(path)
-
-
-def sums_of(upload: UploadReader, parameters: Parameters, workplace: Workplace, progress: Progress) -> Sums:
-    """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each checked to be possible."""
-    sum1: list[int] = []
-    sum2: list[int] = []
-    with (
-        open_executor(workplace) as (executor, count),
-        progress("indexing", len(upload), "image") as advance,
-    ):
-        tasks = _batches(upload, parameters)
-        for _, (first, second) in ordered_results(executor, _decrypt_sums, tasks, under_way=2 * count):
-            for pair in zip(first, second, strict=True):
-                check_sums(*pair, parameters.l, parameters.levels)
-            sum1 += first
-            sum2 += second
-            advance(len(first))
-    return sum1, sum2
-
-
-def _batches(
-    upload: UploadReader, parameters: Parameters
-) -> Iterator[tuple[FeatureCipher, Ciphertexts, Ciphertexts]]:
-    rows = max(1, _BATCH_BYTES // (2 * parameters.l * parameters.cipher.number_bytes))
-    for begin in range(0, len(upload), rows):
-        yield (parameters.cipher, *upload.encrypted_features(begin, min(begin + rows, len(upload))))
-
-
-def _decrypt_sums(task: tuple[FeatureCipher, Ciphertexts, Ciphertexts]) -> Sums:
-    cipher, ef, eff = task
-    return cipher.sums(ef), cipher.sums(eff)

@@ -23,10 +23,10 @@ from mipp_cli.containers.results import ImageRef, Match, write_results
 from mipp_cli.containers.source import FileSource
 from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError, at_path
 from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.cloud_index import sums_of
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.store import Store
+from mipp_cli.roles.summing import sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
 from mipp_cli.scheme.similarity import sim, sim_numerators
@@ -184,7 +184,7 @@ def _scan(
             continue
         with store.segment(segment) as upload:
             names = [name.encode() for name in upload.names()]
-            columns = sums_of(upload, store.parameters, workplace, progress)
+            columns = sums_of(upload, workplace, progress)
         sum1, sum2 = (np.array(column, dtype=np.int64) for column in columns)
         for number, pair in enumerate(sums):
             numerators = sim_numerators(sum1, sum2, *pair, store.parameters.l)

@@ -129,8 +129,7 @@ def search_in_process(setting: Setting) -> Iterator[Result]:
 def _positions(table: PairTable, positions: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[int]:
     """Return the places of the first images of pairs, as many of each as could be needed."""
     found: list[int] = []
-    for pair in pairs.tolist():
-        begin, end = (int(start) for start in table.starts[pair : pair + 2])
+    for begin, end in zip(table.starts[pairs].tolist(), table.starts[pairs + 1].tolist(), strict=True):
         found += positions[begin : min(begin + DEFAULT_CANDIDATES, end)].tolist()
     return found
 
