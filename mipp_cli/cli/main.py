@@ -26,6 +26,10 @@ _COMMANDS = {
         "mipp_cli.cli.inspect:inspect",
         "Say what a file or a role's directory holds; never a secret.",
     ),
+    "experiment": (
+        "mipp_cli.cli.experiment:experiment",
+        "The paper's figures and tables, measured on your own data set.",
+    ),
 }
 
 

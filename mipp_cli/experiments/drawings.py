@@ -8,6 +8,9 @@ from pathlib import Path
 from mipp_cli.experiments.figures import plot_accuracy, plot_f1, plot_positions, plot_storage
 from mipp_cli.experiments.result import Result
 
+PAD_SHEET = "two-time-pad.png"
+"""Pictures of the attack on one key stream for two images; drawn by the attack itself."""
+
 Draw = Callable[[Result, Path], None]
 
 _DRAWINGS: dict[str, tuple[tuple[str, Draw], ...]] = {
@@ -16,10 +19,14 @@ _DRAWINGS: dict[str, tuple[tuple[str, Draw], ...]] = {
     "storage": (("storage.png", plot_storage),),
 }
 
+# the sheet is made once, by the first of several attacks
+_PAD_RESULTS = ("attack", "attack-paper")
+
 
 def drawing_names(result: Result) -> list[str]:
-    """Return the file names of a result's plots."""
-    return [name for name, _ in _DRAWINGS.get(result.name, ()) if result.observations]
+    """Return the file names of a result's plots; those that could not be drawn are not there."""
+    names = [name for name, _ in _DRAWINGS.get(result.name, ()) if result.observations]
+    return [*names, PAD_SHEET] if result.name in _PAD_RESULTS else names
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.drawings import draw, drawing_names
+from mipp_cli.experiments.drawings import draw
 from mipp_cli.experiments.environment import describe_environment
 from mipp_cli.experiments.plots import plots_possible
 from mipp_cli.experiments.report import write_report
@@ -57,11 +57,10 @@ def run_tasks(
     }
     for task in tasks:
         if done[task.experiment] is None:
+            workspace.forget(task.experiment)
             begin = time.perf_counter()
             results = tuple(task.run())
             seconds = time.perf_counter() - begin
-            for name in (name for result in results for name in drawing_names(result)):
-                (folder / name).unlink(missing_ok=True)  # of earlier options
             environment = describe_environment()
             workspace.keep(Record(task.experiment, task.options, dataset, environment, seconds, results))
     return _write(workspace, tasks, sum(record is not None for record in done.values()), plots=plots)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mipp_cli.containers.atomic import write_bytes
 from mipp_cli.errors import MalformedError, OutputError
+from mipp_cli.experiments.drawings import drawing_names
 from mipp_cli.experiments.result import Claim, Result
 
 EXPERIMENTS = ("accuracy", "positions", "timing", "storage", "leakage", "attack")
@@ -95,6 +96,15 @@ class Workspace:
         """Keep a finished experiment; from now on a run that continues skips it."""
         text = json.dumps(record.to_json(), ensure_ascii=False)
         write_bytes(self.folder / _DONE / f"{record.experiment}.json", text.encode(), force=True)
+
+    def forget(self, experiment: str) -> None:
+        """Remove what earlier options of an experiment left: its record, and its files."""
+        for record in self.records():
+            if record.experiment == experiment:
+                (self.folder / _DONE / f"{experiment}.json").unlink(missing_ok=True)
+                for result in record.results:
+                    for name in (f"{result.name}.csv", *drawing_names(result)):
+                        (self.folder / name).unlink(missing_ok=True)
 
     def records(self) -> list[Record]:
         """Return all that is kept, in the order of a report."""

@@ -1,0 +1,309 @@
+"""Commands that measure the paper's figures and tables on a data set of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mipp_cli.cli.experiment_options import (
+    NUMBERS,
+    SEED,
+    Place,
+    Source,
+    dataset_options,
+    method_options,
+    place_options,
+    query_options,
+    sample_option,
+    scheme_options,
+    timing_options,
+)
+from mipp_cli.cli.options import PATH, Spoken
+from mipp_cli.cli.progress import progress_bar
+from mipp_cli.roles.report import Report
+
+if TYPE_CHECKING:
+    from mipp_cli.experiments.dataset import DataSet
+    from mipp_cli.experiments.result import Result
+    from mipp_cli.experiments.sampling import QueryChoice
+    from mipp_cli.experiments.suite import Task
+
+_RETURNED = click.option(
+    "--returned", metavar="LIST", type=NUMBERS, help="Numbers of images returned.  [default: 10,20,…,100]"
+)
+_CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
+_STORED_BITS = (1024, 2048, 3072)
+
+
+@click.group()
+def experiment() -> None:
+    """The paper's figures and tables, measured on your own data set.
+
+    DATASET is a folder with a folder of images for each category. Every command writes CSV, plots,
+    report.html and report.json into one folder, and goes on where an interrupted run stopped.
+    """
+
+
+@experiment.command()
+@dataset_options
+@query_options
+@_RETURNED
+@method_options
+@scheme_options("dcr,mask", "3072")
+@sample_option(50, _CHECKED)
+@place_options
+def accuracy(
+    source: Source,
+    place: Place,
+    choice: QueryChoice,
+    returned: tuple[int, ...] | None,
+    candidates: tuple[int, ...] | None,
+    rankings: tuple[Path, ...],
+    schemes: tuple[str, ...],
+    modulus_bits: tuple[int, ...],
+    sample: int,
+) -> Spoken:
+    """Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
+    from mipp_cli.experiments.accuracy import AccuracyOptions
+    from mipp_cli.experiments.equality_check import EqualityOptions
+    from mipp_cli.experiments.settings import scheme_settings
+    from mipp_cli.experiments.tasks import accuracy_task
+
+    options = AccuracyOptions(choice, candidates, rankings, returned)
+    settings = tuple(scheme_settings(schemes, modulus_bits))
+    check = EqualityOptions(settings, sample, choice.seed, place.workplace)
+    return _run(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
+
+
+@experiment.command()
+@dataset_options
+@query_options
+@click.option("--returned", metavar="N", type=int, help="Images returned.  [default: 100]")
+@method_options
+@place_options
+def positions(
+    source: Source,
+    place: Place,
+    choice: QueryChoice,
+    returned: int | None,
+    candidates: tuple[int, ...] | None,
+    rankings: tuple[Path, ...],
+) -> Spoken:
+    """Fig. 2: where truly similar images stand among those returned."""
+    from mipp_cli.experiments.positions import PositionsOptions
+    from mipp_cli.experiments.tasks import positions_task
+
+    options = PositionsOptions(choice, candidates, rankings, returned)
+    return _run(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
+
+
+@experiment.command()
+@dataset_options
+@timing_options
+@click.option(
+    "--candidates",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Images that each query asks for.",
+)
+@scheme_options("dcr,mask", "3072")
+@SEED
+@place_options
+def timing(
+    source: Source,
+    place: Place,
+    sizes: tuple[int, ...],
+    repeats: int,
+    candidates: int,
+    schemes: tuple[str, ...],
+    modulus_bits: tuple[int, ...],
+    seed: int,
+) -> Spoken:
+    """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
+    from mipp_cli.experiments.tasks import timing_task
+    from mipp_cli.experiments.timing import TimingOptions
+
+    options = TimingOptions(sizes, repeats, schemes, modulus_bits, candidates, seed, place.workplace)
+    return _run(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
+
+
+@experiment.command()
+@dataset_options
+@scheme_options("dcr,mask,paper", ",".join(map(str, _STORED_BITS)))
+@sample_option(10, "Images that are really encrypted under each scheme and modulus.")
+@SEED
+@place_options
+def storage(
+    source: Source,
+    place: Place,
+    schemes: tuple[str, ...],
+    modulus_bits: tuple[int, ...],
+    sample: int,
+    seed: int,
+) -> Spoken:
+    """Table 3: what features and index take, for each scheme and modulus."""
+    from mipp_cli.experiments.settings import scheme_settings
+    from mipp_cli.experiments.storage import StorageOptions
+    from mipp_cli.experiments.tasks import storage_task
+
+    settings = tuple(scheme_settings(schemes, modulus_bits))
+    options = StorageOptions(settings, sample, seed, place.workplace)
+    return _run(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
+
+
+@experiment.command()
+@dataset_options
+@SEED
+@place_options
+def leakage(source: Source, place: Place, seed: int) -> Spoken:
+    """What the honest-but-curious cloud can work out (section 6.2)."""
+    from mipp_cli.experiments.leakage import LeakageOptions
+    from mipp_cli.experiments.tasks import leakage_task
+
+    options = LeakageOptions(seed=seed, workplace=place.workplace)
+    return _run(source, place, lambda dataset: [leakage_task(dataset, options, progress_bar)])
+
+
+@experiment.command()
+@click.argument("upload", metavar="UPLOAD", type=PATH)
+@click.option("--kmc", metavar="kmc.pub", type=PATH, required=True, help="The deployment's public file.")
+@click.option("--images", metavar="DIR", type=PATH, help="The folder that was encrypted, to compare with.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="Images to read."
+)
+@place_options
+def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Place) -> Spoken:
+    """Read the features out of UPLOAD without a key: scheme `paper` falls, the others must not."""
+    from mipp_cli.experiments.attack import AttackOptions
+    from mipp_cli.experiments.drawings import PAD_SHEET
+    from mipp_cli.experiments.suite import recorded
+    from mipp_cli.experiments.tasks import attack_task
+
+    folder = place.folder(upload)
+    sheet = None if images is None else folder / PAD_SHEET
+    task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.workplace), progress_bar)
+    file = recorded(upload)
+    return _carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
+
+
+@experiment.command(name="all")
+@dataset_options
+@query_options
+@_RETURNED
+@method_options
+@timing_options
+@scheme_options("dcr,mask", "3072")
+@sample_option(50, _CHECKED)
+@place_options
+def every(
+    source: Source,
+    place: Place,
+    choice: QueryChoice,
+    returned: tuple[int, ...] | None,
+    candidates: tuple[int, ...] | None,
+    rankings: tuple[Path, ...],
+    sizes: tuple[int, ...],
+    repeats: int,
+    schemes: tuple[str, ...],
+    modulus_bits: tuple[int, ...],
+    sample: int,
+) -> Spoken:
+    """Everything, and one report.
+
+    Storage is measured under scheme paper too, and with moduli of 1024 and 2048 bits; the attack is made on
+    every scheme.
+    """
+    from mipp_cli.experiments import tasks
+    from mipp_cli.experiments.accuracy import AccuracyOptions
+    from mipp_cli.experiments.attack_trial import AttackTrial
+    from mipp_cli.experiments.drawings import PAD_SHEET
+    from mipp_cli.experiments.equality_check import EqualityOptions
+    from mipp_cli.experiments.leakage import LeakageOptions
+    from mipp_cli.experiments.positions import PositionsOptions
+    from mipp_cli.experiments.settings import scheme_settings
+    from mipp_cli.experiments.storage import StorageOptions
+    from mipp_cli.experiments.timing import TimingOptions
+    from mipp_cli.scheme.parameters import SCHEMES
+
+    seed, workplace = choice.seed, place.workplace
+    asked = max(candidates) if candidates else 100
+    measured = AccuracyOptions(choice, candidates, rankings, returned)
+    check = EqualityOptions(tuple(scheme_settings(schemes, modulus_bits)), sample, seed, workplace)
+    spread = PositionsOptions(choice, candidates, rankings)
+    timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, workplace)
+    sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
+    stored = StorageOptions(tuple(scheme_settings(SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
+    attacked = AttackTrial(tuple(scheme_settings(SCHEMES, modulus_bits[-1:])), seed=seed, workplace=workplace)
+    sheet = place.folder(source.folder) / PAD_SHEET
+
+    def planned(dataset: DataSet) -> list[Task]:
+        return [
+            tasks.accuracy_task(dataset, measured, check, progress_bar),
+            tasks.positions_task(dataset, spread, progress_bar),
+            tasks.timing_task(dataset, timed, progress_bar),
+            tasks.storage_task(dataset, stored, progress_bar),
+            tasks.leakage_task(dataset, LeakageOptions(seed=seed, workplace=workplace), progress_bar),
+            tasks.attack_trial_task(dataset, attacked, sheet, progress_bar),
+        ]
+
+    return _run(source, place, planned)
+
+
+def _run(source: Source, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> Spoken:
+    """Describe the data set and run what is planned on it."""
+    from mipp_cli.experiments.environment import describe_dataset
+
+    dataset = source.load(place.workplace)
+    skipped = [f"left out {each}" for each in dataset.skipped]
+    described = describe_dataset(dataset)
+    return _carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
+
+
+def _carry_out(
+    tasks: Sequence[Task],
+    dataset: Mapping[str, Any],
+    folder: Path,
+    place: Place,
+    warnings: Sequence[str] = (),
+) -> Spoken:
+    """Run tasks into the output folder, and say what was measured beside what the paper claims."""
+    from mipp_cli.experiments.suite import run_tasks
+
+    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=place.plots)
+    counts = {"experiments": len(tasks), "done before": outcome.skipped}
+    if "images" in dataset:
+        counts["images"] = dataset["images"]
+    report = Report(outcome.outputs, counts, (*warnings, *outcome.warnings))
+    return Spoken(report, {"results": _as_json(outcome.results)}, _as_lines(outcome.results))
+
+
+def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": result.name,
+            "title": result.title,
+            "claims": [vars(claim) for claim in result.claims],
+            "notes": list(result.notes),
+        }
+        for result in results
+    ]
+
+
+def _as_lines(results: Sequence[Result]) -> list[str]:
+    """Return the figures to look at first, and each claim of the paper with what was measured."""
+    from mipp_cli.experiments.tables import key_table
+
+    lines: list[str] = []
+    for result in results:
+        table = key_table(result)
+        if table is not None:
+            lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
+        for claim in result.claims:
+            measured = claim.measured.replace("; ", "\n              ")
+            lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}", ""]
+    return lines

@@ -1,0 +1,67 @@
+"""Each experiment as a task: its options as they are recorded, and what runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.experiments.accuracy import AccuracyOptions, run_accuracy
+from mipp_cli.experiments.attack import AttackOptions, run_attack
+from mipp_cli.experiments.attack_trial import AttackTrial, attack_every_scheme
+from mipp_cli.experiments.dataset import DataSet
+from mipp_cli.experiments.equality_check import EqualityOptions, check_equality
+from mipp_cli.experiments.leakage import LeakageOptions, run_leakage
+from mipp_cli.experiments.positions import PositionsOptions, run_positions
+from mipp_cli.experiments.result import Result
+from mipp_cli.experiments.storage import StorageOptions, run_storage
+from mipp_cli.experiments.suite import Task, recorded
+from mipp_cli.experiments.timing import TimingOptions, run_timing
+from mipp_cli.roles.progress import Progress
+
+
+def accuracy_task(
+    dataset: DataSet, options: AccuracyOptions, check: EqualityOptions, progress: Progress
+) -> Task:
+    """Fig. 3 and 4, and the check that allows to measure them on plain codes."""
+
+    def run() -> list[Result]:
+        return [*run_accuracy(dataset, options, progress), check_equality(dataset, check, progress)]
+
+    return Task("accuracy", {**recorded(options), "check": recorded(check)}, run)
+
+
+def positions_task(dataset: DataSet, options: PositionsOptions, progress: Progress) -> Task:
+    """Fig. 2."""
+    return Task("positions", recorded(options), lambda: run_positions(dataset, options, progress))
+
+
+def timing_task(dataset: DataSet, options: TimingOptions, progress: Progress) -> Task:
+    """Fig. 5 to 8; how many processes work is part of what is measured."""
+    workplace = {"jobs": options.workplace.jobs, "scheduler": options.workplace.scheduler}
+    return Task("timing", {**recorded(options), **workplace}, lambda: run_timing(dataset, options, progress))
+
+
+def storage_task(dataset: DataSet, options: StorageOptions, progress: Progress) -> Task:
+    """Table 3."""
+    return Task("storage", recorded(options), lambda: run_storage(dataset, options, progress))
+
+
+def leakage_task(dataset: DataSet, options: LeakageOptions, progress: Progress) -> Task:
+    """What the cloud can work out."""
+    return Task("leakage", recorded(options), lambda: run_leakage(dataset, options, progress))
+
+
+def attack_trial_task(dataset: DataSet, trial: AttackTrial, sheet: Path, progress: Progress) -> Task:
+    """The attack on uploads made for it; ``sheet`` is where the pictures of the two-time pad go."""
+    return Task("attack", recorded(trial), lambda: attack_every_scheme(dataset, trial, sheet, progress))
+
+
+def attack_task(upload: Path, options: AttackOptions, progress: Progress) -> Task:
+    """The attack on an upload that somebody made."""
+    asked: dict[str, Any] = {
+        "upload": recorded(upload),
+        "kmc": recorded(options.kmc),
+        "images": None if options.images is None else str(options.images),
+        "limit": options.limit,
+    }
+    return Task("attack", asked, lambda: [run_attack(upload, options, progress)])
