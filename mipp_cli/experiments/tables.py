@@ -46,9 +46,8 @@ def key_table(result: Result) -> Table | None:
 
 
 def _accuracy_table(rows: Sequence[Observation]) -> Table:
-    """One line a method: each measure, with its interval, at the fewest and the most images returned."""
+    """One line a method, with intervals: each measure at the most images returned, precision at the fewest."""
     returned = sorted({int(row["returned"] or 0) for row in rows})
-    chosen = sorted({returned[0], returned[-1]})
     cells = {
         (
             row["label"],
@@ -57,7 +56,7 @@ def _accuracy_table(rows: Sequence[Observation]) -> Table:
         ): f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         for row in rows
     }
-    columns = [(measure, count) for measure in MEASURES for count in chosen]
+    columns = list(dict.fromkeys([("precision", returned[0]), *((each, returned[-1]) for each in MEASURES)]))
     labels = dict.fromkeys(str(row["label"]) for row in rows)
     lines = tuple(
         (label, *(cells.get((label, measure, count), "") for measure, count in columns)) for label in labels
