@@ -46,7 +46,7 @@ def key_table(result: Result) -> Table | None:
 
 
 def _accuracy_table(rows: Sequence[Observation]) -> Table:
-    """One line a method, with intervals: each measure at the most images returned, precision at the fewest."""
+    """One line a method: each measure at the most images returned, precision at the fewest too."""
     returned = sorted({int(row["returned"] or 0) for row in rows})
     cells = {
         (
