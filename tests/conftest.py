@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.deployment import SCHEMES, Deployment, shared_deployment
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all test processes of the session share."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    """A folder that the tests of this process share."""
+    return tmp_path_factory.getbasetemp()
 
 
 @pytest.fixture(scope="session", params=SCHEMES)
-def any_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Deployment:
-    """A deployment to read from, of each scheme in turn."""
+def _each_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Deployment:
     return shared_deployment(session_folder, request.param)
 
 
-@pytest.fixture(scope="session")
-def deployment(session_folder: Path) -> Deployment:
-    """A deployment to read from, of the scheme that is the fastest."""
-    return shared_deployment(session_folder, "mask")
+@pytest.fixture
+def any_scheme(_each_scheme: Deployment) -> Iterator[Deployment]:
+    """A deployment to read from, of each scheme in turn."""
+    with _unchanged(_each_scheme):
+        yield _each_scheme
 
 
 @pytest.fixture
-def changeable(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(session_folder: Path) -> Iterator[Deployment]:
+    """A deployment to read from, of the scheme that is the fastest."""
+    shared = shared_deployment(session_folder, "mask")
+    with _unchanged(shared):
+        yield shared
+
+
+@pytest.fixture
+def changeable(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment of the test's own, of the scheme that is the fastest."""
     folder = tmp_path_factory.mktemp("changeable")
-    yield deployment.copy(folder / "deployment")
+    yield shared_deployment(session_folder, "mask").copy(folder / "deployment")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _unchanged(shared: Deployment) -> Iterator[None]:
+    """Fail if a test leaves traces in what other tests read."""
+    before = _listing(shared.root)
+    yield
+    assert _listing(shared.root) == before
+
+
+def _listing(folder: Path) -> dict[str, int]:
+    return {str(path): path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()}

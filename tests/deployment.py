@@ -6,7 +6,6 @@ the commands themselves, once for each scheme and session, and copied by the tes
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -275,15 +274,9 @@ def make_deployment(root: Path, scheme: str) -> Deployment:
 
 
 def shared_deployment(base: Path, scheme: str) -> Deployment:
-    """Return the session's deployment of a scheme, made by whichever test process comes first."""
-    root, ready = base / f"deployment-{scheme}", base / f"deployment-{scheme}.ready"
-    with (base / f"deployment-{scheme}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not ready.exists():
-            shutil.rmtree(root, ignore_errors=True)
-            make_deployment(root, scheme)
-            ready.touch()
-    return Deployment(root, scheme)
+    """Return the deployment of a scheme below ``base``, made when it is first asked for."""
+    root = base / f"deployment-{scheme}"
+    return Deployment(root, scheme) if root.exists() else make_deployment(root, scheme)
 
 
 def secrets_of(root: Path) -> set[str]:

@@ -145,8 +145,9 @@ def test_no_report_holds_a_secret(changeable: Deployment, tmp_path: Path) -> Non
         assert secret not in said
 
 
-def test_warnings_are_in_the_object_and_not_on_stderr(any_scheme: Deployment) -> None:
-    outcome = done("user", "query", any_scheme / "alice", "--json", *_query_words(any_scheme))
+def test_warnings_are_in_the_object_and_not_on_stderr(any_scheme: Deployment, tmp_path: Path) -> None:
+    words = ("user", "init", tmp_path / "u", "--id", "u", "--kmc", any_scheme / "kmc" / "kmc.pub")
+    outcome = done(*words, "--json")
     expected = {"dcr": "a modulus of 1024 bits is insecure", "paper": "hides no feature", "mask": ""}
     warnings = outcome.json["warnings"]
     assert len(warnings) == (any_scheme.scheme != "mask")
@@ -154,16 +155,12 @@ def test_warnings_are_in_the_object_and_not_on_stderr(any_scheme: Deployment) ->
     assert outcome.err == ""
 
 
-def _query_words(deployment: Deployment) -> list[object]:
-    output = deployment / "warned.h5"
-    return [deployment / "pictures" / "queries", "-o", output, "--force"]
-
-
-def test_without_json_warnings_are_on_stderr(any_scheme: Deployment) -> None:
-    outcome = done("user", "query", any_scheme / "alice", *_query_words(any_scheme))
+def test_without_json_warnings_are_on_stderr(any_scheme: Deployment, tmp_path: Path) -> None:
+    words = ("user", "init", tmp_path / "u", "--id", "u", "--kmc", any_scheme / "kmc" / "kmc.pub")
+    outcome = done(*words)
     warned = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
     assert len(warned) == (any_scheme.scheme != "mask")
-    assert "warning" not in outcome.out
+    assert "warning: " not in outcome.out
 
 
 def test_people_read_what_was_written_and_how_much(changeable: Deployment, tmp_path: Path) -> None:

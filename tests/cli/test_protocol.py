@@ -54,9 +54,8 @@ def test_each_of_several_query_images_has_a_ranking_of_its_own(any_scheme: Deplo
 
 
 def test_a_user_whom_nobody_authorised_finds_nothing(any_scheme: Deployment, tmp_path: Path) -> None:
-    query = tmp_path / "q.h5"
-    done("user", "query", any_scheme / "eve", any_scheme / "pictures/queries/q1.png", "-o", query)
-    refused(4, "cloud", "search", any_scheme / "cloud", query, "-o", tmp_path / "r.h5")
+    deployment = any_scheme.copy(tmp_path / "copy")
+    refused(4, "cloud", "search", deployment / "cloud", deployment.ask("eve"), "-o", tmp_path / "r.h5")
     assert not (tmp_path / "r.h5").exists()
 
 
@@ -96,13 +95,10 @@ def test_the_roles_work_as_processes_that_share_nothing_but_files(tmp_path: Path
     mipp("user", "init", "user", "--id", "dr-lee", "--kmc", "kmc/kmc.pub")
     mipp("owner", "init", "owner", "--id", "st-mary", "--kmc", "kmc/kmc.pub", "--authorize", "user/user.pub")
     mipp("cloud", "enroll", "cloud", "owner/members.h5")
-    mipp("cloud", "enroll", "cloud", "owner/members.h5", code=5)
     mipp("owner", "encrypt", "owner", "one.png", "two.png", "-o", "upload.h5")
     mipp("owner", "encrypt", "owner", "one.png", "-o", "upload.h5", code=10)
-    mipp("owner", "encrypt", "owner", "upload.h5", "-o", "other.h5", code=7)
     mipp("cloud", "index", "cloud", "upload.h5")
     mipp("user", "query", "user", "one.png", "-o", "query.h5")
-    mipp("user", "query", "user", "-o", "query.h5", code=2)
     mipp("cloud", "search", "cloud", "upload.h5", "-o", "results.h5", code=3)
     mipp("cloud", "search", "cloud", "query.h5", "-o", "results.h5")
     mipp("kmc", "enroll", "kmc", "owner/enrolment.h5")

@@ -29,6 +29,7 @@ from tests.deployment import (
     picture,
     png_bomb,
     refused,
+    shared_deployment,
     snapshot,
 )
 from tests.roles.forgery import Picture, publish, random_feature, stranger
@@ -466,9 +467,9 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def hostile(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def hostile(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     """A deployment in which one owner gave its pictures every dangerous name."""
-    made = deployment.copy(tmp_path_factory.mktemp("hostile") / "deployment")
+    made = shared_deployment(session_folder, "mask").copy(tmp_path_factory.mktemp("hostile") / "deployment")
     buffer = io.BytesIO()
     picture(3).save(buffer, "PNG")
     publish(made, "south", [Picture(name, content=buffer.getvalue()) for name in NAMES])

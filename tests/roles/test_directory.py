@@ -155,7 +155,11 @@ STATE_FILES = [
     ("kmc", "secrets.json"),
     ("kmc", "owners/north.json"),
     ("kmc", "kmc.pub"),
+    ("kmc", "queries"),
     ("cloud", "secrets.json"),
+    ("cloud", "queries"),
+    ("cloud", "segments"),
+    ("cloud", "parts"),
     ("cloud", "members/north.h5"),
     ("cloud", "index.h5"),
     ("cloud", "kmc.pub"),
@@ -203,15 +207,23 @@ def test_a_damaged_file_of_a_directory_is_named_and_harms_nothing(
 ) -> None:
     victim = changeable / role / name
     if victim.is_dir():
-        victim = next(path for path in victim.iterdir())
+        asked = (changeable / "alice.query.h5").read_bytes().split(b"\n")[3].split()[1].decode()
+        named = [
+            path for path in sorted(victim.iterdir()) if path.stem in (asked, "1") or "north" in path.name
+        ]
+        victim = named[0] if named else next(victim.iterdir())
+    kinds = (
+        DAMAGE if victim.suffix in (".json", ".jsonl") else dict.fromkeys(("empty", "cut short", "no text"))
+    )
     content = victim.read_bytes()
     told = 0
-    for damage in DAMAGE.values():
+    for damage in (DAMAGE[kind] for kind in kinds):
         for words in commands(changeable, role):
             victim.write_bytes(damage)
             before = snapshot(changeable / role)
             outcome = run(*words)
-            assert outcome.code in (0, 2, 3, 5, 8), (words, damage, outcome)
+            # 6: a query remembered with another digest cannot be told from a replay
+            assert outcome.code in (0, 2, 3, 5, 6, 8), (words, damage, outcome)
             if outcome.code:
                 assert outcome.err.count("error: ") == 1
                 assert outcome.err.count("hint: ") == 1
@@ -225,7 +237,7 @@ def test_a_damaged_file_of_a_directory_is_named_and_harms_nothing(
                 victim.write_bytes(content)
             if (changeable / "out").is_dir():
                 shutil.rmtree(changeable / "out")
-    assert told >= len(DAMAGE) - 2
+    assert told >= len(kinds) - 2
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -40,12 +40,12 @@ def revoke(deployment: Deployment, owner: str, user: str, *, at: str) -> None:
 
 
 def test_a_user_whom_no_owner_authorised_gets_nothing_from_a_lenient_cloud(
-    deployment: Deployment, tmp_path: Path
+    changeable: Deployment, tmp_path: Path
 ) -> None:
     query = tmp_path / "q.h5"
-    done("user", "query", deployment / "eve", deployment / "pictures/queries/q1.png", "-o", query)
-    results = results_for(deployment, query, "north", tmp_path / "r.h5")
-    refuse(deployment, results, 4, "no enrolled owner authorised the user 'eve'")
+    done("user", "query", changeable / "eve", changeable / "pictures/queries/q1.png", "-o", query)
+    results = results_for(changeable, query, "north", tmp_path / "r.h5")
+    refuse(changeable, results, 4, "no enrolled owner authorised the user 'eve'")
 
 
 def test_a_user_of_one_owner_gets_no_image_of_another_from_a_lenient_cloud(
@@ -178,12 +178,12 @@ def test_results_that_a_cloud_changed_are_refused_whole(
     refuse(changeable, changed_results(changeable, results, change), code, words)
 
 
-def test_more_images_than_the_query_asked_for_are_refused(deployment: Deployment, tmp_path: Path) -> None:
-    query = forge_query(deployment, "alice", random_feature(1)[None], tmp_path / "q.h5", candidates=2)
-    asked = results_for(deployment, query, "north", tmp_path / "2.h5", images=2)
-    done("kmc", "reencrypt", deployment / "kmc", asked, "-o", tmp_path / "answer.h5")
-    more = results_for(deployment, query, "north", tmp_path / "3.h5", images=3)
-    refuse(deployment, more, 3, "more matches than the 2 that the query asks for")
+def test_more_images_than_the_query_asked_for_are_refused(changeable: Deployment, tmp_path: Path) -> None:
+    query = forge_query(changeable, "alice", random_feature(1)[None], tmp_path / "q.h5", candidates=2)
+    asked = results_for(changeable, query, "north", tmp_path / "2.h5", images=2)
+    done("kmc", "reencrypt", changeable / "kmc", asked, "-o", tmp_path / "answer.h5")
+    more = results_for(changeable, query, "north", tmp_path / "3.h5", images=3)
+    refuse(changeable, more, 3, "more matches than the 2 that the query asks for")
 
 
 def test_the_same_results_are_answered_again(deployment: Deployment, tmp_path: Path) -> None:
@@ -222,14 +222,14 @@ def test_a_query_counts_as_known_only_once_its_answer_is_in_place(
     assert changeable.answer(results_for(changeable, other, "north", changeable / "r2.h5")).exists()
 
 
-def test_an_answer_without_matches_is_an_answer(deployment: Deployment, tmp_path: Path) -> None:
+def test_an_answer_without_matches_is_an_answer(changeable: Deployment, tmp_path: Path) -> None:
     query = tmp_path / "q.h5"
-    done("user", "query", deployment / "alice", deployment / "pictures/queries/q1.png", "-o", query)
-    empty = contents_of(deployment, results_for(deployment, query, "north", tmp_path / "r.h5"))
+    done("user", "query", changeable / "alice", changeable / "pictures/queries/q1.png", "-o", query)
+    empty = contents_of(changeable, results_for(changeable, query, "north", tmp_path / "r.h5"))
     empty.images, empty.matches = [], []
-    results = forge_results(deployment, empty, tmp_path / "empty.h5")
-    done("kmc", "reencrypt", deployment / "kmc", results, "-o", tmp_path / "answer.h5")
-    done("user", "decrypt", deployment / "alice", tmp_path / "answer.h5", "-o", tmp_path / "matches")
+    results = forge_results(changeable, empty, tmp_path / "empty.h5")
+    done("kmc", "reencrypt", changeable / "kmc", results, "-o", tmp_path / "answer.h5")
+    done("user", "decrypt", changeable / "alice", tmp_path / "answer.h5", "-o", tmp_path / "matches")
     assert (tmp_path / "matches" / "matches.csv").read_text().count("\n") == 1
 
 
