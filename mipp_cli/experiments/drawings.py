@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mipp_cli.experiments.figures import plot_accuracy, plot_f1, plot_positions, plot_storage
+from mipp_cli.experiments.leakage_figures import LEAKAGE_DRAWINGS
 from mipp_cli.experiments.result import Result
+from mipp_cli.experiments.timing_figures import TIMING_DRAWINGS
 
 PAD_SHEET = "two-time-pad.png"
 """Pictures of the attack on one key stream for two images; drawn by the attack itself."""
@@ -17,6 +19,8 @@ _DRAWINGS: dict[str, tuple[tuple[str, Draw], ...]] = {
     "accuracy": (("accuracy.png", plot_accuracy), ("accuracy-f1.png", plot_f1)),
     "positions": (("positions.png", plot_positions),),
     "storage": (("storage.png", plot_storage),),
+    **LEAKAGE_DRAWINGS,
+    **TIMING_DRAWINGS,
 }
 
 # the sheet is made once, by the first of several attacks
