@@ -35,6 +35,7 @@ _RETURNED = click.option(
     "--returned", metavar="LIST", type=NUMBERS, help="Numbers of images returned.  [default: 10,20,…,100]"
 )
 _CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
+_MOST_ROWS = 12  # of a table in a terminal
 _STORED_BITS = (1024, 2048, 3072)
 
 
@@ -238,7 +239,7 @@ def every(
     timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, workplace)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
     stored = StorageOptions(tuple(scheme_settings(SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
-    attacked = AttackTrial(tuple(scheme_settings(SCHEMES, modulus_bits[-1:])), seed=seed, workplace=workplace)
+    attacked = AttackTrial(modulus_bits[-1], seed=seed, workplace=workplace)
     sheet = place.folder(source.folder) / PAD_SHEET
 
     def planned(dataset: DataSet) -> list[Task]:
@@ -300,7 +301,7 @@ def _as_lines(results: Sequence[Result]) -> list[str]:
 
     lines: list[str] = []
     for result in results:
-        table = key_table(result)
+        table = key_table(result, most_rows=_MOST_ROWS)
         if table is not None:
             lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
         for claim in result.claims:

@@ -31,11 +31,11 @@ class Table:
         ]
 
 
-def key_table(result: Result) -> Table | None:
+def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
     """Return the figures to look at first; None where there are too many to be a table."""
     if result.name == "accuracy":
         return _accuracy_table(result.observations)
-    if not result.observations or len(result.observations) > _MOST_ROWS:
+    if not result.observations or len(result.observations) > most_rows:
         return None
     header = tuple(result.observations[0])
     numeric = tuple(
