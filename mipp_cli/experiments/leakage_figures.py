@@ -142,7 +142,7 @@ def plot_selections(result: Result, path: Path) -> None:
                 label = f"{count} candidates"
                 _line(panel, watched_queries, [found.precision for _, found in points], label, number)
                 style = {**line_style(number), "marker": "", "linewidth": 0.9, "alpha": 0.8}
-                chance = [100 * found.chance.mean for _, found in points]
+                chance = [100 * found.chance for _, found in points]
                 panel.plot(watched_queries, chance, label=f"{label}: chance (thin)", **style)
             panel.set_xscale("log")
             panel.set_xticks(queries, [str(watched) for watched in queries])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.bootstrap import Interval, mean_intervals
+from mipp_cli.experiments.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.cloud_view import orders_of, percent
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.methods import CloudSim, Euclidean
@@ -23,6 +23,7 @@ NAME = "leakage-selections"
 NEIGHBOURS = 10
 _DRAWN = 103  # the purposes of generators
 _TIES = 104
+_SHUFFLES = 500
 
 
 def co_selection(answers: NDArray[np.int32], images: int) -> NDArray[np.float32]:
@@ -39,24 +40,50 @@ def co_selection(answers: NDArray[np.int32], images: int) -> NDArray[np.float32]
     return together
 
 
-def neighbours_precision(
-    alike: NDArray[np.float32], labels: NDArray[np.int64], random: np.random.Generator
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return for each image how many of its 10 most alike are of its category, and what chance gives.
+@dataclass(frozen=True)
+class Neighbours:
+    """The images ever selected, shape (s,), and the 10 most alike of each among them, shape (s, 10)."""
 
-    Both are nan for an image that was never selected. Chance draws from the images that were: Sim prefers
-    flat images, and where these are of one category that alone must not count as learnt. Ties, of which
-    counts have many, are broken at random: in the order of names categories would help.
+    selected: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+
+    def precisions(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return for each selected image how many of its 10 are of its category."""
+        return np.asarray((labels[self.nearest] == labels[self.selected][:, np.newaxis]).mean(axis=1))
+
+    def chances(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return for each selected image how many of all others selected are of its category.
+
+        Sim prefers flat images, and where these are of one category that alone must not count as learnt.
+        """
+        own = labels[self.selected]
+        return np.asarray((np.bincount(labels[self.selected])[own] - 1) / (len(own) - 1))
+
+    def shuffled(self, labels: NDArray[np.int64], random: np.random.Generator) -> float:
+        """Return what the mean precision stays below in 97.5 % of cases when categories are shuffled.
+
+        Images share their neighbours, so their precisions are not independent, and an interval of the
+        mean would be too narrow to tell it from chance.
+        """
+        means = []
+        for _ in range(_SHUFFLES):
+            mixed = labels.copy()
+            mixed[self.selected] = random.permutation(labels[self.selected])
+            means.append(self.precisions(mixed).mean())
+        return float(np.percentile(means, 97.5))
+
+
+def neighbours(alike: NDArray[np.float32], random: np.random.Generator) -> Neighbours:
+    """Return the images selected and the most alike of each.
+
+    Ties, of which counts have many, are broken at random: in the order of names categories would help.
     """
     selected = np.flatnonzero(alike.diagonal() > 0)
-    others = len(selected) - 1
-    precisions, chances = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
-    for image in selected.tolist() if others > 0 else ():
+    nearest = []
+    for image in selected.tolist():
         rest = selected[selected != image]
-        nearest = rest[np.lexsort((random.random(others), -alike[image, rest]))[:NEIGHBOURS]]
-        precisions[image] = (labels[nearest] == labels[image]).mean()
-        chances[image] = (labels[rest] == labels[image]).mean()
-    return precisions, chances
+        nearest.append(rest[np.lexsort((random.random(len(rest)), -alike[image, rest]))[:NEIGHBOURS]])
+    return Neighbours(selected, np.stack(nearest))
 
 
 def measure_selections(
@@ -72,30 +99,36 @@ def measure_selections(
         for count in (count for count in candidates if count < len(dataset)):
             for watched in queries:
                 alike = co_selection(answers[:watched, :count], len(dataset))
-                measured = neighbours_precision(alike, dataset.labels, random)
-                rows = zip(dataset.names, *(values.tolist() for values in measured), strict=True)
+                found = neighbours(alike, random)
+                if len(found.selected) < 2:
+                    continue  # one image has no neighbours
+                above = found.shuffled(dataset.labels, random)
+                columns = (found.precisions(dataset.labels), found.chances(dataset.labels))
+                rows = zip(found.selected.tolist(), *(column.tolist() for column in columns), strict=True)
                 observations += [
                     {
                         "selected_by": method.name,
                         "candidates": count,
                         "queries": watched,
-                        "image": name,
-                        "precision": None if np.isnan(precision) else precision,
-                        "chance": None if np.isnan(chance) else chance,
+                        "image": dataset.names[image],
+                        "precision": precision,
+                        "chance": chance,
+                        "shuffled_high": above,
                     }
-                    for name, precision, chance in rows
+                    for image, precision, chance in rows
                 ]
     notes = (
         f"precision: how many of the {NEIGHBOURS} images most often selected together with an image are of "
-        "its category (cosine of co-selection, ties at random); empty for images that were never selected.",
+        "its category (cosine of co-selection, ties at random); images never selected are left out.",
         "chance: how many of all images ever selected are of its category. That these were selected at all "
-        "tells something too, which is not counted here.",
+        "tells something too, which is not counted here. shuffled_high: what the mean precision stays below "
+        "in 97.5 % of cases when the categories of these images are shuffled.",
         "selected_by sim is what the cloud does here; euclidean stands for a scheme in which somebody else "
         "ranks, and the cloud hands out what they select.",
         "Queries are images of the data set, drawn with replacement from the seed, each left out of its "
         "own answer.",
     )
-    claims = [_claim(observations, by, len(dataset), seed) for by in ("sim", "euclidean")]
+    claims = [_claim(observations, by, len(dataset), seed) for by in ("sim", "euclidean") if observations]
     title = "Similarity learnt from which images are selected together"
     return Result(NAME, title, observations, claims, notes)
 
@@ -106,25 +139,25 @@ class Learnt:
 
     images: int
     precision: Interval
-    chance: Interval
-    gain: Interval
+    chance: float
+    above_chance: bool
 
 
 def learnt(
     observations: Sequence[Observation], by: str, candidates: int, queries: int, seed: int
 ) -> Learnt | None:
-    """Return what one setting told, None if no two images were selected."""
+    """Return what one setting told, None if it was not measured."""
     setting = (by, candidates, queries)
     rows = [
-        (row["precision"], row["chance"])
+        (row["precision"], row["chance"], row["shuffled_high"])
         for row in observations
-        if (row["selected_by"], row["candidates"], row["queries"]) == setting and row["precision"] is not None
+        if (row["selected_by"], row["candidates"], row["queries"]) == setting
     ]
     if not rows:
         return None
-    values = np.array(rows, dtype=np.float64)
-    columns = np.column_stack([values, values[:, 0] - values[:, 1]])
-    return Learnt(len(rows), *mean_intervals(columns, seed))
+    precisions, chances, high = np.array(rows, dtype=np.float64).T
+    precision = mean_interval(precisions, seed)
+    return Learnt(len(rows), precision, float(chances.mean()), bool(precision.mean > high[0]))
 
 
 def measured_settings(observations: Sequence[Observation]) -> tuple[list[int], list[int]]:
@@ -137,13 +170,13 @@ def _claim(observations: Sequence[Observation], by: str, images: int, seed: int)
     candidates, queries = measured_settings(observations)
     told = {count: learnt(observations, by, count, queries[-1], seed) for count in candidates}
     parts = [
-        f"{percent(found.precision)} with {count} candidates (chance {100 * found.chance.mean:.1f} %, "
+        f"{percent(found.precision)} with {count} candidates (chance {100 * found.chance:.1f} %, "
         f"{found.images} of {images} images ever selected)"
         for count, found in told.items()
         if found is not None
     ]
     who = "Sim (the cloud ranks)" if by == "sim" else "EucDis (somebody else ranks, the cloud watches)"
-    if any(found is not None and found.gain.low > 0 for found in told.values()):
+    if any(found is not None and found.above_chance for found in told.values()):
         follows = (
             "Which images are selected together tells which are similar, whatever order they stand in: "
             "hiding the order does not keep similarity from the cloud."
