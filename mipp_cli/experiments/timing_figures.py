@@ -47,10 +47,13 @@ def plot_retrieval_time(result: Result, path: Path) -> None:
         high = max(panel.get_ylim()[1] for panel in panels)
         for panel in panels:
             panel.set_ylim(low, high)  # the same scale, so that the three compare
-        # one legend: the panel of Fig. 7 has every line but that of Fig. 6
-        handles, labels = with_index.get_legend_handles_labels()
-        first, name = (each[:1] for each in plain.get_legend_handles_labels())
-        figure.legend([*first, *handles], [*name, *labels], loc="outside lower center", ncols=3)
+        # one legend: the panels of Fig. 6 and 7 have every line, and the paper's star twice
+        lines = {
+            label: handle
+            for panel in (plain, with_index)
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=3)
 
 
 def _step(panel: Axes, result: Result, step: str, number: int, suffix: str = "") -> int:

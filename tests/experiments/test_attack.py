@@ -44,7 +44,7 @@ def test_scheme_paper_falls_and_no_other_does(any_scheme: Deployment) -> None:
     else:
         assert not any(row["fits"] for row in [*codes, *squares])
         assert {row["true"] for row in codes} == {None}
-        assert float(np.mean([row["agrees"] for row in codes])) < 0.25  # type: ignore[arg-type]
+        assert float(np.mean([row["agrees"] for row in codes])) < 0.25
         assert "Nothing is recovered" in result.claims[0].measured
         assert "codes of 0 images" in result.claims[0].measured
 

@@ -146,7 +146,7 @@ def test_a_reordered_answer_holds_the_same_images_and_the_sums_bring_similar_one
     dataset = apart(40)
     result = measure_positions(dataset, everything(dataset), 30, 1, silent)
     counts = {
-        order: [row["similar"] for row in result.observations if row["order"] == order]
+        order: [int(row["similar"] or 0) for row in result.observations if row["order"] == order]
         for order in (BY_SIM, BY_SUMS_AGAIN)
     }
     totals = {order: np.reshape(found, (40, 10)).sum(axis=1).tolist() for order, found in counts.items()}
