@@ -16,7 +16,6 @@ from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.workers import LOCAL, Workplace
 from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
-
 _SCHEMES = ("paper", "dcr", "mask")
 
 
