@@ -182,7 +182,7 @@ def _pad_claim(files: Sequence[ImageFile], sheet: Path | None) -> Claim:
         "images XOR a key stream SK are secure against chosen-plaintext attacks",
         "with one SK for two pictures, as Algorithm 1 reads, the XOR of the two encrypted pictures is the "
         f"XOR of the plain ones in {100 * pad.share_of_plain:.0f} % of the bytes"
-        + (f": both can be made out in {sheet.name}" if sheet is not None else "")
+        + (f", as a person can see in {sheet.name}" if sheet is not None else "")
         + ". Here every image has a nonce of its own.",
     )
 

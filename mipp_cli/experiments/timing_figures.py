@@ -68,7 +68,13 @@ def _step(panel: Axes, result: Result, step: str, number: int, suffix: str = "")
         panel.errorbar(x, middle, yerr=errors, label=label + suffix, capsize=2.5, elinewidth=0.8, **style)
         again = np.array([size in repeating for size in x])
         panel.plot(
-            x[again], middle[again], linestyle="", marker=style["marker"], color="white", markersize=2.5
+            x[again],
+            middle[again],
+            linestyle="",
+            marker=style["marker"],
+            color="white",
+            markersize=3,
+            zorder=5,
         )
     return len(settings)
 
