@@ -163,11 +163,14 @@ def storage(
 @place_options
 def leakage(source: Source, place: Place, seed: int) -> Spoken:
     """What the honest-but-curious cloud can work out (section 6.2)."""
-    from mipp_cli.experiments.leakage import LeakageOptions
     from mipp_cli.experiments.tasks import leakage_task
+    from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
-    options = LeakageOptions(seed=seed, workplace=place.workplace)
-    return _run(source, place, lambda dataset: [leakage_task(dataset, options, progress_bar)])
+    return _run(
+        source,
+        place,
+        lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.workplace, progress_bar)],
+    )
 
 
 @experiment.command()
@@ -224,7 +227,6 @@ def every(
     from mipp_cli.experiments.attack_trial import AttackTrial
     from mipp_cli.experiments.drawings import PAD_SHEET
     from mipp_cli.experiments.equality_check import EqualityOptions
-    from mipp_cli.experiments.leakage import LeakageOptions
     from mipp_cli.experiments.positions import PositionsOptions
     from mipp_cli.experiments.settings import scheme_settings
     from mipp_cli.experiments.storage import StorageOptions
@@ -248,7 +250,7 @@ def every(
             tasks.positions_task(dataset, spread, progress_bar),
             tasks.timing_task(dataset, timed, progress_bar),
             tasks.storage_task(dataset, stored, progress_bar),
-            tasks.leakage_task(dataset, LeakageOptions(seed=seed, workplace=workplace), progress_bar),
+            tasks.leakage_task(dataset, seed, modulus_bits[-1], workplace, progress_bar),
             tasks.attack_trial_task(dataset, attacked, sheet, progress_bar),
         ]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.experiments.drawings import draw
 from mipp_cli.experiments.environment import describe_environment
 from mipp_cli.experiments.plots import plots_possible
@@ -48,7 +48,7 @@ def run_tasks(
     """Run what is not done yet, keep each experiment as it ends, then write files and the report.
 
     ``dataset`` describes the data set. Raises OutputError, before anything is run, if the folder holds
-    one of the experiments with other options.
+    one of the experiments with other options; InterruptedWorkError if it was interrupted.
     """
     workspace = Workspace(folder, force=force)
     done = {
@@ -59,7 +59,15 @@ def run_tasks(
         if done[task.experiment] is None:
             workspace.forget(task.experiment)
             begin = time.perf_counter()
-            results = tuple(task.run())
+            try:
+                results = tuple(task.run())
+            except KeyboardInterrupt:
+                finished = len(workspace.records())
+                raise InterruptedWorkError(
+                    f"interrupted in {task.experiment}; {finished} finished experiments are kept",
+                    path=folder,
+                    hint="run the same command again to go on",
+                ) from None
             seconds = time.perf_counter() - begin
             environment = describe_environment()
             workspace.keep(Record(task.experiment, task.options, dataset, environment, seconds, results))

@@ -11,12 +11,14 @@ from mipp_cli.experiments.attack_trial import AttackTrial, attack_every_scheme
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.equality_check import EqualityOptions, check_equality
 from mipp_cli.experiments.leakage import LeakageOptions, run_leakage
+from mipp_cli.experiments.linking import LinkTrial
 from mipp_cli.experiments.positions import PositionsOptions, run_positions
 from mipp_cli.experiments.result import Result
 from mipp_cli.experiments.storage import StorageOptions, run_storage
 from mipp_cli.experiments.suite import Task, recorded
 from mipp_cli.experiments.timing import TimingOptions, run_timing
 from mipp_cli.roles.progress import Progress
+from mipp_cli.roles.workers import Workplace
 
 
 def accuracy_task(
@@ -46,8 +48,13 @@ def storage_task(dataset: DataSet, options: StorageOptions, progress: Progress) 
     return Task("storage", recorded(options), lambda: run_storage(dataset, options, progress))
 
 
-def leakage_task(dataset: DataSet, options: LeakageOptions, progress: Progress) -> Task:
-    """What the cloud can work out."""
+def leakage_task(
+    dataset: DataSet, seed: int, modulus_bits: int, workplace: Workplace, progress: Progress
+) -> Task:
+    """What the cloud can work out; two owners share as many pictures as the data set has for them."""
+    shared = max(1, min(LinkTrial().shared, len(dataset) // 3))
+    links = LinkTrial(shared, modulus_bits=modulus_bits)
+    options = LeakageOptions(seed=seed, links=links, workplace=workplace)
     return Task("leakage", recorded(options), lambda: run_leakage(dataset, options, progress))
 
 

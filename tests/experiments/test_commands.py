@@ -1,0 +1,139 @@
+"""`mipp experiment` through the command line, on drawn pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mipp_cli.experiments import tasks
+from mipp_cli.experiments.result import Result
+from mipp_cli.experiments.workspace import EXPERIMENTS
+from tests.deployment import done, refused, run
+from tests.experiments.conftest import draw_dataset
+
+FAST = ("--jobs", "1", "--no-plots")
+MASK = ("--scheme", "mask")
+
+
+def test_accuracy_prints_claims_and_writes_figures(drawn: Path, tmp_path: Path) -> None:
+    words = ("experiment", "accuracy", drawn, "-o", tmp_path / "out", *MASK, *FAST)
+    outcome = done(*words)
+    assert "the paper:  retrieval accuracy about 10 % lower" in outcome.out
+    assert "cloud's Sim (Eq. 9)" in outcome.out
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {
+        "accuracy.csv", "accuracy-queries.csv", "queries.csv", "equality.csv", "report.html", "report.json",
+        "done",
+    }  # fmt: skip
+    with (tmp_path / "out" / "queries.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 15
+    again = done(*words, "--json").json
+    assert again["counts"] == {"experiments": 1, "done before": 1, "images": 18}
+    assert again["results"][0]["claims"][0]["where"] == "Fig. 3"
+
+
+def test_lists_make_a_batch(drawn: Path, tmp_path: Path) -> None:
+    done(
+        "experiment", "accuracy", drawn, "-o", tmp_path / "out", "--queries", "all", "--returned", "2, 5",
+        "--candidates", "3,6", "--scheme", "mask,dcr", "--modulus-bits", "1024", *FAST,
+    )  # fmt: skip
+    with (tmp_path / "out" / "accuracy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["returned"] for row in rows} == {"2", "5"}
+    assert {row["method"] for row in rows} == {"euclidean", "sim", "end-to-end-3", "end-to-end-6", "chance"}
+    assert {row["queries"] for row in rows} == {"18"}
+    with (tmp_path / "out" / "equality.csv").open() as file:
+        assert [row["scheme"] for row in csv.DictReader(file)] == ["mask", "dcr"]
+
+
+def test_an_interrupted_run_of_all_continues(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes long is replaced here, and has tests of its own."""
+    runs: list[str] = []
+
+    def stand_in(name: str) -> Callable[..., list[Result]]:
+        def run(*_: object) -> list[Result]:
+            runs.append(name)
+            if runs.count("leakage") == 1 and name == "leakage":
+                raise KeyboardInterrupt
+            return [Result(f"{name}-stand-in", name, [{"value": 1}])]
+
+        return run
+
+    for step, name in (
+        ("run_timing", "timing"),
+        ("run_storage", "storage"),
+        ("run_leakage", "leakage"),
+        ("attack_every_scheme", "attack"),
+    ):
+        monkeypatch.setattr(tasks, step, stand_in(name))
+    folder = tmp_path / "out"
+    words = ("experiment", "all", drawn, "-o", folder, *MASK, *FAST)
+    assert run(*words).code == 130
+    accuracy = (folder / "done" / "accuracy.json").read_bytes()
+    assert done(*words, "--json").json["counts"]["done before"] == 4
+    assert runs == ["timing", "storage", "leakage", "leakage", "attack"]
+    assert (folder / "done" / "accuracy.json").read_bytes() == accuracy
+    report = json.loads((folder / "report.json").read_text())
+    assert [each["experiment"] for each in report["experiments"]] == list(EXPERIMENTS)
+
+
+def test_experiments_share_a_report(drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    done("experiment", "positions", drawn, "-o", folder, *FAST)
+    done("experiment", "storage", drawn, "-o", folder, *MASK, "--sample", "2", *FAST)
+    text = (folder / "report.html").read_text()
+    assert 'id="positions"' in text
+    assert 'id="storage"' in text
+
+
+def test_the_folder_is_named_after_the_data_set(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done("experiment", "positions", drawn, *FAST)
+    assert (tmp_path / "experiment-stripes" / "positions.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "options"),
+    [
+        (2, ("--queries", "7")),
+        (2, ("--queries", "none")),
+        (2, ("--returned", "5,x")),
+        (2, ("--returned", "99")),
+        (2, ("--candidates", "0")),
+        (2, ("--scheme", "rot13")),
+        (2, ("--modulus-bits", "1000", "--scheme", "paper")),
+        (2, ("--collection-categories", "round")),
+        (2, ("--collection-categories", "flat,,upright")),
+        (2, ("--sample", "10")),
+        (2, ("--rankings", "nowhere.csv")),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    drawn: Path, tmp_path: Path, code: int, options: tuple[str, ...]
+) -> None:
+    refused(code, "experiment", "accuracy", drawn, "-o", tmp_path / "out", *FAST, *options)
+
+
+def test_bad_data_sets_are_refused(drawn: Path, tmp_path: Path) -> None:
+    for bad in (tmp_path / "nowhere", drawn / "flat", tmp_path):
+        refused(2, "experiment", "positions", bad, "-o", tmp_path / "out", *FAST)
+    folder = draw_dataset(tmp_path / "set", images=5)
+    (folder / "flat" / "broken.png").write_bytes(b"no picture")
+    refused(7, "experiment", "positions", folder, "-o", tmp_path / "out", *FAST)
+    outcome = done("experiment", "positions", folder, "-o", tmp_path / "out", "--skip-unreadable", *FAST)
+    assert "broken.png" in outcome.err
+
+
+def test_other_options_in_the_same_folder_are_refused(drawn: Path, tmp_path: Path) -> None:
+    words = ("experiment", "positions", drawn, "-o", tmp_path / "out", *FAST)
+    done(*words)
+    refused(10, *words, "--seed", "2")
+    done(*words, "--seed", "2", "--force")
