@@ -11,14 +11,8 @@ import numpy as np
 from mipp_cli.experiments.plots import drawing, legend_below, line_style
 from mipp_cli.experiments.result import Result
 from mipp_cli.experiments.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
-from mipp_cli.experiments.timing import (
-    INDEX_NAME,
-    PAPER_IMAGES,
-    PAPER_SECONDS,
-    RETRIEVAL_NAME,
-    Spread,
-    spreads,
-)
+from mipp_cli.experiments.timing import INDEX_NAME, RETRIEVAL_NAME
+from mipp_cli.experiments.timing_claims import PAPER_IMAGES, PAPER_SECONDS, Spread, spreads
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

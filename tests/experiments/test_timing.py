@@ -19,7 +19,8 @@ from mipp_cli.experiments.timed_runs import (
     Collection,
     nearest_plain,
 )
-from mipp_cli.experiments.timing import Spread, TimingOptions, run_timing, setting_label, spreads
+from mipp_cli.experiments.timing import TimingOptions, run_timing
+from mipp_cli.experiments.timing_claims import Spread, setting_label, spreads
 from mipp_cli.experiments.timing_figures import TIMING_DRAWINGS
 from tests.experiments.small_datasets import INLINE, apart, of_pictures
 
