@@ -25,7 +25,17 @@ from mipp_cli.containers.columns import (
 )
 from mipp_cli.containers.header import BLOCK_BYTES, Header, parse
 from mipp_cli.containers.sink import Sink
-from mipp_cli.containers.source import BodyView, FileSource, Source, chunks
+from mipp_cli.containers.source import (
+    BLOCK_BYTES as VERIFIED_BLOCK_BYTES,
+)
+from mipp_cli.containers.source import (
+    BlockVerifiedSource,
+    BodyView,
+    BytesSource,
+    FileSource,
+    Source,
+    chunks,
+)
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError, at_path
 from mipp_cli.scheme.keys import SigningKey
 
@@ -232,17 +242,27 @@ def open_source(
     header = read_header(source, kind=schema.kind, deployment=deployment)
     if check is not None:
         check(header)
-    check_digest(source, header)
-    return Container(source, header, schema)
+    return Container(check_digest(source, header), header, schema)
 
 
-def check_digest(source: Source, header: Header) -> None:
-    """Check the content against the digest in its header; raises TamperedError."""
-    if not hmac.compare_digest(digest_of(source), header.digest):
+def check_digest(source: Source, header: Header) -> Source:
+    """Check the content against the digest in its header; raises TamperedError.
+
+    Returns the source to read from now on: HDF5 reads the file a second time, and must get the bytes
+    that were checked, or none, if somebody writes into the file meanwhile.
+    """
+    body, blocks = hashlib.sha256(), bytearray()
+    for number, chunk in enumerate(chunks(source)):
+        body.update(chunk if number else chunk[BLOCK_BYTES:])
+        for start in range(0, len(chunk), VERIFIED_BLOCK_BYTES):
+            blocks += hashlib.sha256(chunk[start : start + VERIFIED_BLOCK_BYTES]).digest()
+    if not hmac.compare_digest(body.hexdigest(), header.digest):
         raise TamperedError(
             "the content does not fit the digest that its sender signed",
             hint="the file was cut short or changed on its way: fetch it again",
         )
+    # bytes in memory are this process's own: nobody else writes into them
+    return source if isinstance(source, BytesSource) else BlockVerifiedSource(source, bytes(blocks))
 
 
 def open_container(
