@@ -45,7 +45,10 @@ def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
         counts = random.multinomial(queries, shares, size=min(_AT_A_TIME, RESAMPLES - begin))
         means.append(counts @ values / queries)
     low, high = np.percentile(np.concatenate(means), (2.5, 97.5), axis=0)
-    columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
+    mean = values.mean(axis=0)
+    # where all values are alike, rounding alone could put the mean outside
+    low, high = np.minimum(low, mean), np.maximum(high, mean)
+    columns = zip(mean.tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*column) for column in columns]
 
 

@@ -69,3 +69,10 @@ def test_one_value_has_an_interval_of_itself() -> None:
     interval = mean_interval(np.array([0.25]), 1)
     assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
     assert interval.percent == "25.0 [25.0, 25.0]"
+
+
+def test_intervals_hold_their_mean_where_all_values_are_alike() -> None:
+    for value in np.random.default_rng(5).uniform(size=50).tolist():
+        interval = mean_interval(np.full(30, value), 1)
+        assert interval.low <= interval.mean <= interval.high
+        assert interval.low == pytest.approx(interval.high)
