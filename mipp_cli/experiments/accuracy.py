@@ -16,7 +16,7 @@ from mipp_cli.experiments.measures import MEASURES, f1, precision, recall
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.roles.progress import Progress, silent
 
-DEFAULT_RETURNED = (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
+DEFAULT_RETURNED = tuple(range(10, 101, 10))
 CHANCE = "chance"
 _CLAIMS = {
     "precision": ("Fig. 3", "retrieval accuracy about 10 % lower than by Euclidean distance, on average"),
@@ -71,8 +71,10 @@ def run_accuracy(dataset: DataSet, options: AccuracyOptions, progress: Progress 
 def _returned(comparison: Comparison, wanted: Sequence[int] | None) -> tuple[int, ...]:
     others = comparison.others
     if wanted is None:
-        suitable = tuple(count for count in DEFAULT_RETURNED if count <= others)
-        return suitable or tuple(range(1, others + 1))
+        if others >= DEFAULT_RETURNED[-1]:
+            return DEFAULT_RETURNED
+        step = max(1, others // 20)
+        return tuple(range(step, min(10 * step, others) + 1, step))
     if max(wanted) > others:
         raise InvalidRequestError(
             f"{max(wanted)} images cannot be returned: {others} are searched for a query",
