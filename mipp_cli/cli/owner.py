@@ -120,7 +120,11 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
     type=SIZE,
     help="Begin another upload after SIZE (as 500MB or 4GB): upload-001.h5, upload-002.h5, …",
 )
-@click.option("--resume", is_flag=True, help="Go on with an interrupted run; its finished images are kept.")
+@click.option(
+    "--resume/--no-resume",
+    default=None,
+    help="Go on with an interrupted run, whose finished images were kept; or throw it away.",
+)
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
 @workplace_options
 @force_option
@@ -133,7 +137,7 @@ def encrypt(
     files_from: BinaryIO | None,
     payload: str,
     split: int | None,
-    resume: bool,
+    resume: bool | None,
     skip_unreadable: bool,
     workplace: Workplace,
     force: bool,

@@ -29,7 +29,8 @@ ROOT_BYTES = DIGEST_BYTES
 _DIGESTS_LIMIT = 1 << 31
 
 
-def _blocks_path(path: Path) -> Path:
+def blocks_path(path: Path) -> Path:
+    """Return where the digests of a stored file's blocks lie."""
     return path.with_name(path.name + ".blocks")
 
 
@@ -59,7 +60,7 @@ def store_copy(source: Source, path: Path, body_digest: str, advance: Callable[[
                 "the content does not fit the digest that its sender signed",
                 hint="the file was cut short or changed on its way: fetch it again",
             )
-    write_bytes(_blocks_path(path), bytes(blocks), force=True)
+    write_bytes(blocks_path(path), bytes(blocks), force=True)
     return hashlib.sha256(blocks).digest()
 
 
@@ -71,16 +72,16 @@ def store_digests(path: Path) -> bytes:
         blocks = b"".join(hashlib.sha256(source.read_at(start, BLOCK_BYTES)).digest() for start in starts)
     finally:
         source.close()
-    write_bytes(_blocks_path(path), blocks, force=True)
+    write_bytes(blocks_path(path), blocks, force=True)
     return hashlib.sha256(blocks).digest()
 
 
 def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
     """Open a stored file whose blocks are checked as they are read; raises TamperedError."""
     with at_path(path):
-        if not path.exists() or not _blocks_path(path).exists():
+        if not path.exists() or not blocks_path(path).exists():
             raise MalformedError("is missing from the cloud's store", hint="restore it from a backup")
-        digests = read_file(_blocks_path(path), _DIGESTS_LIMIT)
+        digests = read_file(blocks_path(path), _DIGESTS_LIMIT)
         if not hmac.compare_digest(hashlib.sha256(digests).digest(), root):
             raise TamperedError("the list of its blocks is not as it was stored")
         source = FileSource(path)
@@ -91,10 +92,9 @@ def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
             raise
 
 
-def remove_stored(path: Path) -> None:
-    """Remove a stored file and its digests, if they are there; raises OutputError."""
+def remove(path: Path) -> None:
+    """Remove a file of the store, if it is there; raises OutputError."""
     try:
-        for victim in (path, _blocks_path(path)):
-            victim.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(error, path) from error

@@ -13,8 +13,8 @@ from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Part, Segment, write_index
 from mipp_cli.containers.part import PartContent, write_part
 from mipp_cli.containers.source import FileSource
-from mipp_cli.containers.stored import remove_stored, store_copy, store_digests
-from mipp_cli.errors import ConflictError, InvalidRequestError, MippError, OutputError
+from mipp_cli.containers.stored import store_copy, store_digests
+from mipp_cli.errors import ConflictError, InvalidRequestError, MippError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress, silent
@@ -36,12 +36,14 @@ def index_containers(
     cloud = Cloud.open(path)
     with cloud.directory.lock():
         builder = _IndexBuilder(cloud, workplace, progress)
+        output = cloud.directory.file(INDEX_FILE)
         try:
             added, skipped = each_new(files, builder.add_upload)
-            output = builder.commit()
-        except BaseException:
-            builder.discard()
-            raise
+            write_index(output, cloud.directory.sender, builder.index)
+        finally:
+            # by what index.h5 says now, not by how far we came: an interrupt may fall after it was replaced
+            with suppress(MippError):
+                cloud.store.remove_unlisted(cloud.index())
     counts = {
         "uploads": len(added),
         "images": sum(added),
@@ -59,8 +61,6 @@ class _IndexBuilder:
         self.index = replace(index, number=index.number + 1)
         self._cloud, self._workplace, self._progress = cloud, workplace, progress
         self._parameters = cloud.directory.deployment.parameters
-        self._written: list[Path] = []
-        self._replaced: list[Path] = []
         self._next_part = 1 + max((part.number for part in index.parts), default=0)
 
     def add_upload(self, file: Path) -> int:
@@ -71,7 +71,7 @@ class _IndexBuilder:
             self._check_sender(header)
             digest = bytes.fromhex(header.digest)
             segment = Segment(header.sender, header.sequence_number, 0, 0, digest, b"")
-            path = self._new_file(self._cloud.store.segment_path(segment))
+            path = self._cloud.store.segment_path(segment)
             with self._progress("verifying", source.size, "B") as advance:
                 segment = replace(segment, root=store_copy(source, path, header.digest, advance))
         finally:
@@ -132,30 +132,10 @@ class _IndexBuilder:
                 part = self._new_part(segments, content)
         kept = tuple(each for each in self.index.parts if each not in merging)
         self.index = replace(self.index, parts=(*kept, part))
-        self._replaced += [self._cloud.store.part_path(each) for each in merging]
 
     def _new_part(self, segments: tuple[int, ...], content: PartContent) -> Part:
         part = Part(self._next_part, b"", segments)
         self._next_part += 1
-        path = self._new_file(self._cloud.store.part_path(part))
+        path = self._cloud.store.part_path(part)
         write_part(path, self._cloud.directory.sender, part.number, content)
         return replace(part, root=store_digests(path))
-
-    def _new_file(self, path: Path) -> Path:
-        self._written.append(path)
-        return path
-
-    def commit(self) -> Path:
-        """Put the new index in the place of the old, then remove the parts that were merged."""
-        output = self._cloud.directory.file(INDEX_FILE)
-        write_index(output, self._cloud.directory.sender, self.index)
-        self._written.clear()  # from now on they count, whatever happens
-        for path in self._replaced:
-            with suppress(OutputError):  # a part that nothing names does no harm
-                remove_stored(path)
-        return output
-
-    def discard(self) -> None:
-        """Remove what was written for an index that will not be."""
-        for path in self._written:
-            remove_stored(path)

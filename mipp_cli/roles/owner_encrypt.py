@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,13 +31,14 @@ class EncryptOptions:
     """How a collection is encrypted.
 
     ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
-    bytes at which another upload is begun; ``resume`` goes on with an interrupted run.
+    bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
+    away, None refuses).
     """
 
     payload: str = "file"
     skip_unreadable: bool = False
     split: int | None = None
-    resume: bool = False
+    resume: bool | None = None
     force: bool = False
 
 
@@ -54,6 +56,9 @@ def encrypt_images(
     for the first image that cannot be read, unless they are skipped.
     """
     refuse_existing(output if options.split is None else _numbered(output, 1), force=options.force)
+    if options.split is not None and not options.force:
+        for other in _numbered_outputs(output):
+            refuse_existing(other, force=False)
     owner = Owner.open(path)
     with owner.directory.lock():
         run = _Run(owner, images, options)
@@ -92,7 +97,10 @@ class _Run:
             "split": options.split,
             "image_ids": owner.image_ids,
         }
-        self.work = PartialWork.begin(owner.directory, request, resume=options.resume)
+        self._ledgers = owner.directory.folder(UPLOADS_FOLDER)
+        self.work = PartialWork.begin(
+            owner.directory, request, resume=options.resume, published=self._ledgers
+        )
 
     def encrypt(self, workplace: Workplace, progress: Progress) -> None:
         """Encrypt what is not done yet."""
@@ -159,21 +167,25 @@ class _Run:
         return UploadCipher(self._image_key, self._sender.deployment, self._sender.name, number)
 
     def write(self, output: Path, progress: Progress) -> Report:
-        """Write the uploads and their ledgers, then forget the partial work."""
+        """Write the uploads and their ledgers, all or none, then forget the partial work."""
         written: list[Path] = []
         images = edgeless = 0
+        self._owner.remember(self.work.numbers[-1])  # first: a number that got out must not be used again
         with ExitStack() as undo, progress("writing", self.work.done, "image") as advance:
             for number in self.work.numbers:
                 if not self.work.upload_size(number).rows:
                     continue  # what an interrupted run had done of it has gone or changed since
                 path = output if self._options.split is None else _numbered(output, len(written) + 1)
+                undo.callback((self._ledgers / f"{number}.jsonl").unlink, missing_ok=True)
                 done, flat = self._write_upload(path, number, advance)
                 images, edgeless = images + done, edgeless + flat
                 written.append(path)
                 undo.callback(path.unlink, missing_ok=True)
             undo.pop_all()  # all are written: they stay
-        self._owner.remember(self.work.numbers[-1])
         self.work.remove()
+        if self._options.split is not None:
+            for older in set(_numbered_outputs(output)) - set(written):
+                older.unlink()  # of a longer run that --force replaces
         warnings = [*self._parameters.warnings]
         warnings += [f"left out {each.path}: {each.message}" for each in self._skipped]
         if edgeless:
@@ -182,29 +194,33 @@ class _Run:
         return Report(tuple(Output(path, "upload") for path in written), counts, tuple(warnings))
 
     def _write_upload(self, path: Path, number: int, advance: Advance) -> tuple[int, int]:
-        """Write one upload and its ledger; return how many images it has, and how many without edges."""
-        ledger = self._owner.directory.folder(UPLOADS_FOLDER) / f"{number}.jsonl"
+        """Write one upload and its ledger; return how many images it has, and how many without edges.
+
+        The ledger is in place first: whoever goes on after a crash sees that the number may be out.
+        """
         images = edgeless = 0
-        with (
-            new_file(ledger, private=True) as ledger_file,
-            ledger_file.open("w") as lines,
-            write_upload(
-                path,
-                self._parameters,
-                self._sender,
-                number,
-                key_id(self._image_key),
-                size=self.work.upload_size(number),
-                force=self._options.force,
-            ) as upload,
-        ):
-            for record in self.work.records(number):
-                upload.append(record.name, record.ew, record.ef, record.eff)
-                lines.write(json.dumps([record.name, record.path]) + "\n")
-                images, edgeless = images + 1, edgeless + record.edgeless
-                advance(1)
-            lines.flush()  # what fails now leaves no upload behind
+        size, key = self.work.upload_size(number), key_id(self._image_key)
+        force = self._options.force
+        with write_upload(
+            path, self._parameters, self._sender, number, key, size=size, force=force
+        ) as upload:
+            ledger = self._ledgers / f"{number}.jsonl"
+            with new_file(ledger, force=True, private=True) as ledger_file, ledger_file.open("w") as lines:
+                for record in self.work.records(number):
+                    upload.append(record.name, record.ew, record.ef, record.eff)
+                    lines.write(json.dumps([record.name, record.path]) + "\n")
+                    images, edgeless = images + 1, edgeless + record.edgeless
+                    advance(1)
+                lines.flush()
         return images, edgeless
+
+
+def _numbered_outputs(output: Path) -> list[Path]:
+    """Return the uploads of this name that an earlier run with ``split`` left."""
+    pattern = re.compile(re.escape(output.stem) + r"-[0-9]{3,}" + re.escape(output.suffix))
+    folder = output.parent
+    found = folder.iterdir() if folder.is_dir() else []
+    return sorted(path for path in found if pattern.fullmatch(path.name))
 
 
 def _numbered(output: Path, number: int) -> Path:

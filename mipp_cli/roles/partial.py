@@ -12,13 +12,14 @@ import os
 import shutil
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.upload import UploadSize
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.roles.directory import RoleDirectory
 
 _FOLDER = "partial"
@@ -75,10 +76,11 @@ class Record:
 
 
 class _Entry(NamedTuple):
-    """Which version of an image is done, for which upload, and what it adds to it."""
+    """Which version of an image is done, where it lies, and what it adds to its upload."""
 
     version: str
     number: int
+    offset: int
     name_bytes: int
     ew_bytes: int
 
@@ -88,56 +90,71 @@ class PartialWork:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._spools: dict[int, BinaryIO] = {}
         self._sizes: dict[int, int] = {}
         self._earlier: dict[str, _Entry] = {}
         self._done: dict[str, _Entry] = {}
+        self._spool: BinaryIO | None = None  # of the last upload; the others are complete
         self._since_sync = 0
         self.kept = 0
 
     @classmethod
-    def begin(cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool) -> PartialWork:
-        """Begin a run, or with ``resume`` go on with an interrupted one, if there is one.
+    def begin(
+        cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None, published: Path
+    ) -> PartialWork:
+        """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
 
-        Raises InvalidRequestError if that one was asked for with other options.
+        What stands in the folder ``published`` under its number has left the owner, and is not gone on
+        with. Raises ConflictError if there is an interrupted run and ``resume`` is None,
+        InvalidRequestError if it was asked for with other options.
         """
         folder = directory.path / _FOLDER
-        if resume and folder.exists():
+        if (folder / _REQUEST_FILE).exists() and resume is None:
+            raise ConflictError(
+                "an interrupted run left work behind",
+                path=folder,
+                hint="give --resume to go on with it, or --no-resume to throw it away",
+            )
+        if (folder / _REQUEST_FILE).exists() and resume:
             if directory.read_json(f"{_FOLDER}/{_REQUEST_FILE}") != request:
                 raise InvalidRequestError(
                     "the interrupted run had other options or another key",
                     path=folder,
-                    hint="give the same --payload and --split, or leave out --resume to begin anew",
+                    hint="give the same --payload and --split, or --no-resume to begin anew",
                 )
             work = cls(folder)
-            work._load()
+            work._load(published)
             return work
         shutil.rmtree(folder, ignore_errors=True)
         directory.folder(_FOLDER)
         directory.write_json(f"{_FOLDER}/{_REQUEST_FILE}", request)
         return cls(folder)
 
-    def _load(self) -> None:
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.spool"
+
+    def _load(self, published: Path) -> None:
         for path in sorted(self._folder.glob("*.spool")):
             number = int(path.stem)
-            spool = path.open("r+b")
-            self._spools[number], self._sizes[number] = spool, 0
-            end = 0
-            while (record := Record.read(spool)) is not None:
-                self._earlier[record.path] = self._entry(number, record)
-                end = spool.tell()
-            spool.truncate(end)
-            spool.seek(end)
+            if (published / f"{number}.jsonl").exists():
+                path.unlink()
+                continue
+            self._sizes[number] = 0
+            with path.open("r+b") as spool:
+                offset = 0
+                while (record := Record.read(spool)) is not None:
+                    self._earlier[record.path] = self._entry(number, offset, record)
+                    offset = spool.tell()
+                spool.truncate(offset)
         self.kept = len(self._earlier)
 
-    def _entry(self, number: int, record: Record) -> _Entry:
+    def _entry(self, number: int, offset: int, record: Record) -> _Entry:
         self._sizes[number] += record.size
-        return _Entry(record.version, number, len(record.name.encode()), len(record.ew))
+        return _Entry(record.version, number, offset, len(record.name.encode()), len(record.ew))
 
     @property
     def numbers(self) -> list[int]:
         """The sequence numbers of the uploads to be, ascending."""
-        return sorted(self._spools)
+        return sorted(self._sizes)
 
     @property
     def done(self) -> int:
@@ -163,45 +180,57 @@ class PartialWork:
         return UploadSize(len(entries), names, images)
 
     def append(self, number: int, record: Record) -> None:
-        """Add an image to the upload ``number``; raises OutputError if the disk is full."""
+        """Add an image to the upload ``number``, the last; raises OutputError if the disk is full."""
         try:
-            if number not in self._spools:
-                path = self._folder / f"{number}.spool"
-                path.touch(mode=0o600)
-                self._spools[number], self._sizes[number] = path.open("r+b"), 0
-            self._spools[number].write(record.pack())
+            spool = self._open(number)
+            offset = spool.tell()
+            spool.write(record.pack())
+            self._done[record.path] = self._entry(number, offset, record)
             self._since_sync += 1
             if self._since_sync >= SYNC_IMAGES:
-                self._sync()
+                _sync(spool)
+                self._since_sync, self.kept = 0, len(self._done) + len(self._earlier)
         except OSError as error:
             raise output_error(error, self._folder) from error
-        self._done[record.path] = self._entry(number, record)
 
-    def _sync(self) -> None:
-        for spool in self._spools.values():
-            spool.flush()
-            os.fsync(spool.fileno())
-        self._since_sync, self.kept = 0, len(self._done) + len(self._earlier) + 1
+    def _open(self, number: int) -> BinaryIO:
+        if self._spool is None or self._spool.name != str(self._path(number)):
+            if self._spool is not None:
+                _sync(self._spool)
+                self._spool.close()
+            self._path(number).touch(mode=0o600)
+            self._sizes.setdefault(number, 0)
+            self._spool = self._path(number).open("ab")
+        return self._spool
 
     def records(self, number: int) -> Iterator[Record]:
         """Yield the images of an upload, each once, and none that the run did not ask for."""
         try:
-            self._spools[number].flush()
+            if self._spool is not None:
+                self._spool.flush()
+            with self._path(number).open("rb") as file:
+                offset = 0
+                while (record := Record.read(file)) is not None:
+                    entry = self._done.get(record.path)
+                    if entry is not None and (entry.number, entry.offset) == (number, offset):
+                        yield record
+                    offset = file.tell()
         except OSError as error:
             raise output_error(error, self._folder) from error
-        with (self._folder / f"{number}.spool").open("rb") as file:
-            while (record := Record.read(file)) is not None:
-                entry = self._done.get(record.path)
-                if entry is not None and (entry.version, entry.number) == (record.version, number):
-                    yield record
 
     def close(self) -> None:
-        """Close the spools; what is worth going on with stays, the rest goes."""
-        for spool in self._spools.values():
-            spool.close()
+        """Close the spool; what is worth going on with stays, the rest goes."""
+        if self._spool is not None:
+            with suppress(OSError):  # the disk is full: what was not written is done again
+                self._spool.close()
         if not self.kept:
             self.remove()
 
     def remove(self) -> None:
         """Remove the partial work."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -7,6 +7,7 @@ images has some log n parts for each owner, and adding a few images does not tou
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from tempfile import TemporaryFile
 import numpy as np
 from numpy.typing import NDArray
 
+from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.part import ROWS_LIMIT, PartContent, PartReader
 from mipp_cli.scheme.retrieval_index import PairTable, index_construct, merge_pairs
 
@@ -61,8 +63,13 @@ def merged(readers: Sequence[PartReader], scratch: Path, advance: Callable[[int]
 
 
 def _scratch_column(rows: int, folder: Path) -> NDArray[np.int64]:
-    with TemporaryFile(dir=folder) as file:  # the mapping keeps the file when its name and handle are gone
-        return np.memmap(file, dtype=np.int64, mode="w+", shape=(rows,))
+    try:
+        with TemporaryFile(dir=folder) as file:  # the mapping outlives the name and the handle
+            # taken now: a disk found full by writing to a mapping would end the process
+            os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.int64).itemsize)
+            return np.memmap(file, dtype=np.int64, mode="r+", shape=(rows,))
+    except OSError as error:
+        raise output_error(error, folder) from error
 
 
 def _merged_names(

@@ -12,7 +12,7 @@ from mipp_cli.containers.container import Container, read_header
 from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.part import PartReader, open_part
 from mipp_cli.containers.source import FileSource, Source
-from mipp_cli.containers.stored import open_stored
+from mipp_cli.containers.stored import blocks_path, open_stored, remove
 from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.errors import at_path
 from mipp_cli.scheme.parameters import Parameters
@@ -79,6 +79,18 @@ class Store:
                 raise
             with reader.container:
                 yield reader
+
+    def remove_unlisted(self, index: Index) -> None:
+        """Remove what the index does not list: merged parts, and what an interrupted command left behind.
+
+        Raises OutputError if something cannot be removed; it does no harm where it is.
+        """
+        listed = {self.segment_path(segment) for segment in index.segments}
+        listed |= {self.part_path(part) for part in index.parts}
+        listed |= {blocks_path(path) for path in listed}
+        for path in (*(self.folder / SEGMENTS_FOLDER).iterdir(), *self.parts_folder.iterdir()):
+            if path not in listed:
+                remove(path)
 
     def bounds(self, index: Index, part: Part) -> list[int]:
         """Return where the rows of each of a part's segments end, the rows counted through."""

@@ -68,6 +68,8 @@ def sums_of(upload: UploadReader, workplace: Workplace, progress: Progress, rows
     ``rows`` lets workers on this machine read for themselves; without it the rows travel to them.
     """
     parameters = upload.parameters
+    if len(upload) <= _batch_rows(upload):
+        workplace = Workplace(jobs=1)  # one batch: workers would only cost
     sum1: list[int] = []
     sum2: list[int] = []
     with (
@@ -84,9 +86,14 @@ def sums_of(upload: UploadReader, workplace: Workplace, progress: Progress, rows
     return sum1, sum2
 
 
+def _batch_rows(upload: UploadReader) -> int:
+    parameters = upload.parameters
+    return max(1, _BATCH_BYTES // (2 * parameters.l * parameters.cipher.number_bytes))
+
+
 def _tasks(upload: UploadReader, rows: Rows | None) -> Iterator[_Task]:
     parameters = upload.parameters
-    size = max(1, _BATCH_BYTES // (2 * parameters.l * parameters.cipher.number_bytes))
+    size = _batch_rows(upload)
     for begin in range(0, len(upload), size):
         end = min(begin + size, len(upload))
         source = _LoadedRows(*upload.encrypted_features(begin, end)) if rows is None else rows

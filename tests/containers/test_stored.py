@@ -12,7 +12,7 @@ import pytest
 from mipp_cli.containers.columns import Matrix, Ragged
 from mipp_cli.containers.container import Container, Schema, read_header, write_container
 from mipp_cli.containers.source import BLOCK_BYTES, BytesSource, FileSource, Source
-from mipp_cli.containers.stored import open_stored, remove_stored, store_copy, store_digests
+from mipp_cli.containers.stored import blocks_path, open_stored, remove, store_copy, store_digests
 from mipp_cli.errors import MalformedError, MippError, TamperedError
 from tests.containers.conftest import ALICE, DEPLOYMENT
 
@@ -208,10 +208,11 @@ def test_another_valid_container_in_its_place_is_tampering(
         open_stored(path, root)
 
 
-def test_what_is_removed_is_gone_with_its_blocks(stored: tuple[Path, bytes]) -> None:
+def test_what_is_removed_is_gone_and_may_be_removed_again(stored: tuple[Path, bytes]) -> None:
     path, root = stored
-    remove_stored(path)
+    for _ in range(2):
+        remove(path)
+        remove(blocks_path(path))
     assert list(path.parent.iterdir()) == []
-    remove_stored(path)
     with pytest.raises(MippError):
         open_stored(path, root)

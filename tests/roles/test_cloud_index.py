@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import OutputError
-from mipp_cli.roles import cloud_index
+from mipp_cli.roles import cloud_index, store
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from tests.deployment import JOBS, OWNERS, SAMPLES, Deployment, done, feature_of, refused, run, snapshot
 from tests.roles.forgery import Picture, forge_upload, next_number, random_feature, stranger
@@ -223,7 +223,7 @@ def test_an_index_stays_whole_when_an_old_part_cannot_be_removed(
         raise OutputError("cannot be removed", path=path)
 
     uploads = [upload_of(changeable, "north", f"{number}") for number in range(12)]
-    monkeypatch.setattr(cloud_index, "remove_stored", fail)
+    monkeypatch.setattr(store, "remove", fail)
     index(changeable, *uploads)
     assert len(rows(changeable)) == 14 + 12
 
@@ -236,6 +236,31 @@ def test_an_index_that_cannot_be_written_leaves_no_segments(
 
     monkeypatch.setattr(cloud_index, "write_index", fail)
     refuse(changeable, 10, "cannot be written", upload_of(changeable, "north", "new"))
+
+
+def test_an_interrupt_after_the_index_was_replaced_keeps_what_it_names(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced_then_interrupted(path: Path, *words: object) -> None:
+        write_index(path, *words)
+        raise KeyboardInterrupt
+
+    upload, before = upload_of(changeable, "north", "new"), len(rows(changeable))
+    write_index = cloud_index.write_index
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud_index, "write_index", replaced_then_interrupted)
+        assert run("cloud", "index", changeable / "cloud", upload, *JOBS).code == 130
+    assert len(rows(changeable)) == before + 1
+    assert changeable.search(changeable.ask("alice")).exists()
+
+
+def test_what_a_crashed_run_left_in_the_store_goes_with_the_next(changeable: Deployment) -> None:
+    left = [changeable / "cloud" / "segments" / ".x.h5.tmp", changeable / "cloud" / "parts" / "99.h5"]
+    for path in left:
+        path.write_text("left")
+    index(changeable, upload_of(changeable, "north", "new"))
+    assert not any(path.exists() for path in left)
+    assert changeable.search(changeable.ask("alice")).exists()
 
 
 def test_an_interrupt_leaves_no_segments(changeable: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,11 +117,64 @@ def test_an_upload_of_a_resumed_run_is_indexed_like_any_other(
     assert outcome.json["counts"]["images"] == COUNT
 
 
-def test_without_resume_a_run_begins_anew(changeable: Deployment, collection: Path, reads: list[str]) -> None:
+def test_work_that_was_interrupted_is_not_thrown_away_unasked(
+    changeable: Deployment, collection: Path, reads: list[str]
+) -> None:
     stopped(changeable, collection)
+    outcome = refused(9, *encrypt(changeable, collection))
+    assert "--resume" in outcome.err
+    assert "--no-resume" in outcome.err
     reads.clear()
-    done(*encrypt(changeable, collection))
+    done(*encrypt(changeable, collection, "--no-resume"))
     assert len(reads) == COUNT
+
+
+def test_work_under_a_number_that_may_be_out_is_done_again_under_another(
+    changeable: Deployment, collection: Path, reads: list[str]
+) -> None:
+    stopped(changeable, collection)
+    (spool,) = (changeable / "north" / "partial").glob("*.spool")
+    # as a crash leaves it between ledger and upload, or after both
+    (changeable / "north" / "uploads" / f"{spool.stem}.jsonl").write_text("")
+    reads.clear()
+    done(*encrypt(changeable, collection, "--resume"))
+    assert len(reads) == COUNT
+    assert spool.stem not in done("inspect", changeable / "new.h5").out
+
+
+def test_an_image_that_changes_and_changes_back_is_taken_once(
+    changeable: Deployment, collection: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(collection, folder)
+    for moment in (10**9, 2 * 10**9):
+        os.utime(folder / "000.png", (moment, moment))
+        stopped(changeable, folder, "--resume", after=SYNC_IMAGES + 6)
+    os.utime(folder / "000.png", (10**9, 10**9))
+    done(*encrypt(changeable, folder, "--resume"))
+    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(folder)
+
+
+def test_a_collection_of_very_many_uploads_keeps_few_files_open(
+    changeable: Deployment, collection: Path
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (80, hard))
+    try:
+        outcome = done(*encrypt(changeable, collection, "--split", "1", "--json"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(outcome.json["outputs"]) == COUNT
+
+
+def test_uploads_of_an_earlier_longer_run_do_not_stay_beside_the_new(
+    changeable: Deployment, collection: Path
+) -> None:
+    (changeable / "new-700.h5").write_text("older")
+    refused(10, *encrypt(changeable, collection, "--split", "100kB"))
+    done(*encrypt(changeable, collection, "--split", "100kB", "--force"))
+    assert not (changeable / "new-700.h5").exists()
+    assert (changeable / "new-002.h5").exists()
 
 
 def test_resume_with_nothing_to_go_on_with_is_an_ordinary_run(
@@ -213,10 +269,14 @@ def test_split_work_that_was_interrupted_goes_on(changeable: Deployment, collect
 def test_where_one_of_several_uploads_cannot_be_written_none_is_left(
     changeable: Deployment, collection: Path
 ) -> None:
-    (changeable / "new-002.h5").write_text("mine")
-    refused(10, *encrypt(changeable, collection, "--split", "100kB"))
+    ledgers = changeable / "north" / "uploads"
+    before = sorted(ledgers.iterdir())
+    (changeable / "new-002.h5").mkdir()
+    refused(10, *encrypt(changeable, collection, "--split", "100kB", "--force"))
     assert [path.name for path in changeable.root.glob("new-*")] == ["new-002.h5"]
-    assert (changeable / "new-002.h5").read_text() == "mine"
+    assert sorted(ledgers.iterdir()) == before
+    (changeable / "new-002.h5").rmdir()
+    done(*encrypt(changeable, collection, "--split", "100kB", "--resume"))
 
 
 @pytest.mark.parametrize("size", ["0", "-1", "1.5GB", "many", "5 apples", ""])
