@@ -91,6 +91,15 @@ def test_a_file_that_is_missing_is_named(deployment: Deployment, name: str, tmp_
     assert said.startswith(f"error: {tmp_path / 'none'}: cannot be read: No such file or directory")
 
 
+@pytest.mark.parametrize("name", READERS | IMAGE_READERS)
+def test_what_is_said_of_a_path_steers_no_terminal(deployment: Deployment, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "\x1b[31mred\nerror: \u202egnp.png"
+    code = 7 if name in IMAGE_READERS else 2
+    said = refuse(deployment, code, *words_of(deployment, (READERS | IMAGE_READERS)[name], path))
+    assert said.startswith(f"error: {tmp_path}/\\u001b[31mred\\u000aerror: \\u202egnp.png: cannot be read")
+    assert all(character.isprintable() or character == "\n" for character in said)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_folder_given_as_a_file_is_named(deployment: Deployment, name: str, tmp_path: Path) -> None:
     said = refuse(deployment, 2, *words_of(deployment, READERS[name], tmp_path))

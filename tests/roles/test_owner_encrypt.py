@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.upload import UploadCipher, UploadReader, upload_schema
 from mipp_cli.roles.owner import Owner
@@ -229,6 +231,21 @@ def test_an_owner_remembers_which_image_is_which(changeable: Deployment, tmp_pat
     number = json.loads((changeable / "north" / "state.json").read_bytes())["number"]
     ledger = changeable / "north" / "uploads" / f"{number}.jsonl"
     assert json.loads(ledger.read_text()) == [name, "new.png"]
+
+
+def test_an_upload_that_cannot_be_remembered_is_not_written(
+    changeable: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def on_full_disk(path: Path, **_: object) -> Iterator[Path]:
+        try:
+            yield Path("/dev/full")
+        except OSError as error:
+            raise output_error(error, path) from error
+
+    draw(tmp_path, "new.png")
+    monkeypatch.setattr("mipp_cli.roles.owner_encrypt.new_file", on_full_disk)
+    refuse(changeable, 10, "No space left on device", tmp_path)
 
 
 def test_each_upload_has_a_larger_number(changeable: Deployment, tmp_path: Path) -> None:
