@@ -23,17 +23,23 @@ _MANIFEST_LIMIT = 1 << 30
 class Manifest:
     """What an answer consists of: digest of the query, (owner, image) of each NER, and who matches what.
 
-    ``matches`` lists (query image, position in NER). Sealed under USK, so that neither a dropped, an
-    added nor a swapped image passes.
+    ``matches`` lists (query image, position in NER), ``left_out`` says how many images the KMC could not
+    decrypt. Sealed under USK, so that neither a dropped, an added nor a swapped image passes.
     """
 
     query_digest: str
     images: tuple[tuple[str, str], ...]
     matches: tuple[tuple[int, int], ...]
+    left_out: int = 0
 
     def pack(self) -> bytes:
         """Return the manifest as bytes."""
-        fields = {"query": self.query_digest, "images": self.images, "matches": self.matches}
+        fields = {
+            "query": self.query_digest,
+            "images": self.images,
+            "matches": self.matches,
+            "left_out": self.left_out,
+        }
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
@@ -43,8 +49,7 @@ class Manifest:
             fields = json.loads(data)
             images = tuple((str(owner), str(name)) for owner, name in fields["images"])
             matches = tuple((int(query), int(image)) for query, image in fields["matches"])
-            digest = str(fields["query"])
-            manifest = cls(digest, images, matches)
+            manifest = cls(str(fields["query"]), images, matches, int(fields["left_out"]))
             for _, name in images:
                 name.encode()  # half of a surrogate pair is no text
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -55,6 +60,8 @@ class Manifest:
             raise MalformedError("names an owner by an identifier that is not one")
         if any(query < 0 or not 0 <= image < len(images) for query, image in matches):
             raise MalformedError("matches an image that it does not hold")
+        if manifest.left_out < 0:
+            raise MalformedError("left out an impossible number of images")
         return manifest
 
 
@@ -95,15 +102,16 @@ def write_reencrypted(
     sender: Sender,
     query_id: str,
     ner: Iterable[bytes],
-    sealed_manifest: bytes,
+    sealed_manifest: bytes | Callable[[], bytes],
     *,
     force: bool = False,
 ) -> None:
-    """Write `reencrypted`."""
+    """Write `reencrypted`; the manifest may be made by a function, which is called after all of ``ner``."""
     with write_container(path, REENCRYPTED, sender, query_id, force=force) as writer:
         for image in ner:
             writer.ragged("NER").append(image)
-        writer.matrix("manifest").append(np.frombuffer(sealed_manifest, dtype=np.uint8))
+        sealed = sealed_manifest() if callable(sealed_manifest) else sealed_manifest
+        writer.matrix("manifest").append(np.frombuffer(sealed, dtype=np.uint8))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mipp_cli.containers.container import Container, ContainerWriter, Schema, Se
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.image_cipher import (
     IMAGE_LIMIT,
+    OVERHEAD_BYTES,
     derive_key,
     image_dec,
     image_enc,
@@ -182,8 +183,11 @@ class UploadReader:
         """Refuse encrypted images of a length that cannot be."""
         ew = self.container.ragged("EW")
         for begin in range(0, len(self), 4096):
-            if max(ew.sizes(begin, min(begin + 4096, len(self)))) > IMAGE_LIMIT + 2**27:
+            sizes = ew.sizes(begin, min(begin + 4096, len(self)))
+            if max(sizes) > IMAGE_LIMIT + 2**27:
                 raise MalformedError("holds an image that is too large")
+            if min(sizes) < OVERHEAD_BYTES:
+                raise MalformedError("holds an encrypted image that is too short to be one")
 
 
 def check_names(rows: list[bytes]) -> list[str]:

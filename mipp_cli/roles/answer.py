@@ -96,7 +96,19 @@ def decrypt_answer(
         Output(output, "images"),
     )
     counts = {"query images": len(rows), "candidates": len(answer.manifest.images), "matches": len(written)}
-    return Report(outputs, counts, (*directory.deployment.parameters.warnings, *warnings)), written
+    counts["left out"] = answer.manifest.left_out
+    told = (*directory.deployment.parameters.warnings, *_left_out_by_kmc(answer), *warnings)
+    return Report(outputs, counts, told), written
+
+
+def _left_out_by_kmc(answer: Answer) -> list[str]:
+    number = answer.manifest.left_out
+    if not number:
+        return []
+    return [
+        f"the KMC left out images that match but do not open ({number}): made wrongly, or under keys that "
+        "their owners did not enrol"
+    ]
 
 
 def _own_place(contact_sheet: Path | None, output: Path) -> Path | None:

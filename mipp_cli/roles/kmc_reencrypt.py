@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mipp_cli.containers.atomic import refuse_existing
@@ -12,7 +14,15 @@ from mipp_cli.containers.query import Query, parse_query
 from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
 from mipp_cli.containers.results import ImageRef, ResultsReader, open_results
 from mipp_cli.containers.upload import UploadCipher
-from mipp_cli.errors import MalformedError, MissingKeyError, NotAuthorisedError, ReplayedError, at_path
+from mipp_cli.errors import (
+    MalformedError,
+    MippError,
+    MissingKeyError,
+    NotAuthorisedError,
+    ReplayedError,
+    TamperedError,
+    at_path,
+)
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
@@ -26,8 +36,10 @@ def reencrypt(
     """Re-encrypt the images of ``results`` for the user who asked, and nobody else (NER).
 
     The authorisation is checked again here, image by image, whatever the cloud checked. The same
-    results may be given again. Raises NotAuthorisedError for a cloud that was not enrolled, for a user
-    whom no owner enrolled, and for an image whose owner did not authorise the user.
+    results may be given again. An image that does not open under its owner's SK is left out with a
+    warning: one hostile owner must not spoil the answers of all others. Raises NotAuthorisedError for a
+    cloud that was not enrolled, for a user whom no owner enrolled, and for an image whose owner did not
+    authorise the user; TamperedError or MissingKeyError if not one of the images opens.
     """
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
@@ -48,18 +60,20 @@ def reencrypt(
             owners = check_authorisation(kmc, query, reader)
             usk = query.open_usk(kmc.sealing_key)
             cipher = AnswerCipher(usk, deployment.fingerprint, query.header.sender, query.query_id)
-            images = tuple((ref.owner, ref.name) for ref in reader.images)
-            matches = tuple((match.query, match.image) for match in reader.matches)
-            manifest = Manifest(query.digest.hex(), images, matches)
-            with progress("re-encrypting", len(images), "image") as advance:
-                ner = _reencrypted(reader, owners, cipher, deployment.fingerprint, advance)
-                sealed = cipher.seal_manifest(manifest)
-                write_reencrypted(output, kmc.directory.sender, query.query_id, ner, sealed, force=force)
+            step = _Reencryption(reader, owners, cipher, deployment.fingerprint)
+            with progress("re-encrypting", len(reader.images), "image") as advance:
+                write_reencrypted(
+                    output,
+                    kmc.directory.sender,
+                    query.query_id,
+                    step.images(advance),
+                    lambda: cipher.seal_manifest(step.manifest(query.digest)),
+                    force=force,
+                )
         kmc.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
-    warnings = tuple(deployment.parameters.warnings)
-    return Report(
-        (Output(output, "reencrypted"),), {"images": len(images), "matches": len(matches)}, warnings
-    )
+    counts = {"images": len(step.kept), "matches": len(step.matches()), "left out": len(step.left_out)}
+    warnings = (*deployment.parameters.warnings, *step.warnings())
+    return Report((Output(output, "reencrypted"),), counts, warnings)
 
 
 def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
@@ -104,19 +118,54 @@ def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mappin
     return owners
 
 
-def _reencrypted(
-    reader: ResultsReader,
-    owners: Mapping[str, EnrolledOwner],
-    cipher: AnswerCipher,
-    deployment: str,
-    advance: Advance,
-) -> Iterator[bytes]:
-    for number, ref in enumerate(reader.images):
-        image_key = _image_key(owners[ref.owner], ref)
-        upload_cipher = UploadCipher(image_key, deployment, ref.owner, ref.upload)
-        plaintext = upload_cipher.decrypt(reader.encrypted_image(number), ref.name)
-        yield cipher.encrypt_image(plaintext, ref.owner, ref.name)
-        advance(1)
+@dataclass
+class _Reencryption:
+    """The images of one answer on their way from SK to USK: which were kept, and which did not open."""
+
+    reader: ResultsReader
+    owners: Mapping[str, EnrolledOwner]
+    cipher: AnswerCipher
+    deployment: str
+    kept: list[int] = field(default_factory=list)
+    left_out: list[tuple[str, MippError]] = field(default_factory=list)
+
+    def images(self, advance: Advance) -> Iterator[bytes]:
+        """Yield NER of each image that opens; raises why the first did not if none does."""
+        for number, ref in enumerate(self.reader.images):
+            encrypted = self.reader.encrypted_image(number)
+            try:
+                plaintext = self._decrypted(encrypted, ref)
+            except (TamperedError, MissingKeyError) as error:
+                self.left_out.append((ref.owner, error))
+            else:
+                self.kept.append(number)
+                yield self.cipher.encrypt_image(plaintext, ref.owner, ref.name)
+            advance(1)
+        if self.left_out and not self.kept:
+            raise self.left_out[0][1]
+
+    def _decrypted(self, encrypted: bytes, ref: ImageRef) -> bytes:
+        image_key = _image_key(self.owners[ref.owner], ref)
+        return UploadCipher(image_key, self.deployment, ref.owner, ref.upload).decrypt(encrypted, ref.name)
+
+    def matches(self) -> list[tuple[int, int]]:
+        """Return (query image, position in NER) of each match whose image was kept."""
+        places = {number: place for place, number in enumerate(self.kept)}
+        return [(each.query, places[each.image]) for each in self.reader.matches if each.image in places]
+
+    def manifest(self, query_digest: bytes) -> Manifest:
+        """Return what the answer consists of, once all images went by."""
+        refs = [self.reader.images[number] for number in self.kept]
+        images = tuple((ref.owner, ref.name) for ref in refs)
+        return Manifest(query_digest.hex(), images, tuple(self.matches()), len(self.left_out))
+
+    def warnings(self) -> list[str]:
+        """Say of each owner how many images were left out, and why the first was."""
+        first: dict[str, MippError] = {}
+        for owner, error in self.left_out:
+            first.setdefault(owner, error)
+        counts = Counter(owner for owner, _ in self.left_out)
+        return [f"left out images of {owner} ({counts[owner]}): {first[owner].message}" for owner in first]
 
 
 def _image_key(owner: EnrolledOwner, ref: ImageRef) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -176,7 +177,8 @@ def test_every_changed_byte_of_the_sealed_manifest_is_tampering() -> None:
 
 def spelled(**fields: object) -> bytes:
     """Spell a manifest of two images as it is packed, with other fields."""
-    values = {"query": DIGEST.hex(), "images": [["north", "x"], ["south", "y"]], "matches": [[0, 1]]}
+    values: dict[str, object] = {"query": DIGEST.hex(), "images": [["north", "x"], ["south", "y"]]}
+    values |= {"matches": [[0, 1]], "left_out": 0}
     return json.dumps({**values, **fields}, separators=(",", ":")).encode()
 
 
@@ -184,6 +186,24 @@ def test_a_manifest_spelled_as_it_is_packed_is_read() -> None:
     manifest = Manifest.unpack(spelled())
     assert manifest == Manifest(DIGEST.hex(), (("north", "x"), ("south", "y")), ((0, 1),))
     assert manifest.pack() == spelled()
+    assert Manifest.unpack(spelled(left_out=3)).left_out == 3
+
+
+def test_a_manifest_can_be_made_once_the_images_are_written(tmp_path: Path) -> None:
+    written = []
+
+    def images() -> Iterator[bytes]:
+        for row in rows_of():
+            written.append(row)
+            yield row
+
+    def manifest() -> bytes:
+        assert len(written) == len(IMAGES)
+        return CIPHER.seal_manifest(replace(MANIFEST, left_out=len(written)))
+
+    write_reencrypted(tmp_path / "a", ALICE, QUERY_ID, images(), manifest)
+    with open_reencrypted(tmp_path / "a", DEPLOYMENT) as container:
+        assert open_answer(container, CIPHER, DIGEST).manifest == replace(MANIFEST, left_out=3)
 
 
 @pytest.mark.parametrize(
@@ -196,9 +216,15 @@ def test_a_manifest_spelled_as_it_is_packed_is_read() -> None:
         b"null",
         b"\xff",
         b"[" * 100_000,
-        b'{"images":[],"matches":[]}',
-        b'{"query":"00","matches":[]}',
-        b'{"query":"00","images":[]}',
+        b'{"images":[],"matches":[],"left_out":0}',
+        b'{"query":"00","matches":[],"left_out":0}',
+        b'{"query":"00","images":[],"left_out":0}',
+        b'{"query":"00","images":[],"matches":[]}',
+        spelled(left_out=-1),
+        spelled(left_out=True),
+        spelled(left_out=1.0),
+        spelled(left_out="1"),
+        spelled(left_out=None),
         spelled() + b"\n",
         b" " + spelled(),
         spelled().replace(b",", b", "),

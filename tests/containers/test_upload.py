@@ -40,12 +40,13 @@ def fill_upload(
     replaces: int = 0,
     rows: dict[str, int] | None = None,
     width: int = WIDTH,
+    ew_bytes: int = 50,
 ) -> Fill:
     """Return what fills an upload; ``rows`` gives columns another number of rows than names."""
     counts = dict.fromkeys(("image_names", "EW", "EF", "EFF"), len(names)) | (rows or {})
 
     def fill(file: h5py.File) -> None:
-        for column, content in (("image_names", names), ("EW", [bytes(50)] * counts["EW"])):
+        for column, content in (("image_names", names), ("EW", [bytes(ew_bytes)] * counts["EW"])):
             group = file.create_group(column)
             group["offsets"] = np.cumsum([0, *map(len, content)]).astype("<u8")
             group["bytes"] = np.frombuffer(b"".join(content), np.uint8)
@@ -204,6 +205,18 @@ def test_an_image_that_is_too_large_is_malformed(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(module, "IMAGE_LIMIT", 49 - 2**27)
         with pytest.raises(MalformedError, match="too large"):
             upload.check_images()
+
+
+@pytest.mark.parametrize("size", [0, 1, 27])
+def test_an_encrypted_image_that_is_shorter_than_nonce_and_tag_is_malformed(
+    tmp_path: Path, size: int
+) -> None:
+    upload = open_upload(forge(tmp_path / "a", fill_upload([b"x"], ew_bytes=size), kind="upload"))
+    with upload.container, pytest.raises(MalformedError, match="too short"):
+        upload.check_images()
+    least = open_upload(forge(tmp_path / "b", fill_upload([b"x"], ew_bytes=28), kind="upload"))
+    with least.container:
+        least.check_images()
 
 
 def test_ew_opens_where_it_belongs_and_nowhere_else() -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.containers.results import Match
-from tests.deployment import Deployment, done, refused, snapshot
+from tests.deployment import JOBS, Deployment, done, refused, snapshot
 from tests.roles.forgery import (
     Contents,
+    Picture,
     changed_results,
     contents_of,
     forge_query,
     forge_results,
+    forge_upload,
     random_feature,
     results_for,
     stranger,
@@ -149,16 +151,78 @@ def _changed_query(contents: Contents) -> None:
     contents.query = contents.query[:-1] + bytes([contents.query[-1] ^ 1])
 
 
+SPOILED = [
+    (_swap_images, 2, 3, "does not fit its key, its owner, its name or its place"),
+    (_swap_owners, 1, 3, "does not fit its key, its owner, its name or its place"),
+    (lambda c: c.refer(0, upload=c.images[0][0].upload + 1), 1, 3, "does not fit its key"),
+    (lambda c: c.refer(0, name="other"), 1, 3, "does not fit its key"),
+    (lambda c: c.refer(0, key_id=7), 1, 8, "under a key that was not enrolled"),
+    (_flip, 1, 3, "does not fit its key"),
+    (_empty_image, 1, 3, "an encrypted image is too short"),
+]
+
+
+@pytest.mark.parametrize(("change", "number", "code", "words"), SPOILED)
+def test_an_image_that_does_not_open_is_left_out_and_the_others_are_answered(
+    changeable: Deployment, change: Callable[[Contents], object], number: int, code: int, words: str
+) -> None:
+    whole = changeable.search(changeable.ask("alice"))
+    before = {(ref.owner, ref.name): ew for ref, ew in contents_of(changeable, whole).images}
+    results = changed_results(changeable, whole, change)
+    spoiled = contents_of(changeable, results)
+    good = {
+        place for place, (ref, ew) in enumerate(spoiled.images) if before.get((ref.owner, ref.name)) == ew
+    }
+    answer = changeable / "answer.h5"
+    report = done("kmc", "reencrypt", changeable / "kmc", results, "-o", answer, "--json").json
+    assert len(spoiled.images) - number == report["counts"]["images"] >= len(good) - 1
+    assert report["counts"]["left out"] == number
+    assert len(report["warnings"]) >= 1
+    assert all("left out images of " in each and "): " in each for each in report["warnings"])
+    assert words in report["warnings"][0]
+    told = done(
+        *("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m", "--top", 100, "--json")
+    ).json
+    assert told["counts"]["left out"] == number
+    assert any(
+        f"the KMC left out images that match but do not open ({number})" in w for w in told["warnings"]
+    )
+    assert len(told["matches"]) == report["counts"]["matches"] < len(spoiled.matches)
+
+
+@pytest.mark.parametrize(("change", "number", "code", "words"), SPOILED[2:])
+def test_if_not_one_image_opens_the_answer_is_refused(
+    changeable: Deployment, change: Callable[[Contents], object], number: int, code: int, words: str
+) -> None:
+    query = forge_query(changeable, "alice", random_feature(5)[None], changeable / "q.h5")
+    results = results_for(changeable, query, "north", changeable / "r.h5")
+    refuse(changeable, changed_results(changeable, results, change), code, words)
+
+
+def test_a_hostile_owner_cannot_deny_the_answers_of_the_others(changeable: Deployment) -> None:
+    images = [(f"bad-{n}", Picture().envelope(), random_feature(n)) for n in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mipp_cli.containers.upload.UploadCipher.encrypt", lambda *_: bytes(40))
+        upload = forge_upload(changeable, "south", images, changeable / "bad.h5")
+    done("cloud", "index", changeable / "cloud", upload, *JOBS)
+    answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
+    words = ("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m", "--top", 100, "--json")
+    told = done(*words).json
+    assert (len(told["matches"]), told["counts"]["left out"]) == (20, 3)
+
+
+def test_an_answer_without_images_left_out_says_nothing_of_it(changeable: Deployment) -> None:
+    results = changeable.search(changeable.ask("alice"))
+    words = ("kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "a.h5")
+    assert "left out" not in done(*words).out
+    words = ("user", "decrypt", changeable / "alice", changeable / "a.h5", "-o", changeable / "m")
+    outcome = done(*words)
+    assert "left out" not in outcome.out + outcome.err
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        (_swap_images, 3, "does not fit its key, its owner, its name or its place"),
-        (_swap_owners, 3, "does not fit its key, its owner, its name or its place"),
-        (lambda c: c.refer(0, upload=c.images[0][0].upload + 1), 3, "does not fit its key"),
-        (lambda c: c.refer(0, name="other"), 3, "does not fit its key"),
-        (lambda c: c.refer(0, key_id=7), 8, "under a key that was not enrolled"),
-        (_flip, 3, "does not fit its key"),
-        (_empty_image, 3, "an encrypted image is too short"),
         (_other_query_image, 3, "matches a query image that there is not"),
         (lambda c: c.matches.clear(), 3, "holds images that match nothing"),
         (_other_id, 3, "holds another query than the one it answers"),
