@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from mipp_cli.scheme.image_cipher import Envelope
 
 MATCHES_FILE = "matches.csv"
 SHEET_FILE = "contact-sheet.png"
+_ELSEWHERE = "choose another folder"
+_QUERY_FOLDER = re.compile("query-[0-9]+")
 COLUMNS = ("query", "rank", "owner", "image_id", "name", "distance", "file")
 
 
@@ -64,6 +67,7 @@ def file_of(envelope: Envelope) -> tuple[bytes, str]:
 
 
 def small_picture(content: bytes) -> Image.Image | None:
+    """Return the thumbnail of a picture for the contact sheet; None if the bytes are no picture."""
     try:
         return thumbnail(open_picture(content, path=None), THUMBNAIL_SIZE)
     except UnreadableImageError:
@@ -71,11 +75,16 @@ def small_picture(content: bytes) -> Image.Image | None:
 
 
 def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that its owner alone may read, and sync it."""
     path.touch(mode=0o600, exist_ok=False)
-    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
+    """Write matches.csv."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -84,6 +93,7 @@ def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
 
 
 def draw_sheet(query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidates: int) -> bytes:
+    """Return the contact sheet of a query's matches, as PNG."""
     rows = [
         SheetRow(picture.name, picture.small, matches)
         for picture, matches in zip(query.pictures, tiles, strict=True)
@@ -108,16 +118,22 @@ def refuse_output(output: Path, *, force: bool) -> None:
         raise OutputError(
             "the output exists", path=output, hint="choose another folder, or give --force to replace it"
         )
-    known = all(
-        entry.name in (MATCHES_FILE, SHEET_FILE) or (entry.name.startswith("query-") and entry.is_dir())
-        for entry in (output.iterdir() if output.is_dir() and not output.is_symlink() else [output])
-    )
-    if not known:
+    if output.is_symlink() or not output.is_dir():
+        raise OutputError("is no folder of matches, so it is not replaced", path=output, hint=_ELSEWHERE)
+    if not _holds_matches_alone(output):
         raise OutputError(
-            "holds other things than matches, so it is not replaced",
-            path=output,
-            hint="choose another folder",
+            "holds other things than matches, so it is not replaced", path=output, hint=_ELSEWHERE
         )
+
+
+def _holds_matches_alone(folder: Path) -> bool:
+    """Say whether a folder is empty, or holds what a user's matches are made of and nothing else."""
+    entries = list(folder.iterdir())
+    queries = [entry for entry in entries if _QUERY_FOLDER.fullmatch(entry.name)]
+    files = {entry.name for entry in entries if entry not in queries}
+    if any(entry.is_symlink() or not entry.is_dir() for entry in queries):
+        return False
+    return not entries or (MATCHES_FILE in files and files <= {MATCHES_FILE, SHEET_FILE})
 
 
 @contextmanager
