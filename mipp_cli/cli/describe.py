@@ -31,17 +31,17 @@ def describe(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> Spoken:
     Five kinds of edge in each of 4 x 4 sub-images: vertical, horizontal, 45 degrees, 135 degrees,
     non-directional.
     """
-    from mipp_cli.roles.collection import collect_images
+    from mipp_cli.roles.collection import collect_examples
     from mipp_cli.roles.description import describe_images
     from mipp_cli.roles.report import Report
 
     if as_csv:
         refuse_with_json("--csv")
-    report, descriptions = describe_images(collect_images(files), grey_bits=grey_bits)
+    report, descriptions = describe_images(collect_examples(files), grey_bits=grey_bits)
     fields = [{"path": each.path, "codes": each.codes, "edgeless": each.edgeless} for each in descriptions]
     if as_csv:
         _print_csv(descriptions)
-        return Spoken(Report())
+        return Spoken(Report(warnings=report.warnings))
     return Spoken(report, {"descriptions": fields}, [line for each in descriptions for line in _lines(each)])
 
 

@@ -60,10 +60,10 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
 @reported
 def query(directory: Path, files: tuple[Path, ...], output: Path, candidates: int, force: bool) -> Report:
     """Make an encrypted query of one or several example images, and a key for its answer alone."""
-    from mipp_cli.roles.collection import collect_images
+    from mipp_cli.roles.collection import collect_examples
     from mipp_cli.roles.user import make_query
 
-    return make_query(directory, collect_images(files), output, candidates=candidates, force=force)
+    return make_query(directory, collect_examples(files), output, candidates=candidates, force=force)
 
 
 @user.command()

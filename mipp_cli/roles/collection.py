@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -57,15 +58,35 @@ class ImageFile:
 def collect_images(paths: Sequence[Path], *, root: Path | None = None) -> list[ImageFile]:
     """Return the images that ``paths`` name, in order; folders are walked, their images sorted by path.
 
-    An image is called by its path below the folder named, or below ``root``; a file named itself, by
-    its name. Raises InvalidRequestError if nothing is named, a folder holds no images, a path lies
-    outside ``root``, or two images would be called the same.
+    Hidden files and folders are passed over, unless they are named themselves. An image is called by its
+    path below the folder named, or below ``root``; a file named itself, by its name. Raises
+    InvalidRequestError if nothing is named, a folder holds no images, a path lies outside ``root``, or two
+    images would be called the same.
     """
+    images = _all_images(paths, root)
+    _refuse_equal_names(images)
+    return images
+
+
+def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
+    """Return the images that ``paths`` name, for whom names need not tell them apart.
+
+    As :func:`collect_images`, but images that would be called the same are called by the path given.
+    """
+    images = _all_images(paths, None)
+    times = Counter(image.name for image in images)
+    return [image if times[image.name] == 1 else _called_by_path(image) for image in images]
+
+
+def _all_images(paths: Sequence[Path], root: Path | None) -> list[ImageFile]:
     images = [image for path in paths for image in _images_of(path, root)]
     if not images:
         raise InvalidRequestError("no images were named", hint="name image files or folders")
-    _refuse_equal_names(images)
     return images
+
+
+def _called_by_path(image: ImageFile) -> ImageFile:
+    return ImageFile(image.location, os.fsencode(image.location).decode(errors="replace"))
 
 
 def _refuse_equal_names(images: Sequence[ImageFile]) -> None:
@@ -98,7 +119,8 @@ def _walk(folder: Path) -> Iterable[str]:
             f"the folder cannot be read: {reason}", path=error.filename, hint="check the rights"
         ) from error
 
-    for directory, _, names in os.walk(folder, onerror=refuse):
+    for directory, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden
         for name in names:
             if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
                 yield f"{directory}{os.sep}{name}"

@@ -57,6 +57,22 @@ def test_a_picture_without_edges_is_warned_of(tmp_path: Path) -> None:
     assert set(description["codes"]) == {0}
 
 
+def test_a_picture_without_edges_is_warned_of_beside_csv_too(tmp_path: Path) -> None:
+    Image.new("RGB", (90, 90), (9, 9, 9)).save(tmp_path / "flat.png")
+    outcome = done("describe", tmp_path / "flat.png", "--csv")
+    assert outcome.err == f"warning: {tmp_path / 'flat.png'} has no edges\n"
+    assert len(outcome.out.splitlines()) == 2
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "x.png" for folder in ("a", "b")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        picture(number).save(path)
+    descriptions = done("describe", *paths, "--json").json["descriptions"]
+    assert [each["path"] for each in descriptions] == [str(path) for path in paths]
+
+
 def test_a_folder_whose_name_is_not_text_can_be_described(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m"))
     folder.mkdir()

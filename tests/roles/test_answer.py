@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -346,11 +347,59 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(
     assert snapshot(folder) == before
 
 
-def test_a_file_in_the_place_of_the_folder_is_never_replaced(deployment: Deployment, tmp_path: Path) -> None:
-    (tmp_path / "m").write_text("mine")
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("contact-sheet.png",),
+        ("query-1/a.png",),
+        ("matches.csv", "query-notes/a.txt"),
+        ("matches.csv", "query-1x/a.png"),
+        ("matches.csv", "query-/a.png"),
+    ],
+    ids=str,
+)
+def test_a_folder_that_only_resembles_matches_is_never_replaced(
+    deployment: Deployment, tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        (tmp_path / "m" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "m" / name).write_text("mine")
+    before = snapshot(tmp_path)
     words = (deployment / "alice", deployment / "alice.answer.h5", "-o", tmp_path / "m", "--force")
+    assert "holds other things than matches" in refused(10, "user", "decrypt", *words).err
+    assert snapshot(tmp_path) == before
+
+
+def test_an_empty_folder_is_replaced_with_force(deployment: Deployment, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    assert decrypt(deployment, deployment / "alice.answer.h5", tmp_path / "m", "--force")
+
+
+@pytest.mark.parametrize("name", ["m", "matches.csv", "contact-sheet.png", "query-1"])
+def test_a_file_in_the_place_of_the_folder_is_never_replaced(
+    deployment: Deployment, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("mine")
+    words = (deployment / "alice", deployment / "alice.answer.h5", "-o", tmp_path / name, "--force")
     refused(10, "user", "decrypt", *words)
-    assert (tmp_path / "m").read_text() == "mine"
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_what_is_written_is_synced(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set()
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    decrypt(deployment, deployment / "alice.answer.h5", tmp_path / "m")
+    files = [path for path in (tmp_path / "m").rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert {path.stat().st_ino for path in files} <= synced
 
 
 def test_a_link_in_the_place_of_the_folder_is_never_followed(deployment: Deployment, tmp_path: Path) -> None:
@@ -587,6 +636,8 @@ def test_queries_with_the_same_name_from_two_folders_can_be_told_by_folder(
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         shutil.copy(tmp_path / "p" / "queries" / "q1.png", tmp_path / folder / "same.png")
-    words = (changeable / "alice", tmp_path / "one" / "same.png", tmp_path / "two" / "same.png")
-    outcome = refused(2, "user", "query", *words, "-o", tmp_path / "q.h5")
-    assert "two images would be called 'same.png'" in outcome.err
+    images = (tmp_path / "one" / "same.png", tmp_path / "two" / "same.png")
+    done("user", "query", changeable / "alice", *images, "-o", changeable / "q.h5")
+    answer = changeable.answer(changeable.search(changeable / "q.h5"))
+    found = decrypt(changeable, answer, changeable / "m")
+    assert {match["query"] for match in found} == {str(image) for image in images}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
-from mipp_cli.roles.collection import ImageFile, collect_images
+from mipp_cli.roles.collection import ImageFile, collect_examples, collect_images
 
 
 def touch(*paths: Path) -> None:
@@ -31,6 +31,12 @@ def test_a_folder_is_walked_in_the_order_of_paths(tmp_path: Path) -> None:
 def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
     touch(tmp_path / "a.png", tmp_path / "notes.txt", tmp_path / ".hidden.png", tmp_path / "png")
     assert names(tmp_path) == ["a.png"]
+
+
+def test_hidden_folders_are_not_walked_unless_they_are_named(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", tmp_path / ".trash" / "deep" / "b.png", tmp_path / "c" / ".d" / "e.png")
+    assert names(tmp_path) == ["a.png"]
+    assert names(tmp_path / ".trash") == ["deep/b.png"]
 
 
 def test_a_file_that_is_named_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
@@ -56,6 +62,31 @@ def test_the_same_path_twice_is_refused(tmp_path: Path) -> None:
         collect_images([tmp_path / "x.png", tmp_path / "x.png"])
     assert caught.value.hint is not None
     assert "name each image once" in caught.value.hint
+
+
+def test_examples_of_one_name_are_called_by_the_paths_given(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "x.png", tmp_path / "b" / "y.png")
+    found = [image.name for image in collect_examples([tmp_path / "a", tmp_path / "b"])]
+    assert found == [str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png"), "y.png"]
+
+
+def test_an_example_may_be_named_twice(tmp_path: Path) -> None:
+    touch(tmp_path / "x.png")
+    assert len(collect_examples([tmp_path / "x.png"] * 2)) == 2
+
+
+def test_a_path_that_is_no_text_still_gives_an_example_a_name_that_is(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    touch(folder / "x.png", tmp_path / "x.png")
+    assert [image.name for image in collect_examples([folder / "x.png", tmp_path / "x.png"])] == [
+        f"{tmp_path}/\N{REPLACEMENT CHARACTER}/x.png",
+        f"{tmp_path}/x.png",
+    ]
+
+
+def test_no_example_named_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="no images were named"):
+        collect_examples([])
 
 
 @pytest.mark.parametrize("outside", ["other/x.png", "../x.png"])
