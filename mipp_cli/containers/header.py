@@ -51,12 +51,14 @@ class Header:
     key: str
 
     def __post_init__(self) -> None:
-        if self.kind in QUERY_KINDS:
-            fits = len(self.number) == 32
-        else:
-            fits = len(self.number) < 20 and int(self.number) <= _LARGEST_NUMBER
-        if not fits:
-            raise MalformedError(f"a container of kind {self.kind} has a number of another kind")
+        is_query_id = len(self.number) == 32
+        if is_query_id != (self.kind in QUERY_KINDS):
+            raise _wrong_number(self.kind)
+        if not is_query_id and int(self.number) > _LARGEST_NUMBER:
+            raise MalformedError(
+                f"the sequence number {self.number} would pass 2^63 - 1, the largest that a file can have",
+                hint="nothing was written; the sender's numbers are used up: begin under another name",
+            )
 
     @property
     def sequence_number(self) -> int:
@@ -99,6 +101,12 @@ def parse(block: bytes) -> Header:
             "has a malformed header", hint="the file is damaged, or was made by something else"
         )
     fields = match.groupdict()
+    if len(fields["number"]) < 20 and int(fields["number"]) > _LARGEST_NUMBER:
+        raise _wrong_number(fields["kind"])
     signature = bytes.fromhex(fields.pop("signature"))
     verify_signature(bytes.fromhex(fields["key"]), signature, text[: text.rindex(b"signature ")])
     return Header(**fields)
+
+
+def _wrong_number(kind: str) -> MalformedError:
+    return MalformedError(f"a container of kind {kind} has a number of another kind")
