@@ -12,6 +12,7 @@ from pathlib import Path
 from mipp_cli.errors import OutputError
 
 _PRIVATE_MODE = 0o600
+_MODE = 0o644  # less the umask: others may read what is handed over, and never write it
 
 
 def output_error(error: OSError, path: Path) -> OutputError:
@@ -53,16 +54,16 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 def new_file(path: Path, *, force: bool = False, private: bool = False) -> Iterator[Path]:
     """Give the path of a temporary file beside ``path``; rename it there when the block succeeds.
 
-    ``private`` keeps the file readable by its owner alone; otherwise the umask decides. If the block
-    fails, the temporary file is removed and ``path`` is as it was. An OSError inside the block is taken
-    for a failure to write. Raises OutputError.
+    ``private`` keeps the file readable by its owner alone; otherwise others may read it if the umask lets
+    them, and never write it. If the block fails, the temporary file is removed and ``path`` is as it was.
+    An OSError inside the block is taken for a failure to write. Raises OutputError.
     """
     refuse_existing(path, force=force)
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
     try:
         try:
             flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            os.close(os.open(temporary, flags, _PRIVATE_MODE if private else 0o666))
+            os.close(os.open(temporary, flags, _PRIVATE_MODE if private else _MODE))
             yield temporary
             _sync(temporary)
             refuse_existing(path, force=force)

@@ -250,8 +250,12 @@ def test_a_private_file_is_readable_by_its_owner_alone(tmp_path: Path, umask: in
     assert mode_under_umask(tmp_path / "a", umask, private=True) == 0o600
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_the_umask_decides_who_reads_another_file(tmp_path: Path, umask: int, mode: int) -> None:
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640), (0o002, 0o644), (0, 0o644)]
+)
+def test_others_read_another_file_as_the_umask_says_and_never_write_it(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
     assert mode_under_umask(tmp_path / "a", umask, private=False) == mode
 
 
