@@ -1,5 +1,5 @@
 """Run the command line as ``python -m mipp_cli``."""
 
-from mipp_cli.cli.main import main
+from mipp_cli.cli.entry import main
 
 main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -46,6 +45,9 @@ class MippGroup(click.Group):
             return None
         module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
         command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, click.Group):
+            for each in command.commands.values():  # the first line as it stands, not cut to the terminal
+                each.short_help = each.short_help or (each.help or "").partition("\n")[0]
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,10 +78,7 @@ class MippGroup(click.Group):
         except click.UsageError as error:
             sys.exit(_report_usage(error, as_json=as_json))
         except (click.Abort, KeyboardInterrupt):
-            interrupted = InterruptedWorkError(
-                "interrupted; nothing was changed", hint="run the command again"
-            )
-            sys.exit(report_error(interrupted, as_json=as_json))
+            sys.exit(report_interrupt(as_json=as_json))
         except OSError as error:
             failure = OutputError(
                 error.strerror or str(error),
@@ -88,6 +87,12 @@ class MippGroup(click.Group):
             )
             sys.exit(report_error(failure, as_json=as_json))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def report_interrupt(*, as_json: bool) -> int:
+    """Say that the command was interrupted; return the exit code."""
+    interrupted = InterruptedWorkError("interrupted; nothing was changed", hint="run the command again")
+    return report_error(interrupted, as_json=as_json)
 
 
 def _report_usage(error: click.UsageError, *, as_json: bool) -> int:
@@ -130,10 +135,7 @@ def mipp() -> None:
 
 
 def main() -> None:
-    """Run `mipp`."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)  # clean up, as after Ctrl-C
+    """Run `mipp`; `entry.py` is where a process begins."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter

@@ -82,6 +82,20 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     assert not _loaded("import mipp_cli.cli.main") & set(HEAVY)
 
 
+def test_the_entry_loads_not_even_click() -> None:
+    assert not _loaded("import mipp_cli.cli.entry") & {*HEAVY, "click"}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if isinstance(COMMANDS[name], click.Group)])
+def test_the_help_of_a_group_cuts_no_summary(name: str) -> None:
+    shown = done(name, "--help").out
+    assert "..." not in shown.partition("Commands:")[2]
+    for path, command in COMMANDS.items():
+        if path.startswith(f"{name} "):
+            assert command.help is not None
+            assert command.help.partition("\n")[0] in " ".join(shown.split())
+
+
 @pytest.mark.parametrize("words", [["--help"], ["owner", "--help"], ["user", "decrypt", "--help"]])
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     code = f"import mipp_cli.cli.main as m\ntry: m.mipp.main({words!r})\nexcept SystemExit: pass\n"

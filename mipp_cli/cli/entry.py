@@ -1,0 +1,23 @@
+"""Where the process begins: what interrupts it is caught before anything else is loaded."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> None:
+    """Run `mipp`; an interrupt ends it with a message, while its modules are still being loaded too."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)  # clean up, as after Ctrl-C
+    try:
+        from mipp_cli.cli import main as program
+
+        program.main()
+    except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # what is left to do is to say so
+        from mipp_cli.cli.main import report_interrupt
+
+        sys.exit(report_interrupt(as_json="--json" in sys.argv))
