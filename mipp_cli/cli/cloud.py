@@ -84,7 +84,10 @@ def index(directory: Path, files: tuple[Path, ...], workplace: Workplace) -> Rep
 def search(
     directory: Path, query: Path, output: Path, without_index: bool, workplace: Workplace, force: bool
 ) -> Report:
-    """Find the images most similar to a query, among the owners who authorised its user (ImageRetrieval)."""
+    """Find the images most similar to a query, among the owners who authorised its user (ImageRetrieval).
+
+    --jobs and --scheduler matter only with --without-index: the index itself is searched in one process.
+    """
     from mipp_cli.roles.cloud_search import search as step
 
     return step(
