@@ -44,17 +44,21 @@ class Scale:
 
     @property
     def card(self) -> Size:
+        """The card of a match: its picture, and three lines of text."""
         width, height = self.cell
         return width + 2 * self.padding, height + 3 * self.line + 3 * self.padding
 
     @property
     def query_card(self) -> Size:
+        """The card of a query, as high as that of a match."""
         return self.query_cell[0] + 2 * self.padding, self.card[1]
 
     def sheet_width(self, columns: int) -> int:
+        """Return the width of a sheet with so many matches on a line."""
         return 2 * MARGIN + self.query_card[0] + self.gap + columns * (self.card[0] + self.gap)
 
     def band_height(self, matches: int) -> int:
+        """Return the height of a query's band, which has so many matches."""
         lines = max(1, math.ceil(min(matches, MAX_TILES) / PER_LINE))
         return lines * (self.card[1] + self.gap) - self.gap
 

@@ -1,0 +1,77 @@
+"""Rules of the house that no linter checks: what the package may hold, module by module."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "mipp_cli"
+MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
+LIBRARIES = {"h5py": {"containers"}, "click": {"cli"}, "tqdm": {"cli", "experiments"}}
+MOST_LINES = 300  # that are not blank
+
+each_module = pytest.mark.parametrize("name", MODULES)
+
+
+def syntax(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(), name)
+
+
+def public(
+    tree: ast.Module | ast.ClassDef,
+) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Yield the functions, classes and methods that others may use."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name[0] != "_":
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node)
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Return the libraries and packages that a module imports, inside of functions too."""
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert {"errors.py", "cli/main.py", "containers/container.py"} <= set(MODULES)
+
+
+@each_module
+def test_nothing_rests_on_an_assert_which_python_can_be_told_to_skip(name: str) -> None:
+    assert [node.lineno for node in ast.walk(syntax(name)) if isinstance(node, ast.Assert)] == []
+
+
+@each_module
+def test_nothing_is_printed_but_by_click(name: str) -> None:
+    calls = [node for node in ast.walk(syntax(name)) if isinstance(node, ast.Call)]
+    assert [call.lineno for call in calls if ast.unparse(call.func) == "print"] == []
+
+
+@each_module
+def test_no_module_is_long(name: str) -> None:
+    assert sum(1 for line in MODULES[name].read_text().splitlines() if line.strip()) <= MOST_LINES
+
+
+@each_module
+def test_libraries_are_known_only_where_they_belong(name: str) -> None:
+    layer = name.partition("/")[0]
+    strangers = {library for library, layers in LIBRARIES.items() if layer not in layers}
+    assert imported(syntax(name)) & strangers == set()
+
+
+@each_module
+def test_every_module_says_what_it_is_for(name: str) -> None:
+    tree = syntax(name)
+    assert not tree.body or ast.get_docstring(tree)
+
+
+@each_module
+def test_every_public_function_and_class_says_what_it_does(name: str) -> None:
+    assert [node.name for node in public(syntax(name)) if not ast.get_docstring(node)] == []
