@@ -219,7 +219,7 @@ def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
     """Return the fields of a public file in canonical form, of the right kind and signed by its key."""
     fields = _fields(data)
     if fields.get("kind") != kind:
-        raise MalformedError(f"is not a {kind}.pub", hint=f"give the {kind}.pub to this option")
+        raise MalformedError(f"is not a {kind}.pub", hint=f"give a {kind}.pub in its place")
     if fields.get("format") != FORMAT_LINE:
         raise MalformedError("is of a format version that is not known here", hint="update mipp")
     try:

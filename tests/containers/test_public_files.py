@@ -279,8 +279,9 @@ def test_an_enormous_modulus_is_refused_before_it_is_checked(watchdog: None) -> 
     [(USER_PUB, "cloud"), (KMC_PUB, "user"), (render_party("cloud", "cloud", DEPLOYMENT, KEY), "user")],
 )
 def test_a_party_of_another_kind_is_malformed(data: bytes, kind: str) -> None:
-    with pytest.raises(MalformedError, match=rf"not a {kind}\.pub"):
+    with pytest.raises(MalformedError, match=rf"not a {kind}\.pub") as caught:
         parse_party(data, kind, DEPLOYMENT)
+    assert caught.value.hint == f"give a {kind}.pub in its place"
 
 
 def test_a_party_is_no_deployment() -> None:
