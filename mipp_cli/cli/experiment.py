@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mipp_cli.cli.experiment_options import (
-    NUMBERS,
     SEED,
     Place,
     Source,
@@ -21,13 +19,13 @@ from mipp_cli.cli.experiment_options import (
     scheme_options,
     timing_options,
 )
+from mipp_cli.cli.experiment_run import carry_out, run_on
+from mipp_cli.cli.lists import NUMBERS
 from mipp_cli.cli.options import PATH, Spoken
 from mipp_cli.cli.progress import progress_bar
-from mipp_cli.roles.report import Report
 
 if TYPE_CHECKING:
     from mipp_cli.experiments.dataset import DataSet
-    from mipp_cli.experiments.result import Result
     from mipp_cli.experiments.sampling import QueryChoice
     from mipp_cli.experiments.suite import Task
 
@@ -35,7 +33,6 @@ _RETURNED = click.option(
     "--returned", metavar="LIST", type=NUMBERS, help="Numbers of images returned.  [default: 10,20,…,100]"
 )
 _CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
-_MOST_ROWS = 12  # of a table in a terminal
 _STORED_BITS = (1024, 2048, 3072)
 
 
@@ -76,7 +73,7 @@ def accuracy(
     options = AccuracyOptions(choice, candidates, rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
     check = EqualityOptions(settings, sample, choice.seed, place.workplace)
-    return _run(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
+    return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
 
 
 @experiment.command()
@@ -98,7 +95,7 @@ def positions(
     from mipp_cli.experiments.tasks import positions_task
 
     options = PositionsOptions(choice, candidates, rankings, returned)
-    return _run(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
@@ -130,7 +127,7 @@ def timing(
     from mipp_cli.experiments.timing import TimingOptions
 
     options = TimingOptions(sizes, repeats, schemes, modulus_bits, candidates, seed, place.workplace)
-    return _run(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
@@ -154,7 +151,7 @@ def storage(
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = StorageOptions(settings, sample, seed, place.workplace)
-    return _run(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
@@ -166,7 +163,7 @@ def leakage(source: Source, place: Place, seed: int) -> Spoken:
     from mipp_cli.experiments.tasks import leakage_task
     from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
-    return _run(
+    return run_on(
         source,
         place,
         lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.workplace, progress_bar)],
@@ -192,7 +189,7 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
     sheet = None if images is None else folder / PAD_SHEET
     task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.workplace), progress_bar)
     file = recorded(upload)
-    return _carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
+    return carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
 
 
 @experiment.command(name="all")
@@ -254,59 +251,4 @@ def every(
             tasks.attack_trial_task(dataset, attacked, sheet, progress_bar),
         ]
 
-    return _run(source, place, planned)
-
-
-def _run(source: Source, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> Spoken:
-    """Describe the data set and run what is planned on it."""
-    from mipp_cli.experiments.environment import describe_dataset
-
-    dataset = source.load(place.workplace)
-    skipped = [f"left out {each}" for each in dataset.skipped]
-    described = describe_dataset(dataset)
-    return _carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
-
-
-def _carry_out(
-    tasks: Sequence[Task],
-    dataset: Mapping[str, Any],
-    folder: Path,
-    place: Place,
-    warnings: Sequence[str] = (),
-) -> Spoken:
-    """Run tasks into the output folder, and say what was measured beside what the paper claims."""
-    from mipp_cli.experiments.suite import run_tasks
-
-    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=place.plots)
-    counts = {"experiments": len(tasks), "done before": outcome.skipped}
-    if "images" in dataset:
-        counts["images"] = dataset["images"]
-    report = Report(outcome.outputs, counts, (*warnings, *outcome.warnings))
-    return Spoken(report, {"results": _as_json(outcome.results)}, _as_lines(outcome.results))
-
-
-def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": result.name,
-            "title": result.title,
-            "claims": [vars(claim) for claim in result.claims],
-            "notes": list(result.notes),
-        }
-        for result in results
-    ]
-
-
-def _as_lines(results: Sequence[Result]) -> list[str]:
-    """Return the figures to look at first, and each claim of the paper with what was measured."""
-    from mipp_cli.experiments.tables import key_table
-
-    lines: list[str] = []
-    for result in results:
-        table = key_table(result, most_rows=_MOST_ROWS)
-        if table is not None:
-            lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
-        for claim in result.claims:
-            measured = claim.measured.replace("; ", "\n              ")
-            lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}", ""]
-    return lines
+    return run_on(source, place, planned)

@@ -1,4 +1,4 @@
-"""Options that the experiments share, and the types of lists that make a batch."""
+"""Options that the experiments share."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from mipp_cli.cli.lists import NUMBERS, QUERIES, WORDS
 from mipp_cli.cli.options import PATH, reported, workplace_options
 
 if TYPE_CHECKING:
@@ -19,54 +20,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class _Words(click.ParamType[tuple[str, ...]]):
-    """Words, separated by commas."""
-
-    name = "list"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        """Return the words in ``value``."""
-        words = value if isinstance(value, tuple) else tuple(str(value).split(","))
-        stripped = tuple(str(word).strip() for word in words)
-        if not all(stripped):
-            self.fail(f"{value!r} is not a list; write a,b,c", param, ctx)
-        return stripped
-
-
-class _Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers from 1 on, separated by commas."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers in ``value``."""
-        words = value if isinstance(value, tuple) else str(value).split(",")
-        numbers = [str(word).strip() for word in words]
-        if not all(number.isascii() and number.isdecimal() and int(number) > 0 for number in numbers):
-            self.fail(f"{value!r} is not a list of numbers; write 10,50,100", param, ctx)
-        return tuple(int(number) for number in numbers)
-
-
-class _Queries(click.ParamType["int | str"]):
-    """A number of queries in each category, or `all`."""
-
-    name = "queries"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Return the number, or `all`."""
-        text = str(value)
-        if text == "all":
-            return text
-        if not (text.isascii() and text.isdecimal() and int(text) > 0):
-            self.fail(f"{value!r} is no number of queries; write 5, or all", param, ctx)
-        return int(text)
-
-
-WORDS, NUMBERS = _Words(), _Numbers()
 SEED = click.option(
     "--seed",
     metavar="N",
@@ -173,7 +126,7 @@ def query_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--queries",
         metavar="N|all",
-        type=_Queries(),
+        type=QUERIES,
         default="5",
         show_default=True,
         help="Queries in each category, or every image.",

@@ -1,0 +1,73 @@
+"""How an experiment's command runs: the data set is described, tasks are run, and what came out is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mipp_cli.cli.experiment_options import Place, Source
+from mipp_cli.cli.options import Spoken
+from mipp_cli.roles.report import Report
+
+if TYPE_CHECKING:
+    from mipp_cli.experiments.dataset import DataSet
+    from mipp_cli.experiments.result import Result
+    from mipp_cli.experiments.suite import Task
+
+_MOST_ROWS = 12  # of a table in a terminal
+
+
+def run_on(source: Source, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> Spoken:
+    """Describe the data set and run what is planned on it."""
+    from mipp_cli.experiments.environment import describe_dataset
+
+    dataset = source.load(place.workplace)
+    skipped = [f"left out {each}" for each in dataset.skipped]
+    described = describe_dataset(dataset)
+    return carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
+
+
+def carry_out(
+    tasks: Sequence[Task],
+    dataset: Mapping[str, Any],
+    folder: Path,
+    place: Place,
+    warnings: Sequence[str] = (),
+) -> Spoken:
+    """Run tasks into the output folder, and say what was measured beside what the paper claims."""
+    from mipp_cli.experiments.suite import run_tasks
+
+    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=place.plots)
+    counts = {"experiments": len(tasks), "done before": outcome.skipped}
+    if "images" in dataset:
+        counts["images"] = dataset["images"]
+    report = Report(outcome.outputs, counts, (*warnings, *outcome.warnings))
+    return Spoken(report, {"results": _as_json(outcome.results)}, _as_lines(outcome.results))
+
+
+def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": result.name,
+            "title": result.title,
+            "claims": [vars(claim) for claim in result.claims],
+            "notes": list(result.notes),
+        }
+        for result in results
+    ]
+
+
+def _as_lines(results: Sequence[Result]) -> list[str]:
+    """Return the figures to look at first, and each claim of the paper with what was measured."""
+    from mipp_cli.experiments.tables import key_table
+
+    lines: list[str] = []
+    for result in results:
+        table = key_table(result, most_rows=_MOST_ROWS)
+        if table is not None:
+            lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
+        for claim in result.claims:
+            measured = claim.measured.replace("; ", "\n              ")
+            lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}", ""]
+    return lines
