@@ -74,13 +74,20 @@ def test_an_interrupt_leaves_no_half_file_and_no_process(
         env=environment(),
         start_new_session=True,
     )
-    workers: list[int] = []
-    while len(workers) < 2:
-        assert process.poll() is None, process.communicate()
-        workers = children_of(process.pid)
-    # as a terminal does: to the whole group
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    try:
+        workers: list[int] = []
+        while len(workers) < 2:
+            assert process.poll() is None, process.communicate()
+            workers = children_of(process.pid)
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: to the whole group
+        else:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     check_refusal(Outcome(process.returncode, out, err), 130)
     assert "interrupted" in err
     assert gone([process.pid, *workers])

@@ -245,7 +245,9 @@ def test_an_upload_that_cannot_be_remembered_is_not_written(
 
     draw(tmp_path, "new.png")
     monkeypatch.setattr("mipp_cli.roles.owner_encrypt.new_file", on_full_disk)
-    refuse(changeable, 10, "No space left on device", tmp_path)
+    words = (changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
+    assert "No space left on device" in refused(10, "owner", "encrypt", *words).err
+    assert not (changeable / "u.h5").exists()
 
 
 def test_each_upload_has_a_larger_number(changeable: Deployment, tmp_path: Path) -> None:

@@ -145,10 +145,14 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(number: signal.Signals) 
         [sys.executable, "-c", SLEEPER, str(REPOSITORY)], stdout=subprocess.PIPE, text=True
     )
     with parent:
-        assert parent.stdout is not None
-        workers: set[int] = set()
-        while len(workers) < 2:
-            workers.add(int(parent.stdout.readline()))
-        assert all(alive(pid) for pid in workers)
-        parent.send_signal(number)
+        try:
+            assert parent.stdout is not None
+            workers: set[int] = set()
+            while len(workers) < 2:
+                workers.add(int(parent.stdout.readline()))
+            assert all(alive(pid) for pid in workers)
+            parent.send_signal(number)
+            parent.wait(60)
+        finally:
+            parent.kill()
     assert gone(list(workers))
