@@ -45,15 +45,17 @@ def init(directory: Path, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
 @cloud.command()
 @directory_argument("CLOUD")
 @files_argument("members.h5...")
+@fingerprint_option
 @reported
-def enroll(directory: Path, files: tuple[Path, ...]) -> Report:
+def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
     """Put owners' lists of authorised users in force.
 
-    All of the files are taken, or none. The first enrolment of an owner pins its name to its key.
+    All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
+    the fingerprint with what the owner's commands show, or demand it.
     """
     from mipp_cli.roles.cloud import enroll_at_cloud
 
-    return enroll_at_cloud(directory, files)
+    return enroll_at_cloud(directory, files, fingerprints=fingerprints)
 
 
 @cloud.command()

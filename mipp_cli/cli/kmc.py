@@ -78,7 +78,8 @@ def init(
 def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
     """Put owners' enrolments in force (keys and users), and make clouds known.
 
-    All of the files are taken, or none. The first enrolment of an owner pins its name to its key.
+    All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
+    the fingerprint with what the owner's commands show, or demand it.
     """
     from mipp_cli.roles.kmc import enroll_at_kmc
 

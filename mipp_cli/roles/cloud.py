@@ -104,17 +104,20 @@ def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Re
     return Report((Output(path / PUBLIC_FILE, "cloud.pub"),), {}, warnings, shown)
 
 
-def enroll_at_cloud(path: Path, files: Sequence[Path]) -> Report:
+def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
     """Put owners' `members` in force; all of ``files`` or none.
 
-    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do.
+    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do. Shown and
+    compared are the owners' fingerprints, whose names are pinned here.
     """
     cloud = Cloud.open(path)
+    found: dict[Path, str] = {}
     headers: dict[str, Header] = {}
     contents: dict[str, bytes] = {}
 
     def read(file: Path) -> Membership:
         def check(header: Header) -> None:
+            found[file] = header.key
             known = headers.get(header.sender)
             if known is None and cloud.members_file(header.sender).exists():
                 known = cloud.members_header(header.sender)
@@ -129,8 +132,9 @@ def enroll_at_cloud(path: Path, files: Sequence[Path]) -> Report:
         return membership
 
     with cloud.directory.lock():
-        _, skipped = each_new(files, read)
+        _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
         for owner, content in contents.items():
             write_bytes(cloud.members_file(owner), content, force=True)
     counts = {"owners": len(contents), "already enrolled": skipped}
-    return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings))
+    shown = {str(file): fingerprint for file, fingerprint in found.items()}
+    return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings), shown)

@@ -1,4 +1,8 @@
-"""Fingerprints of public files: shown always, and compared when the caller demands one."""
+"""Fingerprints of public files and of owners: shown always, and compared when the caller demands one.
+
+A public file's is its SHA-256. An owner's is its public signing key, which stands in the header of
+enrolment.h5 and members.h5, and which the first enrolment pins the owner's name to.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from mipp_cli.errors import InvalidRequestError, WrongDeploymentError
 
 
 def check_fingerprints(found: Mapping[Path, str], demanded: Sequence[str]) -> dict[str, str]:
-    """Return the fingerprints by path, once each is among those demanded (if any are).
+    """Return the fingerprints by path, once each is among those demanded (if any are), and each demand met.
 
-    Raises WrongDeploymentError for a file with another fingerprint, InvalidRequestError for a demand
-    that is not 64 hex digits.
+    Raises WrongDeploymentError for a file with another fingerprint and for a demand that no file meets,
+    InvalidRequestError for a demand that is not 64 hex digits.
     """
     wanted = [fingerprint.replace(":", "").replace(" ", "").lower() for fingerprint in demanded]
     for text, fingerprint in zip(demanded, wanted, strict=True):
@@ -27,5 +31,11 @@ def check_fingerprints(found: Mapping[Path, str], demanded: Sequence[str]) -> di
                 f"has the fingerprint {fingerprint}, which is not the one demanded",
                 path=path,
                 hint="the file is not the one that its owner told you about: ask again, over another channel",
+            )
+    for fingerprint in wanted:
+        if fingerprint not in found.values():
+            raise WrongDeploymentError(
+                f"no file given has the fingerprint {fingerprint}, which was demanded",
+                hint="the file that should have it is missing, or is not the one you were told about",
             )
     return {str(path): fingerprint for path, fingerprint in found.items()}

@@ -125,43 +125,48 @@ def init_kmc(
 def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
     """Put owners' enrolments in force, and make clouds known; all of ``files`` or none.
 
-    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do.
+    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do. Shown and
+    compared are the fingerprints of all ``files``: of owners, too, whose names are pinned here.
     """
     kmc = Kmc.open(path)
+    found: dict[Path, str] = {}
     pending: dict[str, EnrolledOwner] = {}
     clouds: dict[Path, Party] = {}
 
     def read(file: Path) -> None:
         if is_public_file(file):
-            clouds[file] = _new_cloud(kmc, file)
+            clouds[file] = _new_cloud(kmc, file, found)
         else:
-            owner = _new_enrolment(kmc, file, pending)
+            owner = _new_enrolment(kmc, file, pending, found)
             pending[owner.membership.owner] = owner
 
     with kmc.directory.lock():
-        _, skipped = each_new(files, read)
-        shown = check_fingerprints({file: cloud.fingerprint for file, cloud in clouds.items()}, fingerprints)
+        _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
         for owner in pending.values():
             kmc.store_owner(owner)
         for file, cloud in clouds.items():
             write_bytes(kmc.cloud_file(cloud.key), read_public_file(file), force=True)
     counts = {"owners": len(pending), "clouds": len(clouds), "already enrolled": skipped}
-    return Report((), counts, (), shown)
+    shown = {str(file): fingerprint for file, fingerprint in found.items()}
+    return Report((), counts, tuple(kmc.directory.deployment.parameters.warnings), shown)
 
 
-def _new_cloud(kmc: Kmc, file: Path) -> Party:
+def _new_cloud(kmc: Kmc, file: Path, found: dict[Path, str]) -> Party:
     cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
+    found[file] = cloud.fingerprint
     if kmc.knows_cloud(cloud.key):
         raise AlreadyAppliedError("the cloud is known already", hint="there is nothing to do")
     return cloud
 
 
-def _new_enrolment(kmc: Kmc, file: Path, pending: dict[str, EnrolledOwner]) -> EnrolledOwner:
+def _new_enrolment(
+    kmc: Kmc, file: Path, pending: dict[str, EnrolledOwner], found: dict[Path, str]
+) -> EnrolledOwner:
     digest = ""
 
     def check(header: Header) -> None:
         nonlocal digest
-        digest = header.digest
+        digest, found[file] = header.digest, header.key
         owner = pending.get(header.sender) or kmc.owner(header.sender)
         if owner is not None:
             check_pinned_key(header, owner.membership.key)

@@ -107,20 +107,33 @@ class Owner:
         return digest[:16].hex()
 
     def remember(self, number: int, users: AuthorisedUsers | None = None) -> None:
-        """Change the state, on disk first: the last sequence number, and the AUL if it is given."""
+        """Change the state, on disk first: the last sequence number, and the AUL if it is given.
+
+        The number never goes back: what was sent under it may have been applied somewhere.
+        """
+        number = max(number, self._state.number)
         state = replace(self._state, number=number, users=self.users if users is None else users)
         self.directory.write_json(STATE_FILE, state.to_json())
         self._state = state
 
     def write_membership(self, users: AuthorisedUsers) -> tuple[Output, ...]:
-        """Write enrolment.h5 and members.h5 under the next sequence number, then remember the AUL."""
+        """Write enrolment.h5 and members.h5 under the next sequence number, then remember the AUL.
+
+        The number is used up before a file bears it, so that no two files ever do.
+        """
         directory, number = self.directory, self.next_number()
+        self.remember(number)
         enrolment, members = directory.file(ENROLMENT_FILE), directory.file(MEMBERS_FILE)
         sealing_key = directory.deployment.sealing_key
         write_enrolment(enrolment, directory.sender, number, users, [self.image_key], sealing_key)
         write_members(members, directory.sender, number, users)
         self.remember(number, users)
         return Output(enrolment, "enrolment"), Output(members, "members")
+
+    def shown(self, outputs: Sequence[Output]) -> dict[str, str]:
+        """Return the owner's fingerprint, its public signing key, for each file that it goes with."""
+        fingerprint = self.directory.sender.signing_key.public.hex()
+        return {str(output.path): fingerprint for output in outputs}
 
 
 def init_owner(
@@ -147,6 +160,7 @@ def init_owner(
         directory.write_json(STATE_FILE, _State(0, image_ids, frozenset()).to_json())
         outputs = Owner(directory).write_membership(users)
     moved = tuple(Output(path / output.path.name, output.kind) for output in outputs)
+    shown |= Owner.open(path).shown(moved)
     warnings = tuple(deployment.parameters.warnings)
     return Report(moved, {"users": len(users)}, warnings, shown, (_NOT_IN_FORCE,))
 
@@ -160,7 +174,8 @@ def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence
         shown = check_fingerprints({each: party.fingerprint for each, party in parties.items()}, fingerprints)
         users = _with_users(owner.users, list(parties.values()))
         outputs = owner.write_membership(users)
-    return Report(outputs, {"users": len(users)}, (), shown, (_NOT_IN_FORCE,))
+        shown |= owner.shown(outputs)
+    return Report(outputs, {"users": len(users)}, _warnings(owner), shown, (_NOT_IN_FORCE,))
 
 
 def revoke_users(path: Path, names: Sequence[str]) -> Report:
@@ -177,7 +192,11 @@ def revoke_users(path: Path, names: Sequence[str]) -> Report:
                 )
         users = frozenset(user for user in owner.users if user[0] not in names)
         outputs = owner.write_membership(users)
-    return Report(outputs, {"users": len(users)}, (), {}, (_NOT_IN_FORCE,))
+    return Report(outputs, {"users": len(users)}, _warnings(owner), owner.shown(outputs), (_NOT_IN_FORCE,))
+
+
+def _warnings(owner: Owner) -> tuple[str, ...]:
+    return tuple(owner.directory.deployment.parameters.warnings)
 
 
 def _with_users(users: AuthorisedUsers, parties: Sequence[Party]) -> AuthorisedUsers:

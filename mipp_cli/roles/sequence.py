@@ -43,10 +43,12 @@ def check_sequence(header: Header, applied: Mapping[int, str]) -> None:
         )
 
 
-def each_new(files: Iterable[Path], apply: Callable[[Path], Result]) -> tuple[list[Result], int]:
+def each_new(
+    files: Iterable[Path], apply: Callable[[Path], Result], check: Callable[[], object] = lambda: None
+) -> tuple[list[Result], int]:
     """Apply ``files`` in order; skip those applied before, and return the results and how many were skipped.
 
-    Raises AlreadyAppliedError if that leaves nothing; errors name the file.
+    Raises AlreadyAppliedError if that leaves nothing, but calls ``check`` first; errors name the file.
     """
     results, skipped = [], []
     for file in files:
@@ -55,6 +57,7 @@ def each_new(files: Iterable[Path], apply: Callable[[Path], Result]) -> tuple[li
                 results.append(apply(file))
         except AlreadyAppliedError as error:
             skipped.append(error)
+    check()
     if skipped and not results:
         raise skipped[0]
     return results, len(skipped)

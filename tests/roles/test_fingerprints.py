@@ -90,3 +90,58 @@ def test_a_public_file_that_was_changed_is_refused(
     outcome = refused(3, "cloud", "init", tmp_path / "x", "--kmc", tmp_path / "kmc.pub")
     assert str(tmp_path / "kmc.pub") in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_demand_that_no_file_meets_is_refused(changeable: Deployment, tmp_path: Path) -> None:
+    kmc, cloud = changeable / "kmc" / "kmc.pub", tmp_path / "cloud"
+    words = ("cloud", "init", cloud, "--kmc", kmc, "--fingerprint", fingerprint(kmc))
+    assert "no file given has the fingerprint 0000" in refused(8, *words, "--fingerprint", "0" * 64).err
+    assert not cloud.exists()
+    done(*words)
+
+
+def test_a_demand_of_a_cloud_that_is_known_already_is_refused_all_the_same(changeable: Deployment) -> None:
+    public = changeable / "cloud" / "cloud.pub"
+    words = ("kmc", "enroll", changeable / "kmc", public)
+    refused(5, *words)
+    refused(5, *words, "--fingerprint", fingerprint(public))
+    assert "which is not the one demanded" in refused(8, *words, "--fingerprint", "0" * 64).err
+
+
+def owners_key(deployment: Deployment, owner: str = "north") -> str:
+    """Return an owner's fingerprint, from its own secrets."""
+    return deployment.sender(owner).signing_key.public.hex()
+
+
+PLACES = [("kmc", "enrolment.h5"), ("cloud", "members.h5")]
+
+
+def test_an_owners_commands_show_its_fingerprint(changeable: Deployment, tmp_path: Path) -> None:
+    kmc, eve = changeable / "kmc" / "kmc.pub", changeable / "eve" / "user.pub"
+    shown = done("owner", "init", tmp_path / "o", "--id", "o", "--kmc", kmc).out
+    keys = {line.rpartition(" ")[2] for line in shown.splitlines() if ".h5: " in line}
+    assert len(keys) == 1
+    for words in (("authorize", changeable / "north", eve), ("revoke", changeable / "north", "eve")):
+        shown = done("owner", *words).out
+        for _, file in PLACES:
+            assert f"fingerprint of {changeable / 'north' / file}: {owners_key(changeable)}" in shown
+
+
+@pytest.mark.parametrize(("role", "name"), PLACES)
+def test_the_first_enrolment_can_be_compared_with_the_owners_fingerprint(
+    changeable: Deployment, tmp_path: Path, role: str, name: str
+) -> None:
+    kmc = changeable / "kmc" / "kmc.pub"
+    keys = {}
+    for folder in ("real", "squatter"):
+        path = tmp_path / folder
+        report = done("owner", "init", path, "--id", "newcomer", "--kmc", kmc, "--json").json
+        keys[folder] = report["fingerprints"][str(path / name)]
+    words = (role, "enroll", changeable / role)
+    demand = ("--fingerprint", keys["real"])
+    outcome = refused(8, *words, tmp_path / "squatter" / name, *demand)
+    assert f"has the fingerprint {keys['squatter']}, which is not the one demanded" in outcome.err
+    shown = done(*words, tmp_path / "real" / name, *demand).out
+    assert f"fingerprint of {tmp_path / 'real' / name}: {keys['real']}" in shown
+    refused(5, *words, tmp_path / "real" / name, *demand)
+    refused(8, *words, tmp_path / "real" / name, "--fingerprint", "0" * 64)

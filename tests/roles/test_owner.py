@@ -103,6 +103,35 @@ def test_numbers_only_ever_grow(changeable: Deployment, monkeypatch: pytest.Monk
         assert json.loads((changeable / "north" / "state.json").read_bytes())["number"] == number
 
 
+def test_a_number_that_was_remembered_never_goes_back(changeable: Deployment) -> None:
+    owner = Owner.open(changeable / "north")
+    last = owner.next_number() + 10**6
+    for number in (last, last - 5, 0):
+        owner.remember(number)
+        assert json.loads((changeable / "north" / "state.json").read_bytes())["number"] == last
+        assert Owner.open(changeable / "north").next_number() == last + 1
+
+
+@pytest.mark.parametrize("step", ["write_enrolment", "write_members"])
+def test_a_number_is_used_up_before_a_file_bears_it(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    used = []
+
+    def interrupted(path: Path, sender: object, number: int, *_: object) -> None:
+        used.append(number)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner_role, step, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            revoke_users(changeable / "north", ["alice"])
+    owner = Owner.open(changeable / "north")
+    assert owner.next_number() > used[0]
+    assert json.loads((changeable / "north" / "state.json").read_bytes())["number"] == used[0]
+    assert {name for name, _ in owner.users} == {"alice"}
+
+
 def test_numbers_are_microseconds_since_1970(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     later = 10**19
     monkeypatch.setattr(owner_role.time, "time_ns", lambda: later)
