@@ -155,4 +155,8 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(number: signal.Signals) 
             parent.wait(60)
         finally:
             parent.kill()
-    assert gone(list(workers))
+    try:
+        assert gone(list(workers))
+    finally:
+        for pid in filter(alive, workers):
+            os.kill(pid, signal.SIGKILL)
