@@ -68,6 +68,6 @@ def _as_lines(results: Sequence[Result]) -> list[str]:
         if table is not None:
             lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
         for claim in result.claims:
-            measured = claim.measured.replace("; ", "\n              ")
+            measured = claim.measured.replace("\n", "\n              ")
             lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}", ""]
     return lines

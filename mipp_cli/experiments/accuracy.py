@@ -155,7 +155,7 @@ def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
         whole = f"{plain.label}: {mean_interval(figures, seed).percent} %"
         parts = [whole, *(_against(plain, curve, measure, seed) for curve in others)]
         means = f"means over {_span(plain.returned)} images returned"
-        claims.append(Claim(where, claimed, f"{'; '.join(parts)} ({means})"))
+        claims.append(Claim(where, claimed, "\n".join([*parts, f"({means})"])))
     return claims
 
 

@@ -96,14 +96,27 @@ def _summary(records: Sequence[Record]) -> str:
 
 
 def _parts(sentence: str) -> str:
-    """Return a sentence with each part between semicolons on a line of its own."""
-    return "<br>".join(escape(part) for part in sentence.split("; "))
+    """Return what was measured, each line of it on a line of its own."""
+    return "<br>".join(map(escape, sentence.splitlines()))
 
 
 def _section(record: Record, folder: Path) -> str:
     parts = [f'<section id="{record.experiment}">', f"<h2>{escape(_TITLES[record.experiment])}</h2>"]
-    parts += [_result(result, folder) for result in record.results]
+    shown = [result for result in record.results if _is_shown(result)]
+    parts += [_result(result, folder) for result in shown]
+    files = [result for result in record.results if result not in shown]
+    if files:
+        lines = (
+            f"<li>{escape(each.title)}: {escape(each.name)}.csv, {len(each.observations):,} observations</li>"
+            for each in files
+        )
+        parts.append(f"<h3>Further files</h3><ul>{''.join(lines)}</ul>")
     return "\n".join([*parts, "</section>"])
+
+
+def _is_shown(result: Result) -> bool:
+    """Say whether there is more to a result than its file."""
+    return bool(result.notes or drawing_names(result)) or key_table(result) is not None
 
 
 def _result(result: Result, folder: Path) -> str:

@@ -17,8 +17,8 @@ Observation = Mapping[str, Value]
 class Claim:
     """A claim of the paper beside what was measured, whatever it turned out to be.
 
-    ``measured`` is a sentence with its figures and intervals; ``where`` names the figure, table or
-    section of the paper.
+    ``measured`` says it with its figures and intervals, in one line or several; ``where`` names the
+    figure, table or section of the paper.
     """
 
     where: str

@@ -141,7 +141,7 @@ def _claims(rows: Sequence[Observation]) -> list[Claim]:
                 said[name] = int(row["bytes"] or 0)
         if len(set(said.values())) == 1 and len(said) > 1:
             said = {"every scheme": next(iter(said.values()))}
-        return "; ".join(f"{name}: {size / KB:,.0f} KB" for name, size in said.items())
+        return "\n".join(f"{name}: {size / KB:,.0f} KB" for name, size in said.items())
 
     return [
         Claim("Table 3", f"features of 10,000 images: {PAPER_FEATURES_KB:,} KB", figures(FEATURES)),

@@ -35,7 +35,7 @@ ACCURACY = Result(
         for measure in ("precision", "recall", "f1")
         for count in (1, 2)
     ],
-    [Claim("Fig. 3", "10 % <lower>", "first; second")],
+    [Claim("Fig. 3", "10 % <lower>", "first\nsecond")],
     ["one note & another"],
 )  # fmt: skip
 STORAGE = Result("sizes", "Table 3", [{"what": "index", "bytes": 12345, "share": 0.25, "by": None}])
