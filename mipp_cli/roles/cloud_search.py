@@ -25,6 +25,7 @@ from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, Repla
 from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import query_record
 from mipp_cli.roles.store import Store
 from mipp_cli.roles.summing import sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
@@ -76,7 +77,7 @@ def search(
     matches = _matches(found, places, parameters.l)
     images = _encrypted_images(cloud.store, index, places)
     write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
-    cloud.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
+    cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex(), output)
     searched = sum(segment.rows for segment in index.segments if segment.owner in owners)
     counts = {"query images": len(found), "owners": len(owners), "images searched": searched}
     counts |= {"matches": len(matches), "images": len(places)}
@@ -108,9 +109,11 @@ def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
         source.close()
     owners.clear()
     query = parse_query(octets, deployment.parameters, deployment.fingerprint, check)
-    recorded = cloud.directory.recorded(QUERIES_FOLDER, query.query_id)
+    recorded = cloud.directory.recorded(QUERIES_FOLDER, query_record(query.header))
     if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
-        raise ReplayedError("comes under an id that another query had", hint="make a new query")
+        raise ReplayedError(
+            "comes under an id that another query of the same user had", hint="make a new query"
+        )
     return query, owners
 
 

@@ -25,6 +25,7 @@ from mipp_cli.errors import (
     MissingKeyError,
     NotInitialisedError,
     OutputError,
+    ReplayedError,
 )
 from mipp_cli.scheme.image_cipher import KEY_BYTES
 from mipp_cli.scheme.keys import SigningKey
@@ -171,9 +172,22 @@ class RoleDirectory:
         """Replace a JSON file of the directory, mode 0600."""
         _write_json(self.file(name), fields)
 
-    def record(self, folder: str, name: str, content: str) -> None:
-        """Remember ``content`` under ``name``, as answered queries are."""
-        write_bytes(self.folder(folder) / name, content.encode(), force=True, private=True)
+    def record(self, folder: str, name: str, content: str, output: Path) -> None:
+        """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.
+
+        If that fails, or another command remembered other content meanwhile (ReplayedError), the output
+        is removed: what is not remembered must not be out.
+        """
+        try:
+            with _locked(self.folder(folder), fcntl.LOCK_EX):
+                if self.recorded(folder, name) not in (None, content):
+                    raise ReplayedError(
+                        "another command answered the same query otherwise meanwhile", hint="make a new query"
+                    )
+                write_bytes(self.folder(folder) / name, content.encode(), force=True, private=True)
+        except BaseException:
+            output.unlink(missing_ok=True)
+            raise
 
     def recorded(self, folder: str, name: str) -> str | None:
         """Return what :meth:`record` remembered, or None."""
@@ -184,21 +198,40 @@ class RoleDirectory:
             raise MalformedError("is damaged", path=path, hint="restore it from a backup") from None
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep others from changing the directory meanwhile; raises ConflictError if another one is."""
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Keep others from changing the directory meanwhile; raises ConflictError if another one is.
+
+        ``shared`` is for commands that change nothing that another one of them reads: they run side by
+        side, and keep out those that take the lock for themselves alone.
+        """
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            descriptor = os.open(self.file(ROLE_FILE), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise output_error(error, self.path) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError:
+            with _locked(self.file(ROLE_FILE), kind | fcntl.LOCK_NB):
+                yield
+        except _LockedError:
             raise ConflictError(
                 "another command is changing it", path=self.path, hint="wait until it is done, then try again"
             ) from None
-        finally:
-            os.close(descriptor)
+
+
+class _LockedError(Exception):
+    """Raised when a lock is held by another."""
+
+
+@contextmanager
+def _locked(path: Path, kind: int) -> Iterator[None]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise output_error(error, path.parent) from error
+    try:
+        try:
+            fcntl.flock(descriptor, kind)
+        except BlockingIOError:
+            raise _LockedError from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def role_of(path: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from mipp_cli.errors import (
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import query_record
+from mipp_cli.scheme.image_cipher import sha256
 
 QUERIES_FOLDER = "queries"
 
@@ -36,10 +39,13 @@ def reencrypt(
     """Re-encrypt the images of ``results`` for the user who asked, and nobody else (NER).
 
     The authorisation is checked again here, image by image, whatever the cloud checked. The same
-    results may be given again. An image that does not open under its owner's SK is left out with a
-    warning: one hostile owner must not spoil the answers of all others. Raises NotAuthorisedError for a
-    cloud that was not enrolled, for a user whom no owner enrolled, and for an image whose owner did not
-    authorise the user; TamperedError or MissingKeyError if not one of the images opens.
+    results may be given again, but a query selects once: the cloud must not learn, nor the user get, more
+    by answering it again with other images. An image that does not open under its owner's SK is left out
+    with a warning: one hostile owner must not spoil the answers of all others.
+
+    Raises NotAuthorisedError for a cloud that was not enrolled, for a user whom no owner enrolled, and
+    for an image whose owner did not authorise the user; ReplayedError for another query, or another
+    selection, under a known query id; TamperedError or MissingKeyError if not one of the images opens.
     """
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
@@ -52,7 +58,7 @@ def reencrypt(
                 hint="enrol the cloud first: mipp kmc enroll KMC cloud.pub",
             )
 
-    with kmc.directory.lock(), at_path(results):
+    with kmc.directory.lock(shared=True), at_path(results):
         reader = open_results(results, deployment.fingerprint, check_cloud)
         with reader.container:
             query = parse_query(reader.query_octets, deployment.parameters, deployment.fingerprint)
@@ -70,7 +76,8 @@ def reencrypt(
                     lambda: cipher.seal_manifest(step.manifest(query.digest)),
                     force=force,
                 )
-        kmc.directory.record(QUERIES_FOLDER, query.query_id, query.digest.hex())
+        content = f"{query.digest.hex()} {selection_digest(reader)}"
+        kmc.directory.record(QUERIES_FOLDER, query_record(query.header), content, output)
     counts = {"images": len(step.kept), "matches": len(step.matches()), "left out": len(step.left_out)}
     warnings = (*deployment.parameters.warnings, *step.warnings())
     return Report((Output(output, "reencrypted"),), counts, warnings)
@@ -80,11 +87,6 @@ def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
     """Refuse results that do not fit their query: another id, other content under it, or too many images."""
     if query.query_id != reader.container.header.number:
         raise MalformedError("holds another query than the one it answers")
-    recorded = kmc.directory.recorded(QUERIES_FOLDER, query.query_id)
-    if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
-        raise ReplayedError(
-            "holds a query under an id that another query had", hint="ask the user for a new query"
-        )
     asked = [0] * len(query.eq)
     for match in reader.matches:
         if match.query >= len(asked):
@@ -97,6 +99,31 @@ def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
         )
     if {match.image for match in reader.matches} != set(range(len(reader.images))):
         raise MalformedError("holds images that match nothing")
+    _check_record(kmc, query, reader)
+
+
+def _check_record(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
+    recorded = kmc.directory.recorded(QUERIES_FOLDER, query_record(query.header))
+    if recorded is None:
+        return
+    known_query, _, known_selection = recorded.partition(" ")
+    if not hmac.compare_digest(known_query.encode(), query.digest.hex().encode()):
+        raise ReplayedError(
+            "holds a query under an id that another query of the same user had",
+            hint="ask the user for a new query",
+        )
+    if not hmac.compare_digest(known_selection.encode(), selection_digest(reader).encode()):
+        raise ReplayedError(
+            "answers a query that was answered with other images before",
+            hint="a query is answered once: ask the user to make a new query",
+        )
+
+
+def selection_digest(reader: ResultsReader) -> str:
+    """Return a digest of what results select: owner and name of each image, and what it matches."""
+    images = [(ref.owner, ref.name) for ref in reader.images]
+    matches = sorted((each.query, *images[each.image]) for each in reader.matches)
+    return sha256(json.dumps(matches).encode()).hex()
 
 
 def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:

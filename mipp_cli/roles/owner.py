@@ -122,11 +122,11 @@ class Owner:
         The number is used up before a file bears it, so that no two files ever do.
         """
         directory, number = self.directory, self.next_number()
-        self.remember(number)
         enrolment, members = directory.file(ENROLMENT_FILE), directory.file(MEMBERS_FILE)
-        sealing_key = directory.deployment.sealing_key
-        write_enrolment(enrolment, directory.sender, number, users, [self.image_key], sealing_key)
-        write_members(members, directory.sender, number, users)
+        sender, image_key, sealing_key = directory.sender, self.image_key, directory.deployment.sealing_key
+        self.remember(number)
+        write_enrolment(enrolment, sender, number, users, [image_key], sealing_key)
+        write_members(members, sender, number, users)
         self.remember(number, users)
         return Output(enrolment, "enrolment"), Output(members, "members")
 

@@ -43,6 +43,14 @@ def check_sequence(header: Header, applied: Mapping[int, str]) -> None:
         )
 
 
+def query_record(header: Header) -> str:
+    """Return under what name an answered query is recorded.
+
+    Ids are each user's own: whoever makes a query under another's id takes nothing from them.
+    """
+    return f"{header.key}-{header.number}"
+
+
 def each_new(
     files: Iterable[Path], apply: Callable[[Path], Result], check: Callable[[], object] = lambda: None
 ) -> tuple[list[Result], int]:

@@ -150,7 +150,7 @@ def test_the_same_query_is_answered_again(deployment: Deployment, tmp_path: Path
 def test_another_query_under_a_known_id_is_a_replay(changeable: Deployment) -> None:
     known = contents_of(changeable, changeable / "alice.results.h5").query_id
     query = forge_query(changeable, "alice", random_feature(5)[None], changeable / "q.h5", query_id=known)
-    refuse(changeable, query, 6, "an id that another query had")
+    refuse(changeable, query, 6, "an id that another query of the same user had")
 
 
 def test_a_query_whose_search_failed_does_not_count_as_known(changeable: Deployment) -> None:

@@ -10,12 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.errors import ConflictError, InvalidRequestError, MippError, NotInitialisedError, OutputError
+from mipp_cli.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MippError,
+    NotInitialisedError,
+    OutputError,
+    ReplayedError,
+)
 from mipp_cli.roles.directory import RoleDirectory, check_identifier, new_directory
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.user import remembered_query
-from tests.deployment import Deployment, mode, refused, run, secrets_of, snapshot
+from tests.deployment import Deployment, done, mode, refused, run, secrets_of, snapshot
 
 ROLES = ("kmc", "cloud", "alice", "north")
 
@@ -99,6 +106,33 @@ def test_while_one_command_changes_a_directory_another_waits_outside(changeable:
         pytest.fail("two hold the lock")
     with directory.lock():
         refused(9, "owner", "revoke", changeable / "north", "alice")
+
+
+def test_commands_that_share_the_lock_run_side_by_side_and_keep_the_others_out(
+    changeable: Deployment,
+) -> None:
+    directory = changeable.role("kmc")
+    results = (changeable / "alice.results.h5", changeable / "bob.results.h5")
+    with directory.lock(shared=True), directory.lock(shared=True):
+        done("kmc", "reencrypt", directory.path, results[0], "-o", changeable / "a.h5")
+        refused(9, "kmc", "enroll", directory.path, changeable / "north" / "enrolment.h5")
+    with directory.lock():
+        refused(9, "kmc", "reencrypt", directory.path, results[1], "-o", changeable / "b.h5")
+    refused(5, "kmc", "enroll", directory.path, changeable / "north" / "enrolment.h5")
+
+
+def test_what_another_command_recorded_otherwise_meanwhile_is_a_replay(
+    changeable: Deployment, tmp_path: Path
+) -> None:
+    directory = changeable.role("kmc")
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("an answer")
+    directory.record("queries", "x", "one selection", tmp_path / "one")
+    directory.record("queries", "x", "one selection", tmp_path / "one")
+    with pytest.raises(ReplayedError):
+        directory.record("queries", "x", "another", tmp_path / "two")
+    assert directory.recorded("queries", "x") == "one selection"
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
 def test_a_lock_is_given_back_after_an_error(changeable: Deployment) -> None:
@@ -209,7 +243,9 @@ def test_a_damaged_file_of_a_directory_is_named_and_harms_nothing(
     if victim.is_dir():
         asked = (changeable / "alice.query.h5").read_bytes().split(b"\n")[3].split()[1].decode()
         named = [
-            path for path in sorted(victim.iterdir()) if path.stem in (asked, "1") or "north" in path.name
+            path
+            for path in sorted(victim.iterdir())
+            if asked in path.name or path.stem == "1" or "north" in path.name
         ]
         victim = named[0] if named else next(victim.iterdir())
     kinds = (

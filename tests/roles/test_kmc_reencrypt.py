@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.containers.results import Match
-from tests.deployment import JOBS, Deployment, done, refused, snapshot
+from mipp_cli.errors import OutputError
+from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
 from tests.roles.forgery import (
     Contents,
     Picture,
@@ -267,7 +268,69 @@ def test_results_of_a_search_repeated_are_answered_too(deployment: Deployment, t
 def test_another_query_under_a_known_id_is_a_replay(changeable: Deployment) -> None:
     known = contents_of(changeable, changeable / "alice.results.h5").query_id
     query = forge_query(changeable, "alice", random_feature(5)[None], changeable / "q.h5", query_id=known)
-    refuse(changeable, results_for(changeable, query, "north", changeable / "r.h5"), 6, "another query had")
+    refuse(
+        changeable,
+        results_for(changeable, query, "north", changeable / "r.h5"),
+        6,
+        "another query of the same user had",
+    )
+
+
+def test_a_query_is_answered_with_one_selection_alone(changeable: Deployment) -> None:
+    query = forge_query(changeable, "alice", random_feature(5)[None], changeable / "q.h5")
+    first = results_for(changeable, query, "north", changeable / "r.h5", images=3)
+    done("kmc", "reencrypt", changeable / "kmc", first, "-o", changeable / "a.h5")
+    words = "answered with other images before"
+    for owner, images in (("north", 2), ("north", 4), ("south", 3)):
+        other = results_for(changeable, query, owner, changeable / f"{owner}{images}.h5", images=images)
+        refuse(changeable, other, 6, words)
+    outcome = refused(6, "kmc", "reencrypt", changeable / "kmc", other, "-o", changeable / "b.h5")
+    assert "make a new query" in outcome.err
+    again = results_for(changeable, query, "north", changeable / "again.h5", images=3)
+    done("kmc", "reencrypt", changeable / "kmc", again, "-o", changeable / "b.h5")
+
+
+def test_the_order_of_the_images_makes_no_other_selection(changeable: Deployment) -> None:
+    def reverse(contents: Contents) -> None:
+        last = len(contents.images) - 1
+        contents.images.reverse()
+        contents.matches = [dataclasses.replace(m, image=last - m.image) for m in contents.matches[::-1]]
+
+    assert changeable.answer(changed_results(changeable, changeable / "alice.results.h5", reverse)).exists()
+
+
+def test_nobody_can_use_up_the_query_id_of_another(changeable: Deployment) -> None:
+    alices = changeable.ask("alice")
+    known = alices.read_bytes().split(b"\n")[3].split()[1].decode()
+    squat = forge_query(changeable, "bob", random_feature(5)[None], changeable / "q.h5", query_id=known)
+    for query in (squat, alices):
+        assert changeable.answer(changeable.search(query)).exists()
+
+
+@pytest.mark.parametrize("step", ["search", "reencrypt"])
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OutputError])
+def test_an_answer_that_cannot_be_recorded_is_not_out(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, step: str, failure: type[BaseException]
+) -> None:
+    query = changeable.ask("alice")
+    results, answer = changeable / "r.h5", changeable / "a.h5"
+    words: tuple[object, ...] = ("cloud", "search", changeable / "cloud", query, "-o", results)
+    if step == "reencrypt":
+        done(*words)
+        words = ("kmc", "reencrypt", changeable / "kmc", results, "-o", answer)
+
+    def fail(*_: object, **__: object) -> None:
+        assert Path(str(words[-1])).exists()
+        raise failure("no")
+
+    role = changeable / str(words[0])
+    before = snapshot(role)
+    with monkeypatch.context() as patch:
+        patch.setattr("mipp_cli.roles.directory.write_bytes", fail)
+        assert run(*words).code in (10, 130)
+    assert not Path(str(words[-1])).exists()
+    assert snapshot(role) == before
+    done(*words)
 
 
 def test_a_query_counts_as_known_only_once_its_answer_is_in_place(
