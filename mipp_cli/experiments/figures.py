@@ -97,7 +97,7 @@ def plot_positions(result: Result, path: Path) -> None:
 def plot_storage(result: Result, path: Path) -> None:
     """Draw Table 3: the encrypted features of 10,000 images under each scheme, the paper's figure beside."""
     rows = [row for row in result.observations if row["what"] == FEATURES and row["images"] == COLLECTION]
-    names = [f"{row['scheme']} {row['modulus_bits'] or ''}".strip() for row in rows] + ["the paper"]
+    names = [f"{row['scheme']} {row['modulus_bits'] or ''}".strip() for row in rows] + ["Table 3"]
     sizes = [float(row["bytes"] or 0) / KB for row in rows] + [float(PAPER_FEATURES_KB)]
     with drawing(path, width=7.5, height=1.6 + 0.36 * len(names)) as (_, panels):
         panel = panels[0]

@@ -115,8 +115,8 @@ def _section(record: Record, folder: Path) -> str:
 
 
 def _is_shown(result: Result) -> bool:
-    """Say whether there is more to a result than its file."""
-    return bool(result.notes or drawing_names(result)) or key_table(result) is not None
+    """Say whether there is more to a result than its file: it is drawn, or explained."""
+    return bool(result.notes or drawing_names(result))
 
 
 def _result(result: Result, folder: Path) -> str:
