@@ -38,11 +38,12 @@ def inspect(path: Path, as_csv: bool) -> Spoken:
     if as_csv:
         refuse_with_json("--csv")
         _print_table(found, path)
-        return Spoken(Report())
+        return Spoken(Report(warnings=found.warnings))
     width = max(len(name) for name, _ in found.fields)
     lines = [printable(found.title)]
     lines += [f"  {printable(name):{width}}  {printable(value)}" for name, value in found.fields]
-    return Spoken(Report(), {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
+    report = Report(warnings=found.warnings)
+    return Spoken(report, {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
 
 
 def _print_table(found: Inspection, path: Path) -> None:

@@ -31,7 +31,8 @@ def inspect_path(path: Path) -> Inspection:
     directory = RoleDirectory.open(path, role)
     found = {"kmc": _kmc, "cloud": _cloud, "user": _user, "owner": _owner}[role](directory)
     fields = [("role", role), ("id", directory.name), *parameter_fields(directory.deployment), *found[0]]
-    return Inspection(f"{path}: directory of {with_article(role)}", fields, found[1])
+    warnings = tuple(directory.deployment.parameters.warnings)
+    return Inspection(f"{path}: directory of {with_article(role)}", fields, found[1], warnings)
 
 
 Found = tuple[Fields, Table | None]

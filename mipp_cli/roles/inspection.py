@@ -44,11 +44,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: a title, named values, and the main table if there is one."""
+    """What was found: a title, named values, the main table if there is one, and what to be warned of."""
 
     title: str
     fields: Fields
     table: Table | None = None
+    warnings: tuple[str, ...] = ()
 
 
 Found = tuple[Fields, Table | None]
@@ -79,7 +80,9 @@ def _inspect_public(path: Path) -> Inspection:
     data = read_public_file(path)
     kind = public_kind(data)
     if kind == "kmc":
-        return Inspection(f"{path}: public file of a KMC (a deployment)", parameter_fields(parse_kmc(data)))
+        deployment = parse_kmc(data)
+        title, warnings = f"{path}: public file of a KMC (a deployment)", deployment.parameters.warnings
+        return Inspection(title, parameter_fields(deployment), warnings=tuple(warnings))
     party = parse_party(data, kind, None)
     fields = [
         ("id", party.name),

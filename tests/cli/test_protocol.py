@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 from mipp_cli import __version__
-from tests.deployment import AUTHORISED, OWNERS, Deployment, done, picture, refused
+from mipp_cli.cli.main import mipp
+from tests.deployment import (
+    AUTHORISED,
+    JOBS,
+    OWNERS,
+    SCHEMES,
+    Deployment,
+    done,
+    picture,
+    refused,
+    shared_deployment,
+)
+from tests.test_readme import commands
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -114,3 +126,39 @@ def test_the_installed_command_is_the_same_program() -> None:
     command = Path(sys.executable).with_name("mipp")
     ran = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert ran.stdout.split()[-1] == __version__
+
+
+def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
+    session_folder: Path, tmp_path: Path
+) -> None:
+    paper = shared_deployment(session_folder, "paper").copy(tmp_path / "d")
+    kmc, cloud, alice, north = (paper / name for name in ("kmc", "cloud", "alice", "north"))
+    public, example, out = kmc / "kmc.pub", paper / "pictures" / "queries" / "q1.png", tmp_path / "out"
+    out.mkdir()
+    new = out / "owner"
+    done("cloud", "init", out / "other", "--kmc", public)
+    walk: list[tuple[object, ...]] = [
+        ("kmc", "init", out / "kmc", *SCHEMES["paper"]),
+        ("cloud", "init", out / "cloud", "--kmc", public),
+        ("user", "init", out / "user", "--id", "u", "--kmc", public),
+        ("owner", "init", new, "--id", "o", "--kmc", public),
+        ("owner", "authorize", new, alice / "user.pub"),
+        ("owner", "revoke", new, "alice"),
+        ("kmc", "enroll", kmc, new / "enrolment.h5"),
+        ("kmc", "enroll", kmc, out / "other" / "cloud.pub"),
+        ("cloud", "enroll", cloud, new / "members.h5"),
+        ("owner", "encrypt", new, example, "-o", out / "u.h5", *JOBS),
+        ("cloud", "index", cloud, out / "u.h5", *JOBS),
+        ("user", "query", alice, example, "-o", out / "q.h5"),
+        ("cloud", "search", cloud, out / "q.h5", "-o", out / "r.h5", *JOBS),
+        ("kmc", "reencrypt", kmc, out / "r.h5", "-o", out / "a.h5"),
+        ("user", "decrypt", alice, out / "a.h5", "-o", out / "m"),
+        *(("inspect", path) for path in (public, kmc, cloud, alice, north)),
+        ("inspect", cloud, "--csv"),
+    ]
+    for words in walk:
+        outcome = done(*words)
+        assert "warning: scheme paper hides no feature" in outcome.err, words
+    steps = {path.removeprefix("mipp ") for path, _ in commands(mipp)}
+    roles = {step for step in steps if step.partition(" ")[0] in ("kmc", "cloud", "user", "owner", "inspect")}
+    assert {" ".join(map(str, words[: 1 + (words[0] != "inspect")])) for words in walk} == roles
