@@ -17,6 +17,7 @@ from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
     TamperedError,
+    UnreadableImageError,
     WrongDeploymentError,
     at_path,
 )
@@ -116,6 +117,12 @@ def _own_place(contact_sheet: Path | None, output: Path) -> Path | None:
     if contact_sheet is None:
         return None
     sheet, folder = Path(os.path.abspath(contact_sheet)), Path(os.path.abspath(output))  # noqa: PTH100 -- for ".."
+    if sheet == folder:
+        raise InvalidRequestError(
+            "is to be the contact sheet and the folder of the matches at once",
+            path=contact_sheet,
+            hint="name another file after --contact-sheet",
+        )
     if folder in sheet.parents and sheet != folder / SHEET_FILE:
         raise InvalidRequestError(
             "lies in the folder of the matches, which is replaced as a whole",
@@ -151,7 +158,7 @@ def _rank(
         try:
             envelope = Envelope.unpack(answer.envelope(image))
             feature = _checked_feature(envelope, query)
-        except MalformedError as error:
+        except (MalformedError, UnreadableImageError) as error:
             if isinstance(error, TamperedError):
                 raise
             warnings.append(f"left out an image of {owner} that was made wrongly: {error.message}")

@@ -21,6 +21,7 @@ from mipp_cli.containers.source import read_file
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
+    MippError,
     MissingKeyError,
     UnreadableImageError,
     at_path,
@@ -154,13 +155,22 @@ def make_query(
     try:
         write_bytes(output, octets, force=force)
     except BaseException:
-        directory.file(state).unlink(missing_ok=True)
+        if not _is_there(output, octets):
+            directory.file(state).unlink(missing_ok=True)
         raise
     warnings = list(parameters.warnings)
     edgeless = [picture.name for picture in pictures if is_edgeless(picture.feature)]
     warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
     return Report((Output(output, "query"),), counts, tuple(warnings))
+
+
+def _is_there(output: Path, octets: bytes) -> bool:
+    """Say whether a query is out all the same: the interruption may have come after it was in place."""
+    try:
+        return read_file(output, QUERY_BYTES_LIMIT) == octets
+    except MippError:
+        return False
 
 
 def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery:

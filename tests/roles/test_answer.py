@@ -307,6 +307,17 @@ def test_another_place_for_the_contact_sheet_inside_the_folder_is_refused(
     refuse(deployment, tmp_path / "a.h5", 2, words, "--contact-sheet", sheet)
 
 
+@pytest.mark.parametrize("spelled", [(), ("..", "refused")])
+def test_a_contact_sheet_in_the_place_of_the_folder_is_refused(
+    deployment: Deployment, tmp_path: Path, spelled: tuple[str, ...]
+) -> None:
+    shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
+    sheet = (tmp_path / "refused").joinpath(*spelled)
+    words = "the contact sheet and the folder of the matches at once"
+    for options in ((), ("--force",)):
+        refuse(deployment, tmp_path / "a.h5", 2, words, "--contact-sheet", sheet, *options)
+
+
 def test_a_contact_sheet_that_exists_is_not_replaced(deployment: Deployment, tmp_path: Path) -> None:
     shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
     (tmp_path / "s.png").write_bytes(b"mine")
@@ -619,6 +630,17 @@ def test_an_image_whose_envelope_is_none_is_left_out_with_a_warning(
     answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
     words = (changeable / "alice", answer, "-o", changeable / "all", "--top", 100)
     assert "left out an image of south" in done("user", "decrypt", *words).err
+    assert len(matches(changeable / "all")) == 20
+
+
+def test_an_image_that_is_larger_than_an_image_may_be_is_left_out_with_a_warning(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(changeable, "south", [Picture(content=bytes(60_000))])
+    answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
+    monkeypatch.setattr("mipp_cli.scheme.image_cipher.IMAGE_LIMIT", 50_000)
+    words = (changeable / "alice", answer, "-o", changeable / "all", "--top", 100)
+    assert "left out an image of south that was made wrongly" in done("user", "decrypt", *words).err
     assert len(matches(changeable / "all")) == 20
 
 

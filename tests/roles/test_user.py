@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mipp_cli.containers import atomic
 from mipp_cli.containers.query import IMAGES_LIMIT, parse_query
+from mipp_cli.roles import user as user_role
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.user import remembered_query
-from tests.deployment import Deployment, done, feature_of, picture, refused, snapshot
+from tests.deployment import Deployment, done, feature_of, picture, refused, run, snapshot
 
 
 def read(deployment: Deployment, query: Path) -> tuple[int, np.ndarray, np.ndarray, bytes]:
@@ -79,6 +82,41 @@ def test_a_query_that_cannot_be_put_in_place_is_forgotten(
 
     monkeypatch.setattr(Path, "replace", fail)
     refuse(changeable, 10, "No space left on device", changeable / "pictures/queries/q1.png")
+
+
+def test_a_query_that_is_interrupted_once_it_is_out_keeps_its_key(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = changeable / "q.h5"
+    words = ("user", "query", changeable / "alice", changeable / "pictures/queries/q1.png", "-o", query)
+    write_bytes = atomic.write_bytes
+
+    def interrupted(*words: Any, **options: Any) -> None:
+        write_bytes(*words, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(user_role, "write_bytes", interrupted)
+        assert run(*words).code == 130
+    answer = changeable.answer(changeable.search(query))
+    done("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m")
+
+
+def test_a_query_that_is_interrupted_before_it_is_out_is_forgotten(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = changeable / "q.h5"
+    query.write_bytes(b"mine")
+    words = ("user", "query", changeable / "alice", changeable / "pictures/queries/q1.png", "-o", query)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = snapshot(changeable / "alice")
+    monkeypatch.setattr(user_role, "write_bytes", interrupted)
+    assert run(*words, "--force").code == 130
+    assert query.read_bytes() == b"mine"
+    assert snapshot(changeable / "alice") == before
 
 
 def test_a_folder_of_images_is_one_query(changeable: Deployment) -> None:
