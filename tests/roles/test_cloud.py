@@ -49,7 +49,7 @@ def test_an_answer_without_images_can_be_read(changeable: Deployment, tmp_path: 
     done("cloud", "init", tmp_path / "cloud", "--kmc", kmc)
     done("cloud", "enroll", tmp_path / "cloud", changeable / "north" / "members.h5")
     done("kmc", "enroll", changeable / "kmc", tmp_path / "cloud" / "cloud.pub")
-    words = (tmp_path / "cloud", changeable / "alice.query.h5", "-o", tmp_path / "r.h5", *JOBS)
+    words = (tmp_path / "cloud", changeable.ask("alice"), "-o", tmp_path / "r.h5", *JOBS)
     done("cloud", "search", *words)
     done("kmc", "reencrypt", changeable / "kmc", tmp_path / "r.h5", "-o", tmp_path / "a.h5")
     outcome = done("user", "decrypt", changeable / "alice", tmp_path / "a.h5", "-o", tmp_path / "m", "--json")
