@@ -64,18 +64,21 @@ def collect_images(paths: Sequence[Path], *, root: Path | None = None) -> list[I
     images would be called the same.
     """
     images = _all_images(paths, root)
-    _refuse_equal_names(images)
+    _refuse_equal_names(images, "name each image once; give --root, below which paths differ")
     return images
 
 
 def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     """Return the images that ``paths`` name, for whom names need not tell them apart.
 
-    As :func:`collect_images`, but images that would be called the same are called by the path given.
+    As :func:`collect_images`, but images that would be called the same are called by the path given; a
+    path given twice is refused.
     """
     images = _all_images(paths, None)
     times = Counter(image.name for image in images)
-    return [image if times[image.name] == 1 else _called_by_path(image) for image in images]
+    named = [image if times[image.name] == 1 else _called_by_path(image) for image in images]
+    _refuse_equal_names(named, "name each image once")
+    return named
 
 
 def _all_images(paths: Sequence[Path], root: Path | None) -> list[ImageFile]:
@@ -89,7 +92,7 @@ def _called_by_path(image: ImageFile) -> ImageFile:
     return ImageFile(image.location, os.fsencode(image.location).decode(errors="replace"))
 
 
-def _refuse_equal_names(images: Sequence[ImageFile]) -> None:
+def _refuse_equal_names(images: Sequence[ImageFile], hint: str) -> None:
     seen: set[str] = set()
     for image in images:
         if image.name in seen:
@@ -97,7 +100,7 @@ def _refuse_equal_names(images: Sequence[ImageFile]) -> None:
             raise InvalidRequestError(
                 f"two images would be called {image.name!r}: {other.path} and {image.path}",
                 path=image.path,
-                hint="name each image once; give --root, below which paths differ",
+                hint=hint,
             )
         seen.add(image.name)
 

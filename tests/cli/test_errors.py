@@ -156,7 +156,8 @@ def test_the_same_image_twice_is_refused(deployment: Deployment, name: str) -> N
     words = words_of(deployment, IMAGE_READERS[name], image)
     position = words.index(str(image))
     said = refuse(deployment, 2, *words[:position], image, *words[position:])
-    assert "two images would be called 'q1.png'" in said
+    assert "two images would be called" in said
+    assert "q1.png" in said
     assert "name each image once" in said
 
 

@@ -70,9 +70,10 @@ def test_examples_of_one_name_are_called_by_the_paths_given(tmp_path: Path) -> N
     assert found == [str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png"), "y.png"]
 
 
-def test_an_example_may_be_named_twice(tmp_path: Path) -> None:
+def test_an_example_named_twice_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "x.png")
-    assert len(collect_examples([tmp_path / "x.png"] * 2)) == 2
+    with pytest.raises(InvalidRequestError, match="two images would be called"):
+        collect_examples([tmp_path / "x.png"] * 2)
 
 
 def test_a_path_that_is_no_text_still_gives_an_example_a_name_that_is(tmp_path: Path) -> None:
