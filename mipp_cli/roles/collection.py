@@ -32,7 +32,7 @@ class ImageFile:
     def version(self) -> str:
         """Return what tells this version of the file from others: size and time of change."""
         try:
-            status = self.path.stat()
+            status = os.stat(self.location)  # noqa: PTH116 -- a Path for each image keeps its parts in memory
         except OSError:
             return "unreadable"
         return f"{status.st_size} {status.st_mtime_ns}"
@@ -40,14 +40,15 @@ class ImageFile:
     def read(self) -> bytes:
         """Return the file's bytes; raises UnreadableImageError."""
         try:
-            status = self.path.stat()
+            status = os.stat(self.location)  # noqa: PTH116 -- as above
             if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
                 raise UnreadableImageError("is not a regular file", path=self.path, hint="leave it out")
             if status.st_size > IMAGE_LIMIT:
                 raise UnreadableImageError(
                     "the image is too large", path=self.path, hint="images of 2 GiB or more are refused"
                 )
-            return self.path.read_bytes()
+            with open(self.location, "rb") as file:  # noqa: PTH123 -- as above
+                return file.read()
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             raise UnreadableImageError(
