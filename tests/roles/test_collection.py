@@ -158,10 +158,10 @@ def test_a_file_that_cannot_be_read_is_an_unreadable_image(
     elif kind == "denied":
         touch(path)
 
-        def deny(_: Path) -> bytes:
+        def deny(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "read_bytes", deny)
+        monkeypatch.setattr(os, "stat", deny)
     with pytest.raises(UnreadableImageError) as caught:
         ImageFile(path, "x.jpg").read()
     assert caught.value.path == str(path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,14 +187,14 @@ def test_a_file_without_permission_is_named(
     changeable: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw(tmp_path, "a.png")
-    read = Path.read_bytes
+    stat = os.stat
 
-    def deny(path: Path) -> bytes:
-        if path.name == "a.png":
+    def deny(path: str | Path | int, *words: object, **options: Any) -> os.stat_result:
+        if str(path) == str(tmp_path / "a.png"):
             raise PermissionError(13, "Permission denied", str(path))
-        return read(path)
+        return stat(path, *words, **options)
 
-    monkeypatch.setattr(Path, "read_bytes", deny)
+    monkeypatch.setattr(os, "stat", deny)
     words = f"error: {tmp_path / 'a.png'}: cannot be read: Permission denied"
     refuse(changeable, 7, words, tmp_path / "a.png")
 
