@@ -30,7 +30,8 @@ def commands(group: click.Group, path: tuple[str, ...] = ("mipp",)) -> Iterator[
 
 def documented() -> dict[str, set[str]]:
     """Return the options that the table of commands names for each command."""
-    rows = re.findall(r"^\| `(mipp [a-z ]*[a-z])[ A-Z].*?\|([^|]*)\|$", README, flags=re.MULTILINE)
+    table = README.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(mipp [a-z ]*[a-z])[ A-Z].*?\|([^|]*)\|$", table, flags=re.MULTILINE)
     return {command: set(re.findall(r"`(--?[a-z-]+)`", options)) for command, options in rows}
 
 
