@@ -14,15 +14,9 @@ import h5py
 import numpy as np
 
 from mipp_cli.containers.atomic import new_file
-from mipp_cli.containers.columns import (
-    Matrix,
-    MatrixReader,
-    MatrixWriter,
-    Ragged,
-    RaggedReader,
-    RaggedWriter,
-    hdf5_errors,
-)
+from mipp_cli.containers.column_readers import MatrixReader, RaggedReader
+from mipp_cli.containers.column_writers import MatrixWriter, RaggedWriter
+from mipp_cli.containers.columns import Matrix, Ragged, hdf5_errors
 from mipp_cli.containers.header import BLOCK_BYTES, Header, parse
 from mipp_cli.containers.sink import Sink
 from mipp_cli.containers.source import (

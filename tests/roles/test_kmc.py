@@ -81,8 +81,13 @@ def test_an_image_key_that_a_later_enrolment_dropped_opens_nothing(changeable: D
     )
     done("kmc", "enroll", changeable / "kmc", enrolment)
     results = changeable.search(changeable.ask("alice", candidates=100))
-    outcome = refused(8, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "a.h5")
+    outcome = done("kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "a.h5")
+    assert "left out images of north (5)" in outcome.err
     assert "under a key that was not enrolled" in outcome.err
+    matches = done(
+        "user", "decrypt", changeable / "alice", changeable / "a.h5", "-o", changeable / "m", "--json"
+    )
+    assert {match["owner"] for match in matches.json["matches"]} == {"south"}
 
 
 @pytest.mark.parametrize("name", ["kmc", "cloud", "alice", "north"])
