@@ -11,7 +11,7 @@ from mipp_cli.containers.public_files import load_deployment
 from mipp_cli.roles.kmc import Kmc, init_kmc
 from mipp_cli.scheme.image_cipher import key_id
 from mipp_cli.scheme.parameters import PAPER_WARNING
-from tests.deployment import Deployment, done, mode, refused
+from tests.deployment import Deployment, done, mode
 
 
 def test_unless_told_a_deployment_has_the_repaired_cipher_at_3072_bits(tmp_path: Path) -> None:
