@@ -63,7 +63,7 @@ class MippGroup(click.Group):
                 sys.stdout.flush()
             return result
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             raise click.exceptions.Exit(0) from None
 
     def main(self, args: Sequence[str] | None = None, *arguments: Any, **options: Any) -> NoReturn:
@@ -80,6 +80,7 @@ class MippGroup(click.Group):
         except (click.Abort, KeyboardInterrupt):
             sys.exit(report_interrupt(as_json=as_json))
         except OSError as error:
+            _forget_unwritable_output()
             failure = OutputError(
                 error.strerror or str(error),
                 path=error.filename,
@@ -87,6 +88,18 @@ class MippGroup(click.Group):
             )
             sys.exit(report_error(failure, as_json=as_json))
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _forget_unwritable_output() -> None:
+    """Keep the interpreter from failing once more over output that cannot be written, when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_output()
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def report_interrupt(*, as_json: bool) -> int:
