@@ -7,9 +7,9 @@ catches :class:`MippError` in one place and turns it into a message and an exit 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 
 class MippError(Exception):
@@ -42,6 +42,22 @@ class MalformedError(MippError):
 
 class TamperedError(MalformedError):
     """Raised when a digest, a signature or an authentication tag does not fit the content."""
+
+
+class Problem(NamedTuple):
+    """Something that a check found: the file, and what is wrong with it."""
+
+    path: str
+    message: str
+
+
+class DamagedError(MalformedError):
+    """Raised when a check of a directory found damage; ``problems`` names every file that has some."""
+
+    def __init__(self, problems: Sequence[Problem], *, path: str | os.PathLike[str], hint: str | None = None):
+        files = len({problem.path for problem in problems})
+        super().__init__(f"is damaged, in {files} {'file' if files == 1 else 'files'}", path=path, hint=hint)
+        self.problems = tuple(problems)
 
 
 class NotAuthorisedError(MippError):

@@ -283,7 +283,8 @@ def secrets_of(root: Path) -> set[str]:
     """Return every secret below ``root``, in hex: keys of all roles, USKs, SKs at the KMC."""
     found: set[str] = set()
     for file in root.rglob("secrets.json"):
-        found.update(json.loads(file.read_bytes()).values())
+        for value in json.loads(file.read_bytes()).values():
+            found.update([value] if isinstance(value, str) else value)
     for file in root.glob("*/queries/*.json"):
         found.add(json.loads(file.read_bytes())["usk"])
     for file in root.glob("kmc/owners/*.json"):

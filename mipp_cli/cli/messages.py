@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mipp_cli.errors import MippError
+from mipp_cli.errors import DamagedError, MippError
 from mipp_cli.roles.names import printable
 
 if TYPE_CHECKING:
@@ -25,14 +25,19 @@ def report_error(error: MippError, *, as_json: bool) -> int:
     """Say what is wrong, where, and what to do; return the exit code."""
     hint = error.hint or _HINTS.get(error.exit_code, "see mipp --help")
     if as_json:
-        fields = {
+        fields: dict[str, Any] = {
             "class": type(error).__name__,
             "code": error.exit_code,
             "path": error.path,
             "message": error.message,
             "hint": hint,
         }
+        if isinstance(error, DamagedError):
+            fields["problems"] = [problem._asdict() for problem in error.problems]
         click.echo(json.dumps({"error": fields}))
+    if isinstance(error, DamagedError):
+        for problem in error.problems:
+            click.echo(f"damaged: {printable(f'{problem.path}: {problem.message}')}", err=True)
     place = f"{error.path}: " if error.path is not None else ""
     click.echo(f"error: {printable(place + error.message)}", err=True)
     click.echo(f"hint: {printable(hint)}", err=True)

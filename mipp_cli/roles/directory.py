@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,6 +36,7 @@ SECRETS_FILE = "secrets.json"
 STATE_FILE = "state.json"
 KMC_FILE = "kmc.pub"
 _SECRET_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96}
+_LISTED_SECRET_BYTES = {"former_images": KEY_BYTES, "former_sealing": 96}
 
 
 def check_identifier(name: str, what: str) -> None:
@@ -143,8 +144,22 @@ class RoleDirectory:
             )
         return key
 
+    def secret_list(self, name: str) -> list[bytes]:
+        """Return keys of which there may be any number, oldest first; raises MissingKeyError."""
+        try:
+            keys = [bytes.fromhex(key) for key in self._secrets.get(name, [])]
+        except (ValueError, TypeError):
+            keys = [b""]
+        if any(len(key) != _LISTED_SECRET_BYTES[name] for key in keys):
+            raise MissingKeyError(
+                f"lacks the keys {name}",
+                path=self.file(SECRETS_FILE),
+                hint="restore the directory from a backup",
+            )
+        return keys
+
     @cached_property
-    def _secrets(self) -> dict[str, str]:
+    def _secrets(self) -> dict[str, Any]:
         if not self.file(SECRETS_FILE).exists():
             raise MissingKeyError(
                 "the file with the keys is missing",
@@ -153,9 +168,20 @@ class RoleDirectory:
             )
         return self.read_json(SECRETS_FILE)
 
-    def write_secrets(self, keys: dict[str, bytes]) -> None:
-        """Write the directory's keys, mode 0600."""
-        _write_json(self.file(SECRETS_FILE), {name: key.hex() for name, key in keys.items()})
+    def write_secrets(self, keys: Mapping[str, bytes | Sequence[bytes]]) -> None:
+        """Write the directory's keys, mode 0600; a list is one of keys of which there may be any number."""
+        fields = {
+            name: key.hex() if isinstance(key, bytes) else [each.hex() for each in key]
+            for name, key in keys.items()
+        }
+        _write_json(self.file(SECRETS_FILE), fields)
+        self.__dict__.pop("_secrets", None)  # what was read before is no longer so
+
+    def change_secrets(self, changes: Mapping[str, bytes | Sequence[bytes]]) -> None:
+        """Replace some of the directory's keys; the others stay."""
+        kept = {name: self.secret(name) for name in _SECRET_BYTES if name in self._secrets}
+        listed = {name: self.secret_list(name) for name in _LISTED_SECRET_BYTES if name in self._secrets}
+        self.write_secrets({**kept, **listed, **changes})
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the directory; raises MalformedError if it is damaged."""

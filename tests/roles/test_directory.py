@@ -14,6 +14,7 @@ from mipp_cli.errors import (
     ConflictError,
     InvalidRequestError,
     MippError,
+    MissingKeyError,
     NotInitialisedError,
     OutputError,
     ReplayedError,
@@ -298,3 +299,20 @@ def test_a_key_that_is_missing_or_cut_is_never_used(changeable: Deployment, role
         assert error.path == str(file)
     else:
         pytest.fail("a key that was cut came back")
+
+
+def test_keys_change_one_by_one_and_lists_of_keys_grow(changeable: Deployment) -> None:
+    directory = changeable.role("north")
+    old, identifier = directory.secret("image"), directory.secret("identifier")
+    assert directory.secret_list("former_images") == []
+    directory.change_secrets({"image": bytes(32), "former_images": [old, bytes(range(32))]})
+    again = changeable.role("north")
+    assert (again.secret("image"), again.secret("identifier")) == (bytes(32), identifier)
+    assert again.secret_list("former_images") == [old, bytes(range(32))]
+    assert directory.secret("image") == bytes(32)
+
+
+def test_a_list_of_keys_with_a_cut_one_is_never_used(changeable: Deployment) -> None:
+    changeable.role("north").change_secrets({"former_images": [bytes(31)]})
+    with pytest.raises(MissingKeyError, match="lacks the keys former_images"):
+        changeable.role("north").secret_list("former_images")
