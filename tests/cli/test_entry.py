@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 import signal
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -107,3 +108,16 @@ def test_a_signal_that_whoever_started_us_ignores_stays_ignored(
 def test_the_installed_command_begins_at_the_entry() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {"mipp": "mipp_cli.cli.entry:main"}
+
+
+def test_a_crash_writes_no_core_file_with_keys_in_it(tmp_path: Path) -> None:
+    program = (
+        "import os, resource, sys; from mipp_cli.cli import entry; entry.forbid_core_files();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0] <= 1, flush=True); os.abort()"
+    )
+    crashed = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert crashed.returncode == -signal.SIGABRT
+    assert crashed.stdout == "True\n"
+    assert list(tmp_path.iterdir()) == []
