@@ -115,16 +115,17 @@ def write_upload(
     number: int,
     key_id: int,
     *,
+    replace: bool = False,
     size: UploadSize | None = None,
     force: bool = False,
 ) -> Iterator[UploadWriter]:
-    """Write an `upload` that adds images, encrypted under the image key ``key_id``.
+    """Write an `upload` that adds images, or replaces them, encrypted under the image key ``key_id``.
 
     With ``size`` every column lies in one piece, which is read fastest; without it, in chunks.
     """
     with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
         writer.number("key_id", key_id)
-        writer.number("replace", 0)
+        writer.number("replace", int(replace))
         if size is not None:
             writer.ragged("image_names").expect(size.rows, size.name_bytes)
             writer.ragged("EW").expect(size.rows, size.ew_bytes)

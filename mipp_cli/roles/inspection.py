@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mipp_cli.containers.container import Schema, open_container, read_header
+from mipp_cli.containers.delete import DELETE
 from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
 from mipp_cli.containers.index import read_index
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
@@ -108,6 +109,7 @@ def _inspect_container(path: Path) -> Inspection:
         "enrolment": lambda: _members(path, ENROLMENT),
         "members": lambda: _members(path, MEMBERS),
         "upload": lambda: _upload(path),
+        "delete": lambda: _delete(path),
         "query": lambda: _query(path),
         "results": lambda: _results(path, header),
         "reencrypted": lambda: _reencrypted(path),
@@ -171,6 +173,18 @@ def _upload(path: Path) -> Found:
                 yield from zip((name.decode(errors="replace") for name in names), sizes, strict=True)
 
     return fields, Table(("image_id", "encrypted_bytes"), rows)
+
+
+def _delete(path: Path) -> Found:
+    with open_container(path, DELETE) as container:
+        fields: Fields = [("images", str(len(container.ragged("image_names"))))]
+
+    def rows() -> Iterator[Row]:
+        with open_container(path, DELETE) as again:
+            for batch in again.ragged("image_names").batches():
+                yield from ((name.decode(errors="replace"),) for name in batch)
+
+    return fields, Table(("image_id",), rows)
 
 
 def _spans(rows: int, size: int = 4096) -> Iterator[tuple[int, int]]:

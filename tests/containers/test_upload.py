@@ -141,6 +141,15 @@ def test_the_mark_of_an_upload_is_add_or_replace(tmp_path: Path) -> None:
         open_upload(forge(tmp_path / "a", fill_upload([b"x"], replaces=2), kind="upload"))
 
 
+def test_an_upload_is_written_with_the_mark_asked_for(tmp_path: Path) -> None:
+    for replace_images in (False, True):
+        with write_upload(tmp_path / "a", MASK, ALICE, 1, 5, replace=replace_images, force=True) as writer:
+            writer.append("x", bytes(40), bytes(WIDTH), bytes(WIDTH))
+        upload = open_upload(tmp_path / "a")
+        with upload.container:
+            assert upload.replaces == replace_images
+
+
 def test_an_upload_of_no_images_is_malformed(tmp_path: Path) -> None:
     with pytest.raises(MalformedError, match="no images"):
         open_upload(forge(tmp_path / "a", fill_upload([]), kind="upload"))

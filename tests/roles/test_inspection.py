@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mipp_cli.containers.delete import write_delete
 from tests.deployment import OWNERS, Deployment, done, feature_of, refused, run, secrets_of
 from tests.roles.forgery import Picture, forge_upload, random_feature
 
@@ -216,3 +217,10 @@ def test_inspecting_a_directory_changes_nothing_in_it(deployment: Deployment) ->
         before = snapshot(deployment / name)
         done("inspect", deployment / name)
         assert snapshot(deployment / name) == before
+
+
+def test_a_deletion_names_its_images(deployment: Deployment, tmp_path: Path) -> None:
+    write_delete(tmp_path / "delete.h5", deployment.sender("north"), 7, ["one", "two"])
+    inspection = done("inspect", tmp_path / "delete.h5", "--json").json["inspection"]
+    assert inspection["fields"]["images"] == "2"
+    assert done("inspect", tmp_path / "delete.h5", "--csv").out.split() == ["image_id", "one", "two"]
