@@ -1,12 +1,13 @@
 """`index`, CLOUD/index.h5: the segments and parts that make up what the cloud stores.
 
-A segment is an upload as it came. A part (part.py) holds the sums of the images of some segments.
+A segment (segment.py) is what is left of an upload, or of a deletion. A part (part.py) holds the sums of
+the images of some segments.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ INDEX = Schema(
         "segment_uploads": Matrix("<u8"),
         "segment_keys": Matrix("<u8"),
         "segment_rows": Matrix("<u8"),
+        "segment_revisions": Matrix("<u8"),
         "segment_digests": Matrix("u1", ROOT_BYTES),
         "segment_roots": Matrix("u1", ROOT_BYTES),
         "part_numbers": Matrix("<u8"),
@@ -41,7 +43,12 @@ INDEX = Schema(
 
 @dataclass(frozen=True)
 class Segment:
-    """An upload in the store: owner, sequence number, key id, images, digest of the upload, and root."""
+    """An upload or a deletion in the store, or what is left of it.
+
+    ``owner``, ``upload`` (its sequence number) and ``digest`` are those of the message as it was applied;
+    ``key_id`` and ``rows`` (images) what the segment holds; ``root`` is that of its file. ``revision`` is 0
+    for an upload as it came, else the number of the index that made this file of it.
+    """
 
     owner: str
     upload: int
@@ -49,11 +56,13 @@ class Segment:
     rows: int
     digest: bytes
     root: bytes
+    revision: int = 0
 
     @property
     def file_name(self) -> str:
         """Its name in CLOUD/segments."""
-        return f"{self.owner}-{self.upload}.h5"
+        revision = f".{self.revision}" if self.revision else ""
+        return f"{self.owner}-{self.upload}{revision}.h5"
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,17 @@ class Index:
         """Return the parts of one owner."""
         return [part for part in self.parts if self.segments[part.segments[0]].owner == owner]
 
+    def without_owner(self, owner: str) -> Index:
+        """Return the next index, with nothing in it of one owner."""
+        kept = [place for place, segment in enumerate(self.segments) if segment.owner != owner]
+        place_of = {old: new for new, old in enumerate(kept)}
+        parts = (part for part in self.parts if part.segments[0] in place_of)
+        return Index(
+            self.number + 1,
+            tuple(self.segments[place] for place in kept),
+            tuple(replace(part, segments=tuple(place_of[old] for old in part.segments)) for part in parts),
+        )
+
 
 def write_index(path: Path, sender: Sender, index: Index) -> None:
     """Replace CLOUD/index.h5."""
@@ -98,6 +118,7 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
         "segment_uploads": [s.upload for s in segments],
         "segment_keys": [s.key_id for s in segments],
         "segment_rows": [s.rows for s in segments],
+        "segment_revisions": [s.revision for s in segments],
         "part_numbers": [p.number for p in parts],
     }
     digests = {
@@ -119,29 +140,26 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
 def read_index(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Index:
     """Read and verify CLOUD/index.h5."""
     with at_path(path), open_container(path, INDEX, deployment=deployment, check=check) as container:
-        names = (
-            "segment_owners",
-            "segment_uploads",
-            "segment_keys",
-            "segment_rows",
-            "segment_digests",
-            "segment_roots",
-        )
+        names = [name for name in INDEX.columns if name.startswith("segment_")]
         container.same_length(*names)
         container.same_length("part_numbers", "part_roots", "part_segments")
         owners = container.ragged("segment_owners").texts()
-        columns = [container.matrix(name).all().tolist() for name in names[1:4]]
-        digests = [_octet_rows(container, name) for name in names[4:]]
-        segments = tuple(Segment(*fields) for fields in zip(owners, *columns, *digests, strict=True))
+        numbers = (container.matrix(f"segment_{name}").all().tolist() for name in ("uploads", "keys", "rows"))
+        digests = (_octet_rows(container, f"segment_{name}") for name in ("digests", "roots"))
+        revisions = container.matrix("segment_revisions").all().tolist()
+        fields = zip(owners, *numbers, *digests, revisions, strict=True)
+        segments = tuple(Segment(*each) for each in fields)
         lists = [row for batch in container.ragged("part_segments").batches() for row in batch]
         if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
             raise MalformedError("names an owner by an identifier that is not one")
         if any(not row or len(row) % 4 for row in lists):
             raise MalformedError("lists a part without segments")
-        numbers = container.matrix("part_numbers").all().tolist()
+        part_numbers = container.matrix("part_numbers").all().tolist()
         parts = tuple(
             Part(number, root, tuple(np.frombuffer(row, dtype="<u4").tolist()))
-            for number, root, row in zip(numbers, _octet_rows(container, "part_roots"), lists, strict=True)
+            for number, root, row in zip(
+                part_numbers, _octet_rows(container, "part_roots"), lists, strict=True
+            )
         )
         if any(number >= len(segments) for part in parts for number in part.segments):
             raise MalformedError("lists a part of segments that are not there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT
 numbers = st.integers(0, 2**63 - 1)
 roots = st.binary(min_size=32, max_size=32)
 owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-segments = st.builds(Segment, owners, numbers, numbers, numbers, roots, roots)
+segments = st.builds(Segment, owners, numbers, numbers, numbers, roots, roots, numbers)
 NORTH = Segment("north", 7, 8, 9, b"\1" * 32, b"\2" * 32)
 SOUTH = Segment("south", 5, 6, 2, b"\3" * 32, b"\4" * 32)
 
@@ -47,6 +48,19 @@ def test_an_index_knows_what_belongs_to_an_owner() -> None:
     assert index.of_owner("north") == [NORTH, NORTH]
     assert index.parts_of("south") == [parts[1]]
     assert index.rows_of(parts[0]) == 18
+
+
+def test_an_index_goes_on_without_an_owner() -> None:
+    parts = (Part(1, bytes(32), (0, 2)), Part(2, bytes(32), (1,)), Part(5, bytes(32), (3,)))
+    index = Index(3, (NORTH, SOUTH, NORTH, SOUTH), parts)
+    left = index.without_owner("north")
+    assert left == Index(4, (SOUTH, SOUTH), (Part(2, bytes(32), (0,)), Part(5, bytes(32), (1,))))
+    assert index.without_owner("stranger") == Index(4, index.segments, index.parts)
+
+
+def test_a_segment_that_was_written_anew_has_another_file() -> None:
+    assert NORTH.file_name == "north-7.h5"
+    assert replace(NORTH, revision=12).file_name == "north-7.12.h5"
 
 
 @pytest.mark.parametrize(
@@ -95,8 +109,9 @@ def test_an_index_that_cannot_be_is_malformed_though_signed(
     with write_container(path, INDEX, ALICE, 1) as writer:
         writer.ragged("segment_owners").append(owner)
         writer.ragged("part_segments").append(part)
-        for name in ("segment_uploads", "segment_keys", "segment_rows", "part_numbers"):
-            writer.matrix(name).append(np.ones(1, np.uint64))
+        for name in ("uploads", "keys", "rows", "revisions"):
+            writer.matrix(f"segment_{name}").append(np.ones(1, np.uint64))
+        writer.matrix("part_numbers").append(np.ones(1, np.uint64))
         for name in ("segment_digests", "segment_roots", "part_roots"):
             writer.matrix(name).append(np.zeros((1, 32), np.uint8))
     with pytest.raises(MalformedError) as caught:
