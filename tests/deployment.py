@@ -12,6 +12,7 @@ import json
 import shutil
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from mipp_cli.containers.container import Sender
 from mipp_cli.containers.public_files import Deployment as PublicDeployment
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.pictures import open_picture
+from mipp_cli.roles.state_files import parse_state, render_state
 from mipp_cli.scheme.edge_histogram import edge_histogram
 
 SCHEMES = {
@@ -279,14 +281,21 @@ def shared_deployment(base: Path, scheme: str) -> Deployment:
     return Deployment(root, scheme) if root.exists() else make_deployment(root, scheme)
 
 
+def change_state(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Rewrite a JSON file of a directory with the digest that fits, as its role might have written it."""
+    file.write_bytes(render_state(change(parse_state(file.read_bytes()))))
+
+
 def secrets_of(root: Path) -> set[str]:
     """Return every secret below ``root``, in hex: keys of all roles, USKs, SKs at the KMC."""
     found: set[str] = set()
     for file in root.rglob("secrets.json"):
-        for value in json.loads(file.read_bytes()).values():
+        for value in parse_state(file.read_bytes()).values():
             found.update([value] if isinstance(value, str) else value)
     for file in root.glob("*/queries/*.json"):
-        found.add(json.loads(file.read_bytes())["usk"])
+        found.update(
+            {json.loads(file.read_bytes()).get("usk", "")} - {""}
+        )  # KMC and cloud keep digests alone
     for file in root.glob("kmc/owners/*.json"):
         found.update(json.loads(file.read_bytes())["image_keys"])
     # the sealing key is kept as the seeds of two halves; either alone would be a secret told

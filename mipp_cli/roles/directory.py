@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -14,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.atomic import output_error, sync_folder, write_bytes
+from mipp_cli.containers.atomic import output_error, sync_folder
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
 from mipp_cli.containers.public_files import Deployment, load_deployment
@@ -27,6 +25,8 @@ from mipp_cli.errors import (
     OutputError,
     ReplayedError,
 )
+from mipp_cli.roles.locks import LockedError, locked
+from mipp_cli.roles.state_files import read_state, write_state
 from mipp_cli.scheme.image_cipher import KEY_BYTES
 from mipp_cli.scheme.keys import SigningKey
 
@@ -64,7 +64,7 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
     try:
         try:
             building.mkdir(mode=0o700)
-            _write_json(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
+            write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
             yield RoleDirectory(building, role)
             building.rename(path)
             sync_folder(path.parent)
@@ -174,7 +174,7 @@ class RoleDirectory:
             name: key.hex() if isinstance(key, bytes) else [each.hex() for each in key]
             for name, key in keys.items()
         }
-        _write_json(self.file(SECRETS_FILE), fields)
+        self.write_json(SECRETS_FILE, fields)
         self.__dict__.pop("_secrets", None)  # what was read before is no longer so
 
     def change_secrets(self, changes: Mapping[str, bytes | Sequence[bytes]]) -> None:
@@ -184,19 +184,12 @@ class RoleDirectory:
         self.write_secrets({**kept, **listed, **changes})
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the directory; raises MalformedError if it is damaged."""
-        path = self.file(name)
-        try:
-            fields = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            fields = None
-        if not isinstance(fields, dict):
-            raise MalformedError("is missing or damaged", path=path, hint="restore it from a backup")
-        return fields
+        """Read a JSON file of the directory; raises MalformedError if it is damaged in one byte."""
+        return read_state(self.file(name))
 
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
         """Replace a JSON file of the directory, mode 0600."""
-        _write_json(self.file(name), fields)
+        write_state(self.file(name), fields)
 
     def record(self, folder: str, name: str, content: str, output: Path) -> None:
         """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.
@@ -205,23 +198,20 @@ class RoleDirectory:
         is removed: what is not remembered must not be out.
         """
         try:
-            with _locked(self.folder(folder), fcntl.LOCK_EX):
+            with locked(self.folder(folder)):
                 if self.recorded(folder, name) not in (None, content):
                     raise ReplayedError(
                         "another command answered the same query otherwise meanwhile", hint="make a new query"
                     )
-                write_bytes(self.folder(folder) / name, content.encode(), force=True, private=True)
+                self.write_json(_record_file(folder, name), {"content": content})
         except BaseException:
             output.unlink(missing_ok=True)
             raise
 
     def recorded(self, folder: str, name: str) -> str | None:
-        """Return what :meth:`record` remembered, or None."""
-        path = self.path / folder / name
-        try:
-            return path.read_text() if path.exists() else None
-        except (OSError, ValueError):
-            raise MalformedError("is damaged", path=path, hint="restore it from a backup") from None
+        """Return what :meth:`record` remembered, or None; raises MalformedError if it is damaged."""
+        file = _record_file(folder, name)
+        return str(self.read_json(file).get("content")) if self.file(file).exists() else None
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
@@ -230,43 +220,19 @@ class RoleDirectory:
         ``shared`` is for commands that change nothing that another one of them reads: they run side by
         side, and keep out those that take the lock for themselves alone.
         """
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            with _locked(self.file(ROLE_FILE), kind | fcntl.LOCK_NB):
+            with locked(self.file(ROLE_FILE), shared=shared, wait=False):
                 yield
-        except _LockedError:
+        except LockedError:
             raise ConflictError(
                 "another command is changing it", path=self.path, hint="wait until it is done, then try again"
             ) from None
 
 
-class _LockedError(Exception):
-    """Raised when a lock is held by another."""
-
-
-@contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise output_error(error, path.parent) from error
-    try:
-        try:
-            fcntl.flock(descriptor, kind)
-        except BlockingIOError:
-            raise _LockedError from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def role_of(path: Path) -> str | None:
-    """Return which role's directory ``path`` is, or None."""
-    try:
-        fields = json.loads((path / ROLE_FILE).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    role = fields.get("role") if isinstance(fields, dict) else None
+    """Return which role's directory ``path`` is, or None; raises MalformedError if role.json is damaged."""
+    file = path / ROLE_FILE
+    role = read_state(file).get("role") if file.exists() else None
     return role if role in ROLES else None
 
 
@@ -275,5 +241,5 @@ def with_article(role: str) -> str:
     return f"an {role}" if role == "owner" else f"a {role}"
 
 
-def _write_json(path: Path, fields: dict[str, Any]) -> None:
-    write_bytes(path, (json.dumps(fields, indent=1) + "\n").encode(), force=True, private=True)
+def _record_file(folder: str, name: str) -> str:
+    return f"{folder}/{name}.json"

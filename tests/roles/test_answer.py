@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import shutil
@@ -23,6 +22,7 @@ from mipp_cli.scheme.image_cipher import generate_key
 from tests.deployment import (
     JOBS,
     Deployment,
+    change_state,
     done,
     draw_pictures,
     feature_of,
@@ -129,8 +129,7 @@ def test_a_usk_opens_the_answer_to_its_query_and_no_other(any_scheme: Deployment
 def test_with_the_usk_of_another_query_nothing_is_written(changeable: Deployment) -> None:
     answer = changeable / "alice.answer.h5"
     for file in (changeable / "alice" / "queries").glob("*.json"):
-        fields = json.loads(file.read_bytes())
-        file.write_text(json.dumps(fields | {"usk": generate_key().hex()}))
+        change_state(file, lambda fields: fields | {"usk": generate_key().hex()})
     refuse(changeable, answer, 3, "does not fit its key")
 
 

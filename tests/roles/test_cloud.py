@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def test_a_cloud_names_the_owner_whom_it_does_not_know(deployment: Deployment) -
 
 
 def test_a_cloud_holds_no_key_but_its_own(any_scheme: Deployment) -> None:
-    assert set(json.loads((any_scheme / "cloud" / "secrets.json").read_bytes())) == {"signing"}
+    assert set(any_scheme.role("cloud").read_json("secrets.json")) == {"signing"}
 
 
 def test_a_search_in_an_empty_cloud_finds_nothing(deployment: Deployment, tmp_path: Path) -> None:

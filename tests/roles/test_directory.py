@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from mipp_cli.errors import (
     ConflictError,
     InvalidRequestError,
+    MalformedError,
     MippError,
     MissingKeyError,
     NotInitialisedError,
@@ -22,8 +22,9 @@ from mipp_cli.errors import (
 from mipp_cli.roles.directory import RoleDirectory, check_identifier, new_directory
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
+from mipp_cli.roles.state_files import render_state
 from mipp_cli.roles.user import remembered_query
-from tests.deployment import Deployment, done, mode, refused, run, secrets_of, snapshot
+from tests.deployment import Deployment, change_state, done, mode, refused, run, secrets_of, snapshot
 
 ROLES = ("kmc", "cloud", "alice", "north")
 
@@ -90,10 +91,17 @@ def test_the_directory_of_another_role_is_named_as_such(deployment: Deployment) 
         RoleDirectory.open(deployment / "north", "kmc")
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"role": "king"}', '{"role": []}', "[" * 100_000])
-def test_a_folder_without_a_proper_role_is_no_directory(tmp_path: Path, content: str) -> None:
-    (tmp_path / "role.json").write_text(content)
+@pytest.mark.parametrize("fields", [{}, {"role": "king"}, {"role": []}])
+def test_a_folder_without_a_proper_role_is_no_directory(tmp_path: Path, fields: dict[str, object]) -> None:
+    (tmp_path / "role.json").write_bytes(render_state(fields))
     with pytest.raises(NotInitialisedError, match="is not the directory of a user"):
+        RoleDirectory.open(tmp_path, "user")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"role": "user"}', "[" * 100_000])
+def test_a_folder_whose_role_cannot_be_read_is_damaged(tmp_path: Path, content: str) -> None:
+    (tmp_path / "role.json").write_text(content)
+    with pytest.raises(MalformedError, match="is missing or damaged"):
         RoleDirectory.open(tmp_path, "user")
 
 
@@ -289,9 +297,7 @@ def test_a_directory_whose_keys_are_gone_says_so(changeable: Deployment, role: s
 @pytest.mark.parametrize("field", ["signing", "image", "sealing", "identifier"])
 def test_a_key_that_is_missing_or_cut_is_never_used(changeable: Deployment, role: str, field: str) -> None:
     file = changeable / role / "secrets.json"
-    fields = json.loads(file.read_bytes())
-    fields[field] = fields.get(field, "00")[:-2]
-    file.write_text(json.dumps(fields))
+    change_state(file, lambda fields: fields | {field: fields.get(field, "00")[:-2]})
     try:
         changeable.role(role).secret(field)
     except MippError as error:

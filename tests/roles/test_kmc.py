@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from mipp_cli.containers.public_files import load_deployment
+from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.kmc import Kmc, init_kmc
 from mipp_cli.scheme.image_cipher import key_id
 from mipp_cli.scheme.parameters import PAPER_WARNING
@@ -35,7 +35,7 @@ def test_two_deployments_have_nothing_in_common(tmp_path: Path) -> None:
     made = []
     for name in ("one", "two"):
         init_kmc(tmp_path / name, scheme="mask")
-        keys = json.loads((tmp_path / name / "secrets.json").read_bytes())
+        keys = RoleDirectory.open(tmp_path / name, "kmc").read_json("secrets.json")
         made.append({*keys.values(), load_deployment(tmp_path / name / "kmc.pub").fingerprint})
     assert not made[0] & made[1]
 

@@ -326,7 +326,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_out(
     role = changeable / str(words[0])
     before = snapshot(role)
     with monkeypatch.context() as patch:
-        patch.setattr("mipp_cli.roles.directory.write_bytes", fail)
+        patch.setattr("mipp_cli.roles.state_files.write_bytes", fail)
         assert run(*words).code in (10, 130)
     assert not Path(str(words[-1])).exists()
     assert snapshot(role) == before

@@ -173,7 +173,7 @@ def test_two_owners_have_no_key_in_common(deployment: Deployment) -> None:
     keys = [
         value
         for role in ("north", "south", "lake", "alice", "bob", "kmc", "cloud")
-        for value in json.loads((deployment / role / "secrets.json").read_bytes()).values()
+        for value in deployment.role(role).read_json("secrets.json").values()
     ]
     assert len(set(keys)) == len(keys)
     assert set(keys) <= secrets_of(deployment.root)
