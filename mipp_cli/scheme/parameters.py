@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Descriptor
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
 from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher, mask_word_bits
 from mipp_cli.scheme.sum_groups import (
@@ -30,13 +31,14 @@ PAPER_WARNING = (
 class Parameters:
     """Scheme, descriptor and group of a deployment; valid if it exists.
 
-    ``l`` is the dimension of a feature, its codes are below ``levels``; ``grey_bits`` says how deep
-    grey pictures of more than 8 bits are; ``group`` is None for scheme `mask`.
+    ``l`` is the dimension of a feature, its codes are below ``levels``, ``descriptor`` says what they are
+    called; ``grey_bits`` says how deep grey pictures of more than 8 bits are; ``group`` is None for scheme
+    `mask`.
     """
 
     scheme: str
     group: PrimeGroup | CompositeGroup | None
-    descriptor: str = "edge-histogram"
+    descriptor: str = EDGE_HISTOGRAM
     l: int = DIMENSION
     levels: int = LEVELS
     grey_bits: int = 16
@@ -45,13 +47,14 @@ class Parameters:
         expected = {"dcr": CompositeGroup, "paper": PrimeGroup, "mask": type(None)}.get(self.scheme)
         if expected is None or not isinstance(self.group, expected):
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
-        # JSON has 80.0 too, which equals 80 and is no dimension.
-        if not all(isinstance(number, int) for number in (self.l, self.levels, self.grey_bits)):
-            raise MalformedError("the numbers of the descriptor are not whole numbers")
-        if (self.descriptor, self.l, self.levels) != ("edge-histogram", DIMENSION, LEVELS):
-            raise MalformedError(f"the descriptor {self.descriptor!r} is not known here")
-        if not 9 <= self.grey_bits <= 16:
+        Descriptor(self.descriptor, self.l, self.levels)  # refuses one that cannot be
+        if not isinstance(self.grey_bits, int) or not 9 <= self.grey_bits <= 16:
             raise MalformedError("grey pictures have 9 to 16 bits")
+
+    @cached_property
+    def features(self) -> Descriptor:
+        """What the features are."""
+        return Descriptor(self.descriptor, self.l, self.levels)
 
     @cached_property
     def cipher(self) -> FeatureCipher:
@@ -76,16 +79,23 @@ class Parameters:
 
 
 def generate_parameters(
-    scheme: str, *, modulus_bits: int | None = None, grey_bits: int = 16, allow_insecure: bool = False
+    scheme: str,
+    *,
+    features: Descriptor | None = None,
+    modulus_bits: int | None = None,
+    grey_bits: int = 16,
+    allow_insecure: bool = False,
 ) -> Parameters:
     """Draw the public parameters of a deployment (KeyGen of the sum protocol, Eq. 1 and 2).
 
     Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none.
     """
+    features = features or Descriptor()
+    described = (features.name, features.l, features.levels, grey_bits)
     if scheme == "mask":
         if modulus_bits is not None:
             raise InvalidRequestError("scheme mask has no modulus", hint="leave out --modulus-bits")
-        return Parameters(scheme, None, grey_bits=grey_bits)
+        return Parameters(scheme, None, *described)
     bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
     if bits < SECURE_BITS and not allow_insecure:
         smallest = DCR_LEAST_BITS if scheme == "dcr" else PAPER_BITS[0]
@@ -94,4 +104,4 @@ def generate_parameters(
             hint=f"take {SECURE_BITS} or more; for tests, --allow-insecure-modulus admits {smallest} and up",
         )
     group = generate_composite_group(bits) if scheme == "dcr" else generate_prime_group(bits)
-    return Parameters(scheme, group, grey_bits=grey_bits)
+    return Parameters(scheme, group, *described)

@@ -227,7 +227,7 @@ def test_a_signature_that_is_none_is_malformed(value: object) -> None:
         field("scheme", "dcr"),
         field("scheme", "mask"),
         field("scheme", ["paper"]),
-        field("descriptor", "colour"),
+        field("descriptor", "Colour"),
         field("dimension", 81),
         field("dimension", 80.0),
         field("dimension", "80"),

@@ -108,7 +108,7 @@ def test_the_depth_of_grey_pictures_is_kept(grey_bits: int) -> None:
         {"l": 80.0},
         {"levels": 9},
         {"levels": 8.0},
-        {"descriptor": "colour-layout"},
+        {"descriptor": "Colour layout"},
         {"descriptor": None},
         {"scheme": "exact"},
         {"scheme": ""},

@@ -1,0 +1,82 @@
+"""What a deployment's features are: the name of the descriptor, how many codes, and how many levels each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
+
+EDGE_HISTOGRAM = "edge-histogram"
+_NAME = re.compile("[a-z0-9][a-z0-9-]{0,63}")
+_DIMENSIONS = (3, (1 << 16) - 1)
+_LEVELS = (2, 1 << 16)
+_LARGEST_SUM = (1 << 31) - 1
+"""The largest Σx: with it l·(Σx² + Σy²) ≤ 2·(l·(levels − 1))² < 2^63, so that Sim's integers fit int64."""
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """A descriptor: features are ``l`` codes, each below ``levels``; valid if it exists.
+
+    Σx² is below 2^47 then, which every modulus exceeds by far. Only the edge histogram is computed here;
+    features of any other name come from a file of the caller's.
+    """
+
+    name: str = EDGE_HISTOGRAM
+    l: int = DIMENSION
+    levels: int = LEVELS
+
+    def __post_init__(self) -> None:
+        # JSON has 80.0 too, which equals 80 and is no dimension.
+        if not all(isinstance(number, int) for number in (self.l, self.levels)):
+            raise MalformedError("the numbers of the descriptor are not whole numbers")
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+            raise MalformedError(
+                f"the descriptor {self.name!r} has an impossible name",
+                hint="1 to 64 of a-z, 0-9 and -, the first no -",
+            )
+        for what, number, (least, most) in (
+            ("dimension", self.l, _DIMENSIONS),
+            ("levels", self.levels, _LEVELS),
+        ):
+            if not least <= number <= most:
+                raise MalformedError(
+                    f"a descriptor cannot have {number} for its {what}", hint=f"{least} to {most}"
+                )
+        if self.l * (self.levels - 1) > _LARGEST_SUM:
+            raise MalformedError(
+                f"sums of {self.l} codes of {self.levels} levels are too large to compare exactly",
+                hint=f"dimension × (levels − 1) must be at most {_LARGEST_SUM}: quantise to fewer levels",
+            )
+        if self.name == EDGE_HISTOGRAM and (self.l, self.levels) != (DIMENSION, LEVELS):
+            raise MalformedError(
+                f"an edge histogram has {DIMENSION} codes of {LEVELS} levels",
+                hint="give a descriptor of your own another name",
+            )
+
+    @property
+    def computed(self) -> bool:
+        """Whether the package computes these features itself, so that no file need give them."""
+        return self.name == EDGE_HISTOGRAM
+
+    @property
+    def code_type(self) -> np.dtype[np.unsignedinteger]:
+        """The type of a code: uint8, or uint16 for more than 256 levels."""
+        return np.dtype(np.uint8 if self.levels <= 1 << 8 else np.uint16)
+
+
+def parse_descriptor(text: str) -> Descriptor:
+    """Read NAME:DIMENSION:LEVELS; raises InvalidRequestError for anything else, or what cannot be."""
+    match = re.fullmatch(r"([^:]*):([0-9]{1,9}):([0-9]{1,9})", text, flags=re.ASCII)
+    if match is None:
+        raise InvalidRequestError(
+            f"{text!r} is no descriptor", hint="write NAME:DIMENSION:LEVELS, as resnet:512:256"
+        )
+    try:
+        return Descriptor(match[1], int(match[2]), int(match[3]))
+    except MalformedError as error:
+        raise InvalidRequestError(error.message, hint=error.hint) from None

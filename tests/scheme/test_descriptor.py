@@ -1,0 +1,140 @@
+"""Descriptors: which can be declared, and that the arithmetic is exact for all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.scheme.descriptor import Descriptor, parse_descriptor
+from mipp_cli.scheme.feature_cipher import MaskCipher, encrypt_features
+from mipp_cli.scheme.parameters import Parameters, generate_parameters
+from mipp_cli.scheme.retrieval_index import check_sums, index_construct, nearest_pairs
+from mipp_cli.scheme.similarity import euclidean_distances, new_distances
+from mipp_cli.scheme.sum_groups import CompositeGroup
+
+WIDE = Descriptor("embedding", 4096, 1 << 16)
+LARGEST = Descriptor("embedding", 32768, 1 << 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "descriptor"),
+    [
+        ("edge-histogram:80:8", Descriptor()),
+        ("resnet:512:256", Descriptor("resnet", 512, 256)),
+        ("9:3:2", Descriptor("9", 3, 2)),
+        ("e" * 64 + ":65535:32769", Descriptor("e" * 64, 65535, 32769)),
+        ("embedding:32768:65536", LARGEST),
+    ],
+)
+def test_a_descriptor_is_read_as_it_is_written(text: str, descriptor: Descriptor) -> None:
+    assert parse_descriptor(text) == descriptor
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no descriptor"),
+        ("resnet", "no descriptor"),
+        ("resnet:512", "no descriptor"),
+        ("resnet:512:256:1", "no descriptor"),
+        ("resnet:-512:256", "no descriptor"),
+        ("resnet:512.0:256", "no descriptor"),
+        ("resnet:٥١٢:256", "no descriptor"),
+        (":512:256", "impossible name"),
+        ("Resnet:512:256", "impossible name"),
+        ("-resnet:512:256", "impossible name"),
+        ("res net:512:256", "impossible name"),
+        ("resnet\n:512:256", "impossible name"),
+        ("e" * 65 + ":512:256", "impossible name"),
+        ("resnet:2:256", "2 for its dimension"),
+        ("resnet:65536:256", "65536 for its dimension"),
+        ("resnet:512:1", "1 for its levels"),
+        ("resnet:512:65537", "65537 for its levels"),
+        ("resnet:65535:65536", "too large to compare exactly"),
+        ("resnet:32769:65536", "too large to compare exactly"),
+        ("edge-histogram:80:16", "80 codes of 8 levels"),
+        ("edge-histogram:150:8", "80 codes of 8 levels"),
+    ],
+)
+def test_a_descriptor_that_cannot_be_is_refused(text: str, words: str) -> None:
+    with pytest.raises(InvalidRequestError, match=words) as caught:
+        parse_descriptor(text)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("dimension", "levels", "bits"),
+    [
+        (80, 8, 32),
+        (80, 7328, 32),
+        (80, 7329, 64),
+        (65535, 257, 32),
+        (65535, 258, 64),
+        (3, 1 << 16, 64),
+        (4096, 1 << 16, 64),
+    ],
+)
+def test_the_words_of_scheme_mask_grow_where_the_squares_need_it(
+    dimension: int, levels: int, bits: int
+) -> None:
+    assert Parameters("mask", None, "embedding", dimension, levels).cipher == MaskCipher(bits)
+    assert (dimension * (levels - 1) ** 2 < 1 << 32) == (bits == 32)
+
+
+def test_codes_of_many_levels_take_two_bytes() -> None:
+    assert Descriptor("e", 80, 256).code_type == np.uint8
+    assert Descriptor("e", 80, 257).code_type == np.uint16
+
+
+def extreme_features(descriptor: Descriptor, rows: int) -> np.ndarray:
+    """Return random features, among them the smallest and the largest that there are."""
+    random = np.random.default_rng(5)
+    features = random.integers(0, descriptor.levels, (rows, descriptor.l)).astype(descriptor.code_type)
+    features[0], features[1] = 0, descriptor.levels - 1
+    features[2, : descriptor.l // 2] = descriptor.levels - 1
+    return features
+
+
+@pytest.mark.parametrize("descriptor", [WIDE, LARGEST, Descriptor("e", 65535, 32769)], ids=str)
+def test_the_nearest_rows_of_the_largest_sums_are_those_of_whole_number_arithmetic(
+    descriptor: Descriptor,
+) -> None:
+    features, dimension = extreme_features(descriptor, 12), descriptor.l
+    parameters = Parameters("mask", None, "e", dimension, descriptor.levels)
+    ef, eff = encrypt_features(parameters.cipher, features)
+    cipher = MaskCipher(64)
+    exact = [[int(x) for x in row] for row in features.tolist()]
+    pairs = [(sum(row), sum(x * x for x in row)) for row in exact]
+    assert list(zip(cipher.sums(ef), cipher.sums(eff), strict=True)) == pairs
+    table, order = index_construct(*zip(*pairs, strict=True), [bytes([row]) for row in range(len(pairs))])
+    for query, (q1, q2) in enumerate(pairs):
+        check_sums(q1, q2, dimension, descriptor.levels)
+        numerators = [dimension * (s2 + q2) - 2 * q1 * s1 for s1, s2 in pairs]
+        found, values = nearest_pairs(table, q1, q2, dimension, len(pairs))
+        assert [pairs[row] for row in order] == list(
+            zip(table.sum1.tolist(), table.sum2.tolist(), strict=True)
+        )
+        assert values.tolist() == sorted(numerators)
+        assert [numerators[order[pair]] for pair in found.tolist()] == sorted(numerators)
+        squares = [sum((x - y) ** 2 for x, y in zip(row, exact[query], strict=True)) for row in exact]
+        distances = euclidean_distances(features, features[query])
+        assert np.rint(distances**2).astype(int).tolist() == squares
+        assert new_distances(features, features[query]).tolist() == [
+            float(np.sqrt(float(numerator) / dimension)) for numerator in numerators
+        ]
+
+
+def test_a_modulus_holds_the_largest_sums(dcr_group: CompositeGroup) -> None:
+    parameters = Parameters("dcr", dcr_group, "embedding", 64, 1 << 16)
+    features = extreme_features(parameters.features, 3)
+    ef, eff = encrypt_features(parameters.cipher, features)
+    wide = features.astype(object)
+    assert parameters.cipher.sums(ef) == wide.sum(axis=1).tolist()
+    assert parameters.cipher.sums(eff) == (wide * wide).sum(axis=1).tolist()
+
+
+def test_keygen_takes_a_descriptor_in_every_scheme() -> None:
+    parameters = generate_parameters("paper", features=WIDE)
+    assert (parameters.descriptor, parameters.l, parameters.levels) == ("embedding", 4096, 1 << 16)
+    assert parameters.features == WIDE
