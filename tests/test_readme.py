@@ -31,7 +31,7 @@ def commands(group: click.Group, path: tuple[str, ...] = ("mipp",)) -> Iterator[
 def documented() -> dict[str, set[str]]:
     """Return the options that the table of commands names for each command."""
     table = README.partition("\n## Commands\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(mipp [a-z ]*[a-z])[ A-Z].*?\|([^|]*)\|$", table, flags=re.MULTILINE)
+    rows = re.findall(r"^\| `(mipp [a-z -]*[a-z])[ A-Z].*?\|([^|]*)\|$", table, flags=re.MULTILINE)
     return {command: set(re.findall(r"`(--?[a-z-]+)`", options)) for command, options in rows}
 
 

@@ -100,3 +100,30 @@ def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Repo
     from mipp_cli.roles.kmc_reencrypt import reencrypt as step
 
     return step(directory, results, output, force=force, progress=progress_bar)
+
+
+@kmc.command()
+@directory_argument("KMC")
+@click.option(
+    "--drop-former", is_flag=True, help="Drop the former keys at once: what was sealed to them never opens."
+)
+@reported
+def rotate(directory: Path, drop_former: bool) -> Report:
+    """Renew the KMC's sealing key: KMC/sealing.pub, for all owners and users.
+
+    The former key is kept, so that queries under way are still answered, until `mipp kmc forget-key`. A key
+    that was dropped opens nothing that was recorded, whoever steals the KMC's keys later.
+    """
+    from mipp_cli.roles.renewal import rotate_kmc
+
+    return rotate_kmc(directory, drop_former=drop_former)
+
+
+@kmc.command("forget-key")
+@directory_argument("KMC")
+@reported
+def forget_key(directory: Path) -> Report:
+    """Drop the former sealing keys: what was sealed to them never opens again."""
+    from mipp_cli.roles.renewal import forget_sealing_keys
+
+    return forget_sealing_keys(directory)

@@ -164,3 +164,14 @@ def _listed(data: bytes) -> list[Path]:
     except UnicodeDecodeError:
         raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None
     return [Path(line.removesuffix("\r")) for line in lines if line.strip()]
+
+
+@owner.command()
+@directory_argument("OWNER")
+@click.argument("sealing", metavar="sealing.pub", type=PATH)
+@reported
+def renew(directory: Path, sealing: Path) -> Report:
+    """Take over the KMC's renewed sealing key, and rewrite enrolment.h5 and members.h5 with it."""
+    from mipp_cli.roles.renewal import renew_owner
+
+    return renew_owner(directory, sealing)

@@ -115,3 +115,14 @@ def _table(matches: list[WrittenMatch]) -> list[str]:
             f"  {match.rank:3d}  {match.distance:8.3f}  {match.owner:{width}}  {printable(match.name)}"
         )
     return lines
+
+
+@user.command()
+@directory_argument("USER")
+@click.argument("sealing", metavar="sealing.pub", type=PATH)
+@reported
+def renew(directory: Path, sealing: Path) -> Report:
+    """Take over the KMC's renewed sealing key; queries are sealed to it from now on."""
+    from mipp_cli.roles.renewal import renew_user
+
+    return renew_user(directory, sealing)

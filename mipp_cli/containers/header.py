@@ -31,7 +31,7 @@ _PATTERN = re.compile(
     rf"key (?P<key>{_HEX32})\n"
     rf"signature (?P<signature>[0-9a-f]{{128}})\n"
 )
-_LARGEST_NUMBER = 2**63 - 1
+LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Header:
         is_query_id = len(self.number) == 32
         if is_query_id != (self.kind in QUERY_KINDS):
             raise _wrong_number(self.kind)
-        if not is_query_id and int(self.number) > _LARGEST_NUMBER:
+        if not is_query_id and int(self.number) > LARGEST_NUMBER:
             raise MalformedError(
                 f"the sequence number {self.number} would pass 2^63 - 1, the largest that a file can have",
                 hint="nothing was written; the sender's numbers are used up: begin under another name",
@@ -101,7 +101,7 @@ def parse(block: bytes) -> Header:
             "has a malformed header", hint="the file is damaged, or was made by something else"
         )
     fields = match.groupdict()
-    if len(fields["number"]) < 20 and int(fields["number"]) > _LARGEST_NUMBER:
+    if len(fields["number"]) < 20 and int(fields["number"]) > LARGEST_NUMBER:
         raise _wrong_number(fields["kind"])
     signature = bytes.fromhex(fields.pop("signature"))
     verify_signature(bytes.fromhex(fields["key"]), signature, text[: text.rindex(b"signature ")])

@@ -23,7 +23,7 @@ from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
 from mipp_cli.containers.source import BytesSource
 from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.scheme.image_cipher import KEY_BYTES, key_id
-from mipp_cli.scheme.keys import SealingKey, SealingPublicKey
+from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
 
 _USERS: dict[str, Matrix | Ragged] = {"user_ids": Ragged(limit=64), "user_keys": Matrix("u1", 32)}
 MEMBERS = Schema("members", _USERS)
@@ -81,7 +81,10 @@ def parse_members(
 
 
 def read_enrolment(
-    path: Path, deployment: str, sealing_key: SealingKey, check: Callable[[Header], None] | None = None
+    path: Path,
+    deployment: str,
+    sealing_key: SealingKey | SealingKeys,
+    check: Callable[[Header], None] | None = None,
 ) -> tuple[Membership, dict[int, bytes]]:
     """Read and verify `enrolment`; return the membership and the SKs by key id."""
     with (

@@ -1,25 +1,32 @@
-"""Public files: kmc.pub, which is the deployment, and the user.pub and cloud.pub of parties in it.
+"""Public files: kmc.pub, which is the deployment, the user.pub and cloud.pub of parties in it, sealing.pub.
 
-JSON text in one canonical form, signed by the key it names. The fingerprint is the SHA-256 of the file.
+The text is that of signed_text.py. The fingerprint is the SHA-256 of the file.
 """
 
 from __future__ import annotations
 
-import json
+import hmac
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
+from mipp_cli.containers.header import IDENTIFIER, LARGEST_NUMBER
+from mipp_cli.containers.signed_text import (
+    SIZE_LIMIT,
+    check_rendering,
+    malformed,
+    parse_text,
+    signed_text,
+    verified_fields,
+)
 from mipp_cli.containers.source import FileSource, read_file
 from mipp_cli.errors import MalformedError, WrongDeploymentError, at_path
 from mipp_cli.scheme.image_cipher import sha256
-from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey, verify_signature
+from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
 
-SIZE_LIMIT = 1 << 16
 _LARGEST_NUMBER_DIGITS = 16384 // 4  # of a modulus, in hex: the largest that `mipp kmc init` makes
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 CLOUD_NAME = "cloud"
@@ -46,14 +53,31 @@ class Party:
     fingerprint: str
 
 
+@dataclass(frozen=True)
+class Renewal:
+    """A renewed sealing key as sealing.pub names it, signed by the KMC of the deployment."""
+
+    number: int
+    sealing_key: SealingPublicKey
+    signing_key: bytes
+    fingerprint: str
+
+
 def render_kmc(parameters: Parameters, sealing_key: SealingPublicKey, signing_key: SigningKey) -> bytes:
     """Return the text of kmc.pub."""
-    return _sign(_kmc_fields(parameters, sealing_key), signing_key)
+    return signed_text(_kmc_fields(parameters, sealing_key), signing_key)
 
 
 def render_party(kind: str, name: str, deployment: str, signing_key: SigningKey) -> bytes:
     """Return the text of user.pub or cloud.pub."""
-    return _sign(_party_fields(kind, name, deployment), signing_key)
+    return signed_text(_party_fields(kind, name, deployment), signing_key)
+
+
+def render_renewal(
+    number: int, sealing_key: SealingPublicKey, deployment: str, signing_key: SigningKey
+) -> bytes:
+    """Return the text of sealing.pub."""
+    return signed_text(_renewal_fields(number, sealing_key, deployment), signing_key)
 
 
 def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[str, Any]:
@@ -74,6 +98,16 @@ def _party_fields(kind: str, name: str, deployment: str) -> dict[str, Any]:
     return {"kind": kind, "id": name, "deployment": deployment}
 
 
+def _renewal_fields(number: int, sealing_key: SealingPublicKey, deployment: str) -> dict[str, Any]:
+    return {
+        "kind": "sealing",
+        "deployment": deployment,
+        "number": number,
+        "hpke_suite": HPKE_SUITE,
+        "sealing_key": sealing_key.octets.hex(),
+    }
+
+
 def _group_fields(parameters: Parameters) -> dict[str, str] | None:
     match parameters.group:
         case CompositeGroup(n):
@@ -82,26 +116,6 @@ def _group_fields(parameters: Parameters) -> dict[str, str] | None:
             return {"p": f"{p:x}", "h": f"{h:x}"}
         case None:
             return None
-
-
-def _canonical(fields: dict[str, Any]) -> bytes:
-    return (json.dumps(fields, indent=1) + "\n").encode("ascii")
-
-
-def _sign(fields: dict[str, Any], key: SigningKey) -> bytes:
-    signed = _to_sign(fields, key.public)
-    return _canonical({**signed, "signature": key.sign(_canonical(signed)).hex()})
-
-
-def _to_sign(fields: dict[str, Any], key: bytes) -> dict[str, Any]:
-    return {"format": FORMAT_LINE, **fields, "signing_key": key.hex()}
-
-
-def _check_rendering(data: bytes, fields: dict[str, Any], key: bytes, signature: str) -> None:
-    """Refuse a text that is not the one we would write: other fields, another order, another spelling."""
-    rendered = _canonical({**_to_sign(fields, key), "signature": bytes.fromhex(signature).hex()})
-    if rendered != data:
-        raise _malformed()
 
 
 def read_public_file(path: Path) -> bytes:
@@ -126,10 +140,9 @@ def load_deployment(path: Path) -> Deployment:
 
 def parse_kmc(data: bytes) -> Deployment:
     """Read and verify the text of kmc.pub; raises MalformedError or TamperedError."""
-    fields = _verified_fields(data, "kmc")
+    fields = verified_fields(data, "kmc")
     try:
-        if fields["hpke_suite"] != HPKE_SUITE:
-            raise MalformedError("asks for a sealing suite that is not known here", hint="update mipp")
+        _check_suite(fields)
         parameters = Parameters(
             fields["scheme"],
             _read_group(fields["scheme"], fields["group"]),
@@ -140,10 +153,15 @@ def parse_kmc(data: bytes) -> Deployment:
         )
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
         signing_key = bytes.fromhex(fields["signing_key"])
-        _check_rendering(data, _kmc_fields(parameters, sealing_key), signing_key, fields["signature"])
+        check_rendering(data, _kmc_fields(parameters, sealing_key), signing_key, fields["signature"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise _malformed() from None
+        raise malformed() from None
     return Deployment(parameters, sealing_key, signing_key, sha256(data).hex())
+
+
+def _check_suite(fields: dict[str, Any]) -> None:
+    if fields["hpke_suite"] != HPKE_SUITE:
+        raise MalformedError("asks for a sealing suite that is not known here", hint="update mipp")
 
 
 def _read_group(scheme: str, fields: dict[str, str] | None) -> CompositeGroup | PrimeGroup | None:
@@ -164,74 +182,69 @@ def load_party(path: Path, kind: str, deployment: str) -> Party:
 
 def parse_party(data: bytes, kind: str, deployment: str | None) -> Party:
     """Read and verify the text of a user.pub or cloud.pub."""
-    fields = _verified_fields(data, kind)
+    fields = verified_fields(data, kind)
     try:
         name, belongs_to = fields["id"], fields["deployment"]
         if not IDENTIFIER.fullmatch(name):
             raise MalformedError("names a party by an identifier that is not one")
         if not _FINGERPRINT.fullmatch(belongs_to):
-            raise _malformed()
+            raise malformed()
         key = bytes.fromhex(fields["signing_key"])
-        _check_rendering(data, _party_fields(kind, name, belongs_to), key, fields["signature"])
+        check_rendering(data, _party_fields(kind, name, belongs_to), key, fields["signature"])
         party = Party(kind, name, key, sha256(data).hex())
     except (KeyError, TypeError, ValueError):
-        raise _malformed() from None
-    if deployment is not None and belongs_to != deployment:
-        raise WrongDeploymentError(
-            f"belongs to another deployment ({belongs_to[:16]}…)",
-            hint="ask its owner for one made with this kmc.pub",
-        )
+        raise malformed() from None
+    if deployment is not None:
+        _check_deployment(belongs_to, deployment, "ask its owner for one made with this kmc.pub")
     return party
+
+
+def load_renewal(path: Path, deployment: Deployment) -> Renewal:
+    """Read and verify a sealing.pub of ``deployment``."""
+    with at_path(path):
+        return parse_renewal(read_public_file(path), deployment)
+
+
+def parse_renewal(data: bytes, deployment: Deployment | None) -> Renewal:
+    """Read and verify the text of sealing.pub, which only the KMC of ``deployment`` may have signed.
+
+    Raises WrongDeploymentError if it belongs to another deployment, or another key signed it.
+    """
+    fields = verified_fields(data, "sealing")
+    try:
+        _check_suite(fields)
+        number, belongs_to = fields["number"], fields["deployment"]
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
+            raise MalformedError("has a number that is not a sequence number")
+        if not _FINGERPRINT.fullmatch(belongs_to):
+            raise malformed()
+        sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
+        key = bytes.fromhex(fields["signing_key"])
+        rendered = _renewal_fields(number, sealing_key, belongs_to)
+        check_rendering(data, rendered, key, fields["signature"])
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    if deployment is not None:
+        hint = "ask the KMC of this deployment for its sealing.pub"
+        _check_deployment(belongs_to, deployment.fingerprint, hint)
+        if not hmac.compare_digest(key, deployment.signing_key):
+            raise WrongDeploymentError("is not signed by the KMC of this deployment", hint=hint)
+    return Renewal(number, sealing_key, key, sha256(data).hex())
+
+
+def _check_deployment(found: str, deployment: str, hint: str) -> None:
+    if found != deployment:
+        raise WrongDeploymentError(f"belongs to another deployment ({found[:16]}…)", hint=hint)
 
 
 def public_kind(data: bytes) -> str:
     """Return the kind that a public file says it is of; MalformedError if it is none."""
-    kind = _fields(data).get("kind")
-    if kind not in ("kmc", "user", "cloud"):
-        raise _malformed()
+    kind = parse_text(data).get("kind")
+    if kind not in ("kmc", "user", "cloud", "sealing"):
+        raise malformed()
     return str(kind)
 
 
 def party_deployment(data: bytes) -> str:
-    """Return the deployment that a user.pub or cloud.pub says it belongs to."""
-    return str(_fields(data).get("deployment"))
-
-
-def _malformed() -> MalformedError:
-    return MalformedError(
-        "is not a public file of MIPP", hint="give kmc.pub, user.pub or cloud.pub as it was sent"
-    )
-
-
-def _fields(data: bytes) -> dict[str, Any]:
-    if len(data) > SIZE_LIMIT:
-        raise _malformed()
-    try:
-        fields = json.loads(data)
-    except (ValueError, RecursionError):
-        raise _malformed() from None
-    if not isinstance(fields, dict):
-        raise _malformed()
-    return fields
-
-
-def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
-    """Return the fields of a public file in canonical form, of the right kind and signed by its key."""
-    fields = _fields(data)
-    if fields.get("kind") != kind:
-        raise MalformedError(f"is not a {kind}.pub", hint=f"give a {kind}.pub in its place")
-    if fields.get("format") != FORMAT_LINE:
-        raise MalformedError("is of a format version that is not known here", hint="update mipp")
-    try:
-        is_canonical = _canonical(fields) == data
-    except RecursionError:
-        is_canonical = False
-    if not is_canonical:
-        raise _malformed()
-    signed = {name: value for name, value in fields.items() if name != "signature"}
-    try:
-        key, signature = bytes.fromhex(fields["signing_key"]), bytes.fromhex(fields["signature"])
-    except (KeyError, TypeError, ValueError):
-        raise _malformed() from None
-    verify_signature(key, signature, _canonical(signed))
-    return fields
+    """Return the deployment that a user.pub, cloud.pub or sealing.pub says it belongs to."""
+    return str(parse_text(data).get("deployment"))

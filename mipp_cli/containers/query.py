@@ -17,7 +17,7 @@ from mipp_cli.containers.source import BytesSource
 from mipp_cli.containers.upload import feature_bytes
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.image_cipher import KEY_BYTES, sha256
-from mipp_cli.scheme.keys import SealingKey, SealingPublicKey
+from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
 from mipp_cli.scheme.parameters import Parameters
 
 CANDIDATES_LIMIT = 1_000_000
@@ -57,7 +57,7 @@ class Query:
         """SHA-256 of the whole file."""
         return sha256(self.octets)
 
-    def open_usk(self, sealing_key: SealingKey) -> bytes:
+    def open_usk(self, sealing_key: SealingKey | SealingKeys) -> bytes:
         """Return USK, as the KMC may."""
         usk = sealing_key.open(self.sealed_usk, sealing_info(self.header))
         if len(usk) != KEY_BYTES:

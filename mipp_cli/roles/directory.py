@@ -15,7 +15,7 @@ from typing import Any
 from mipp_cli.containers.atomic import output_error, sync_folder
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
-from mipp_cli.containers.public_files import Deployment, load_deployment
+from mipp_cli.containers.public_files import Deployment, load_deployment, load_renewal
 from mipp_cli.errors import (
     ConflictError,
     InvalidRequestError,
@@ -28,13 +28,14 @@ from mipp_cli.errors import (
 from mipp_cli.roles.locks import LockedError, locked
 from mipp_cli.roles.state_files import read_state, write_state
 from mipp_cli.scheme.image_cipher import KEY_BYTES
-from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 ROLES = ("kmc", "cloud", "user", "owner")
 ROLE_FILE = "role.json"
 SECRETS_FILE = "secrets.json"
 STATE_FILE = "state.json"
 KMC_FILE = "kmc.pub"
+SEALING_FILE = "sealing.pub"
 _SECRET_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96}
 _LISTED_SECRET_BYTES = {"former_images": KEY_BYTES, "former_sealing": 96}
 
@@ -111,6 +112,14 @@ class RoleDirectory:
     def deployment(self) -> Deployment:
         """The deployment, from the directory's own copy of kmc.pub."""
         return load_deployment(self.path / KMC_FILE)
+
+    @property
+    def sealing_key(self) -> SealingPublicKey:
+        """The key to seal to: that of sealing.pub once the KMC renewed it, until then that of kmc.pub."""
+        renewed = self.file(SEALING_FILE)
+        if renewed.exists():
+            return load_renewal(renewed, self.deployment).sealing_key
+        return self.deployment.sealing_key
 
     @cached_property
     def sender(self) -> Sender:

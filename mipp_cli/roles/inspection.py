@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mipp_cli.containers.container import Schema, open_container, read_header
@@ -18,6 +17,7 @@ from mipp_cli.containers.public_files import (
     load_deployment,
     parse_kmc,
     parse_party,
+    parse_renewal,
     party_deployment,
     public_kind,
     read_public_file,
@@ -29,6 +29,7 @@ from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.upload import upload_schema
 from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
 from mipp_cli.roles.directory import KMC_FILE
+from mipp_cli.roles.sequence import moment
 from mipp_cli.roles.store import Store
 
 Fields = list[tuple[str, str]]
@@ -84,6 +85,8 @@ def _inspect_public(path: Path) -> Inspection:
         deployment = parse_kmc(data)
         title, warnings = f"{path}: public file of a KMC (a deployment)", deployment.parameters.warnings
         return Inspection(title, parameter_fields(deployment), warnings=tuple(warnings))
+    if kind == "sealing":
+        return _inspect_renewal(path, data)
     party = parse_party(data, kind, None)
     fields = [
         ("id", party.name),
@@ -93,6 +96,19 @@ def _inspect_public(path: Path) -> Inspection:
         ("signature", "fits the key"),
     ]
     return Inspection(f"{path}: public file of a {kind}", fields)
+
+
+def _inspect_renewal(path: Path, data: bytes) -> Inspection:
+    renewal = parse_renewal(data, None)
+    fields = [
+        ("deployment", party_deployment(data)),
+        ("number", f"{renewal.number} ({moment(renewal.number)})"),
+        ("sealing key", renewal.sealing_key.short_name),
+        ("signing key", renewal.signing_key.hex()),
+        ("fingerprint", renewal.fingerprint),
+        ("signature", "fits the key; whether it is the KMC's, those know who hold kmc.pub"),
+    ]
+    return Inspection(f"{path}: renewed sealing key of a KMC", fields)
 
 
 def _header(path: Path) -> Header:
@@ -123,7 +139,7 @@ def _inspect_container(path: Path) -> Inspection:
 def _header_fields(header: Header) -> Fields:
     number = header.number
     if header.kind in NUMBERED_KINDS and header.kind not in ("index", "part"):
-        number = f"{number} ({_moment(header.sequence_number)})"
+        number = f"{number} ({moment(header.sequence_number)})"
     return [
         ("format", FORMAT_LINE),
         ("kind", header.kind),
@@ -134,13 +150,6 @@ def _header_fields(header: Header) -> Fields:
         ("digest", f"{header.digest} (fits)"),
         ("signature", "fits the key; whose key it is, those know who enrolled it"),
     ]
-
-
-def _moment(microseconds: int) -> str:
-    try:
-        return f"{datetime.fromtimestamp(microseconds / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (ValueError, OverflowError, OSError):
-        return "no time"
 
 
 def _members(path: Path, schema: Schema) -> Found:

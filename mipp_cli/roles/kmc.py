@@ -24,7 +24,7 @@ from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
 from mipp_cli.scheme.image_cipher import key_id
-from mipp_cli.scheme.keys import SealingKey, SigningKey
+from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
 from mipp_cli.scheme.parameters import generate_parameters
 
 OWNERS_FOLDER = "owners"
@@ -55,6 +55,12 @@ class Kmc:
     def sealing_key(self) -> SealingKey:
         """The key to which owners and users seal."""
         return SealingKey(self.directory.secret("sealing"))
+
+    @property
+    def sealing_keys(self) -> SealingKeys:
+        """The keys that open what owners and users sealed: the current one, then former ones."""
+        former = reversed(self.directory.secret_list("former_sealing"))
+        return SealingKeys(self.sealing_key, tuple(SealingKey(seeds) for seeds in former))
 
     def owner(self, name: str) -> EnrolledOwner | None:
         """Return an enrolled owner, or None."""
@@ -173,6 +179,6 @@ def _new_enrolment(
             check_sequence(header, {owner.membership.number: owner.digest})
 
     membership, image_keys = read_enrolment(
-        file, kmc.directory.deployment.fingerprint, kmc.sealing_key, check
+        file, kmc.directory.deployment.fingerprint, kmc.sealing_keys, check
     )
     return EnrolledOwner(membership, digest, image_keys)

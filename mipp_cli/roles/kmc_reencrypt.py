@@ -64,7 +64,7 @@ def reencrypt(
             query = parse_query(reader.query_octets, deployment.parameters, deployment.fingerprint)
             check_query(kmc, query, reader)
             owners = check_authorisation(kmc, query, reader)
-            usk = query.open_usk(kmc.sealing_key)
+            usk = query.open_usk(kmc.sealing_keys)
             cipher = AnswerCipher(usk, deployment.fingerprint, query.header.sender, query.query_id)
             step = _Reencryption(reader, owners, cipher, deployment.fingerprint)
             with progress("re-encrypting", len(reader.images), "image") as advance:

@@ -25,12 +25,12 @@ from mipp_cli.roles.directory import (
 from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.scheme.image_cipher import generate_key
-from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 ENROLMENT_FILE = "enrolment.h5"
 MEMBERS_FILE = "members.h5"
 IMAGE_ID_STYLES = ("opaque", "path")
-_NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
+NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,21 @@ class Owner:
         self.directory.write_json(STATE_FILE, state.to_json())
         self._state = state
 
-    def write_membership(self, users: AuthorisedUsers) -> tuple[Output, ...]:
+    def write_membership(
+        self, users: AuthorisedUsers, sealing_key: SealingPublicKey | None = None
+    ) -> tuple[Output, ...]:
         """Write enrolment.h5 and members.h5 under the next sequence number, then remember the AUL.
 
-        The number is used up before a file bears it, so that no two files ever do.
+        The number is used up before a file bears it, so that no two files ever do. The image keys are
+        sealed to ``sealing_key``, unless told to the directory's.
         """
         directory, number = self.directory, self.next_number()
         enrolment, members = directory.file(ENROLMENT_FILE), directory.file(MEMBERS_FILE)
-        sender, image_key, sealing_key = directory.sender, self.image_key, directory.deployment.sealing_key
+        sender, image_key, sealing_key = (
+            directory.sender,
+            self.image_key,
+            sealing_key or directory.sealing_key,
+        )
         self.remember(number)
         write_enrolment(enrolment, sender, number, users, [image_key], sealing_key)
         write_members(members, sender, number, users)
@@ -162,7 +169,7 @@ def init_owner(
     moved = tuple(Output(path / output.path.name, output.kind) for output in outputs)
     shown |= Owner.open(path).shown(moved)
     warnings = tuple(deployment.parameters.warnings)
-    return Report(moved, {"users": len(users)}, warnings, shown, (_NOT_IN_FORCE,))
+    return Report(moved, {"users": len(users)}, warnings, shown, (NOT_IN_FORCE,))
 
 
 def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
@@ -175,7 +182,7 @@ def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence
         users = _with_users(owner.users, list(parties.values()))
         outputs = owner.write_membership(users)
         shown |= owner.shown(outputs)
-    return Report(outputs, {"users": len(users)}, _warnings(owner), shown, (_NOT_IN_FORCE,))
+    return Report(outputs, {"users": len(users)}, _warnings(owner), shown, (NOT_IN_FORCE,))
 
 
 def revoke_users(path: Path, names: Sequence[str]) -> Report:
@@ -192,7 +199,7 @@ def revoke_users(path: Path, names: Sequence[str]) -> Report:
                 )
         users = frozenset(user for user in owner.users if user[0] not in names)
         outputs = owner.write_membership(users)
-    return Report(outputs, {"users": len(users)}, _warnings(owner), owner.shown(outputs), (_NOT_IN_FORCE,))
+    return Report(outputs, {"users": len(users)}, _warnings(owner), owner.shown(outputs), (NOT_IN_FORCE,))
 
 
 def _warnings(owner: Owner) -> tuple[str, ...]:

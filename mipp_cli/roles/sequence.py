@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,14 @@ def check_sequence(header: Header, applied: Mapping[int, str]) -> None:
             f"is older than what was applied of {header.sender!r} (number {number} after {max(applied)})",
             hint="apply files in the order in which they were made; ask the sender for a new one",
         )
+
+
+def moment(number: int) -> str:
+    """Return when a sequence number was given, for people: numbers are microseconds since 1970."""
+    try:
+        return f"{datetime.fromtimestamp(number / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "no time"
 
 
 def query_record(header: Header) -> str:

@@ -145,7 +145,7 @@ def make_query(
             features=encrypt_features(cipher, features),
             candidates=candidates,
             usk=usk,
-            sealing_key=deployment.sealing_key,
+            sealing_key=directory.sealing_key,
         )
         octets = read_file(draft, QUERY_BYTES_LIMIT)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -72,6 +74,11 @@ class SealingPublicKey:
     def __post_init__(self) -> None:
         _hybrid_public_key(self.octets)
 
+    @property
+    def short_name(self) -> str:
+        """What the key is called among others: the first 16 hex digits of its SHA-256."""
+        return hashlib.sha256(self.octets).hexdigest()[:16]
+
     def seal(self, plaintext: bytes, info: bytes) -> bytes:
         """HPKE in base mode (RFC 9180): encapsulated key and ciphertext, bound to ``info``."""
         return _suite().encrypt(plaintext, _hybrid_public_key(self.octets), info)
@@ -125,3 +132,22 @@ class SealingKey:
                 "the sealed part does not open with this centre's key",
                 hint="it was sealed to another centre, or lifted out of another file",
             ) from None
+
+
+@dataclass(frozen=True, repr=False)
+class SealingKeys:
+    """The sealing keys that one holder has: the current one, and former ones kept for a while."""
+
+    current: SealingKey
+    former: tuple[SealingKey, ...] = ()
+
+    def open(self, sealed: bytes, info: bytes) -> bytes:
+        """Open what was sealed to any of the keys; raises WrongDeploymentError if none opens it."""
+        for key in (self.current, *self.former):
+            with suppress(WrongDeploymentError):
+                return key.open(sealed, info)
+        raise WrongDeploymentError(
+            "the sealed part does not open with this centre's key",
+            hint="was it sealed to another centre, or lifted out of another file? Was the centre's key "
+            "renewed? Then fetch its sealing.pub, and: mipp user renew, or mipp owner renew",
+        )

@@ -12,17 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.public_files import (
-    SIZE_LIMIT,
     is_public_file,
     load_deployment,
     load_party,
     parse_kmc,
     parse_party,
+    parse_renewal,
     party_deployment,
     public_kind,
     render_kmc,
     render_party,
+    render_renewal,
 )
+from mipp_cli.containers.signed_text import SIZE_LIMIT
 from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError, WrongDeploymentError
 from mipp_cli.scheme.image_cipher import sha256
 from mipp_cli.scheme.keys import SigningKey
@@ -400,3 +402,45 @@ def test_a_signed_deployment_with_any_value_in_a_field_is_malformed(name: str, v
         return
     with pytest.raises(MalformedError):
         parse_kmc(data)
+
+
+SEALING_PUB = render_renewal(7, KMC.public, sha256(KMC_PUB).hex(), KEY)
+
+
+def test_a_renewal_is_read_as_it_was_rendered() -> None:
+    renewal = parse_renewal(SEALING_PUB, parse_kmc(KMC_PUB))
+    assert (renewal.number, renewal.sealing_key, renewal.signing_key) == (7, KMC.public, KEY.public)
+    assert public_kind(SEALING_PUB) == "sealing"
+
+
+@pytest.mark.parametrize("number", [True, -1, 2**63, 7.0, "7", None, [7]])
+def test_a_renewal_whose_number_is_none_is_malformed(number: object) -> None:
+    with pytest.raises(MalformedError):
+        parse_renewal(changed(SEALING_PUB, field("number", number)), None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        field("hpke_suite", "X25519"),
+        field("sealing_key", "ff" * 1216),
+        field("sealing_key", KMC.public.octets.hex().upper()),
+        field("deployment", "none"),
+        field("extra", 1),
+        field("kind", "kmc"),
+        without("number"),
+    ],
+)
+def test_a_renewal_that_departs_from_its_form_is_malformed(change: Change) -> None:
+    with pytest.raises(MalformedError):
+        parse_renewal(changed(SEALING_PUB, change), None)
+
+
+def test_a_renewal_of_another_kmc_is_refused() -> None:
+    deployment = parse_kmc(KMC_PUB)
+    for text in (
+        signed(json.loads(SEALING_PUB) | {"signing_key": OTHER_KEY.public.hex()}, OTHER_KEY),
+        render_renewal(7, KMC.public, OTHER_DEPLOYMENT, KEY),
+    ):
+        with pytest.raises(WrongDeploymentError):
+            parse_renewal(text, deployment)

@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
-from mipp_cli.scheme.keys import HPKE_SUITE, SealingKey, SealingPublicKey, SigningKey, verify_signature
+from mipp_cli.scheme.keys import (
+    HPKE_SUITE,
+    SealingKey,
+    SealingKeys,
+    SealingPublicKey,
+    SigningKey,
+    verify_signature,
+)
 from tests.scheme.examples import repeatable
 
 # RFC 8032, section 7.1: seed, public key, message, signature
@@ -180,3 +187,14 @@ def test_a_sealing_key_whose_point_is_of_small_order_is_refused(point: bytes) ->
     """Sealing to it would fail, or share a secret that everyone knows."""
     with pytest.raises(MalformedError):
         SealingPublicKey(SEALING.public.octets[:1184] + point)
+
+
+def test_former_sealing_keys_open_what_was_sealed_to_them() -> None:
+    keys = [SealingKey.generate() for _ in range(3)]
+    held = SealingKeys(keys[0], tuple(keys[1:]))
+    for key in keys:
+        assert held.open(key.public.seal(b"USK", b"info"), b"info") == b"USK"
+    with pytest.raises(WrongDeploymentError):
+        held.open(SealingKey.generate().public.seal(b"USK", b"info"), b"info")
+    with pytest.raises(WrongDeploymentError):
+        held.open(keys[2].public.seal(b"USK", b"info"), b"other info")
