@@ -25,6 +25,7 @@ from mipp_cli.cli.main import mipp
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.public_files import Deployment as PublicDeployment
 from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.ledger import Ledger
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.state_files import parse_state, render_state
 from mipp_cli.scheme.edge_histogram import edge_histogram
@@ -202,8 +203,8 @@ class Deployment:
 
     def names(self, owner: str) -> dict[str, str]:
         """Return path by image id, from the owner's own record."""
-        files = (self / owner / "uploads").glob("*.jsonl")
-        return dict(json.loads(line) for file in files for line in file.read_text().splitlines())
+        ledger = Ledger(self / owner / "uploads")
+        return dict(row for message in ledger.messages() for row in ledger.rows(message.number))
 
     def copy(self, to: Path) -> Deployment:
         """Return a copy that a test may change."""

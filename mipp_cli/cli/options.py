@@ -36,7 +36,21 @@ class _Size(click.ParamType[int]):
         return int(match[1]) * units[f"{unit}B" if unit else ""]
 
 
-SIZE = _Size()
+class _KeyId(click.ParamType[int]):
+    """The id of an image key, as `mipp inspect` shows it."""
+
+    name = "key id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the id as a number."""
+        if isinstance(value, int):
+            return value
+        if re.fullmatch(r"[0-9a-f]{16}", str(value)) is None:
+            self.fail(f"{value!r} is not the id of a key; it has 16 digits in lower-case hex", param, ctx)
+        return int(value, 16)
+
+
+SIZE, KEY_ID = _Size(), _KeyId()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from mipp_cli.cli.options import (
+    KEY_ID,
     PATH,
     SIZE,
     directory_argument,
@@ -94,6 +95,34 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
     from mipp_cli.roles.owner import revoke_users
 
     return revoke_users(directory, names)
+
+
+@owner.command()
+@directory_argument("OWNER")
+@reported
+def rotate(directory: Path) -> Report:
+    """Draw a new image key (SK) for uploads to come; rewrites OWNER/enrolment.h5, for the KMC.
+
+    The former key is kept for the images that are under it: see forget-key.
+    """
+    from mipp_cli.roles.owner_keys import rotate_key
+
+    return rotate_key(directory)
+
+
+@owner.command("forget-key")
+@directory_argument("OWNER")
+@click.argument("key", metavar="[KEYID]", type=KEY_ID, required=False)
+@click.option("--unlisted", is_flag=True, help="Forget KEYID even if OWNER does not hold it.")
+@reported
+def forget_key(directory: Path, key: int | None, unlisted: bool) -> Report:
+    """Drop former image keys that no image is under any more; rewrites OWNER/enrolment.h5, for the KMC.
+
+    Refused while the ledger, which lists what was sent, has images under KEYID.
+    """
+    from mipp_cli.roles.owner_keys import forget_keys
+
+    return forget_keys(directory, key, unlisted=unlisted)
 
 
 @owner.command()

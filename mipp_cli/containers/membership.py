@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,13 @@ from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
 
 _USERS: dict[str, Matrix | Ragged] = {"user_ids": Ragged(limit=64), "user_keys": Matrix("u1", 32)}
 MEMBERS = Schema("members", _USERS)
-ENROLMENT = Schema("enrolment", {**_USERS, "sealed_keys": Matrix("u1")})
+ENROLMENT = Schema("enrolment", {**_USERS, "sealed_keys": Matrix("u1"), "forgotten_keys": Matrix("<u8")})
 
 AuthorisedUsers = frozenset[tuple[str, bytes]]
 _USERS_LIMIT = 100_000
 MEMBERS_BYTES_LIMIT = 1 << 26
 _SEALED_LIMIT = 1 << 20
+_FORGOTTEN_LIMIT = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Membership:
     number: int
     key: bytes
     users: AuthorisedUsers
+
+
+@dataclass(frozen=True, repr=False)
+class Enrolment:
+    """What an owner tells the KMC: its membership, its SKs by key id, and the ids of those it forgot."""
+
+    membership: Membership
+    image_keys: dict[int, bytes]
+    forgotten: frozenset[int]
 
 
 def write_members(path: Path, sender: Sender, number: int, users: AuthorisedUsers) -> None:
@@ -58,12 +68,14 @@ def write_enrolment(
     users: AuthorisedUsers,
     image_keys: list[bytes],
     sealing_key: SealingPublicKey,
+    forgotten: Collection[int] = (),
 ) -> None:
-    """Write `enrolment`, replacing an older one: AUL, and the SKs in use, sealed to the KMC."""
+    """Write `enrolment`, replacing an older one: AUL, SKs, sealed to the KMC, and ids of forgotten SKs."""
     sealed = seal_to_kmc(b"".join(image_keys), sealing_key, "enrolment", sender, str(number))
     with write_container(path, ENROLMENT, sender, number, force=True) as writer:
         _write_users(writer, users)
         writer.matrix("sealed_keys").append(np.frombuffer(sealed, dtype=np.uint8))
+        writer.matrix("forgotten_keys").append(np.array(sorted(forgotten), dtype=np.uint64))
 
 
 def _write_users(writer: ContainerWriter, users: AuthorisedUsers) -> None:
@@ -85,8 +97,8 @@ def read_enrolment(
     deployment: str,
     sealing_key: SealingKey | SealingKeys,
     check: Callable[[Header], None] | None = None,
-) -> tuple[Membership, dict[int, bytes]]:
-    """Read and verify `enrolment`; return the membership and the SKs by key id."""
+) -> Enrolment:
+    """Read and verify `enrolment`."""
     with (
         at_path(path),
         open_container(path, ENROLMENT, deployment=deployment, check=check) as container,
@@ -97,7 +109,10 @@ def read_enrolment(
         if not keys or len(keys) % KEY_BYTES:
             raise MalformedError("the sealed image keys have an impossible length")
         seeds = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
-        return membership, {key_id(seed): seed for seed in seeds}
+        if len(container.matrix("forgotten_keys")) > _FORGOTTEN_LIMIT:
+            raise MalformedError(f"names more than {_FORGOTTEN_LIMIT} forgotten keys")
+        forgotten = frozenset(container.matrix("forgotten_keys").all().tolist())
+        return Enrolment(membership, {key_id(seed): seed for seed in seeds}, forgotten)
 
 
 def _read_membership(container: Container) -> Membership:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from mipp_cli.errors import MalformedError, NotInitialisedError
+from mipp_cli.errors import NotInitialisedError
 from mipp_cli.roles import cloud as cloud_role
 from mipp_cli.roles import kmc as kmc_role
 from mipp_cli.roles import user as user_role
@@ -14,8 +13,8 @@ from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, role_of, with_article
 from mipp_cli.roles.inspection import Fields, Inspection, Table, inspect_file, parameter_fields
 from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.ledger import UPLOAD, WITHDRAWN, Ledger, Message
 from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.owner_encrypt import UPLOADS_FOLDER
 from mipp_cli.scheme.image_cipher import key_id
 
 
@@ -83,29 +82,34 @@ def _user(directory: RoleDirectory) -> Found:
 
 def _owner(directory: RoleDirectory) -> Found:
     owner = Owner(directory)
-    ledgers = sorted(directory.folder(UPLOADS_FOLDER).glob("*.jsonl"))
+    ledger, images = owner.ledger, owner.ledger.live_by_key()
+    key = key_id(owner.image_key)
     fields: Fields = [
         ("users", _users(owner.users)),
         ("image ids", owner.image_ids),
-        ("image key", f"{key_id(owner.image_key):016x}"),
+        ("image key", f"{key:016x}; images {images.get(key, 0)}"),
     ]
-    fields += [(f"upload {file.stem}", f"{sum(1 for _ in _ledger(file))} images") for file in ledgers]
+    fields += [
+        (f"former key {each:016x}", f"images {images.get(each, 0)}") for each in owner.former_image_keys
+    ]
+    fields += [(f"forgotten key {each:016x}", "") for each in sorted(owner.forgotten_keys)]
+    in_force = {message.number for message in ledger.in_force()}
+    fields += [_sent(ledger, message, in_force) for message in ledger.messages() if message.kind != WITHDRAWN]
 
-    def rows() -> Iterator[tuple[str, str, str]]:
-        for file in ledgers:
-            yield from ((file.stem, name, path) for name, path in _ledger(file))
+    def rows() -> Iterator[tuple[int, str, str]]:
+        yield from ((image.upload, image.name, image.path) for image in ledger.live())
 
     return fields, Table(("upload", "image_id", "path"), rows)
 
 
-def _ledger(file: Path) -> Iterator[tuple[str, str]]:
-    try:
-        with file.open() as lines:
-            for line in lines:
-                name, path = json.loads(line)
-                yield str(name), str(path)
-    except (OSError, ValueError, TypeError, RecursionError):
-        raise MalformedError("is damaged", path=file, hint="restore it from a backup") from None
+def _sent(ledger: Ledger, message: Message, in_force: set[int]) -> tuple[str, str]:
+    kind = "upload" if message.kind == UPLOAD else "deletion"
+    what = f"{sum(1 for _ in ledger.rows(message.number))} images"
+    if message.key is not None:
+        what += f" under {message.key:016x}"
+    if message.replaces:
+        what += ", replaced"
+    return f"{kind} {message.number}", what + ("" if message.number in in_force else "; withdrawn")
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:

@@ -169,16 +169,19 @@ def _new_enrolment(
     kmc: Kmc, file: Path, pending: dict[str, EnrolledOwner], found: dict[Path, str]
 ) -> EnrolledOwner:
     digest = ""
+    owner: EnrolledOwner | None = None
 
     def check(header: Header) -> None:
-        nonlocal digest
+        nonlocal digest, owner
         digest, found[file] = header.digest, header.key
         owner = pending.get(header.sender) or kmc.owner(header.sender)
         if owner is not None:
             check_pinned_key(header, owner.membership.key)
             check_sequence(header, {owner.membership.number: owner.digest})
 
-    membership, image_keys = read_enrolment(
-        file, kmc.directory.deployment.fingerprint, kmc.sealing_keys, check
-    )
-    return EnrolledOwner(membership, digest, image_keys)
+    enrolment = read_enrolment(file, kmc.directory.deployment.fingerprint, kmc.sealing_keys, check)
+    # a key that is not named stays: an owner who restored an old backup does not know the newer ones
+    held = {} if owner is None else owner.image_keys
+    named = {*enrolment.forgotten, *enrolment.image_keys}
+    kept = {key: value for key, value in held.items() if key not in named}
+    return EnrolledOwner(enrolment.membership, digest, kept | enrolment.image_keys)

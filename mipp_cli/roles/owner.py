@@ -23,8 +23,9 @@ from mipp_cli.roles.directory import (
     new_directory,
 )
 from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.scheme.image_cipher import generate_key
+from mipp_cli.scheme.image_cipher import generate_key, key_id
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 ENROLMENT_FILE = "enrolment.h5"
@@ -35,22 +36,30 @@ NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud m
 
 @dataclass(frozen=True)
 class _State:
-    """What state.json says: the last sequence number, what images are called on the wire, the AUL."""
+    """What state.json says: the last sequence number, names on the wire, the AUL, ids of forgotten SKs."""
 
     number: int
     image_ids: str
     users: AuthorisedUsers
+    forgotten: frozenset[int] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         users = {name: key.hex() for name, key in sorted(self.users)}
-        return {"number": self.number, "image_ids": self.image_ids, "users": users}
+        forgotten = [f"{key:016x}" for key in sorted(self.forgotten)]
+        return {
+            "number": self.number,
+            "image_ids": self.image_ids,
+            "users": users,
+            "forgotten_keys": forgotten,
+        }
 
     @classmethod
     def from_json(cls, directory: RoleDirectory) -> _State:
         fields = directory.read_json(STATE_FILE)
         try:
             users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
-            state = cls(int(fields["number"]), fields["image_ids"], users)
+            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
+            state = cls(int(fields["number"]), fields["image_ids"], users, forgotten)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
             state = None
         if (
@@ -95,6 +104,21 @@ class Owner:
         """SK, the image key in use."""
         return self.directory.secret("image")
 
+    @property
+    def former_image_keys(self) -> dict[int, bytes]:
+        """Former SKs by key id, oldest first."""
+        return {key_id(key): key for key in self.directory.secret_list("former_images")}
+
+    @property
+    def forgotten_keys(self) -> frozenset[int]:
+        """Ids of the SKs that were forgotten, which the KMC is told to drop."""
+        return self._state.forgotten
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was sent."""
+        return Ledger(self.directory.folder(UPLOADS_FOLDER))
+
     def next_number(self) -> int:
         """Return the next sequence number: max(last + 1, microseconds since 1970)."""
         return max(self._state.number + 1, time.time_ns() // 1000)
@@ -106,13 +130,19 @@ class Owner:
         digest = hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
         return digest[:16].hex()
 
-    def remember(self, number: int, users: AuthorisedUsers | None = None) -> None:
-        """Change the state, on disk first: the last sequence number, and the AUL if it is given.
+    def remember(
+        self, number: int, users: AuthorisedUsers | None = None, forgotten: frozenset[int] | None = None
+    ) -> None:
+        """Change the state, on disk first: the last sequence number; AUL and forgotten SKs if given.
 
         The number never goes back: what was sent under it may have been applied somewhere.
         """
-        number = max(number, self._state.number)
-        state = replace(self._state, number=number, users=self.users if users is None else users)
+        state = replace(
+            self._state,
+            number=max(number, self._state.number),
+            users=self.users if users is None else users,
+            forgotten=self.forgotten_keys if forgotten is None else forgotten,
+        )
         self.directory.write_json(STATE_FILE, state.to_json())
         self._state = state
 
@@ -124,18 +154,27 @@ class Owner:
         The number is used up before a file bears it, so that no two files ever do. The image keys are
         sealed to ``sealing_key``, unless told to the directory's.
         """
-        directory, number = self.directory, self.next_number()
-        enrolment, members = directory.file(ENROLMENT_FILE), directory.file(MEMBERS_FILE)
-        sender, image_key, sealing_key = (
-            directory.sender,
-            self.image_key,
-            sealing_key or directory.sealing_key,
-        )
+        number, keys = self.next_number(), [*self.former_image_keys.values(), self.image_key]
+        members, sender = self.directory.file(MEMBERS_FILE), self.directory.sender
         self.remember(number)
-        write_enrolment(enrolment, sender, number, users, [image_key], sealing_key)
+        enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
         write_members(members, sender, number, users)
         self.remember(number, users)
-        return Output(enrolment, "enrolment"), Output(members, "members")
+        return enrolment, Output(members, "members")
+
+    def write_enrolment(
+        self,
+        number: int,
+        users: AuthorisedUsers,
+        keys: Sequence[bytes],
+        forgotten: frozenset[int],
+        sealing_key: SealingPublicKey | None = None,
+    ) -> Output:
+        """Write enrolment.h5 under a number that is used up: AUL, SKs, the current last; forgotten ids."""
+        directory, path = self.directory, self.directory.file(ENROLMENT_FILE)
+        sealing_key = sealing_key or directory.sealing_key
+        write_enrolment(path, directory.sender, number, users, list(keys), sealing_key, forgotten)
+        return Output(path, "enrolment")
 
     def shown(self, outputs: Sequence[Output]) -> dict[str, str]:
         """Return the owner's fingerprint, its public signing key, for each file that it goes with."""

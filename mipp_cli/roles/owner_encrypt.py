@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.atomic import new_file, refuse_existing
+from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.upload import UploadCipher, write_upload
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.feature_work import DescribedImage, ReadImage, describe_and_encrypt, feature_tasks
+from mipp_cli.roles.ledger import UPLOAD, Message
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.partial import PartialWork, Record
 from mipp_cli.roles.progress import Advance, Progress, silent
@@ -23,7 +23,6 @@ from mipp_cli.scheme.edge_histogram import is_edgeless
 from mipp_cli.scheme.image_cipher import Envelope, key_id
 
 PAYLOADS = ("file", "pixels")
-UPLOADS_FOLDER = "uploads"
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,8 @@ class _Run:
             "split": options.split,
             "image_ids": owner.image_ids,
         }
-        self._ledgers = owner.directory.folder(UPLOADS_FOLDER)
-        self.work = PartialWork.begin(
-            owner.directory, request, resume=options.resume, published=self._ledgers
-        )
+        self._ledger = owner.ledger
+        self.work = PartialWork.begin(owner.directory, request, resume=options.resume, published=self._ledger)
 
     def encrypt(self, workplace: Workplace, progress: Progress) -> None:
         """Encrypt what is not done yet."""
@@ -176,7 +173,7 @@ class _Run:
                 if not self.work.upload_size(number).rows:
                     continue  # what an interrupted run had done of it has gone or changed since
                 path = output if self._options.split is None else _numbered(output, len(written) + 1)
-                undo.callback((self._ledgers / f"{number}.jsonl").unlink, missing_ok=True)
+                undo.callback(self._ledger.remove, number)
                 done, flat = self._write_upload(path, number, advance)
                 images, edgeless = images + done, edgeless + flat
                 written.append(path)
@@ -201,17 +198,15 @@ class _Run:
         images = edgeless = 0
         size, key = self.work.upload_size(number), key_id(self._image_key)
         force = self._options.force
-        with write_upload(
-            path, self._parameters, self._sender, number, key, size=size, force=force
-        ) as upload:
-            ledger = self._ledgers / f"{number}.jsonl"
-            with new_file(ledger, force=True, private=True) as ledger_file, ledger_file.open("w") as lines:
-                for record in self.work.records(number):
-                    upload.append(record.name, record.ew, record.ef, record.eff)
-                    lines.write(json.dumps([record.name, record.path]) + "\n")
-                    images, edgeless = images + 1, edgeless + record.edgeless
-                    advance(1)
-                lines.flush()
+        with (
+            write_upload(path, self._parameters, self._sender, number, key, size=size, force=force) as upload,
+            self._ledger.writing(Message(number, UPLOAD, key)) as ledger,
+        ):
+            for record in self.work.records(number):
+                upload.append(record.name, record.ew, record.ef, record.eff)
+                ledger.append(record.name, record.path)
+                images, edgeless = images + 1, edgeless + record.edgeless
+                advance(1)
         return images, edgeless
 
 

@@ -21,6 +21,7 @@ from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.upload import UploadSize
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.ledger import Ledger
 
 _FOLDER = "partial"
 _REQUEST_FILE = "request.json"
@@ -99,11 +100,11 @@ class PartialWork:
 
     @classmethod
     def begin(
-        cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None, published: Path
+        cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None, published: Ledger
     ) -> PartialWork:
         """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
 
-        What stands in the folder ``published`` under its number has left the owner, and is not gone on
+        What is in the ledger ``published`` has left the owner, and is not gone on
         with. Raises ConflictError if there is an interrupted run and ``resume`` is None,
         InvalidRequestError if it was asked for with other options.
         """
@@ -132,10 +133,10 @@ class PartialWork:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.spool"
 
-    def _load(self, published: Path) -> None:
+    def _load(self, published: Ledger) -> None:
         for path in sorted(self._folder.glob("*.spool")):
             number = int(path.stem)
-            if (published / f"{number}.jsonl").exists():
+            if published.file(number).exists():
                 path.unlink()
                 continue
             self._sizes[number] = 0

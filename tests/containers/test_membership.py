@@ -60,6 +60,7 @@ def forge_enrolment(path: Path, sealed: bytes, sender: Sender = ALICE, number: i
     def fill(file: h5py.File) -> None:
         fill_users([b"bob"])(file)
         file["sealed_keys"] = np.frombuffer(sealed, np.uint8)
+        file["forgotten_keys"] = np.zeros(0, "<u8")
 
     return forge(path, fill, kind="enrolment", number=str(number), sender=sender)
 
@@ -83,15 +84,18 @@ def test_members_come_back_as_they_were_written(place: Path, users: dict[str, by
     user_lists,
     st.integers(0, 2**63 - 1),
     st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=4, unique=True),
+    st.frozensets(st.integers(0, 2**64 - 1), max_size=4),
 )
 def test_an_enrolment_comes_back_as_it_was_written(
-    place: Path, users: dict[str, bytes], number: int, image_keys: list[bytes]
+    place: Path, users: dict[str, bytes], number: int, image_keys: list[bytes], forgotten: frozenset[int]
 ) -> None:
-    write_enrolment(place, ALICE, number, frozenset(users.items()), image_keys, KMC.public)
-    membership, keys = read_enrolment(place, DEPLOYMENT, KMC)
+    write_enrolment(place, ALICE, number, frozenset(users.items()), image_keys, KMC.public, forgotten)
+    enrolment = read_enrolment(place, DEPLOYMENT, KMC)
+    membership = enrolment.membership
     assert membership.users == frozenset(users.items())
     assert (membership.owner, membership.number, membership.key) == ("alice", number, KEY.public)
-    assert keys == {key_id(key): key for key in image_keys}
+    assert enrolment.image_keys == {key_id(key): key for key in image_keys}
+    assert enrolment.forgotten == forgotten
 
 
 def test_an_older_file_is_replaced(tmp_path: Path) -> None:
@@ -199,7 +203,7 @@ def test_a_sealed_part_over_its_limit_is_malformed(tmp_path: Path) -> None:
 
 def test_a_changed_byte_of_the_sealed_part_does_not_open(tmp_path: Path) -> None:
     sealed = seal_to_kmc(IMAGE_KEYS[0], KMC.public, "enrolment", ALICE, "5")
-    assert read_enrolment(forge_enrolment(tmp_path / "a", sealed), DEPLOYMENT, KMC)[1]
+    assert read_enrolment(forge_enrolment(tmp_path / "a", sealed), DEPLOYMENT, KMC).image_keys
     for position in (0, 500, 1100, 1119, 1120, len(sealed) - 1):
         changed = bytearray(sealed)
         changed[position] ^= 1
@@ -221,7 +225,7 @@ def test_a_sealed_part_lifted_into_another_enrolment_does_not_open(
     tmp_path: Path, sender: Sender, number: int
 ) -> None:
     write_enrolment(tmp_path / "a", ALICE, 5, USERS, IMAGE_KEYS, KMC.public)
-    assert read_enrolment(tmp_path / "a", DEPLOYMENT, KMC)[1]
+    assert read_enrolment(tmp_path / "a", DEPLOYMENT, KMC).image_keys
     path = forge_enrolment(tmp_path / "b", sealed_in(tmp_path / "a"), sender, number)
     with pytest.raises(WrongDeploymentError):
         read_enrolment(path, DEPLOYMENT, KMC)
@@ -251,7 +255,7 @@ def test_another_centre_cannot_open_an_enrolment(tmp_path: Path, key: SealingKey
 def test_members_name_the_columns_that_the_format_names() -> None:
     assert (MEMBERS.kind, ENROLMENT.kind) == ("members", "enrolment")
     assert sorted(MEMBERS.columns) == ["user_ids", "user_keys"]
-    assert sorted(ENROLMENT.columns) == ["sealed_keys", "user_ids", "user_keys"]
+    assert sorted(ENROLMENT.columns) == ["forgotten_keys", "sealed_keys", "user_ids", "user_keys"]
 
 
 def test_no_identifier_is_longer_than_64_characters(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_an_owner_who_did_not_enrol_is_unknown(deployment: Deployment) -> None:
     assert kmc.owner_names() == ["lake", "north", "south"]
 
 
-def test_an_image_key_that_a_later_enrolment_dropped_opens_nothing(changeable: Deployment) -> None:
+def test_an_image_key_that_a_later_enrolment_forgot_opens_nothing(changeable: Deployment) -> None:
     from mipp_cli.containers.membership import write_enrolment
     from mipp_cli.scheme.image_cipher import generate_key
     from tests.roles.forgery import next_number
@@ -77,7 +77,13 @@ def test_an_image_key_that_a_later_enrolment_dropped_opens_nothing(changeable: D
     users = frozenset({("alice", changeable.sender("alice").signing_key.public)})
     sealing_key = changeable.public.sealing_key
     write_enrolment(
-        enrolment, changeable.sender("north"), next_number(), users, [generate_key()], sealing_key
+        enrolment,
+        changeable.sender("north"),
+        next_number(),
+        users,
+        [generate_key()],
+        sealing_key,
+        Kmc.open(changeable / "kmc").owner("north").image_keys,
     )
     done("kmc", "enroll", changeable / "kmc", enrolment)
     results = changeable.search(changeable.ask("alice", candidates=100))

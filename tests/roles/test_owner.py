@@ -20,7 +20,7 @@ from tests.deployment import Deployment, done, refused, secrets_of, snapshot
 def users_sent(deployment: Deployment, owner: str) -> tuple[set[str], set[str]]:
     """Return the users that the owner's two files name: to the KMC, to the cloud."""
     fingerprint, key = deployment.public.fingerprint, Kmc.open(deployment / "kmc").sealing_key
-    enrolment, _ = read_enrolment(deployment / owner / "enrolment.h5", fingerprint, key)
+    enrolment = read_enrolment(deployment / owner / "enrolment.h5", fingerprint, key).membership
     members = parse_members((deployment / owner / "members.h5").read_bytes(), fingerprint)
     assert enrolment.number == members.number
     return {name for name, _ in enrolment.users}, {name for name, _ in members.users}
@@ -39,12 +39,12 @@ def test_both_files_name_the_users_that_were_authorised(deployment: Deployment) 
 
 def test_the_image_key_goes_to_the_kmc_and_nowhere_else(deployment: Deployment) -> None:
     image_key = Owner.open(deployment / "north").image_key
-    _, keys = read_enrolment(
+    enrolment = read_enrolment(
         deployment / "north" / "enrolment.h5",
         deployment.public.fingerprint,
         Kmc.open(deployment / "kmc").sealing_key,
     )
-    assert keys == {key_id(image_key): image_key}
+    assert enrolment.image_keys == {key_id(image_key): image_key}
     for path in deployment.root.rglob("*"):
         if path.is_file() and path.name != "secrets.json" and path.parent.name != "owners":
             content = path.read_bytes()

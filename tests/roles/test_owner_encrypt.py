@@ -14,8 +14,9 @@ import pytest
 from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.upload import UploadCipher, UploadReader, upload_schema
+from mipp_cli.roles.ledger import Message
 from mipp_cli.roles.owner import Owner
-from mipp_cli.scheme.image_cipher import Envelope
+from mipp_cli.scheme.image_cipher import Envelope, key_id
 from tests.deployment import JOBS, Deployment, done, feature_of, picture, png_bomb, refused, snapshot
 
 
@@ -231,8 +232,9 @@ def test_an_owner_remembers_which_image_is_which(changeable: Deployment, tmp_pat
     upload = encrypt(changeable, tmp_path)
     (name,) = envelopes(changeable, upload)
     number = json.loads((changeable / "north" / "state.json").read_bytes())["number"]
-    ledger = changeable / "north" / "uploads" / f"{number}.jsonl"
-    assert json.loads(ledger.read_text()) == [name, "new.png"]
+    owner = Owner.open(changeable / "north")
+    assert list(owner.ledger.rows(number)) == [(name, "new.png")]
+    assert owner.ledger.messages()[-1] == Message(number, "upload", key_id(owner.image_key))
 
 
 def test_an_upload_that_cannot_be_remembered_is_not_written(
@@ -246,7 +248,7 @@ def test_an_upload_that_cannot_be_remembered_is_not_written(
             raise output_error(error, path) from error
 
     draw(tmp_path, "new.png")
-    monkeypatch.setattr("mipp_cli.roles.owner_encrypt.new_file", on_full_disk)
+    monkeypatch.setattr("mipp_cli.roles.ledger.new_file", on_full_disk)
     words = (changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
     assert "No space left on device" in refused(10, "owner", "encrypt", *words).err
     assert not (changeable / "u.h5").exists()

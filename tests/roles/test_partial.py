@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
@@ -15,6 +14,7 @@ from PIL import Image
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.upload import UploadCipher, UploadReader, upload_schema
 from mipp_cli.roles.collection import ImageFile
+from mipp_cli.roles.ledger import Ledger, Message
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.partial import SYNC_IMAGES, Record
 from mipp_cli.scheme.image_cipher import Envelope
@@ -135,7 +135,8 @@ def test_work_under_a_number_that_may_be_out_is_done_again_under_another(
     stopped(changeable, collection)
     (spool,) = (changeable / "north" / "partial").glob("*.spool")
     # as a crash leaves it between ledger and upload, or after both
-    (changeable / "north" / "uploads" / f"{spool.stem}.jsonl").write_text("")
+    with Ledger(changeable / "north" / "uploads").writing(Message(int(spool.stem), "upload", 1)):
+        pass
     reads.clear()
     done(*encrypt(changeable, collection, "--resume"))
     assert len(reads) == COUNT
@@ -205,8 +206,8 @@ def test_images_that_changed_or_went_since_the_interruption_are_not_taken_as_the
     done(*encrypt(changeable, folder, "--resume"))
     found = dict(contents(changeable, changeable / "new.h5"))
     assert found == dict(on_disk(folder))
-    ledgers = sorted((changeable / "north" / "uploads").glob("*.jsonl"))
-    listed = [json.loads(line)[1] for line in ledgers[-1].read_text().splitlines()]
+    ledger = Ledger(changeable / "north" / "uploads")
+    listed = [path for _, path in ledger.rows(ledger.messages()[-1].number)]
     assert sorted(listed) == sorted(found)
 
 
