@@ -14,7 +14,7 @@ from mipp_cli.scheme.keys import SigningKey, verify_signature
 BLOCK_BYTES = 1024
 FORMAT_LINE = "mipp 1"
 
-NUMBERED_KINDS = ("enrolment", "members", "upload", "delete", "index", "part")
+NUMBERED_KINDS = ("enrolment", "members", "upload", "delete", "index", "part", "segment")
 QUERY_KINDS = ("query", "results", "reencrypted")
 KINDS = NUMBERED_KINDS + QUERY_KINDS
 

@@ -78,6 +78,18 @@ def write_part(path: Path, sender: Sender, number: int, content: PartContent) ->
 
 
 @dataclass(frozen=True)
+class Found:
+    """Images of a part: places in the order of names, ascending, their rows, and bytes of their names."""
+
+    places: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    names_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+@dataclass(frozen=True)
 class PartReader:
     """An open part; every block of it is checked as it is read."""
 
@@ -112,13 +124,33 @@ class PartReader:
             yield self.container.ragged("names").rows(begin, end), rows
 
     def known(self, names: Sequence[bytes]) -> list[bytes]:
-        """Return those of ``names`` that images of the part have: by bisection, or in one pass if many."""
-        if len(self) < 64 * len(names):
-            wanted = set(names)
-            return [name for batch, _ in self.names() for name in batch if name in wanted]
-        return [name for name in names if self._contains(name)]
+        """Return those of ``names`` that images of the part have."""
+        return [name for name, _ in self._places(names)]
 
-    def _contains(self, name: bytes) -> bool:
+    def find(self, names: Sequence[bytes]) -> Found:
+        """Find the images of the part that are called one of ``names``."""
+        places, size = [], 0
+        for name, place in self._places(names):
+            places.append(place)
+            size += len(name)
+        ascending = np.sort(np.array(places, dtype=np.int64))
+        return Found(ascending, self._rows_at(ascending), size)
+
+    def _places(self, names: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+        """Yield names that there are, and their places: by bisection, or in one pass if they are many."""
+        if len(self) < 64 * len(names):
+            wanted, place = set(names), 0
+            for batch, _ in self.names():
+                yield from ((name, place + i) for i, name in enumerate(batch) if name in wanted)
+                place += len(batch)
+            return
+        for name in names:
+            place = self._place(name)
+            if place < len(self) and self.name(place) == name:
+                yield name, place
+
+    def _place(self, name: bytes) -> int:
+        """Return the place of the first name that is not before ``name``."""
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
@@ -126,7 +158,17 @@ class PartReader:
                 low = middle + 1
             else:
                 high = middle
-        return low < len(self) and self.name(low) == name
+        return low
+
+    def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of images by their places, ascending: a batch is read where there are some."""
+        batches = np.split(places, np.flatnonzero(np.diff(places // _BATCH)) + 1) if len(places) else []
+        found = [np.empty(0, dtype=np.int64)]
+        for batch in batches:
+            first = int(batch[0])
+            column = self.container.matrix("rows").rows(first, int(batch[-1]) + 1)
+            found.append(column[batch - first].astype(np.int64))
+        return np.concatenate(found)
 
     def table(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield (name, Σx, Σx²) of every image, by pair and name: Table 2."""

@@ -136,14 +136,14 @@ def write_upload(
 
 @dataclass(frozen=True)
 class UploadReader:
-    """An open upload, of an owner's or of the cloud's store."""
+    """An open upload, of an owner's or of the cloud's store, or a `segment`, which may have no images."""
 
     container: Container
     parameters: Parameters
 
     def __post_init__(self) -> None:
         rows = self.container.same_length("image_names", "EW", "EF", "EFF")
-        if not rows:
+        if not rows and self.container.header.kind == "upload":
             raise MalformedError("holds no images")
         if rows > _ROWS_LIMIT or self.container.number("replace") not in (0, 1):
             raise MalformedError("has too many images, or a mark that is not known")

@@ -39,10 +39,12 @@ def parts_to_merge(sizes: Sequence[int]) -> int:
     if not sizes:
         return 1
     count, together = 1, sizes[-1]
-    for size in reversed(sizes[:-1]):
-        if size >= _RATIO * together or size + together > ROWS_LIMIT:
+    for place, size in enumerate(reversed(sizes[:-1]), start=2):
+        if size + together > ROWS_LIMIT:
             break
-        count, together = count + 1, together + size
+        if size < _RATIO * together:  # of a part that lost images, though the next one may be in order
+            count = place
+        together += size
     return count
 
 

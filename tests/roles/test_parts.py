@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.container import Sender
-from mipp_cli.containers.part import PartContent, PartReader, open_part, write_part
+from mipp_cli.containers.part import Found, PartContent, PartReader, open_part, write_part
 from mipp_cli.containers.source import FileSource
+from mipp_cli.roles.part_filter import without
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.scheme.keys import SigningKey
 
@@ -96,3 +97,44 @@ def test_a_thousand_images_do_not_rewrite_ten_million() -> None:
 
 def test_parts_that_would_outgrow_the_row_numbers_are_not_merged() -> None:
     assert parts_to_merge([2**31, 2**31 + 5]) == 1
+
+
+def test_a_part_that_lost_most_of_its_images_is_merged_with_all_after_it() -> None:
+    assert parts_to_merge([1000, 200, 40, 8]) == 1
+    assert parts_to_merge([100, 200, 40, 8]) == 4
+    assert parts_to_merge([1000, 20, 40, 8]) == 3
+
+
+def find(reader: PartReader, names: list[bytes]) -> Found:
+    """Find names, and demand that bisection and one pass find the same."""
+    found = reader.find(names)
+    padded = reader.find([*names, *(f"absent {n}".encode() for n in range(1 + len(reader)))])
+    assert found.places.tolist() == padded.places.tolist()
+    assert found.rows.tolist() == padded.rows.tolist()
+    assert found.names_bytes == padded.names_bytes
+    return found
+
+
+@settings(derandomize=True, max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 200), dropped=st.integers(0, 199))
+def test_a_filtered_part_is_the_part_of_the_images_that_are_left(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, size: int, dropped: int
+) -> None:
+    folder, numbers = tmp_path_factory.mktemp("parts"), random.Random(seed)
+    rows = random_rows(numbers, size, "x")
+    gone = set(numbers.sample([name for name, _, _ in rows], min(dropped, size - 1)))
+    reader = part_of(folder / "before.h5", rows)
+    found = find(reader, sorted(gone))
+    assert [reader.name(place) for place in found.places.tolist()] == sorted(gone)
+    assert [rows[row][0] for row in found.rows.tolist()] == sorted(gone)
+    write(folder / "after.h5", without(reader, found, lambda _: None))
+    part_of(folder / "anew.h5", [row for row in rows if row[0] not in gone])
+    assert (folder / "after.h5").read_bytes() == (folder / "anew.h5").read_bytes()
+
+
+def test_a_name_is_found_far_inside_a_large_part(tmp_path: Path) -> None:
+    names = [f"{number:06d}".encode() for number in range(70_000)]
+    reader = part_of(tmp_path / "a.h5", [(name, 1, 1) for name in names])
+    found = reader.find([names[69_999], names[5], names[65_536]])
+    assert found.places.tolist() == found.rows.tolist() == [5, 65_536, 69_999]
+    assert len(reader.find([b"absent"])) == 0

@@ -1,0 +1,131 @@
+"""`segment`, CLOUD/segments/OID-NUMBER.REVISION.h5: what is left of an upload, or of a deletion.
+
+An upload that nobody touched is kept as it came. Once images leave it, the cloud writes the rest anew,
+under its own signature, with whose it is and the digest of the message as it was applied: a message that
+comes again is known though nothing of it is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.column_readers import RaggedReader
+from mipp_cli.containers.columns import Matrix
+from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.header import IDENTIFIER
+from mipp_cli.containers.source import DIGEST_BYTES
+from mipp_cli.containers.upload import UploadReader, upload_schema
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.parameters import Parameters
+
+_BATCH_ROWS = 4096
+_BATCH_BYTES = 1 << 23
+_OWNER_LIMIT = 64
+_NONE = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The message that a segment is left of: owner, sequence number, digest as it was applied."""
+
+    owner: str
+    number: int
+    digest: bytes
+
+    def __post_init__(self) -> None:
+        if not IDENTIFIER.fullmatch(self.owner) or len(self.digest) != DIGEST_BYTES:
+            raise MalformedError("names an owner or a digest that is none")
+
+
+def segment_schema(parameters: Parameters | None) -> Schema:
+    """Return the schema of `segment` for a scheme (or any): an upload's, and whose it is."""
+    upload = upload_schema(parameters)
+    return Schema(
+        "segment", {**upload.columns, "owner": Matrix("u1"), "digest": Matrix("u1")}, upload.numbers
+    )
+
+
+def origin_of(container: Container) -> Origin:
+    """Return what a segment is left of; raises MalformedError."""
+    owner = container.octets("owner", _OWNER_LIMIT).decode("ascii", "replace")
+    digest = container.octets("digest", DIGEST_BYTES)
+    return Origin(owner, container.header.sequence_number, digest)
+
+
+def write_segment(
+    path: Path,
+    parameters: Parameters,
+    sender: Sender,
+    origin: Origin,
+    upload: UploadReader | None = None,
+    dropped: NDArray[np.int64] = _NONE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write a `segment`: ``upload`` without its rows ``dropped``, ascending; without it, no rows.
+
+    The rows are streamed, and every column lies in one piece; ``advance`` is called with the rows done.
+    """
+    with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
+        writer.number("key_id", upload.key_id if upload else 0)
+        writer.number("replace", int(upload.replaces) if upload else 0)
+        writer.matrix("owner").append(np.frombuffer(origin.owner.encode("ascii"), dtype=np.uint8))
+        writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
+        if upload is not None:
+            _copy_rows(upload, dropped, writer, advance)
+
+
+def _copy_rows(
+    upload: UploadReader, dropped: NDArray[np.int64], writer: ContainerWriter, advance: Callable[[int], None]
+) -> None:
+    rows = len(upload) - len(dropped)
+    for name in ("image_names", "EW"):
+        column = upload.container.ragged(name)
+        writer.ragged(name).expect(rows, column.total_bytes - _bytes_of(column, dropped))
+    for name in ("EF", "EFF"):
+        writer.matrix(name).expect(rows)
+    for begin, end in _spans(upload):
+        keep = np.ones(end - begin, dtype=bool)
+        first, last = np.searchsorted(dropped, (begin, end))
+        keep[dropped[first:last] - begin] = False
+        if keep.any():
+            _copy_span(upload.container, begin, end, keep, writer)
+        advance(end - begin)
+
+
+def _copy_span(
+    container: Container, begin: int, end: int, keep: NDArray[np.bool_], writer: ContainerWriter
+) -> None:
+    for name in ("image_names", "EW"):
+        writer.ragged(name).extend(list(compress(container.ragged(name).rows(begin, end), keep)))
+    for name in ("EF", "EFF"):
+        writer.matrix(name).append(container.matrix(name).rows(begin, end)[keep])
+
+
+def _spans(upload: UploadReader) -> Iterator[tuple[int, int]]:
+    """Yield rows from … to …, few enough that memory holds them, but one at least."""
+    ew = upload.container.ragged("EW")
+    width = 2 * upload.container.matrix("EF").row_bytes
+    for start in range(0, len(upload), _BATCH_ROWS):
+        sizes = np.array(ew.sizes(start, min(start + _BATCH_ROWS, len(upload)))) + width
+        ends, begin = np.cumsum(sizes), 0
+        while begin < len(sizes):
+            before = int(ends[begin - 1]) if begin else 0
+            end = max(begin + 1, int(np.searchsorted(ends, before + _BATCH_BYTES, side="right")))
+            yield start + begin, start + end
+            begin = end
+
+
+def _bytes_of(column: RaggedReader, rows: NDArray[np.int64]) -> int:
+    """Return how many bytes ``rows``, ascending, have together."""
+    total = 0
+    for start in np.unique(rows // _BATCH_ROWS * _BATCH_ROWS).tolist():
+        end = min(start + _BATCH_ROWS, len(column))
+        first, last = np.searchsorted(rows, (start, end))
+        total += int(np.array(column.sizes(start, end))[rows[first:last] - start].sum())
+    return total
