@@ -60,13 +60,15 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 
 @cloud.command()
 @directory_argument("CLOUD")
-@files_argument("upload.h5...")
+@files_argument("CONTAINER...")
 @workplace_options
 @reported
 def index(directory: Path, files: tuple[Path, ...], workplace: Workplace) -> Report:
-    """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2).
+    """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2); delete what owners ask.
 
-    All of the files are taken, or none; uploads that were applied before are skipped.
+    Each CONTAINER is an owner's upload or deletion. They are applied in the order given, all of them or
+    none; those that were applied before are skipped. Of images that are deleted or replaced, ciphertext,
+    name and sums are gone from CLOUD afterwards.
     """
     from mipp_cli.roles.cloud_index import index_containers
 

@@ -1,141 +1,145 @@
-"""The cloud's main chore, IndexConstruct: uploads are verified, kept as segments, and their sums indexed."""
+"""The cloud's main chore, IndexConstruct: uploads and deletions are verified and applied to the index."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mipp_cli.containers.container import read_header
+from mipp_cli.containers.container import open_container, read_header
+from mipp_cli.containers.delete import DELETE, deleted_names
 from mipp_cli.containers.header import Header
-from mipp_cli.containers.index import Part, Segment, write_index
-from mipp_cli.containers.part import PartContent, write_part
+from mipp_cli.containers.index import Segment, write_index
 from mipp_cli.containers.source import FileSource
-from mipp_cli.containers.stored import store_copy, store_digests
-from mipp_cli.errors import ConflictError, InvalidRequestError, MippError
+from mipp_cli.containers.stored import store_copy
+from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
-from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
+from mipp_cli.roles.cloud_changes import IndexChange, Located
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
-from mipp_cli.roles.summing import StoredRows, Sums, sums_of
+from mipp_cli.roles.summing import StoredRows, sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
 
 
 def index_containers(
     path: Path, files: Sequence[Path], *, workplace: Workplace = LOCAL, progress: Progress = silent
 ) -> Report:
-    """Apply uploads to the index, in the order given; all of them or none.
+    """Apply uploads and deletions to the index, in the order given; all of them or none.
 
-    An upload applied before is skipped; AlreadyAppliedError if that leaves nothing to do. Raises
-    NotAuthorisedError for an owner who is not enrolled, ReplayedError for an older upload, ConflictError
-    for an image that is there already, MalformedError for sums that no feature can have.
+    What was applied before is skipped; AlreadyAppliedError if that leaves nothing to do. Raises
+    NotAuthorisedError for an owner who is not enrolled, ReplayedError for an older message, ConflictError
+    for an image that is there already, or that is to be replaced or deleted and is not there,
+    MalformedError for sums that no feature can have.
     """
     cloud = Cloud.open(path)
     with cloud.directory.lock():
-        builder = _IndexBuilder(cloud, workplace, progress)
+        messages = _Messages(cloud, workplace, progress)
         output = cloud.directory.file(INDEX_FILE)
         try:
-            added, skipped = each_new(files, builder.add_upload)
-            write_index(output, cloud.directory.sender, builder.index)
+            applied, skipped = each_new(files, messages.apply)
+            messages.change.finish()
+            write_index(output, cloud.directory.sender, messages.change.index)
         finally:
             # by what index.h5 says now, not by how far we came: an interrupt may fall after it was replaced
             with suppress(MippError):
                 cloud.store.remove_unlisted(cloud.index())
     counts = {
-        "uploads": len(added),
-        "images": sum(added),
+        "uploads": sum(not each.deletion for each in applied),
+        "deletions": sum(each.deletion for each in applied),
+        "images": sum(each.images for each in applied),
+        "images replaced": sum(each.removed for each in applied if not each.deletion),
+        "images deleted": sum(each.removed for each in applied if each.deletion),
         "already applied": skipped,
-        "images in all": sum(segment.rows for segment in builder.index.segments),
+        "images in all": sum(segment.rows for segment in messages.change.index.segments),
     }
     return Report((Output(output, "index"),), counts, tuple(cloud.directory.deployment.parameters.warnings))
 
 
-class _IndexBuilder:
-    """The index as uploads make it grow; what is written counts for nothing until index.h5 names it."""
+@dataclass(frozen=True)
+class _Applied:
+    """What a message did: images that came, and images that left."""
+
+    images: int = 0
+    removed: int = 0
+    deletion: bool = False
+
+
+class _Messages:
+    """Applies messages to the next index."""
 
     def __init__(self, cloud: Cloud, workplace: Workplace, progress: Progress):
         index = cloud.index()
-        self.index = replace(index, number=index.number + 1)
+        first_part = 1 + max((part.number for part in index.parts), default=0)
+        self.change = IndexChange(cloud, replace(index, number=index.number + 1), first_part, progress)
         self._cloud, self._workplace, self._progress = cloud, workplace, progress
-        self._parameters = cloud.directory.deployment.parameters
-        self._next_part = 1 + max((part.number for part in index.parts), default=0)
+        self._deployment = cloud.directory.sender.deployment
 
-    def add_upload(self, file: Path) -> int:
-        """Verify an upload, keep it as a segment and index its sums; return how many images it has."""
+    def apply(self, file: Path) -> _Applied:
+        """Verify an upload or a deletion and apply it."""
         source = FileSource(file)
         try:
-            header = read_header(source, kind="upload", deployment=self._cloud.directory.sender.deployment)
-            self._check_sender(header)
-            digest = bytes.fromhex(header.digest)
-            segment = Segment(header.sender, header.sequence_number, 0, 0, digest, b"")
-            path = self._cloud.store.segment_path(segment)
-            with self._progress("verifying", source.size, "B") as advance:
-                segment = replace(segment, root=store_copy(source, path, header.digest, advance))
+            header = read_header(source, deployment=self._deployment)
+            if header.kind == "upload":
+                return self._add(source, header)
         finally:
             source.close()
+        if header.kind == "delete":
+            return self._delete(file)
+        raise MalformedError(
+            f"is of kind {header.kind}, not upload or delete", hint="give uploads and deletions of owners"
+        )
+
+    def _check_sender(self, header: Header) -> None:
+        check_pinned_key(header, self._cloud.members_header(header.sender).sender_key)
+        segments = self.change.index.of_owner(header.sender)
+        check_sequence(header, {segment.upload: segment.digest.hex() for segment in segments})
+
+    def _add(self, source: FileSource, header: Header) -> _Applied:
+        """Keep an upload as a segment and index its sums, in place of those of images that it replaces."""
+        self._check_sender(header)
+        segment = self._copy(source, header)
+        path = self._cloud.store.segment_path(segment)
         try:
-            segment, names, sums = self._read(segment)
+            with self._cloud.store.new_segment(segment) as upload:
+                upload.check_images()
+                names = [name.encode() for name in upload.names()]
+                replaced: Located = []
+                if upload.replaces:
+                    replaced = self.change.locate_all(header.sender, names)
+                else:
+                    self.change.refuse_known(header.sender, names)
+                rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
+                sums = sums_of(upload, self._workplace, self._progress, rows)
+                segment = replace(segment, key_id=upload.key_id, rows=len(names))
         except MippError as error:
             if error.path == os.fspath(path):
                 error.path = None  # the copy will be gone: the upload itself is what is at fault
             raise
-        self._append(segment, names, sums)
-        return len(names)
+        removed = self.change.drop(header.sender, replaced)
+        self.change.append(segment, names, sums)
+        return _Applied(len(names), removed)
 
-    def _read(self, segment: Segment) -> tuple[Segment, list[bytes], Sums]:
-        """Return a new segment with what its upload says, its names, and the sums of its features."""
-        with self._cloud.store.new_segment(segment) as upload:
-            if upload.replaces:
-                raise InvalidRequestError("replaces images, which this version cannot do", hint="update mipp")
-            upload.check_images()
-            names = [name.encode() for name in upload.names()]
-            self._refuse_known(segment.owner, names)
-            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
-            sums = sums_of(upload, self._workplace, self._progress, rows)
-            return replace(segment, key_id=upload.key_id, rows=len(names)), names, sums
+    def _delete(self, file: Path) -> _Applied:
+        """Let the images that a deletion names leave."""
+        with open_container(file, DELETE, deployment=self._deployment, check=self._check_sender) as container:
+            header, names = container.header, deleted_names(container)
+        located = self.change.locate_all(header.sender, names)
+        source = FileSource(file)
+        try:
+            segment = self._copy(source, header)
+        finally:
+            source.close()
+        removed = self.change.drop(header.sender, located)
+        self.change.append_deletion(segment)
+        return _Applied(removed=removed, deletion=True)
 
-    def _check_sender(self, header: Header) -> None:
-        check_pinned_key(header, self._cloud.members_header(header.sender).sender_key)
-        applied = {segment.upload: segment.digest.hex() for segment in self.index.of_owner(header.sender)}
-        check_sequence(header, applied)
-
-    def _refuse_known(self, owner: str, names: Sequence[bytes]) -> None:
-        for part in self.index.parts_of(owner):
-            with self._cloud.store.part(part) as reader:
-                known = reader.known(names)
-            if known:
-                raise ConflictError(
-                    f"{len(known)} of its images are in the cloud already, the first {known[0].decode()}",
-                    hint=f"{owner!r} makes an upload without them",
-                )
-
-    def _append(self, segment: Segment, names: Sequence[bytes], sums: Sums) -> None:
-        """List a segment and its part, and merge parts that became too many."""
-        segments = (*self.index.segments, segment)
-        part = self._new_part((len(self.index.segments),), part_of_sums(*sums, names))
-        self.index = replace(self.index, segments=segments, parts=(*self.index.parts, part))
-        self._merge_parts(segment.owner)
-
-    def _merge_parts(self, owner: str) -> None:
-        parts = self.index.parts_of(owner)
-        merging = parts[-parts_to_merge([self.index.rows_of(part) for part in parts]) :]
-        if len(merging) < 2:
-            return
-        with ExitStack() as stack:
-            readers = [stack.enter_context(self._cloud.store.part(part)) for part in merging]
-            segments = tuple(number for part in merging for number in part.segments)
-            with self._progress("merging", sum(map(len, readers)), "image") as advance:
-                content = merged(readers, self._cloud.store.parts_folder, advance)
-                part = self._new_part(segments, content)
-        kept = tuple(each for each in self.index.parts if each not in merging)
-        self.index = replace(self.index, parts=(*kept, part))
-
-    def _new_part(self, segments: tuple[int, ...], content: PartContent) -> Part:
-        part = Part(self._next_part, b"", segments)
-        self._next_part += 1
-        path = self._cloud.store.part_path(part)
-        write_part(path, self._cloud.directory.sender, part.number, content)
-        return replace(part, root=store_digests(path))
+    def _copy(self, source: FileSource, header: Header) -> Segment:
+        """Keep a message as it came, its content verified on the way."""
+        digest = bytes.fromhex(header.digest)
+        segment = Segment(header.sender, header.sequence_number, 0, 0, digest, b"")
+        with self._progress("verifying", source.size, "B") as advance:
+            root = store_copy(source, self._cloud.store.segment_path(segment), header.digest, advance)
+        return replace(segment, root=root)

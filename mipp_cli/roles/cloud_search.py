@@ -183,7 +183,7 @@ def _scan(
     """The candidates of each query image, from the ciphertexts themselves."""
     found: list[list[Candidate]] = [[] for _ in sums]
     for position, segment in enumerate(index.segments):
-        if segment.owner not in owners:
+        if segment.owner not in owners or not segment.rows:
             continue
         with store.segment(segment) as upload:
             names = [name.encode() for name in upload.names()]

@@ -25,6 +25,7 @@ from mipp_cli.containers.public_files import (
 from mipp_cli.containers.query import query_schema
 from mipp_cli.containers.reencrypted import REENCRYPTED
 from mipp_cli.containers.results import open_results
+from mipp_cli.containers.segment import origin_of, segment_schema
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.upload import upload_schema
 from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
@@ -124,7 +125,8 @@ def _inspect_container(path: Path) -> Inspection:
     describe: dict[str, Callable[[], Found]] = {
         "enrolment": lambda: _members(path, ENROLMENT),
         "members": lambda: _members(path, MEMBERS),
-        "upload": lambda: _upload(path),
+        "upload": lambda: _upload(path, upload_schema(None)),
+        "segment": lambda: _upload(path, segment_schema(None)),
         "delete": lambda: _delete(path),
         "query": lambda: _query(path),
         "results": lambda: _results(path, header),
@@ -163,8 +165,8 @@ def _members(path: Path, schema: Schema) -> Found:
     return fields, Table(("user", "key"), lambda: list(zip(names, keys, strict=True)))
 
 
-def _upload(path: Path) -> Found:
-    with open_container(path, upload_schema(None)) as container:
+def _upload(path: Path, schema: Schema) -> Found:
+    with open_container(path, schema) as container:
         ew = container.ragged("EW")
         fields: Fields = [
             ("images", str(len(ew))),
@@ -173,9 +175,12 @@ def _upload(path: Path) -> Found:
             ("bytes of EW", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
             ("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"),
         ]
+        if schema.kind == "segment":
+            origin = origin_of(container)
+            fields = [("owner", origin.owner), ("of the digest", origin.digest.hex()), *fields]
 
     def rows() -> Iterator[Row]:
-        with open_container(path, upload_schema(None)) as again:
+        with open_container(path, schema) as again:
             for begin, end in _spans(len(again.ragged("EW"))):
                 names = again.ragged("image_names").rows(begin, end)
                 sizes = again.ragged("EW").sizes(begin, end)
@@ -251,7 +256,7 @@ def _index(path: Path, header: Header) -> Found:
         ("images", str(sum(segment.rows for segment in index.segments))),
     ]
     for owner in sorted({segment.owner for segment in index.segments}):
-        segments = index.of_owner(owner)
+        segments = [segment for segment in index.of_owner(owner) if segment.rows]
         fields.append(
             (f"owner {owner}", f"{sum(s.rows for s in segments)} images in {len(segments)} uploads")
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from mipp_cli.containers.container import Container, read_header
 from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.part import PartReader, open_part
+from mipp_cli.containers.segment import segment_schema
 from mipp_cli.containers.source import FileSource, Source
 from mipp_cli.containers.stored import blocks_path, open_stored, remove
 from mipp_cli.containers.upload import UploadReader, upload_schema
@@ -48,20 +49,21 @@ class Store:
         path = self.segment_path(segment)
         with at_path(path):
             source = open_stored(path, segment.root)
-            with self._container(source) as container:
+            with self._container(source, segment) as container:
                 yield UploadReader(container, self.parameters)
 
     @contextmanager
     def new_segment(self, segment: Segment) -> Iterator[UploadReader]:
         """Open a segment whose every byte was verified when it was copied, a moment ago."""
         path = self.segment_path(segment)
-        with at_path(path), self._container(FileSource(path)) as container:
+        with at_path(path), self._container(FileSource(path), segment) as container:
             yield UploadReader(container, self.parameters)
 
-    def _container(self, source: Source) -> Container:
+    def _container(self, source: Source, segment: Segment) -> Container:
+        schema = (segment_schema if segment.revision else upload_schema)(self.parameters)
         try:
-            header = read_header(source, kind="upload", deployment=self.deployment)
-            return Container(source, header, upload_schema(self.parameters))
+            header = read_header(source, kind=schema.kind, deployment=self.deployment)
+            return Container(source, header, schema)
         except BaseException:
             source.close()
             raise
@@ -81,7 +83,7 @@ class Store:
                 yield reader
 
     def remove_unlisted(self, index: Index) -> None:
-        """Remove what the index does not list: merged parts, and what an interrupted command left behind.
+        """Remove what the index does not list: what was merged, replaced, deleted or left by an interruption.
 
         Raises OutputError if something cannot be removed; it does no harm where it is.
         """

@@ -79,7 +79,12 @@ def test_among_several_uploads_those_applied_before_are_skipped(changeable: Depl
     new = upload_of(changeable, "north", "new")
     words = ("cloud", "index", changeable / "cloud", changeable / "north.h5", new, "--json", *JOBS)
     counts = done(*words).json["counts"]
-    assert counts == {"uploads": 1, "images": 1, "already applied": 1, "images in all": 15}
+    assert {name: count for name, count in counts.items() if count} == {
+        "uploads": 1,
+        "images": 1,
+        "already applied": 1,
+        "images in all": 15,
+    }
 
 
 def test_an_upload_given_twice_is_applied_once(changeable: Deployment) -> None:
@@ -269,20 +274,6 @@ def test_an_interrupt_leaves_no_segments(changeable: Deployment, monkeypatch: py
 
     monkeypatch.setattr(cloud_index, "sums_of", interrupt)
     refuse(changeable, 130, "interrupted", upload_of(changeable, "north", "new"))
-
-
-def test_an_upload_that_replaces_images_is_for_a_later_version(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mipp_cli.containers.container import ContainerWriter
-
-    number = ContainerWriter.number
-    monkeypatch.setattr(
-        ContainerWriter,
-        "number",
-        lambda self, name, value: number(self, name, int(name == "replace") or value),
-    )
-    refuse(changeable, 2, "replaces images", upload_of(changeable, "north", "new"))
 
 
 def test_the_features_stay_hidden_from_whoever_reads_the_cloud(deployment: Deployment) -> None:

@@ -1,0 +1,315 @@
+"""Images that leave the cloud: deleted or replaced, all or none, and nothing of them stays behind."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from mipp_cli.containers.container import open_container
+from mipp_cli.containers.delete import write_delete
+from mipp_cli.containers.index import Index, Segment, read_index
+from mipp_cli.containers.upload import UploadReader, upload_schema
+from mipp_cli.roles import cloud_changes
+from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
+from tests.roles.forgery import (
+    Picture,
+    contents_of,
+    forge_query,
+    forge_upload,
+    next_number,
+    random_feature,
+    stranger,
+)
+
+Row = tuple[str, str, str, str]
+
+
+def index(deployment: Deployment, *files: Path) -> dict[str, int]:
+    counts = done("cloud", "index", deployment / "cloud", *files, "--json", *JOBS).json["counts"]
+    return {name: count for name, count in counts.items() if count}
+
+
+def refuse(deployment: Deployment, code: int, words: str, *files: Path) -> None:
+    """Demand that the cloud refuses all of the files and is as it was."""
+    before = snapshot(deployment / "cloud")
+    outcome = refused(code, "cloud", "index", deployment / "cloud", *files, *JOBS)
+    assert words in outcome.err
+    assert snapshot(deployment / "cloud") == before
+
+
+def rows(deployment: Deployment) -> set[Row]:
+    lines = done("inspect", deployment / "cloud" / "index.h5", "--csv").out.splitlines()[1:]
+    found = [tuple(line.split(",")) for line in lines]
+    assert len(set(found)) == len(found)
+    return {(owner, name, sum1, sum2) for owner, name, sum1, sum2 in found}
+
+
+def names(deployment: Deployment, owner: str) -> set[str]:
+    return {row[1] for row in rows(deployment) if row[0] == owner}
+
+
+def upload_of(
+    deployment: Deployment, owner: str, *image_ids: str, seed: int = 0, replaces: bool = False
+) -> Path:
+    images = [
+        (name, Picture().envelope(), random_feature(seed + place)) for place, name in enumerate(image_ids)
+    ]
+    path = deployment / f"{owner}-{next_number()}.h5"
+    return forge_upload(deployment, owner, images, path, replaces=replaces)
+
+
+def deletion_of(deployment: Deployment, owner: str, *image_ids: str) -> Path:
+    path = deployment / f"{owner}-{next_number()}.delete.h5"
+    write_delete(path, deployment.sender(owner), next_number(), image_ids)
+    return path
+
+
+def expected_row(owner: str, name: str, seed: int) -> Row:
+    codes = random_feature(seed).astype(int)
+    return owner, name, str(codes.sum()), str((codes**2).sum())
+
+
+def ciphertexts(deployment: Deployment, upload: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
+    """Return EW, EF and EFF of each image of an upload."""
+    parameters = deployment.public.parameters
+    with open_container(upload, upload_schema(parameters)) as container:
+        reader = UploadReader(container, parameters)
+        ef, eff = reader.encrypted_features(0, len(reader))
+        return {
+            name: (reader.encrypted_image(row), ef[row].tobytes(), eff[row].tobytes())
+            for row, name in enumerate(reader.names())
+        }
+
+
+def files_with(deployment: Deployment, octets: bytes) -> list[Path]:
+    files = (path for path in (deployment / "cloud").rglob("*") if path.is_file())
+    return [path for path in files if octets in path.read_bytes()]
+
+
+def segments(deployment: Deployment) -> Index:
+    return read_index(deployment / "cloud" / "index.h5", deployment.public.fingerprint)
+
+
+def check_searches(deployment: Deployment) -> None:
+    """Demand that the index and the ciphertexts themselves give one answer, of all images of north."""
+    query = forge_query(
+        deployment,
+        "alice",
+        random_feature(7)[None],
+        deployment / f"{next_number()}.h5",
+        candidates=1000,
+    )
+    slow = deployment / f"{next_number()}.h5"
+    done("cloud", "search", deployment / "cloud", query, "-o", slow, "--without-index", *JOBS)
+    found = contents_of(deployment, deployment.search(query))
+    assert contents_of(deployment, slow) == found
+    by_row = {(owner, name) for owner, name, _, _ in rows(deployment) if owner in ("north", "south")}
+    assert {(ref.owner, ref.name) for ref, _ in found.images} == by_row
+
+
+def test_a_deleted_image_leaves_no_byte_behind(any_scheme: Deployment, tmp_path: Path) -> None:
+    deployment = any_scheme.copy(tmp_path / "copy")
+    gone, *kept = sorted(deployment.names("north"))
+    octets = ciphertexts(deployment, deployment / "north.h5")
+    assert all(files_with(deployment, part) for part in octets[gone])
+    before = rows(deployment)
+    counts = index(deployment, deletion_of(deployment, "north", gone))
+    assert counts == {"deletions": 1, "images deleted": 1, "images in all": 13}
+    assert rows(deployment) == {row for row in before if row[:2] != ("north", gone)}
+    assert [files_with(deployment, part) for part in (*octets[gone], gone.encode())] == [[], [], [], []]
+    for name in kept:
+        assert all(files_with(deployment, part) for part in octets[name])
+    check_searches(deployment)
+
+
+def test_a_replaced_image_leaves_no_byte_of_the_old_behind(changeable: Deployment) -> None:
+    name = sorted(changeable.names("north"))[2]
+    old = ciphertexts(changeable, changeable / "north.h5")[name]
+    before = rows(changeable)
+    upload = upload_of(changeable, "north", name, seed=50, replaces=True)
+    counts = index(changeable, upload)
+    assert counts == {"uploads": 1, "images": 1, "images replaced": 1, "images in all": 14}
+    left = {row for row in before if row[:2] != ("north", name)}
+    assert rows(changeable) == left | {expected_row("north", name, 50)}
+    assert [files_with(changeable, part) for part in old] == [[], [], []]
+    assert all(files_with(changeable, part) for part in ciphertexts(changeable, upload)[name])
+    check_searches(changeable)
+
+
+@pytest.mark.parametrize("strange", ["absent", "of another owner"])
+def test_of_names_that_are_not_the_owners_nothing_is_deleted_or_replaced(
+    changeable: Deployment, strange: str
+) -> None:
+    known = sorted(changeable.names("north"))
+    other = "absent" if strange == "absent" else next(iter(changeable.names("south")))
+    words = f"names images that 'north' does not have in this cloud: 1, the first {other}"
+    refuse(changeable, 9, words, deletion_of(changeable, "north", known[0], other, known[1]))
+    refuse(changeable, 9, words, upload_of(changeable, "north", known[0], other, replaces=True))
+    index(changeable, deletion_of(changeable, "north", *known))
+
+
+def test_an_owner_may_delete_everything_and_begin_again(changeable: Deployment) -> None:
+    index(changeable, deletion_of(changeable, "north", *changeable.names("north")))
+    assert names(changeable, "north") == set()
+    assert segments(changeable).parts_of("north") == []
+    check_searches(changeable)
+    index(changeable, upload_of(changeable, "north", *changeable.names("north")))
+    assert names(changeable, "north") == set(changeable.names("north"))
+    check_searches(changeable)
+
+
+def test_what_was_applied_of_a_deletion_or_a_deleted_upload_is_still_known(changeable: Deployment) -> None:
+    upload = upload_of(changeable, "north", "new")
+    deletion = deletion_of(changeable, "north", "new")
+    index(changeable, upload)
+    index(changeable, deletion)
+    refuse(changeable, 5, "was applied before", deletion)
+    refuse(changeable, 5, "was applied before", upload)
+    refuse(changeable, 5, "was applied before", changeable / "north.h5")
+    index(changeable, deletion_of(changeable, "north", *changeable.names("north")))
+    refuse(changeable, 5, "was applied before", changeable / "north.h5")
+
+
+def test_a_deletion_that_is_older_than_the_last_upload_is_out_of_order(changeable: Deployment) -> None:
+    deletion = deletion_of(changeable, "north", next(iter(changeable.names("north"))))
+    index(changeable, upload_of(changeable, "north", "new"))
+    refuse(changeable, 6, "is older than what was applied of 'north'", deletion)
+
+
+def test_an_upload_that_is_older_than_the_last_deletion_is_out_of_order(changeable: Deployment) -> None:
+    upload = upload_of(changeable, "north", "new")
+    index(changeable, deletion_of(changeable, "north", next(iter(changeable.names("north")))))
+    refuse(changeable, 6, "is older than what was applied of 'north'", upload)
+
+
+def test_a_deletion_in_anothers_name_is_refused(changeable: Deployment) -> None:
+    for number, sender in enumerate((stranger(changeable, "north"), stranger(changeable, "nobody"))):
+        path = changeable / f"forged{number}.h5"
+        write_delete(path, sender, next_number(), list(changeable.names("north")))
+    refuse(changeable, 9, "is signed with another key", changeable / "forged0.h5")
+    refuse(changeable, 4, "is not enrolled", changeable / "forged1.h5")
+
+
+def test_a_changed_deletion_is_refused(changeable: Deployment) -> None:
+    path = deletion_of(changeable, "north", *changeable.names("north"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    refuse(changeable, 3, "does not fit the digest", path)
+
+
+def test_messages_of_one_call_are_applied_one_upon_the_other(changeable: Deployment) -> None:
+    files = [
+        upload_of(changeable, "north", "a", "b", "c", "d"),
+        deletion_of(changeable, "north", "b"),
+        upload_of(changeable, "north", "c", "a", seed=20, replaces=True),
+        deletion_of(changeable, "north", "c"),
+        upload_of(changeable, "north", "b", seed=40),
+    ]
+    before = rows(changeable)
+    counts = index(changeable, *files)
+    assert counts == {
+        "uploads": 3,
+        "deletions": 2,
+        "images": 7,
+        "images replaced": 2,
+        "images deleted": 2,
+        "images in all": 17,
+    }
+    new = {expected_row("north", "d", 3), expected_row("north", "a", 21), expected_row("north", "b", 40)}
+    assert rows(changeable) == before | new
+    check_searches(changeable)
+
+
+def test_a_bad_message_takes_the_deletions_before_it_with_it(changeable: Deployment) -> None:
+    known = sorted(changeable.names("north"))
+    good, bad = deletion_of(changeable, "north", known[0]), deletion_of(changeable, "north", known[0])
+    refuse(changeable, 9, str(bad), good, bad)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_long_life_leaves_the_index_that_a_fresh_start_would_make(
+    changeable: Deployment, seed: int
+) -> None:
+    choose = random.Random(seed)
+    truth = {row[1]: row for row in rows(changeable) if row[0] == "north"}
+    for step in range(8):
+        files = []
+        for turn in range(choose.randrange(1, 4)):
+            action = choose.choice(["add", "delete", "replace"])
+            first = 1000 * step + 100 * turn
+            if action == "add":
+                chosen = [f"{step}-{turn}-{number}" for number in range(choose.randrange(1, 7))]
+            else:
+                chosen = choose.sample(sorted(truth), min(len(truth), choose.randrange(1, 6)))
+            if not chosen:
+                continue
+            if action == "delete":
+                files.append(deletion_of(changeable, "north", *chosen))
+                truth = {name: row for name, row in truth.items() if name not in chosen}
+            else:
+                replaces = action == "replace"
+                files.append(upload_of(changeable, "north", *chosen, seed=first, replaces=replaces))
+                truth |= {n: expected_row("north", n, first + place) for place, n in enumerate(chosen)}
+        if files:
+            index(changeable, *files)
+        assert {row for row in rows(changeable) if row[0] == "north"} == set(truth.values())
+    check_searches(changeable)
+
+
+def test_many_deletions_of_one_call_write_a_segment_anew_once(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = cloud_changes.write_segment
+
+    def counted(path: Path, *words: object) -> None:
+        written.append(path.name)
+        write(path, *words)  # type: ignore[arg-type]
+
+    known = sorted(changeable.names("north"))
+    deletions = [deletion_of(changeable, "north", name) for name in known[:3]]
+    monkeypatch.setattr(cloud_changes, "write_segment", counted)
+    index(changeable, *deletions)
+    assert len(written) == len(set(written)) == 4  # the upload, and three deletions without images
+
+
+def test_an_interrupt_while_images_leave_changes_nothing(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    deletion = deletion_of(changeable, "north", next(iter(changeable.names("north"))))
+    with monkeypatch.context() as patch:
+        patch.setattr(cloud_changes, "write_segment", interrupt)
+        refuse(changeable, 130, "interrupted", deletion)
+    index(changeable, deletion)
+
+
+def test_a_segment_that_was_written_anew_can_be_inspected(changeable: Deployment) -> None:
+    gone, *kept = sorted(changeable.names("north"))
+    index(changeable, deletion_of(changeable, "north", gone))
+
+    def table(segment: Segment) -> list[str]:
+        path = changeable / "cloud" / "segments" / segment.file_name
+        fields = done("inspect", path, "--json").json["inspection"]["fields"]
+        assert fields["owner"] == "north"
+        assert fields["of the digest"] == segment.digest.hex()
+        return [line.split(",")[0] for line in done("inspect", path, "--csv").out.splitlines()[1:]]
+
+    upload, deletion = segments(changeable).of_owner("north")
+    assert sorted(table(upload)) == kept
+    assert table(deletion) == []
+    assert "4 images in 1 uploads" in done("inspect", changeable / "cloud" / "index.h5").out
+
+
+def test_nothing_but_uploads_and_deletions_is_indexed(changeable: Deployment) -> None:
+    refuse(changeable, 3, "is of kind results, not upload or delete", changeable / "alice.results.h5")
+    gone = next(iter(changeable.names("north")))
+    index(changeable, deletion_of(changeable, "north", gone))
+    segment = changeable / "cloud" / "segments" / segments(changeable).of_owner("north")[0].file_name
+    refuse(changeable, 3, "is of kind segment, not upload or delete", segment)
+    assert run("cloud", "index", changeable / "cloud", changeable / "absent.h5", *JOBS).code == 2
