@@ -9,11 +9,14 @@ import click
 
 from mipp_cli.cli.options import (
     PATH,
+    Spoken,
     directory_argument,
     files_argument,
     fingerprint_option,
     force_option,
     output_option,
+    owner_argument,
+    release_name_option,
     reported,
 )
 from mipp_cli.cli.progress import progress_bar
@@ -100,6 +103,32 @@ def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Repo
     from mipp_cli.roles.kmc_reencrypt import reencrypt as step
 
     return step(directory, results, output, force=force, progress=progress_bar)
+
+
+@kmc.command()
+@directory_argument("KMC")
+@reported
+def status(directory: Path) -> Spoken:
+    """Say which keys of which owners the KMC holds, which users, clouds and sealing keys; never a secret."""
+    from mipp_cli.roles.kmc_status import kmc_status, status_lines
+
+    report, details = kmc_status(directory)
+    return Spoken(report, details, status_lines(details))
+
+
+@kmc.command()
+@directory_argument("KMC")
+@owner_argument
+@release_name_option
+@reported
+def remove(directory: Path, owner: str, release_name: bool) -> Report:
+    """End an owner's membership at the KMC: drop its image keys and its list of users.
+
+    The owner may come back under the same key, with a newer enrolment. The cloud's part: mipp cloud remove.
+    """
+    from mipp_cli.roles.removal import remove_from_kmc
+
+    return remove_from_kmc(directory, owner, release_name=release_name)
 
 
 @kmc.command()

@@ -112,6 +112,20 @@ def force_option(function: Function) -> Function:
     return click.option("--force", is_flag=True, help="Replace the output if it exists.")(function)
 
 
+def owner_argument(function: Function) -> Function:
+    """The owner whose membership ends."""
+    return click.argument("owner", metavar="OID")(function)
+
+
+def release_name_option(function: Function) -> Function:
+    """``--release-name``: let another key have the name."""
+    return click.option(
+        "--release-name",
+        is_flag=True,
+        help="Let another key enrol under the name, and retire the key that bore it for good.",
+    )(function)
+
+
 def workplace_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--jobs`` and ``--scheduler``: where work is done."""
 

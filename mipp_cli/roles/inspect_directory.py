@@ -7,7 +7,6 @@ from pathlib import Path
 
 from mipp_cli.errors import NotInitialisedError
 from mipp_cli.roles import cloud as cloud_role
-from mipp_cli.roles import kmc as kmc_role
 from mipp_cli.roles import user as user_role
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, role_of, with_article
@@ -15,6 +14,7 @@ from mipp_cli.roles.inspection import Fields, Inspection, Table, inspect_file, p
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.ledger import UPLOAD, WITHDRAWN, Ledger, Message
 from mipp_cli.roles.owner import Owner
+from mipp_cli.roles.removed import removals
 from mipp_cli.scheme.image_cipher import key_id
 
 
@@ -52,10 +52,17 @@ def _kmc(directory: RoleDirectory) -> Found:
             fields.append(
                 (f"owner {name}", f"number {owner.membership.number}; users {users}; image keys {keys}")
             )
-    clouds = sorted(directory.folder(kmc_role.CLOUDS_FOLDER).glob("*.pub"))
-    fields += [("cloud", file.stem) for file in clouds]
+    fields += [("cloud", key) for key in kmc.cloud_names()]
+    fields += [("sealing key", kmc.sealing_key.public.short_name), *_removed(directory)]
     fields.append(("queries answered", str(_entries(directory, "queries"))))
     return fields, None
+
+
+def _removed(directory: RoleDirectory) -> Fields:
+    return [
+        (f"removed {each.owner}", f"number {each.number}; the name is {'' if each.released else 'not '}free")
+        for each in removals(directory)
+    ]
 
 
 def _cloud(directory: RoleDirectory) -> Found:
@@ -66,6 +73,7 @@ def _cloud(directory: RoleDirectory) -> Found:
     ]
     index = inspect_file(directory.file(INDEX_FILE))
     fields += [(name, value) for name, value in index.fields if name in ("segments", "parts", "images")]
+    fields += _removed(directory)
     fields.append(("queries answered", str(_entries(directory, "queries"))))
     fields.append(("public file", str(directory.file(cloud_role.PUBLIC_FILE))))
     return fields, index.table

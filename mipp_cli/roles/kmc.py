@@ -21,6 +21,7 @@ from mipp_cli.containers.public_files import (
 from mipp_cli.errors import AlreadyAppliedError, MalformedError
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.removed import check_return
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
 from mipp_cli.scheme.image_cipher import key_id
@@ -64,10 +65,9 @@ class Kmc:
 
     def owner(self, name: str) -> EnrolledOwner | None:
         """Return an enrolled owner, or None."""
-        file = f"{OWNERS_FOLDER}/{name}.json"
-        if not self.directory.file(file).exists():
+        if not self.owner_file(name).exists():
             return None
-        fields = self.directory.read_json(file)
+        fields = self.directory.read_json(_owner_file(name))
         try:
             keys = [bytes.fromhex(key) for key in fields["image_keys"]]
             users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
@@ -75,9 +75,13 @@ class Kmc:
             digest = str(fields["digest"])
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
             raise MalformedError(
-                "is damaged", path=self.directory.file(file), hint="restore it from a backup"
+                "is damaged", path=self.owner_file(name), hint="restore it from a backup"
             ) from None
         return EnrolledOwner(membership, digest, {key_id(key): key for key in keys})
+
+    def owner_file(self, name: str) -> Path:
+        """Return where an owner's enrolment is kept."""
+        return self.directory.file(_owner_file(name))
 
     def owner_names(self) -> list[str]:
         """Return the OIDs of all enrolled owners."""
@@ -86,6 +90,10 @@ class Kmc:
     def cloud_file(self, key: bytes) -> Path:
         """Return where the public file of the cloud with this key is kept."""
         return self.directory.folder(CLOUDS_FOLDER) / f"{key.hex()}.pub"
+
+    def cloud_names(self) -> list[str]:
+        """Return the keys of all enrolled clouds, in hex."""
+        return sorted(file.stem for file in self.directory.file(CLOUDS_FOLDER).glob("*.pub"))
 
     def knows_cloud(self, key: bytes) -> bool:
         """Say whether a cloud with this key was enrolled."""
@@ -96,7 +104,7 @@ class Kmc:
         membership = owner.membership
         self.directory.folder(OWNERS_FOLDER)
         self.directory.write_json(
-            f"{OWNERS_FOLDER}/{membership.owner}.json",
+            _owner_file(membership.owner),
             {
                 "number": membership.number,
                 "digest": owner.digest,
@@ -105,6 +113,10 @@ class Kmc:
                 "image_keys": [key.hex() for key in owner.image_keys.values()],
             },
         )
+
+
+def _owner_file(name: str) -> str:
+    return f"{OWNERS_FOLDER}/{name}.json"
 
 
 def init_kmc(
@@ -175,6 +187,7 @@ def _new_enrolment(
         nonlocal digest, owner
         digest, found[file] = header.digest, header.key
         owner = pending.get(header.sender) or kmc.owner(header.sender)
+        check_return(kmc.directory, header, enrolled=owner is not None)
         if owner is not None:
             check_pinned_key(header, owner.membership.key)
             check_sequence(header, {owner.membership.number: owner.digest})

@@ -153,6 +153,8 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("cloud", "search", cloud, out / "q.h5", "-o", out / "r.h5", *JOBS),
         ("kmc", "reencrypt", kmc, out / "r.h5", "-o", out / "a.h5"),
         ("user", "decrypt", alice, out / "a.h5", "-o", out / "m"),
+        ("kmc", "status", kmc),
+        ("kmc", "remove", kmc, "o"),
         ("kmc", "rotate", kmc),
         ("user", "renew", alice, kmc / "sealing.pub"),
         ("owner", "renew", north, kmc / "sealing.pub"),

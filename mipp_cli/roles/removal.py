@@ -1,0 +1,61 @@
+"""Owners removed: the KMC drops their keys and users.
+
+The record comes first, then the membership goes: an interruption in between loses nothing, and the command
+can be run again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mipp_cli.containers.atomic import output_error, sync_folder
+from mipp_cli.errors import AlreadyAppliedError
+from mipp_cli.roles.directory import RoleDirectory, check_identifier
+from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.removed import InForce, record_removal
+from mipp_cli.roles.report import Report
+
+
+def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Report:
+    """End an owner's membership at the KMC: its SKs and AUL go, and its images open no more.
+
+    The name stays pinned to the owner's key, which may enrol again with a newer enrolment, unless it is
+    released. Raises InvalidRequestError if nobody of that name was ever enrolled, AlreadyAppliedError if
+    the owner was removed before.
+    """
+    check_identifier(owner, "an owner's identifier")
+    kmc = Kmc.open(path)
+    with kmc.directory.lock():
+        enrolled = kmc.owner(owner)
+        known = None
+        if enrolled is not None:
+            known = InForce(enrolled.membership.key, enrolled.membership.number, enrolled.digest)
+        is_news = record_removal(kmc.directory, owner, known, release=release_name)
+        if enrolled is None and not is_news:
+            raise _already_removed(kmc.directory, owner)
+        _unlink(kmc.owner_file(owner))
+    counts = {}
+    if enrolled is not None:
+        counts = {"image keys": len(enrolled.image_keys), "users": len(enrolled.membership.users)}
+    return _report(kmc.directory, counts, release_name)
+
+
+def _unlink(path: Path) -> None:
+    """Remove a file for good; raises OutputError."""
+    try:
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+def _already_removed(directory: RoleDirectory, owner: str) -> AlreadyAppliedError:
+    return AlreadyAppliedError(
+        f"the owner {owner!r} was removed before", path=directory.path, hint="there is nothing to do"
+    )
+
+
+def _report(directory: RoleDirectory, counts: dict[str, int], released: bool) -> Report:
+    notes = ("the name is free; the key that bore it is retired for good",) if released else ()
+    return Report((), {"owners": 1, **counts}, tuple(directory.deployment.parameters.warnings), {}, notes)

@@ -1,0 +1,170 @@
+"""Owners removed: their keys go, and neither a recorded file nor a retired key brings them back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.removal import remove_from_kmc
+from mipp_cli.roles.removed import InForce, record_removal, removal_of
+from tests.deployment import Deployment, done, mode, refused, snapshot
+from tests.roles.test_enrolment import Place
+
+EACH = pytest.mark.parametrize("role", ["kmc"])
+
+
+def remove(deployment: Deployment, role: str, *options: str, owner: str = "north") -> dict[str, int]:
+    outcome = done(role, "remove", deployment / role, owner, *options, "--json")
+    counts = outcome.json["counts"]
+    assert isinstance(counts, dict)
+    return counts
+
+
+def newcomer(place: Place, name: str = "north") -> Path:
+    """Return the file that enrols another owner of a name, with keys of its own."""
+    folder = place.deployment / "newcomer"
+    done("owner", "init", folder, "--id", name, "--kmc", place.deployment / "kmc" / "kmc.pub")
+    return folder / place.file(name).name
+
+
+def renewed(place: Place) -> Path:
+    """Return a newer enrolment of north, under its own key."""
+    done("owner", "authorize", place.deployment / "north", place.deployment / "alice" / "user.pub")
+    return place.file("north")
+
+
+def test_the_keys_and_the_users_of_a_removed_owner_are_gone(changeable: Deployment) -> None:
+    image_key = changeable.role("north").secret("image")
+    assert remove(changeable, "kmc") == {"owners": 1, "image keys": 1, "users": 1}
+    assert Kmc.open(changeable / "kmc").owner_names() == ["lake", "south"]
+    for file in (changeable / "kmc").rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert image_key not in content
+        assert image_key.hex().encode() not in content
+
+
+def test_images_of_a_removed_owner_are_not_reencrypted(changeable: Deployment) -> None:
+    results = changeable.search(changeable.ask("alice", candidates=100))
+    remove(changeable, "kmc")
+    outcome = refused(4, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "a.h5")
+    assert "holds an image of 'north'" in outcome.err
+
+
+@EACH
+def test_a_record_of_the_removal_is_kept_for_the_role_alone(changeable: Deployment, role: str) -> None:
+    remove(changeable, role)
+    directory = changeable.role(role)
+    record = removal_of(directory, "north")
+    assert record is not None
+    assert record.key == changeable.sender("north").signing_key.public
+    assert not record.released
+    assert mode(directory.file("removed/north.json")) == "0600"
+
+
+@EACH
+def test_a_recorded_enrolment_does_not_bring_an_owner_back(changeable: Deployment, role: str) -> None:
+    place = Place(changeable, role)
+    recorded = shutil.copy(place.file("north"), changeable / "recorded.h5")
+    last = shutil.copy(renewed(place), changeable / "last.h5")
+    place.enroll(last)
+    remove(changeable, role)
+    for file in (recorded, last):
+        place.refuse(6, "is not newer than what was in force when 'north' was removed", Path(file))
+
+
+@EACH
+def test_an_owner_comes_back_with_a_newer_enrolment(changeable: Deployment, role: str) -> None:
+    place = Place(changeable, role)
+    remove(changeable, role)
+    assert place.enroll(renewed(place))["owners"] == 1
+    assert remove(changeable, role)["owners"] == 1
+
+
+@EACH
+def test_nobody_else_takes_the_name_of_a_removed_owner(changeable: Deployment, role: str) -> None:
+    place = Place(changeable, role)
+    remove(changeable, role)
+    place.refuse(9, "another key than the one that 'north' was enrolled with", newcomer(place))
+
+
+@EACH
+@pytest.mark.parametrize("steps", [[("--release-name",)], [(), ("--release-name",)]])
+def test_a_released_name_goes_to_another_key_and_the_old_one_is_retired(
+    changeable: Deployment, role: str, steps: list[tuple[str, ...]]
+) -> None:
+    place = Place(changeable, role)
+    for options in steps:
+        remove(changeable, role, *options)
+    place.refuse(9, "is signed with a key that was retired", renewed(place))
+    outcome = done(role, "enroll", changeable / role, newcomer(place))
+    assert "fingerprint of" in outcome.out
+    place.refuse(9, "is signed with a key that was retired", renewed(place))
+
+
+@EACH
+def test_a_retired_key_stays_so_when_the_next_owner_is_removed_too(changeable: Deployment, role: str) -> None:
+    place = Place(changeable, role)
+    remove(changeable, role, "--release-name")
+    heir = newcomer(place)
+    place.enroll(heir)
+    remove(changeable, role)
+    place.refuse(9, "is signed with a key that was retired", renewed(place))
+    place.refuse(6, "is not newer", heir)
+    remove(changeable, role, "--release-name")
+    place.refuse(9, "is signed with a key that was retired", heir)
+
+
+@EACH
+@pytest.mark.parametrize("options", [(), ("--release-name",)])
+def test_a_second_removal_changes_nothing(
+    changeable: Deployment, role: str, options: tuple[str, ...]
+) -> None:
+    remove(changeable, role, *options)
+    before = snapshot(changeable / role)
+    outcome = refused(5, role, "remove", changeable / role, "north", *options)
+    assert "the owner 'north' was removed before" in outcome.err
+    assert snapshot(changeable / role) == before
+
+
+@EACH
+@pytest.mark.parametrize("name", ["nobody", "../north", ""])
+def test_who_was_never_enrolled_cannot_be_removed(deployment: Deployment, role: str, name: str) -> None:
+    before = snapshot(deployment / role)
+    refused(2, role, "remove", deployment / role, name)
+    assert snapshot(deployment / role) == before
+
+
+@EACH
+def test_other_owners_stay(changeable: Deployment, role: str) -> None:
+    remove(changeable, role)
+    place = Place(changeable, role)
+    place.refuse(5, "was applied before", place.file("south"))
+
+
+@EACH
+@pytest.mark.parametrize("release", [False, True])
+def test_a_removal_that_was_interrupted_after_its_record_is_finished(
+    changeable: Deployment, role: str, release: bool
+) -> None:
+    directory = changeable.role(role)
+    key = changeable.sender("north").signing_key.public
+    record_removal(directory, "north", InForce(key, 7, "0" * 64), release=release)
+    assert remove(changeable, role, *(["--release-name"] if release else []))["owners"] == 1
+    place = Place(changeable, role)
+    file = renewed(place)
+    if release:
+        place.refuse(9, "retired", file)
+        place.enroll(newcomer(place))
+    else:
+        place.enroll(file)
+
+
+def test_a_damaged_record_is_named(changeable: Deployment) -> None:
+    remove_from_kmc(changeable / "kmc", "north")
+    record = changeable / "kmc" / "removed" / "north.json"
+    record.write_text(record.read_text().replace('"released": false', '"released": true'))
+    place = Place(changeable, "kmc")
+    place.refuse(3, str(record), newcomer(place))
