@@ -144,6 +144,8 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("owner", "init", new, "--id", "o", "--kmc", public),
         ("owner", "authorize", new, alice / "user.pub"),
         ("owner", "revoke", new, "alice"),
+        ("owner", "rotate", new),
+        ("owner", "forget-key", new),
         ("kmc", "enroll", kmc, new / "enrolment.h5"),
         ("kmc", "enroll", kmc, out / "other" / "cloud.pub"),
         ("cloud", "enroll", cloud, new / "members.h5"),
