@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import hmac
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -68,20 +68,52 @@ def search(
     with at_path(query_file):
         query, owners = _authorised_query(cloud, query_file)
         sums = _query_sums(query, cloud)
-    index = cloud.index()
-    if without_index:
-        found = _scan(cloud.store, index, owners, sums, query.candidates, workplace, progress)
-    else:
-        index, found = _look_up_latest(cloud, index, owners, sums, query.candidates)
-    places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
-    matches = _matches(found, places, parameters.l)
-    images = _encrypted_images(cloud.store, index, places)
-    write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
+
+    def answer(index: Index) -> dict[str, int]:
+        if without_index:
+            found = _scan(cloud.store, index, owners, sums, query.candidates, workplace, progress)
+        else:
+            found = _look_up(cloud.store, index, owners, sums, query.candidates)
+        return _write_answer(cloud, index, query, found, output, force=force)
+
+    index, counts = _from_latest(cloud, answer)
     cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex(), output)
     searched = sum(segment.rows for segment in index.segments if segment.owner in owners)
-    counts = {"query images": len(found), "owners": len(owners), "images searched": searched}
-    counts |= {"matches": len(matches), "images": len(places)}
+    counts = {"query images": len(sums), "owners": len(owners), "images searched": searched} | counts
     return Report((Output(output, "results"),), counts, tuple(parameters.warnings))
+
+
+def _from_latest(cloud: Cloud, answer: Callable[[Index], dict[str, int]]) -> tuple[Index, dict[str, int]]:
+    """Answer from the index, and all anew from the one that took its place if its files went meanwhile.
+
+    Images may come and leave at any time; what an index lists is removed once another is in force.
+    """
+    index = cloud.index()
+    while True:
+        try:
+            return index, answer(index)
+        except MippError:
+            latest = cloud.index()
+            if latest == index:
+                raise
+            index = latest
+
+
+def _write_answer(
+    cloud: Cloud,
+    index: Index,
+    query: Query,
+    found: Sequence[Sequence[Candidate]],
+    output: Path,
+    *,
+    force: bool,
+) -> dict[str, int]:
+    """Write the matches and their images; return how many there are."""
+    places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
+    matches = _matches(found, places, cloud.store.parameters.l)
+    images = _encrypted_images(cloud.store, index, places)
+    write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
+    return {"matches": len(matches), "images": len(places)}
 
 
 def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
@@ -124,20 +156,6 @@ def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
     for pair in sums:
         check_sums(*pair, parameters.l, parameters.levels)
     return sums
-
-
-def _look_up_latest(
-    cloud: Cloud, index: Index, owners: Sequence[str], sums: Sequence[tuple[int, int]], count: int
-) -> tuple[Index, list[list[Candidate]]]:
-    """Look up in ``index``, or in the one that took its place meanwhile: uploads may come in at any time."""
-    while True:
-        try:
-            return index, _look_up(cloud.store, index, owners, sums, count)
-        except MippError:
-            latest = cloud.index()
-            if latest.number == index.number:
-                raise
-            index = latest
 
 
 def _look_up(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mipp_cli.containers.delete import write_delete
 from mipp_cli.roles import cloud_search
 from mipp_cli.scheme.similarity import new_distances
 from tests.deployment import AUTHORISED, JOBS, Deployment, done, feature_of, refused, snapshot
@@ -209,6 +210,36 @@ def test_a_search_whose_index_is_replaced_meanwhile_uses_the_new_one(
     done_once: list[bool] = []
     monkeypatch.setattr(cloud_search, "_look_up", look_up_late)
     assert len(table(changeable.search(query))) == 2 * (10 + 9)
+
+
+@pytest.mark.parametrize("step", ["_look_up", "_scan", "_write_answer"])
+def test_a_search_from_which_images_are_deleted_meanwhile_answers_from_the_new_index(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    cloud, deletion = changeable / "cloud", changeable / "delete.h5"
+    gone = sorted(changeable.names("north"))[:2]
+    write_delete(deletion, changeable.sender("north"), next_number(), gone)
+    query, output = changeable.ask("alice", candidates=100), changeable / "results.h5"
+    working = getattr(cloud_search, step)
+
+    def work_late(*words: object, **options: object) -> object:
+        if not done_once:
+            done_once.append(True)
+            done("cloud", "index", cloud, deletion, *JOBS)
+        return working(*words, **options)
+
+    done_once: list[bool] = []
+    monkeypatch.setattr(cloud_search, step, work_late)
+    way = ["--without-index"] if step == "_scan" else []
+    counts = done("cloud", "search", cloud, query, "-o", output, "--json", *way, *JOBS).json["counts"]
+    assert counts == {
+        "query images": 2,
+        "owners": 2,
+        "images searched": 8,
+        "matches": 16,
+        "images": 8,
+    }
+    assert not {row[2] for row in table(output)} & set(gone)
 
 
 def test_a_part_that_is_lost_is_named(changeable: Deployment) -> None:
