@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     from mipp_cli.roles.workers import Workplace
 
 
+files_from_option = click.option(
+    "--files-from",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Read paths of images from FILE, one a line; - is standard input.",
+)
+
+
 @click.group()
 def owner() -> None:
     """An image owner: authorise users, encrypt images."""
@@ -99,6 +107,42 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 
 @owner.command()
 @directory_argument("OWNER")
+@click.argument("images", metavar="PATH...", nargs=-1)
+@output_option("delete.h5", "the deletion, for the cloud")
+@files_from_option
+@click.option("--unlisted", is_flag=True, help="Delete images even if the ledger does not list them.")
+@force_option
+@reported
+def delete(
+    directory: Path,
+    images: tuple[str, ...],
+    output: Path,
+    files_from: BinaryIO | None,
+    unlisted: bool,
+    force: bool,
+) -> Report:
+    """Say which images the cloud is to remove, ciphertexts and all.
+
+    A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`.
+    """
+    from mipp_cli.roles.owner_delete import delete_images
+
+    return delete_images(directory, [*images, *_listed(files_from)], output, unlisted=unlisted, force=force)
+
+
+@owner.command()
+@directory_argument("OWNER")
+@click.argument("which", metavar="NUMBER|upload.h5")
+@reported
+def withdraw(directory: Path, which: str) -> Report:
+    """Take back an upload or deletion that was never brought to the cloud, so that the ledger is true."""
+    from mipp_cli.roles.owner_delete import withdraw_message
+
+    return withdraw_message(directory, which)
+
+
+@owner.command()
+@directory_argument("OWNER")
 @reported
 def rotate(directory: Path) -> Report:
     """Draw a new image key (SK) for uploads to come; rewrites OWNER/enrolment.h5, for the KMC.
@@ -130,12 +174,7 @@ def forget_key(directory: Path, key: int | None, unlisted: bool) -> Report:
 @files_argument("IMAGES...", required=False)
 @output_option("upload.h5", "the upload, for the cloud")
 @click.option("--root", metavar="DIR", type=PATH, help="Call images by their path below DIR.")
-@click.option(
-    "--files-from",
-    metavar="FILE",
-    type=click.File("rb"),
-    help="Read paths of images from FILE, one a line; - is standard input.",
-)
+@files_from_option
 @click.option(
     "--payload",
     type=click.Choice(["file", "pixels"]),
@@ -155,6 +194,8 @@ def forget_key(directory: Path, key: int | None, unlisted: bool) -> Report:
     help="Go on with an interrupted run, whose finished images were kept; or throw it away.",
 )
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
+@click.option("--replace", is_flag=True, help="Put the images in the place of those that the cloud has.")
+@click.option("--unlisted", is_flag=True, help="Replace images even if the ledger does not list them.")
 @workplace_options
 @force_option
 @reported
@@ -168,6 +209,8 @@ def encrypt(
     split: int | None,
     resume: bool | None,
     skip_unreadable: bool,
+    replace: bool,
+    unlisted: bool,
     workplace: Workplace,
     force: bool,
 ) -> Report:
@@ -179,20 +222,22 @@ def encrypt(
     from mipp_cli.roles.collection import collect_images
     from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images
 
-    listed = _listed(files_from.read()) if files_from is not None else []
-    images = collect_images([*files, *listed], root=root)
-    options = EncryptOptions(payload, skip_unreadable, split, resume, force)
+    if unlisted and not replace:
+        raise click.UsageError("--unlisted goes with --replace")
+    images = collect_images([*files, *map(Path, _listed(files_from))], root=root)
+    options = EncryptOptions(payload, skip_unreadable, split, resume, force, replace, unlisted)
     return encrypt_images(directory, images, output, options, workplace, progress_bar)
 
 
-def _listed(data: bytes) -> list[Path]:
+def _listed(file: BinaryIO | None) -> list[str]:
+    data = b"" if file is None else file.read()
     if b"\0" in data:
         raise InvalidRequestError("the list of paths holds NUL bytes", hint="write one path a line")
     try:
         lines = data.decode().split("\n")
     except UnicodeDecodeError:
         raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None
-    return [Path(line.removesuffix("\r")) for line in lines if line.strip()]
+    return [line.removesuffix("\r") for line in lines if line.strip()]
 
 
 @owner.command()

@@ -104,6 +104,23 @@ def decrypt(
     return Spoken(report, {"matches": [match.fields() for match in matches]}, _table(matches))
 
 
+@user.command()
+@directory_argument("USER")
+@click.argument("queries", metavar="[QUERY...]", nargs=-1)
+@click.option("--all", "forget_all", is_flag=True, help="Forget all queries.")
+@reported
+def forget(directory: Path, queries: tuple[str, ...], forget_all: bool) -> Report:
+    """Drop what USER keeps of queries: keys, features and small pictures.
+
+    A QUERY is the id of one, query.h5, or reencrypted.h5. Answers to come can then not be read.
+    """
+    from mipp_cli.roles.user_forget import forget_queries
+
+    if forget_all == bool(queries):
+        raise click.UsageError("name queries, or give --all")
+    return forget_queries(directory, None if forget_all else queries)
+
+
 def _table(matches: list[WrittenMatch]) -> list[str]:
     lines, last = [], None
     width = max((len(match.owner) for match in matches), default=0)

@@ -157,6 +157,19 @@ def read_header(source: Source, *, kind: str | None = None, deployment: str | No
     return header
 
 
+def header_of(path: Path) -> Header:
+    """Return the header of a file, whose signature fits its key; whose key it is, the caller must check.
+
+    Raises MalformedError or TamperedError.
+    """
+    with at_path(path):
+        source = FileSource(path)
+        try:
+            return read_header(source)
+        finally:
+            source.close()
+
+
 class Container:
     """An open container whose header, digest and every column were checked; a context manager."""
 

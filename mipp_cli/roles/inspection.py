@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.container import Schema, open_container, read_header
+from mipp_cli.containers.container import Schema, header_of, open_container
 from mipp_cli.containers.delete import DELETE
 from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
 from mipp_cli.containers.index import read_index
@@ -26,7 +26,6 @@ from mipp_cli.containers.query import query_schema
 from mipp_cli.containers.reencrypted import REENCRYPTED
 from mipp_cli.containers.results import open_results
 from mipp_cli.containers.segment import origin_of, segment_schema
-from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.upload import upload_schema
 from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
 from mipp_cli.roles.directory import KMC_FILE
@@ -112,16 +111,8 @@ def _inspect_renewal(path: Path, data: bytes) -> Inspection:
     return Inspection(f"{path}: renewed sealing key of a KMC", fields)
 
 
-def _header(path: Path) -> Header:
-    source = FileSource(path)
-    try:
-        return read_header(source)
-    finally:
-        source.close()
-
-
 def _inspect_container(path: Path) -> Inspection:
-    header = _header(path)
+    header = header_of(path)
     describe: dict[str, Callable[[], Found]] = {
         "enrolment": lambda: _members(path, ENROLMENT),
         "members": lambda: _members(path, MEMBERS),

@@ -115,6 +115,11 @@ class Owner:
         return self._state.forgotten
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the deployment's parameters warn of."""
+        return tuple(self.directory.deployment.parameters.warnings)
+
+    @property
     def ledger(self) -> Ledger:
         """What was sent."""
         return Ledger(self.directory.folder(UPLOADS_FOLDER))
@@ -221,7 +226,7 @@ def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence
         users = _with_users(owner.users, list(parties.values()))
         outputs = owner.write_membership(users)
         shown |= owner.shown(outputs)
-    return Report(outputs, {"users": len(users)}, _warnings(owner), shown, (NOT_IN_FORCE,))
+    return Report(outputs, {"users": len(users)}, owner.warnings, shown, (NOT_IN_FORCE,))
 
 
 def revoke_users(path: Path, names: Sequence[str]) -> Report:
@@ -238,11 +243,7 @@ def revoke_users(path: Path, names: Sequence[str]) -> Report:
                 )
         users = frozenset(user for user in owner.users if user[0] not in names)
         outputs = owner.write_membership(users)
-    return Report(outputs, {"users": len(users)}, _warnings(owner), owner.shown(outputs), (NOT_IN_FORCE,))
-
-
-def _warnings(owner: Owner) -> tuple[str, ...]:
-    return tuple(owner.directory.deployment.parameters.warnings)
+    return Report(outputs, {"users": len(users)}, owner.warnings, owner.shown(outputs), (NOT_IN_FORCE,))
 
 
 def _with_users(users: AuthorisedUsers, parties: Sequence[Party]) -> AuthorisedUsers:

@@ -31,7 +31,8 @@ class EncryptOptions:
 
     ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
     bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
-    away, None refuses).
+    away, None refuses). ``replace`` marks uploads as ones that replace images, which must be live in the
+    ledger unless ``unlisted``.
     """
 
     payload: str = "file"
@@ -39,6 +40,8 @@ class EncryptOptions:
     split: int | None = None
     resume: bool | None = None
     force: bool = False
+    replace: bool = False
+    unlisted: bool = False
 
 
 def encrypt_images(
@@ -95,9 +98,23 @@ class _Run:
             "payload": options.payload,
             "split": options.split,
             "image_ids": owner.image_ids,
+            "replace": options.replace,
         }
         self._ledger = owner.ledger
+        self._listed = self._checked_against_ledger()
         self.work = PartialWork.begin(owner.directory, request, resume=options.resume, published=self._ledger)
+
+    def _checked_against_ledger(self) -> int:
+        """Return how many of the images are live; InvalidRequestError if others are to be replaced."""
+        live = self._ledger.live_among({image.name for image in self._images})
+        others = [image.name for image in self._images if image.name not in live]
+        if others and self._options.replace and not self._options.unlisted:
+            raise InvalidRequestError(
+                f"{len(others)} of {len(self._images)} images were not sent before, or were deleted, "
+                f"the first: {others[0]!r}",
+                hint="leave out --replace; give --unlisted if the ledger is older than what was sent",
+            )
+        return len(live)
 
     def encrypt(self, workplace: Workplace, progress: Progress) -> None:
         """Encrypt what is not done yet."""
@@ -185,6 +202,10 @@ class _Run:
                 older.unlink()  # of a longer run that --force replaces
         warnings = [*self._parameters.warnings]
         warnings += [f"left out {each.path}: {each.message}" for each in self._skipped]
+        if self._listed and not self._options.replace:
+            warnings.append(
+                f"{self._listed} of the images were sent before: the cloud wants --replace for them"
+            )
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {"images": images, "skipped": len(self._skipped), "edgeless": edgeless}
@@ -197,10 +218,12 @@ class _Run:
         """
         images = edgeless = 0
         size, key = self.work.upload_size(number), key_id(self._image_key)
-        force = self._options.force
+        force, replace = self._options.force, self._options.replace
         with (
-            write_upload(path, self._parameters, self._sender, number, key, size=size, force=force) as upload,
-            self._ledger.writing(Message(number, UPLOAD, key)) as ledger,
+            write_upload(
+                path, self._parameters, self._sender, number, key, replace=replace, size=size, force=force
+            ) as upload,
+            self._ledger.writing(Message(number, UPLOAD, key, replace)) as ledger,
         ):
             for record in self.work.records(number):
                 upload.append(record.name, record.ew, record.ef, record.eff)

@@ -28,7 +28,7 @@ def rotate_key(path: Path) -> Report:
         output = owner.write_enrolment(number, owner.users, [*former, new], owner.forgotten_keys)
         owner.directory.change_secrets({"image": new, "former_images": former})
     counts = {"former image keys": len(former)}
-    return Report((output,), counts, _warnings(owner), owner.shown([output]), (_ROTATED,))
+    return Report((output,), counts, owner.warnings, owner.shown([output]), (_ROTATED,))
 
 
 def forget_keys(path: Path, key: int | None = None, *, unlisted: bool = False) -> Report:
@@ -52,11 +52,7 @@ def forget_keys(path: Path, key: int | None = None, *, unlisted: bool = False) -
         owner.remember(number, forgotten=forgotten)
         owner.directory.change_secrets({"former_images": kept})
     counts = {"forgotten": len(chosen), "former image keys": len(kept)}
-    return Report((output,), counts, _warnings(owner), owner.shown([output]), (_FORGOTTEN,))
-
-
-def _warnings(owner: Owner) -> tuple[str, ...]:
-    return tuple(owner.directory.deployment.parameters.warnings)
+    return Report((output,), counts, owner.warnings, owner.shown([output]), (_FORGOTTEN,))
 
 
 def _unused(owner: Owner, images: dict[int, int]) -> list[int]:

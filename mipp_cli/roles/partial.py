@@ -120,7 +120,7 @@ class PartialWork:
                 raise InvalidRequestError(
                     "the interrupted run had other options or another key",
                     path=folder,
-                    hint="give the same --payload and --split, or --no-resume to begin anew",
+                    hint="give the same --payload, --split and --replace, or --no-resume to begin anew",
                 )
             work = cls(folder)
             work._load(published)
