@@ -118,6 +118,19 @@ def status(directory: Path) -> Spoken:
 
 @kmc.command()
 @directory_argument("KMC")
+@reported
+def check(directory: Path) -> Report:
+    """Check every file of the KMC's directory, and say of each that is damaged, unknown or missing.
+
+    Keys are set beside the public files that name them. Nothing is changed.
+    """
+    from mipp_cli.roles.kmc_check import check_kmc
+
+    return check_kmc(directory)
+
+
+@kmc.command()
+@directory_argument("KMC")
 @owner_argument
 @release_name_option
 @reported

@@ -159,6 +159,7 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("owner", "delete", new, "q1.png", "-o", out / "d.h5"),
         ("owner", "withdraw", new, out / "d.h5"),
         ("kmc", "status", kmc),
+        ("kmc", "check", kmc),
         ("kmc", "remove", kmc, "o"),
         ("kmc", "rotate", kmc),
         ("user", "renew", alice, kmc / "sealing.pub"),

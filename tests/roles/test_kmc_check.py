@@ -1,0 +1,130 @@
+"""`mipp kmc check`: whatever byte of a KMC's directory changed, it is found and the file named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mipp_cli.containers.public_files import render_renewal
+from mipp_cli.errors import DamagedError
+from mipp_cli.roles.kmc_check import check_kmc
+from mipp_cli.roles.state_files import read_state, write_state
+from mipp_cli.scheme.keys import SealingKey
+from tests.deployment import Deployment, done, refused, run, snapshot
+
+
+@pytest.fixture
+def kmc(changeable: Deployment) -> Path:
+    """A KMC's directory with a file of every kind."""
+    done("kmc", "rotate", changeable / "kmc")
+    done("kmc", "remove", changeable / "kmc", "lake")
+    return changeable / "kmc"
+
+
+def damaged(kmc: Path) -> set[str]:
+    """Return the files that a check names, below the directory."""
+    with pytest.raises(DamagedError) as caught:
+        check_kmc(kmc)
+    return {Path(problem.path).relative_to(kmc).as_posix() for problem in caught.value.problems}
+
+
+def test_a_sound_directory_is_counted(kmc: Path) -> None:
+    before = snapshot(kmc)
+    counts = done("kmc", "check", kmc, "--json").json["counts"]
+    assert counts == {"files": 4, "owners": 2, "removals": 1, "clouds": 1, "queries": 2}
+    assert snapshot(kmc) == before
+
+
+def test_a_changed_byte_anywhere_is_found(kmc: Path) -> None:
+    files = [file for file in kmc.rglob("*") if file.is_file()]
+    assert len(files) >= 9
+    for file in files:
+        content = file.read_bytes()
+        for place in (0, len(content) // 3, len(content) // 2, len(content) - 2, len(content) - 1):
+            file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            assert file.relative_to(kmc).as_posix() in damaged(kmc), (file, place)
+        file.write_bytes(content)
+    assert check_kmc(kmc).counts["files"] == 4
+
+
+@pytest.mark.parametrize("name", ["role.json", "kmc.pub", "secrets.json"])
+def test_a_missing_file_is_named(kmc: Path, name: str) -> None:
+    (kmc / name).unlink()
+    outcome = run("kmc", "check", kmc)
+    assert outcome.code == (2 if name == "role.json" else 3)
+    assert "Traceback" not in outcome.err
+    assert name in outcome.err or name == "role.json"
+
+
+def test_all_problems_are_told_at_once(kmc: Path) -> None:
+    for name in ("owners/north.json", "owners/south.json", "removed/lake.json"):
+        (kmc / name).write_text("{}")
+    outcome = refused(3, "kmc", "check", kmc)
+    assert outcome.err.count("damaged: ") == 3
+    assert f"error: {kmc}: is damaged, in 3 files" in outcome.err
+    fields = json.loads(run("kmc", "check", kmc, "--json").out)["error"]
+    assert {problem["path"] for problem in fields["problems"]} == {
+        str(kmc / name) for name in ("owners/north.json", "owners/south.json", "removed/lake.json")
+    }
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "owners/.hidden", "clouds/x/y", "removed/north.txt"])
+def test_a_file_that_nobody_put_there_is_named(kmc: Path, name: str) -> None:
+    (kmc / name).parent.mkdir(exist_ok=True)
+    (kmc / name).write_text("what is this?")
+    assert damaged(kmc) == {name}
+
+
+def test_what_an_interruption_left_is_no_damage(kmc: Path) -> None:
+    (kmc / ".secrets.json.0123456789ab.tmp").write_text("half")
+    assert "1 temporary files" in done("kmc", "check", kmc).err
+
+
+Change = Callable[[dict[str, object]], object]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("secrets.json", lambda fields: fields.update(signing="00" * 32)),
+        ("secrets.json", lambda fields: fields.update(sealing="00" * 96, former_sealing=[])),
+        ("secrets.json", lambda fields: fields.pop("sealing")),
+        ("owners/north.json", lambda fields: fields.update(image_keys=["00"])),
+        ("owners/north.json", lambda fields: fields.update(image_keys=[])),
+        ("owners/north.json", lambda fields: fields.update(key="00")),
+        ("owners/north.json", lambda fields: fields.update(users={"../x": "00" * 32})),
+        ("owners/north.json", lambda fields: fields.update(number=-1)),
+        ("removed/lake.json", lambda fields: fields.update(retired=["00"])),
+        ("removed/lake.json", lambda fields: fields.pop("released")),
+    ],
+)
+def test_a_file_that_says_what_cannot_be_is_named(kmc: Path, name: str, change: Change) -> None:
+    fields = read_state(kmc / name)
+    change(fields)
+    write_state(kmc / name, fields)
+    assert damaged(kmc) == {name}
+
+
+def test_a_sealing_key_that_is_not_held_is_found(kmc: Path, changeable: Deployment) -> None:
+    public = SealingKey.generate().public
+    text = render_renewal(7, public, changeable.public.fingerprint, changeable.sender("kmc").signing_key)
+    (kmc / "sealing.pub").write_bytes(text)
+    assert damaged(kmc) == {"secrets.json"}
+
+
+def test_a_cloud_under_another_clouds_name_is_found(kmc: Path) -> None:
+    (file,) = (kmc / "clouds").iterdir()
+    file.rename(file.with_name("0" * 64 + ".pub"))
+    assert damaged(kmc) == {f"clouds/{'0' * 64}.pub"}
+
+
+def test_an_owner_under_no_owners_name_is_found(kmc: Path) -> None:
+    (kmc / "owners" / "north.json").rename(kmc / "owners" / "-.json")
+    assert damaged(kmc) == {"owners/-.json"}
+
+
+def test_another_roles_directory_is_refused(deployment: Deployment) -> None:
+    assert "is the directory of a cloud" in refused(2, "kmc", "check", deployment / "cloud").err
