@@ -43,6 +43,11 @@ def kmc() -> None:
     "--modulus-bits", metavar="BITS", type=int, help="Size of N or p, for dcr and paper.  [default: 3072]"
 )
 @click.option(
+    "--descriptor",
+    metavar="NAME:DIMENSION:LEVELS",
+    help="What features are, if not edge histograms: owners and users give theirs with --features.",
+)
+@click.option(
     "--grey-bits",
     type=click.IntRange(9, 16),
     default=16,
@@ -56,7 +61,12 @@ def kmc() -> None:
 )
 @reported
 def init(
-    directory: Path, scheme: str, modulus_bits: int | None, grey_bits: int, allow_insecure_modulus: bool
+    directory: Path,
+    scheme: str,
+    modulus_bits: int | None,
+    descriptor: str | None,
+    grey_bits: int,
+    allow_insecure_modulus: bool,
 ) -> Report:
     """Make the directory KMC, and with it a deployment: KMC/kmc.pub, for everybody.
 
@@ -67,6 +77,7 @@ def init(
     return init_kmc(
         directory,
         scheme=scheme,
+        descriptor=descriptor,
         modulus_bits=modulus_bits,
         grey_bits=grey_bits,
         allow_insecure_modulus=allow_insecure_modulus,

@@ -152,6 +152,18 @@ def workplace_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def features_option(function: Function) -> Function:
+    """``--features``: a file of features to take in the place of edge histograms."""
+    return click.option(
+        "--features",
+        metavar="FILE",
+        type=PATH,
+        help="Take features from FILE: .npy, a row an image in the order in which the images are named (of a "
+        "folder, sorted by path), or HDF5 with the datasets names (what the images are called) and features. "
+        "Whole numbers are codes, 0 to levels - 1; floats from 0 to 1 are quantised, as floor(v * levels).",
+    )(function)
+
+
 def kmc_option(function: Function) -> Function:
     """``--kmc``: the deployment's public file."""
     return click.option(

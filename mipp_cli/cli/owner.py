@@ -12,6 +12,7 @@ from mipp_cli.cli.options import (
     PATH,
     SIZE,
     directory_argument,
+    features_option,
     files_argument,
     fingerprint_option,
     force_option,
@@ -193,6 +194,7 @@ def forget_key(directory: Path, key: int | None, unlisted: bool) -> Report:
     default=None,
     help="Go on with an interrupted run, whose finished images were kept; or throw it away.",
 )
+@features_option
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
 @click.option("--replace", is_flag=True, help="Put the images in the place of those that the cloud has.")
 @click.option("--unlisted", is_flag=True, help="Replace images even if the ledger does not list them.")
@@ -208,6 +210,7 @@ def encrypt(
     payload: str,
     split: int | None,
     resume: bool | None,
+    features: Path | None,
     skip_unreadable: bool,
     replace: bool,
     unlisted: bool,
@@ -225,7 +228,7 @@ def encrypt(
     if unlisted and not replace:
         raise click.UsageError("--unlisted goes with --replace")
     images = collect_images([*files, *map(Path, _listed(files_from))], root=root)
-    options = EncryptOptions(payload, skip_unreadable, split, resume, force, replace, unlisted)
+    options = EncryptOptions(payload, skip_unreadable, split, resume, force, replace, unlisted, features)
     return encrypt_images(directory, images, output, options, workplace, progress_bar)
 
 

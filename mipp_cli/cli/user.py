@@ -11,6 +11,7 @@ from mipp_cli.cli.options import (
     PATH,
     Spoken,
     directory_argument,
+    features_option,
     files_argument,
     fingerprint_option,
     force_option,
@@ -56,14 +57,23 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
     show_default=True,
     help="How many matches to ask for, for each query image.",
 )
+@features_option
 @force_option
 @reported
-def query(directory: Path, files: tuple[Path, ...], output: Path, candidates: int, force: bool) -> Report:
+def query(
+    directory: Path,
+    files: tuple[Path, ...],
+    output: Path,
+    candidates: int,
+    features: Path | None,
+    force: bool,
+) -> Report:
     """Make an encrypted query of one or several example images, and a key for its answer alone."""
     from mipp_cli.roles.collection import collect_examples
     from mipp_cli.roles.user import make_query
 
-    return make_query(directory, collect_examples(files), output, candidates=candidates, force=force)
+    images = collect_examples(files)
+    return make_query(directory, images, output, candidates=candidates, force=force, features=features)
 
 
 @user.command()

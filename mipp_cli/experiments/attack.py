@@ -58,8 +58,13 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     """
     deployment = load_deployment(options.kmc)
     parameters = deployment.parameters
-    readings, taken = read_upload(upload, deployment, options.limit, options.workplace, progress)
+    if options.images is not None and not parameters.features.computed:
+        raise InvalidRequestError(
+            f"features of this deployment ({parameters.descriptor}) cannot be compared with images",
+            hint="leave out the folder of images",
+        )
     files = [] if options.images is None else collect_images([options.images])
+    readings, taken = read_upload(upload, deployment, options.limit, options.workplace, progress)
     truth = KnownImages.of(files, parameters.grey_bits)
     observations: list[Observation] = []
     for reading in readings:
@@ -200,6 +205,8 @@ def _shown(readings: Sequence[ImageReading], truth: KnownImages) -> list[str]:
 
 def _digits(values: Numbers) -> str:
     """Return codes as they are read: one digit each, in the groups of five of a sub-image."""
+    if values.max(initial=0) > 9:
+        return " ".join(map(str, values.tolist()))
     text = "".join(map(str, values.tolist()))
     return " ".join(text[begin : begin + 5] for begin in range(0, len(text), 5))
 

@@ -39,6 +39,7 @@ from mipp_cli.roles.names import safe_file_name
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.user import RememberedQuery, remembered_query
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.image_cipher import Envelope
 from mipp_cli.scheme.similarity import euclidean_distances
 
@@ -76,6 +77,7 @@ def decrypt_answer(
     if contact_sheet is not None:
         refuse_existing(contact_sheet, force=force)
     directory = RoleDirectory.open(path, "user")
+    descriptor = directory.deployment.parameters.features
     with at_path(reencrypted):
         container = open_reencrypted(reencrypted, directory.deployment.fingerprint, _check_kmc(directory))
         with container:
@@ -84,12 +86,12 @@ def decrypt_answer(
             cipher = AnswerCipher(query.usk, directory.deployment.fingerprint, directory.name, query_id)
             answer = open_answer(container, cipher, query.digest)
             with progress("decrypting", len(answer.manifest.images), "image") as advance:
-                ranked, warnings = _rank(answer, query, advance)
+                ranked, warnings = _rank(answer, query, descriptor, advance)
             with new_output(output, force=force) as folder:
                 rows = [matches[:top] for matches in ranked]
                 written, tiles = _write_images(answer, query, rows, folder)
                 write_table(written, folder / MATCHES_FILE)
-                sheet = draw_sheet(query, tiles, len(answer.manifest.images))
+                sheet = draw_sheet(query, tiles, len(answer.manifest.images), descriptor.name)
                 write_bytes(contact_sheet or folder / SHEET_FILE, sheet, force=True, private=True)
     outputs = (
         Output(output / MATCHES_FILE, "matches"),
@@ -143,7 +145,7 @@ def _check_kmc(directory: RoleDirectory) -> Callable[[Header], None]:
 
 
 def _rank(
-    answer: Answer, query: RememberedQuery, advance: Advance
+    answer: Answer, query: RememberedQuery, descriptor: Descriptor, advance: Advance
 ) -> tuple[list[list[RankedMatch]], list[str]]:
     """Rank the matches of each query image by EucDis; images are decrypted one at a time."""
     queries_of: dict[int, list[int]] = {}
@@ -157,7 +159,7 @@ def _rank(
         advance(1)
         try:
             envelope = Envelope.unpack(answer.envelope(image))
-            feature = _checked_feature(envelope, query)
+            feature = _checked_feature(envelope, descriptor)
         except (MalformedError, UnreadableImageError) as error:
             if isinstance(error, TamperedError):
                 raise
@@ -169,9 +171,9 @@ def _rank(
     return [sorted(matches) for matches in ranked], warnings
 
 
-def _checked_feature(envelope: Envelope, query: RememberedQuery) -> NDArray[np.unsignedinteger]:
-    if envelope.feature.shape != query.pictures[0].feature.shape:
-        raise MalformedError("its feature has another length than the query's")
+def _checked_feature(envelope: Envelope, descriptor: Descriptor) -> NDArray[np.unsignedinteger]:
+    if not descriptor.has(envelope.feature):
+        raise MalformedError(f"its feature is not {descriptor.l} codes of {descriptor.levels} levels")
     return envelope.feature
 
 

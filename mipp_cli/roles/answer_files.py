@@ -92,7 +92,9 @@ def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
     write_private(path, text.getvalue().encode())
 
 
-def draw_sheet(query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidates: int) -> bytes:
+def draw_sheet(
+    query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidates: int, descriptor: str
+) -> bytes:
     """Return the contact sheet of a query's matches, as PNG."""
     rows = [
         SheetRow(picture.name, picture.small, matches)
@@ -101,7 +103,7 @@ def draw_sheet(query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidat
     sheet = draw_contact_sheet(
         rows,
         title="Matches",
-        subtitle=f"nearest of {candidates} decrypted candidates, by Euclidean distance of edge histograms",
+        subtitle=f"nearest of {candidates} decrypted candidates, by Euclidean distance ({descriptor})",
     )
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")

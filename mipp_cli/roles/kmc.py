@@ -24,6 +24,7 @@ from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.removed import check_return
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.scheme.descriptor import parse_descriptor
 from mipp_cli.scheme.image_cipher import key_id
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
 from mipp_cli.scheme.parameters import generate_parameters
@@ -123,13 +124,21 @@ def init_kmc(
     path: Path,
     *,
     scheme: str = "dcr",
+    descriptor: str | None = None,
     modulus_bits: int | None = None,
     grey_bits: int = 16,
     allow_insecure_modulus: bool = False,
 ) -> Report:
-    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody."""
+    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody.
+
+    ``descriptor`` is NAME:DIMENSION:LEVELS; without it, features are edge histograms.
+    """
     parameters = generate_parameters(
-        scheme, modulus_bits=modulus_bits, grey_bits=grey_bits, allow_insecure=allow_insecure_modulus
+        scheme,
+        features=None if descriptor is None else parse_descriptor(descriptor),
+        modulus_bits=modulus_bits,
+        grey_bits=grey_bits,
+        allow_insecure=allow_insecure_modulus,
     )
     signing, sealing = SigningKey.generate(), SealingKey.generate()
     with new_directory(path, "kmc", KMC_NAME) as directory:

@@ -14,6 +14,7 @@ from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.feature_work import DescribedImage, ReadImage, describe_and_encrypt, feature_tasks
 from mipp_cli.roles.ledger import UPLOAD, Message
+from mipp_cli.roles.own_features import OwnFeatures, own_features
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.partial import PartialWork, Record
 from mipp_cli.roles.progress import Advance, Progress, silent
@@ -32,7 +33,8 @@ class EncryptOptions:
     ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
     bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
     away, None refuses). ``replace`` marks uploads as ones that replace images, which must be live in the
-    ledger unless ``unlisted``.
+    ledger unless ``unlisted``. ``features`` is a file of the owner's own features; without it, edges
+    describe the images.
     """
 
     payload: str = "file"
@@ -42,6 +44,7 @@ class EncryptOptions:
     force: bool = False
     replace: bool = False
     unlisted: bool = False
+    features: Path | None = None
 
 
 def encrypt_images(
@@ -55,15 +58,16 @@ def encrypt_images(
     """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, names on the wire.
 
     With ``split``, into uploads named ``output`` with -001, -002 and so on. Raises UnreadableImageError
-    for the first image that cannot be read, unless they are skipped.
+    for the first image that cannot be read, unless they are skipped, and what :func:`own_features` raises.
     """
     refuse_existing(output if options.split is None else _numbered(output, 1), force=options.force)
     if options.split is not None and not options.force:
         for other in _numbered_outputs(output):
             refuse_existing(other, force=False)
     owner = Owner.open(path)
-    with owner.directory.lock():
-        run = _Run(owner, images, options)
+    descriptor = owner.directory.deployment.parameters.features
+    with own_features(options.features, images, descriptor) as features, owner.directory.lock():
+        run = _Run(owner, images, options, features)
         try:
             run.encrypt(workplace, progress)
             return run.write(output, progress)
@@ -86,8 +90,14 @@ def encrypt_images(
 class _Run:
     """One run over a collection: first all images go into spools, then the spools become uploads."""
 
-    def __init__(self, owner: Owner, images: Sequence[ImageFile], options: EncryptOptions):
-        self._owner, self._images, self._options = owner, images, options
+    def __init__(
+        self,
+        owner: Owner,
+        images: Sequence[ImageFile],
+        options: EncryptOptions,
+        features: OwnFeatures | None,
+    ):
+        self._owner, self._images, self._options, self._features = owner, images, options, features
         self._sender = owner.directory.sender
         self._parameters = owner.directory.deployment.parameters
         self._image_key = owner.image_key
@@ -99,6 +109,7 @@ class _Run:
             "split": options.split,
             "image_ids": owner.image_ids,
             "replace": options.replace,
+            "features": None if features is None else features.identity,
         }
         self._ledger = owner.ledger
         self._listed = self._checked_against_ledger()
@@ -146,7 +157,8 @@ class _Run:
         # made before workers are forked, so that they share its table
         cipher = parameters.cipher.prepared(2 * len(images), parameters.l)
         with open_executor(workplace) as (executor, count):
-            tasks = feature_tasks(images, cipher, parameters.grey_bits, self._options.payload == "pixels")
+            pixels = self._options.payload == "pixels"
+            tasks = feature_tasks(images, cipher, parameters.grey_bits, pixels, self._features)
             for task, results in ordered_results(executor, describe_and_encrypt, tasks, under_way=2 * count):
                 for read, result in zip(task.images, results, strict=True):
                     if isinstance(result, UnreadableImageError):
@@ -162,7 +174,7 @@ class _Run:
         record = Record(
             image.name,
             read.version,
-            is_edgeless(described.feature),
+            self._parameters.features.computed and is_edgeless(described.feature),
             name,
             self._cipher(number).encrypt(envelope.pack(), name),
             described.ef.tobytes(),

@@ -118,9 +118,9 @@ class PartialWork:
         if (folder / _REQUEST_FILE).exists() and resume:
             if directory.read_json(f"{_FOLDER}/{_REQUEST_FILE}") != request:
                 raise InvalidRequestError(
-                    "the interrupted run had other options or another key",
+                    "the interrupted run had other options, other features or another key",
                     path=folder,
-                    hint="give the same --payload, --split and --replace, or --no-resume to begin anew",
+                    hint="give the same options and the same file of features, or --no-resume to begin anew",
                 )
             work = cls(folder)
             work._load(published)

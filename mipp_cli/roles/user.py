@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from mipp_cli.containers.atomic import refuse_existing, write_bytes
 from mipp_cli.containers.public_files import load_deployment, read_public_file, render_party
 from mipp_cli.containers.query import CANDIDATES_LIMIT, IMAGES_LIMIT, QUERY_BYTES_LIMIT, write_query
 from mipp_cli.containers.source import read_file
+from mipp_cli.containers.upload import feature_bytes
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
@@ -29,14 +29,17 @@ from mipp_cli.errors import (
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, check_identifier, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.own_features import Codes, OwnFeatures, own_features
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sheet_layout import THUMBNAIL_SIZE
 from mipp_cli.roles.thumbnails import thumbnail
-from mipp_cli.scheme.edge_histogram import DIMENSION, edge_histogram, is_edgeless
+from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.scheme.edge_histogram import edge_histogram, is_edgeless
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import KEY_BYTES, generate_key, sha256
 from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.parameters import Parameters
 
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
@@ -48,7 +51,7 @@ class QueryPicture:
     """A query image as the user remembers it: name, feature, and a small picture for the contact sheet."""
 
     name: str
-    feature: NDArray[np.uint8]
+    feature: Codes
     small: Image.Image
 
 
@@ -69,14 +72,15 @@ class RememberedQuery:
         return {"usk": self.usk.hex(), "digest": self.digest.hex(), "pictures": pictures}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> RememberedQuery:
+    def from_json(cls, fields: dict[str, Any], descriptor: Descriptor) -> RememberedQuery:
         """Read what :meth:`to_json` gave; KeyError, ValueError, TypeError or the like if it is damaged."""
+        code = descriptor.code_type
         pictures = tuple(
-            QueryPicture(each["name"], np.array(each["feature"], dtype=np.uint8), _from_base64(each["png"]))
+            QueryPicture(each["name"], np.array(each["feature"], code), _from_base64(each["png"]))
             for each in fields["pictures"]
         )
         usk, digest = bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"])
-        sound = all(each.feature.shape == (DIMENSION,) and isinstance(each.name, str) for each in pictures)
+        sound = all(descriptor.has(each.feature) and isinstance(each.name, str) for each in pictures)
         if not pictures or not sound or len(usk) != KEY_BYTES:
             raise ValueError("no query is like this")
         return cls(usk, digest, pictures)
@@ -116,10 +120,12 @@ def make_query(
     *,
     candidates: int = DEFAULT_CANDIDATES,
     force: bool = False,
+    features: Path | None = None,
 ) -> Report:
     """Make a query of one or several images: EQ and EQQ, and a fresh USK sealed to the KMC.
 
     What is needed to read the answer is remembered in the user's directory before the query is out.
+    ``features`` is a file of the user's own features; without it, the images' edges describe them.
     """
     refuse_existing(output, force=force)
     if not 1 <= candidates <= CANDIDATES_LIMIT:
@@ -131,8 +137,10 @@ def make_query(
     directory = RoleDirectory.open(path, "user")
     deployment = directory.deployment
     parameters = deployment.parameters
-    pictures = tuple(_describe(image, parameters.grey_bits) for image in images)
-    features = np.stack([picture.feature for picture in pictures])
+    _check_size(len(images), parameters)
+    with own_features(features, images, parameters.features) as own:
+        pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
+    codes = np.stack([picture.feature for picture in pictures])
     cipher = parameters.cipher.prepared(2 * len(pictures), parameters.l)
     query_id, usk = secrets.token_hex(16), generate_key()
     draft = directory.folder(QUERIES_FOLDER) / f"{query_id}.h5"
@@ -142,7 +150,7 @@ def make_query(
             parameters,
             directory.sender,
             query_id,
-            features=encrypt_features(cipher, features),
+            features=encrypt_features(cipher, codes),
             candidates=candidates,
             usk=usk,
             sealing_key=directory.sealing_key,
@@ -159,10 +167,20 @@ def make_query(
             directory.file(state).unlink(missing_ok=True)
         raise
     warnings = list(parameters.warnings)
-    edgeless = [picture.name for picture in pictures if is_edgeless(picture.feature)]
+    computed = parameters.features.computed
+    edgeless = [picture.name for picture in pictures if computed and is_edgeless(picture.feature)]
     warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
     return Report((Output(output, "query"),), counts, tuple(warnings))
+
+
+def _check_size(images: int, parameters: Parameters) -> None:
+    most = (QUERY_BYTES_LIMIT >> 1) // (feature_bytes(parameters) or 1) - 1
+    if images > most:
+        raise InvalidRequestError(
+            f"a query of {images} images would be larger than the {QUERY_BYTES_LIMIT} bytes that it may have",
+            hint=f"under this scheme and descriptor, a query has at most {most} images",
+        )
 
 
 def _is_there(output: Path, octets: bytes) -> bool:
@@ -181,16 +199,17 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
             "answers a query that this user did not make, or forgot",
             hint="decrypt it in the directory of the user who made the query",
         )
+    descriptor = directory.deployment.parameters.features
     try:
-        return RememberedQuery.from_json(directory.read_json(state))
+        return RememberedQuery.from_json(directory.read_json(state), descriptor)
     except (KeyError, ValueError, TypeError, OverflowError, UnreadableImageError):
         raise MalformedError(
             "is damaged", path=directory.file(state), hint="restore it from a backup, or make the query again"
         ) from None
 
 
-def _describe(image: ImageFile, grey_bits: int) -> QueryPicture:
+def _describe(image: ImageFile, grey_bits: int, own: OwnFeatures | None) -> QueryPicture:
     with at_path(image.path):
         picture = open_picture(image.read(), path=str(image.path))
-        feature = edge_histogram(picture, grey_bits=grey_bits)
+        feature = edge_histogram(picture, grey_bits=grey_bits) if own is None else own.codes(image)
         return QueryPicture(image.name, feature, thumbnail(picture, THUMBNAIL_SIZE))

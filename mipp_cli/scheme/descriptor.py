@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
@@ -67,6 +68,14 @@ class Descriptor:
     def code_type(self) -> np.dtype[np.unsignedinteger]:
         """The type of a code: uint8, or uint16 for more than 256 levels."""
         return np.dtype(np.uint8 if self.levels <= 1 << 8 else np.uint16)
+
+    def has(self, feature: NDArray[np.number]) -> bool:
+        """Say whether ``feature`` can be one: its shape, its type, and that each code is below ``levels``."""
+        return (
+            feature.shape == (self.l,)
+            and feature.dtype == self.code_type
+            and bool((feature < self.levels).all())
+        )
 
 
 def parse_descriptor(text: str) -> Descriptor:

@@ -16,7 +16,7 @@ from mipp_cli.experiments.result import Observation, Result
 from mipp_cli.experiments.trial_deployment import make_trial_deployment
 from mipp_cli.roles.collection import collect_images
 from mipp_cli.roles.progress import silent
-from tests.deployment import Deployment, feature_of
+from tests.deployment import JOBS, SCHEMES, Deployment, done, feature_of, picture
 from tests.experiments.small_datasets import INLINE
 
 
@@ -114,3 +114,24 @@ def test_an_upload_of_another_deployment_is_refused(any_scheme: Deployment, tmp_
 def test_at_least_one_image_is_read() -> None:
     with pytest.raises(InvalidRequestError):
         AttackOptions(Path("kmc.pub"), limit=0)
+
+
+def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp_path: Path) -> None:
+    kmc, images = tmp_path / "kmc" / "kmc.pub", tmp_path / "images"
+    done("kmc", "init", tmp_path / "kmc", *SCHEMES["paper"], "--descriptor", "deep:5:65536")
+    done("owner", "init", tmp_path / "owner", "--id", "owner", "--kmc", kmc)
+    images.mkdir()
+    picture(1, size=(24, 24)).save(images / "a.png")
+    vector = [0, 1, 9, 32768, 65535]
+    np.save(tmp_path / "f.npy", [vector])
+    upload = tmp_path / "u.h5"
+    done(
+        "owner", "encrypt", tmp_path / "owner", images, "-o", upload, "--features", tmp_path / "f.npy", *JOBS
+    )
+    result = run_attack(upload, AttackOptions(kmc, workplace=INLINE))
+    assert [row["read"] for row in rows(result, CODES)] == vector
+    assert [row["read"] for row in rows(result, SQUARES)] == [x * x for x in vector]
+    assert "All is recovered" in result.claims[0].measured
+    assert any("read 0 1 9 32768 65535" in note for note in result.notes)
+    with pytest.raises(InvalidRequestError, match="cannot be compared"):
+        run_attack(upload, AttackOptions(kmc, images, workplace=INLINE))

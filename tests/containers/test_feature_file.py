@@ -1,0 +1,195 @@
+"""A caller's file of features: which files are one, and that nothing outside of it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from mipp_cli.containers.feature_file import open_feature_file
+from mipp_cli.errors import InvalidRequestError, MalformedError
+
+TABLE = np.arange(12, dtype=np.int16).reshape(4, 3)
+
+
+def hdf5(path: Path, rows: object = TABLE, names: object = ("a", "b", "c", "d"), **options: object) -> Path:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("features", data=rows, **options)
+        file.create_dataset("names", data=names)
+    return path
+
+
+def npy(path: Path, rows: np.ndarray = TABLE, **options: bool) -> Path:
+    np.save(path, rows, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "dtype", ["u1", "i1", "<u2", ">u2", "<i4", ">i8", "<u8", "<f2", "<f4", ">f4", "<f8", ">f8"]
+)
+def test_rows_of_any_whole_numbers_or_floats_are_read_as_they_are(tmp_path: Path, dtype: str) -> None:
+    rows = TABLE.astype(dtype)
+    for path in (npy(tmp_path / "f.npy", rows), hdf5(tmp_path / "f.h5", rows)):
+        file = open_feature_file(path)
+        assert file.shape == (4, 3)
+        assert file.rows(0, 4).tolist() == rows.tolist()
+        assert file.rows(2, 3).tolist() == rows[2:3].tolist()
+        assert file.rows(1, 1).shape == (0, 3)
+        file.close()
+
+
+def test_rows_of_an_npy_file_have_no_names_and_those_of_hdf5_have(tmp_path: Path) -> None:
+    assert open_feature_file(npy(tmp_path / "f.npy")).names() is None
+    names = [f"Köln/{number}.png" for number in range(5000)]
+    rows = np.zeros((5000, 3), dtype=np.uint8)
+    found = open_feature_file(hdf5(tmp_path / "f.h5", rows, names)).names()
+    assert found is not None
+    assert list(found) == names
+
+
+def test_names_may_be_of_one_length_and_rows_compressed(tmp_path: Path) -> None:
+    names = np.array([b"a", b"bb", b"ccc", b"d"])
+    file = open_feature_file(hdf5(tmp_path / "f.h5", TABLE, names, compression="gzip", chunks=(2, 3)))
+    found = file.names()
+    assert found is not None
+    assert list(found) == ["a", "bb", "ccc", "d"]
+    assert file.rows(0, 4).tolist() == TABLE.tolist()
+
+
+def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
+    one, other = npy(tmp_path / "one.npy"), npy(tmp_path / "other.npy", TABLE + 1)
+    assert open_feature_file(one).digest() == open_feature_file(one).digest()
+    assert open_feature_file(one).digest() != open_feature_file(other).digest()
+
+
+def refuse(path: Path, words: str | None = None) -> None:
+    with pytest.raises(MalformedError, match=words) as caught:
+        file = open_feature_file(path)
+        file.rows(0, 1)
+        list(file.names() or [])
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (TABLE[0], "rows and columns"),
+        (TABLE[None], "rows and columns"),
+        (np.zeros((4, 3), dtype=bool), "type bool"),
+        (np.zeros((4, 3), dtype=complex), "type complex"),
+        (np.zeros((4, 3), dtype="S3"), "type"),
+        (np.zeros((4, 3), dtype=[("a", "u1")]), "type"),
+        (np.zeros((4, 3), dtype=np.longdouble), "type"),
+    ],
+    ids=str,
+)
+def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path, rows: np.ndarray, words: str) -> None:
+    refuse(npy(tmp_path / "f.npy", rows), words)
+    refuse(hdf5(tmp_path / "f.h5", rows), words)
+
+
+def test_an_npy_file_of_pickled_objects_is_refused(tmp_path: Path) -> None:
+    refuse(npy(tmp_path / "f.npy", np.array([["a", []], [1, 2]], dtype=object), allow_pickle=True), "type")
+
+
+def test_an_npy_file_stored_by_columns_is_refused(tmp_path: Path) -> None:
+    refuse(npy(tmp_path / "f.npy", np.asfortranarray(TABLE)), "column by column")
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0"])
+def test_an_npy_file_of_another_length_than_it_says_is_refused(tmp_path: Path, change: object) -> None:
+    path = npy(tmp_path / "f.npy")
+    path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
+    refuse(path, "longer or shorter")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1,2,3\n",
+        b"PK\x03\x04",
+        b"\x93NUMPY",
+        b"\x93NUMPY\x09\x00" + b" " * 200,
+        b"\x93NUMPY\x01\x00\x10\x00{'descr': '<i2',",
+        b"\x93NUMPY\x01\x00\x10\x00" + b"(" * 16,
+        b"\x89HDF\r\n\x1a\n",
+        b"\x89HDF\r\n\x1a\n" + b"\0" * 2000,
+    ],
+    ids=lambda content: repr(content[:24]),
+)
+def test_what_is_no_file_of_features_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "f").write_bytes(content)
+    refuse(tmp_path / "f")
+
+
+def test_an_hdf5_file_that_was_cut_is_refused(tmp_path: Path) -> None:
+    data = hdf5(tmp_path / "f.h5", chunks=(2, 3)).read_bytes()
+    for size in range(0, len(data), 97):
+        (tmp_path / "cut.h5").write_bytes(data[:size])
+        refuse(tmp_path / "cut.h5")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("a", "b", "c"), "not one text for each row"),
+        ([["a", "b", "c", "d"]], "not one text for each row"),
+        ([1, 2, 3, 4], "not one text for each row"),
+        (np.array([b"a", b"b", b"c", b"\xff"]), "no readable names"),
+    ],
+    ids=str,
+)
+def test_names_that_are_not_one_text_a_row_are_refused(tmp_path: Path, names: object, words: str) -> None:
+    refuse(hdf5(tmp_path / "f.h5", TABLE, names), words)
+
+
+def test_a_file_without_names_or_features_is_refused(tmp_path: Path) -> None:
+    for missing in ("names", "features"):
+        path = hdf5(tmp_path / f"{missing}.h5")
+        with h5py.File(path, "a") as file:
+            del file[missing]
+            file.create_group("other")
+        refuse(path, f"no dataset {missing}")
+        with h5py.File(path, "a") as file:
+            file.create_group(missing)
+        refuse(path, f"{missing} is not a dataset")
+        with h5py.File(path, "a") as file:
+            del file[missing]
+            file.create_dataset(missing, data=h5py.Empty("f4"))
+        refuse(path, "not one text|not rows and columns")
+
+
+def test_what_lies_in_other_files_is_not_read(tmp_path: Path) -> None:
+    other = hdf5(tmp_path / "other.h5")
+    (tmp_path / "raw").write_bytes(TABLE.tobytes())
+    layout = h5py.VirtualLayout((4, 3), "i2")
+    layout[:] = h5py.VirtualSource(other, "features", (4, 3))
+    makers = {
+        "is a link": [
+            lambda file: file.__setitem__("features", h5py.ExternalLink(other, "features")),
+            lambda file: file.__setitem__("features", h5py.SoftLink("/names")),
+        ],
+        "other files": [
+            lambda file: file.create_virtual_dataset("features", layout),
+            lambda file: file.create_dataset(
+                "features", (4, 3), "i2", external=[(str(tmp_path / "raw"), 0, 24)]
+            ),
+        ],
+    }
+    for words, each in makers.items():
+        for make in each:
+            path = hdf5(tmp_path / "f.h5")
+            with h5py.File(path, "a") as file:
+                del file["features"]
+                make(file)
+            refuse(path, words)
+
+
+def test_a_file_that_is_not_there_is_a_request_that_makes_no_sense(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot be read"):
+        open_feature_file(tmp_path / "missing.npy")
+    with pytest.raises(InvalidRequestError, match="not a regular file"):
+        open_feature_file(tmp_path)
