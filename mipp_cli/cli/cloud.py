@@ -15,6 +15,8 @@ from mipp_cli.cli.options import (
     force_option,
     kmc_option,
     output_option,
+    owner_argument,
+    release_name_option,
     reported,
     workplace_options,
 )
@@ -56,6 +58,21 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
     from mipp_cli.roles.cloud import enroll_at_cloud
 
     return enroll_at_cloud(directory, files, fingerprints=fingerprints)
+
+
+@cloud.command()
+@directory_argument("CLOUD")
+@owner_argument
+@release_name_option
+@reported
+def remove(directory: Path, owner: str, release_name: bool) -> Report:
+    """End an owner's membership at the cloud: users, images, features and sums are gone from CLOUD.
+
+    The owner may come back under the same key, with newer members.h5. The KMC's part: mipp kmc remove.
+    """
+    from mipp_cli.roles.removal import remove_from_cloud
+
+    return remove_from_cloud(directory, owner, release_name=release_name)
 
 
 @cloud.command()

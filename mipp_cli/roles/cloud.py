@@ -18,9 +18,10 @@ from mipp_cli.containers.public_files import (
     render_party,
 )
 from mipp_cli.containers.source import FileSource, read_file
-from mipp_cli.errors import NotAuthorisedError, at_path
+from mipp_cli.errors import ConflictError, NotAuthorisedError, at_path
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.removed import check_return, removal_of
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
 from mipp_cli.roles.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
@@ -121,7 +122,10 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
             known = headers.get(header.sender)
             if known is None and cloud.members_file(header.sender).exists():
                 known = cloud.members_header(header.sender)
-            if known is not None:
+            check_return(cloud.directory, header, enrolled=known is not None)
+            if known is None:
+                _refuse_unfinished_removal(cloud, header.sender)
+            else:
                 check_pinned_key(header, known.sender_key)
                 check_sequence(header, {known.sequence_number: known.digest})
             headers[header.sender] = header
@@ -138,3 +142,12 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     counts = {"owners": len(contents), "already enrolled": skipped}
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
     return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings), shown)
+
+
+def _refuse_unfinished_removal(cloud: Cloud, owner: str) -> None:
+    """Keep who enrols under a name from what another may have left under it; raises ConflictError."""
+    if removal_of(cloud.directory, owner) is not None and cloud.index().of_owner(owner):
+        raise ConflictError(
+            f"the removal of {owner!r} was interrupted before its images were gone",
+            hint=f"finish it first: mipp cloud remove CLOUD {owner}",
+        )

@@ -18,6 +18,7 @@ from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange, Located
 from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.removed import check_after_removal
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
 from mipp_cli.roles.summing import StoredRows, sums_of
@@ -94,6 +95,7 @@ class _Messages:
 
     def _check_sender(self, header: Header) -> None:
         check_pinned_key(header, self._cloud.members_header(header.sender).sender_key)
+        check_after_removal(self._cloud.directory, header)
         segments = self.change.index.of_owner(header.sender)
         check_sequence(header, {segment.upload: segment.digest.hex() for segment in segments})
 

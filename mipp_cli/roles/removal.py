@@ -1,7 +1,7 @@
-"""Owners removed: the KMC drops their keys and users.
+"""Owners removed: the KMC drops their keys and users, the cloud their users and images.
 
-The record comes first, then the membership goes: an interruption in between loses nothing, and the command
-can be run again.
+The record comes first, then the membership goes, then the rows of the index, then the files: whatever is
+interrupted can be run again, and finishes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mipp_cli.containers.atomic import output_error, sync_folder
+from mipp_cli.containers.index import write_index
 from mipp_cli.errors import AlreadyAppliedError
+from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, check_identifier
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.removed import InForce, record_removal
@@ -38,6 +40,35 @@ def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Re
     if enrolled is not None:
         counts = {"image keys": len(enrolled.image_keys), "users": len(enrolled.membership.users)}
     return _report(kmc.directory, counts, release_name)
+
+
+def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> Report:
+    """End an owner's membership at the cloud: its users, rows, ciphertexts and sums are physically gone.
+
+    The name stays pinned to the owner's key, which may enrol again with newer `members`, unless it is
+    released; uploads and deletions of before are refused then. Raises InvalidRequestError if nobody of
+    that name was ever enrolled, AlreadyAppliedError if the owner was removed before.
+    """
+    check_identifier(owner, "an owner's identifier")
+    cloud = Cloud.open(path)
+    with cloud.directory.lock():
+        index, members = cloud.index(), cloud.members_file(owner)
+        segments = index.of_owner(owner)
+        highest = max((segment.upload for segment in segments), default=0)
+        known = None
+        if members.exists():
+            header = cloud.members_header(owner)
+            known = InForce(header.sender_key, header.sequence_number, header.digest)
+        is_news = record_removal(cloud.directory, owner, known, highest=highest, release=release_name)
+        if known is None and not (is_news or segments or cloud.store.unlisted(index)):
+            raise _already_removed(cloud.directory, owner)
+        _unlink(members)
+        if segments:
+            index = index.without_owner(owner)
+            write_index(cloud.directory.file(INDEX_FILE), cloud.directory.sender, index)
+        cloud.store.remove_unlisted(index)
+    counts = {"uploads": len(segments), "images": sum(segment.rows for segment in segments)}
+    return _report(cloud.directory, counts, release_name)
 
 
 def _unlink(path: Path) -> None:

@@ -87,12 +87,20 @@ class Store:
 
         Raises OutputError if something cannot be removed; it does no harm where it is.
         """
+        for path in self.unlisted(index):
+            remove(path)
+
+    def unlisted(self, index: Index) -> list[Path]:
+        """Return the files of the store that the index does not list."""
+        listed = self.files(index)
+        paths = (*(self.folder / SEGMENTS_FOLDER).iterdir(), *self.parts_folder.iterdir())
+        return [path for path in paths if path not in listed]
+
+    def files(self, index: Index) -> set[Path]:
+        """Return the files that make up what the index lists."""
         listed = {self.segment_path(segment) for segment in index.segments}
         listed |= {self.part_path(part) for part in index.parts}
-        listed |= {blocks_path(path) for path in listed}
-        for path in (*(self.folder / SEGMENTS_FOLDER).iterdir(), *self.parts_folder.iterdir()):
-            if path not in listed:
-                remove(path)
+        return listed | {blocks_path(path) for path in listed}
 
     def bounds(self, index: Index, part: Part) -> list[int]:
         """Return where the rows of each of a part's segments end, the rows counted through."""

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from mipp_cli.containers.container import open_container
+from mipp_cli.containers.index import write_index
+from mipp_cli.containers.upload import upload_schema
+from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.removal import remove_from_kmc
 from mipp_cli.roles.removed import InForce, record_removal, removal_of
-from tests.deployment import Deployment, done, mode, refused, snapshot
+from tests.deployment import JOBS, Deployment, done, mode, refused, snapshot
 from tests.roles.test_enrolment import Place
 
-EACH = pytest.mark.parametrize("role", ["kmc"])
+EACH = pytest.mark.parametrize("role", ["kmc", "cloud"])
 
 
 def remove(deployment: Deployment, role: str, *options: str, owner: str = "north") -> dict[str, int]:
@@ -168,3 +172,79 @@ def test_a_damaged_record_is_named(changeable: Deployment) -> None:
     record.write_text(record.read_text().replace('"released": false', '"released": true'))
     place = Place(changeable, "kmc")
     place.refuse(3, str(record), newcomer(place))
+
+
+def index(deployment: Deployment, upload: Path) -> tuple[object, ...]:
+    return "cloud", "index", deployment / "cloud", upload, *JOBS
+
+
+def test_nothing_of_a_removed_owners_images_stays_in_the_cloud(changeable: Deployment) -> None:
+    with open_container(changeable / "north.h5", upload_schema(None)) as upload:
+        names = upload.ragged("image_names").rows(0, 5)
+        traces = [bytes(ew)[:64] for ew in upload.ragged("EW").rows(0, 5)]
+        traces += [row.tobytes()[:64] for name in ("EF", "EFF") for row in upload.matrix(name).rows(0, 5)]
+    assert remove(changeable, "cloud") == {"owners": 1, "uploads": 1, "images": 5}
+    files = [file for file in (changeable / "cloud").rglob("*") if file.is_file()]
+    assert len(files) >= 10
+    for file in files:
+        content = file.read_bytes()
+        assert not [trace for trace in (*traces, *map(bytes, names)) if trace in content], file
+
+
+def test_a_search_goes_on_among_the_other_owners(changeable: Deployment) -> None:
+    remove(changeable, "cloud")
+    outcome = done("inspect", changeable.search(changeable.ask("alice", candidates=100)), "--json")
+    assert outcome.json["inspection"]["fields"]["owners"] == "south"
+
+
+def test_an_upload_of_before_is_refused_after_a_return(changeable: Deployment) -> None:
+    remove(changeable, "cloud")
+    refused(4, *index(changeable, changeable / "north.h5"))
+    Place(changeable, "cloud").enroll(renewed(Place(changeable, "cloud")))
+    outcome = refused(6, *index(changeable, changeable / "north.h5"))
+    assert "is not newer than what was applied before 'north' was removed" in outcome.err
+    words = ("owner", "encrypt", changeable / "north", changeable / "pictures" / "north")
+    done(*words, "-o", changeable / "again.h5", *JOBS)
+    done(*index(changeable, changeable / "again.h5"))
+
+
+def test_an_upload_of_before_is_refused_after_two_returns(changeable: Deployment) -> None:
+    place = Place(changeable, "cloud")
+    for _ in range(2):
+        remove(changeable, "cloud")
+        place.enroll(renewed(place))
+    refused(6, *index(changeable, changeable / "north.h5"))
+
+
+def test_a_new_owner_of_a_released_name_begins_with_an_empty_collection(changeable: Deployment) -> None:
+    remove(changeable, "cloud", "--release-name")
+    Place(changeable, "cloud").enroll(newcomer(Place(changeable, "cloud")))
+    refused(9, *index(changeable, changeable / "north.h5"))
+    words = ("owner", "encrypt", changeable / "newcomer", changeable / "pictures" / "north")
+    done(*words, "-o", changeable / "new.h5", *JOBS)
+    done(*index(changeable, changeable / "new.h5"))
+
+
+@pytest.mark.parametrize("step", ["record", "members", "index"])
+def test_a_removal_from_the_cloud_is_finished_after_an_interruption(
+    changeable: Deployment, step: str
+) -> None:
+    cloud = Cloud.open(changeable / "cloud")
+    place = Place(changeable, "cloud")
+    header = cloud.members_header("north")
+    in_force = InForce(header.sender_key, header.sequence_number, header.digest)
+    highest = max(segment.upload for segment in cloud.index().of_owner("north"))
+    record_removal(cloud.directory, "north", in_force, highest=highest, release=False)
+    if step != "record":
+        cloud.members_file("north").unlink()
+        place.refuse(9, "the removal of 'north' was interrupted", renewed(place))
+    if step == "index":
+        changed = cloud.index().without_owner("north")
+        write_index(cloud.directory.file("index.h5"), cloud.directory.sender, changed)
+        assert list((changeable / "cloud" / "segments").glob("north-*"))
+    remove(changeable, "cloud")
+    assert not list((changeable / "cloud" / "segments").glob("north-*"))
+    assert not cloud.index().of_owner("north")
+    refused(5, "cloud", "remove", changeable / "cloud", "north")
+    place.enroll(renewed(place))
+    refused(6, *index(changeable, changeable / "north.h5"))
