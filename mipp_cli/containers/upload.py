@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.columns import Matrix, Ragged
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.feature_columns import (
+    FEATURE_COLUMNS,
+    FeatureChange,
+    FeatureReader,
+    write_features,
+)
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.image_cipher import (
     IMAGE_LIMIT,
@@ -27,26 +33,26 @@ from mipp_cli.scheme.parameters import Parameters
 
 NAME_LIMIT = 4096
 _ROWS_LIMIT = 2**32 - 1
+_IMAGES: dict[str, Matrix | Ragged] = {"image_names": Ragged(limit=NAME_LIMIT), "EW": Ragged(limit=2**31)}
+_NUMBERS = ("key_id", "replace")
+EXACT_UPLOAD = Schema("upload", {**_IMAGES, **FEATURE_COLUMNS}, _NUMBERS)
 
 
 def feature_bytes(parameters: Parameters | None) -> int | None:
-    """Return the bytes of an encrypted feature; None if the scheme is not known."""
+    """Return the bytes of an encrypted feature (EF); None if the scheme is not known."""
     return None if parameters is None else parameters.l * parameters.cipher.number_bytes
 
 
 def upload_schema(parameters: Parameters | None) -> Schema:
-    """Return the schema of `upload` for a scheme (or any): a row of EF or EFF is l numbers, end to end."""
+    """Return the schema of `upload` for a scheme (or any).
+
+    A row of EF or EFF is l numbers, end to end; `exact` has chunks of features in their place.
+    """
+    if parameters is not None and parameters.ranks_at_kmc:
+        return EXACT_UPLOAD
     width = feature_bytes(parameters)
-    return Schema(
-        "upload",
-        {
-            "image_names": Ragged(limit=NAME_LIMIT),
-            "EW": Ragged(limit=2**31),
-            "EF": Matrix("u1", width),
-            "EFF": Matrix("u1", width),
-        },
-        numbers=("key_id", "replace"),
-    )
+    columns = {**_IMAGES, "EF": Matrix("u1", width), "EFF": Matrix("u1", width)}
+    return Schema("upload", columns, _NUMBERS, None if parameters else EXACT_UPLOAD)
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,11 +87,16 @@ class UploadCipher:
 
 @dataclass(frozen=True)
 class UploadSize:
-    """How large an upload will be: images, and bytes of all names and of all encrypted images."""
+    """How large an upload will be: images, and bytes of all names and of all encrypted images.
+
+    In scheme `exact` also how many chunks of features it brings, and their bytes.
+    """
 
     rows: int
     name_bytes: int
     ew_bytes: int
+    chunks: int = 0
+    chunks_bytes: int = 0
 
 
 @dataclass
@@ -96,10 +107,18 @@ class UploadWriter:
 
     def append(self, name: str, ew: bytes, ef: bytes, eff: bytes) -> None:
         """Append an image: name on the wire, encrypted image, encrypted feature and squares."""
-        self._writer.ragged("image_names").append(name.encode())
-        self._writer.ragged("EW").append(ew)
+        self.append_image(name, ew)
         for column, feature in (("EF", ef), ("EFF", eff)):
             self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
+
+    def append_image(self, name: str, ew: bytes) -> None:
+        """Append an image in scheme `exact`, where features come in chunks: name on the wire and EW."""
+        self._writer.ragged("image_names").append(name.encode())
+        self._writer.ragged("EW").append(ew)
+
+    def write_features(self, change: FeatureChange) -> None:
+        """Write, once, what an upload in scheme `exact` brings of features."""
+        write_features(self._writer, change)
 
     @property
     def digest(self) -> str:
@@ -129,8 +148,11 @@ def write_upload(
         if size is not None:
             writer.ragged("image_names").expect(size.rows, size.name_bytes)
             writer.ragged("EW").expect(size.rows, size.ew_bytes)
-            for column in ("EF", "EFF"):
-                writer.matrix(column).expect(size.rows)
+            if parameters.ranks_at_kmc:
+                writer.ragged("chunks").expect(size.chunks, size.chunks_bytes)
+            else:
+                for column in ("EF", "EFF"):
+                    writer.matrix(column).expect(size.rows)
         yield UploadWriter(writer)
 
 
@@ -142,14 +164,15 @@ class UploadReader:
     parameters: Parameters
 
     def __post_init__(self) -> None:
-        rows = self.container.same_length("image_names", "EW", "EF", "EFF")
+        columns = () if self.parameters.ranks_at_kmc else ("EF", "EFF")
+        rows = self.container.same_length("image_names", "EW", *columns)
         if not rows and self.container.header.kind == "upload":
             raise MalformedError("holds no images")
         if rows > _ROWS_LIMIT or self.container.number("replace") not in (0, 1):
             raise MalformedError("has too many images, or a mark that is not known")
 
     def __len__(self) -> int:
-        return len(self.container.matrix("EF"))
+        return len(self.container.ragged("EW"))
 
     @property
     def key_id(self) -> int:
@@ -173,6 +196,11 @@ class UploadReader:
     def encrypted_image(self, row: int) -> bytes:
         """Return EW of one image."""
         return self.container.ragged("EW").row(row)
+
+    @property
+    def features(self) -> FeatureReader:
+        """What there is of features, in scheme `exact`."""
+        return FeatureReader(self.container)
 
     def encrypted_features(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return EF and EFF of rows ``begin`` to ``end``, each of shape (n, l, number_bytes)."""

@@ -10,7 +10,8 @@ from mipp_cli.roles import cloud as cloud_role
 from mipp_cli.roles import user as user_role
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, role_of, with_article
-from mipp_cli.roles.inspection import Fields, Inspection, Table, inspect_file, parameter_fields
+from mipp_cli.roles.inspected import Fields, Table
+from mipp_cli.roles.inspection import Inspection, inspect_file, parameter_fields
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.ledger import UPLOAD, WITHDRAWN, Ledger, Message
 from mipp_cli.roles.owner import Owner

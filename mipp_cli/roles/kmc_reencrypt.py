@@ -87,7 +87,7 @@ def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
     """Refuse results that do not fit their query: another id, other content under it, or too many images."""
     if query.query_id != reader.container.header.number:
         raise MalformedError("holds another query than the one it answers")
-    asked = [0] * len(query.eq)
+    asked = [0] * query.images
     for match in reader.matches:
         if match.query >= len(asked):
             raise MalformedError("matches a query image that there is not")

@@ -1,7 +1,8 @@
 """Scheme `exact`: features encrypted for the KMC, in chunks of rows that it opens at the speed of memory.
 
-A chunk is AES-256-GCM of the codes of some 4096 images, code by code: those of the first dimension of all
-its rows, then those of the second, and so on. That is the order in which distances are computed.
+A chunk is AES-256-GCM of the codes of up to 4096 images, code by code: those of the first dimension of all
+its rows, then those of the second, and so on. That is the order in which distances are computed. Codes take
+a byte, or two, little-endian, for more than 256 levels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from mipp_cli.scheme.image_cipher import (
 )
 from mipp_cli.scheme.parameters import Parameters
 
-CHUNK_ROWS = 4096
+_MOST_ROWS = 4096
+_MOST_BYTES = 1 << 19  # and its squares stay in the cache
 
 Codes = NDArray[np.unsignedinteger]
 
@@ -34,7 +36,7 @@ Codes = NDArray[np.unsignedinteger]
 class ChunkPlace:
     """Which chunk it is: the upload that its rows came with, and its number there.
 
-    Row i of an upload is row i % 4096 of chunk i // 4096, until rows leave it.
+    Row i of an upload is row i % n of chunk i // n, n = :func:`chunk_rows`, until rows leave it.
     """
 
     upload: int
@@ -51,14 +53,19 @@ class LiveChunk:
     rows: int
 
 
-def code_type(levels: int) -> np.dtype[np.unsignedinteger]:
-    """Return how codes below ``levels`` are kept: in one byte, or in two, little-endian."""
-    return np.dtype("<u1" if levels <= 1 << 8 else "<u2")
+def stored_type(parameters: Parameters) -> np.dtype[np.unsignedinteger]:
+    """Return how codes are kept: in one byte, or in two, little-endian."""
+    return parameters.features.code_type.newbyteorder("<")
+
+
+def chunk_rows(parameters: Parameters) -> int:
+    """Return how many rows a full chunk has: 4096, or fewer of long features."""
+    return max(1, min(_MOST_ROWS, _MOST_BYTES // (parameters.l * stored_type(parameters).itemsize)))
 
 
 def chunk_bytes(parameters: Parameters, rows: int) -> int:
     """Return the bytes of an encrypted chunk of so many rows."""
-    return OVERHEAD_BYTES + rows * parameters.l * code_type(parameters.levels).itemsize
+    return OVERHEAD_BYTES + rows * parameters.l * stored_type(parameters).itemsize
 
 
 def check_codes(codes: Codes, levels: int) -> None:
@@ -103,7 +110,7 @@ class FeatureChunkCipher:
 
         ``version`` is the number of the message that the ciphertext goes out with.
         """
-        columns = np.ascontiguousarray(codes.T, dtype=code_type(self.parameters.levels))
+        columns = np.ascontiguousarray(codes.T, dtype=stored_type(self.parameters))
         return image_enc(self._key, columns.tobytes(), self._associated_data(number, version, len(codes)))
 
     def decrypt(self, encrypted: bytes, number: int, version: int, rows: int) -> Codes:
@@ -123,6 +130,6 @@ class FeatureChunkCipher:
             ) from None
         if len(encrypted) != chunk_bytes(self.parameters, rows):
             raise MalformedError("encrypted features have a length that does not fit their rows")
-        codes = np.frombuffer(plaintext, dtype=code_type(self.parameters.levels))
+        codes = np.frombuffer(plaintext, dtype=stored_type(self.parameters))
         check_codes(codes, self.parameters.levels)
         return codes.reshape(self.parameters.l, rows)

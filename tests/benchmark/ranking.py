@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
-from mipp_cli.scheme.feature_chunks import CHUNK_ROWS, FeatureChunkCipher
+from mipp_cli.scheme.feature_chunks import FeatureChunkCipher, chunk_rows
 from mipp_cli.scheme.image_cipher import generate_key
 from mipp_cli.scheme.nearest import Nearest
 from mipp_cli.scheme.parameters import generate_parameters
@@ -22,6 +22,8 @@ _CANDIDATES = 10
 _POLY_DEGREE = 4096
 _PLAIN_MODULUS = 1032193  # a prime of which 2 · 4096 divides p − 1, so that 4096 numbers lie in a ciphertext
 _UPLOAD = 1
+_PARAMETERS = generate_parameters("exact")
+_ROWS = chunk_rows(_PARAMETERS)
 
 Codes = NDArray[np.uint8]
 
@@ -33,10 +35,8 @@ class EncryptedFeatures:
         random = np.random.default_rng(1)
         self.codes = random.integers(0, LEVELS, (images, DIMENSION), dtype=np.uint8)
         self.query = random.integers(0, LEVELS, DIMENSION, dtype=np.uint8)
-        self.cipher = FeatureChunkCipher(
-            generate_key(), "d" * 64, "owner", _UPLOAD, generate_parameters("exact")
-        )
-        slices = [self.codes[begin : begin + CHUNK_ROWS] for begin in range(0, images, CHUNK_ROWS)]
+        self.cipher = FeatureChunkCipher(generate_key(), "d" * 64, "owner", _UPLOAD, _PARAMETERS)
+        slices = [self.codes[begin : begin + _ROWS] for begin in range(0, images, _ROWS)]
         self.chunks = [self.cipher.encrypt(each, number, _UPLOAD) for number, each in enumerate(slices)]
         self.rows = [len(each) for each in slices]
 
@@ -44,7 +44,7 @@ class EncryptedFeatures:
         """Decrypt every chunk, and return the places of the nearest images."""
         nearest = Nearest(self.query, _CANDIDATES, LEVELS)
         for number, (chunk, rows) in enumerate(zip(self.chunks, self.rows, strict=True)):
-            nearest.add(self.cipher.decrypt(chunk, number, _UPLOAD, rows), number * CHUNK_ROWS)
+            nearest.add(self.cipher.decrypt(chunk, number, _UPLOAD, rows), number * _ROWS)
         places: list[int] = nearest.places().tolist()
         return places
 
@@ -117,9 +117,7 @@ def beside_numpy(setting: Setting) -> Iterator[Result]:
         features = EncryptedFeatures(images)
         matrix, vector = features.codes.astype(np.float32), features.query.astype(np.float32)
         aes_gcm, nonce = AESGCM(os.urandom(32)), os.urandom(12)
-        plain = [
-            features.codes[begin : begin + CHUNK_ROWS].tobytes() for begin in range(0, images, CHUNK_ROWS)
-        ]
+        plain = [features.codes[begin : begin + _ROWS].tobytes() for begin in range(0, images, _ROWS)]
         sealed = [aes_gcm.encrypt(nonce, each, None) for each in plain]
 
         def bare() -> None:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from mipp_cli.containers.candidates import OwnerFeatures, write_candidates
+from mipp_cli.containers.container import Sender
 from mipp_cli.containers.delete import write_delete
+from mipp_cli.containers.feature_columns import FeatureChange
+from mipp_cli.containers.manifest import write_manifest
+from mipp_cli.containers.selection import SelectedRow, write_selection
+from mipp_cli.containers.upload import write_upload
+from mipp_cli.scheme.feature_chunks import ChunkPlace, LiveChunk
+from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.parameters import Parameters
 from tests.deployment import OWNERS, Deployment, done, feature_of, refused, run, secrets_of
 from tests.roles.forgery import Picture, forge_upload, random_feature
 
@@ -224,3 +233,29 @@ def test_a_deletion_names_its_images(deployment: Deployment, tmp_path: Path) -> 
     inspection = done("inspect", tmp_path / "delete.h5", "--json").json["inspection"]
     assert inspection["fields"]["images"] == "2"
     assert done("inspect", tmp_path / "delete.h5", "--csv").out.split() == ["image_id", "one", "two"]
+
+
+def test_the_files_of_scheme_exact_show_places_and_sizes(tmp_path: Path) -> None:
+    key = Sender("north", SigningKey.generate(), "d" * 64)
+    place = ChunkPlace(7, 0)
+    write_manifest(tmp_path / "manifest", key, 7, [LiveChunk(place, 7, 5, 3)])
+    manifest = (tmp_path / "manifest").read_bytes()
+    change = FeatureChange(manifest, [(place, b"chunk")])
+    with write_upload(tmp_path / "upload", Parameters("exact", None), key, 7, 5) as upload:
+        upload.append_image("one", bytes(40))
+        upload.write_features(change)
+    write_delete(tmp_path / "delete", key, 7, ["one"], features=change)
+    query_id = "0" * 32
+    features = OwnerFeatures("north", manifest, [5], lambda: [b"chunk"])
+    write_candidates(tmp_path / "candidates", key, query_id, b"query", [features])
+    write_selection(tmp_path / "selection", key, query_id, b"query", [SelectedRow("north", place, 2, 7)])
+    shown = {
+        "manifest": ("images", "3", "7,0,7,0000000000000005,3"),
+        "upload": ("bytes of features", "5, for the KMC alone", "one,40"),
+        "delete": ("chunks of features", "1", "one"),
+        "candidates": ("owners", "north", f"north,{len(manifest)}"),
+        "selection": ("images", "1, matches and decoys alike", "north,7,0,7,2"),
+    }
+    for kind, (field, value, row) in shown.items():
+        assert done("inspect", tmp_path / kind, "--json").json["inspection"]["fields"][field] == value
+        assert done("inspect", tmp_path / kind, "--csv").out.splitlines()[1:] == [row]

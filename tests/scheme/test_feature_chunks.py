@@ -10,11 +10,11 @@ import pytest
 
 from mipp_cli.errors import MalformedError, TamperedError
 from mipp_cli.scheme.feature_chunks import (
-    CHUNK_ROWS,
     FeatureChunkCipher,
     check_codes,
     chunk_bytes,
-    code_type,
+    chunk_rows,
+    stored_type,
 )
 from mipp_cli.scheme.image_cipher import image_enc
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
@@ -39,7 +39,8 @@ def test_the_same_codes_encrypt_to_something_else_each_time() -> None:
 
 def test_the_features_of_an_image_take_82_bytes_at_the_most() -> None:
     assert len(CHUNK) == chunk_bytes(PARAMETERS, 6)
-    assert chunk_bytes(PARAMETERS, CHUNK_ROWS) / CHUNK_ROWS <= 80.01
+    rows = chunk_rows(PARAMETERS)
+    assert chunk_bytes(PARAMETERS, rows) / rows <= 80.01
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,18 @@ def test_an_owner_cannot_send_more_or_less_than_the_rows_it_names() -> None:
 
 @pytest.mark.parametrize(("levels", "largest"), [(256, 255), (257, 256), (65536, 65535)])
 def test_every_code_of_the_declared_levels_has_room_and_passes(levels: int, largest: int) -> None:
-    codes = np.array([[0, largest]], dtype=code_type(levels))
-    assert codes.tolist() == [[0, largest]]
-    check_codes(codes, levels)
+    parameters = Parameters("exact", None, "own", 3, levels)
+    codes = np.array([[0, 1, largest]], dtype=np.uint16)
+    cipher = replace(CIPHER, parameters=parameters)
+    opened = cipher.decrypt(cipher.encrypt(codes, 0, 17), 0, 17, 1)
+    assert opened.dtype == stored_type(parameters)
+    assert opened.T.tolist() == codes.tolist()
+
+
+def test_chunks_of_long_features_have_fewer_rows() -> None:
+    longer = Parameters("exact", None, "own", 1536, 65536)
+    assert [chunk_rows(parameters) for parameters in (PARAMETERS, longer)] == [4096, 170]
+
+
+def test_codes_of_a_word_that_holds_no_other_pass_unseen() -> None:
+    check_codes(np.array([255], dtype=np.uint8), 256)

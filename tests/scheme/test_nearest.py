@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mipp_cli.scheme.feature_chunks import code_type
 from mipp_cli.scheme.nearest import Nearest, squared_distances
 from tests.scheme.examples import Features, features, repeatable
 
@@ -17,6 +16,10 @@ Drawn = tuple[Features, int]
 
 def squared(row: list[int], query: list[int]) -> int:
     return sum((x - y) ** 2 for x, y in zip(row, query, strict=True))
+
+
+def code_type(levels: int) -> type[np.unsignedinteger]:
+    return np.uint8 if levels <= 256 else np.uint16
 
 
 @st.composite
