@@ -94,6 +94,10 @@ class MissingKeyError(WrongDeploymentError):
     """Raised when the key that a step needs is not there."""
 
 
+class PassphraseError(MissingKeyError):
+    """Raised when a protected directory is to be opened with another passphrase than its own, or without."""
+
+
 class ConflictError(MippError):
     """Raised when an input contradicts what is stored: a pinned key, an image that is there already."""
 

@@ -14,6 +14,7 @@ from mipp_cli.cli.options import (
     fingerprint_option,
     force_option,
     kmc_option,
+    new_directory_argument,
     output_option,
     owner_argument,
     release_name_option,
@@ -33,7 +34,7 @@ def cloud() -> None:
 
 
 @cloud.command()
-@directory_argument("CLOUD")
+@new_directory_argument("CLOUD")
 @kmc_option
 @fingerprint_option
 @reported

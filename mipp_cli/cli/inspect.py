@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mipp_cli.cli.options import PATH, Spoken, refuse_with_json, reported
+from mipp_cli.cli.passphrases import passphrase_option
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.roles.names import printable, table_cell
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@passphrase_option
 @click.argument("path", metavar="PATH", type=PATH)
 @click.option(
     "--csv", "as_csv", is_flag=True, help="Print the main table: the rows of an index, the matches, …"

@@ -14,6 +14,7 @@ from mipp_cli.cli.options import (
     files_argument,
     fingerprint_option,
     force_option,
+    new_directory_argument,
     output_option,
     owner_argument,
     release_name_option,
@@ -31,7 +32,7 @@ def kmc() -> None:
 
 
 @kmc.command()
-@directory_argument("KMC")
+@new_directory_argument("KMC")
 @click.option(
     "--scheme",
     type=click.Choice(["dcr", "mask", "paper"]),

@@ -25,6 +25,7 @@ _COMMANDS = {
         "mipp_cli.cli.inspect:inspect",
         "Say what a file or a role's directory holds; never a secret.",
     ),
+    "protect": ("mipp_cli.cli.protect:protect", "Protect the keys in a role's directory with a passphrase."),
     "experiment": (
         "mipp_cli.cli.experiment:experiment",
         "The paper's figures and tables, measured on your own data set.",

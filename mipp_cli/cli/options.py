@@ -6,13 +6,14 @@ import functools
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mipp_cli.cli.messages import report_success
+from mipp_cli.cli.passphrases import new_passphrase_options, passphrase_option, passphrase_warnings
 
 if TYPE_CHECKING:
     from mipp_cli.roles.report import Report
@@ -71,10 +72,11 @@ def reported(function: Callable[..., Report | Spoken]) -> Callable[..., None]:
         started = time.perf_counter()
         result = function(*args, **kwargs)
         spoken = result if isinstance(result, Spoken) else Spoken(result)
+        warnings = (*spoken.report.warnings, *passphrase_warnings())
         command = click.get_current_context().command_path
         report_success(
             command.partition(" ")[2],
-            spoken.report,
+            replace(spoken.report, warnings=warnings),
             as_json=as_json,
             seconds=time.perf_counter() - started,
             details=spoken.details,
@@ -90,9 +92,16 @@ def refuse_with_json(option: str) -> None:
         raise click.UsageError(f"{option} and --json cannot go together")
 
 
-def directory_argument(name: str) -> Callable[[Function], Function]:
-    """The role's directory, which stands first."""
-    return click.argument("directory", metavar=name, type=PATH)
+def directory_argument(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The role's directory, which stands first, and where its passphrase comes from."""
+    return lambda function: click.argument("directory", metavar=name, type=PATH)(passphrase_option(function))
+
+
+def new_directory_argument(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The directory that a role's `init` makes, and whether it is protected."""
+    return lambda function: click.argument("directory", metavar=name, type=PATH)(
+        new_passphrase_options(function)
+    )
 
 
 def files_argument(metavar: str, *, required: bool = True) -> Callable[[Function], Function]:

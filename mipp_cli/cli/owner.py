@@ -17,6 +17,7 @@ from mipp_cli.cli.options import (
     fingerprint_option,
     force_option,
     kmc_option,
+    new_directory_argument,
     output_option,
     reported,
     workplace_options,
@@ -43,7 +44,7 @@ def owner() -> None:
 
 
 @owner.command()
-@directory_argument("OWNER")
+@new_directory_argument("OWNER")
 @click.option("--id", "name", metavar="OID", required=True, help="The owner's name, as others will read it.")
 @kmc_option
 @click.option(

@@ -16,6 +16,7 @@ from mipp_cli.cli.options import (
     fingerprint_option,
     force_option,
     kmc_option,
+    new_directory_argument,
     output_option,
     reported,
 )
@@ -33,7 +34,7 @@ def user() -> None:
 
 
 @user.command()
-@directory_argument("USER")
+@new_directory_argument("USER")
 @click.option("--id", "name", metavar="UID", required=True, help="The user's name, as owners will read it.")
 @kmc_option
 @fingerprint_option

@@ -36,7 +36,9 @@ class Findings:
         except NotInitialisedError:
             raise
         except MalformedError as error:
-            findings = cls(RoleDirectory(path, role), [Problem(str(path / ROLE_FILE), error.message)])
+            findings = cls(
+                RoleDirectory(path, role), [Problem(error.path or str(path / ROLE_FILE), error.message)]
+            )
         else:
             with findings.of(path / ROLE_FILE, "files"):
                 if not findings.directory.name:

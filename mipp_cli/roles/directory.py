@@ -26,13 +26,14 @@ from mipp_cli.errors import (
     ReplayedError,
 )
 from mipp_cli.roles.locks import LockedError, locked
+from mipp_cli.roles.passphrases import protect_new, protection_of
+from mipp_cli.roles.protection import SECRETS_FILE, Protection, holds_secrets, read_secrets, write_secrets
 from mipp_cli.roles.state_files import read_state, write_state
 from mipp_cli.scheme.image_cipher import KEY_BYTES
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 ROLES = ("kmc", "cloud", "user", "owner")
 ROLE_FILE = "role.json"
-SECRETS_FILE = "secrets.json"
 STATE_FILE = "state.json"
 KMC_FILE = "kmc.pub"
 SEALING_FILE = "sealing.pub"
@@ -66,7 +67,7 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
         try:
             building.mkdir(mode=0o700)
             write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
-            yield RoleDirectory(building, role)
+            yield RoleDirectory(building, role, protect_new(building, role, name))
             building.rename(path)
             sync_folder(path.parent)
         except OSError as error:
@@ -81,10 +82,14 @@ class RoleDirectory:
 
     path: Path
     role: str
+    protection: Protection | None = None  # the key under which its secrets are sealed, if they are
 
     @classmethod
     def open(cls, path: Path, role: str) -> RoleDirectory:
-        """Open the directory of ``role`` at ``path``; raises NotInitialisedError if it is none."""
+        """Open the directory of ``role`` at ``path``, with its passphrase if it is protected.
+
+        Raises NotInitialisedError if it is none, PassphraseError if the passphrase is wrong or missing.
+        """
         found = role_of(path)
         if found is None:
             raise NotInitialisedError(
@@ -98,7 +103,7 @@ class RoleDirectory:
                 path=path,
                 hint=f"name the {role}'s directory",
             )
-        return cls(path, role)
+        return cls(path, role, protection_of(path, role, cls(path, role).name))
 
     @cached_property
     def name(self) -> str:
@@ -194,11 +199,17 @@ class RoleDirectory:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the directory; raises MalformedError if it is damaged in one byte."""
+        if holds_secrets(self.role, name):
+            return read_secrets(self.path, name, self.protection)
         return read_state(self.file(name))
 
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
-        """Replace a JSON file of the directory, mode 0600."""
-        write_state(self.file(name), fields)
+        """Replace a JSON file of the directory, mode 0600; sealed if it holds keys and has to be."""
+        if not holds_secrets(self.role, name):
+            write_state(self.file(name), fields)
+            return
+        with locked(self.path, shared=True):  # nobody protects the directory meanwhile, or ends that
+            write_secrets(self.path, name, fields, self.protection)
 
     def record(self, folder: str, name: str, content: str, output: Path) -> None:
         """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.

@@ -1,0 +1,132 @@
+"""Passphrases on the command line: from a file, or asked for at a terminal; never an argument."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.roles.names import printable
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_WARNINGS = "mipp.passphrase warnings"
+_PATH = click.Path(path_type=Path)
+
+
+def passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--passphrase-file``: open the directory, if it is protected; without it a terminal asks."""
+
+    @functools.wraps(function)
+    def run(*args: Any, passphrase_file: Path | None, **kwargs: Any) -> Any:
+        from mipp_cli.roles.passphrases import Passphrases, passphrases_from
+
+        given = None if passphrase_file is None else read_passphrase(passphrase_file)
+        source = Passphrases(lambda path: given or ask_passphrase(path), given is not None)
+        _remember_warnings(source.warnings)
+        with passphrases_from(source):
+            return function(*args, **kwargs)
+
+    help_text = "Take the directory's passphrase from FILE, if it is protected; a terminal asks without it."
+    return _last(click.option("--passphrase-file", metavar="FILE", type=_PATH, help=help_text)(run))
+
+
+def new_passphrase_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--passphrase-file`` and ``--protect``: protect the directory that the command makes."""
+
+    @functools.wraps(function)
+    def run(*args: Any, passphrase_file: Path | None, protect: bool, **kwargs: Any) -> Any:
+        from mipp_cli.roles.passphrases import Passphrases, passphrases_from
+
+        new = read_passphrase(passphrase_file) if passphrase_file is not None else None
+        if protect and new is None:
+            new = choose_passphrase("--passphrase-file")
+        source = Passphrases(new=new)
+        _remember_warnings(source.warnings)
+        with passphrases_from(source):
+            return function(*args, **kwargs)
+
+    asking = click.option("--protect", is_flag=True, help="Ask for a passphrase to protect the directory.")
+    help_text = "Protect the directory with the passphrase in FILE."
+    return _last(
+        click.option("--passphrase-file", metavar="FILE", type=_PATH, help=help_text)(_last(asking(run)))
+    )
+
+
+def _last(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Show the option added last behind the command's own, where click would show it first."""
+    parameters: list[click.Parameter] = vars(function)["__click_params__"]
+    parameters.insert(0, parameters.pop())
+    return function
+
+
+def read_passphrase(path: Path) -> bytes:
+    """Return what a file holds less one newline at its end; InvalidRequestError if that is no passphrase."""
+    from mipp_cli.roles.passphrases import MOST_PASSPHRASE_BYTES, check_passphrase
+
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(MOST_PASSPHRASE_BYTES + 2)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"the passphrase cannot be read: {error.strerror}",
+            path=path,
+            hint="name a file that you may read",
+        ) from None
+    if stat.S_ISREG(mode) and mode & 0o077:
+        _remember_warnings([f"others may read or change {path}: chmod 600 {path}"])
+    try:
+        return check_passphrase(content.removesuffix(b"\n"))
+    except InvalidRequestError as error:
+        error.path = str(path)
+        raise
+
+
+def ask_passphrase(path: Path) -> bytes | None:
+    """Ask for the passphrase of a directory; None if there is no terminal to ask at."""
+    if not _at_terminal():
+        return None
+    return _prompt(f"Passphrase of {printable(str(path))}")
+
+
+def choose_passphrase(option: str) -> bytes:
+    """Ask for a new passphrase, twice; InvalidRequestError if there is no terminal, or the two differ."""
+    from mipp_cli.roles.passphrases import check_passphrase
+
+    if not _at_terminal():
+        raise InvalidRequestError(
+            "there is no terminal at which to ask for a passphrase", hint=f"give {option} FILE"
+        )
+    first = check_passphrase(_prompt("New passphrase"))
+    if _prompt("New passphrase again") != first:
+        raise InvalidRequestError("the two passphrases differ", hint="nothing was changed; try again")
+    return first
+
+
+def _prompt(text: str) -> bytes:
+    return str(click.prompt(text, default="", show_default=False, hide_input=True, err=True)).encode(
+        errors="surrogateescape"
+    )
+
+
+def _at_terminal() -> bool:
+    with suppress(ValueError):  # a stdin that was closed
+        return sys.stdin is not None and sys.stdin.isatty()
+    return False
+
+
+def _remember_warnings(warnings: list[str]) -> None:
+    click.get_current_context().meta.setdefault(_WARNINGS, []).append(warnings)
+
+
+def passphrase_warnings() -> list[str]:
+    """Return what whoever started the command should know of its passphrases."""
+    return [each for warnings in click.get_current_context().meta.get(_WARNINGS, []) for each in warnings]

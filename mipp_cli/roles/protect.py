@@ -1,0 +1,119 @@
+"""Protecting a directory with a passphrase, changing the passphrase, and ending the protection.
+
+lock.json comes first and goes last, so whatever is interrupted leaves a directory that opens, and the same
+command again finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mipp_cli.containers.atomic import output_error, sync_folder
+from mipp_cli.errors import AlreadyAppliedError, NotInitialisedError, PassphraseError, at_path
+from mipp_cli.roles.directory import RoleDirectory, role_of
+from mipp_cli.roles.locks import locked
+from mipp_cli.roles.passphrases import check_passphrase
+from mipp_cli.roles.protection import (
+    LOCK_FILE,
+    Lock,
+    Protection,
+    draft_files,
+    is_sealed,
+    read_secrets,
+    secret_files,
+)
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.state_files import read_state, write_state
+
+_NOTE = "copies made before, and what a disk or backup keeps of deleted files, still hold the keys in plain"
+
+
+def protect_directory(path: Path, ask: Callable[[], bytes | None], new: Callable[[], bytes]) -> Report:
+    """Protect the directory at ``path`` with the passphrase ``new``; ``ask`` gives the one that it has.
+
+    The secrets of a directory that was in plain are sealed under a fresh key; a directory that was
+    protected keeps its key under the new passphrase. Raises AlreadyAppliedError if it has that passphrase
+    already, PassphraseError if neither passphrase opens it.
+    """
+    directory = _directory(path)
+    with directory.lock(), locked(path):
+        lock = Lock.read(path)
+        old = None if lock is None else ask()
+        passphrase = check_passphrase(new())
+        if lock is None:
+            protection = Protection.draw(directory.role, directory.name)
+        else:
+            protection, opened_with = _unlock(directory, lock, [old, passphrase])
+            if opened_with == passphrase and lock.finished and not _plain(directory):
+                raise AlreadyAppliedError(
+                    "has this passphrase already", path=path, hint="there is nothing to do"
+                )
+        plain = _plain(directory)
+        if plain:
+            for draft in draft_files(path, directory.role):
+                draft.unlink(missing_ok=True)
+            protection.lock(passphrase, finished=False).write(path)
+            for file in plain:
+                write_state(path / file, protection.seal(file, read_state(path / file)))
+        protection.lock(passphrase, finished=True).write(path)
+    notes = (_NOTE,) if plain else ()
+    return Report((Output(path / LOCK_FILE, "lock"),), {"files sealed": len(plain)}, notes=notes)
+
+
+def unprotect_directory(path: Path, ask: Callable[[], bytes | None]) -> Report:
+    """End the protection of the directory at ``path``: its secrets stand in plain again, mode 0600.
+
+    Raises AlreadyAppliedError if it is not protected, PassphraseError for a wrong passphrase.
+    """
+    directory = _directory(path)
+    with directory.lock(), locked(path):
+        lock = Lock.read(path)
+        if lock is None:
+            raise AlreadyAppliedError("is not protected", path=path, hint="there is nothing to do")
+        protection, passphrase = _unlock(directory, lock, [ask()])
+        protection = protection.unfinished()
+        sealed = [file for file in secret_files(path, directory.role) if is_sealed(read_state(path / file))]
+        for file in sealed:
+            read_secrets(path, file, protection)  # that all of them open, before one changes
+        if lock.finished:
+            protection.lock(passphrase, finished=False).write(path)
+        for file in sealed:
+            write_state(path / file, read_secrets(path, file, protection))
+        try:
+            (path / LOCK_FILE).unlink()
+            sync_folder(path)
+        except OSError as error:
+            raise output_error(error, path / LOCK_FILE) from error
+    return Report((), {"files in plain": len(sealed)})
+
+
+def _directory(path: Path) -> RoleDirectory:
+    role = role_of(path)
+    if role is None:
+        raise NotInitialisedError("is no role's directory", path=path, hint="name what `init` made")
+    return RoleDirectory(path, role)
+
+
+def _unlock(directory: RoleDirectory, lock: Lock, candidates: list[bytes | None]) -> tuple[Protection, bytes]:
+    """Open the directory's key with the first passphrase that does, and return that passphrase too.
+
+    After an interruption it may be the new one that does.
+    """
+    failure = PassphraseError(
+        "is protected with a passphrase",
+        hint="give it with --passphrase-file FILE, or run the command in a terminal, where it asks",
+    )
+    with at_path(directory.path):
+        for passphrase in dict.fromkeys(each for each in candidates if each is not None):
+            try:
+                check_passphrase(passphrase)
+                return Protection.unlock(lock, directory.role, directory.name, passphrase), passphrase
+            except PassphraseError as error:
+                failure = error
+        raise failure
+
+
+def _plain(directory: RoleDirectory) -> list[str]:
+    files = secret_files(directory.path, directory.role)
+    return [file for file in files if not is_sealed(read_state(directory.file(file)))]

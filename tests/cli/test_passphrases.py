@@ -1,0 +1,161 @@
+"""Passphrases as people and scripts give them: to real processes, from files and at a terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from mipp_cli.scheme import passphrase as primitive
+from mipp_cli.scheme.passphrase import Stretching
+from tests.cli.test_help import COMMANDS
+from tests.cli.test_processes import MIPP, environment, mipp
+from tests.deployment import JOBS, Deployment, check_refusal, done, secrets_of, snapshot
+
+TERMINAL_SECONDS = 30
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    path = tmp_path / "passphrase"
+    path.touch(mode=0o600)
+    path.write_text("open sesame\n")
+    return path
+
+
+@pytest.fixture
+def protected(changeable: Deployment, passphrase: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """A deployment of which every directory is protected, at a price that a test can pay."""
+    monkeypatch.setattr(primitive, "STRETCHING", Stretching(16, 8, 1))
+    for role in ("kmc", "cloud", "alice", "north"):
+        done("protect", changeable / role, "--new-passphrase-file", passphrase)
+    return changeable
+
+
+def at_terminal(*words: object, answers: list[str]) -> tuple[int, str]:
+    """Run `mipp` at a terminal of its own; give its exit code and what it showed.
+
+    Each answer is typed when the next question stands there.
+    """
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(MIPP[0], [*MIPP, *map(str, words)], environment())
+    shown, typed, end = b"", 0, time.monotonic() + TERMINAL_SECONDS
+    try:
+        while time.monotonic() < end:
+            if not select.select([terminal], [], [], 1)[0]:
+                continue
+            try:
+                read = os.read(terminal, 4096)
+            except OSError:  # the other side is closed
+                read = b""
+            if not read:
+                break
+            shown += read
+            if typed < len(answers) and shown.count(b"assphrase") > typed and shown.rstrip().endswith(b":"):
+                os.write(terminal, answers[typed].encode() + b"\n")
+                typed += 1
+    finally:
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
+
+
+def test_every_command_in_a_role_s_directory_takes_a_passphrase_file() -> None:
+    told = 0
+    for name, command in COMMANDS.items():
+        names = [each.name for each in command.params]
+        arguments = [each for each in command.params if isinstance(each, click.Argument)]
+        if name == "inspect" or (arguments and arguments[0].name == "directory"):
+            assert "passphrase_file" in names, name
+            told += 1
+    assert told >= 14
+
+
+def test_every_step_works_in_protected_directories(
+    deployment: Deployment, protected: Deployment, passphrase: Path
+) -> None:
+    given = ("--passphrase-file", passphrase)
+    root, out = protected.root, [protected / f"out-{number}.h5" for number in range(4)]
+    picture, north = root / "pictures" / "queries" / "q1.png", root / "north"
+    (root / "new").mkdir()
+    os.link(picture, root / "new" / "new.png")
+    secrets = secrets_of(deployment.root)  # the same, and in plain
+    steps: list[tuple[object, ...]] = [
+        ("owner", "authorize", north, root / "eve" / "user.pub"),
+        ("owner", "revoke", north, "eve"),
+        ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
+        ("cloud", "enroll", root / "cloud", north / "members.h5"),
+        ("owner", "encrypt", north, root / "new", "-o", out[0], "--jobs", "2"),
+        ("cloud", "index", root / "cloud", out[0], "--jobs", "2"),
+        ("user", "query", root / "alice", picture, "-o", out[1], "--candidates", "20"),
+        ("cloud", "search", root / "cloud", out[1], "-o", out[2], *JOBS),
+        ("kmc", "reencrypt", root / "kmc", out[2], "-o", out[3]),
+        ("user", "decrypt", root / "alice", out[3], "-o", root / "matches", "--top", "1"),
+        *(("inspect", root / role) for role in ("kmc", "cloud", "alice", "north")),
+    ]
+    for words in steps:
+        before = snapshot(root)
+        if words[0] != "inspect":
+            check_refusal(mipp(*words), 8)
+            assert snapshot(root) == before
+        outcome = mipp(*words, *given)
+        assert outcome.code == 0, (words, outcome)
+        assert outcome.err == ""
+        assert "sesame" not in outcome.out
+        assert not [secret for secret in secrets if secret in outcome.out]
+    assert "new.png" in (root / "matches" / "matches.csv").read_text()
+
+
+def test_a_terminal_asks_for_the_passphrase_of_a_protected_directory(protected: Deployment) -> None:
+    code, shown = at_terminal("inspect", protected / "north", answers=["open sesame"])
+    assert code == 0, shown
+    assert f"Passphrase of {protected / 'north'}: " in shown
+    assert "sesame" not in shown
+    code, shown = at_terminal("inspect", protected / "north", answers=["something else"])
+    assert code == 8
+    assert "the passphrase is wrong" in shown
+    code, shown = at_terminal("inspect", protected / "north", answers=[""])
+    assert code == 2
+    assert "the passphrase is empty" in shown
+
+
+def test_a_terminal_does_not_ask_where_nothing_is_protected(deployment: Deployment) -> None:
+    code, shown = at_terminal("inspect", deployment / "north", answers=[])
+    assert code == 0
+    assert "assphrase" not in shown
+
+
+def test_a_terminal_asks_twice_for_a_passphrase_that_shall_protect_a_new_directory(
+    deployment: Deployment, tmp_path: Path, passphrase: Path
+) -> None:
+    words = ("--id", "x", "--kmc", deployment / "kmc" / "kmc.pub", "--protect")
+    code, shown = at_terminal("user", "init", tmp_path / "x", *words, answers=["open sesame", "open sesam"])
+    assert code == 2
+    assert "the two passphrases differ" in shown
+    assert not (tmp_path / "x").exists()
+    code, shown = at_terminal("user", "init", tmp_path / "x", *words, answers=["open sesame", "open sesame"])
+    assert code == 0, shown
+    assert mipp("inspect", tmp_path / "x", "--passphrase-file", passphrase).code == 0
+    check_refusal(mipp("inspect", tmp_path / "x"), 8)
+
+
+def test_a_terminal_asks_for_the_old_passphrase_and_for_the_new_one(protected: Deployment) -> None:
+    answers = ["open sesame", "close sesame", "close sesame"]
+    code, shown = at_terminal("protect", protected / "north", answers=answers)
+    assert code == 0, shown
+    code, shown = at_terminal("protect", protected / "north", "--remove", answers=["close sesame"])
+    assert code == 0, shown
+    assert mipp("inspect", protected / "north").code == 0
+
+
+def test_without_a_terminal_nothing_is_asked(deployment: Deployment, tmp_path: Path) -> None:
+    words = ("--id", "x", "--kmc", deployment / "kmc" / "kmc.pub", "--protect")
+    outcome = mipp("user", "init", tmp_path / "x", *words)
+    check_refusal(outcome, 2)
+    assert "there is no terminal at which to ask for a passphrase" in outcome.err
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,500 @@
+"""Directories protected with a passphrase: nothing in plain, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mipp_cli.errors import ConflictError, MalformedError, MissingKeyError, TamperedError
+from mipp_cli.roles import protect as module
+from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.passphrases import Passphrases, passphrases_from
+from mipp_cli.roles.state_files import parse_state, write_state
+from mipp_cli.scheme import passphrase as primitive
+from mipp_cli.scheme.passphrase import Stretching
+from tests.deployment import Deployment, change_state, done, mode, refused, run, secrets_of, snapshot
+
+ROLES = ("kmc", "cloud", "alice", "north")
+KINDS = {"kmc": "kmc", "cloud": "cloud", "alice": "user", "north": "owner"}
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primitive, "STRETCHING", Stretching(16, 8, 1))
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    return passphrase_file(tmp_path / "passphrase", b"open sesame\n")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return passphrase_file(tmp_path / "other", b"close sesame")
+
+
+def passphrase_file(path: Path, content: bytes) -> Path:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+def protect(path: Path, new: Path, *words: object) -> None:
+    done("protect", path, "--new-passphrase-file", new, *words)
+
+
+def opened(path: Path, role: str, passphrase: bytes) -> RoleDirectory:
+    with passphrases_from(Passphrases(lambda _: passphrase)):
+        return RoleDirectory.open(path, KINDS[role])
+
+
+def keys_in(path: Path, role: str, passphrase: bytes) -> dict[str, Any]:
+    """Return what every file with keys in a protected directory holds."""
+    directory = opened(path, role, passphrase)
+    return {file: directory.read_json(file) for file in files_with_keys(path, role)}
+
+
+def files_with_keys(path: Path, role: str) -> list[str]:
+    folder = {"kmc": "owners", "alice": "queries"}.get(role, "none")
+    return ["secrets.json", *sorted(file.relative_to(path).as_posix() for file in path.glob(f"{folder}/*"))]
+
+
+def plain_in(path: Path, role: str) -> dict[str, Any]:
+    return {file: parse_state((path / file).read_bytes()) for file in files_with_keys(path, role)}
+
+
+def spellings(secret: str) -> list[bytes]:
+    octets = bytes.fromhex(secret)
+    return [secret.encode(), octets, base64.b64encode(octets)[:-4]]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_key_stands_in_plain_in_any_file_of_a_protected_directory(
+    changeable: Deployment, passphrase: Path, role: str
+) -> None:
+    secrets = secrets_of(changeable.root)
+    kept = plain_in(changeable / role, role)
+    assert any(each.encode() in (changeable / role / "secrets.json").read_bytes() for each in secrets)
+    protect(changeable / role, passphrase)
+    for file in (changeable / role).rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert not [each for secret in secrets for each in spellings(secret) if each in content], file
+    assert keys_in(changeable / role, role, b"open sesame") == kept
+    assert mode(changeable / role / "lock.json") == "0600"
+
+
+def test_a_users_pictures_and_features_are_sealed_with_the_keys(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "alice", passphrase)
+    for file in (changeable / "alice" / "queries").iterdir():
+        assert set(parse_state(file.read_bytes())) == {"sealed"}
+        assert b"q1.png" not in file.read_bytes()
+
+
+def test_what_a_command_adds_to_a_protected_directory_is_sealed(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    words = ("--passphrase-file", passphrase)
+    for role in ("kmc", "alice", "north"):
+        protect(changeable / role, passphrase)
+    picture = changeable / "pictures" / "queries" / "q1.png"
+    done("user", "query", changeable / "alice", picture, "-o", changeable / "q.h5", *words)
+    done("owner", "authorize", changeable / "north", changeable / "eve" / "user.pub", *words)
+    done("kmc", "enroll", changeable / "kmc", changeable / "north" / "enrolment.h5", *words)
+    for role in ("kmc", "alice"):
+        for file in files_with_keys(changeable / role, role):
+            assert set(parse_state((changeable / role / file).read_bytes())) == {"sealed"}
+
+
+@pytest.mark.parametrize("kind", ["user", "owner", "cloud", "kmc"])
+def test_a_directory_can_be_protected_from_its_beginning(
+    deployment: Deployment, tmp_path: Path, passphrase: Path, kind: str
+) -> None:
+    path = tmp_path / "new"
+    words: tuple[object, ...] = ("--kmc", deployment / "kmc" / "kmc.pub")
+    words += ("--id", "x") if kind in ("user", "owner") else ()
+    words = ("--scheme", "mask") if kind == "kmc" else words
+    done(kind, "init", path, *words, "--passphrase-file", passphrase)
+    assert set(parse_state((path / "secrets.json").read_bytes())) == {"sealed"}
+    refused(8, "inspect", path)
+    done("inspect", path, "--passphrase-file", passphrase)
+
+
+WRONG = {
+    "wrong": (b"open sesame!", 8, "the passphrase is wrong"),
+    "with a space": (b"open sesame \n", 8, "the passphrase is wrong"),
+    "two newlines": (b"open sesame\n\n", 8, "the passphrase is wrong"),
+    "empty": (b"", 2, "the passphrase is empty"),
+    "only a newline": (b"\n", 2, "the passphrase is empty"),
+    "long": (b"x" * 4097, 2, "the passphrase is too long"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_passphrase_that_is_none_of_the_directorys_is_one_clear_error(
+    changeable: Deployment, tmp_path: Path, passphrase: Path, case: str
+) -> None:
+    content, code, message = WRONG[case]
+    protect(changeable / "north", passphrase)
+    file = passphrase_file(tmp_path / "given", content)
+    before = snapshot(changeable.root)
+    for words in (
+        ("owner", "revoke", changeable / "north", "alice"),
+        ("inspect", changeable / "north"),
+        ("protect", changeable / "north", "--remove"),
+    ):
+        assert message in refused(code, *words, "--passphrase-file", file).err
+    assert snapshot(changeable.root) == before
+
+
+def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
+    changeable: Deployment, passphrase: Path, other: Path
+) -> None:
+    protect(changeable / "north", passphrase)
+    before = snapshot(changeable.root)
+    for words in (
+        ("owner", "revoke", changeable / "north", "alice"),
+        ("inspect", changeable / "north"),
+        ("protect", changeable / "north", "--remove"),
+    ):
+        outcome = refused(8, *words)
+        assert "is protected with a passphrase" in outcome.err
+        assert "--passphrase-file" in outcome.err.partition("hint: ")[2]
+    refused(8, "protect", changeable / "north", "--new-passphrase-file", other)
+    refused(2, "protect", changeable / "alice")
+    assert snapshot(changeable.root) == before
+
+
+def test_a_passphrase_for_a_directory_without_one_is_a_mistake_to_be_told(
+    deployment: Deployment, passphrase: Path
+) -> None:
+    words = ("inspect", deployment / "north", "--passphrase-file", passphrase)
+    assert "is not protected with a passphrase" in refused(2, *words).err
+
+
+def test_a_passphrase_file_that_is_not_there_is_named(deployment: Deployment, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    assert str(gone) in refused(2, "inspect", deployment / "north", "--passphrase-file", gone).err
+    assert str(tmp_path) in refused(2, "inspect", deployment / "north", "--passphrase-file", tmp_path).err
+
+
+def test_a_passphrase_file_that_others_may_read_is_warned_of(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    passphrase.chmod(0o640)
+    outcome = done("protect", changeable / "north", "--new-passphrase-file", passphrase)
+    assert f"warning: others may read or change {passphrase}" in outcome.err
+    words = ("inspect", changeable / "north", "--passphrase-file", passphrase)
+    assert f"warning: others may read or change {passphrase}" in done(*words).err
+    assert len(done(*words, "--json").json["warnings"]) == 1
+    passphrase.chmod(0o600)
+    assert done(*words).err == ""
+
+
+def test_any_bytes_can_be_a_passphrase(changeable: Deployment, tmp_path: Path) -> None:
+    file = passphrase_file(tmp_path / "bytes", bytes(range(256)))
+    protect(changeable / "north", file)
+    done("inspect", changeable / "north", "--passphrase-file", file)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_another_passphrase_takes_the_place_of_the_first(
+    changeable: Deployment, passphrase: Path, other: Path, role: str
+) -> None:
+    kept = plain_in(changeable / role, role)
+    protect(changeable / role, passphrase)
+    protect(changeable / role, other, "--passphrase-file", passphrase)
+    refused(8, "inspect", changeable / role, "--passphrase-file", passphrase)
+    assert keys_in(changeable / role, role, b"close sesame") == kept
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_protection_that_ended_leaves_the_directory_as_it_was(
+    changeable: Deployment, passphrase: Path, role: str
+) -> None:
+    before = snapshot(changeable / role)
+    protect(changeable / role, passphrase)
+    done("protect", changeable / role, "--remove", "--passphrase-file", passphrase)
+    assert snapshot(changeable / role) == before
+
+
+def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path) -> None:
+    refused(5, "protect", changeable / "north", "--remove")
+    protect(changeable / "north", passphrase)
+    before = snapshot(changeable.root)
+    refused(5, "protect", changeable / "north", "--new-passphrase-file", passphrase)
+    words = ("--new-passphrase-file", passphrase, "--passphrase-file", passphrase)
+    refused(5, "protect", changeable / "north", *words)
+    assert snapshot(changeable.root) == before
+
+
+def test_only_a_roles_directory_can_be_protected(tmp_path: Path, passphrase: Path) -> None:
+    refused(2, "protect", tmp_path, "--new-passphrase-file", passphrase)
+    refused(2, "protect", tmp_path / "nowhere", "--new-passphrase-file", passphrase)
+
+
+def test_the_two_ways_to_change_protection_exclude_each_other(
+    deployment: Deployment, passphrase: Path
+) -> None:
+    words = ("--remove", "--new-passphrase-file", passphrase)
+    refused(2, "protect", deployment / "north", *words)
+
+
+# Damage: lock.json and sealed files.
+
+
+def test_a_damaged_lock_is_named_and_nothing_changes(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    lock = changeable / "north" / "lock.json"
+    content = lock.read_bytes()
+    damages: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
+        lambda fields: {},
+        lambda fields: fields | {"scrypt": {"n": 1 << 60, "r": 8, "p": 1}},
+        lambda fields: fields | {"scrypt": [16, 8, 1]},
+        lambda fields: fields | {"scrypt": {"n": 16, "r": 8, "p": 1, "q": 1}},
+        lambda fields: fields | {"salt": "00"},
+        lambda fields: fields | {"key": 7},
+        lambda fields: fields | {"key": "zz"},
+    ]
+    for damage in damages:
+        lock.write_bytes(content)
+        change_state(lock, damage)
+        before = snapshot(changeable.root)
+        outcome = refused(
+            3, "owner", "revoke", changeable / "north", "alice", "--passphrase-file", passphrase
+        )
+        assert str(lock) in outcome.err
+        refused(3, "protect", changeable / "north", "--remove", "--passphrase-file", passphrase)
+        assert snapshot(changeable.root) == before
+    lock.write_bytes(content[:-2])
+    refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_a_lock_that_claims_to_be_unfinished_does_not_open(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    change_state(changeable / "north" / "lock.json", lambda fields: fields | {"finished": False})
+    refused(8, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_sealed_keys_without_their_lock_are_told_from_damage(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "north", passphrase)
+    (changeable / "north" / "lock.json").unlink()
+    assert (
+        "lock.json, which holds the key to it, is missing" in refused(8, "inspect", changeable / "north").err
+    )
+
+
+def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "kmc", passphrase)
+    owners = changeable / "kmc" / "owners"
+    (owners / "south.json").write_bytes((owners / "north.json").read_bytes())
+    with pytest.raises(TamperedError, match="is not sealed with the key of this directory") as caught:
+        opened(changeable / "kmc", "kmc", b"open sesame").read_json("owners/south.json")
+    assert caught.value.path == str(owners / "south.json")
+
+
+def test_keys_in_plain_in_a_protected_directory_are_not_trusted(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    plain = (changeable / "north" / "secrets.json").read_bytes()
+    protect(changeable / "north", passphrase)
+    (changeable / "north" / "secrets.json").write_bytes(plain)
+    outcome = refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
+    assert "stands in plain in a protected directory" in outcome.err
+    protect(changeable / "north", passphrase, "--passphrase-file", passphrase)  # as the hint says
+    done("inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+# Interruptions, at every write of lock.json and of a file with keys.
+
+
+class Stopped(BaseException):
+    """Stands for a kill."""
+
+
+@contextmanager
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[list[str]]:
+    """Stop before write number ``after`` of a file; give the names of those written."""
+    written: list[str] = []
+
+    def write(path: Path, fields: dict[str, Any]) -> None:
+        if len(written) == after:
+            raise Stopped
+        written.append(path.name)
+        write_state(path, fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_state", write)
+        patch.setattr("mipp_cli.roles.protection.write_state", write)
+        yield written
+
+
+def ways(directory: Path, passphrase: Path, other: Path) -> dict[str, tuple[object, ...]]:
+    new = ("protect", directory, "--new-passphrase-file")
+    return {
+        "protect": (*new, passphrase),
+        "change": (*new, other, "--passphrase-file", passphrase),
+        "remove": ("protect", directory, "--remove", "--passphrase-file", passphrase),
+    }
+
+
+@pytest.mark.parametrize("way", ["protect", "change", "remove"])
+def test_whatever_is_interrupted_opens_and_the_same_command_again_finishes(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path, other: Path, way: str
+) -> None:
+    kept = plain_in(changeable / "kmc", "kmc")
+    stops = 0
+    while True:
+        directory = changeable.copy(changeable.root.parent / f"{way}-{stops}") / "kmc"
+        if way != "protect":
+            protect(directory, passphrase)
+        words = ways(directory, passphrase, other)[way]
+        with stopping(monkeypatch, stops) as written:
+            if not _stopped(words):
+                break
+        assert len(written) == stops
+        opens = [_keys(directory, file) for file in (None, passphrase, other)]
+        assert kept in opens, (way, stops)
+        again = run(*words)
+        assert again.code == 0, again
+        words = (("--passphrase-file", other if way == "change" else passphrase)) if way != "remove" else ()
+        done("inspect", directory, *words)
+        assert _keys(directory, {"protect": passphrase, "change": other}.get(way)) == kept
+        states = [set(fields) == {"sealed"} for fields in plain_in(directory, "kmc").values()]
+        assert all(states) if way != "remove" else not any(states)
+        stops += 1
+    assert stops == {"protect": len(kept) + 2, "change": 1, "remove": len(kept) + 1}[way]
+
+
+def _stopped(words: tuple[object, ...]) -> bool:
+    try:
+        done(*words)
+    except Stopped:
+        return True
+    return False
+
+
+def _keys(directory: Path, file: Path | None) -> dict[str, Any] | None:
+    passphrase = b"" if file is None else file.read_bytes().removesuffix(b"\n")
+    try:
+        return keys_in(directory, "kmc", passphrase) if file else _plain_keys(directory)
+    except (MissingKeyError, ConflictError, MalformedError):
+        return None
+
+
+def _plain_keys(directory: Path) -> dict[str, Any]:
+    role = RoleDirectory.open(directory, "kmc")
+    return {file: role.read_json(file) for file in files_with_keys(directory, "kmc")}
+
+
+def test_while_protecting_is_unfinished_every_command_warns(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
+) -> None:
+    with stopping(monkeypatch, 2):
+        assert _stopped(("protect", changeable / "kmc", "--new-passphrase-file", passphrase))
+    outcome = done("inspect", changeable / "kmc", "--passphrase-file", passphrase)
+    assert "may still hold keys in plain: protecting it was interrupted" in outcome.err
+
+
+def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_protected(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    for role, draft in (
+        ("north", ".secrets.json.0123456789ab.tmp"),
+        ("kmc", f"owners/.{'o' * 40}.0123456789ab.tmp"),
+        ("alice", f"queries/.{'a' * 32}.json.0123456789ab.tmp"),
+    ):
+        (changeable / role / draft).write_bytes((changeable / role / "secrets.json").read_bytes())
+        protect(changeable / role, passphrase)
+        assert not (changeable / role / draft).exists()
+
+
+def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_a_damaged_lock(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "kmc", passphrase)
+    refused(8, "kmc", "check", changeable / "kmc")
+    done("kmc", "check", changeable / "kmc", "--passphrase-file", passphrase)
+    lock = changeable / "kmc" / "lock.json"
+    lock.write_bytes(lock.read_bytes()[:-1])
+    outcome = run("kmc", "check", changeable / "kmc", "--passphrase-file", passphrase)
+    assert outcome.code == 3
+    assert [line for line in outcome.err.splitlines() if line.startswith("damaged: ")] == [
+        f"damaged: {lock}: is missing or damaged"
+    ]
+
+
+# Two commands at once.
+
+
+def test_a_command_that_opened_the_directory_before_it_was_protected_writes_no_key_in_plain(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    alice = changeable.role("alice")
+    protect(changeable / "alice", passphrase)
+    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
+        alice.write_json("queries/x.json", {"usk": "00"})
+    with pytest.raises(ConflictError, match="was opened without its passphrase"):
+        alice.secret("signing")
+    later = opened(changeable / "alice", "alice", b"open sesame")
+    done("protect", changeable / "alice", "--remove", "--passphrase-file", passphrase)
+    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
+        later.write_json("queries/x.json", {"usk": "00"})
+    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
+        later.secret("signing")
+    assert not (changeable / "alice" / "queries" / "x.json").exists()
+
+
+def test_a_directory_is_not_protected_while_another_command_changes_it(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    with changeable.role("north").lock():
+        refused(9, "protect", changeable / "north", "--new-passphrase-file", passphrase)
+
+
+def test_a_query_waits_until_its_directory_is_protected(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
+) -> None:
+    alice, outcome = changeable.role("alice"), list[str]()
+
+    def write_late() -> None:
+        try:
+            alice.write_json("queries/x.json", {"usk": "00"})
+        except ConflictError as error:
+            outcome.append(error.message)
+
+    writer = threading.Thread(target=write_late)
+
+    def write(path: Path, fields: dict[str, Any]) -> None:
+        if not writer.ident:
+            writer.start()
+            writer.join(0.2)
+            assert writer.is_alive()
+        write_state(path, fields)
+
+    monkeypatch.setattr(module, "write_state", write)
+    protect(changeable / "alice", passphrase)
+    writer.join(10)
+    assert outcome == ["another command changed how it is protected meanwhile"]
+
+
+def test_no_passphrase_or_key_shows_when_things_are_printed(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    directory = opened(changeable / "north", "north", b"open sesame")
+    assert directory.protection is not None
+    shown = f"{directory!r} {directory.protection!r} {Passphrases(new=b'open sesame')!r}"
+    assert directory.protection.key.hex() not in shown
+    assert repr(directory.protection.key)[2:-1] not in shown
+    assert "sesame" not in shown

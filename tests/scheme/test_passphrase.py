@@ -1,0 +1,96 @@
+"""Keys under passphrases: only the right one opens, in its place, at a price that no file can raise."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mipp_cli.errors import MalformedError, MissingKeyError, PassphraseError, TamperedError
+from mipp_cli.scheme import passphrase as module
+from mipp_cli.scheme.image_cipher import generate_key
+from mipp_cli.scheme.passphrase import STRETCHING, PassphraseSealed, Stretching, seal, unseal
+
+KEY = bytes(range(32))
+
+
+@pytest.fixture
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STRETCHING", Stretching(16, 8, 1))
+
+
+def test_at_the_real_parameters_a_guess_takes_128_mebibytes_and_a_while() -> None:
+    assert Stretching(1 << 17, 8, 1) == STRETCHING
+    sealed = PassphraseSealed.seal(KEY, b"correct horse", b"here")
+    started = time.perf_counter()
+    assert sealed.open(b"correct horse", b"here") == KEY
+    assert time.perf_counter() - started > 0.05
+    assert sealed.stretching == STRETCHING
+
+
+@pytest.mark.usefixtures("_cheap")
+@pytest.mark.parametrize("guess", [b"", b"Correct", b"correct\n", b"correct\0", b"correc"])
+def test_another_passphrase_opens_nothing(guess: bytes) -> None:
+    sealed = PassphraseSealed.seal(KEY, b"correct", b"here")
+    with pytest.raises(PassphraseError, match="the passphrase is wrong") as caught:
+        sealed.open(guess, b"here")
+    assert isinstance(caught.value, MissingKeyError)
+    assert caught.value.exit_code == 8
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_a_key_opens_at_its_place_under_its_salt_and_parameters_alone() -> None:
+    sealed = PassphraseSealed.seal(KEY, b"p", b"here")
+    changed = bytes([sealed.sealed[0] ^ 1]) + sealed.sealed[1:]
+    for other in (
+        replace(sealed, salt=bytes(16)),
+        replace(sealed, stretching=Stretching(32, 8, 1)),
+        replace(sealed, sealed=changed),
+    ):
+        with pytest.raises(PassphraseError):
+            other.open(b"p", b"here")
+    with pytest.raises(PassphraseError):
+        sealed.open(b"p", b"there")
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_the_same_key_and_passphrase_never_give_the_same_twice() -> None:
+    one, two = (PassphraseSealed.seal(KEY, b"p", b"") for _ in range(2))
+    assert one.salt != two.salt
+    assert one.sealed[:12] != two.sealed[:12]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        (0, 8, 1), (1, 8, 1), (-2, 8, 1), (1000, 8, 1), (16, 0, 1), (16, 8, 0), (1 << 40, 8, 1),
+        (1 << 21, 8, 1), (1 << 10, 1 << 20, 1), (16, 8, 17), (16.0, 8, 1), ("16", 8, 1), (16, True, 1),
+        (None, 8, 1),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_parameters_that_cannot_be_or_take_too_much_are_refused(parameters: tuple[Any, ...]) -> None:
+    with pytest.raises(MalformedError, match="scrypt's parameters"):
+        Stretching(*parameters)
+
+
+@pytest.mark.parametrize(("salt", "sealed"), [(15, 60), (17, 60), (16, 59), (16, 61), (0, 0)])
+def test_a_sealed_key_of_another_length_is_refused(salt: int, sealed: int) -> None:
+    with pytest.raises(MalformedError, match="has another length"):
+        PassphraseSealed(STRETCHING, bytes(salt), bytes(sealed))
+
+
+def test_what_was_sealed_opens_under_its_key_and_at_its_place_alone() -> None:
+    sealed = seal(KEY, b"text", b"here")
+    assert unseal(KEY, sealed, b"here") == b"text"
+    for key, data, place in (
+        (generate_key(), sealed, b"here"),
+        (KEY, sealed, b"there"),
+        (KEY, sealed[:-1], b"here"),
+        (KEY, sealed[:5], b"here"),
+        (KEY, b"", b"here"),
+    ):
+        with pytest.raises(TamperedError):
+            unseal(key, data, place)
