@@ -78,16 +78,37 @@ def remove(directory: Path, owner: str, release_name: bool) -> Report:
 
 @cloud.command()
 @directory_argument("CLOUD")
-@files_argument("CONTAINER...")
+@files_argument("CONTAINER...", required=False)
+@click.option("--rebuild", is_flag=True, help="Make the index anew from CLOUD/segments; takes no CONTAINER.")
+@click.option(
+    "--drop-damaged",
+    is_flag=True,
+    help="With --rebuild: leave out, for good, what is damaged or of an owner who is not enrolled.",
+)
 @workplace_options
 @reported
-def index(directory: Path, files: tuple[Path, ...], workplace: Workplace) -> Report:
+def index(
+    directory: Path, files: tuple[Path, ...], rebuild: bool, drop_damaged: bool, workplace: Workplace
+) -> Report:
     """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2); delete what owners ask.
 
     Each CONTAINER is an owner's upload or deletion. They are applied in the order given, all of them or
     none; those that were applied before are skipped. Of images that are deleted or replaced, ciphertext,
     name and sums are gone from CLOUD afterwards.
+
+    With --rebuild, when index.h5 or the parts of the index were lost or damaged, everything that was
+    applied is verified and indexed again.
     """
+    if rebuild:
+        if files:
+            raise click.UsageError("--rebuild takes no CONTAINER: it makes the index from CLOUD/segments")
+        from mipp_cli.roles.cloud_rebuild import rebuild_index
+
+        return rebuild_index(directory, drop_damaged=drop_damaged, workplace=workplace, progress=progress_bar)
+    if drop_damaged:
+        raise click.UsageError("--drop-damaged goes with --rebuild")
+    if not files:
+        raise click.UsageError("Missing argument 'CONTAINER...'.")
     from mipp_cli.roles.cloud_index import index_containers
 
     return index_containers(directory, files, workplace=workplace, progress=progress_bar)

@@ -266,6 +266,13 @@ def check_digest(source: Source, header: Header) -> Source:
     Returns the source to read from now on: HDF5 reads the file a second time, and must get the bytes
     that were checked, or none, if somebody writes into the file meanwhile.
     """
+    blocks = content_blocks(source, header)
+    # bytes in memory are this process's own: nobody else writes into them
+    return source if isinstance(source, BytesSource) else BlockVerifiedSource(source, blocks)
+
+
+def content_blocks(source: Source, header: Header) -> bytes:
+    """Check the content as :func:`check_digest`; return the SHA-256 digests of the blocks of 64 KiB."""
     body, blocks = hashlib.sha256(), bytearray()
     for number, chunk in enumerate(chunks(source)):
         body.update(chunk if number else chunk[BLOCK_BYTES:])
@@ -276,8 +283,7 @@ def check_digest(source: Source, header: Header) -> Source:
             "the content does not fit the digest that its sender signed",
             hint="the file was cut short or changed on its way: fetch it again",
         )
-    # bytes in memory are this process's own: nobody else writes into them
-    return source if isinstance(source, BytesSource) else BlockVerifiedSource(source, bytes(blocks))
+    return bytes(blocks)
 
 
 def open_container(

@@ -23,7 +23,7 @@ from mipp_cli.containers.source import (
     Source,
     read_file,
 )
-from mipp_cli.errors import MalformedError, TamperedError, at_path
+from mipp_cli.errors import MalformedError, MippError, TamperedError, at_path
 
 ROOT_BYTES = DIGEST_BYTES
 _DIGESTS_LIMIT = 1 << 31
@@ -76,11 +76,23 @@ def store_digests(path: Path) -> bytes:
     return hashlib.sha256(blocks).digest()
 
 
+def has_digests(path: Path, root: bytes) -> bool:
+    """Say whether the block digests that belong to ``root`` lie beside a file."""
+    try:
+        digests = read_file(blocks_path(path), _DIGESTS_LIMIT)
+    except MippError:
+        return False
+    return hmac.compare_digest(hashlib.sha256(digests).digest(), root)
+
+
 def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
     """Open a stored file whose blocks are checked as they are read; raises TamperedError."""
     with at_path(path):
         if not path.exists() or not blocks_path(path).exists():
-            raise MalformedError("is missing from the cloud's store", hint="restore it from a backup")
+            raise MalformedError(
+                "is missing from the cloud's store",
+                hint="restore it from a backup, or run: mipp cloud index CLOUD --rebuild",
+            )
         digests = read_file(blocks_path(path), _DIGESTS_LIMIT)
         if not hmac.compare_digest(hashlib.sha256(digests).digest(), root):
             raise TamperedError("the list of its blocks is not as it was stored")

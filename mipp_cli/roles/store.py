@@ -32,11 +32,16 @@ class Store:
 
     def segment_path(self, segment: Segment) -> Path:
         """Return where a segment lies."""
-        return self.folder / SEGMENTS_FOLDER / segment.file_name
+        return self.segments_folder / segment.file_name
 
     def part_path(self, part: Part) -> Path:
         """Return where a part lies."""
         return self.parts_folder / part.file_name
+
+    @property
+    def segments_folder(self) -> Path:
+        """Where segments lie."""
+        return self.folder / SEGMENTS_FOLDER
 
     @property
     def parts_folder(self) -> Path:
@@ -93,7 +98,7 @@ class Store:
     def unlisted(self, index: Index) -> list[Path]:
         """Return the files of the store that the index does not list."""
         listed = self.files(index)
-        paths = (*(self.folder / SEGMENTS_FOLDER).iterdir(), *self.parts_folder.iterdir())
+        paths = (*self.segments_folder.iterdir(), *self.parts_folder.iterdir())
         return [path for path in paths if path not in listed]
 
     def files(self, index: Index) -> set[Path]:

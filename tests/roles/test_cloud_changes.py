@@ -9,66 +9,22 @@ import pytest
 
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import write_delete
-from mipp_cli.containers.index import Index, Segment, read_index
+from mipp_cli.containers.index import Segment
 from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.roles import cloud_changes
-from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
-from tests.roles.forgery import (
-    Picture,
-    contents_of,
-    forge_query,
-    forge_upload,
-    next_number,
-    random_feature,
-    stranger,
+from tests.deployment import JOBS, Deployment, done, run
+from tests.roles.forgery import next_number, stranger
+from tests.roles.stores import (
+    check_searches,
+    deletion_of,
+    expected_row,
+    index,
+    names,
+    read_store,
+    refuse,
+    rows,
+    upload_of,
 )
-
-Row = tuple[str, str, str, str]
-
-
-def index(deployment: Deployment, *files: Path) -> dict[str, int]:
-    counts = done("cloud", "index", deployment / "cloud", *files, "--json", *JOBS).json["counts"]
-    return {name: count for name, count in counts.items() if count}
-
-
-def refuse(deployment: Deployment, code: int, words: str, *files: Path) -> None:
-    """Demand that the cloud refuses all of the files and is as it was."""
-    before = snapshot(deployment / "cloud")
-    outcome = refused(code, "cloud", "index", deployment / "cloud", *files, *JOBS)
-    assert words in outcome.err
-    assert snapshot(deployment / "cloud") == before
-
-
-def rows(deployment: Deployment) -> set[Row]:
-    lines = done("inspect", deployment / "cloud" / "index.h5", "--csv").out.splitlines()[1:]
-    found = [tuple(line.split(",")) for line in lines]
-    assert len(set(found)) == len(found)
-    return {(owner, name, sum1, sum2) for owner, name, sum1, sum2 in found}
-
-
-def names(deployment: Deployment, owner: str) -> set[str]:
-    return {row[1] for row in rows(deployment) if row[0] == owner}
-
-
-def upload_of(
-    deployment: Deployment, owner: str, *image_ids: str, seed: int = 0, replaces: bool = False
-) -> Path:
-    images = [
-        (name, Picture().envelope(), random_feature(seed + place)) for place, name in enumerate(image_ids)
-    ]
-    path = deployment / f"{owner}-{next_number()}.h5"
-    return forge_upload(deployment, owner, images, path, replaces=replaces)
-
-
-def deletion_of(deployment: Deployment, owner: str, *image_ids: str) -> Path:
-    path = deployment / f"{owner}-{next_number()}.delete.h5"
-    write_delete(path, deployment.sender(owner), next_number(), image_ids)
-    return path
-
-
-def expected_row(owner: str, name: str, seed: int) -> Row:
-    codes = random_feature(seed).astype(int)
-    return owner, name, str(codes.sum()), str((codes**2).sum())
 
 
 def ciphertexts(deployment: Deployment, upload: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
@@ -86,27 +42,6 @@ def ciphertexts(deployment: Deployment, upload: Path) -> dict[str, tuple[bytes, 
 def files_with(deployment: Deployment, octets: bytes) -> list[Path]:
     files = (path for path in (deployment / "cloud").rglob("*") if path.is_file())
     return [path for path in files if octets in path.read_bytes()]
-
-
-def segments(deployment: Deployment) -> Index:
-    return read_index(deployment / "cloud" / "index.h5", deployment.public.fingerprint)
-
-
-def check_searches(deployment: Deployment) -> None:
-    """Demand that the index and the ciphertexts themselves give one answer, of all images of north."""
-    query = forge_query(
-        deployment,
-        "alice",
-        random_feature(7)[None],
-        deployment / f"{next_number()}.h5",
-        candidates=1000,
-    )
-    slow = deployment / f"{next_number()}.h5"
-    done("cloud", "search", deployment / "cloud", query, "-o", slow, "--without-index", *JOBS)
-    found = contents_of(deployment, deployment.search(query))
-    assert contents_of(deployment, slow) == found
-    by_row = {(owner, name) for owner, name, _, _ in rows(deployment) if owner in ("north", "south")}
-    assert {(ref.owner, ref.name) for ref, _ in found.images} == by_row
 
 
 def test_a_deleted_image_leaves_no_byte_behind(any_scheme: Deployment, tmp_path: Path) -> None:
@@ -153,7 +88,7 @@ def test_of_names_that_are_not_the_owners_nothing_is_deleted_or_replaced(
 def test_an_owner_may_delete_everything_and_begin_again(changeable: Deployment) -> None:
     index(changeable, deletion_of(changeable, "north", *changeable.names("north")))
     assert names(changeable, "north") == set()
-    assert segments(changeable).parts_of("north") == []
+    assert read_store(changeable).parts_of("north") == []
     check_searches(changeable)
     index(changeable, upload_of(changeable, "north", *changeable.names("north")))
     assert names(changeable, "north") == set(changeable.names("north"))
@@ -300,7 +235,7 @@ def test_a_segment_that_was_written_anew_can_be_inspected(changeable: Deployment
         assert fields["of the digest"] == segment.digest.hex()
         return [line.split(",")[0] for line in done("inspect", path, "--csv").out.splitlines()[1:]]
 
-    upload, deletion = segments(changeable).of_owner("north")
+    upload, deletion = read_store(changeable).of_owner("north")
     assert sorted(table(upload)) == kept
     assert table(deletion) == []
     assert "4 images in 1 uploads" in done("inspect", changeable / "cloud" / "index.h5").out
@@ -310,6 +245,6 @@ def test_nothing_but_uploads_and_deletions_is_indexed(changeable: Deployment) ->
     refuse(changeable, 3, "is of kind results, not upload or delete", changeable / "alice.results.h5")
     gone = next(iter(changeable.names("north")))
     index(changeable, deletion_of(changeable, "north", gone))
-    segment = changeable / "cloud" / "segments" / segments(changeable).of_owner("north")[0].file_name
+    segment = changeable / "cloud" / "segments" / read_store(changeable).of_owner("north")[0].file_name
     refuse(changeable, 3, "is of kind segment, not upload or delete", segment)
     assert run("cloud", "index", changeable / "cloud", changeable / "absent.h5", *JOBS).code == 2

@@ -1,0 +1,228 @@
+"""The index made anew from the segments alone: after index.h5 or a part was lost or damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mipp_cli.containers.container import content_blocks, open_container, read_header
+from mipp_cli.containers.delete import DELETE, deleted_names
+from mipp_cli.containers.header import IDENTIFIER, Header
+from mipp_cli.containers.index import Index, Segment, write_index
+from mipp_cli.containers.segment import origin_of
+from mipp_cli.containers.source import FileSource
+from mipp_cli.containers.stored import has_digests, store_digests
+from mipp_cli.errors import (
+    DamagedError,
+    InterruptedWorkError,
+    MalformedError,
+    MippError,
+    OutputError,
+    Problem,
+)
+from mipp_cli.roles.cloud import INDEX_FILE, Cloud
+from mipp_cli.roles.cloud_changes import IndexChange, Located
+from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import check_pinned_key
+from mipp_cli.roles.summing import StoredRows, sums_of
+from mipp_cli.roles.workers import LOCAL, Workplace
+
+_NUMBER = "(?:0|[1-9][0-9]{0,18})"
+_SEGMENT_FILE = re.compile(
+    rf"(?P<owner>{IDENTIFIER.pattern})-(?P<number>{_NUMBER})(\.(?P<revision>{_NUMBER}))?\.h5"
+)
+_PART_FILE = re.compile(rf"(?P<number>{_NUMBER})\.h5(\.blocks)?")
+
+
+def rebuild_index(
+    path: Path,
+    *,
+    drop_damaged: bool = False,
+    workplace: Workplace = LOCAL,
+    progress: Progress = silent,
+) -> Report:
+    """Make index.h5, the parts and the lists of blocks anew from the segments, each verified as a whole.
+
+    Of two revisions of a message the later counts; a deletion, or an upload that replaces images, whose
+    application was cut short is applied to the end. Raises DamagedError, with nothing changed, that names
+    every segment that does not fit its signature, or whose owner is not enrolled; with ``drop_damaged``
+    these are left out for good, each with a warning.
+    """
+    cloud = Cloud.open(path)
+    with cloud.directory.lock():
+        rebuild = _Rebuild(cloud, workplace, progress)
+        try:
+            rebuild.apply_all()
+            if rebuild.problems and not drop_damaged:
+                raise DamagedError(
+                    rebuild.problems,
+                    path=path,
+                    hint="restore these files from a backup, or leave them out with --drop-damaged",
+                )
+            rebuild.finish()
+        finally:
+            rebuild.clean()
+    segments = rebuild.change.index.segments
+    counts = {
+        "uploads and deletions": len(segments),
+        "left out": len(rebuild.problems),
+        "images in all": sum(segment.rows for segment in segments),
+    }
+    warnings = (*cloud.directory.deployment.parameters.warnings, *rebuild.warnings)
+    return Report((Output(cloud.directory.file(INDEX_FILE), "index"),), counts, warnings)
+
+
+@dataclass(frozen=True, order=True)
+class _Message:
+    """The file of an upload or a deletion, as its name says; in the order in which they were applied."""
+
+    number: int
+    owner: str
+    revision: int
+    path: Path
+
+
+def _messages(folder: Path) -> list[_Message]:
+    """Return the latest revision of every message."""
+    latest: dict[tuple[str, int], _Message] = {}
+    for path in folder.iterdir():
+        match = _SEGMENT_FILE.fullmatch(path.name)
+        if match:
+            owner, number, revision = match["owner"], int(match["number"]), int(match["revision"] or 0)
+            message = _Message(number, owner, revision, path)
+            latest[owner, number] = max(message, latest.get((owner, number), message))
+    return sorted(latest.values())
+
+
+class _Rebuild:
+    """Applies the messages in the order of their numbers to an index of nothing."""
+
+    def __init__(self, cloud: Cloud, workplace: Workplace, progress: Progress):
+        self._cloud, self._workplace, self._progress = cloud, workplace, progress
+        store = cloud.store
+        self._messages = _messages(store.segments_folder)
+        number = 1 + max(
+            self._old_number(), len(self._messages), *(each.revision for each in self._messages), 0
+        )
+        parts = [_PART_FILE.fullmatch(path.name) for path in store.parts_folder.iterdir()]
+        first_part = 1 + max((int(match["number"]) for match in parts if match), default=0)
+        self.change = IndexChange(cloud, Index(number), first_part, progress)
+        self.problems: list[Problem] = []
+        self.warnings: list[str] = []
+        self._without_digests: list[Path] = []
+
+    def _old_number(self) -> int:
+        """Return the number of the index that there is; 0 if its header cannot be read."""
+        sender = self._cloud.directory.sender
+        with suppress(MippError):
+            source = FileSource(self._cloud.directory.file(INDEX_FILE))
+            try:
+                header = read_header(source, kind="index", deployment=sender.deployment)
+            finally:
+                source.close()
+            check_pinned_key(header, sender.signing_key.public)
+            return header.sequence_number
+        return 0
+
+    def apply_all(self) -> None:
+        """Apply every message; what is wrong with one is noted, and it is left out."""
+        for message in self._messages:
+            try:
+                self._apply(message)
+            except (OutputError, InterruptedWorkError):
+                raise  # says nothing of the message
+            except MippError as error:
+                if error.path not in (None, str(message.path)):
+                    raise  # nor does what is wrong elsewhere: an owner's `members`, a part
+                self.problems.append(Problem(str(message.path), error.message))
+                self.warnings.append(
+                    f"left out what {message.owner!r} sent under the number {message.number}: {error.message}"
+                )
+
+    def finish(self) -> None:
+        """Write what is missing beside the parts, and put the index in force."""
+        for path in self._without_digests:
+            store_digests(path)
+        self.change.finish()
+        output = self._cloud.directory.file(INDEX_FILE)
+        write_index(output, self._cloud.directory.sender, self.change.index)
+
+    def clean(self) -> None:
+        """Remove what the new index does not list, or if it is not in force, what was written for it."""
+        with suppress(MippError):
+            if self._in_force():
+                self._cloud.store.remove_unlisted(self.change.index)
+            else:
+                self.change.undo()  # an older index.h5 does not say which segments count
+
+    def _in_force(self) -> bool:
+        try:
+            return self._cloud.index() == self.change.index
+        except MippError:
+            return False
+
+    def _apply(self, message: _Message) -> None:
+        header, root = self._verified(message)
+        digest = bytes.fromhex(header.digest)
+        segment = Segment(message.owner, message.number, 0, 0, digest, root, message.revision)
+        if header.kind == "delete":
+            self._apply_deletion(segment, message.path)
+        else:
+            self._apply_images(segment)
+        if not has_digests(message.path, root):
+            self._without_digests.append(message.path)
+
+    def _verified(self, message: _Message) -> tuple[Header, bytes]:
+        """Check a message as a whole; return its header, and the root of its file."""
+        source = FileSource(message.path)
+        try:
+            header = read_header(source, deployment=self._cloud.directory.sender.deployment)
+            self._check_header(header, message)
+            with self._progress("verifying", source.size, "B") as advance:
+                blocks = content_blocks(source, header)
+                advance(source.size)
+        finally:
+            source.close()
+        return header, hashlib.sha256(blocks).digest()
+
+    def _check_header(self, header: Header, message: _Message) -> None:
+        """Refuse what its name does not say, or who may not have signed it."""
+        own, owner = self._cloud.directory.sender, self._cloud.members_header(message.owner)
+        kinds = ("segment",) if message.revision else ("upload", "delete")
+        sender = own.name if message.revision else message.owner
+        key = own.signing_key.public if message.revision else owner.sender_key
+        if header.kind not in kinds or (header.sender, header.number) != (sender, str(message.number)):
+            raise MalformedError("is not what its name says")
+        check_pinned_key(header, key)
+
+    def _apply_images(self, segment: Segment) -> None:
+        """Index what is left of an upload; images that it replaces leave where they still are."""
+        with self._cloud.store.new_segment(segment) as upload:
+            if segment.revision:
+                origin = origin_of(upload.container)
+                if origin.owner != segment.owner:
+                    raise MalformedError("is not what its name says")
+                segment = replace(segment, digest=origin.digest)
+            upload.check_images()
+            names = [name.encode() for name in upload.names()]
+            replaced: Located = []
+            if upload.replaces:
+                replaced = self.change.locate(segment.owner, names)
+            else:
+                self.change.refuse_known(segment.owner, names)
+            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
+            sums = sums_of(upload, self._workplace, self._progress, rows)
+            segment = replace(segment, key_id=upload.key_id, rows=len(names))
+        self.change.drop(segment.owner, replaced)
+        self.change.append(segment, names, sums)
+
+    def _apply_deletion(self, segment: Segment, path: Path) -> None:
+        """Apply a deletion to the end: its names are there only while it has not been."""
+        with open_container(path, DELETE, deployment=self._cloud.directory.sender.deployment) as container:
+            names = deleted_names(container)
+        self.change.drop(segment.owner, self.change.locate(segment.owner, names))
+        self.change.append_deletion(segment)
