@@ -26,6 +26,7 @@ from mipp_cli.errors import (
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange, Located
 from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.removed import removal_of
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key
 from mipp_cli.roles.summing import StoredRows, sums_of
@@ -104,7 +105,9 @@ class _Rebuild:
     def __init__(self, cloud: Cloud, workplace: Workplace, progress: Progress):
         self._cloud, self._workplace, self._progress = cloud, workplace, progress
         store = cloud.store
-        self._messages = _messages(store.segments_folder)
+        self._messages = [
+            each for each in _messages(store.segments_folder) if not self._went_with_owner(each)
+        ]
         number = 1 + max(
             self._old_number(), len(self._messages), *(each.revision for each in self._messages), 0
         )
@@ -114,6 +117,11 @@ class _Rebuild:
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self._without_digests: list[Path] = []
+
+    def _went_with_owner(self, message: _Message) -> bool:
+        """Say whether a removal of its owner, cut short, left a message behind."""
+        removal = removal_of(self._cloud.directory, message.owner)
+        return removal is not None and message.number <= removal.highest
 
     def _old_number(self) -> int:
         """Return the number of the index that there is; 0 if its header cannot be read."""

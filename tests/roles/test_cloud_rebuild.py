@@ -254,6 +254,20 @@ def test_segments_of_an_owner_who_is_not_enrolled_are_named(changeable: Deployme
     assert rows(changeable) == {row for row in before if row[0] != "lake"}
 
 
+def test_images_of_an_owner_who_was_removed_do_not_come_back(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(changeable)
+    before = rows(changeable)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Store, "remove_unlisted", lambda *_: None)
+        done("cloud", "remove", changeable / "cloud", "north")
+    assert list((changeable / "cloud" / "segments").glob("north-*.h5"))
+    index(changeable, "--rebuild")
+    assert rows(changeable) == {row for row in before if row[0] != "north"}
+    assert not list((changeable / "cloud" / "segments").glob("north-*"))
+
+
 def test_a_damaged_list_of_members_costs_no_images(changeable: Deployment) -> None:
     damage(changeable / "cloud" / "members" / "north.h5", 100)
     refuse(changeable, 3, "north.h5", "--rebuild", "--drop-damaged")
