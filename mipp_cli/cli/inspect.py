@@ -31,7 +31,7 @@ def inspect(path: Path, as_csv: bool) -> Spoken:
 
     With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
     features); of results query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of a deletion
-    image_id; of an owner's directory upload,image_id,path.
+    image_id; of an owner's directory upload,image_id,path of the images that the cloud has.
     """
     from mipp_cli.roles.inspect_directory import inspect_path
     from mipp_cli.roles.report import Report

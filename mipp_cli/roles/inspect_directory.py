@@ -101,7 +101,8 @@ def _owner(directory: RoleDirectory) -> Found:
     fields += [
         (f"former key {each:016x}", f"images {images.get(each, 0)}") for each in owner.former_image_keys
     ]
-    fields += [(f"forgotten key {each:016x}", "") for each in sorted(owner.forgotten_keys)]
+    if owner.forgotten_keys:
+        fields.append(("forgotten keys", ", ".join(f"{each:016x}" for each in sorted(owner.forgotten_keys))))
     in_force = {message.number for message in ledger.in_force()}
     fields += [_sent(ledger, message, in_force) for message in ledger.messages() if message.kind != WITHDRAWN]
 

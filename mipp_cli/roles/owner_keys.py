@@ -12,7 +12,7 @@ from mipp_cli.scheme.image_cipher import generate_key, key_id
 _ROTATED = (
     "bring enrolment.h5 to the KMC before uploads under the new key: until then it cannot re-encrypt them"
 )
-_FORGOTTEN = "the KMC holds the key until it enrolled enrolment.h5"
+_FORGOTTEN = "bring enrolment.h5 to the KMC after the cloud applied all that was sent: it drops the key then"
 
 
 def rotate_key(path: Path) -> Report:

@@ -259,3 +259,40 @@ def test_the_files_of_scheme_exact_show_places_and_sizes(tmp_path: Path) -> None
     for kind, (field, value, row) in shown.items():
         assert done("inspect", tmp_path / kind, "--json").json["inspection"]["fields"][field] == value
         assert done("inspect", tmp_path / kind, "--csv").out.splitlines()[1:] == [row]
+
+
+def test_an_owners_table_lists_live_images_alone_under_their_last_upload(changeable: Deployment) -> None:
+    north, pictures = changeable / "north", changeable / "pictures" / "north"
+    before = {row[2]: row[0] for row in table(changeable, "north")[1:]}
+    done(
+        "owner",
+        "encrypt",
+        north,
+        pictures / "hand",
+        "--root",
+        pictures,
+        "--replace",
+        "-o",
+        changeable / "u.h5",
+    )
+    done("owner", "delete", north, "chest/a.jpg", "-o", changeable / "d.h5")
+    after = {row[2]: row[0] for row in table(changeable, "north")[1:]}
+    assert set(after) == set(before) - {"chest/a.jpg"}
+    assert {path for path in after if after[path] != before[path]} == {"hand/a.tif", "hand/d.bmp"}
+
+
+def test_an_owners_directory_tells_which_keys_it_holds_and_what_is_under_them(changeable: Deployment) -> None:
+    from mipp_cli.roles.owner import Owner
+    from mipp_cli.scheme.image_cipher import key_id
+
+    north, keys = changeable / "north", []
+    for _ in range(3):
+        keys.append(f"{key_id(Owner.open(north).image_key):016x}")
+        done("owner", "rotate", north)
+    done("owner", "forget-key", north, keys[1])
+    current = f"{key_id(Owner.open(north).image_key):016x}"
+    found = fields(changeable, "north")
+    assert found["image key"] == f"{current}; images 0"
+    assert found[f"former key {keys[0]}"] == "images 5"
+    assert found[f"former key {keys[2]}"] == "images 0"
+    assert found["forgotten keys"] == keys[1]
