@@ -18,7 +18,13 @@ from mipp_cli.containers.public_files import (
     render_party,
 )
 from mipp_cli.containers.source import FileSource, read_file
-from mipp_cli.errors import ConflictError, NotAuthorisedError, at_path
+from mipp_cli.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MalformedError,
+    NotAuthorisedError,
+    at_path,
+)
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.removed import check_return, removal_of
@@ -47,11 +53,15 @@ class Cloud:
     def index(self) -> Index:
         """Read index.h5, which only this cloud may have signed."""
         sender = self.directory.sender
-        return read_index(
-            self.directory.file(INDEX_FILE),
-            sender.deployment,
-            lambda header: check_pinned_key(header, sender.signing_key.public),
-        )
+        try:
+            return read_index(
+                self.directory.file(INDEX_FILE),
+                sender.deployment,
+                lambda header: check_pinned_key(header, sender.signing_key.public),
+            )
+        except (MalformedError, InvalidRequestError) as error:
+            error.hint = "make it anew from the uploads that are kept: mipp cloud index CLOUD --rebuild"
+            raise
 
     @cached_property
     def store(self) -> Store:

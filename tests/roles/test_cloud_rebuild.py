@@ -101,6 +101,7 @@ def test_an_index_that_is_whole_is_made_anew_to_the_same(any_scheme: Deployment,
 def test_a_damaged_index_is_replaced(changeable: Deployment, position: int) -> None:
     before = rows(changeable)
     damage(changeable / "cloud" / "index.h5", position)
+    refuse(changeable, 3, "mipp cloud index CLOUD --rebuild", changeable / "north.h5")
     index(changeable, "--rebuild")
     assert rows(changeable) == before
     index(changeable, deletion_of(changeable, "north", next(iter(changeable.names("north")))))
