@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,10 +43,7 @@ def protect(
         raise click.UsageError("--remove and --new-passphrase-file cannot go together")
     old = None if passphrase_file is None else read_passphrase(passphrase_file)
     new = None if new_passphrase_file is None else read_passphrase(new_passphrase_file)
-
-    def ask() -> bytes | None:
-        return old or ask_passphrase(directory)
-
+    ask = functools.partial(ask_passphrase, directory)
     if remove:
-        return unprotect_directory(directory, ask)
-    return protect_directory(directory, ask, lambda: new or choose_passphrase("--new-passphrase-file"))
+        return unprotect_directory(directory, old, ask)
+    return protect_directory(directory, old, ask, lambda: new or choose_passphrase("--new-passphrase-file"))

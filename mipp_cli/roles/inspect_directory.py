@@ -30,7 +30,14 @@ def inspect_path(path: Path) -> Inspection:
         )
     directory = RoleDirectory.open(path, role)
     found = {"kmc": _kmc, "cloud": _cloud, "user": _user, "owner": _owner}[role](directory)
-    fields = [("role", role), ("id", directory.name), *parameter_fields(directory.deployment), *found[0]]
+    keys = "in plain, for this account alone" if directory.protection is None else "sealed with a passphrase"
+    fields = [
+        ("role", role),
+        ("id", directory.name),
+        ("keys", keys),
+        *parameter_fields(directory.deployment),
+        *found[0],
+    ]
     warnings = tuple(directory.deployment.parameters.warnings)
     return Inspection(f"{path}: directory of {with_article(role)}", fields, found[1], warnings)
 

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mipp_cli.containers.atomic import output_error, sync_folder
-from mipp_cli.errors import AlreadyAppliedError, NotInitialisedError, PassphraseError, at_path
+from mipp_cli.errors import (
+    AlreadyAppliedError,
+    InvalidRequestError,
+    NotInitialisedError,
+    PassphraseError,
+    at_path,
+)
 from mipp_cli.roles.directory import RoleDirectory, role_of
 from mipp_cli.roles.locks import locked
 from mipp_cli.roles.passphrases import check_passphrase
@@ -29,18 +35,28 @@ from mipp_cli.roles.state_files import read_state, write_state
 _NOTE = "copies made before, and what a disk or backup keeps of deleted files, still hold the keys in plain"
 
 
-def protect_directory(path: Path, ask: Callable[[], bytes | None], new: Callable[[], bytes]) -> Report:
-    """Protect the directory at ``path`` with the passphrase ``new``; ``ask`` gives the one that it has.
+def protect_directory(
+    path: Path, given: bytes | None, ask: Callable[[], bytes | None], new: Callable[[], bytes]
+) -> Report:
+    """Protect the directory at ``path`` with the passphrase that ``new`` returns.
 
-    The secrets of a directory that was in plain are sealed under a fresh key; a directory that was
-    protected keeps its key under the new passphrase. Raises AlreadyAppliedError if it has that passphrase
-    already, PassphraseError if neither passphrase opens it.
+    The one that it has is ``given``, or else ``ask`` returns it. The secrets of a directory that was in
+    plain are sealed under a fresh key; a directory that was protected keeps its key under the new
+    passphrase. Raises InvalidRequestError if a passphrase is given for a directory that has none,
+    AlreadyAppliedError if it has the new one already, PassphraseError if neither opens it.
     """
     directory = _directory(path)
+    protected = Lock.read(path) is not None
+    if given is not None and not protected:
+        raise InvalidRequestError(
+            "is not protected with a passphrase",
+            path=path,
+            hint="leave out --passphrase-file; --new-passphrase-file FILE names the one that it gets",
+        )
+    old = (given or ask()) if protected else None  # who types must not hold a lock
+    passphrase = check_passphrase(new())
     with directory.lock(), locked(path):
         lock = Lock.read(path)
-        old = None if lock is None else ask()
-        passphrase = check_passphrase(new())
         if lock is None:
             protection = Protection.draw(directory.role, directory.name)
         else:
@@ -61,17 +77,18 @@ def protect_directory(path: Path, ask: Callable[[], bytes | None], new: Callable
     return Report((Output(path / LOCK_FILE, "lock"),), {"files sealed": len(plain)}, notes=notes)
 
 
-def unprotect_directory(path: Path, ask: Callable[[], bytes | None]) -> Report:
+def unprotect_directory(path: Path, given: bytes | None, ask: Callable[[], bytes | None]) -> Report:
     """End the protection of the directory at ``path``: its secrets stand in plain again, mode 0600.
 
     Raises AlreadyAppliedError if it is not protected, PassphraseError for a wrong passphrase.
     """
     directory = _directory(path)
+    old = (given or ask()) if Lock.read(path) is not None else None
     with directory.lock(), locked(path):
         lock = Lock.read(path)
         if lock is None:
             raise AlreadyAppliedError("is not protected", path=path, hint="there is nothing to do")
-        protection, passphrase = _unlock(directory, lock, [ask()])
+        protection, passphrase = _unlock(directory, lock, [old])
         protection = protection.unfinished()
         sealed = [file for file in secret_files(path, directory.role) if is_sealed(read_state(path / file))]
         for file in sealed:
@@ -110,7 +127,7 @@ def _unlock(directory: RoleDirectory, lock: Lock, candidates: list[bytes | None]
                 check_passphrase(passphrase)
                 return Protection.unlock(lock, directory.role, directory.name, passphrase), passphrase
             except PassphraseError as error:
-                failure = error
+                failure = error if candidates[0] is not None else failure
         raise failure
 
 

@@ -15,7 +15,7 @@ from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
 from tests.cli.test_help import COMMANDS
 from tests.cli.test_processes import MIPP, environment, mipp
-from tests.deployment import JOBS, Deployment, check_refusal, done, secrets_of, snapshot
+from tests.deployment import JOBS, Deployment, check_refusal, done, refused, secrets_of, snapshot
 
 TERMINAL_SECONDS = 30
 
@@ -80,7 +80,8 @@ def test_every_step_works_in_protected_directories(
     deployment: Deployment, protected: Deployment, passphrase: Path
 ) -> None:
     given = ("--passphrase-file", passphrase)
-    root, out = protected.root, [protected / f"out-{number}.h5" for number in range(4)]
+    root, out = protected.root, [protected / f"out-{number}.h5" for number in range(5)]
+    sealing = root / "kmc" / "sealing.pub"
     picture, north = root / "pictures" / "queries" / "q1.png", root / "north"
     (root / "new").mkdir()
     os.link(picture, root / "new" / "new.png")
@@ -96,13 +97,27 @@ def test_every_step_works_in_protected_directories(
         ("cloud", "search", root / "cloud", out[1], "-o", out[2], *JOBS),
         ("kmc", "reencrypt", root / "kmc", out[2], "-o", out[3]),
         ("user", "decrypt", root / "alice", out[3], "-o", root / "matches", "--top", "1"),
+        ("kmc", "rotate", root / "kmc"),
+        ("user", "renew", root / "alice", sealing),
+        ("owner", "renew", north, sealing),
+        ("kmc", "forget-key", root / "kmc"),
+        ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
+        ("owner", "rotate", north),
+        ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
+        ("owner", "delete", north, *deployment.pictures("north"), "new.png", "-o", out[4]),
+        ("cloud", "index", root / "cloud", out[4], *JOBS),
+        ("owner", "forget-key", north),
+        ("user", "forget", root / "alice", "--all"),
+        ("kmc", "status", root / "kmc"),
+        ("kmc", "check", root / "kmc"),
         *(("inspect", root / role) for role in ("kmc", "cloud", "alice", "north")),
+        ("cloud", "remove", root / "cloud", "north"),
+        ("kmc", "remove", root / "kmc", "north"),
     ]
     for words in steps:
         before = snapshot(root)
-        if words[0] != "inspect":
-            check_refusal(mipp(*words), 8)
-            assert snapshot(root) == before
+        refused(8, *words)
+        assert snapshot(root) == before
         outcome = mipp(*words, *given)
         assert outcome.code == 0, (words, outcome)
         assert outcome.err == ""

@@ -168,7 +168,8 @@ def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
         outcome = refused(8, *words)
         assert "is protected with a passphrase" in outcome.err
         assert "--passphrase-file" in outcome.err.partition("hint: ")[2]
-    refused(8, "protect", changeable / "north", "--new-passphrase-file", other)
+    outcome = refused(8, "protect", changeable / "north", "--new-passphrase-file", other)
+    assert "is protected with a passphrase" in outcome.err
     refused(2, "protect", changeable / "alice")
     assert snapshot(changeable.root) == before
 
@@ -176,8 +177,9 @@ def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
 def test_a_passphrase_for_a_directory_without_one_is_a_mistake_to_be_told(
     deployment: Deployment, passphrase: Path
 ) -> None:
-    words = ("inspect", deployment / "north", "--passphrase-file", passphrase)
-    assert "is not protected with a passphrase" in refused(2, *words).err
+    for words in (("inspect", deployment / "north"), ("protect", deployment / "north")):
+        outcome = refused(2, *words, "--passphrase-file", passphrase)
+        assert "is not protected with a passphrase" in outcome.err
 
 
 def test_a_passphrase_file_that_is_not_there_is_named(deployment: Deployment, tmp_path: Path) -> None:
@@ -234,6 +236,15 @@ def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path
     words = ("--new-passphrase-file", passphrase, "--passphrase-file", passphrase)
     refused(5, "protect", changeable / "north", *words)
     assert snapshot(changeable.root) == before
+
+
+def test_whoever_inspects_a_directory_sees_whether_it_is_protected(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    assert "in plain, for this account alone" in done("inspect", changeable / "north").out
+    protect(changeable / "north", passphrase)
+    words = ("inspect", changeable / "north", "--passphrase-file", passphrase)
+    assert "sealed with a passphrase" in done(*words).out
 
 
 def test_only_a_roles_directory_can_be_protected(tmp_path: Path, passphrase: Path) -> None:
