@@ -135,13 +135,13 @@ def forget(directory: Path, queries: tuple[str, ...], forget_all: bool) -> Repor
 def _table(matches: list[WrittenMatch]) -> list[str]:
     lines, last = [], None
     width = max((len(match.owner) for match in matches), default=0)
+    digits = max((len(f"{match.distance:.3f}") for match in matches if match.distance >= 1e4), default=8)
     for match in matches:
         if match.query != last:
             lines.append(f"query {printable(match.query)}")
             last = match.query
-        lines.append(
-            f"  {match.rank:3d}  {match.distance:8.3f}  {match.owner:{width}}  {printable(match.name)}"
-        )
+        distance = f"{match.distance:{digits}.3f}"
+        lines.append(f"  {match.rank:3d}  {distance}  {match.owner:{width}}  {printable(match.name)}")
     return lines
 
 

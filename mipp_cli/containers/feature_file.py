@@ -130,8 +130,10 @@ class _Hdf5Features:
             self._file = h5py.File(BodyView(source, 0), "r", rdcc_nbytes=_CACHE_BYTES)
         try:
             self._rows, self._names = (_own_dataset(self._file, name) for name in (ROWS, NAMES))
-            self.shape = _check_table(self._rows.shape, self._rows.dtype)
-            if h5py.check_string_dtype(self._names.dtype) is None or self._names.shape != self.shape[:1]:
+            with hdf5_errors("types of its datasets"):
+                self.shape = _check_table(self._rows.shape, self._rows.dtype)
+                is_text = h5py.check_string_dtype(self._names.dtype) is not None
+            if not is_text or self._names.shape != self.shape[:1]:
                 raise MalformedError(f"has {NAMES} that are not one text for each row of {ROWS}", hint=_HINT)
         except BaseException:
             self._file.close()

@@ -146,6 +146,49 @@ def test_the_roles_rank_by_the_distance_of_the_vectors_given(
         )
 
 
+@pytest.mark.parametrize("descriptor", ["wide:4096:65536", "widest:65535:32769"])
+def test_the_cloud_ranks_the_widest_vectors_as_whole_number_arithmetic_does(
+    tmp_path: Path, descriptor: str
+) -> None:
+    made = make_roles(tmp_path / "roles", "mask", descriptor)
+    dimension, levels = (int(number) for number in descriptor.split(":")[1:])
+    names = [f"{number}.png" for number in range(7)]
+    for name in names:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        picture(1, size=(24, 24)).save(tmp_path / "images" / name)
+    random = np.random.default_rng(7)
+    rows = random.integers(0, levels, (7, dimension), dtype=np.uint16)
+    rows[0], rows[1], rows[2, ::2] = levels - 1, 0, levels - 1
+    words = ("-o", made / "u.h5", "--features", npy(tmp_path / "f.npy", rows), *JOBS)
+    done("owner", "encrypt", made / "north", tmp_path / "images", *words)
+    done("cloud", "index", made / "cloud", made / "u.h5", *JOBS)
+    exact = [[int(x) for x in row] for row in rows.tolist()]
+    sums = [(sum(row), sum(x * x for x in row)) for row in exact]
+    table = list(csv.DictReader(done("inspect", made / "cloud" / "index.h5", "--csv").out.splitlines()))
+    assert sorted((int(row["sum1"]), int(row["sum2"])) for row in table) == sorted(sums)
+    for query in (0, 1, 4):
+        file = npy(tmp_path / "q.npy", rows[query : query + 1])
+        words = ("-o", made / f"q{query}.h5", "--features", file, "--candidates", 4)
+        done("user", "query", made / "alice", tmp_path / "images" / names[query], *words)
+        numerators = [dimension * (s2 + sums[query][1]) - 2 * s1 * sums[query][0] for s1, s2 in sums]
+        nearest = sorted(range(7), key=numerators.__getitem__)[:4]
+        for option in ((), ("--without-index",)):
+            results = tmp_path / f"{query}{len(option)}.h5"
+            done("cloud", "search", made / "cloud", made / f"q{query}.h5", "-o", results, *option, *JOBS)
+            with h5py.File(results) as found:
+                sims = sorted(found["match_sims"][:].tolist())
+            assert sims == pytest.approx([(numerators[row] / dimension) ** 0.5 for row in nearest], rel=1e-15)
+        answer = made.answer(results)
+        done("user", "decrypt", made / "alice", answer, "-o", tmp_path / f"m{query}")
+        with (tmp_path / f"m{query}" / "matches.csv").open(newline="") as lines:
+            ranked = [(row["name"], float(row["distance"])) for row in csv.DictReader(lines)]
+        assert {name for name, _ in ranked} == {names[row] for row in nearest}
+        for name, distance in ranked:
+            squares = sum((x - y) ** 2 for x, y in zip(exact[int(name[0])], exact[query], strict=True))
+            assert distance == pytest.approx(squares**0.5, abs=1e-6)
+        assert [distance for _, distance in ranked] == sorted(distance for _, distance in ranked)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """Roles with a descriptor of 4 codes of 8 levels, and three pictures."""
