@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from mipp_cli.errors import MalformedError
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE, WITHDRAWN = "upload", "delete", "withdrawn"
-_PASS_BYTES = 1 << 27  # of ledgers that are gone through at once: some hundred thousand images in memory
+_PASS_BYTES = 1 << 25  # of ledgers that are gone through at once: some hundred thousand images in memory
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,18 @@ class Message:
 
 
 class LiveImage(NamedTuple):
-    """An image that the cloud has: its name on the wire, and which row of which upload, under which SK."""
+    """An image that the cloud has: its name on the wire, and which row of which upload, under which SK.
+
+    ``earlier`` are the SKs that it may still be under: an upload that adds what is there already is
+    refused by the cloud, so that what was there stays.
+    """
 
     path: str
     name: str
     upload: int
     row: int
     key: int
+    earlier: tuple[int, ...] = ()
 
 
 @dataclass
@@ -176,20 +182,18 @@ class Ledger:
             yield from self._live(_Share(share, shares).has).values()
 
     def live_by_key(self) -> dict[int, int]:
-        """Return how many live images there are under each SK, by its id."""
-        counts: dict[int, int] = {}
-        for image in self.live():
-            counts[image.key] = counts.get(image.key, 0) + 1
-        return counts
+        """Return how many live images there are, or may be, under each SK, by its id."""
+        return dict(Counter(key for image in self.live() for key in {image.key, *image.earlier}))
 
     def _live(self, wanted: Callable[[str], bool]) -> dict[str, LiveImage]:
         live: dict[str, LiveImage] = {}
         for message in self.in_force():
             for row, (name, path) in enumerate(self.rows(message.number)):
                 if wanted(path):
-                    live.pop(path, None)  # so that the order is that of the last upload
+                    before = live.pop(path, None)  # so that the order is that of the last upload
                     if message.key is not None:
-                        live[path] = LiveImage(path, name, message.number, row, message.key)
+                        earlier = (*before.earlier, before.key) if before and not message.replaces else ()
+                        live[path] = LiveImage(path, name, message.number, row, message.key, earlier)
         return live
 
 

@@ -216,7 +216,8 @@ class _Run:
         warnings += [f"left out {each.path}: {each.message}" for each in self._skipped]
         if self._listed and not self._options.replace:
             warnings.append(
-                f"{self._listed} of the images were sent before: the cloud wants --replace for them"
+                f"{self._listed} of the images were sent before: if the cloud has them, it wants --replace; "
+                "if they never got there, see mipp owner withdraw"
             )
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")

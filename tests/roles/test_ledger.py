@@ -74,6 +74,14 @@ def test_a_replaced_image_is_of_the_later_upload_and_key(ledger: Ledger) -> None
     assert ledger.live_by_key() == {KEY: 2, NEWER_KEY: 1}
 
 
+def test_what_is_added_again_without_replacing_may_still_be_under_its_former_key(ledger: Ledger) -> None:
+    upload(ledger, 1, "ab")
+    upload(ledger, 2, "b", NEWER_KEY)
+    assert ledger.live_by_key() == {KEY: 2, NEWER_KEY: 1}
+    upload(ledger, 3, "b", NEWER_KEY, replaces=True)
+    assert ledger.live_by_key() == {KEY: 1, NEWER_KEY: 1}
+
+
 def test_what_was_withdrawn_never_happened(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
     upload(ledger, 2, "b", NEWER_KEY, replaces=True)

@@ -139,6 +139,14 @@ def test_a_key_with_live_images_is_not_forgotten(changeable: Deployment) -> None
     refuse(changeable, 9, words, "forget-key", north, f"{former:016x}", "--unlisted")
 
 
+def test_a_key_is_not_forgotten_for_an_upload_that_the_cloud_refuses(changeable: Deployment) -> None:
+    former = rotated(changeable)
+    north, again = changeable / "north", changeable / "again.h5"
+    done("owner", "encrypt", north, changeable / "pictures" / "north", "-o", again, *JOBS)
+    refused(9, "cloud", "index", changeable / "cloud", again, *JOBS)
+    refuse(changeable, 9, f"5 under {former:016x}", "forget-key", north)
+
+
 def test_of_several_keys_those_without_images_are_forgotten(changeable: Deployment) -> None:
     first, second = rotated(changeable), rotated(changeable)
     outcome = done("owner", "forget-key", changeable / "north", "--json")
