@@ -17,6 +17,7 @@ from mipp_cli.containers.atomic import new_file
 from mipp_cli.containers.column_readers import MatrixReader, RaggedReader
 from mipp_cli.containers.column_writers import MatrixWriter, RaggedWriter
 from mipp_cli.containers.columns import Matrix, Ragged, hdf5_errors
+from mipp_cli.containers.form import check_form
 from mipp_cli.containers.header import BLOCK_BYTES, Header, parse
 from mipp_cli.containers.sink import Sink
 from mipp_cli.containers.source import (
@@ -183,6 +184,7 @@ class Container:
         with hdf5_errors("HDF5 content"):
             if source.read_at(BLOCK_BYTES, len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
                 raise MalformedError("holds no HDF5 where its content begins")
+            check_form(source, BLOCK_BYTES)
             self._file = h5py.File(BodyView(source, BLOCK_BYTES), "r")
         try:
             schema = _fitting(self._file, schema)
