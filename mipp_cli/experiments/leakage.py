@@ -29,7 +29,7 @@ class LeakageOptions:
     seed: int = 1
     queries: int = 1000
     returned: int = 100
-    candidates: tuple[int, ...] = (20, 100)
+    candidates: tuple[int, ...] = (10, 100)
     watched: tuple[int, ...] = (10, 30, 100, 300, 1000)
     links: LinkTrial = field(default_factory=LinkTrial)
     workplace: Workplace = LOCAL

@@ -133,23 +133,29 @@ def plot_selections(result: Result, path: Path) -> None:
     """Draw the precision of neighbours by co-selection against the number of queries watched."""
     rows = result.observations
     candidates, queries = measured_settings(rows)
-    with drawing(path, columns=2) as (figure, panels):
+    with drawing(path, columns=2, height=5.0) as (_, panels):
         for panel, by in zip(panels, ("sim", "euclidean"), strict=True):
-            for number, count in enumerate(candidates):
-                told = [(watched, learnt(rows, by, count, watched, _SEED)) for watched in queries]
-                points = [(watched, found) for watched, found in told if found is not None]
+            settings = [(c, d) for c in candidates for d in selections.measured_decoys(rows, by, c)]
+            for number, (count, decoys) in enumerate(settings):
+                found = [(each, learnt(rows, by, count, each, _SEED, decoys)) for each in queries]
+                points = [(watched, told) for watched, told in found if told is not None]
                 watched_queries = [watched for watched, _ in points]
-                label = f"{count} candidates"
-                _line(panel, watched_queries, [found.precision for _, found in points], label, number)
+                label = f"{count} candidates" + (f", {decoys} decoys" if decoys else "")
+                _line(panel, watched_queries, [told.precision for _, told in points], label, number)
+                if decoys:
+                    continue
                 style = {**line_style(number), "marker": "", "linewidth": 0.9, "alpha": 0.8}
-                chance = [100 * found.chance for _, found in points]
-                panel.plot(watched_queries, chance, label=f"{label}: chance (thin)", **style)
+                chance = [100 * told.chance for _, told in points]
+                panel.plot(watched_queries, chance, label=f"{count} candidates: chance (thin)", **style)
             panel.set_xscale("log")
             panel.set_xticks(queries, [str(watched) for watched in queries])
             panel.minorticks_off()
             panel.set(xlabel="queries watched (logarithmic)", ylabel="precision of the 10 nearest, %")
-            _finish(panel, f"Images selected by {_METHODS[by]}")
-        legend_below(figure, panels[0], columns=2)
+            scheme = "dcr, mask, paper" if by == "sim" else "exact"
+            _finish(panel, f"{scheme}: images selected by {_METHODS[by]}")
+            panel.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2
+            )  # each panel has lines of its own
 
 
 def _line(panel: Axes, x: Sequence[float], found: Sequence[Interval], label: str, number: int) -> None:

@@ -1,6 +1,7 @@
 """Leakage (e): similarity learnt from which images are selected together, over many queries.
 
-No sum is needed for it: whoever sees which images answer a query counts, in any scheme.
+No sum is needed for it: whoever sees which images answer a query counts, in any scheme. In scheme
+`exact` it is all that the cloud learns, and decoys among the selected images blur it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ NAME = "leakage-selections"
 NEIGHBOURS = 10
 _DRAWN = 103  # the purposes of generators
 _TIES = 104
+_DECOYS = 105
+DECOYS = (0, 1, 10)  # for each candidate, in scheme exact
 _SHUFFLES = 500
 
 
@@ -38,6 +41,21 @@ def co_selection(answers: NDArray[np.int32], images: int) -> NDArray[np.float32]
     scale = np.sqrt(np.maximum(times, 1))
     together: NDArray[np.float32] = (selected @ selected.T) / scale[:, np.newaxis] / scale
     return together
+
+
+def with_decoys(
+    answers: NDArray[np.int32], count: int, images: int, random: np.random.Generator
+) -> NDArray[np.int32]:
+    """Return answers with ``count`` images each beside them, drawn at random from those not in the answer.
+
+    As `kmc rank --decoys` draws them: anew for every query, of whatever owner.
+    """
+    if not count:
+        return answers
+    scores = random.random((len(answers), images))
+    scores[np.arange(len(answers))[:, np.newaxis], answers] = 2  # never among the lowest
+    decoys = np.argpartition(scores, count - 1, axis=1)[:, :count]
+    return np.concatenate((answers, decoys.astype(np.int32)), axis=1)
 
 
 @dataclass(frozen=True)
@@ -87,50 +105,75 @@ def neighbours(alike: NDArray[np.float32], random: np.random.Generator) -> Neigh
 
 
 def measure_selections(
-    dataset: DataSet, candidates: Sequence[int], queries: Sequence[int], seed: int, progress: Progress
+    dataset: DataSet,
+    candidates: Sequence[int],
+    queries: Sequence[int],
+    seed: int,
+    progress: Progress,
+    decoys: Sequence[int] = DECOYS,
 ) -> Result:
-    """Watch answers to so many queries, drawn with replacement, and rank images by co-selection."""
+    """Watch answers to so many queries, drawn with replacement, and rank images by co-selection.
+
+    ``decoys`` says how many stand beside each candidate in scheme `exact`.
+    """
     asked = generator(seed, _DRAWN).integers(len(dataset), size=max(queries))
     random = generator(seed, _TIES)
     unique, place = np.unique(asked, return_inverse=True)
+    settings = [
+        (method, answers[place], count, each * count)
+        for method, times in ((CloudSim(dataset), (0,)), (Euclidean(dataset), decoys))
+        for answers in (orders_of(method, unique, progress),)
+        for count in candidates
+        for each in times
+        if (each + 1) * count < len(dataset)
+    ]
     observations: list[Observation] = []
-    for method in (CloudSim(dataset), Euclidean(dataset)):
-        answers = orders_of(method, unique, progress)[place]
-        for count in (count for count in candidates if count < len(dataset)):
-            for watched in queries:
-                alike = co_selection(answers[:watched, :count], len(dataset))
-                found = neighbours(alike, random)
-                if len(found.selected) < 2:
-                    continue  # one image has no neighbours
-                above = found.shuffled(dataset.labels, random)
-                columns = (found.precisions(dataset.labels), found.chances(dataset.labels))
-                rows = zip(found.selected.tolist(), *(column.tolist() for column in columns), strict=True)
-                observations += [
-                    {
-                        "selected_by": method.name,
-                        "candidates": count,
-                        "queries": watched,
-                        "image": dataset.names[image],
-                        "precision": precision,
-                        "chance": chance,
-                        "shuffled_high": above,
-                    }
-                    for image, precision, chance in rows
-                ]
+    for method, answers, count, beside in settings:
+        selected = with_decoys(answers[:, :count], beside, len(dataset), generator(seed, _DECOYS))
+        for watched in queries:
+            found = neighbours(co_selection(selected[:watched], len(dataset)), random)
+            if len(found.selected) < 2:
+                continue  # one image has no neighbours
+            setting: Observation = {
+                "selected_by": method.name,
+                "candidates": count,
+                "decoys": beside,
+                "queries": watched,
+            }
+            observations += _observed(setting, found, dataset, random)
     notes = (
         f"precision: how many of the {NEIGHBOURS} images most often selected together with an image are of "
         "its category (cosine of co-selection, ties at random); images never selected are left out.",
         "chance: how many of all images ever selected are of its category. That these were selected at all "
         "tells something too, which is not counted here. shuffled_high: what the mean precision stays below "
         "in 97.5 % of cases when the categories of these images are shuffled.",
-        "selected_by sim is what the cloud does here; euclidean stands for a scheme in which somebody else "
-        "ranks, and the cloud hands out what they select.",
+        "selected_by sim is what the cloud does in dcr, mask and paper; euclidean is scheme exact, in which "
+        "the KMC ranks and the cloud hands out what it selects, decoys among it (as many as stand there).",
         "Queries are images of the data set, drawn with replacement from the seed, each left out of its "
         "own answer.",
     )
     claims = [_claim(observations, by, len(dataset), seed) for by in ("sim", "euclidean") if observations]
     title = "Similarity learnt from which images are selected together"
     return Result(NAME, title, observations, claims, notes)
+
+
+def _observed(
+    setting: Observation, found: Neighbours, dataset: DataSet, random: np.random.Generator
+) -> list[Observation]:
+    """Return what one setting tells of each image that was selected."""
+    above = found.shuffled(dataset.labels, random)
+    columns = (found.precisions(dataset.labels), found.chances(dataset.labels))
+    rows = zip(found.selected.tolist(), *(column.tolist() for column in columns), strict=True)
+    return [
+        {
+            **setting,
+            "image": dataset.names[image],
+            "precision": precision,
+            "chance": chance,
+            "shuffled_high": above,
+        }
+        for image, precision, chance in rows
+    ]
 
 
 @dataclass(frozen=True)
@@ -144,14 +187,14 @@ class Learnt:
 
 
 def learnt(
-    observations: Sequence[Observation], by: str, candidates: int, queries: int, seed: int
+    observations: Sequence[Observation], by: str, candidates: int, queries: int, seed: int, decoys: int = 0
 ) -> Learnt | None:
     """Return what one setting told, None if it was not measured."""
-    setting = (by, candidates, queries)
+    setting = (by, candidates, decoys, queries)
     rows = [
         (row["precision"], row["chance"], row["shuffled_high"])
         for row in observations
-        if (row["selected_by"], row["candidates"], row["queries"]) == setting
+        if (row["selected_by"], row["candidates"], row["decoys"], row["queries"]) == setting
     ]
     if not rows:
         return None
@@ -166,16 +209,30 @@ def measured_settings(observations: Sequence[Observation]) -> tuple[list[int], l
     return sorted(candidates), sorted({int(row["queries"] or 0) for row in observations})
 
 
+def measured_decoys(observations: Sequence[Observation], by: str, candidates: int) -> list[int]:
+    """Return the numbers of decoys that were measured beside so many candidates, ascending."""
+    setting = (by, candidates)
+    rows = (row for row in observations if (row["selected_by"], row["candidates"]) == setting)
+    return sorted({int(row["decoys"] or 0) for row in rows})
+
+
 def _claim(observations: Sequence[Observation], by: str, images: int, seed: int) -> Claim:
     candidates, queries = measured_settings(observations)
-    told = {count: learnt(observations, by, count, queries[-1], seed) for count in candidates}
+    told = {
+        (count, decoys): learnt(observations, by, count, queries[-1], seed, decoys)
+        for count in candidates
+        for decoys in measured_decoys(observations, by, count)
+    }
     parts = [
-        f"{percent(found.precision)} with {count} candidates (chance {100 * found.chance:.1f} %, "
+        f"{percent(found.precision)} with {count} candidates"
+        f"{f' and {decoys} decoys' if decoys else ''} (chance {100 * found.chance:.1f} %, "
         f"{found.images} of {images} images ever selected)"
-        for count, found in told.items()
+        for (count, decoys), found in told.items()
         if found is not None
     ]
-    who = "Sim (the cloud ranks)" if by == "sim" else "EucDis (somebody else ranks, the cloud watches)"
+    who = (
+        "Sim (the cloud ranks)" if by == "sim" else "EucDis (scheme exact: the KMC ranks, the cloud watches)"
+    )
     if any(found is not None and found.above_chance for found in told.values()):
         follows = (
             "Which images are selected together tells which are similar, whatever order they stand in: "

@@ -23,7 +23,7 @@ from mipp_cli.experiments.leakage_figures import LEAKAGE_DRAWINGS
 from mipp_cli.experiments.linking import LinkTrial, collection_sizes, false_link_shares, link_pictures
 from mipp_cli.experiments.methods import CloudSim
 from mipp_cli.experiments.reordering import BY_SIM, BY_SUMS_AGAIN, measure_positions, shares_by_tenth
-from mipp_cli.experiments.selections import co_selection, learnt, measure_selections, neighbours
+from mipp_cli.experiments.selections import co_selection, learnt, measure_selections, neighbours, with_decoys
 from mipp_cli.experiments.sums_ranking import measure_ranking, precisions_of
 from mipp_cli.roles.progress import silent
 from tests.experiments.small_datasets import (
@@ -182,6 +182,23 @@ def test_neighbours_are_sought_among_the_images_that_were_selected() -> None:
     assert found.shuffled(labels, np.random.default_rng(1)) == 1
 
 
+def test_decoys_are_drawn_beside_the_answer_and_never_twice() -> None:
+    answers = np.array([[0, 1], [4, 2], [0, 1]], dtype=np.int32)
+    selected = with_decoys(answers, 3, 6, np.random.default_rng(1))
+    assert [row[:2].tolist() for row in selected] == answers.tolist()
+    assert all(len(set(row.tolist())) == 5 and max(row) < 6 for row in selected)
+    assert selected[0].tolist() != selected[2].tolist()
+
+
+def test_decoys_blur_what_selections_tell() -> None:
+    dataset = apart(100)
+    result = measure_selections(dataset, [5], [200], 1, silent)
+    told = [learnt(result.observations, "euclidean", 5, 200, 1, decoys) for decoys in (0, 5, 50)]
+    assert [each is not None for each in told] == [True, True, True]
+    precisions = [each.precision.mean for each in told if each is not None]
+    assert precisions[0] > precisions[1] > precisions[2]
+
+
 def test_selections_by_euclidean_distance_tell_categories_apart_too() -> None:
     dataset = apart(60)
     result = measure_selections(dataset, [5], [2, 200], 1, silent)
@@ -193,7 +210,7 @@ def test_selections_by_euclidean_distance_tell_categories_apart_too() -> None:
 
 def test_answers_of_one_image_that_is_always_the_same_tell_nothing() -> None:
     features = np.array([[0] * 80, [7] * 80, [6] * 80, [5] * 80], dtype=np.uint8)
-    result = measure_selections(of_features(features, [0, 1, 0, 1]), [1], [1], 1, silent)
+    result = measure_selections(of_features(features, [0, 1, 0, 1]), [1], [1], 1, silent, decoys=(0,))
     assert not result.observations
     assert not result.claims
 
