@@ -39,8 +39,11 @@ class OwnFeatures:
 
     def _identity(self, *, named: bool) -> str:
         """Return what changes with any image's features: a digest, in hex, of the file and what orders it."""
-        order = [] if named else [*self._row_of]
-        return hashlib.sha256(length_prefixed(self._file.digest(), *order)).hexdigest()
+        identity = hashlib.sha256(self._file.digest())
+        if not named:
+            for name in self._row_of:  # one at a time: there may be many
+                identity.update(length_prefixed(name))
+        return identity.hexdigest()
 
     def _check_values(self) -> None:
         """Refuse a value that is no code and cannot be made one; before work is done, not in its midst."""

@@ -321,3 +321,16 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 << 20
+
+
+def test_a_query_that_would_be_too_large_is_refused_before_work_is_done(tmp_path: Path) -> None:
+    kmc = tmp_path / "kmc" / "kmc.pub"
+    done("kmc", "init", tmp_path / "kmc", *SCHEMES["dcr"], "--descriptor", "wide:65535:2")
+    done("user", "init", tmp_path / "user", "--id", "user", "--kmc", kmc)
+    (tmp_path / "images").mkdir()
+    for number in range(16):
+        (tmp_path / "images" / f"{number}.png").touch()
+    words = (tmp_path / "images", "-o", tmp_path / "q.h5", "--features", tmp_path / "missing.npy")
+    outcome = refused(2, "user", "query", tmp_path / "user", *words)
+    assert "a query of 16 images would be larger than the 536870912 bytes" in outcome.err
+    assert "at most 15 images" in outcome.err
