@@ -63,6 +63,22 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 
 @cloud.command()
 @directory_argument("CLOUD")
+@click.option("--sums", is_flag=True, help="Compute all sums again, too, and compare them with the index.")
+@workplace_options
+@reported
+def check(directory: Path, sums: bool, workplace: Workplace) -> Report:
+    """Check every file of the cloud's directory, and say of each that is damaged, unknown or missing.
+
+    Every block of what is stored is read, every signature verified, and the index compared with the
+    images. Nothing is changed. --jobs and --scheduler matter only with --sums.
+    """
+    from mipp_cli.roles.cloud_check import check_cloud
+
+    return check_cloud(directory, with_sums=sums, workplace=workplace, progress=progress_bar)
+
+
+@cloud.command()
+@directory_argument("CLOUD")
 @owner_argument
 @release_name_option
 @reported

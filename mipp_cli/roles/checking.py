@@ -10,8 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mipp_cli.errors import DamagedError, MalformedError, MippError, NotInitialisedError, Problem
-from mipp_cli.roles.directory import ROLE_FILE, RoleDirectory, with_article
+from mipp_cli.containers.public_files import load_deployment
+from mipp_cli.errors import (
+    DamagedError,
+    InterruptedWorkError,
+    MalformedError,
+    MippError,
+    NotInitialisedError,
+    Problem,
+)
+from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE, RoleDirectory, with_article
+from mipp_cli.roles.protection import LOCK_FILE, Lock
 from mipp_cli.roles.report import Report
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # what containers/atomic.py writes before it renames
@@ -24,6 +33,7 @@ class Findings:
     directory: RoleDirectory
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(cls, path: Path, role: str) -> Findings:
@@ -45,6 +55,14 @@ class Findings:
                     raise MalformedError("is damaged")
         return findings
 
+    def check_common(self) -> None:
+        """Check the files that every role's directory has, besides role.json."""
+        with self.of(self.directory.file(KMC_FILE), "files"):
+            load_deployment(self.directory.file(KMC_FILE))
+        if self.directory.file(LOCK_FILE).exists():
+            with self.of(self.directory.file(LOCK_FILE), "files"):
+                Lock.read(self.directory.path)
+
     @contextmanager
     def of(self, path: Path, kind: str) -> Iterator[None]:
         """Take down what is wrong if the block fails, at ``path`` unless the error knows better.
@@ -53,6 +71,8 @@ class Findings:
         """
         try:
             yield
+        except InterruptedWorkError:
+            raise  # says nothing of the file
         except MippError as error:
             self.add(Path(error.path or path), error.message)
         except OSError as error:
@@ -98,7 +118,7 @@ class Findings:
         """Return the counts; raises DamagedError with all problems if there are any."""
         if self.problems:
             raise DamagedError(self.problems, path=self.directory.path, hint=hint)
-        warnings = list(self.directory.deployment.parameters.warnings)
+        warnings = [*self.directory.deployment.parameters.warnings, *self.warnings]
         if left := self.counts.pop("temporary files", 0):
             warnings.append(f"{left} temporary files of interrupted commands may be removed (.*.tmp)")
         return Report((), dict(self.counts), tuple(warnings))

@@ -156,7 +156,12 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
 
 def _refuse_unfinished_removal(cloud: Cloud, owner: str) -> None:
     """Keep who enrols under a name from what another may have left under it; raises ConflictError."""
-    if removal_of(cloud.directory, owner) is not None and cloud.index().of_owner(owner):
+    if removal_of(cloud.directory, owner) is None:
+        return
+    index = cloud.index()
+    # files that the index does not list would be taken up again if the index were made anew of them
+    left = any(path.name.startswith(f"{owner}-") for path in cloud.store.unlisted(index))
+    if left or index.of_owner(owner):
         raise ConflictError(
             f"the removal of {owner!r} was interrupted before its images were gone",
             hint=f"finish it first: mipp cloud remove CLOUD {owner}",

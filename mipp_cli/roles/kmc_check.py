@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 
 from mipp_cli.containers.header import IDENTIFIER, LARGEST_NUMBER
-from mipp_cli.containers.public_files import load_deployment, load_party, load_renewal
+from mipp_cli.containers.public_files import load_party, load_renewal
 from mipp_cli.errors import MalformedError
 from mipp_cli.roles.checking import Findings, check_key
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE, SEALING_FILE
 from mipp_cli.roles.kmc import CLOUDS_FOLDER, OWNERS_FOLDER, Kmc
 from mipp_cli.roles.kmc_reencrypt import QUERIES_FOLDER
-from mipp_cli.roles.protection import LOCK_FILE, SECRETS_FILE, Lock
+from mipp_cli.roles.protection import LOCK_FILE, SECRETS_FILE
 from mipp_cli.roles.removed import REMOVED_FOLDER, removal_of
 from mipp_cli.roles.report import Report
 from mipp_cli.scheme.image_cipher import KEY_BYTES
@@ -46,11 +46,7 @@ def check_kmc(path: Path) -> Report:
 
 def _check_keys(findings: Findings, kmc: Kmc) -> None:
     directory = kmc.directory
-    with findings.of(directory.file(KMC_FILE), "files"):
-        load_deployment(directory.file(KMC_FILE))
-    if directory.file(LOCK_FILE).exists():
-        with findings.of(directory.file(LOCK_FILE), "files"):
-            Lock.read(directory.path)
+    findings.check_common()
     renewed = directory.file(SEALING_FILE)
     if renewed.exists():
         with findings.of(renewed, "files"):

@@ -161,6 +161,7 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("kmc", "status", kmc),
         ("kmc", "check", kmc),
         ("kmc", "remove", kmc, "o"),
+        ("cloud", "check", cloud),
         ("cloud", "remove", cloud, "o"),
         ("kmc", "rotate", kmc),
         ("user", "renew", alice, kmc / "sealing.pub"),

@@ -432,15 +432,16 @@ def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_prot
         assert not (changeable / role / draft).exists()
 
 
+@pytest.mark.parametrize("role", ["kmc", "cloud"])
 def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_a_damaged_lock(
-    changeable: Deployment, passphrase: Path
+    changeable: Deployment, passphrase: Path, role: str
 ) -> None:
-    protect(changeable / "kmc", passphrase)
-    refused(8, "kmc", "check", changeable / "kmc")
-    done("kmc", "check", changeable / "kmc", "--passphrase-file", passphrase)
-    lock = changeable / "kmc" / "lock.json"
+    protect(changeable / role, passphrase)
+    refused(8, role, "check", changeable / role)
+    done(role, "check", changeable / role, "--passphrase-file", passphrase)
+    lock = changeable / role / "lock.json"
     lock.write_bytes(lock.read_bytes()[:-1])
-    outcome = run("kmc", "check", changeable / "kmc", "--passphrase-file", passphrase)
+    outcome = run(role, "check", changeable / role, "--passphrase-file", passphrase)
     assert outcome.code == 3
     assert [line for line in outcome.err.splitlines() if line.startswith("damaged: ")] == [
         f"damaged: {lock}: is missing or damaged"
