@@ -19,7 +19,10 @@ _COMMANDS = {
     "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: draw a deployment, enrol, re-encrypt."),
     "cloud": ("mipp_cli.cli.cloud:cloud", "The cloud: enrol owners, index uploads, search."),
     "user": ("mipp_cli.cli.user:user", "A user: query by example, decrypt the matches."),
-    "owner": ("mipp_cli.cli.owner:owner", "An image owner: authorise users, encrypt images."),
+    "owner": (
+        "mipp_cli.cli.owner:owner",
+        "An image owner: authorise users, encrypt and delete images, renew keys.",
+    ),
     "describe": ("mipp_cli.cli.describe:describe", "Print the 80 edge histogram codes of images."),
     "inspect": (
         "mipp_cli.cli.inspect:inspect",

@@ -40,7 +40,7 @@ files_from_option = click.option(
 
 @click.group()
 def owner() -> None:
-    """An image owner: authorise users, encrypt images."""
+    """An image owner: authorise users, encrypt and delete images, renew keys."""
 
 
 @owner.command()

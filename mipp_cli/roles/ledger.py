@@ -13,7 +13,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -120,8 +120,9 @@ class Ledger:
         return self.folder / f"{number}.jsonl"
 
     def remove(self, number: int) -> None:
-        """Forget a message that never got out."""
-        self.file(number).unlink(missing_ok=True)
+        """Forget a message that never got out, because writing it failed."""
+        with suppress(OSError):  # nothing can be written any more: `owner withdraw` forgets it later
+            self.file(number).unlink(missing_ok=True)
 
     @contextmanager
     def writing(self, message: Message) -> Iterator[LedgerWriter]:

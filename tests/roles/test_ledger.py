@@ -116,6 +116,18 @@ def test_a_ledger_appears_whole_or_not_at_all(ledger: Ledger) -> None:
     assert not list(ledger.folder.iterdir())
 
 
+def test_tidying_up_fails_quietly_where_nothing_can_be_written(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    upload(ledger, 1, "a")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    ledger.remove(1)
+    assert live(ledger) == [("a", 1, 0)]
+
+
 def test_every_byte_that_is_changed_or_lost_is_found(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
     withdraw(ledger, 2, 1)
