@@ -18,6 +18,7 @@ from mipp_cli.roles.pictures import open_picture
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.edge_histogram import edge_histogram
 from tests.deployment import JOBS, SAMPLES, SCHEMES, Deployment, done, picture, refused, snapshot
+from tests.roles.test_owner_encrypt import envelopes
 
 EIGHT = Descriptor("shares", 4, 8)
 
@@ -321,6 +322,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 << 20
+
+
+def test_rows_go_to_images_in_the_order_in_which_these_are_named_whoever_does_the_work(
+    made: Deployment, tmp_path: Path
+) -> None:
+    given = [tmp_path / "z", tmp_path / "a", tmp_path / "single.png"]
+    for number, name in enumerate(("z/b.png", "z/b/x.png", "z/b-c.png", "a/k.png", "a/B.png", "single.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number, size=(24, 24)).save(tmp_path / name)
+    for number in range(12):
+        picture(number, size=(24, 24)).save(tmp_path / "a" / f"{number}.png")
+    order = ["b-c.png", "b.png", "b/x.png", *sorted(path.name for path in (tmp_path / "a").iterdir())]
+    order.append("single.png")
+    rows = [[number // 8, number % 8, 7, 0] for number in range(len(order))]
+    words = ("-o", tmp_path / "u.h5", "--features", npy(tmp_path / "f.npy", rows), "--jobs", 2)
+    done("owner", "encrypt", made / "north", *given, *words)
+    found = envelopes(made, tmp_path / "u.h5").values()
+    assert {each.path: each.feature.tolist() for each in found} == dict(zip(order, rows, strict=True))
 
 
 def test_a_query_that_would_be_too_large_is_refused_before_work_is_done(tmp_path: Path) -> None:
