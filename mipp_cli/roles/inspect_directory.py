@@ -61,15 +61,16 @@ def _kmc(directory: RoleDirectory) -> Found:
                 (f"owner {name}", f"number {owner.membership.number}; users {users}; image keys {keys}")
             )
     fields += [("cloud", key) for key in kmc.cloud_names()]
-    fields += [("sealing key", kmc.sealing_key.public.short_name), *_removed(directory)]
+    fields += [("sealing key", kmc.sealing_key.public.short_name), *_removed(directory, kmc.owner_names())]
     fields.append(("queries answered", str(_entries(directory, "queries"))))
     return fields, None
 
 
-def _removed(directory: RoleDirectory) -> Fields:
+def _removed(directory: RoleDirectory, enrolled: list[str]) -> Fields:
     return [
         (f"removed {each.owner}", f"number {each.number}; the name is {'' if each.released else 'not '}free")
         for each in removals(directory)
+        if each.owner not in enrolled
     ]
 
 
@@ -81,7 +82,7 @@ def _cloud(directory: RoleDirectory) -> Found:
     ]
     index = inspect_file(directory.file(INDEX_FILE))
     fields += [(name, value) for name, value in index.fields if name in ("segments", "parts", "images")]
-    fields += _removed(directory)
+    fields += _removed(directory, [member.owner for member in cloud.members()])
     fields.append(("queries answered", str(_entries(directory, "queries"))))
     fields.append(("public file", str(directory.file(cloud_role.PUBLIC_FILE))))
     return fields, index.table
@@ -89,6 +90,7 @@ def _cloud(directory: RoleDirectory) -> Found:
 
 def _user(directory: RoleDirectory) -> Found:
     fields: Fields = [("public file", str(directory.file(user_role.PUBLIC_FILE)))]
+    fields.append(("seals to", directory.sealing_key.short_name))
     queries = sorted(file.stem for file in directory.folder(user_role.QUERIES_FOLDER).glob("*.json"))
     for query_id in queries:
         pictures = user_role.remembered_query(directory, query_id).pictures
@@ -103,6 +105,7 @@ def _owner(directory: RoleDirectory) -> Found:
     fields: Fields = [
         ("users", _users(owner.users)),
         ("image ids", owner.image_ids),
+        ("seals to", directory.sealing_key.short_name),
         ("image key", f"{key:016x}; images {images.get(key, 0)}"),
     ]
     fields += [

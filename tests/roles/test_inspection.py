@@ -45,8 +45,8 @@ FILES = {
 DIRECTORIES = {
     "kmc": ["role", "id", "scheme", "owner lake", "owner north", "owner south", "cloud", "queries answered"],
     "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "queries answered", "public file"],
-    "alice": ["role", "id", "public file"],
-    "north": ["role", "id", "users", "image ids", "image key"],
+    "alice": ["role", "id", "public file", "seals to"],
+    "north": ["role", "id", "users", "image ids", "seals to", "image key"],
 }
 TABLES = {
     "north/enrolment.h5": ["user", "key"],
@@ -296,3 +296,30 @@ def test_an_owners_directory_tells_which_keys_it_holds_and_what_is_under_them(ch
     assert found[f"former key {keys[0]}"] == "images 5"
     assert found[f"former key {keys[2]}"] == "images 0"
     assert found["forgotten keys"] == keys[1]
+
+
+def test_a_renewed_sealing_key_is_told_at_the_kmc_in_its_file_and_where_it_was_taken_over(
+    changeable: Deployment,
+) -> None:
+    before = fields(changeable, "kmc")["sealing key"]
+    done("kmc", "rotate", changeable / "kmc")
+    done("user", "renew", changeable / "alice", changeable / "kmc" / "sealing.pub")
+    found = fields(changeable, "kmc/sealing.pub")
+    assert found["deployment"] == changeable.public.fingerprint
+    assert found["signing key"] == changeable.public.signing_key.hex()
+    assert found["number"].endswith("UTC)")
+    assert found["sealing key"] == fields(changeable, "kmc")["sealing key"] != before
+    assert fields(changeable, "alice")["seals to"] == found["sealing key"]
+    assert fields(changeable, "bob")["seals to"] == fields(changeable, "north")["seals to"] == before
+
+
+@pytest.mark.parametrize("role", ["kmc", "cloud"])
+def test_an_owner_is_shown_as_removed_until_it_is_back(changeable: Deployment, role: str) -> None:
+    done(role, "remove", changeable / role, "north", "--release-name")
+    assert fields(changeable, role)["removed north"].endswith("the name is free")
+    assert "owner north" not in fields(changeable, role)
+    new = changeable / "new"
+    done("owner", "init", new, "--id", "north", "--kmc", changeable / "kmc" / "kmc.pub")
+    done(role, "enroll", changeable / role, new / ("enrolment.h5" if role == "kmc" else "members.h5"))
+    assert "removed north" not in fields(changeable, role)
+    assert "owner north" in fields(changeable, role)
