@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mipp_cli.errors import InvalidRequestError, PassphraseError, at_path
-from mipp_cli.roles.protection import Lock, Protection
+from mipp_cli.roles.protection import SECRETS_FILE, Lock, Protection, refuse_lost_lock
 
 MOST_PASSPHRASE_BYTES = 4096
 _NOT_PROTECTED_HINT = "leave out --passphrase-file; to protect it: mipp protect {} --new-passphrase-file FILE"
@@ -64,6 +64,7 @@ def protection_of(path: Path, role: str, name: str) -> Protection | None:
     source, lock = _CURRENT.get() or Passphrases(), Lock.read(path)
     if lock is None:
         if source.given:
+            refuse_lost_lock(path, [SECRETS_FILE])
             raise InvalidRequestError(
                 "is not protected with a passphrase", path=path, hint=_NOT_PROTECTED_HINT.format(path)
             )

@@ -27,6 +27,7 @@ from mipp_cli.roles.protection import (
     draft_files,
     is_sealed,
     read_secrets,
+    refuse_lost_lock,
     secret_files,
 )
 from mipp_cli.roles.report import Output, Report
@@ -109,6 +110,8 @@ def _directory(path: Path) -> RoleDirectory:
     role = role_of(path)
     if role is None:
         raise NotInitialisedError("is no role's directory", path=path, hint="name what `init` made")
+    if Lock.read(path) is None:
+        refuse_lost_lock(path, secret_files(path, role))  # another key would lock it for good
     return RoleDirectory(path, role)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,7 @@ def read_secrets(path: Path, file: str, protection: Protection | None) -> dict[s
                     "is sealed, and the directory was opened without its passphrase",
                     hint="run the command again",
                 )
-            raise MissingKeyError(
-                f"is sealed, and {LOCK_FILE}, which holds the key to it, is missing", hint=_BACKUP
-            )
+            raise _lost_lock(path / file)
         if protection is None:
             return fields
         if is_sealed(fields):
@@ -182,6 +181,19 @@ def write_secrets(path: Path, file: str, fields: dict[str, Any], protection: Pro
     if (lock and lock.key_id) != (protection and protection.key_id):
         raise _changed_meanwhile(path)
     write_state(path / file, fields if protection is None else protection.seal(file, fields))
+
+
+def refuse_lost_lock(path: Path, files: Sequence[str]) -> None:
+    """Refuse a directory without lock.json if one of ``files`` is sealed; raises MissingKeyError."""
+    for file in files:
+        if (path / file).exists() and is_sealed(read_state(path / file)):
+            raise _lost_lock(path / file)
+
+
+def _lost_lock(file: Path) -> MissingKeyError:
+    return MissingKeyError(
+        f"is sealed, and {LOCK_FILE}, which holds the key to it, is missing", path=file, hint=_BACKUP
+    )
 
 
 def _changed_meanwhile(path: Path) -> ConflictError:

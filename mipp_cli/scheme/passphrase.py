@@ -68,8 +68,14 @@ class PassphraseSealed:
 
 def _stretched(passphrase: bytes, stretching: Stretching, salt: bytes) -> bytes:
     scrypt = Scrypt(salt=salt, length=KEY_BYTES, n=stretching.n, r=stretching.r, p=stretching.p)
-    # with its length: to scrypt's HMAC, a passphrase and the same with NUL bytes behind it are one
-    return scrypt.derive(length_prefixed("mipp/1 passphrase", passphrase))
+    try:
+        # with its length: to scrypt's HMAC, a passphrase and the same with NUL bytes behind it are one
+        return scrypt.derive(length_prefixed("mipp/1 passphrase", passphrase))
+    except MemoryError:
+        needed = 128 * stretching.n * stretching.r >> 20
+        raise PassphraseError(
+            f"a passphrase takes {needed} MiB of memory, which are not there", hint="free some memory"
+        ) from None
 
 
 def _bound(stretching: Stretching, salt: bytes, associated_data: bytes) -> bytes:

@@ -299,10 +299,21 @@ def test_sealed_keys_without_their_lock_are_told_from_damage(
     changeable: Deployment, passphrase: Path
 ) -> None:
     protect(changeable / "north", passphrase)
-    (changeable / "north" / "lock.json").unlink()
-    assert (
-        "lock.json, which holds the key to it, is missing" in refused(8, "inspect", changeable / "north").err
-    )
+    lock = changeable / "north" / "lock.json"
+    kept = lock.read_bytes()
+    lock.unlink()
+    before = snapshot(changeable.root)
+    for words in (
+        ("inspect", changeable / "north"),
+        ("inspect", changeable / "north", "--passphrase-file", passphrase),
+        ("protect", changeable / "north", "--new-passphrase-file", passphrase),
+        ("protect", changeable / "north", "--remove", "--passphrase-file", passphrase),
+    ):
+        outcome = refused(8, *words)
+        assert "lock.json, which holds the key to it, is missing" in outcome.err
+    assert snapshot(changeable.root) == before
+    lock.write_bytes(kept)
+    done("inspect", changeable / "north", "--passphrase-file", passphrase)
 
 
 def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(

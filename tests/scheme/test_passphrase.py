@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -94,3 +96,21 @@ def test_what_was_sealed_opens_under_its_key_and_at_its_place_alone() -> None:
     ):
         with pytest.raises(TamperedError):
             unseal(key, data, place)
+
+
+def test_without_the_memory_for_it_the_error_says_how_much_it_takes() -> None:
+    code = """
+import resource
+from mipp_cli.errors import PassphraseError
+from mipp_cli.scheme.passphrase import PassphraseSealed
+taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20), resource.RLIM_INFINITY))
+try:
+    PassphraseSealed.seal(bytes(32), b"p", b"")
+except PassphraseError as error:
+    print(error.message)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.stdout, ran.stderr) == ("a passphrase takes 128 MiB of memory, which are not there\n", "")
