@@ -233,7 +233,8 @@ class Life:
         self.expect(0, "cloud", "index", self.root / "cloud", "--rebuild", *JOBS)
 
     def check(self, _: str) -> None:
-        """Let the KMC check itself."""
+        """Let both check themselves."""
+        self.expect(0, "cloud", "check", self.root / "cloud", "--sums")
         self.expect(0, "kmc", "check", self.root / "kmc")
 
     def query(self, _: str) -> None:
