@@ -143,6 +143,7 @@ def _header_fields(header: Header) -> Fields:
 
 def _members(path: Path, schema: Schema) -> Found:
     with open_container(path, schema) as container:
+        container.same_length("user_ids", "user_keys")
         names = container.ragged("user_ids").texts()
         keys = [row.tobytes().hex() for row in container.matrix("user_keys").all()]
     fields: Fields = [("users", str(len(names)))]

@@ -6,13 +6,15 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mipp_cli.containers.candidates import OwnerFeatures, write_candidates
-from mipp_cli.containers.container import Sender
+from mipp_cli.containers.container import Schema, Sender, write_container
 from mipp_cli.containers.delete import write_delete
 from mipp_cli.containers.feature_columns import FeatureChange
 from mipp_cli.containers.manifest import write_manifest
+from mipp_cli.containers.membership import ENROLMENT, MEMBERS
 from mipp_cli.containers.selection import SelectedRow, write_selection
 from mipp_cli.containers.upload import write_upload
 from mipp_cli.scheme.feature_chunks import ChunkPlace, LiveChunk
@@ -323,3 +325,15 @@ def test_an_owner_is_shown_as_removed_until_it_is_back(changeable: Deployment, r
     done(role, "enroll", changeable / role, new / ("enrolment.h5" if role == "kmc" else "members.h5"))
     assert "removed north" not in fields(changeable, role)
     assert "owner north" in fields(changeable, role)
+
+
+@pytest.mark.parametrize("keys", [0, 1, 3])
+@pytest.mark.parametrize("schema", [MEMBERS, ENROLMENT], ids=lambda schema: schema.kind)
+def test_lists_of_users_with_other_keys_than_users_are_refused(
+    tmp_path: Path, schema: Schema, keys: int
+) -> None:
+    path, sender = tmp_path / "a", Sender("north", SigningKey(bytes(32)), "5a" * 32)
+    with write_container(path, schema, sender, 1) as writer:
+        writer.ragged("user_ids").extend([b"alice", b"bob"])
+        writer.matrix("user_keys").append(np.zeros((keys, 32), np.uint8))
+    refused(3, "inspect", path)
