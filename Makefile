@@ -1,5 +1,6 @@
 # make pipeline   four roles, end to end, on IMAGES; make test   all tests; make check   tests and linters
 # make bench      the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
+# make fuzz       atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
 #
 # The pipeline is the graph below: every file that one role hands to another is a target.
 
@@ -8,6 +9,7 @@ BITS    ?= 3072
 IMAGES  ?= sample_data/owners
 QUERIES ?= sample_data/queries
 OUT     ?= out/$(SCHEME)
+FUZZ    ?= all --minutes 20
 PYTHON  ?= python3
 
 VENV   := .venv
@@ -23,7 +25,7 @@ ENROLMENTS := $(OWNERS:%=$(OUT)/owners/%/enrolment.h5)
 MEMBERS    := $(OWNERS:%=$(OUT)/owners/%/members.h5)
 UPLOADS    := $(OWNERS:%=$(OUT)/uploads/%.h5)
 
-.PHONY: pipeline test check lint bench clean FORCE
+.PHONY: pipeline test check lint bench fuzz clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -105,6 +107,10 @@ $(VENV)/installed-bench: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $@ $(VENV)/installed
 
+$(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
+	@touch $@ $(VENV)/installed $(VENV)/installed-dev
+
 test: $(VENV)/installed-dev
 	$(VENV)/bin/pytest
 
@@ -118,6 +124,9 @@ check: lint test
 
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m tests.benchmark $(BENCH)
+
+fuzz: $(VENV)/installed-fuzz
+	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
 
 clean:
 	rm -rf out $(VENV)

@@ -1,0 +1,269 @@
+"""Valid files of every kind, small, as the package writes them: what mutations begin with."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mipp_cli.containers.candidates import OwnerFeatures, write_candidates
+from mipp_cli.containers.container import open_container
+from mipp_cli.containers.delete import write_delete
+from mipp_cli.containers.feature_columns import FeatureChange
+from mipp_cli.containers.header import BLOCK_BYTES
+from mipp_cli.containers.index import Index, Part, Segment, write_index
+from mipp_cli.containers.manifest import write_manifest
+from mipp_cli.containers.membership import write_enrolment, write_members
+from mipp_cli.containers.part import write_part
+from mipp_cli.containers.query import write_exact_query, write_query
+from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
+from mipp_cli.containers.results import ImageRef, Match, write_results
+from mipp_cli.containers.segment import Origin, write_segment
+from mipp_cli.containers.selection import SelectedRow, write_selection
+from mipp_cli.containers.upload import UploadCipher, UploadReader, UploadSize, upload_schema, write_upload
+from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
+from mipp_cli.roles.parts import part_of_sums
+from mipp_cli.roles.pixels import pack_pixels
+from mipp_cli.scheme.feature_chunks import ChunkPlace, FeatureChunkCipher, LiveChunk
+from mipp_cli.scheme.feature_cipher import encrypt_features
+from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, Envelope, key_id, sha256
+from mipp_cli.scheme.parameters import Parameters
+from tests.containers.conftest import ALICE, DEPLOYMENT, KMC, MASK, QUERY_ID
+from tests.deployment import picture
+
+EXACT = Parameters("exact", None)
+IMAGE_KEY = bytes(range(32))
+USK = bytes(range(1, 33))
+NUMBER = 7
+USERS = frozenset({("alice", bytes(32)), ("bob", bytes(range(32)))})
+ANSWER_CIPHER = AnswerCipher(USK, DEPLOYMENT, "alice", QUERY_ID)
+FEATURES = np.random.default_rng(5).integers(0, 8, (3, 80), dtype=np.uint8)
+NAMES = ["8f", "image of an owner", "naïve/ways.png"]
+
+
+def _members(path: Path) -> None:
+    write_members(path, ALICE, NUMBER, USERS)
+
+
+def _enrolment(path: Path) -> None:
+    write_enrolment(path, ALICE, NUMBER, USERS, [IMAGE_KEY, USK], KMC.public)
+
+
+def _upload(path: Path, *, size: UploadSize | None = None) -> None:
+    cipher = UploadCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER)
+    with write_upload(path, MASK, ALICE, NUMBER, key_id(IMAGE_KEY), size=size) as upload:
+        for name, feature in zip(NAMES, FEATURES, strict=True):
+            ef, eff = encrypt_features(MASK.cipher, feature[np.newaxis])
+            upload.append(name, cipher.encrypt(b"content", name), ef[0], eff[0])
+
+
+def _upload_in_pieces(path: Path) -> None:
+    name_bytes = sum(len(name.encode()) for name in NAMES)
+    _upload(path, size=UploadSize(len(NAMES), name_bytes, len(NAMES) * (len(b"content") + OVERHEAD_BYTES)))
+
+
+def _upload_in_chunks(path: Path) -> None:
+    """An upload of which one column is too large to be stored in one piece."""
+    feature = [each[0].tobytes() for each in encrypt_features(MASK.cipher, FEATURES[:1])]
+    with write_upload(path, MASK, ALICE, NUMBER, key_id(IMAGE_KEY)) as upload:
+        upload.append("large", bytes(1 << 20), *feature)
+
+
+def _chunks() -> list[tuple[ChunkPlace, bytes]]:
+    cipher = FeatureChunkCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER, EXACT)
+    return [(ChunkPlace(NUMBER, number), cipher.encrypt(FEATURES, number, NUMBER)) for number in (0, 1)]
+
+
+def _change(path: Path) -> FeatureChange:
+    """What a message brings of features, with a manifest that is written beside ``path`` for a moment."""
+    manifest = path.with_name("manifest.h5")
+    _manifest(manifest)
+    octets = manifest.read_bytes()
+    manifest.unlink()
+    return FeatureChange(octets, _chunks())
+
+
+def _manifest(path: Path) -> None:
+    chunks = [LiveChunk(place, NUMBER, key_id(IMAGE_KEY), len(FEATURES)) for place, _ in _chunks()]
+    write_manifest(path, ALICE, NUMBER, chunks)
+
+
+def _exact_upload(path: Path) -> None:
+    with write_upload(path, EXACT, ALICE, NUMBER, key_id(IMAGE_KEY), replace=True) as upload:
+        upload.append_image(NAMES[0], b"content" * 9)
+        upload.write_features(_change(path))
+
+
+def _delete(path: Path) -> None:
+    write_delete(path, ALICE, NUMBER, NAMES)
+
+
+def _exact_delete(path: Path) -> None:
+    write_delete(path, ALICE, NUMBER, NAMES, features=_change(path))
+
+
+def _segment(path: Path) -> None:
+    origin, upload = Origin("north", NUMBER, bytes(32)), path.with_name("upload.h5")
+    _upload(upload)
+    with open_container(upload, upload_schema(MASK)) as container:
+        write_segment(path, MASK, ALICE, origin, UploadReader(container, MASK), np.array([1]))
+    upload.unlink()
+
+
+def _segment_of_nothing(path: Path) -> None:
+    write_segment(path, MASK, ALICE, Origin("north", NUMBER, bytes(32)))
+
+
+def _query(path: Path) -> None:
+    features = encrypt_features(MASK.cipher, FEATURES[:2])
+    write_query(path, MASK, ALICE, QUERY_ID, features=features, candidates=5, usk=USK, sealing_key=KMC.public)
+
+
+def _exact_query(path: Path) -> None:
+    write_exact_query(
+        path, EXACT, ALICE, QUERY_ID, features=FEATURES[:2], candidates=5, usk=USK, sealing_key=KMC.public
+    )
+
+
+def _candidates(path: Path) -> None:
+    query, change = path.with_name("query.h5"), _change(path)
+    _exact_query(query)
+    chunks = [chunk for _, chunk in change.chunks]
+    owner = OwnerFeatures("north", change.manifest, [len(chunk) for chunk in chunks], lambda: chunks)
+    write_candidates(path, ALICE, QUERY_ID, query.read_bytes(), [owner])
+    query.unlink()
+
+
+def _selection(path: Path) -> None:
+    query = path.with_name("query.h5")
+    _exact_query(query)
+    rows = [SelectedRow("north", place, row, NUMBER) for place, _ in _chunks() for row in (0, 2)]
+    write_selection(path, ALICE, QUERY_ID, query.read_bytes(), rows)
+    query.unlink()
+
+
+def _results(path: Path) -> None:
+    query = path.with_name("query.h5")
+    _query(query)
+    images = [(ImageRef("north", name, NUMBER, key_id(IMAGE_KEY)), b"ew" * 20) for name in NAMES]
+    matches = [Match(0, 0, 0.0), Match(0, 2, 1.5), Match(1, 1, 3.25)]
+    write_results(path, ALICE, QUERY_ID, query.read_bytes(), images, matches)
+    query.unlink()
+
+
+def _reencrypted(path: Path) -> None:
+    sealed = ANSWER_CIPHER.seal_manifest(Manifest(sha256(b"").hex(), (("north", "8f"),), ((0, 0),)))
+    ner = [ANSWER_CIPHER.encrypt_image(b"content", "north", "8f")]
+    write_reencrypted(path, ALICE, QUERY_ID, ner, sealed)
+
+
+def _index(path: Path) -> None:
+    segments = [Segment(owner, 5, 6, 2, b"\3" * 32, b"\4" * 32) for owner in ("north", "south", "north")]
+    parts = (Part(1, bytes(32), (0, 2)), Part(2, bytes(32), (1,)))
+    write_index(path, ALICE, Index(NUMBER, tuple(segments), parts))
+
+
+def _part(path: Path) -> None:
+    write_part(path, ALICE, NUMBER, part_of_sums([5, 9, 5], [7, 11, 7], [name.encode() for name in NAMES]))
+
+
+# by target: the kind, and after a hyphen the scheme, where it is not `mask`
+WRITERS: dict[str, tuple[Callable[[Path], None], ...]] = {
+    "members": (_members,),
+    "enrolment": (_enrolment,),
+    "upload": (_upload, _upload_in_pieces, _upload_in_chunks),
+    "upload-exact": (_exact_upload,),
+    "delete": (_delete,),
+    "delete-exact": (_exact_delete,),
+    "manifest": (_manifest,),
+    "query": (_query,),
+    "query-exact": (_exact_query,),
+    "candidates": (_candidates,),
+    "selection": (_selection,),
+    "results": (_results,),
+    "reencrypted": (_reencrypted,),
+    "index": (_index,),
+    "part": (_part,),
+    "segment": (_segment, _segment_of_nothing),
+}
+
+
+def containers(name: str, scratch: Path) -> list[bytes]:
+    """Return containers for a target, user block and all."""
+    return list(_written(WRITERS[name], scratch / "seed.h5"))
+
+
+def _written(writers: tuple[Callable[[Path], None], ...], path: Path) -> Iterator[bytes]:
+    for write in writers:
+        write(path)
+        yield path.read_bytes()
+        path.unlink()
+
+
+def bodies(name: str, scratch: Path) -> list[bytes]:
+    """Return the HDF5 content of containers for a target."""
+    return [container[BLOCK_BYTES:] for container in containers(name, scratch)]
+
+
+PICTURES = (
+    ("jpeg", "RGB", {}),
+    ("jpeg", "CMYK", {}),
+    ("jpeg", "L", {"progressive": True}),
+    ("png", "RGB", {}),
+    ("png", "P", {"transparency": 0}),
+    ("png", "LA", {}),
+    ("png", "I;16", {}),
+    ("png", "1", {}),
+    ("tiff", "RGB", {}),
+    ("tiff", "RGB", {"compression": "tiff_lzw"}),
+    ("tiff", "L", {"compression": "tiff_adobe_deflate"}),
+    ("tiff", "1", {"compression": "group4"}),
+    ("tiff", "RGB", {"compression": "jpeg"}),
+    ("tiff", "I;16", {}),
+    ("bmp", "RGB", {}),
+    ("bmp", "P", {}),
+    ("webp", "RGB", {}),
+    ("webp", "RGBA", {"lossless": True}),
+)
+
+
+def picture_files() -> list[bytes]:
+    """Return small pictures in every format that is read, with an orientation to be read too."""
+    files = []
+    for seed, (form, mode, options) in enumerate(PICTURES):
+        image, memory = picture(seed, (20, 17), mode), io.BytesIO()
+        exif = image.getexif()
+        exif[0x0112] = 1 + seed % 8
+        extra = {"exif": exif.tobytes()} if form in ("jpeg", "png", "webp") else {}
+        image.save(memory, form, **options, **extra)
+        files.append(memory.getvalue())
+    return files
+
+
+def envelopes() -> list[bytes]:
+    """Return envelopes of a file and of packed pixels."""
+    png = picture_files()[3]
+    pixels = [pack_pixels(picture(3, (11, 7), mode)) for mode in ("RGB", "1", "I;16")]
+    packed = [Envelope("a.png", PIXELS_MEDIA_TYPE, FEATURES[0], content).pack() for content in pixels]
+    return [Envelope("dir/naïve.png", "image/png", FEATURES[0], png).pack(), *packed]
+
+
+def answer_manifests() -> list[bytes]:
+    """Return manifests as the KMC writes them."""
+    images = (("north", "x"), ("south", "naïve"), ("south", "y"))
+    return [
+        Manifest("ab" * 32, (), ()).pack(),
+        Manifest("ab" * 32, images, ((0, 2), (0, 0), (1, 1)), 2).pack(),
+    ]
+
+
+def feature_files() -> list[bytes]:
+    """Return files of features (.npy), without the six bytes that such a file begins with."""
+    files = []
+    for codes in (FEATURES, FEATURES.astype("<f4"), FEATURES.astype(">u2")):
+        memory = io.BytesIO()
+        np.save(memory, codes)
+        files.append(memory.getvalue()[6:])
+    return files

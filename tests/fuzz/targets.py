@@ -1,0 +1,425 @@
+"""What is fuzzed: for each target its seeds, and what reads an input to the end.
+
+An input for a container begins with a byte that says what the rest is: the HDF5 content itself, or a recipe
+(recipes.py) by which a valid content is changed. Either way it is signed and its digest fits, so that
+nothing but the reader is between it and whoever relies on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from mipp_cli.containers.candidates import open_candidates
+from mipp_cli.containers.container import open_container
+from mipp_cli.containers.delete import delete_schema, deleted_names
+from mipp_cli.containers.feature_columns import FeatureReader
+from mipp_cli.containers.feature_file import open_feature_file
+from mipp_cli.containers.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
+from mipp_cli.containers.index import read_index
+from mipp_cli.containers.manifest import parse_manifest
+from mipp_cli.containers.membership import parse_members, read_enrolment
+from mipp_cli.containers.part import open_part
+from mipp_cli.containers.public_files import (
+    parse_kmc,
+    parse_party,
+    parse_renewal,
+    party_deployment,
+    public_kind,
+    render_kmc,
+    render_party,
+    render_renewal,
+)
+from mipp_cli.containers.query import parse_query
+from mipp_cli.containers.reencrypted import Manifest, open_answer, open_reencrypted
+from mipp_cli.containers.results import open_results
+from mipp_cli.containers.segment import origin_of, segment_schema
+from mipp_cli.containers.selection import read_selection
+from mipp_cli.containers.source import BytesSource
+from mipp_cli.containers.upload import UploadReader, upload_schema
+from mipp_cli.errors import MippError
+from mipp_cli.roles import pictures
+from mipp_cli.roles.answer_files import file_of, small_picture
+from mipp_cli.roles.inspection import inspect_file
+from mipp_cli.roles.names import safe_file_name, table_cell
+from mipp_cli.roles.pictures import open_picture
+from mipp_cli.roles.pixels import pack_pixels, unpack_pixels
+from mipp_cli.scheme.edge_histogram import edge_histogram
+from mipp_cli.scheme.feature_chunks import FeatureChunkCipher
+from mipp_cli.scheme.image_cipher import Envelope, sha256
+from mipp_cli.scheme.parameters import Parameters, generate_parameters
+from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
+from mipp_cli.scheme.sum_groups import CompositeGroup
+from tests.containers.conftest import ALICE, DEPLOYMENT, KEY, KMC, MASK, QUERY_ID
+from tests.fuzz import seeds
+from tests.fuzz.recipes import cook
+from tests.fuzz.seeds import EXACT
+
+BODY, RECIPE = b"\0", b"\1"
+PIXELS = 1 << 20  # of a picture: the limit is as good at a hundredth of its size
+_NO_MEMORY = re.compile(
+    "(memory|resource) allocation|malloc|(can't|unable to) allocate|out of memory", re.IGNORECASE
+)
+N_1024 = "e3a1" + "5b" * 126 + "0f"  # composite, odd, of 1024 bits
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader to fuzz. ``run`` reads an input, with a folder to write in; MippError alone may come out.
+
+    ``mode`` is where the byte stands that tells a recipe from HDF5 content, if inputs have one.
+    """
+
+    run: Callable[[bytes, Path], object]
+    seeds: Callable[[Path], list[bytes]]
+    mode: int | None = None
+
+
+def signed(kind: str, body: bytes) -> bytes:
+    """Put ``body`` behind a user block whose digest and signature fit."""
+    number = QUERY_ID if kind in QUERY_KINDS else str(seeds.NUMBER)
+    digest = hashlib.sha256(body).hexdigest()
+    return Header(kind, ALICE.name, number, DEPLOYMENT, digest, KEY.public.hex()).render(KEY) + body
+
+
+@cache
+def _bodies(name: str, scratch: Path) -> list[bytes]:
+    return seeds.bodies(name, scratch)
+
+
+def _kind(name: str) -> str:
+    return name.partition("-")[0]
+
+
+def body_of(name: str, data: bytes, scratch: Path) -> bytes:
+    """Return the HDF5 content that an input stands for."""
+    if data[:1] == BODY:
+        return _ended(data[1:])
+    known = _bodies(name, scratch)
+    return cook(known[data[1] % len(known)], data[2:]) if len(data) > 1 else known[0]
+
+
+def _ended(body: bytes) -> bytes:
+    """Let a superblock say where the file ends, without which no reader would look at the rest."""
+    if len(body) < 48:
+        return body
+    return body[:40] + (BLOCK_BYTES + len(body)).to_bytes(8, "little") + body[48:]
+
+
+def _seeds_of_container(name: str, scratch: Path) -> list[bytes]:
+    recipes = random.Random(name)
+    cooked = [RECIPE + recipes.randbytes(size) for size in (1, 8, 16, 24, 32, 48, 64, 96) * 3]
+    return [*(BODY + body for body in _bodies(name, scratch) if len(body) < 1 << 16), *cooked]
+
+
+def _container(name: str, read: Callable[[Path], object]) -> Target:
+    def run(data: bytes, scratch: Path) -> None:
+        path = scratch / "input.h5"
+        path.write_bytes(signed(_kind(name), body_of(name, data, scratch)))
+        read(path)
+
+    return Target(run, partial(_seeds_of_container, name), mode=0)
+
+
+def _read_members(path: Path) -> None:
+    parse_members(path.read_bytes(), DEPLOYMENT)
+
+
+def _read_enrolment(path: Path) -> None:
+    read_enrolment(path, DEPLOYMENT, KMC)
+
+
+def _read_upload(path: Path) -> None:
+    with open_container(path, upload_schema(MASK), deployment=DEPLOYMENT) as container:
+        _read_images(UploadReader(container, MASK))
+
+
+def _read_segment(path: Path) -> None:
+    with open_container(path, segment_schema(MASK), deployment=DEPLOYMENT) as container:
+        origin_of(container)
+        _read_images(UploadReader(container, MASK))
+
+
+def _read_images(upload: UploadReader) -> None:
+    with suppress(MippError):  # what follows reads single rows of what is not checked as a whole
+        upload.check_images()
+        upload.names()
+    for row in _some(len(upload)):
+        with suppress(MippError):
+            upload.name(row)
+            upload.encrypted_image(row)
+    if not upload.parameters.ranks_at_kmc:
+        ef, eff = upload.encrypted_features(0, min(len(upload), 64))
+        for sums in zip(MASK.cipher.sums(ef), MASK.cipher.sums(eff), strict=True):
+            check_sums(*sums, MASK.l, MASK.levels)
+
+
+def _read_exact_upload(path: Path) -> None:
+    with open_container(path, upload_schema(EXACT), deployment=DEPLOYMENT) as container:
+        upload = UploadReader(container, EXACT)
+        _read_images(upload)
+        _read_features(upload.features)
+
+
+def _read_features(features: FeatureReader) -> None:
+    manifest = features.manifest(EXACT, DEPLOYMENT)
+    cipher = FeatureChunkCipher(seeds.IMAGE_KEY, DEPLOYMENT, ALICE.name, seeds.NUMBER, EXACT)
+    features.sizes()
+    for (place, chunk), live in zip(features.chunks(), manifest.chunks, strict=False):
+        cipher.decrypt(chunk, place.number, live.version, live.rows)
+
+
+def _read_delete(path: Path) -> None:
+    with open_container(path, delete_schema(MASK), deployment=DEPLOYMENT) as container:
+        deleted_names(container)
+
+
+def _read_exact_delete(path: Path) -> None:
+    with open_container(path, delete_schema(EXACT), deployment=DEPLOYMENT) as container:
+        deleted_names(container)
+        _read_features(FeatureReader(container))
+
+
+def _read_manifest(path: Path) -> None:
+    _ = parse_manifest(path.read_bytes(), EXACT, DEPLOYMENT).rows
+
+
+def _read_exact_query(path: Path) -> None:
+    query = parse_query(path.read_bytes(), EXACT, DEPLOYMENT)
+    query.open_features(KMC, EXACT)
+
+
+def _read_candidates(path: Path) -> None:
+    reader = open_candidates(path, DEPLOYMENT)
+    with reader.container:
+        for number in _some(len(reader)):
+            with suppress(MippError):
+                reader.chunk(number)
+        for _, octets in reader.manifests():
+            parse_manifest(octets, EXACT, DEPLOYMENT)
+        parse_query(reader.query_octets, EXACT, DEPLOYMENT)
+
+
+def _read_selection(path: Path) -> None:
+    parse_query(read_selection(path, DEPLOYMENT).query_octets, EXACT, DEPLOYMENT)
+
+
+def _some(rows: int) -> list[int]:
+    return sorted({*range(min(rows, 4)), *range(max(0, rows - 4), rows)})
+
+
+def _read_query(path: Path) -> None:
+    query = parse_query(path.read_bytes(), MASK, DEPLOYMENT)
+    sums = list(zip(MASK.cipher.sums(query.eq), MASK.cipher.sums(query.eqq), strict=True))
+    query.open_usk(KMC)
+    for pair in sums:
+        check_sums(*pair, MASK.l, MASK.levels)
+
+
+def _read_results(path: Path) -> None:
+    reader = open_results(path, DEPLOYMENT)
+    with reader.container:
+        for number in _some(len(reader.images)):
+            with suppress(MippError):
+                reader.encrypted_image(number)
+        parse_query(reader.query_octets, MASK, DEPLOYMENT)
+
+
+def _read_reencrypted(path: Path) -> None:
+    with open_reencrypted(path, DEPLOYMENT) as container:
+        answer = open_answer(container, seeds.ANSWER_CIPHER, sha256(b""))
+        for number in range(len(answer.manifest.images)):
+            answer.envelope(number)
+
+
+def _read_index(path: Path) -> None:
+    index = read_index(path, DEPLOYMENT)
+    for part in index.parts:
+        index.rows_of(part)
+    for segment in index.segments:
+        index.of_owner(segment.owner)
+        index.parts_of(segment.owner)
+
+
+def _read_part(path: Path) -> None:
+    reader = open_part(BytesSource(path.read_bytes()), DEPLOYMENT)
+    with reader.container:
+        with suppress(MippError):
+            _ = reader.known([b"8f"]), reader.known([b"8f"] * 9), reader.names_bytes
+        pairs, _ = nearest_pairs(reader.pairs, 5, 7, MASK.l, 2)
+        for pair in pairs[:4]:
+            begin, end = (int(start) for start in reader.pairs.starts[pair : pair + 2])
+            for position in reader.positions(begin, min(end, begin + 4)).tolist():
+                reader.image(position)
+        for _ in zip(reader.table(), range(64), strict=False):
+            pass
+
+
+def _inspected(path: Path) -> None:
+    found = inspect_file(path)
+    "".join(f"{name}: {value}" for name, value in found.fields).encode()
+    if found.table is not None:
+        for row in found.table.rows():
+            "".join(table_cell(str(cell)) for cell in row).encode()
+
+
+def _run_inspect(data: bytes, scratch: Path) -> None:
+    kinds = sorted(seeds.WRITERS)
+    kind = kinds[data[0] % len(kinds)] if data else kinds[0]
+    path = scratch / "input.h5"
+    path.write_bytes(signed(_kind(kind), body_of(kind, data[1:], scratch)))
+    _inspected(path)
+
+
+def _seeds_of_inspect(scratch: Path) -> list[bytes]:
+    kinds = sorted(seeds.WRITERS)
+    inputs = [
+        (number, each) for number, kind in enumerate(kinds) for each in _seeds_of_container(kind, scratch)
+    ]
+    return [bytes([number]) + each for number, each in inputs]
+
+
+def _run_header(data: bytes, _scratch: Path) -> None:
+    if data[:1] == RECIPE:  # the text before the signature, to be signed
+        text = data[1:]
+        block = text + b"signature " + KEY.sign(text).hex().encode() + b"\n"
+        data = b"\0" + block.ljust(BLOCK_BYTES, b"\0")
+    header = parse(data[1:])
+    if header.render(KEY)[:60] != data[1:61]:
+        raise AssertionError("a block was read that would have been written otherwise")
+
+
+def _seeds_of_header(scratch: Path) -> list[bytes]:
+    blocks = [seeds.containers(kind, scratch)[0][:BLOCK_BYTES] for kind in seeds.WRITERS]
+    return [BODY + block for block in blocks] + [
+        RECIPE + block.partition(b"signature")[0] for block in blocks
+    ]
+
+
+def _run_public(data: bytes, _scratch: Path) -> None:
+    text = _signed_json(data[1:]) if data[:1] == RECIPE else data[1:]
+    readers: Iterable[Callable[[], object]] = (
+        lambda: public_kind(text),
+        lambda: party_deployment(text),
+        lambda: parse_kmc(text),
+        lambda: parse_party(text, "user", None),
+        lambda: parse_party(text, "cloud", DEPLOYMENT),
+        lambda: parse_renewal(text, None),
+    )
+    for read in readers:
+        with suppress(MippError):
+            read()
+
+
+def _signed_json(text: bytes) -> bytes:
+    """Return a JSON object in canonical form and signed, whatever its fields say; other text as it is."""
+    try:
+        fields = json.loads(text)
+        fields = {**fields, "signing_key": KEY.public.hex()}
+        fields.pop("signature", None)
+        body = (json.dumps(fields, indent=1) + "\n").encode("ascii")
+        return (json.dumps({**fields, "signature": KEY.sign(body).hex()}, indent=1) + "\n").encode("ascii")
+    except (ValueError, TypeError, RecursionError):
+        return text
+
+
+def _seeds_of_public(_scratch: Path) -> list[bytes]:
+    dcr = Parameters("dcr", CompositeGroup(int(N_1024, 16)))
+    paper = generate_parameters("paper", modulus_bits=768, allow_insecure=True)
+    texts = [render_kmc(parameters, KMC.public, KEY) for parameters in (MASK, dcr, paper)]
+    texts += [render_party(kind, "alice", DEPLOYMENT, KEY) for kind in ("user", "cloud")]
+    texts.append(render_renewal(seeds.NUMBER, KMC.public, DEPLOYMENT, KEY))
+    return [mark + text for mark in (BODY, RECIPE) for text in texts]
+
+
+def _run_envelope(data: bytes, _scratch: Path) -> None:
+    envelope = Envelope.unpack(data)
+    if envelope.pack() != data:
+        raise AssertionError("an envelope was read that would have been written otherwise")
+    name = safe_file_name(envelope.path) + file_of(envelope)[1]
+    if "/" in name or "\0" in name or len(name.encode()) > 255 or name.startswith("."):
+        raise AssertionError("an image's path became a file name that is none")
+    table_cell(envelope.path).encode()
+
+
+def _run_answer_manifest(data: bytes, _scratch: Path) -> None:
+    Manifest.unpack(data)
+
+
+def _run_feature_file(data: bytes, scratch: Path) -> None:
+    path = scratch / "features.npy"
+    path.write_bytes(b"\x93NUMPY" + data)
+    file = open_feature_file(path)
+    try:
+        file.rows(0, min(8, file.shape[0]))
+    finally:
+        file.close()
+
+
+def _run_picture(data: bytes, _scratch: Path) -> None:
+    pictures.MAX_PIXELS = PIXELS  # type: ignore[misc]
+    small_picture(data)
+    image = open_picture(data, path=None)
+    with suppress(MippError):
+        edge_histogram(image)
+    with suppress(MippError):
+        payload = pack_pixels(image)
+        if not open_picture(unpack_pixels(payload), path=None).size:
+            raise AssertionError("a picture lost its pixels")
+
+
+TARGETS: dict[str, Target] = {
+    "header": Target(_run_header, _seeds_of_header),
+    "public": Target(_run_public, _seeds_of_public),
+    "members": _container("members", _read_members),
+    "enrolment": _container("enrolment", _read_enrolment),
+    "upload": _container("upload", _read_upload),
+    "upload-exact": _container("upload-exact", _read_exact_upload),
+    "delete": _container("delete", _read_delete),
+    "delete-exact": _container("delete-exact", _read_exact_delete),
+    "manifest": _container("manifest", _read_manifest),
+    "query": _container("query", _read_query),
+    "query-exact": _container("query-exact", _read_exact_query),
+    "candidates": _container("candidates", _read_candidates),
+    "selection": _container("selection", _read_selection),
+    "results": _container("results", _read_results),
+    "reencrypted": _container("reencrypted", _read_reencrypted),
+    "index": _container("index", _read_index),
+    "part": _container("part", _read_part),
+    "segment": _container("segment", _read_segment),
+    "inspect": Target(_run_inspect, _seeds_of_inspect, mode=1),
+    "envelope": Target(_run_envelope, lambda _scratch: seeds.envelopes()),
+    "answer-manifest": Target(_run_answer_manifest, lambda _scratch: seeds.answer_manifests()),
+    "picture": Target(_run_picture, lambda _scratch: seeds.picture_files()),
+    "feature-file": Target(_run_feature_file, lambda _scratch: seeds.feature_files()),
+}
+
+
+def memory_was_asked_for(error: BaseException | None) -> bool:
+    """Say whether an error, or one that it came from, tells that memory could not be had."""
+    while error is not None:
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def attempt(target: Target, data: bytes, scratch: Path) -> MippError | None:
+    """Read one input and return the error that refused it; raise whatever is a finding.
+
+    That is any error but MippError, and memory without measure.
+    """
+    try:
+        target.run(data, scratch)
+    except MippError as error:
+        if memory_was_asked_for(error):
+            raise AssertionError("memory was taken before it was known to be needed") from error
+        return error
+    return None

@@ -1,0 +1,30 @@
+"""One process of the fuzzer: `python -m tests.fuzz.worker TARGET SCRATCH LIBFUZZER-OPTION… CORPUS`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["mipp_cli", "PIL"]):
+    from tests.fuzz.limits import limit_memory
+    from tests.fuzz.targets import TARGETS, attempt
+
+
+def main() -> None:
+    """Fuzz until libFuzzer ends the process."""
+    name, scratch, *options = sys.argv[1:]
+    target = TARGETS[name]
+    target.seeds(Path(scratch))  # so that what they need is there before memory is limited
+
+    def run(data: bytes) -> None:
+        attempt(target, data, Path(scratch))
+
+    atheris.Setup([sys.argv[0], *options], run)
+    limit_memory()
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
