@@ -54,9 +54,7 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
     "--candidates",
     metavar="N",
     type=int,
-    default=100,
-    show_default=True,
-    help="How many matches to ask for, for each query image.",
+    help="How many matches to ask for, for each query image.  [default: 100; under exact 10]",
 )
 @features_option
 @force_option
@@ -65,7 +63,7 @@ def query(
     directory: Path,
     files: tuple[Path, ...],
     output: Path,
-    candidates: int,
+    candidates: int | None,
     features: Path | None,
     force: bool,
 ) -> Report:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mipp_cli.containers.column_readers import RaggedReader
 from mipp_cli.containers.columns import Matrix
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.feature_columns import FeatureChange, write_features
 from mipp_cli.containers.header import IDENTIFIER
 from mipp_cli.containers.source import DIGEST_BYTES
 from mipp_cli.containers.upload import UploadReader, upload_schema
@@ -46,9 +47,12 @@ class Origin:
 def segment_schema(parameters: Parameters | None) -> Schema:
     """Return the schema of `segment` for a scheme (or any): an upload's, and whose it is."""
     upload = upload_schema(parameters)
-    return Schema(
-        "segment", {**upload.columns, "owner": Matrix("u1"), "digest": Matrix("u1")}, upload.numbers
-    )
+    return _of_origin(upload, upload.alternative and _of_origin(upload.alternative))
+
+
+def _of_origin(upload: Schema, alternative: Schema | None = None) -> Schema:
+    columns = {**upload.columns, "owner": Matrix("u1"), "digest": Matrix("u1")}
+    return Schema("segment", columns, upload.numbers, alternative)
 
 
 def origin_of(container: Container) -> Origin:
@@ -66,10 +70,13 @@ def write_segment(
     upload: UploadReader | None = None,
     dropped: NDArray[np.int64] = _NONE,
     advance: Callable[[int], None] = lambda _: None,
+    *,
+    features: FeatureChange | None = None,
 ) -> None:
     """Write a `segment`: ``upload`` without its rows ``dropped``, ascending; without it, no rows.
 
-    The rows are streamed, and every column lies in one piece; ``advance`` is called with the rows done.
+    ``features`` is what is left of its features, in scheme `exact` and no other. The rows are streamed, and
+    every column lies in one piece; ``advance`` is called with the rows done.
     """
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         writer.number("key_id", upload.key_id if upload else 0)
@@ -78,6 +85,8 @@ def write_segment(
         writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
         if upload is not None:
             _copy_rows(upload, dropped, writer, advance)
+        if features is not None:
+            write_features(writer, features)
 
 
 def _copy_rows(
@@ -87,7 +96,7 @@ def _copy_rows(
     for name in ("image_names", "EW"):
         column = upload.container.ragged(name)
         writer.ragged(name).expect(rows, column.total_bytes - _bytes_of(column, dropped))
-    for name in ("EF", "EFF"):
+    for name in _matrices(upload.container):
         writer.matrix(name).expect(rows)
     for begin, end in _spans(upload):
         keep = np.ones(end - begin, dtype=bool)
@@ -103,14 +112,18 @@ def _copy_span(
 ) -> None:
     for name in ("image_names", "EW"):
         writer.ragged(name).extend(list(compress(container.ragged(name).rows(begin, end), keep)))
-    for name in ("EF", "EFF"):
+    for name in _matrices(container):
         writer.matrix(name).append(container.matrix(name).rows(begin, end)[keep])
+
+
+def _matrices(container: Container) -> list[str]:
+    return [name for name in ("EF", "EFF") if name in container]
 
 
 def _spans(upload: UploadReader) -> Iterator[tuple[int, int]]:
     """Yield rows from … to …, few enough that memory holds them, but one at least."""
     ew = upload.container.ragged("EW")
-    width = 2 * upload.container.matrix("EF").row_bytes
+    width = sum(upload.container.matrix(name).row_bytes for name in _matrices(upload.container))
     for start in range(0, len(upload), _BATCH_ROWS):
         sizes = np.array(ew.sizes(start, min(start + _BATCH_ROWS, len(upload)))) + width
         ends, begin = np.cumsum(sizes), 0

@@ -20,6 +20,7 @@ from mipp_cli.containers.feature_columns import (
     write_features,
 )
 from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.feature_chunks import stored_type
 from mipp_cli.scheme.image_cipher import (
     IMAGE_LIMIT,
     OVERHEAD_BYTES,
@@ -39,8 +40,13 @@ EXACT_UPLOAD = Schema("upload", {**_IMAGES, **FEATURE_COLUMNS}, _NUMBERS)
 
 
 def feature_bytes(parameters: Parameters | None) -> int | None:
-    """Return the bytes of an encrypted feature (EF); None if the scheme is not known."""
-    return None if parameters is None else parameters.l * parameters.cipher.number_bytes
+    """Return the bytes of an encrypted feature: EF, or its codes in scheme `exact`; None for any scheme."""
+    if parameters is None:
+        return None
+    number_bytes = (
+        stored_type(parameters).itemsize if parameters.ranks_at_kmc else parameters.cipher.number_bytes
+    )
+    return parameters.l * number_bytes
 
 
 def upload_schema(parameters: Parameters | None) -> Schema:
@@ -87,16 +93,11 @@ class UploadCipher:
 
 @dataclass(frozen=True)
 class UploadSize:
-    """How large an upload will be: images, and bytes of all names and of all encrypted images.
-
-    In scheme `exact` also how many chunks of features it brings, and their bytes.
-    """
+    """How large an upload will be: images, and bytes of all names and of all encrypted images."""
 
     rows: int
     name_bytes: int
     ew_bytes: int
-    chunks: int = 0
-    chunks_bytes: int = 0
 
 
 @dataclass
@@ -148,11 +149,8 @@ def write_upload(
         if size is not None:
             writer.ragged("image_names").expect(size.rows, size.name_bytes)
             writer.ragged("EW").expect(size.rows, size.ew_bytes)
-            if parameters.ranks_at_kmc:
-                writer.ragged("chunks").expect(size.chunks, size.chunks_bytes)
-            else:
-                for column in ("EF", "EFF"):
-                    writer.matrix(column).expect(size.rows)
+            for column in () if parameters.ranks_at_kmc else ("EF", "EFF"):
+                writer.matrix(column).expect(size.rows)
         yield UploadWriter(writer)
 
 

@@ -15,7 +15,7 @@ from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import MalformedError
 from mipp_cli.roles.checking import Findings, check_key
 from mipp_cli.roles.cloud import INDEX_FILE, MEMBERS_FOLDER, PUBLIC_FILE, Cloud
-from mipp_cli.roles.cloud_search import QUERIES_FOLDER
+from mipp_cli.roles.cloud_query import QUERIES_FOLDER
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.protection import LOCK_FILE, SECRETS_FILE

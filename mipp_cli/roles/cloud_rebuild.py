@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mipp_cli.containers.container import content_blocks, open_container, read_header
-from mipp_cli.containers.delete import DELETE, deleted_names
+from mipp_cli.containers.delete import delete_schema, deleted_names
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.index import Index, Segment, write_index
 from mipp_cli.containers.segment import origin_of
@@ -113,7 +113,7 @@ class _Rebuild:
         )
         parts = [_PART_FILE.fullmatch(path.name) for path in store.parts_folder.iterdir()]
         first_part = 1 + max((int(match["number"]) for match in parts if match), default=0)
-        self.change = IndexChange(cloud, Index(number), first_part, progress)
+        self.change = IndexChange(cloud, Index(number), first_part, progress, rebuilding=True)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self._without_digests: list[Path] = []
@@ -230,7 +230,8 @@ class _Rebuild:
 
     def _apply_deletion(self, segment: Segment, path: Path) -> None:
         """Apply a deletion to the end: its names are there only while it has not been."""
-        with open_container(path, DELETE, deployment=self._cloud.directory.sender.deployment) as container:
+        schema = delete_schema(self._cloud.store.parameters)
+        with open_container(path, schema, deployment=self._cloud.store.deployment) as container:
             names = deleted_names(container)
         self.change.drop(segment.owner, self.change.locate(segment.owner, names))
         self.change.append_deletion(segment)

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import heapq
-import hmac
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from mipp_cli.containers.atomic import refuse_existing
-from mipp_cli.containers.container import read_header
-from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, Part
 from mipp_cli.containers.part import PartReader
-from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, parse_query
-from mipp_cli.containers.results import ImageRef, Match, write_results
-from mipp_cli.containers.source import FileSource
-from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError, at_path
+from mipp_cli.containers.query import Query
+from mipp_cli.containers.results import Match, write_results
+from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
 from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.cloud_candidates import offer_candidates
+from mipp_cli.roles.cloud_query import QUERIES_FOLDER, authorised_query, encrypted_images, from_latest
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import query_record
@@ -31,8 +28,6 @@ from mipp_cli.roles.summing import sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
 from mipp_cli.scheme.similarity import sim, sim_numerators
-
-QUERIES_FOLDER = "queries"
 
 
 @dataclass(frozen=True, order=True)
@@ -60,13 +55,20 @@ def search(
 
     ``without_index`` decrypts the sums of every image again, as the paper compares. Raises
     NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
-    query id.
+    query id. In scheme `exact`, where the cloud ranks nothing, the answer is `candidates` for the KMC.
     """
     refuse_existing(output, force=force)
     cloud = Cloud.open(path)
     parameters = cloud.directory.deployment.parameters
+    if parameters.ranks_at_kmc:
+        if without_index:
+            raise InvalidRequestError(
+                "scheme exact has no sums that could be decrypted without the index",
+                hint="leave out --without-index",
+            )
+        return offer_candidates(cloud, query_file, output, force=force, progress=progress)
     with at_path(query_file):
-        query, owners = _authorised_query(cloud, query_file)
+        query, owners = authorised_query(cloud, query_file)
         sums = _query_sums(query, cloud)
 
     def answer(index: Index) -> dict[str, int]:
@@ -76,27 +78,11 @@ def search(
             found = _look_up(cloud.store, index, owners, sums, query.candidates)
         return _write_answer(cloud, index, query, found, output, force=force)
 
-    index, counts = _from_latest(cloud, answer)
+    index, counts = from_latest(cloud, answer)
     cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex(), output)
     searched = sum(segment.rows for segment in index.segments if segment.owner in owners)
     counts = {"query images": len(sums), "owners": len(owners), "images searched": searched} | counts
     return Report((Output(output, "results"),), counts, tuple(parameters.warnings))
-
-
-def _from_latest(cloud: Cloud, answer: Callable[[Index], dict[str, int]]) -> tuple[Index, dict[str, int]]:
-    """Answer from the index, and all anew from the one that took its place if its files went meanwhile.
-
-    Images may come and leave at any time; what an index lists is removed once another is in force.
-    """
-    index = cloud.index()
-    while True:
-        try:
-            return index, answer(index)
-        except MippError:
-            latest = cloud.index()
-            if latest == index:
-                raise
-            index = latest
 
 
 def _write_answer(
@@ -111,42 +97,9 @@ def _write_answer(
     """Write the matches and their images; return how many there are."""
     places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
     matches = _matches(found, places, cloud.store.parameters.l)
-    images = _encrypted_images(cloud.store, index, places)
+    images = encrypted_images(cloud.store, index, places)
     write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
     return {"matches": len(matches), "images": len(places)}
-
-
-def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
-    """Return the verified query, and the owners who authorised its user."""
-    deployment = cloud.directory.deployment
-    owners: list[str] = []
-
-    def check(header: Header) -> None:
-        user = (header.sender, header.sender_key)
-        owners.extend(member.owner for member in cloud.members() if user in member.users)
-        if not owners:
-            raise NotAuthorisedError(
-                f"no enrolled owner authorised the user {header.sender!r} with this key",
-                hint="the owner runs: mipp owner authorize, then the cloud: mipp cloud enroll",
-            )
-
-    source = FileSource(file)
-    try:
-        # who asks is checked before memory is taken for what they ask
-        check(read_header(source, kind="query", deployment=deployment.fingerprint))
-        if source.size > QUERY_BYTES_LIMIT:
-            raise MalformedError("is larger than a query can be")
-        octets = source.read_at(0, source.size)
-    finally:
-        source.close()
-    owners.clear()
-    query = parse_query(octets, deployment.parameters, deployment.fingerprint, check)
-    recorded = cloud.directory.recorded(QUERIES_FOLDER, query_record(query.header))
-    if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
-        raise ReplayedError(
-            "comes under an id that another query of the same user had", hint="make a new query"
-        )
-    return query, owners
 
 
 def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
@@ -224,15 +177,3 @@ def _matches(found: Sequence[Sequence[Candidate]], places: Sequence[tuple[int, i
         images = (number_of[each.segment, each.row] for each in candidates)
         matches += [Match(query, image, value) for image, value in zip(images, sims, strict=True)]
     return matches
-
-
-def _encrypted_images(
-    store: Store, index: Index, places: Sequence[tuple[int, int]]
-) -> Iterator[tuple[ImageRef, bytes]]:
-    """Yield reference and EW of each place (segment, row), sorted, so that one segment is open at a time."""
-    for number, group in groupby(places, key=itemgetter(0)):
-        segment = index.segments[number]
-        with store.segment(segment) as upload:
-            for _, row in group:
-                ref = ImageRef(segment.owner, upload.name(row), segment.upload, segment.key_id)
-                yield ref, upload.encrypted_image(row)

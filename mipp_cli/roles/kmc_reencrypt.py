@@ -26,6 +26,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
 from mipp_cli.roles.progress import Advance, Progress, silent
+from mipp_cli.roles.ranked_results import RankedFeatures, with_matches
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import query_record
 from mipp_cli.scheme.image_cipher import sha256
@@ -50,23 +51,23 @@ def reencrypt(
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
     deployment = kmc.directory.deployment
-
-    def check_cloud(header: Header) -> None:
-        if not kmc.knows_cloud(header.sender_key):
-            raise NotAuthorisedError(
-                "comes from a cloud that this KMC does not know",
-                hint="enrol the cloud first: mipp kmc enroll KMC cloud.pub",
-            )
-
     with kmc.directory.lock(shared=True), at_path(results):
-        reader = open_results(results, deployment.fingerprint, check_cloud)
+        reader = open_results(results, deployment.fingerprint, lambda header: check_known_cloud(kmc, header))
         with reader.container:
             query = parse_query(reader.query_octets, deployment.parameters, deployment.fingerprint)
-            check_query(kmc, query, reader)
+            if query.query_id != reader.container.header.number:
+                raise MalformedError("holds another query than the one it answers")
+            ranking = None
+            if deployment.parameters.ranks_at_kmc:
+                reader, ranking = with_matches(kmc, query, reader)
+            else:
+                check_matches(query, reader)
+            check_record(kmc, query, reader)
             owners = check_authorisation(kmc, query, reader)
             usk = query.open_usk(kmc.sealing_keys)
+            ranked = RankedFeatures.of(ranking, usk, query, deployment.parameters) if ranking else None
             cipher = AnswerCipher(usk, deployment.fingerprint, query.header.sender, query.query_id)
-            step = _Reencryption(reader, owners, cipher, deployment.fingerprint)
+            step = _Reencryption(reader, owners, cipher, deployment.fingerprint, ranked)
             with progress("re-encrypting", len(reader.images), "image") as advance:
                 write_reencrypted(
                     output,
@@ -83,10 +84,17 @@ def reencrypt(
     return Report((Output(output, "reencrypted"),), counts, warnings)
 
 
-def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
-    """Refuse results that do not fit their query: another id, other content under it, or too many images."""
-    if query.query_id != reader.container.header.number:
-        raise MalformedError("holds another query than the one it answers")
+def check_known_cloud(kmc: Kmc, header: Header) -> None:
+    """Refuse what comes from a cloud that was not enrolled; raises NotAuthorisedError."""
+    if not kmc.knows_cloud(header.sender_key):
+        raise NotAuthorisedError(
+            "comes from a cloud that this KMC does not know",
+            hint="enrol the cloud first: mipp kmc enroll KMC cloud.pub",
+        )
+
+
+def check_matches(query: Query, reader: ResultsReader) -> None:
+    """Refuse matches that do not fit their query: too many, or of query images that there are not."""
     asked = [0] * query.images
     for match in reader.matches:
         if match.query >= len(asked):
@@ -99,10 +107,10 @@ def check_query(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
         )
     if {match.image for match in reader.matches} != set(range(len(reader.images))):
         raise MalformedError("holds images that match nothing")
-    _check_record(kmc, query, reader)
 
 
-def _check_record(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
+def check_record(kmc: Kmc, query: Query, reader: ResultsReader) -> None:
+    """Refuse another query, or another answer, under an id that was answered; raises ReplayedError."""
     recorded = kmc.directory.recorded(QUERIES_FOLDER, query_record(query.header))
     if recorded is None:
         return
@@ -126,8 +134,8 @@ def selection_digest(reader: ResultsReader) -> str:
     return sha256(json.dumps(matches).encode()).hex()
 
 
-def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
-    """Return the owners who authorised the user; raises NotAuthorisedError if an image is of another."""
+def authorising_owners(kmc: Kmc, query: Query) -> Mapping[str, EnrolledOwner]:
+    """Return the owners who authorised the user who asks; raises NotAuthorisedError if there is none."""
     user = (query.header.sender, query.header.sender_key)
     known = {name: kmc.owner(name) for name in kmc.owner_names()}
     owners = {name: owner for name, owner in known.items() if owner and user in owner.membership.users}
@@ -136,10 +144,16 @@ def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mappin
             f"no enrolled owner authorised the user {user[0]!r} with this key",
             hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
         )
+    return owners
+
+
+def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
+    """Return the owners who authorised the user; raises NotAuthorisedError if an image is of another."""
+    owners, user = authorising_owners(kmc, query), query.header.sender
     for ref in reader.images:
         if ref.owner not in owners:
             raise NotAuthorisedError(
-                f"holds an image of {ref.owner!r}, who did not authorise the user {user[0]!r}",
+                f"holds an image of {ref.owner!r}, who did not authorise the user {user!r}",
                 hint="was the user revoked, or does the cloud not know it yet? Search again",
             )
     return owners
@@ -153,15 +167,18 @@ class _Reencryption:
     owners: Mapping[str, EnrolledOwner]
     cipher: AnswerCipher
     deployment: str
+    ranked: RankedFeatures | None = None
     kept: list[int] = field(default_factory=list)
     left_out: list[tuple[str, MippError]] = field(default_factory=list)
 
     def images(self, advance: Advance) -> Iterator[bytes]:
-        """Yield NER of each image that opens; raises why the first did not if none does."""
-        for number, ref in enumerate(self.reader.images):
-            encrypted = self.reader.encrypted_image(number)
+        """Yield NER of each image that matches and opens; raises why the first did not if none does."""
+        for number in sorted({match.image for match in self.reader.matches}):
+            ref, encrypted = self.reader.images[number], self.reader.encrypted_image(number)
             try:
                 plaintext = self._decrypted(encrypted, ref)
+                if self.ranked is not None:
+                    self.ranked.check(number, plaintext)
             except (TamperedError, MissingKeyError) as error:
                 self.left_out.append((ref.owner, error))
             else:
@@ -182,9 +199,10 @@ class _Reencryption:
 
     def manifest(self, query_digest: bytes) -> Manifest:
         """Return what the answer consists of, once all images went by."""
+        left_out = len(self.left_out) + (self.ranked.left_out if self.ranked else 0)
         refs = [self.reader.images[number] for number in self.kept]
         images = tuple((ref.owner, ref.name) for ref in refs)
-        return Manifest(query_digest.hex(), images, tuple(self.matches()), len(self.left_out))
+        return Manifest(query_digest.hex(), images, tuple(self.matches()), left_out)
 
     def warnings(self) -> list[str]:
         """Say of each owner how many images were left out, and why the first was."""

@@ -9,13 +9,15 @@ from itertools import accumulate
 from pathlib import Path
 
 from mipp_cli.containers.container import Container, read_header
+from mipp_cli.containers.delete import delete_schema
+from mipp_cli.containers.feature_columns import FeatureReader
 from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.part import PartReader, open_part
 from mipp_cli.containers.segment import segment_schema
 from mipp_cli.containers.source import FileSource, Source
 from mipp_cli.containers.stored import blocks_path, open_stored, remove
 from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.errors import at_path
+from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.scheme.parameters import Parameters
 
 SEGMENTS_FOLDER = "segments"
@@ -64,11 +66,29 @@ class Store:
         with at_path(path), self._container(FileSource(path), segment) as container:
             yield UploadReader(container, self.parameters)
 
+    @contextmanager
+    def new_features(self, segment: Segment) -> Iterator[FeatureReader]:
+        """Open what a message brought of features, every byte of which was verified a moment ago."""
+        path = self.segment_path(segment)
+        with at_path(path), self._container(FileSource(path), segment) as container:
+            yield FeatureReader(container)
+
+    @contextmanager
+    def features(self, segment: Segment) -> Iterator[FeatureReader]:
+        """Open what a message, an upload or a deletion, brought of features; errors name its file."""
+        path = self.segment_path(segment)
+        with at_path(path):
+            source = open_stored(path, segment.root)
+            with self._container(source, segment) as container:
+                yield FeatureReader(container)
+
     def _container(self, source: Source, segment: Segment) -> Container:
-        schema = (segment_schema if segment.revision else upload_schema)(self.parameters)
+        schemas = {"upload": upload_schema, "delete": delete_schema, "segment": segment_schema}
         try:
-            header = read_header(source, kind=schema.kind, deployment=self.deployment)
-            return Container(source, header, schema)
+            header = read_header(source, deployment=self.deployment)
+            if header.kind not in (("segment",) if segment.revision else ("upload", "delete")):
+                raise MalformedError(f"is of kind {header.kind}, which no segment is")
+            return Container(source, header, schemas[header.kind](self.parameters))
         except BaseException:
             source.close()
             raise

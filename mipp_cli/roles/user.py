@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mipp_cli.containers.atomic import refuse_existing, write_bytes
 from mipp_cli.containers.public_files import load_deployment, read_public_file, render_party
-from mipp_cli.containers.query import CANDIDATES_LIMIT, IMAGES_LIMIT, QUERY_BYTES_LIMIT, write_query
+from mipp_cli.containers.query import (
+    CANDIDATES_LIMIT,
+    IMAGES_LIMIT,
+    QUERY_BYTES_LIMIT,
+    write_exact_query,
+    write_query,
+)
 from mipp_cli.containers.source import read_file
 from mipp_cli.containers.upload import feature_bytes
 from mipp_cli.errors import (
@@ -44,6 +51,7 @@ from mipp_cli.scheme.parameters import Parameters
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
 DEFAULT_CANDIDATES = 100
+EXACT_CANDIDATES = 10  # in scheme `exact`, where those are the nearest
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def make_query(
     images: Sequence[ImageFile],
     output: Path,
     *,
-    candidates: int = DEFAULT_CANDIDATES,
+    candidates: int | None = None,
     force: bool = False,
     features: Path | None = None,
 ) -> Report:
@@ -128,33 +136,24 @@ def make_query(
     ``features`` is a file of the user's own features; without it, the images' edges describe them.
     """
     refuse_existing(output, force=force)
+    directory = RoleDirectory.open(path, "user")
+    parameters = directory.deployment.parameters
+    if candidates is None:
+        candidates = EXACT_CANDIDATES if parameters.ranks_at_kmc else DEFAULT_CANDIDATES
     if not 1 <= candidates <= CANDIDATES_LIMIT:
         raise InvalidRequestError(
             f"{candidates} candidates cannot be asked for", hint=f"1 to {CANDIDATES_LIMIT}"
         )
     if len(images) > IMAGES_LIMIT:
         raise InvalidRequestError(f"a query has at most {IMAGES_LIMIT} images", hint="make several queries")
-    directory = RoleDirectory.open(path, "user")
-    deployment = directory.deployment
-    parameters = deployment.parameters
     _check_size(len(images), parameters)
     with own_features(features, images, parameters.features) as own:
         pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
     codes = np.stack([picture.feature for picture in pictures])
-    cipher = parameters.cipher.prepared(2 * len(pictures), parameters.l)
     query_id, usk = secrets.token_hex(16), generate_key()
     draft = directory.folder(QUERIES_FOLDER) / f"{query_id}.h5"
     try:
-        write_query(
-            draft,
-            parameters,
-            directory.sender,
-            query_id,
-            features=encrypt_features(cipher, codes),
-            candidates=candidates,
-            usk=usk,
-            sealing_key=directory.sealing_key,
-        )
+        _write_query(draft, directory, query_id, codes, candidates, usk)
         octets = read_file(draft, QUERY_BYTES_LIMIT)
     finally:
         draft.unlink(missing_ok=True)
@@ -172,6 +171,41 @@ def make_query(
     warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
     return Report((Output(output, "query"),), counts, tuple(warnings))
+
+
+def _write_query(
+    path: Path,
+    directory: RoleDirectory,
+    query_id: str,
+    codes: NDArray[np.unsignedinteger],
+    candidates: int,
+    usk: bytes,
+) -> None:
+    parameters, sender, key = directory.deployment.parameters, directory.sender, directory.sealing_key
+    if parameters.ranks_at_kmc:
+        write_exact_query(
+            path,
+            parameters,
+            sender,
+            query_id,
+            features=codes,
+            candidates=candidates,
+            usk=usk,
+            sealing_key=key,
+        )
+    else:
+        cipher = parameters.cipher.prepared(2 * len(codes), parameters.l)
+        features = encrypt_features(cipher, codes)
+        write_query(
+            path,
+            parameters,
+            sender,
+            query_id,
+            features=features,
+            candidates=candidates,
+            usk=usk,
+            sealing_key=key,
+        )
 
 
 def _check_size(images: int, parameters: Parameters) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -42,12 +43,12 @@ def open_upload(path: Path) -> Iterator[UploadReader]:
         yield UploadReader(container, EXACT)
 
 
-@pytest.mark.parametrize("size", [None, UploadSize(2, 2, 80, 3, 70_014)])
+@pytest.mark.parametrize("size", [None, UploadSize(2, 2, 80)])
 def test_an_upload_comes_back_as_it_was_written(tmp_path: Path, size: UploadSize | None) -> None:
     with write_upload(tmp_path / "a", EXACT, ALICE, 7, 5, size=size) as writer:
         for name in ("x", "y"):
             writer.append_image(name, name.encode() * 40)
-        writer.write_features(CHANGE)
+        writer.write_features(replace(CHANGE, sizes=size and [14, 70_000, 0]))
     with open_upload(tmp_path / "a") as upload:
         assert (len(upload), upload.names(), upload.encrypted_image(1)) == (2, ["x", "y"], b"y" * 40)
         assert list(upload.features.chunks()) == CHUNKS

@@ -1,0 +1,117 @@
+"""Scheme `exact` from query to answer: the true nearest neighbours, whatever owners change meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mipp_cli.scheme import feature_chunks
+from tests.deployment import done
+from tests.roles.exact_deployment import NORTH, SOUTH, Exact, make_exact
+from tests.roles.exact_owner import features_of
+
+QUERIES = np.random.default_rng(7).integers(0, 8, (2, 80), dtype=np.uint8)
+
+
+@pytest.fixture
+def exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exact:
+    """A deployment whose chunks have three rows."""
+    monkeypatch.setattr(feature_chunks, "_MOST_ROWS", 3)
+    return make_exact(tmp_path / "exact")
+
+
+def check_answer(exact: Exact, *options: object, candidates: int = 3) -> None:
+    """Demand the true nearest neighbours, end to end."""
+    asked = exact.ask(QUERIES, candidates=candidates)
+    matches, images, left_out = asked.read(asked.answered(*options))
+    assert matches == [set(exact.nearest(query, candidates)) for query in QUERIES]
+    assert left_out == 0
+    for (owner, name), envelope in images.items():
+        assert envelope.content == f"content of {name}".encode()
+        assert (envelope.feature == exact.images()[owner, name]).all()
+    assert set(images) == set().union(*matches)
+
+
+def test_the_answer_has_the_true_nearest_neighbours(exact: Exact) -> None:
+    check_answer(exact)
+
+
+def test_decoys_are_selected_and_do_not_reach_the_user(exact: Exact) -> None:
+    check_answer(exact, "--decoys", 4)
+
+
+def test_more_candidates_than_images_bring_all_of_them(exact: Exact) -> None:
+    check_answer(exact, candidates=50)
+
+
+def test_images_of_owners_who_did_not_authorise_the_user_are_not_ranked(exact: Exact) -> None:
+    asked = exact.ask(QUERIES[:1], candidates=50, user="bob")
+    matches, _, _ = asked.read(asked.answered())
+    assert matches == [{("south", name) for name in SOUTH}]
+
+
+def test_deleted_images_are_not_found_and_the_others_are(exact: Exact) -> None:
+    exact.index(exact.north.delete([NORTH[0], NORTH[4], NORTH[5]]))
+    check_answer(exact, candidates=50)
+    exact.index(exact.north.delete([NORTH[1], NORTH[2]]))  # the first chunk is empty now
+    check_answer(exact, candidates=50)
+
+
+def test_replaced_images_are_found_by_their_new_features(exact: Exact) -> None:
+    anew = features_of([NORTH[1], NORTH[6], NORTH[7]], seed=1)
+    exact.index(exact.north.upload(anew, replace_images=True))
+    check_answer(exact, candidates=50)
+    exact.index(exact.north.delete([NORTH[7], NORTH[0]]))
+    check_answer(exact)
+
+
+def test_many_messages_applied_in_one_run_give_what_each_alone_gives(exact: Exact) -> None:
+    messages = [exact.north.delete([NORTH[number]]) for number in (0, 3)]
+    messages.append(exact.north.upload(features_of([NORTH[4], NORTH[5]], seed=3), replace_images=True))
+    messages.append(exact.north.upload(features_of([NORTH[0], "new"], seed=4)))
+    messages.append(exact.north.delete([NORTH[5], NORTH[6]]))
+    exact.index(*messages)
+    check_answer(exact, candidates=50)
+    check_answer(exact)
+
+
+def test_an_owner_may_delete_everything(exact: Exact) -> None:
+    exact.index(exact.south.delete(SOUTH))
+    check_answer(exact, candidates=50)
+
+
+def test_no_ciphertext_of_features_that_left_stays_at_the_cloud(exact: Exact) -> None:
+    first = _stored_chunks(exact)
+    exact.index(exact.north.upload(features_of(NORTH[:2], seed=5), replace_images=True))
+    second = _stored_chunks(exact)
+    exact.index(exact.north.delete([NORTH[2]]))
+    third = _stored_chunks(exact)
+    assert (len(first - second), len(second - first)) == (1, 2)  # what is left, and the new images
+    assert (len(second - third), len(third - second)) == (1, 0)
+    stored = b"".join(path.read_bytes() for path in (exact / "cloud").rglob("*") if path.is_file())
+    assert all(chunk in stored for chunk in third)
+    assert not any(chunk in stored for chunk in (first | second) - third)
+
+
+def _stored_chunks(exact: Exact) -> set[bytes]:
+    """Return every chunk that the cloud would offer."""
+    from mipp_cli.containers.candidates import open_candidates
+
+    asked = exact.ask(QUERIES)
+    reader = open_candidates(asked.search(), exact.deployment.public.fingerprint)
+    with reader.container:
+        return {reader.chunk(number) for number in range(len(reader))}
+
+
+def test_a_rebuilt_index_answers_as_the_old_one(exact: Exact) -> None:
+    exact.index(exact.north.upload(features_of(NORTH[2:5], seed=1), replace_images=True))
+    exact.index(exact.north.delete([NORTH[0]]))
+    for path in (exact / "cloud" / "index.h5", *(exact / "cloud" / "parts").iterdir()):
+        path.unlink()
+    done("cloud", "index", exact / "cloud", "--rebuild")
+    check_answer(exact, candidates=50)
+    exact.index(exact.north.delete([NORTH[1]]))
+    check_answer(exact, candidates=50)
+    done("cloud", "check", exact / "cloud")
