@@ -70,7 +70,6 @@ def write_segment(
     upload: UploadReader | None = None,
     dropped: NDArray[np.int64] = _NONE,
     advance: Callable[[int], None] = lambda _: None,
-    *,
     features: FeatureChange | None = None,
 ) -> None:
     """Write a `segment`: ``upload`` without its rows ``dropped``, ascending; without it, no rows.

@@ -22,7 +22,7 @@ from mipp_cli.errors import (
     at_path,
 )
 from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.cloud_features import by_upload, manifest_in_force
+from mipp_cli.roles.cloud_features import by_upload, incomplete, manifest_in_force
 from mipp_cli.roles.cloud_query import (
     QUERIES_FOLDER,
     authorised_query,
@@ -74,23 +74,16 @@ def _features(store: Store, index: Index, manifest: FeatureManifest) -> OwnerFea
     def chunks() -> Iterator[bytes]:
         for upload, own in by_upload(manifest.chunks).items():
             if upload not in segments:
-                raise _incomplete(manifest.owner)
+                raise incomplete(manifest.owner)
             with store.features(segments[upload]) as features:
                 numbers = {place: number for number, place in enumerate(features.places())}
                 for chunk in own:
                     if chunk.place not in numbers:
-                        raise _incomplete(manifest.owner)
+                        raise incomplete(manifest.owner)
                     yield features.chunk(numbers[chunk.place])
 
     sizes = [chunk_bytes(store.parameters, chunk.rows) for chunk in manifest.chunks]
     return OwnerFeatures(manifest.owner, manifest.octets, sizes, chunks)
-
-
-def _incomplete(owner: str) -> MalformedError:
-    return MalformedError(
-        f"the store lacks features of {owner!r}",
-        hint="restore its segments from a backup, or remove the owner (mipp cloud remove), who uploads again",
-    )
 
 
 def collect(

@@ -119,8 +119,6 @@ class IndexChange:
             self._write_anew(place, rows)
         for place in self._deletions:
             self._write_anew(place, _NO_ROWS)
-        if self._features is not None:
-            self._features.check_complete(self.index)
 
     def undo(self) -> None:
         """Remove the files that were written; raises OutputError."""
@@ -166,16 +164,8 @@ class IndexChange:
             upload = stack.enter_context(self._store.segment(old)) if old.rows else None
             advance = stack.enter_context(self._progress("removing", len(upload) if upload else 0, "image"))
             features = self._features.of_segment(old, stack) if self._features else None
-            write_segment(
-                path,
-                self._store.parameters,
-                self._sender,
-                origin,
-                upload,
-                dropped,
-                advance,
-                features=features,
-            )
+            parameters = self._store.parameters
+            write_segment(path, parameters, self._sender, origin, upload, dropped, advance, features)
         segments = list(self.index.segments)
         segments[place] = replace(anew, root=store_digests(path))
         self.index = replace(self.index, segments=tuple(segments))

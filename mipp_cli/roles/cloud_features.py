@@ -108,6 +108,8 @@ class FeatureChanges:
         manifest = self._manifest(segment.owner)
         live = by_upload(manifest.chunks if manifest else ()).get(segment.upload, [])
         own = {place: number for number, place in enumerate(features.places())}
+        # rebuilt without a message that was damaged, some may be missing: check_features tells
+        live = [chunk for chunk in live if chunk.place in own or (segment.owner, chunk.place) in self._anew]
 
         def chunks() -> Iterator[EncryptedChunk]:
             for chunk in live:
@@ -121,10 +123,25 @@ class FeatureChanges:
         sizes = [chunk_bytes(self._store.parameters, chunk.rows) for chunk in live]
         return FeatureChange(features.manifest_octets(), chunks(), sizes)
 
-    def check_complete(self, index: Index) -> None:
-        """Refuse an index of whose owners' live chunks one is missing; raises ConflictError."""
-        for owner, manifest in self._manifests.items():
-            rows = {segment.upload: segment.rows for segment in index.of_owner(owner) if segment.rows}
-            chunks = by_upload(manifest.chunks if manifest else ())
-            if rows != {upload: sum(chunk.rows for chunk in own) for upload, own in chunks.items()}:
-                raise ConflictError(f"lacks features of {owner!r}, or images that they belong to", hint=_HINT)
+
+def check_features(store: Store, index: Index, owner: str) -> None:
+    """Refuse a store that lacks live chunks of an owner, or images that they belong to; MalformedError."""
+    manifest = manifest_in_force(store, index, owner)
+    chunks = by_upload(manifest.chunks if manifest else ())
+    segments = {segment.upload: segment for segment in index.of_owner(owner) if segment.rows}
+    if set(chunks) != set(segments):
+        raise incomplete(owner)
+    for upload, live in chunks.items():
+        with store.features(segments[upload]) as features:
+            sizes = dict(zip(features.places(), features.sizes(), strict=True))
+        whole = all(sizes.get(each.place) == chunk_bytes(store.parameters, each.rows) for each in live)
+        if not whole or sum(each.rows for each in live) != segments[upload].rows:
+            raise incomplete(owner)
+
+
+def incomplete(owner: str) -> MalformedError:
+    """Return the error of a store that lacks features of an owner."""
+    return MalformedError(
+        f"lacks features of {owner!r}, or images that they belong to",
+        hint="restore its segments from a backup; or remove it (mipp cloud remove) until it uploads again",
+    )

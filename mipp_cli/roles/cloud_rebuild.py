@@ -25,6 +25,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange, Located
+from mipp_cli.roles.cloud_features import check_features
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.removed import removal_of
 from mipp_cli.roles.report import Output, Report
@@ -57,14 +58,15 @@ def rebuild_index(
     with cloud.directory.lock():
         rebuild = _Rebuild(cloud, workplace, progress)
         try:
-            rebuild.apply_all()
-            if rebuild.problems and not drop_damaged:
-                raise DamagedError(
-                    rebuild.problems,
-                    path=path,
-                    hint="restore these files from a backup, or leave them out with --drop-damaged",
-                )
-            rebuild.finish()
+            for step in (rebuild.apply_all, rebuild.finish):
+                step()
+                if rebuild.problems and not drop_damaged:
+                    raise DamagedError(
+                        rebuild.problems,
+                        path=path,
+                        hint="restore these files from a backup, or leave them out with --drop-damaged",
+                    )
+            rebuild.put_in_force()
         finally:
             rebuild.clean()
     segments = rebuild.change.index.segments
@@ -152,10 +154,22 @@ class _Rebuild:
                 )
 
     def finish(self) -> None:
-        """Write what is missing beside the parts, and put the index in force."""
+        """Write what is missing beside the parts and segments; note which owners lack features then."""
         for path in self._without_digests:
             store_digests(path)
         self.change.finish()
+        index, store = self.change.index, self._cloud.store
+        if not store.parameters.ranks_at_kmc:
+            return
+        for owner in sorted({segment.owner for segment in index.segments}):
+            try:
+                check_features(store, index, owner)
+            except MalformedError as error:
+                self.problems.append(Problem(str(store.segments_folder), error.message))
+                self.warnings.append(f"{error.message}; {error.hint}")
+
+    def put_in_force(self) -> None:
+        """Replace index.h5."""
         output = self._cloud.directory.file(INDEX_FILE)
         write_index(output, self._cloud.directory.sender, self.change.index)
 

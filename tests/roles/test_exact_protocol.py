@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-from mipp_cli.scheme import feature_chunks
 from tests.deployment import done
-from tests.roles.exact_deployment import NORTH, SOUTH, Exact, make_exact
+from tests.roles.exact_deployment import NORTH, SOUTH, Exact
 from tests.roles.exact_owner import features_of
 
 QUERIES = np.random.default_rng(7).integers(0, 8, (2, 80), dtype=np.uint8)
-
-
-@pytest.fixture
-def exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Exact:
-    """A deployment whose chunks have three rows."""
-    monkeypatch.setattr(feature_chunks, "_MOST_ROWS", 3)
-    return make_exact(tmp_path / "exact")
 
 
 def check_answer(exact: Exact, *options: object, candidates: int = 3) -> None:

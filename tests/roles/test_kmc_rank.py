@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,34 +14,13 @@ from mipp_cli.containers.candidates import OwnerFeatures, open_candidates, write
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.selection import SelectedRow, read_selection, write_selection
 from mipp_cli.roles.kmc_rank import rank
-from mipp_cli.scheme import feature_chunks
 from mipp_cli.scheme.keys import SigningKey
 from tests.deployment import Deployment, done, refused, run, snapshot
-from tests.roles.exact_deployment import NORTH, SOUTH, Asked, Exact, make_exact
+from tests.roles.exact_deployment import NORTH, SOUTH, Asked, Exact
 from tests.roles.exact_owner import features_of
 from tests.roles.forgery import changed_results, stranger
 
 QUERY = np.random.default_rng(7).integers(0, 8, (1, 80), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exact]:
-    """A deployment with chunks of three rows, to be copied."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_chunks, "_MOST_ROWS", 3)
-        yield make_exact(tmp_path_factory.mktemp("exact") / "made")
-
-
-@pytest.fixture
-def exact(made: Exact, tmp_path: Path) -> Exact:
-    """A deployment of the test's own."""
-    shutil.copytree(made.deployment.root, tmp_path / "exact")
-    deployment = Deployment(tmp_path / "exact", "exact")
-    owners = (
-        replace(owner, deployment=deployment, live=dict(owner.live), chunks=list(owner.chunks))
-        for owner in (made.north, made.south)
-    )
-    return Exact(deployment, *owners)
 
 
 @dataclass
