@@ -15,8 +15,8 @@ PYTHON  ?= python3
 VENV   := .venv
 MIPP   := $(VENV)/bin/mipp
 OWNERS := $(notdir $(wildcard $(IMAGES)/*))
-# scheme mask has no modulus; a small one is only for trying things out
-MODULUS := $(if $(filter mask,$(SCHEME)),,--modulus-bits $(BITS) $(if $(filter 768 1024 1536,$(BITS)),--allow-insecure-modulus))
+# schemes mask and exact have no modulus; a small one is only for trying things out
+MODULUS := $(if $(filter mask exact,$(SCHEME)),,--modulus-bits $(BITS) $(if $(filter 768 1024 1536,$(BITS)),--allow-insecure-modulus))
 
 # "already applied": so a pipeline that was interrupted just before it noted a step goes on
 OR_APPLIED := || [ $$? -eq 5 ]
@@ -73,8 +73,20 @@ $(OUT)/cloud/indexed: $(UPLOADS) $(OUT)/cloud/enrolled
 $(OUT)/query.h5: $(OUT)/doctor/user.pub $(wildcard $(QUERIES)/*)
 	$(MIPP) user query $(OUT)/doctor $(QUERIES) -o $@ --force
 
+ifeq ($(SCHEME),exact)
+# Under scheme exact the KMC ranks: the cloud hands it features, and then the images that it selected.
+$(OUT)/candidates.h5: $(OUT)/query.h5 $(OUT)/cloud/indexed
+	$(MIPP) cloud search $(OUT)/cloud $< -o $@ --force
+
+$(OUT)/selection.h5: $(OUT)/candidates.h5 $(OUT)/kmc/enrolled
+	$(MIPP) kmc rank $(OUT)/kmc $< -o $@ --force
+
+$(OUT)/results.h5: $(OUT)/selection.h5
+	$(MIPP) cloud collect $(OUT)/cloud $< -o $@ --force
+else
 $(OUT)/results.h5: $(OUT)/query.h5 $(OUT)/cloud/indexed
 	$(MIPP) cloud search $(OUT)/cloud $< -o $@ --force
+endif
 
 $(OUT)/reencrypted.h5: $(OUT)/results.h5 $(OUT)/kmc/enrolled
 	$(MIPP) kmc reencrypt $(OUT)/kmc $< -o $@ --force

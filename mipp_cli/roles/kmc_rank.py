@@ -190,6 +190,7 @@ class _Ranking:
     query: Query
     owners: Mapping[str, EnrolledOwner]
     manifests: Sequence[FeatureManifest]
+    memory: bytearray = field(default_factory=bytearray)  # of the chunk that is open
     opened: list[_Chunk] = field(default_factory=list)
     left_out: list[tuple[str, int, MippError]] = field(default_factory=list)
 
@@ -207,17 +208,16 @@ class _Ranking:
         codes = self.query.open_features(self.kmc.sealing_keys, self._parameters)
         total = sum(manifest.rows for manifest in self.manifests)
         count = min(self.query.candidates, max(1, total))
-        nearest = [Nearest(feature, count, self._parameters.levels) for feature in codes]
+        nearest = Nearest(codes, count, self._parameters.levels)
         with progress("ranking", total, "image") as advance:
             for columns, first in self._chunks():
-                for each in nearest:
-                    each.add(columns, first)
+                nearest.add(columns, first)
                 advance(columns.shape[1])
         if self.left_out and not self.opened:
             raise self.left_out[0][2]
         matches: dict[int, list[int]] = {}
-        for number, each in enumerate(nearest):
-            for place in each.places().tolist():
+        for number, places in enumerate(nearest.places()):
+            for place in places.tolist():
                 matches.setdefault(place, []).append(number)
         mac = FeatureMac(usk, self.query.query_id, self._parameters)
         images = [*self._matching(matches, mac), *self._decoys(decoys, matches)]
@@ -259,7 +259,9 @@ class _Ranking:
 
     def _open(self, chunk: _Chunk) -> Codes:
         encrypted, live = self.reader.chunk(chunk.number), chunk.chunk
-        return chunk.cipher.decrypt(encrypted, live.place.number, live.version, live.rows)
+        if len(self.memory) < len(encrypted):
+            self.memory = bytearray(len(encrypted))
+        return chunk.cipher.decrypt(encrypted, live.place.number, live.version, live.rows, self.memory)
 
     def _matching(self, matches: Mapping[int, list[int]], mac: FeatureMac) -> Iterator[RankedImage]:
         """Yield the images that match, each chunk opened again once."""

@@ -113,23 +113,30 @@ class FeatureChunkCipher:
         columns = np.ascontiguousarray(codes.T, dtype=stored_type(self.parameters))
         return image_enc(self._key, columns.tobytes(), self._associated_data(number, version, len(codes)))
 
-    def decrypt(self, encrypted: bytes, number: int, version: int, rows: int) -> Codes:
+    def decrypt(
+        self, encrypted: bytes, number: int, version: int, rows: int, into: bytearray | None = None
+    ) -> Codes:
         """Return the codes of a chunk, shape (l, rows): one column an image.
 
-        Raises TamperedError unless key, content and place all fit, MalformedError for codes or a length
-        that cannot be.
+        ``into``, as long as the chunk or longer, is where they will lie, in the place of new memory. Raises
+        TamperedError unless key, content and place all fit, MalformedError for codes or a length that
+        cannot be.
         """
-        octets = memoryview(encrypted)
+        octets, associated = memoryview(encrypted), self._associated_data(number, version, rows)
+        memory = bytearray(len(octets)) if into is None else into
+        plaintext = memoryview(memory)[: len(octets) - OVERHEAD_BYTES]
+        if len(octets) < OVERHEAD_BYTES:
+            raise _does_not_fit()
         try:
-            plaintext = self._aes_gcm.decrypt(
-                octets[:NONCE_BYTES], octets[NONCE_BYTES:], self._associated_data(number, version, rows)
-            )
-        except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
-            raise TamperedError(
-                "encrypted features do not fit their key, their owner or their place"
-            ) from None
+            self._aes_gcm.decrypt_into(octets[:NONCE_BYTES], octets[NONCE_BYTES:], associated, plaintext)
+        except InvalidTag:
+            raise _does_not_fit() from None
         if len(encrypted) != chunk_bytes(self.parameters, rows):
             raise MalformedError("encrypted features have a length that does not fit their rows")
         codes = np.frombuffer(plaintext, dtype=stored_type(self.parameters))
         check_codes(codes, self.parameters.levels)
         return codes.reshape(self.parameters.l, rows)
+
+
+def _does_not_fit() -> TamperedError:
+    return TamperedError("encrypted features do not fit their key, their owner or their place")

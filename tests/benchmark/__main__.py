@@ -30,6 +30,7 @@ CASES: dict[str, Callable[[Setting], Iterator[Result]]] = {
     "help": processes.help_text,
     "exact-bfv": ranking.beside_bfv,
     "exact-numpy": ranking.beside_numpy,
+    "exact-memory": ranking.memory,
     "index-size": cloud.index_size,
     "upload-size": images.upload_size,
     "memory": processes.memory,

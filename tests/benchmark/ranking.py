@@ -1,22 +1,42 @@
-"""Scheme `exact` at the KMC: ranking beside TenSEAL and beside bare numpy and AES-GCM; bytes an image."""
+"""Scheme `exact` at the KMC: ranking beside TenSEAL, and beside numpy and AES-GCM; memory of `kmc rank`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import tenseal
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
+from mipp_cli.containers.candidates import OwnerFeatures, write_candidates
+from mipp_cli.containers.manifest import write_manifest
+from mipp_cli.containers.query import write_exact_query
+from mipp_cli.roles.cloud import PUBLIC_FILE
+from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.kmc import enroll_at_kmc
+from mipp_cli.roles.owner import ENROLMENT_FILE, Owner
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
-from mipp_cli.scheme.feature_chunks import FeatureChunkCipher, chunk_rows
-from mipp_cli.scheme.image_cipher import generate_key
+from mipp_cli.scheme.feature_chunks import FeatureChunkCipher, chunk_bytes, chunk_rows
+from mipp_cli.scheme.image_cipher import generate_key, key_id
+from mipp_cli.scheme.live_chunks import chunks_of_upload
 from mipp_cli.scheme.nearest import Nearest
 from mipp_cli.scheme.parameters import generate_parameters
-from tests.benchmark.materials import Setting
-from tests.benchmark.measure import Result, Target, in_turn, median_ratio, one_core, seconds, timed
+from tests.benchmark.materials import Roles, Setting, features, make_roles
+from tests.benchmark.measure import (
+    MEGABYTE,
+    Result,
+    Target,
+    in_turn,
+    median_ratio,
+    one_core,
+    peak_resident,
+    program,
+    seconds,
+    timed,
+)
 
 _CANDIDATES = 10
 _POLY_DEGREE = 4096
@@ -42,10 +62,10 @@ class EncryptedFeatures:
 
     def rank(self) -> list[int]:
         """Decrypt every chunk, and return the places of the nearest images."""
-        nearest = Nearest(self.query, _CANDIDATES, LEVELS)
+        nearest, memory = Nearest(self.query[np.newaxis], _CANDIDATES, LEVELS), bytearray(len(self.chunks[0]))
         for number, (chunk, rows) in enumerate(zip(self.chunks, self.rows, strict=True)):
-            nearest.add(self.cipher.decrypt(chunk, number, _UPLOAD, rows), number * _ROWS)
-        places: list[int] = nearest.places().tolist()
+            nearest.add(self.cipher.decrypt(chunk, number, _UPLOAD, rows, memory), number * _ROWS)
+        places: list[int] = nearest.places()[0].tolist()
         return places
 
 
@@ -58,12 +78,12 @@ def beside_bfv(setting: Setting) -> Iterator[Result]:
     """
     images = setting.size(10_000, 1_000)
     with one_core():
-        features = EncryptedFeatures(images)
-        other = _BfvDistances(features.codes, features.query)
-        expected = ((features.codes.astype(np.int64) - features.query) ** 2).sum(axis=1)
+        encrypted = EncryptedFeatures(images)
+        other = _BfvDistances(encrypted.codes, encrypted.query)
+        expected = ((encrypted.codes.astype(np.int64) - encrypted.query) ** 2).sum(axis=1)
         if not (other.opened(other.distances()) == expected).all():
             raise RuntimeError("TenSEAL computes other distances")
-        ours, theirs = in_turn(setting.size(11, 2), timed(features.rank, 20), timed(other.distances))
+        ours, theirs = in_turn(setting.size(11, 2), timed(encrypted.rank, 20), timed(other.distances))
     yield Result(
         f"`kmc rank`'s ranking of {images:,} × {DIMENSION}, decryption of the chunks included",
         f"TenSEAL, exact squared distances of one encrypted query under BFV, degree {_POLY_DEGREE}",
@@ -114,10 +134,10 @@ def beside_numpy(setting: Setting) -> Iterator[Result]:
     """
     images = setting.size(1_000_000, 50_000)
     with one_core():
-        features = EncryptedFeatures(images)
-        matrix, vector = features.codes.astype(np.float32), features.query.astype(np.float32)
+        encrypted = EncryptedFeatures(images)
+        matrix, vector = encrypted.codes.astype(np.float32), encrypted.query.astype(np.float32)
         aes_gcm, nonce = AESGCM(os.urandom(32)), os.urandom(12)
-        plain = [features.codes[begin : begin + _ROWS].tobytes() for begin in range(0, images, _ROWS)]
+        plain = [encrypted.codes[begin : begin + _ROWS].tobytes() for begin in range(0, images, _ROWS)]
         sealed = [aes_gcm.encrypt(nonce, each, None) for each in plain]
 
         def bare() -> None:
@@ -125,7 +145,7 @@ def beside_numpy(setting: Setting) -> Iterator[Result]:
             for each in sealed:
                 aes_gcm.decrypt(nonce, each, None)
 
-        ours, theirs = in_turn(setting.size(31, 3), timed(features.rank), timed(bare))
+        ours, theirs = in_turn(setting.size(31, 3), timed(encrypted.rank), timed(bare))
     yield Result(
         f"`kmc rank`'s ranking of {images:,} × {DIMENSION}, decryption of the chunks included",
         "numpy float32 `X @ q`, and reading the same bytes through AES-256-GCM once",
@@ -133,7 +153,7 @@ def beside_numpy(setting: Setting) -> Iterator[Result]:
         f"{seconds(ours)}, {seconds(theirs)}",
         Target("at most 1.5 × the time", 1.5),
     )
-    size = sum(map(len, features.chunks)) / images
+    size = sum(map(len, encrypted.chunks)) / images
     yield Result(
         f"features at the cloud under `exact`, {images:,} images, an image",
         "80 bytes",
@@ -142,3 +162,59 @@ def beside_numpy(setting: Setting) -> Iterator[Result]:
         Target("at most 82 bytes", 82.0),
         "bytes",
     )
+
+
+def memory(setting: Setting) -> Iterator[Result]:
+    """Peak memory of `kmc rank`, whole process, on features of many images and of few."""
+    many, few = setting.size(10_000_000, 100_000), setting.size(100_000, 10_000)
+    folder = setting.folder("exact-memory")
+    roles = make_roles(folder, "exact")
+    kmc = folder / "kmc"
+    enroll_at_kmc(kmc, [roles.owner(roles.owners[0]) / ENROLMENT_FILE, roles.cloud / PUBLIC_FILE])
+    files = {images: _synthetic_candidates(roles, images) for images in (few, many)}
+    peaks = {
+        images: peak_resident((program("mipp"), "kmc", "rank", kmc, file, "-o", folder / f"{images}.h5"))
+        for images, file in files.items()
+    }
+    size = files[many].stat().st_size / MEGABYTE
+    yield Result(
+        f"`kmc rank`, whole process, {many:,} images: peak memory",
+        f"{few:,} images: {peaks[few] / MEGABYTE:.0f} MB",
+        peaks[many] / MEGABYTE,
+        f"{peaks[many] / MEGABYTE:.0f} MB; the file has {size:.0f} MB",
+        Target("under 400 MB", 400.0),
+        "MB",
+    )
+
+
+def _synthetic_candidates(roles: Roles, images: int) -> Path:
+    """Write candidates of so many images under an owner's real keys; all chunks have the same codes."""
+    owner, user = Owner.open(roles.owner(roles.owners[0])), RoleDirectory.open(roles.user, "user")
+    sender = owner.directory.sender
+    codes = features(_ROWS)
+    live = chunks_of_upload(_PARAMETERS, _UPLOAD, key_id(owner.image_key), images)
+    cipher = FeatureChunkCipher(owner.image_key, sender.deployment, sender.name, _UPLOAD, _PARAMETERS)
+    manifest, query = roles.folder / f"{images}.manifest", roles.folder / f"{images}.query.h5"
+    write_manifest(manifest, sender, _UPLOAD + images, live)
+    query_id = f"{images:032x}"
+    write_exact_query(
+        query,
+        _PARAMETERS,
+        user.sender,
+        query_id,
+        features=codes[:1],
+        candidates=_CANDIDATES,
+        usk=generate_key(),
+        sealing_key=user.sealing_key,
+    )
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in live:
+            yield cipher.encrypt(codes[: chunk.rows], chunk.place.number, chunk.version)
+
+    sizes = [chunk_bytes(_PARAMETERS, chunk.rows) for chunk in live]
+    output = roles.folder / f"{images}.candidates.h5"
+    offered = OwnerFeatures(sender.name, manifest.read_bytes(), sizes, chunks)
+    cloud = RoleDirectory.open(roles.cloud, "cloud").sender
+    write_candidates(output, cloud, query_id, query.read_bytes(), [offered])
+    return output

@@ -33,6 +33,13 @@ def test_a_chunk_opens_to_the_codes_that_went_in_one_column_an_image() -> None:
     assert (CIPHER.decrypt(CHUNK, 2, 19, 6) == ROWS.T).all()
 
 
+def test_a_chunk_opens_into_memory_that_is_there_whatever_was_in_it() -> None:
+    memory = bytearray(b"x" * 1000)
+    codes = CIPHER.decrypt(CHUNK, 2, 19, 6, memory)
+    assert (codes == ROWS.T).all()
+    assert memory[: codes.nbytes] == codes.tobytes()
+
+
 def test_the_same_codes_encrypt_to_something_else_each_time() -> None:
     assert CIPHER.encrypt(ROWS, 2, 19) != CHUNK
 

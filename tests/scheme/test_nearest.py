@@ -59,28 +59,28 @@ def test_the_largest_distance_there_can_be_has_room(dimension: int, levels: int)
 )  # few levels: many ties
 def test_the_nearest_rows_are_those_of_a_sort_whatever_the_chunks(drawn: Drawn, count: int, cut: int) -> None:
     rows, levels = drawn
-    nearest = Nearest(rows[0].astype(np.uint8), count, levels)
+    nearest = Nearest(rows[:2].astype(np.uint8), count, levels)
     for begin in range(0, len(rows), cut):
         nearest.add(columns(rows[begin : begin + cut], levels), begin)
-    ranked = sorted((squared(row, rows[0].tolist()), place) for place, row in enumerate(rows.tolist()))[
-        :count
-    ]
-    found = zip(nearest.distances().tolist(), nearest.places().tolist(), strict=True)
-    assert list(found) == ranked
+    for query, distances, places in zip(
+        rows[:2].tolist(), nearest.distances(), nearest.places(), strict=True
+    ):
+        ranked = sorted((squared(row, query), place) for place, row in enumerate(rows.tolist()))[:count]
+        assert list(zip(distances.tolist(), places.tolist(), strict=True)) == ranked
 
 
 def test_the_nearest_of_many_chunks_are_found_though_most_rows_are_passed_over() -> None:
     random = np.random.default_rng(4)
     rows = random.integers(0, 8, (60_000, 16), dtype=np.uint8)
     query = random.integers(0, 8, 16, dtype=np.uint8)
-    nearest = Nearest(query, 7, 8)
+    nearest = Nearest(query[np.newaxis], 7, 8)
     for begin in range(0, len(rows), 4096):
         nearest.add(columns(rows[begin : begin + 4096].astype(np.uint16), 8), begin)
     distances = ((rows.astype(np.int64) - query) ** 2).sum(axis=1)
-    assert nearest.places().tolist() == np.argsort(distances, kind="stable")[:7].tolist()
+    assert nearest.places()[0].tolist() == np.argsort(distances, kind="stable")[:7].tolist()
 
 
 def test_of_no_rows_none_is_near() -> None:
-    nearest = Nearest(np.zeros(4, dtype=np.uint8), 3, 8)
-    assert nearest.places().tolist() == []
-    assert nearest.distances().tolist() == []
+    nearest = Nearest(np.zeros((1, 4), dtype=np.uint8), 3, 8)
+    assert nearest.places()[0].tolist() == []
+    assert nearest.distances()[0].tolist() == []
