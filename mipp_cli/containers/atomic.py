@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from mipp_cli.errors import OutputError
 
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # what is called so was not finished
+_NO_SECOND_NAME = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)  # what file systems without links say
 _PRIVATE_MODE = 0o600
 _MODE = 0o644  # less the umask: others may read what is handed over, and never write it
 
@@ -59,21 +65,142 @@ def new_file(path: Path, *, force: bool = False, private: bool = False) -> Itera
     An OSError inside the block is taken for a failure to write. Raises OutputError.
     """
     refuse_existing(path, force=force)
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+    mode = _PRIVATE_MODE if private else _MODE
     try:
-        try:
-            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-            os.close(os.open(temporary, flags, _PRIVATE_MODE if private else _MODE))
+        with _in_use(path, lambda temporary: os.close(os.open(temporary, flags, mode))) as temporary:
             yield temporary
             _sync(temporary)
             refuse_existing(path, force=force)
-            temporary.replace(path)
-            sync_folder(path.parent)
+            with unchanged_on_failure(path):
+                temporary.replace(path)
+                sync_folder(path.parent)
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give a private folder beside ``path`` to fill and to rename; what is not renamed is removed."""
+    with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
+        yield temporary
+
+
+def put_folder(filled: Path, path: Path) -> None:
+    """Rename a folder that :func:`new_folder` gave to its place; it is not there if that raises OSError."""
+    filled.rename(path)
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        path.rename(filled)
+        raise
+
+
+@contextmanager
+def unchanged_on_failure(*paths: Path) -> Iterator[None]:
+    """Put files back as they were if the block fails; those that were not there are removed.
+
+    Meanwhile the old ones lie beside their places under temporary names. A disk that became read-only
+    lets nothing be put back. Raises OutputError.
+    """
+    with ExitStack() as stack:
+        before = {path: stack.enter_context(_old_file(path)) for path in paths if os.path.lexists(path)}
+        try:
+            yield
+        except BaseException:
+            for path in paths:
+                with suppress(OSError):
+                    _put_back(path, before)
+            raise
+
+
+def _put_back(path: Path, before: Mapping[Path, Path | None]) -> None:
+    if path not in before:
+        path.unlink()
+    elif (old := before[path]) is not None:
+        old.replace(path)
+
+
+@contextmanager
+def _old_file(path: Path) -> Iterator[Path | None]:
+    """Give another name of a file; None where it cannot have one."""
+    with ExitStack() as stack:
+        try:
+            make = partial(os.link, path, follow_symlinks=False)
+            old = None if path.is_symlink() else stack.enter_context(_in_use(path, make))
         except OSError as error:
-            raise output_error(error, path) from error
+            if error.errno not in _NO_SECOND_NAME:
+                raise output_error(error, path) from error
+            old = None
+        yield old
+
+
+@contextmanager
+def _in_use(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """Make a temporary file or folder beside ``path``, which :func:`sweep` of others does not touch.
+
+    It is locked, and so in use for as long as this process lives, and no longer.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
+        try:
+            make(temporary)
+            with _claimed(temporary) as is_ours:
+                if is_ours:
+                    yield temporary
+                    return
+        finally:
+            with suppress(OSError):
+                _remove(temporary)
+
+
+@contextmanager
+def _claimed(temporary: Path) -> Iterator[bool]:
+    """Lock what was just made; False if another took it for a leftover before it was locked."""
+    try:
+        descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: one file may be held under several names
+        yield os.fstat(descriptor).st_nlink > 0 and temporary.exists()
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove from ``folder`` the temporary files and folders that killed commands left behind.
+
+    Those of ``name`` alone, if it is given. What a running command uses is locked, and stays; what cannot
+    be removed does no harm where it is.
+    """
+    begin = "." if name is None else f".{name[:40]}."
+    with suppress(OSError), os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries if _is_temporary(entry.name, begin)]
+        for path in found:
+            with suppress(OSError):
+                _remove_unused(path)
+
+
+def _is_temporary(name: str, begin: str) -> bool:
+    return name.startswith(begin) and TEMPORARY.fullmatch(name) is not None
+
+
+def _remove_unused(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(path)
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(path: Path, data: bytes, *, force: bool = False, private: bool = False) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from mipp_cli.containers.atomic import new_file
+from mipp_cli.containers.atomic import new_file, sweep
 from mipp_cli.containers.column_readers import MatrixReader, RaggedReader
 from mipp_cli.containers.column_writers import MatrixWriter, RaggedWriter
 from mipp_cli.containers.columns import Matrix, Ragged, hdf5_errors
@@ -105,6 +105,7 @@ def write_container(
 
     Raises OutputError if ``path`` exists (without ``force``) or cannot be written; nothing is left then.
     """
+    sweep(path.parent, path.name)
     with new_file(path, force=force) as temporary:
         with Sink(temporary) as sink, h5py.File(sink, "w", userblock_size=BLOCK_BYTES) as file:
             columns = {name: _writer(file, name, column) for name, column in schema.columns.items()}

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mipp_cli.containers.atomic import output_error, sync_folder
+from mipp_cli.containers.atomic import new_folder, output_error, put_folder, sweep
 from mipp_cli.errors import MalformedError, OutputError, UnreadableImageError
 from mipp_cli.roles.contact_sheet import SheetRow, Tile, draw_contact_sheet
 from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
@@ -141,21 +140,19 @@ def _holds_matches_alone(folder: Path) -> bool:
 @contextmanager
 def new_output(output: Path, *, force: bool) -> Iterator[Path]:
     """Give a private folder beside ``output``; put it there when the block succeeds."""
-    token = secrets.token_hex(6)
-    building, old = (output.with_name(f".{output.name[:100]}.{token}.{end}") for end in ("tmp", "old"))
+    sweep(output.parent, output.name)
     try:
-        try:
-            building.mkdir(mode=0o700)
-            yield building
-            refuse_output(output, force=force)
-            if output.exists():
-                output.rename(old)
-            building.rename(output)
-            sync_folder(output.parent)
-        except OSError as error:
-            raise output_error(error, output) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-        if old.exists() and not output.exists():
-            old.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
+        with new_folder(output) as building:
+            old = building.with_suffix(".old")
+            try:
+                yield building
+                refuse_output(output, force=force)
+                if output.exists():
+                    output.rename(old)
+                put_folder(building, output)
+            finally:
+                if old.exists() and not output.exists():
+                    old.rename(output)
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise output_error(error, output) from error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mipp_cli.containers.atomic import TEMPORARY
 from mipp_cli.containers.public_files import load_deployment
 from mipp_cli.errors import (
     DamagedError,
@@ -22,8 +22,6 @@ from mipp_cli.errors import (
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE, RoleDirectory, with_article
 from mipp_cli.roles.protection import LOCK_FILE, Lock
 from mipp_cli.roles.report import Report
-
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")  # what containers/atomic.py writes before it renames
 
 
 @dataclass
@@ -109,7 +107,7 @@ class Findings:
         for path in sorted(self.directory.path.rglob("*")):
             if path in listed or (path.is_dir() and not path.is_symlink()):
                 continue
-            if _TEMPORARY.fullmatch(path.name):
+            if TEMPORARY.fullmatch(path.name):
                 self.counts["temporary files"] += 1
             else:
                 self.add(path, f"is not a file that {with_article(self.directory.role)} keeps there")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.containers.container import read_header
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, read_index, write_index
@@ -147,8 +147,9 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
 
     with cloud.directory.lock():
         _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
-        for owner, content in contents.items():
-            write_bytes(cloud.members_file(owner), content, force=True)
+        with unchanged_on_failure(*map(cloud.members_file, contents)):
+            for owner, content in contents.items():
+                write_bytes(cloud.members_file(owner), content, force=True)
     counts = {"owners": len(contents), "already enrolled": skipped}
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
     return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings), shown)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.atomic import output_error, sync_folder
+from mipp_cli.containers.atomic import new_folder, output_error, put_folder, sweep
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
 from mipp_cli.containers.public_files import Deployment, load_deployment, load_renewal
@@ -62,18 +60,14 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
             path=path,
             hint="choose another name, or move the old directory away",
         )
-    building = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    sweep(path.parent, path.name)
     try:
-        try:
-            building.mkdir(mode=0o700)
+        with new_folder(path) as building:
             write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
             yield RoleDirectory(building, role, protect_new(building, role, name))
-            building.rename(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise output_error(error, path) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            put_folder(building, path)
+    except OSError as error:
+        raise output_error(error, path) from error
 
 
 @dataclass(frozen=True)
@@ -238,15 +232,23 @@ class RoleDirectory:
         """Keep others from changing the directory meanwhile; raises ConflictError if another one is.
 
         ``shared`` is for commands that change nothing that another one of them reads: they run side by
-        side, and keep out those that take the lock for themselves alone.
+        side, and keep out those that take the lock for themselves alone. The latter also clear away what
+        killed commands left, which may be keys.
         """
         try:
             with locked(self.file(ROLE_FILE), shared=shared, wait=False):
+                if not shared:
+                    self.sweep()
                 yield
         except LockedError:
             raise ConflictError(
                 "another command is changing it", path=self.path, hint="wait until it is done, then try again"
             ) from None
+
+    def sweep(self) -> None:
+        """Remove the temporary files of killed commands from the directory and its folders."""
+        for folder in (self.path, *(each for each in self.path.iterdir() if each.is_dir())):
+            sweep(folder)
 
 
 def role_of(path: Path) -> str | None:

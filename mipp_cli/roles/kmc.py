@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.membership import Membership, read_enrolment
 from mipp_cli.containers.public_files import (
@@ -169,10 +169,12 @@ def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[s
 
     with kmc.directory.lock():
         _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
-        for owner in pending.values():
-            kmc.store_owner(owner)
-        for file, cloud in clouds.items():
-            write_bytes(kmc.cloud_file(cloud.key), read_public_file(file), force=True)
+        changed = [kmc.owner_file(name) for name in pending]
+        with unchanged_on_failure(*changed, *(kmc.cloud_file(cloud.key) for cloud in clouds.values())):
+            for owner in pending.values():
+                kmc.store_owner(owner)
+            for file, cloud in clouds.items():
+                write_bytes(kmc.cloud_file(cloud.key), read_public_file(file), force=True)
     counts = {"owners": len(pending), "clouds": len(clouds), "already enrolled": skipped}
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
     return Report((), counts, tuple(kmc.directory.deployment.parameters.warnings), shown)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.containers.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.public_files import Party, load_deployment, load_party, read_public_file
 from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError
@@ -160,11 +160,13 @@ class Owner:
         sealed to ``sealing_key``, unless told to the directory's.
         """
         number, keys = self.next_number(), [*self.former_image_keys.values(), self.image_key]
-        members, sender = self.directory.file(MEMBERS_FILE), self.directory.sender
+        directory, sender = self.directory, self.directory.sender
+        members = directory.file(MEMBERS_FILE)
         self.remember(number)
-        enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
-        write_members(members, sender, number, users)
-        self.remember(number, users)
+        with unchanged_on_failure(members, *map(directory.file, (ENROLMENT_FILE, STATE_FILE))):
+            enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
+            write_members(members, sender, number, users)
+            self.remember(number, users)
         return enrolment, Output(members, "members")
 
     def write_enrolment(

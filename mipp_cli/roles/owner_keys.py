@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from mipp_cli.containers.atomic import unchanged_on_failure
 from mipp_cli.errors import AlreadyAppliedError, ConflictError, InvalidRequestError
-from mipp_cli.roles.owner import Owner
+from mipp_cli.roles.directory import STATE_FILE
+from mipp_cli.roles.owner import ENROLMENT_FILE, Owner
+from mipp_cli.roles.protection import SECRETS_FILE
 from mipp_cli.roles.report import Report
 from mipp_cli.scheme.image_cipher import generate_key, key_id
 
@@ -25,8 +29,9 @@ def rotate_key(path: Path) -> Report:
         former, new = [*owner.former_image_keys.values(), owner.image_key], generate_key()
         number = owner.next_number()
         owner.remember(number)
-        output = owner.write_enrolment(number, owner.users, [*former, new], owner.forgotten_keys)
-        owner.directory.change_secrets({"image": new, "former_images": former})
+        with _all_or_nothing(owner):
+            output = owner.write_enrolment(number, owner.users, [*former, new], owner.forgotten_keys)
+            owner.directory.change_secrets({"image": new, "former_images": former})
     counts = {"former image keys": len(former)}
     return Report((output,), counts, owner.warnings, owner.shown([output]), (_ROTATED,))
 
@@ -48,11 +53,16 @@ def forget_keys(path: Path, key: int | None = None, *, unlisted: bool = False) -
         forgotten = owner.forgotten_keys | set(chosen)
         number = owner.next_number()
         owner.remember(number)
-        output = owner.write_enrolment(number, owner.users, [*kept, owner.image_key], forgotten)
-        owner.remember(number, forgotten=forgotten)
-        owner.directory.change_secrets({"former_images": kept})
+        with _all_or_nothing(owner):
+            output = owner.write_enrolment(number, owner.users, [*kept, owner.image_key], forgotten)
+            owner.remember(number, forgotten=forgotten)
+            owner.directory.change_secrets({"former_images": kept})
     counts = {"forgotten": len(chosen), "former image keys": len(kept)}
     return Report((output,), counts, owner.warnings, owner.shown([output]), (_FORGOTTEN,))
+
+
+def _all_or_nothing(owner: Owner) -> AbstractContextManager[None]:
+    return unchanged_on_failure(*map(owner.directory.file, (ENROLMENT_FILE, STATE_FILE, SECRETS_FILE)))
 
 
 def _unused(owner: Owner, images: dict[int, int]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.containers.public_files import (
     load_renewal,
     parse_renewal,
@@ -15,7 +15,8 @@ from mipp_cli.containers.public_files import (
 from mipp_cli.errors import AlreadyAppliedError, ReplayedError, at_path
 from mipp_cli.roles.directory import SEALING_FILE, RoleDirectory
 from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.owner import NOT_IN_FORCE, Owner
+from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
+from mipp_cli.roles.protection import SECRETS_FILE
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.scheme.keys import SealingKey, SealingPublicKey, SigningKey
 
@@ -29,7 +30,8 @@ def rotate_kmc(path: Path, *, drop_former: bool = False) -> Report:
     rotation that was interrupted before its key was published is finished, not begun anew.
     """
     kmc = Kmc.open(path)
-    with kmc.directory.lock():
+    changed = [kmc.directory.file(name) for name in (SECRETS_FILE, SEALING_FILE)]
+    with kmc.directory.lock(), unchanged_on_failure(*changed):
         if kmc.sealing_key.public == kmc.directory.sealing_key:
             former = [*kmc.directory.secret_list("former_sealing"), kmc.sealing_key.seeds]
             fresh = SealingKey.generate().seeds
@@ -87,11 +89,13 @@ def renew_owner(path: Path, file: Path) -> Report:
     """Take over the KMC's renewed sealing key, and rewrite the files that enrol the owner."""
     owner = Owner.open(path)
     directory = owner.directory
+    changed = [directory.file(name) for name in (ENROLMENT_FILE, MEMBERS_FILE, SEALING_FILE)]
     with directory.lock():
         text, sealing_key = _newer(directory, file)
-        outputs = owner.write_membership(owner.users, sealing_key)
-        # last: whoever is interrupted before runs the command again, and is not told that all was done
-        write_bytes(directory.file(SEALING_FILE), text, force=True)
+        with unchanged_on_failure(*changed):
+            outputs = owner.write_membership(owner.users, sealing_key)
+            # last: whoever is killed before runs the command again, and is not told that all was done
+            write_bytes(directory.file(SEALING_FILE), text, force=True)
     shown = owner.shown(outputs)
     outputs = (Output(directory.file(SEALING_FILE), "sealing.pub"), *outputs)
     return Report(outputs, {"users": len(owner.users)}, _warnings(directory), shown, (NOT_IN_FORCE,))

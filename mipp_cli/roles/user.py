@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mipp_cli.containers.atomic import refuse_existing, write_bytes
+from mipp_cli.containers.atomic import refuse_existing, sweep, write_bytes
 from mipp_cli.containers.public_files import load_deployment, read_public_file, render_party
 from mipp_cli.containers.query import (
     CANDIDATES_LIMIT,
@@ -151,7 +151,10 @@ def make_query(
         pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
     codes = np.stack([picture.feature for picture in pictures])
     query_id, usk = secrets.token_hex(16), generate_key()
-    draft = directory.folder(QUERIES_FOLDER) / f"{query_id}.h5"
+    folder = directory.folder(QUERIES_FOLDER)
+    sweep(folder)
+    sweep(output.parent, output.name)
+    draft = folder / f".{query_id}.{secrets.token_hex(6)}.tmp"
     try:
         _write_query(draft, directory, query_id, codes, candidates, usk)
         octets = read_file(draft, QUERY_BYTES_LIMIT)

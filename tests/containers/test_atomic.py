@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -12,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.containers.atomic import new_file, refuse_existing, write_bytes
+from mipp_cli.containers.atomic import (
+    new_file,
+    new_folder,
+    refuse_existing,
+    sweep,
+    unchanged_on_failure,
+    write_bytes,
+)
 from mipp_cli.errors import MalformedError, OutputError
 
 
@@ -274,3 +282,108 @@ def test_force_with_private_takes_the_rights_of_others_away(tmp_path: Path) -> N
     path.chmod(0o666)
     write_bytes(path, b"new", force=True, private=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_a_file_whose_place_cannot_be_synced_is_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existed: bool
+) -> None:
+    path = tmp_path / "a"
+    if existed:
+        path.write_bytes(b"old")
+    fsync = os.fsync
+
+    def fails_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails_for_folders)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bytes(path, b"new", force=True)
+    assert names_in(tmp_path) == (["a"] if existed else [])
+    assert not existed or path.read_bytes() == b"old"
+
+
+def test_files_that_belong_together_are_all_as_they_were_if_one_fails(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"before")
+    with pytest.raises(KeyError), unchanged_on_failure(old, new):
+        write_bytes(old, b"after", force=True)
+        write_bytes(new, b"after")
+        raise KeyError
+    assert names_in(tmp_path) == ["old"]
+    assert old.read_bytes() == b"before"
+
+
+def test_files_that_belong_together_stay_changed_if_all_is_well(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"before")
+    with unchanged_on_failure(old, new):
+        write_bytes(old, b"after", force=True)
+        write_bytes(new, b"after")
+    assert names_in(tmp_path) == ["new", "old"]
+    assert old.read_bytes() == new.read_bytes() == b"after"
+
+
+def test_where_a_file_cannot_have_two_names_it_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    write_bytes(tmp_path / "a", b"new", force=True)
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert names_in(tmp_path) == ["a"]
+
+
+def leave_behind(folder: Path, name: str) -> None:
+    """Make what a killed command leaves of a file and of a folder."""
+    (folder / f".{name}.0123456789ab.tmp").write_bytes(b"half")
+    (folder / f".{name}.ba9876543210.tmp").mkdir()
+    (folder / f".{name}.ba9876543210.tmp" / "inner").write_bytes(b"half")
+
+
+def test_what_killed_commands_left_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
+    leave_behind(tmp_path, "a")
+    others = [".a.tmp", "a.0123456789ab.tmp", ".a.0123456789AB.tmp", ".hidden", "b"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"another's")
+    sweep(tmp_path)
+    assert names_in(tmp_path) == sorted(others)
+
+
+def test_only_what_is_left_of_one_file_is_swept_if_that_is_asked_for(tmp_path: Path) -> None:
+    leave_behind(tmp_path, "a")
+    leave_behind(tmp_path, "ab")
+    sweep(tmp_path, "a")
+    assert names_in(tmp_path) == [".ab.0123456789ab.tmp", ".ab.ba9876543210.tmp"]
+
+
+def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a") as file, new_folder(tmp_path / "b") as folder:
+        file.write_bytes(b"content")
+        sweep(tmp_path)
+        assert folder.is_dir()
+    assert names_in(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
+def test_a_file_that_is_swept_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, swept = fcntl.flock, []
+
+    def swept_first(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            swept[0].unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", swept_first)
+    write_bytes(tmp_path / "a", b"content")
+    assert (tmp_path / "a").read_bytes() == b"content"
+    assert names_in(tmp_path) == ["a"]
+
+
+def test_a_folder_that_is_not_there_is_swept_without_complaint(tmp_path: Path) -> None:
+    sweep(tmp_path / "nowhere")

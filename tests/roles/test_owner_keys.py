@@ -88,7 +88,7 @@ def test_every_later_enrolment_lists_the_former_keys_too(changeable: Deployment)
     assert list(enrolment(changeable).image_keys) == [former, current(changeable)]
 
 
-def test_a_rotation_that_ends_before_the_key_is_kept_leaves_the_former_in_use(
+def test_a_rotation_that_is_interrupted_leaves_the_former_key_in_use_and_enrolled(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former = current(changeable)
@@ -101,11 +101,10 @@ def test_a_rotation_that_ends_before_the_key_is_kept_leaves_the_former_in_use(
         with pytest.raises(KeyboardInterrupt):
             rotate_key(changeable / "north")
     assert current(changeable) == former
-    assert len(enrolment(changeable).image_keys) == 2
-    enroll(changeable)
+    assert set(enrolment(changeable).image_keys) == {former}
     assert rotated(changeable) == former
     enroll(changeable)
-    assert {former, current(changeable)} < held_by_kmc(changeable)
+    assert {former, current(changeable)} <= held_by_kmc(changeable)
 
 
 def test_partial_work_under_a_former_key_is_not_gone_on_with(changeable: Deployment) -> None:
