@@ -28,20 +28,26 @@ from mipp_cli.scheme.parameters import Parameters
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 1 << 23
 _OWNER_LIMIT = 64
+_KEY_BYTES = 32  # Ed25519
 _NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The message that a segment is left of: owner, sequence number, digest as it was applied."""
+    """The message that a segment is left of: owner, their key, sequence number, digest as it was applied.
+
+    The key tells owners apart who bore the same name one after the other.
+    """
 
     owner: str
+    key: bytes
     number: int
     digest: bytes
 
     def __post_init__(self) -> None:
-        if not IDENTIFIER.fullmatch(self.owner) or len(self.digest) != DIGEST_BYTES:
-            raise MalformedError("names an owner or a digest that is none")
+        sizes = (len(self.key), len(self.digest))
+        if not IDENTIFIER.fullmatch(self.owner) or sizes != (_KEY_BYTES, DIGEST_BYTES):
+            raise MalformedError("names an owner, a key or a digest that is none")
 
 
 def segment_schema(parameters: Parameters | None) -> Schema:
@@ -51,15 +57,15 @@ def segment_schema(parameters: Parameters | None) -> Schema:
 
 
 def _of_origin(upload: Schema, alternative: Schema | None = None) -> Schema:
-    columns = {**upload.columns, "owner": Matrix("u1"), "digest": Matrix("u1")}
+    columns = {**upload.columns, "owner": Matrix("u1"), "owner_key": Matrix("u1"), "digest": Matrix("u1")}
     return Schema("segment", columns, upload.numbers, alternative)
 
 
 def origin_of(container: Container) -> Origin:
     """Return what a segment is left of; raises MalformedError."""
     owner = container.octets("owner", _OWNER_LIMIT).decode("ascii", "replace")
-    digest = container.octets("digest", DIGEST_BYTES)
-    return Origin(owner, container.header.sequence_number, digest)
+    key, digest = container.octets("owner_key", _KEY_BYTES), container.octets("digest", DIGEST_BYTES)
+    return Origin(owner, key, container.header.sequence_number, digest)
 
 
 def write_segment(
@@ -81,6 +87,7 @@ def write_segment(
         writer.number("key_id", upload.key_id if upload else 0)
         writer.number("replace", int(upload.replaces) if upload else 0)
         writer.matrix("owner").append(np.frombuffer(origin.owner.encode("ascii"), dtype=np.uint8))
+        writer.matrix("owner_key").append(np.frombuffer(origin.key, dtype=np.uint8))
         writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
         if upload is not None:
             _copy_rows(upload, dropped, writer, advance)

@@ -38,7 +38,7 @@ class IndexChange:
         self, cloud: Cloud, index: Index, first_part: int, progress: Progress, *, rebuilding: bool = False
     ):
         self.index = index
-        self._sender, self._store = cloud.directory.sender, cloud.store
+        self._cloud, self._sender, self._store = cloud, cloud.directory.sender, cloud.store
         self._progress = progress
         self._next_part = first_part
         self._left: dict[int, NDArray[np.int64]] = {}  # of each segment's file, the rows that are to go
@@ -158,7 +158,8 @@ class IndexChange:
         """Write a segment's next revision, without the rows ``dropped`` of its file."""
         old = self.index.segments[place]
         anew = replace(old, revision=self.index.number, key_id=old.key_id if old.rows else 0)
-        path, origin = self._store.segment_path(anew), Origin(old.owner, old.upload, old.digest)
+        key = self._cloud.members_header(old.owner).sender_key
+        path, origin = self._store.segment_path(anew), Origin(old.owner, key, old.upload, old.digest)
         self._written.append(path)
         with ExitStack() as stack:
             upload = stack.enter_context(self._store.segment(old)) if old.rows else None

@@ -213,21 +213,25 @@ class _Rebuild:
 
     def _check_header(self, header: Header, message: _Message) -> None:
         """Refuse what its name does not say, or who may not have signed it."""
-        own, owner = self._cloud.directory.sender, self._cloud.members_header(message.owner)
+        own, owner_key = self._cloud.directory.sender, self._key_of(message.owner)
         kinds = ("segment",) if message.revision else ("upload", "delete")
         sender = own.name if message.revision else message.owner
-        key = own.signing_key.public if message.revision else owner.sender_key
+        key = own.signing_key.public if message.revision else owner_key
         if header.kind not in kinds or (header.sender, header.number) != (sender, str(message.number)):
             raise MalformedError("is not what its name says")
         check_pinned_key(header, key)
+
+    def _key_of(self, owner: str) -> bytes:
+        return self._cloud.members_header(owner).sender_key
 
     def _apply_images(self, segment: Segment) -> None:
         """Index what is left of an upload; images that it replaces leave where they still are."""
         with self._cloud.store.new_segment(segment) as upload:
             if segment.revision:
                 origin = origin_of(upload.container)
-                if origin.owner != segment.owner:
-                    raise MalformedError("is not what its name says")
+                # a name that was released may be borne by another owner now
+                if (origin.owner, origin.key) != (segment.owner, self._key_of(segment.owner)):
+                    raise MalformedError("is not what its name says, or of an owner of before")
                 segment = replace(segment, digest=origin.digest)
             upload.check_images()
             names = [name.encode() for name in upload.names()]

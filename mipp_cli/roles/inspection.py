@@ -165,7 +165,12 @@ def _upload(path: Path, schema: Schema) -> Found:
         ]
         if schema.kind == "segment":
             origin = origin_of(container)
-            fields = [("owner", origin.owner), ("of the digest", origin.digest.hex()), *fields]
+            fields = [
+                ("owner", origin.owner),
+                ("owner's key", origin.key.hex()),
+                ("of the digest", origin.digest.hex()),
+                *fields,
+            ]
 
     def rows() -> Iterator[Row]:
         with open_container(path, schema) as again:

@@ -102,7 +102,8 @@ def record_removal(
         retired = previous.retired if previous is not None else frozenset()
         if previous is not None and previous.key == in_force.key:
             highest = max(highest, previous.highest)
-        removal = Removal(owner, *in_force, highest, in_force.key in retired, retired)
+        released = in_force.key in retired
+        removal = Removal(owner, *in_force, 0 if released else highest, released, retired)
     elif previous is not None:
         removal = previous
     else:

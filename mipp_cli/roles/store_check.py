@@ -107,9 +107,11 @@ class StoreCheck:
             return self._images(segment, upload, base)
 
     def _images(self, segment: Segment, upload: UploadReader, base: int) -> _Bags:
-        origin = Origin(segment.owner, segment.upload, segment.digest)
-        if segment.revision and origin_of(upload.container) != origin:
-            raise MalformedError("is left of another message than the index says")
+        if segment.revision:
+            found = origin_of(upload.container)
+            key = self.owners.get(segment.owner) or found.key
+            if found != Origin(segment.owner, key, segment.upload, segment.digest):
+                raise MalformedError("is left of another message than the index says, or of another owner's")
         if (len(upload), upload.key_id) != (segment.rows, segment.key_id):
             raise MalformedError("has other images or another key than the index says")
         upload.check_images()

@@ -17,7 +17,7 @@ from mipp_cli.containers.upload import UploadReader, upload_schema, write_upload
 from mipp_cli.errors import MalformedError
 from tests.containers.conftest import ALICE, DEPLOYMENT, MASK
 
-ORIGIN = Origin("north", 7, bytes(range(32)))
+ORIGIN = Origin("north", bytes(32), 7, bytes(range(32)))
 WIDTH = 320
 Image = tuple[str, bytes, bytes, bytes]
 

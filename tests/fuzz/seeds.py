@@ -105,7 +105,7 @@ def _exact_delete(path: Path) -> None:
 
 
 def _segment(path: Path) -> None:
-    origin, upload = Origin("north", NUMBER, bytes(32)), path.with_name("upload.h5")
+    origin, upload = Origin("north", bytes(32), NUMBER, bytes(32)), path.with_name("upload.h5")
     _upload(upload)
     with open_container(upload, upload_schema(MASK)) as container:
         write_segment(path, MASK, ALICE, origin, UploadReader(container, MASK), np.array([1]))
@@ -113,7 +113,7 @@ def _segment(path: Path) -> None:
 
 
 def _segment_of_nothing(path: Path) -> None:
-    write_segment(path, MASK, ALICE, Origin("north", NUMBER, bytes(32)))
+    write_segment(path, MASK, ALICE, Origin("north", bytes(32), NUMBER, bytes(32)))
 
 
 def _query(path: Path) -> None:

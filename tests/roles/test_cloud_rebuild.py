@@ -277,13 +277,18 @@ def test_a_damaged_list_of_members_costs_no_images(changeable: Deployment) -> No
 def test_what_the_owner_or_this_cloud_did_not_sign_does_not_count(changeable: Deployment) -> None:
     folder, public = changeable / "cloud" / "segments", changeable.public
     number = next_number()
-    origin = Origin("north", number, bytes(32))
+    key = changeable.sender("north").signing_key.public
+    origin, before_us = (
+        Origin("north", key, number, bytes(32)),
+        Origin("north", bytes(32), number + 4, bytes(32)),
+    )
     other_cloud = Sender("cloud", stranger(changeable, "x").signing_key, public.fingerprint)
     own = changeable.sender("cloud")
     forged = {
         f"north-{number}.5.h5": lambda path: write_segment(path, public.parameters, other_cloud, origin),
         f"south-{number}.5.h5": lambda path: write_segment(path, public.parameters, own, origin),
         f"north-{number + 1}.5.h5": lambda path: write_segment(path, public.parameters, own, origin),
+        f"north-{number + 4}.5.h5": lambda path: write_segment(path, public.parameters, own, before_us),
         f"lake-{number}.h5": lambda path: write_segment(path, public.parameters, own, origin),
         f"north-{number + 2}.h5": lambda path: shutil.copy(changeable / "north.h5", path),
         f"south-{number + 2}.h5": lambda path: shutil.copy(changeable / "north.h5", path),

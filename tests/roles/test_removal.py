@@ -248,3 +248,28 @@ def test_a_removal_from_the_cloud_is_finished_after_an_interruption(
     refused(5, "cloud", "remove", changeable / "cloud", "north")
     place.enroll(renewed(place))
     refused(6, *index(changeable, changeable / "north.h5"))
+
+
+def test_what_is_left_of_an_owner_is_not_taken_for_that_of_an_heir(changeable: Deployment) -> None:
+    cloud, segments = changeable / "cloud", changeable / "cloud" / "segments"
+    done("owner", "delete", changeable / "north", "chest/a.jpg", "-o", changeable / "delete.h5")
+    done("cloud", "index", cloud, changeable / "delete.h5", *JOBS)
+    kept = {path: path.read_bytes() for path in segments.glob("north-*.*.h5")}
+    remove(changeable, "cloud", "--release-name")
+    place = Place(changeable, "cloud")
+    place.enroll(newcomer(place))
+    for path, content in kept.items():
+        path.write_bytes(content)  # as a backup brings it back
+    outcome = refused(3, "cloud", "index", cloud, "--rebuild", *JOBS)
+    assert outcome.err.count("is not what its name says, or of an owner of before") == len(kept)
+
+
+def test_no_number_of_a_retired_key_stands_in_the_way_of_an_heir(changeable: Deployment) -> None:
+    directory = changeable.role("cloud")
+    header = Cloud(directory).members_header("north")
+    known = InForce(header.sender_key, header.sequence_number, header.digest)
+    record_removal(directory, "north", known, highest=2**63 - 1, release=True)  # and then a crash
+    record_removal(directory, "north", known, highest=2**63 - 1, release=False)
+    record = removal_of(directory, "north")
+    assert record is not None
+    assert (record.released, record.highest) == (True, 0)
