@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from itertools import groupby
 
 from mipp_cli.containers.feature_columns import EncryptedChunk, FeatureChange, FeatureReader
-from mipp_cli.containers.index import Index, Segment
+from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.manifest import FeatureManifest
 from mipp_cli.errors import ConflictError, MalformedError
 from mipp_cli.roles.store import Store
 from mipp_cli.scheme.feature_chunks import ChunkPlace, LiveChunk, chunk_bytes
-from mipp_cli.scheme.live_chunks import chunks_of_upload, without_rows
+from mipp_cli.scheme.live_chunks import chunks_of_upload, places_of_rows, without_rows
 
 _Source = tuple[Segment, int]
 _HINT = (
@@ -122,6 +122,21 @@ class FeatureChanges:
 
         sizes = [chunk_bytes(self._store.parameters, chunk.rows) for chunk in live]
         return FeatureChange(features.manifest_octets(), chunks(), sizes)
+
+
+def image_places(store: Store, index: Index, part: Part) -> Iterator[tuple[bytes, ChunkPlace, int]]:
+    """Yield name, chunk, and row within it, of every image of a part, by name."""
+    owner = index.segments[part.segments[0]].owner
+    manifest = manifest_in_force(store, index, owner)
+    of_upload = by_upload(manifest.chunks if manifest else ())
+    # the rows of a part are those of its segments, and these are in the order of their chunks
+    chunks = [chunk for place in part.segments for chunk in of_upload.get(index.segments[place].upload, ())]
+    if sum(chunk.rows for chunk in chunks) != index.rows_of(part):
+        raise incomplete(owner)
+    with store.part(part) as reader:
+        for names, rows in reader.names():
+            for name, (number, row) in zip(names, places_of_rows(chunks, rows.tolist()), strict=True):
+                yield name, chunks[number].place, row
 
 
 def check_features(store: Store, index: Index, owner: str) -> None:

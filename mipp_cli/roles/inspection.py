@@ -9,12 +9,10 @@ from pathlib import Path
 from mipp_cli.containers.container import Container, Schema, header_of, open_container
 from mipp_cli.containers.delete import delete_schema
 from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
-from mipp_cli.containers.index import read_index
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
 from mipp_cli.containers.public_files import (
     Deployment,
     is_public_file,
-    load_deployment,
     parse_kmc,
     parse_party,
     parse_renewal,
@@ -27,17 +25,16 @@ from mipp_cli.containers.reencrypted import REENCRYPTED
 from mipp_cli.containers.results import open_results
 from mipp_cli.containers.segment import origin_of, segment_schema
 from mipp_cli.containers.upload import upload_schema
-from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
-from mipp_cli.roles.directory import KMC_FILE
+from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.roles.inspect_exact import (
     feature_fields,
     inspect_candidates,
     inspect_manifest,
     inspect_selection,
 )
+from mipp_cli.roles.inspect_index import inspect_index
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
 from mipp_cli.roles.sequence import moment
-from mipp_cli.roles.store import Store
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def _inspect_container(path: Path) -> Inspection:
         "selection": lambda: inspect_selection(path, header),
         "results": lambda: _results(path, header),
         "reencrypted": lambda: _reencrypted(path),
-        "index": lambda: _index(path, header),
+        "index": lambda: inspect_index(path, header),
         "part": lambda: _part(path),
     }
     fields, table = describe[header.kind]()
@@ -250,40 +247,6 @@ def _reencrypted(path: Path) -> Found:
             ("manifest", "under USK: query, owners and names"),
         ]
     return fields, None
-
-
-def _index(path: Path, header: Header) -> Found:
-    index = read_index(path, header.deployment)
-    fields: Fields = [
-        ("segments", str(len(index.segments))),
-        ("parts", str(len(index.parts))),
-        ("images", str(sum(segment.rows for segment in index.segments))),
-    ]
-    for owner in sorted({segment.owner for segment in index.segments}):
-        segments = [segment for segment in index.of_owner(owner) if segment.rows]
-        fields.append(
-            (f"owner {owner}", f"{sum(s.rows for s in segments)} images in {len(segments)} uploads")
-        )
-
-    def rows() -> Iterator[Row]:
-        store = _store_beside(path)
-        for part in index.parts:
-            owner = index.segments[part.segments[0]].owner
-            with store.part(part) as reader:
-                for name, sum1, sum2 in reader.table():
-                    yield owner, name.decode(errors="replace"), sum1, sum2
-
-    return fields, Table(("owner", "image_id", "sum1", "sum2"), rows)
-
-
-def _store_beside(path: Path) -> Store:
-    kmc = path.absolute().parent / KMC_FILE
-    if not kmc.exists():
-        raise InvalidRequestError(
-            "is not in its cloud's directory", path=path, hint="inspect it where it lies: CLOUD/index.h5"
-        )
-    deployment = load_deployment(kmc)
-    return Store(kmc.parent, deployment.parameters, deployment.fingerprint)
 
 
 def _part(path: Path) -> Found:

@@ -10,11 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mipp_cli.containers.candidates import open_candidates
+from mipp_cli.containers.container import header_of, open_container
 from mipp_cli.containers.feature_columns import FeatureChange
-from mipp_cli.containers.manifest import write_manifest
+from mipp_cli.containers.header import BLOCK_BYTES
+from mipp_cli.containers.manifest import parse_manifest, write_manifest
+from mipp_cli.containers.segment import segment_schema
+from mipp_cli.containers.upload import upload_schema
+from mipp_cli.roles import cloud_candidates
+from mipp_cli.scheme import feature_chunks
 from mipp_cli.scheme.feature_chunks import ChunkPlace, LiveChunk
 from tests.deployment import done, refused, snapshot
-from tests.roles.exact_deployment import NORTH, Exact
+from tests.roles.exact_deployment import NORTH, SOUTH, Exact
 from tests.roles.exact_owner import ExactOwner, features_of
 from tests.roles.forgery import stranger
 
@@ -26,6 +33,7 @@ def check_refused(exact: Exact, code: int, message: Path) -> str:
     before = snapshot(exact / "cloud")
     outcome = refused(code, "cloud", "index", exact / "cloud", message)
     assert snapshot(exact / "cloud") == before
+    assert f"{message}: " in outcome.err  # and not its copy at the cloud, which is gone
     return outcome.err
 
 
@@ -174,3 +182,100 @@ def test_features_that_are_missing_are_found_by_rebuild_and_check(exact: Exact) 
     assert "lacks features of 'north'" in refused(3, "cloud", "search", *words).err
     done("cloud", "remove", exact / "cloud", "north")
     asked.search()
+
+
+def test_features_take_82_bytes_an_image_at_the_most_at_the_cloud(
+    exact: Exact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_chunks, "_MOST_ROWS", 4096)
+    lake = ExactOwner(exact.deployment, "lake")
+    features = np.random.default_rng(1).integers(0, 8, (6000, 80), dtype=np.uint8)
+    names = [f"{number}" for number in range(len(features))]
+    exact.index(lake.upload(dict(zip(names, features, strict=True))))
+    assert bytes_of_features(exact, "lake") <= 82 * len(features)
+    exact.index(lake.delete(names[4090:4100]))  # of both chunks
+    assert bytes_of_features(exact, "lake") <= 82 * (len(features) - 10)
+
+
+def bytes_of_features(exact: Exact, owner: str) -> int:
+    """Return how many bytes of an owner's segments are for features: chunks, where they are, manifests."""
+    schemas = {"upload": upload_schema, "segment": segment_schema}
+    total = 0
+    for path in (exact / "cloud" / "segments").glob(f"{owner}-*.h5"):
+        schema = schemas[header_of(path).kind](exact.deployment.public.parameters)
+        with open_container(path, schema) as container:
+            total += container.ragged("chunks").total_bytes + 8 * (1 + len(container.ragged("chunks")))
+            matrices = map(container.matrix, ("chunk_uploads", "chunk_numbers", "manifest"))
+            total += sum(len(matrix) * matrix.row_bytes for matrix in matrices)
+    return total
+
+
+def offered(exact: Exact) -> dict[str, list[bytes]]:
+    """Return what the cloud offers of each owner: the signed block of the manifest, and the chunks."""
+    fingerprint = exact.deployment.public.fingerprint
+    reader = open_candidates(exact.ask(QUERY).search(), fingerprint)
+    with reader.container:
+        chunks = iter([reader.chunk(number) for number in range(len(reader))])
+        found = {}
+        for owner, octets in reader.manifests():
+            manifest = parse_manifest(octets, exact.deployment.public.parameters, fingerprint)
+            found[owner] = [octets[:BLOCK_BYTES], *(next(chunks) for _ in manifest.chunks)]
+    return found
+
+
+def stored(exact: Exact) -> bytes:
+    """Return all that the cloud's store holds."""
+    folders = [exact / "cloud" / name for name in ("segments", "parts")]
+    return b"".join(path.read_bytes() for folder in folders for path in folder.iterdir())
+
+
+def test_nothing_of_the_features_of_an_owner_who_was_removed_stays(exact: Exact) -> None:
+    exact.index(exact.north.delete(NORTH[:1]))
+    before = offered(exact)
+    assert all(piece in stored(exact) for pieces in before.values() for piece in pieces)
+    done("cloud", "remove", exact / "cloud", "north")
+    assert not any(piece in stored(exact) for piece in before["north"])
+    assert offered(exact) == {"south": before["south"]}
+
+
+def test_candidates_of_an_index_that_is_replaced_meanwhile_are_those_of_the_new_one(
+    exact: Exact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deletion, writing = exact.north.delete(NORTH[:2]), cloud_candidates.write_candidates
+    done_once: list[bool] = []
+
+    def write_late(*words: object, **options: object) -> None:
+        if not done_once:
+            done_once.append(True)
+            exact.index(deletion)
+        writing(*words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cloud_candidates, "write_candidates", write_late)
+    assert answer(exact) == {("north", name) for name in NORTH[2:]} | {("south", name) for name in SOUTH}
+
+
+@pytest.mark.parametrize("gone", [0, 7])
+def test_a_selection_is_collected_from_an_index_that_is_replaced_meanwhile(
+    exact: Exact, monkeypatch: pytest.MonkeyPatch, gone: int
+) -> None:
+    exact.index(exact.south.delete(SOUTH))
+    asked = exact.ask(exact.images()["north", NORTH[7]][np.newaxis], candidates=1)
+    asked.search()
+    asked.rank()
+    deletion, writing = exact.north.delete([NORTH[gone]]), cloud_candidates.write_results
+    done_once: list[bool] = []
+
+    def write_late(*words: object, **options: object) -> None:
+        if not done_once:
+            done_once.append(True)
+            exact.index(deletion)
+        writing(*words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cloud_candidates, "write_results", write_late)
+    if gone == 7:
+        words = ("cloud", "collect", exact / "cloud", asked.file("selection"), "-o", asked.file("results"))
+        assert "changed or deleted since" in refused(9, *words).err
+    else:
+        asked.collect()
+        (matches,), _, left_out = asked.read(asked.reencrypt())
+        assert (matches, left_out) == ({("north", NORTH[7])}, 0)
