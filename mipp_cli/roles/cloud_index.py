@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,11 +84,13 @@ class _Messages:
         try:
             header = read_header(source, deployment=self._deployment)
             if header.kind == "upload":
-                return self._add(source, header)
+                with self._blaming_no_copy(header):
+                    return self._add(source, header)
         finally:
             source.close()
         if header.kind == "delete":
-            return self._delete(file)
+            with self._blaming_no_copy(header):
+                return self._delete(file)
         raise MalformedError(
             f"is of kind {header.kind}, not upload or delete", hint="give uploads and deletions of owners"
         )
@@ -103,23 +105,17 @@ class _Messages:
         """Keep an upload as a segment and index its sums, in place of those of images that it replaces."""
         self._check_sender(header)
         segment = self._copy(source, header)
-        path = self._cloud.store.segment_path(segment)
-        try:
-            with self._cloud.store.new_segment(segment) as upload:
-                upload.check_images()
-                names = [name.encode() for name in upload.names()]
-                replaced: Located = []
-                if upload.replaces:
-                    replaced = self.change.locate_all(header.sender, names)
-                else:
-                    self.change.refuse_known(header.sender, names)
-                rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
-                sums = sums_of(upload, self._workplace, self._progress, rows)
-                segment = replace(segment, key_id=upload.key_id, rows=len(names))
-        except MippError as error:
-            if error.path == os.fspath(path):
-                error.path = None  # the copy will be gone: the upload itself is what is at fault
-            raise
+        with self._cloud.store.new_segment(segment) as upload:
+            upload.check_images()
+            names = [name.encode() for name in upload.names()]
+            replaced: Located = []
+            if upload.replaces:
+                replaced = self.change.locate_all(header.sender, names)
+            else:
+                self.change.refuse_known(header.sender, names)
+            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
+            sums = sums_of(upload, self._workplace, self._progress, rows)
+            segment = replace(segment, key_id=upload.key_id, rows=len(names))
         removed = self.change.drop(header.sender, replaced)
         self.change.append(segment, names, sums)
         return _Applied(len(names), removed)
@@ -139,10 +135,24 @@ class _Messages:
         self.change.append_deletion(segment)
         return _Applied(removed=removed, deletion=True)
 
+    @contextmanager
+    def _blaming_no_copy(self, header: Header) -> Iterator[None]:
+        """Let no error name the copy of a message, which will be gone: the message itself is at fault."""
+        copy = os.fspath(self._cloud.store.segment_path(_as_it_came(header)))
+        try:
+            yield
+        except MippError as error:
+            if error.path == copy:
+                error.path = None
+            raise
+
     def _copy(self, source: FileSource, header: Header) -> Segment:
         """Keep a message as it came, its content verified on the way."""
-        digest = bytes.fromhex(header.digest)
-        segment = Segment(header.sender, header.sequence_number, 0, 0, digest, b"")
+        segment = _as_it_came(header)
         with self._progress("verifying", source.size, "B") as advance:
             root = store_copy(source, self._cloud.store.segment_path(segment), header.digest, advance)
         return replace(segment, root=root)
+
+
+def _as_it_came(header: Header) -> Segment:
+    return Segment(header.sender, header.sequence_number, 0, 0, bytes.fromhex(header.digest), b"")
