@@ -135,3 +135,10 @@ def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp
     assert any("read 0 1 9 32768 65535" in note for note in result.notes)
     with pytest.raises(InvalidRequestError, match="cannot be compared"):
         run_attack(upload, AttackOptions(kmc, images, workplace=INLINE))
+
+
+def test_scheme_exact_has_no_sums_to_attack(tmp_path: Path) -> None:
+    done("kmc", "init", tmp_path / "kmc", "--scheme", "exact")
+    options = AttackOptions(tmp_path / "kmc" / "kmc.pub")
+    with pytest.raises(InvalidRequestError, match="no sums"):
+        run_attack(tmp_path / "upload.h5", options)

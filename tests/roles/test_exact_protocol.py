@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from tests.deployment import done
+from mipp_cli.containers.query import parse_query
+from mipp_cli.roles.kmc import Kmc
+from tests.deployment import done, feature_of, picture
 from tests.roles.exact_deployment import NORTH, SOUTH, Exact
 from tests.roles.exact_owner import features_of
 
@@ -104,3 +108,45 @@ def test_a_rebuilt_index_answers_as_the_old_one(exact: Exact) -> None:
     exact.index(exact.north.delete([NORTH[1]]))
     check_answer(exact, candidates=50)
     done("cloud", "check", exact / "cloud")
+
+
+def test_the_users_command_seals_the_features_and_asks_for_ten(exact: Exact, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "a.png")
+    done("user", "query", exact / "alice", tmp_path / "a.png", "-o", tmp_path / "query.h5")
+    public = exact.deployment.public
+    query = parse_query((tmp_path / "query.h5").read_bytes(), public.parameters, public.fingerprint)
+    codes = query.open_features(Kmc.open(exact / "kmc").sealing_keys, public.parameters)
+    assert codes.tolist() == [feature_of(tmp_path / "a.png").tolist()]
+    assert (query.images, query.candidates) == (1, 10)
+
+
+def test_the_same_features_make_queries_of_which_nothing_is_alike(exact: Exact) -> None:
+    first, second = (exact.ask(QUERIES).path.read_bytes() for _ in range(2))
+    assert first[-500:] != second[-500:]
+    assert QUERIES[0].tobytes() not in first
+
+
+def test_what_was_answered_may_be_asked_for_again_at_every_step(exact: Exact) -> None:
+    asked = exact.ask(QUERIES)
+    first = asked.read(asked.answered("--decoys", 2))
+    second = asked.read(asked.answered("--decoys", 2))
+    assert first[0] == second[0]
+    assert set(first[1]) == set(second[1])
+
+
+def test_reports_say_what_was_done(exact: Exact) -> None:
+    asked = exact.ask(QUERIES)
+    steps = {
+        "candidates": ("cloud", "search", exact / "cloud", asked.path),
+        "selection": ("kmc", "rank", exact / "kmc", asked.file("candidates"), "--decoys", 2),
+        "results": ("cloud", "collect", exact / "cloud", asked.file("selection")),
+    }
+    expected = {
+        "candidates": {"query images": 2, "owners": 2, "candidates": 12},
+        "selection": {"query images": 2, "owners": 2, "images ranked": 12, "decoys": 2, "left out": 0},
+        "results": {"owners": 2},
+    }
+    for kind, words in steps.items():
+        report = done(*words, "-o", asked.file(kind), "--json").json
+        assert [output["kind"] for output in report["outputs"]] == [kind]
+        assert expected[kind].items() <= report["counts"].items()

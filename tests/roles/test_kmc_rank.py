@@ -13,7 +13,10 @@ import pytest
 from mipp_cli.containers.candidates import OwnerFeatures, open_candidates, write_candidates
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.selection import SelectedRow, read_selection, write_selection
+from mipp_cli.errors import MalformedError
 from mipp_cli.roles.kmc_rank import rank
+from mipp_cli.roles.ranking import Ranking
+from mipp_cli.roles.state_files import read_state, write_state
 from mipp_cli.scheme.keys import SigningKey
 from tests.deployment import Deployment, done, refused, run, snapshot
 from tests.roles.exact_deployment import NORTH, SOUTH, Asked, Exact
@@ -387,3 +390,48 @@ def test_an_existing_selection_is_not_overwritten(exact: Exact) -> None:
     outcome = run("kmc", "rank", exact / "kmc", asked.file("candidates"), "-o", asked.file("selection"))
     assert outcome.code == 10
     assert asked.file("selection").read_bytes() == before
+
+
+def test_what_the_centre_remembers_of_rankings_is_checked(exact: Exact) -> None:
+    asked = exact.ask(QUERY)
+    asked.search()
+    asked.rank("--decoys", 1)
+    counts = done("kmc", "check", exact / "kmc", "--json").json["counts"]
+    assert (counts["rankings"], counts["manifests"]) == (1, 2)
+    for file in [*(exact / "kmc" / "rankings").iterdir(), *(exact / "kmc" / "manifests").iterdir()]:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        assert file.name in refused(3, "kmc", "check", exact / "kmc").err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        '["00", "00", 0, 0]',
+        '["xx", "00", 0, 0, []]',
+        '["00", "00", 0, 0, [["north"]]]',
+        '["00", "00", 0, 0, [[1, 2, 3, 4, 5, 6, [], ""]]]',
+        '["00", "00", 0, 0, [["north", "2", 3, 4, 5, 6, [], ""]]]',
+        '["00", "00", 0, 0, [["north", 2, 3, 4, 5, 6, {}, ""]]]',
+        '["00", "00", 0, 0, [["north", 2, 3, 4, 5, 6, [], "x"]]]',
+    ],
+)
+def test_the_record_of_a_ranking_is_read_or_refused(text: str) -> None:
+    with pytest.raises(MalformedError):
+        Ranking.from_text(text)
+
+
+def test_a_query_under_the_id_of_another_is_not_ranked(exact: Exact) -> None:
+    """Another query of the same user, signed with the same id: the cloud passes on the first alone."""
+    asked = exact.ask(QUERY)
+    asked.search()
+    asked.rank()
+    record = next((exact / "kmc" / "rankings").iterdir())
+    fields = read_state(record)
+    write_state(record, {"content": fields["content"].replace('["', '["00', 1)})
+    assert "another query" in check_refused(exact, 6, asked.file("candidates"))
