@@ -7,6 +7,7 @@ are asked for; what a file points to outside of itself is not followed.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.columns import hdf5_errors
 from mipp_cli.containers.source import BodyView, FileSource, Source, chunks
-from mipp_cli.errors import MalformedError, MippError, at_path
+from mipp_cli.errors import MalformedError, at_path
 
 ROWS, NAMES = "features", "names"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _BATCH_NAMES = 4096
 _CACHE_BYTES = 1 << 25  # a chunk that does not fit is decompressed again for each of its rows
 _WIDEST = 8
+_NPY_HEADER_LIMIT = 1 << 14  # numpy itself reads none of more than 10,000 characters
 _HINT = f"give an .npy file of one row an image, or HDF5 with the datasets {NAMES} and {ROWS}"
 
 
@@ -71,7 +73,7 @@ def _digest(source: Source) -> bytes:
 
 def _check_table(shape: tuple[int, ...] | None, dtype: np.dtype[np.generic]) -> tuple[int, int]:
     """Return the shape of a table of numbers; raises MalformedError for anything else."""
-    if shape is None or len(shape) != 2:
+    if shape is None or len(shape) != 2 or min(shape) < 0:
         raise MalformedError("has features that are not rows and columns", hint="one row an image")
     if dtype.kind not in "uif" or dtype.itemsize > _WIDEST:
         raise MalformedError(
@@ -86,13 +88,11 @@ class _NpyFeatures:
 
     def __init__(self, source: Source):
         self._source = source
-        view = BodyView(source, 0)
+        view = io.BytesIO(source.read_at(0, _NPY_HEADER_LIMIT))  # a header may claim to have gigabytes
         try:
             version = npy.read_magic(view)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, by_columns, self._dtype = read(view)
-        except MippError:
-            raise
         # numpy reads the header as Python, and what that raises is not bounded by what it documents
         except Exception as error:
             raise MalformedError("is a damaged .npy file", hint="save it again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import h5py
@@ -92,6 +93,23 @@ def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path, rows: np.ndarray
 
 def test_an_npy_file_of_pickled_objects_is_refused(tmp_path: Path) -> None:
     refuse(npy(tmp_path / "f.npy", np.array([["a", []], [1, 2]], dtype=object), allow_pickle=True), "type")
+
+
+def test_an_npy_file_whose_header_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\2\0" + b"\xff" * 4 + b"{}")
+    tracemalloc.start()
+    try:
+        refuse(tmp_path / "f.npy", "damaged")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_an_npy_file_of_less_than_no_rows_is_refused(tmp_path: Path) -> None:
+    data = npy(tmp_path / "f.npy", np.zeros((6, 2), np.uint8)).read_bytes()
+    (tmp_path / "f.npy").write_bytes(data.replace(b"(6, 2), }  ", b"(-6, -2), }"))
+    refuse(tmp_path / "f.npy", "rows and columns")
 
 
 def test_an_npy_file_stored_by_columns_is_refused(tmp_path: Path) -> None:
