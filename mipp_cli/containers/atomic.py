@@ -209,6 +209,12 @@ def write_bytes(path: Path, data: bytes, *, force: bool = False, private: bool =
         temporary.write_bytes(data)
 
 
+def discard(path: Path) -> None:
+    """Take back a file that came before a failure, which is what is to be told: another is kept quiet."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Make what was renamed into ``folder`` survive a power cut."""
     _sync(folder)

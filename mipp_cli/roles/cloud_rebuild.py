@@ -30,6 +30,7 @@ from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.removed import removal_of
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key
+from mipp_cli.roles.store import PARTS_FOLDER
 from mipp_cli.roles.summing import StoredRows, sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
 
@@ -56,6 +57,7 @@ def rebuild_index(
     """
     cloud = Cloud.open(path)
     with cloud.directory.lock():
+        cloud.directory.folder(PARTS_FOLDER)  # what was lost may have been all of it
         rebuild = _Rebuild(cloud, workplace, progress)
         try:
             for step in (rebuild.apply_all, rebuild.finish):
@@ -140,6 +142,8 @@ class _Rebuild:
 
     def apply_all(self) -> None:
         """Apply every message; what is wrong with one is noted, and it is left out."""
+        for message in self._missing():
+            self._leave_out(message, "is missing")
         for message in self._messages:
             try:
                 self._apply(message)
@@ -148,10 +152,25 @@ class _Rebuild:
             except MippError as error:
                 if error.path not in (None, str(message.path)):
                     raise  # nor does what is wrong elsewhere: an owner's `members`, a part
-                self.problems.append(Problem(str(message.path), error.message))
-                self.warnings.append(
-                    f"left out what {message.owner!r} sent under the number {message.number}: {error.message}"
-                )
+                self._leave_out(message, error.message)
+
+    def _missing(self) -> list[_Message]:
+        """Return what the old index, if it can be read, lists and no file is there of."""
+        with suppress(MippError):
+            store, there = self._cloud.store, {(each.owner, each.number) for each in self._messages}
+            listed = [
+                _Message(each.upload, each.owner, each.revision, store.segment_path(each))
+                for each in self._cloud.index().segments
+                if (each.owner, each.upload) not in there
+            ]
+            return [each for each in listed if not self._went_with_owner(each)]
+        return []
+
+    def _leave_out(self, message: _Message, reason: str) -> None:
+        self.problems.append(Problem(str(message.path), reason))
+        self.warnings.append(
+            f"left out what {message.owner!r} sent under the number {message.number}: {reason}"
+        )
 
     def finish(self) -> None:
         """Write what is missing beside the parts and segments; note which owners lack features then."""

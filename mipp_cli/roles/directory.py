@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.atomic import new_folder, output_error, put_folder, sweep
+from mipp_cli.containers.atomic import discard, new_folder, output_error, put_folder, sweep
 from mipp_cli.containers.container import Sender
 from mipp_cli.containers.header import FORMAT_LINE, IDENTIFIER
 from mipp_cli.containers.public_files import Deployment, load_deployment, load_renewal
@@ -219,7 +219,7 @@ class RoleDirectory:
                     )
                 self.write_json(_record_file(folder, name), {"content": content})
         except BaseException:
-            output.unlink(missing_ok=True)
+            discard(output)
             raise
 
     def recorded(self, folder: str, name: str) -> str | None:

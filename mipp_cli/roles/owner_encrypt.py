@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.atomic import refuse_existing
+from mipp_cli.containers.atomic import discard, refuse_existing
 from mipp_cli.containers.upload import UploadCipher, write_upload
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.roles.collection import ImageFile
@@ -206,7 +206,7 @@ class _Run:
                 done, flat = self._write_upload(path, number, advance)
                 images, edgeless = images + done, edgeless + flat
                 written.append(path)
-                undo.callback(path.unlink, missing_ok=True)
+                undo.callback(discard, path)
             undo.pop_all()  # all are written: they stay
         self.work.remove()
         if self._options.split is not None:

@@ -118,8 +118,8 @@ class Store:
     def unlisted(self, index: Index) -> list[Path]:
         """Return the files of the store that the index does not list."""
         listed = self.files(index)
-        paths = (*self.segments_folder.iterdir(), *self.parts_folder.iterdir())
-        return [path for path in paths if path not in listed]
+        folders = [each for each in (self.segments_folder, self.parts_folder) if each.is_dir()]
+        return [path for folder in folders for path in folder.iterdir() if path not in listed]
 
     def files(self, index: Index) -> set[Path]:
         """Return the files that make up what the index lists."""

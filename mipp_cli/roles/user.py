@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mipp_cli.containers.atomic import refuse_existing, sweep, write_bytes
+from mipp_cli.containers.atomic import discard, refuse_existing, sweep, write_bytes
 from mipp_cli.containers.public_files import load_deployment, read_public_file, render_party
 from mipp_cli.containers.query import (
     CANDIDATES_LIMIT,
@@ -159,14 +159,14 @@ def make_query(
         _write_query(draft, directory, query_id, codes, candidates, usk)
         octets = read_file(draft, QUERY_BYTES_LIMIT)
     finally:
-        draft.unlink(missing_ok=True)
+        discard(draft)
     state = f"{QUERIES_FOLDER}/{query_id}.json"
     directory.write_json(state, RememberedQuery(usk, sha256(octets), pictures).to_json())
     try:
         write_bytes(output, octets, force=force)
     except BaseException:
         if not _is_there(output, octets):
-            directory.file(state).unlink(missing_ok=True)
+            discard(directory.file(state))
         raise
     warnings = list(parameters.warnings)
     computed = parameters.features.computed

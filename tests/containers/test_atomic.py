@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.containers.atomic import (
+    discard,
     new_file,
     new_folder,
     refuse_existing,
@@ -387,3 +388,10 @@ def test_a_file_that_is_swept_before_it_is_locked_is_made_again(
 
 def test_a_folder_that_is_not_there_is_swept_without_complaint(tmp_path: Path) -> None:
     sweep(tmp_path / "nowhere")
+
+
+def test_what_cannot_be_taken_back_hides_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    for name in ("file", "gone", "."):  # a folder is what nobody can unlink, root neither
+        discard(tmp_path / name)
+    assert names_in(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -183,3 +184,11 @@ def test_another_roles_directory_is_refused(deployment: Deployment) -> None:
 def test_a_cluster_that_does_not_answer_is_no_damage(deployment: Deployment) -> None:
     outcome = refused(2, "cloud", "check", deployment / "cloud", "--sums", "--scheduler", "tcp://10.0.0.1:1")
     assert "damage" not in outcome.err
+
+
+def test_all_is_checked_though_a_folder_is_gone(cloud: Path) -> None:
+    shutil.rmtree(cloud / "parts")
+    (cloud / "members" / "south.h5").write_bytes(b"")
+    found = damaged(cloud)
+    assert "members/south.h5" in found
+    assert any(name.startswith("parts/") for name in found)

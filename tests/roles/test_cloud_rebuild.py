@@ -318,3 +318,20 @@ def test_rebuilding_takes_no_files_and_dropping_goes_with_rebuilding(changeable:
     refuse(changeable, 2, "--drop-damaged goes with --rebuild", changeable / "north.h5", "--drop-damaged")
     refuse(changeable, 2, "Missing argument 'CONTAINER...'")
     assert run("cloud", "index", changeable / "absent", "--rebuild").code == 2
+
+
+def test_the_folder_of_the_parts_may_be_lost_as_a_whole(changeable: Deployment) -> None:
+    before = rows(changeable)
+    shutil.rmtree(changeable / "cloud" / "parts")
+    index(changeable, "--rebuild")
+    assert rows(changeable) == before
+
+
+def test_an_upload_that_is_missing_is_not_forgotten_in_silence(changeable: Deployment) -> None:
+    (gone,) = segment_files(changeable, "lake")
+    before = rows(changeable)
+    gone.unlink()
+    assert f"damaged: {gone}: is missing" in refuse(changeable, 3, "is damaged, in 1 file", "--rebuild")
+    outcome = done("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
+    assert "left out what 'lake' sent" in outcome.err
+    assert rows(changeable) == {row for row in before if row[0] != "lake"}
