@@ -17,7 +17,7 @@ from tests.fuzz import targets
 from tests.fuzz.targets import TARGETS, Target, attempt
 
 ROOT = Path(__file__).parents[2]
-INPUTS = "80"
+INPUTS = "50"
 
 
 def test_no_damage_ends_in_anything_but_a_reading_or_a_refusal(tmp_path: Path) -> None:
