@@ -112,13 +112,18 @@ class FeatureChanges:
         live = [chunk for chunk in live if chunk.place in own or (segment.owner, chunk.place) in self._anew]
 
         def chunks() -> Iterator[EncryptedChunk]:
-            for chunk in live:
-                source = self._anew.get((segment.owner, chunk.place))
-                if source is None:
-                    yield chunk.place, features.chunk(own[chunk.place])
-                else:
-                    with self._store.features(source[0]) as other:
-                        yield chunk.place, other.chunk(source[1])
+            with ExitStack() as opened:
+                message, brought = segment, features  # one message is open beside the segment itself
+                for chunk in live:
+                    source = self._anew.get((segment.owner, chunk.place))
+                    if source is None:
+                        yield chunk.place, features.chunk(own[chunk.place])
+                        continue
+                    if source[0] != message:
+                        opened.close()
+                        message = source[0]
+                        brought = opened.enter_context(self._store.features(message))
+                    yield chunk.place, brought.chunk(source[1])
 
         sizes = [chunk_bytes(self._store.parameters, chunk.rows) for chunk in live]
         return FeatureChange(features.manifest_octets(), chunks(), sizes)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from mipp_cli.containers.query import parse_query
+from mipp_cli.roles.cloud_candidates import collect
+from mipp_cli.roles.cloud_search import search
 from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.progress import Advance, Progress, silent
 from tests.deployment import done, feature_of, picture
 from tests.roles.exact_deployment import NORTH, SOUTH, Exact
 from tests.roles.exact_owner import features_of
@@ -150,3 +154,43 @@ def test_reports_say_what_was_done(exact: Exact) -> None:
         report = done(*words, "-o", asked.file(kind), "--json").json
         assert [output["kind"] for output in report["outputs"]] == [kind]
         assert expected[kind].items() <= report["counts"].items()
+
+
+def interfering(exact: Exact, message: Path) -> Progress:
+    """Return a progress that has a message applied when it is first asked for."""
+    messages = [message]
+
+    def progress(title: str, total: int, unit: str) -> AbstractContextManager[Advance]:
+        while messages:
+            exact.index(messages.pop())
+        return silent(title, total, unit)
+
+    return progress
+
+
+def test_a_search_begins_again_when_features_change_meanwhile(exact: Exact) -> None:
+    message = exact.north.delete([NORTH[0], NORTH[4]])
+    asked = exact.ask(QUERIES, candidates=50)
+    search(exact / "cloud", asked.path, asked.file("candidates"), progress=interfering(exact, message))
+    asked.rank()
+    asked.collect()
+    matches, _, _ = asked.read(asked.reencrypt())
+    assert matches == [set(exact.images())] * 2
+
+
+def test_collecting_begins_again_when_other_chunks_change_meanwhile(exact: Exact) -> None:
+    asked = exact.ask(QUERIES[:1], candidates=1)
+    asked.search()
+    asked.rank()
+    ((owner, name),) = exact.nearest(QUERIES[0], 1)
+    changed, names = (exact.north, NORTH) if owner == "north" else (exact.south, SOUTH)
+    place = names.index(name) // 3
+    message = changed.delete([next(each for row, each in enumerate(names) if row // 3 != place)])
+    collect(
+        exact / "cloud",
+        asked.file("selection"),
+        asked.file("results"),
+        progress=interfering(exact, message),
+    )
+    matches, _, _ = asked.read(asked.reencrypt())
+    assert matches == [{(owner, name)}]
