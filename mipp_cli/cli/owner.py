@@ -135,12 +135,16 @@ def delete(
 @owner.command()
 @directory_argument("OWNER")
 @click.argument("which", metavar="NUMBER|upload.h5")
+@click.option("--undo", is_flag=True, help="It was withdrawn, but the cloud applied it: count it again.")
 @reported
-def withdraw(directory: Path, which: str) -> Report:
-    """Take back an upload or deletion that was never brought to the cloud, so that the ledger is true."""
+def withdraw(directory: Path, which: str, undo: bool) -> Report:
+    """Take back an upload or deletion that was never brought to the cloud, so that the ledger is true.
+
+    In scheme exact all that was made after it is taken back with it: the cloud cannot apply that alone.
+    """
     from mipp_cli.roles.owner_delete import withdraw_message
 
-    return withdraw_message(directory, which)
+    return withdraw_message(directory, which, undo=undo)
 
 
 @owner.command()
