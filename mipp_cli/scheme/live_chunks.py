@@ -44,9 +44,13 @@ def without_rows(
     What is left of a touched chunk is of ``version``; a chunk without rows is gone.
     """
     chunks = list(chunks)
+    of_upload: dict[int, list[LiveChunk]] = {upload: [] for upload in dropped}
+    for chunk in chunks:
+        if chunk.place.upload in of_upload:
+            of_upload[chunk.place.upload].append(chunk)
     lost: Counter[ChunkPlace] = Counter()
     for upload, rows in dropped.items():
-        own = [chunk for chunk in chunks if chunk.place.upload == upload]
+        own = of_upload[upload]
         lost.update(own[number].place for number, _ in places_of_rows(own, rows))
     left = [
         replace(chunk, version=version, rows=chunk.rows - lost[chunk.place]) if chunk.place in lost else chunk
