@@ -17,11 +17,10 @@ from mipp_cli.containers.header import BLOCK_BYTES
 from mipp_cli.containers.manifest import parse_manifest, write_manifest
 from mipp_cli.containers.segment import segment_schema
 from mipp_cli.containers.upload import upload_schema
-from mipp_cli.roles import cloud_candidates
 from mipp_cli.scheme import feature_chunks
 from mipp_cli.scheme.feature_chunks import ChunkPlace, LiveChunk
 from tests.deployment import done, refused, snapshot
-from tests.roles.exact_deployment import NORTH, SOUTH, Exact
+from tests.roles.exact_deployment import NORTH, Exact
 from tests.roles.exact_owner import ExactOwner, features_of
 from tests.roles.forgery import stranger
 
@@ -237,46 +236,3 @@ def test_nothing_of_the_features_of_an_owner_who_was_removed_stays(exact: Exact)
     done("cloud", "remove", exact / "cloud", "north")
     assert not any(piece in stored(exact) for piece in before["north"])
     assert offered(exact) == {"south": before["south"]}
-
-
-def test_candidates_of_an_index_that_is_replaced_meanwhile_are_those_of_the_new_one(
-    exact: Exact, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deletion, writing = exact.north.delete(NORTH[:2]), cloud_candidates.write_candidates
-    done_once: list[bool] = []
-
-    def write_late(*words: object, **options: object) -> None:
-        if not done_once:
-            done_once.append(True)
-            exact.index(deletion)
-        writing(*words, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(cloud_candidates, "write_candidates", write_late)
-    assert answer(exact) == {("north", name) for name in NORTH[2:]} | {("south", name) for name in SOUTH}
-
-
-@pytest.mark.parametrize("gone", [0, 7])
-def test_a_selection_is_collected_from_an_index_that_is_replaced_meanwhile(
-    exact: Exact, monkeypatch: pytest.MonkeyPatch, gone: int
-) -> None:
-    exact.index(exact.south.delete(SOUTH))
-    asked = exact.ask(exact.images()["north", NORTH[7]][np.newaxis], candidates=1)
-    asked.search()
-    asked.rank()
-    deletion, writing = exact.north.delete([NORTH[gone]]), cloud_candidates.write_results
-    done_once: list[bool] = []
-
-    def write_late(*words: object, **options: object) -> None:
-        if not done_once:
-            done_once.append(True)
-            exact.index(deletion)
-        writing(*words, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(cloud_candidates, "write_results", write_late)
-    if gone == 7:
-        words = ("cloud", "collect", exact / "cloud", asked.file("selection"), "-o", asked.file("results"))
-        assert "changed or deleted since" in refused(9, *words).err
-    else:
-        asked.collect()
-        (matches,), _, left_out = asked.read(asked.reencrypt())
-        assert (matches, left_out) == ({("north", NORTH[7])}, 0)
