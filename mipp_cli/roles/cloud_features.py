@@ -19,6 +19,10 @@ _HINT = (
     "an earlier message of this owner is missing here: bring it first; or the owner withdraws it "
     "(mipp owner withdraw), and makes this one again"
 )
+_HINT_OF_NOTHING = (
+    "nothing of this owner is here: bring its earlier messages first; or, if the cloud removed it meanwhile, "
+    "the owner withdraws the first of them (mipp owner withdraw), and all after it, and makes new ones"
+)
 
 
 def manifest_in_force(store: Store, index: Index, owner: str) -> FeatureManifest | None:
@@ -88,7 +92,10 @@ class FeatureChanges:
         before = self._manifest(segment.owner)
         left, anew = without_rows(before.chunks if before else (), leaving, segment.upload)
         if manifest.chunks != (*left, *own):
-            raise ConflictError("lists other features than this cloud has of its owner after it", hint=_HINT)
+            raise ConflictError(
+                "lists other features than this cloud has of its owner after it",
+                hint=_HINT if before else _HINT_OF_NOTHING,
+            )
         if places != sorted(anew | {chunk.place for chunk in own}):
             raise MalformedError("brings other chunks of features than those that it changes")
 

@@ -236,3 +236,14 @@ def test_nothing_of_the_features_of_an_owner_who_was_removed_stays(exact: Exact)
     done("cloud", "remove", exact / "cloud", "north")
     assert not any(piece in stored(exact) for piece in before["north"])
     assert offered(exact) == {"south": before["south"]}
+
+
+def test_an_owner_who_was_removed_and_came_back_begins_anew(exact: Exact) -> None:
+    done("cloud", "remove", exact / "cloud", "north")
+    done("owner", "authorize", exact / "north", exact / "alice" / "user.pub")
+    done("cloud", "enroll", exact / "cloud", exact / "north" / "members.h5")
+    said = check_refused(exact, 9, exact.north.upload(features_of(["new"])))
+    assert "if the cloud removed it meanwhile" in said
+    exact.north.live, exact.north.chunks = {}, []  # as withdrawing the first message leaves it
+    exact.index(exact.north.upload(features_of([*NORTH, "new"])))
+    answer(exact)
