@@ -7,21 +7,47 @@ from dataclasses import dataclass, field, replace
 Place = tuple[str, str]  # owner and path of an image
 
 
+Chunks = dict[int, tuple[int, int]]  # by upload: the message that its chunk is of, and how many rows
+
+
 @dataclass(frozen=True)
 class Stored:
-    """An image at the cloud: its content, and which of its owner's keys it is under."""
+    """An image at the cloud: its content, which of its owner's keys it is under, and its upload."""
 
     content: bytes
     key: str
+    upload: int = 0
 
 
 @dataclass(frozen=True)
 class Message:
-    """An upload or a deletion: kind (`add`, `replace`, `delete`), number, and what it holds by path."""
+    """An upload or a deletion: kind (`add`, `replace`, `delete`), number, and what it holds by path.
+
+    ``manifest`` is what chunks there are after it, in scheme `exact`.
+    """
 
     kind: str
     number: int
     images: dict[str, Stored]
+    manifest: Chunks | None = None
+
+    def applied_to(self, images: dict[str, Stored]) -> dict[str, Stored]:
+        """Return the images that there are after it."""
+        if self.kind == "delete":
+            return {path: stored for path, stored in images.items() if path not in self.images}
+        new = {path: replace(stored, upload=self.number) for path, stored in self.images.items()}
+        return {**images, **new}
+
+    def changed(self, chunks: Chunks, images: dict[str, Stored]) -> Chunks:
+        """Return the chunks that there are after it; ``images`` are those before."""
+        left = dict(chunks)
+        for path in self.images:
+            if path in images:
+                upload = images[path].upload
+                left[upload] = (self.number, left[upload][1] - 1)
+        if self.kind != "delete":
+            left[self.number] = (self.number, len(self.images))
+        return {upload: chunk for upload, chunk in left.items() if chunk[1]}
 
 
 @dataclass(frozen=True)
@@ -51,6 +77,7 @@ class CloudModel:
     members: dict[str, Enrolment] = field(default_factory=dict)
     images: dict[str, dict[str, Stored]] = field(default_factory=dict)
     applied: dict[str, set[int]] = field(default_factory=dict)
+    chunks: dict[str, Chunks] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
 
@@ -64,7 +91,7 @@ class CloudModel:
 
     def apply(self, owner: str, messages: list[Message]) -> int:
         """Return the exit code that is due for messages in one call, and apply them if it is 0."""
-        images = dict(self.images.get(owner, {}))
+        images, chunks = self.images.get(owner, {}), self.chunks.get(owner, {})
         applied = set(self.applied.get(owner, set()))
         new = 0
         for message in messages:
@@ -73,16 +100,14 @@ class CloudModel:
                 continue
             if code:
                 return code
-            for path, stored in message.images.items():
-                if message.kind == "delete":
-                    del images[path]
-                else:
-                    images[path] = stored
+            chunks, images = message.changed(chunks, images), message.applied_to(images)
+            if message.manifest is not None and chunks != message.manifest:
+                return 9
             applied.add(message.number)
             new += 1
         if not new:
             return 5
-        self.images[owner], self.applied[owner] = images, applied
+        self.images[owner], self.chunks[owner], self.applied[owner] = images, chunks, applied
         return 0
 
     def _refusal(self, owner: str, message: Message, images: dict[str, Stored], applied: set[int]) -> int:
@@ -102,8 +127,8 @@ class CloudModel:
             return 5
         self.floors[owner] = max(self.floors.get(owner, 0), *self.applied.get(owner, set()), 0)
         self.left[owner] = self.members.pop(owner).number
-        self.images.pop(owner, None)
-        self.applied.pop(owner, None)
+        for kept in (self.images, self.chunks, self.applied):
+            kept.pop(owner, None)
         return 0
 
     def found_by(self, user: str) -> dict[Place, Stored]:
@@ -123,6 +148,7 @@ class KmcModel:
     enrolled: dict[str, Enrolment] = field(default_factory=dict)
     keys: dict[str, frozenset[str]] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
     opens: set[int] = field(default_factory=lambda: {0})
     sealing: int = 0
 
@@ -143,6 +169,7 @@ class KmcModel:
         if owner not in self.enrolled:
             return 5
         self.left[owner] = self.enrolled.pop(owner).number
+        self.seen.discard(owner)
         del self.keys[owner]
         return 0
 
@@ -161,6 +188,21 @@ class KmcModel:
         opened = {place for place, stored in found.items() if stored.key in self.keys[place[0]]}
         return (8 if found and not opened else 0), opened
 
+    def rank(self, user: str, sealed_to: int, cloud: CloudModel) -> tuple[int, set[Place]]:
+        """Return the exit code of `kmc rank` that is due, and which images the user will get."""
+        handed = {
+            owner for owner, each in cloud.members.items() if user in each.users and owner in cloud.applied
+        }
+        trusting = {owner for owner, each in self.enrolled.items() if user in each.users}
+        if not trusting or not handed <= trusting:
+            return 4, set()
+        if (trusting - handed) & self.seen:
+            return 9, set()
+        code, opened = self.answer(user, sealed_to, cloud.found_by(user))
+        if not code:
+            self.seen |= handed
+        return code, opened
+
 
 @dataclass
 class OwnerModel:
@@ -168,7 +210,7 @@ class OwnerModel:
 
     files: dict[str, bytes] = field(default_factory=dict)
     sent: list[Message] = field(default_factory=list)
-    withdrawn: set[int] = field(default_factory=set)
+    withdrawn: list[Message] = field(default_factory=list)
     users: frozenset[str] = frozenset()
     keys: list[str] = field(default_factory=list)
     forgotten: frozenset[str] = frozenset()
@@ -178,14 +220,12 @@ class OwnerModel:
         """Return the images that the owner's ledger lists."""
         images: dict[str, Stored] = {}
         for message in self.sent:
-            if message.number in self.withdrawn:
-                continue
-            for path, stored in message.images.items():
-                if message.kind == "delete":
-                    images.pop(path, None)
-                else:
-                    images[path] = stored
+            images = message.applied_to(images)
         return images
+
+    def chunks(self) -> Chunks:
+        """Return the chunks that there are after all that was sent."""
+        return (self.sent[-1].manifest or {}) if self.sent else {}
 
     def forgettable(self) -> list[str]:
         """Return the former keys under which the ledger lists no image."""
@@ -200,8 +240,3 @@ class OwnerModel:
         """Drop former keys."""
         self.keys = [key for key in self.keys if key not in keys]
         self.forgotten |= frozenset(keys)
-
-
-def renumbered(message: Message, number: int) -> Message:
-    """Return a message under the number that its file has."""
-    return replace(message, number=number)
