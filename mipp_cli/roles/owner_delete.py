@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -28,7 +29,7 @@ def delete_images(
     made again (but in scheme `exact`, where chunks of features tell). Raises InvalidRequestError otherwise.
     """
     refuse_existing(output, force=force)
-    paths = dict.fromkeys(PurePosixPath(image).as_posix() for image in images)
+    paths = dict.fromkeys(_as_listed(image) for image in images)
     if not paths:
         raise InvalidRequestError("no images were named", hint="name images as they are called in the ledger")
     owner = Owner.open(path)
@@ -58,6 +59,19 @@ def delete_images(
             raise
     counts = {"images": len(names), "unlisted": len(missing)}
     return Report((Output(output, DELETE),), counts, owner.warnings)
+
+
+def _as_listed(image: str) -> str:
+    """Return what the ledger calls an image; raises InvalidRequestError for what no image is called."""
+    try:
+        image.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(
+            "its name is not UTF-8",
+            path=os.fsencode(image).decode(errors="replace"),
+            hint="name images as they are called in the ledger",
+        ) from None
+    return PurePosixPath(image).as_posix()
 
 
 def _was_last(ledger: Ledger, paths: Collection[str]) -> bool:

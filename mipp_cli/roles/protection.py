@@ -71,6 +71,9 @@ class Lock:
                     stretching, bytes.fromhex(fields["salt"]), bytes.fromhex(fields["key"])
                 )
             return cls(sealed, str(fields["key_id"]), fields["finished"] is True)
+        except MalformedError as error:
+            error.hint = _BACKUP  # nobody sent it
+            raise
         except (KeyError, ValueError, TypeError):
             raise MalformedError("is damaged", path=file, hint=_BACKUP) from None
 

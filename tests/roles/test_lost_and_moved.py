@@ -105,6 +105,19 @@ def test_the_list_of_users_sent_last_is_in_force_even_from_an_older_backup(chang
     assert users_in_force(changeable, "south") == ({"alice", "bob", "eve"}, {"alice", "bob", "eve"})
 
 
+def test_uploads_under_a_key_forgotten_since_the_backup_want_a_new_key(changeable: Deployment) -> None:
+    north, backup = changeable / "north", copied(changeable, "north", "backup")
+    done("owner", "rotate", north)
+    index(changeable, encrypt(changeable, north, changeable / "pictures" / "north", "--replace"))
+    done("owner", "forget-key", north)
+    enroll(changeable, north)
+    restore(changeable, "north", backup)
+    done("owner", "rotate", north)
+    enroll(changeable, north)
+    index(changeable, encrypt(changeable, north, changeable / "pictures" / "queries"))
+    assert found(changeable) == {*NORTH, "q1.png", "q2.png"}
+
+
 def test_images_under_a_key_newer_than_the_backup_stay_readable(changeable: Deployment) -> None:
     backup, north = copied(changeable, "north", "backup"), changeable / "north"
     done("owner", "rotate", north)

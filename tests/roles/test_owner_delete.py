@@ -120,6 +120,11 @@ def test_an_image_that_the_ledger_lacks_is_deleted_as_unlisted(changeable: Deplo
     assert names(changeable, file) == [called["chest/a.jpg"]]
 
 
+def test_an_image_that_no_ledger_could_list_is_refused_as_unlisted_too(changeable: Deployment) -> None:
+    words = ("delete", changeable / "north", "\udcff.png", "--unlisted", "-o", changeable / "d.h5")
+    refuse(changeable, 2, "its name is not UTF-8", *words)
+
+
 def test_an_output_that_exists_is_replaced_only_by_force(changeable: Deployment) -> None:
     words = ("delete", changeable / "north", "chest/a.jpg", "-o", changeable / "north.h5")
     refuse(changeable, 10, "the output exists", *words)

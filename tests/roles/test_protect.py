@@ -339,6 +339,17 @@ def test_keys_in_plain_in_a_protected_directory_are_not_trusted(
     done("inspect", changeable / "north", "--passphrase-file", passphrase)
 
 
+def test_a_lock_that_asks_for_all_memory_is_damage_and_nobodys_to_send_again(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "north", passphrase)
+    huge = {"scrypt": {"n": 1 << 40, "r": 8, "p": 1}}
+    change_state(changeable / "north" / "lock.json", lambda fields: fields | huge)
+    outcome = refused(3, "owner", "rotate", changeable / "north", "--passphrase-file", passphrase)
+    assert "ask for more memory or time than is reasonable" in outcome.err
+    assert "hint: restore the directory from a backup" in outcome.err
+
+
 # Interruptions, at every write of lock.json and of a file with keys.
 
 
