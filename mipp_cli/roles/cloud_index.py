@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,9 +44,7 @@ def index_containers(
             messages.change.finish()
             write_index(output, cloud.directory.sender, messages.change.index)
         finally:
-            # by what index.h5 says now, not by how far we came: an interrupt may fall after it was replaced
-            with suppress(MippError):
-                cloud.store.remove_unlisted(cloud.index())
+            left = _remove_unlisted(cloud)
     counts = {
         "uploads": sum(not each.deletion for each in applied),
         "deletions": sum(each.deletion for each in applied),
@@ -56,7 +54,18 @@ def index_containers(
         "already applied": skipped,
         "images in all": sum(segment.rows for segment in messages.change.index.segments),
     }
-    return Report((Output(output, "index"),), counts, tuple(cloud.directory.deployment.parameters.warnings))
+    warnings = (*cloud.directory.deployment.parameters.warnings, *left)
+    return Report((Output(output, "index"),), counts, warnings)
+
+
+def _remove_unlisted(cloud: Cloud) -> list[str]:
+    """Remove what is not in the index any more; return a warning if that fails."""
+    try:
+        # by what index.h5 says now, not by how far we came: an interrupt may fall after it was replaced
+        cloud.store.remove_unlisted(cloud.index())
+    except MippError as error:
+        return [f"{error.path} is not in the index any more, but stays until the next change: {error.message}"]
+    return []
 
 
 @dataclass(frozen=True)

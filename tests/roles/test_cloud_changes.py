@@ -11,8 +11,9 @@ from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import write_delete
 from mipp_cli.containers.index import Segment
 from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.roles import cloud_changes
-from tests.deployment import JOBS, Deployment, done, run
+from mipp_cli.errors import OutputError
+from mipp_cli.roles import cloud_changes, store
+from tests.deployment import JOBS, Deployment, done, refused, run
 from tests.roles.forgery import next_number, stranger
 from tests.roles.stores import (
     check_searches,
@@ -71,6 +72,25 @@ def test_a_replaced_image_leaves_no_byte_of_the_old_behind(changeable: Deploymen
     assert [files_with(changeable, part) for part in old] == [[], [], []]
     assert all(files_with(changeable, part) for part in ciphertexts(changeable, upload)[name])
     check_searches(changeable)
+
+
+def test_the_bytes_of_a_deleted_image_that_cannot_be_removed_are_told_of_and_go_later(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = sorted(changeable.names("north"))[0]
+    octets = ciphertexts(changeable, changeable / "north.h5")[gone]
+    deletion = deletion_of(changeable, "north", gone)
+
+    def fail(path: Path) -> None:
+        raise OutputError("cannot be removed", path=path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "remove", fail)
+        told = done("cloud", "index", changeable / "cloud", deletion, *JOBS)
+    assert "is not in the index any more" in told.err
+    assert files_with(changeable, octets[0])
+    refused(5, "cloud", "index", changeable / "cloud", deletion, *JOBS)
+    assert not files_with(changeable, octets[0])
 
 
 @pytest.mark.parametrize("strange", ["absent", "of another owner"])
