@@ -64,7 +64,8 @@ def _remove_unlisted(cloud: Cloud) -> list[str]:
         # by what index.h5 says now, not by how far we came: an interrupt may fall after it was replaced
         cloud.store.remove_unlisted(cloud.index())
     except MippError as error:
-        return [f"{error.path} is not in the index any more, but stays until the next change: {error.message}"]
+        stays = "is not in the index any more, but stays until the next change"
+        return [f"{error.path} {stays}: {error.message}"]
     return []
 
 

@@ -1,0 +1,1 @@
+"""Commands that are killed, or whose disk fails, at every single write: `python -m tests.faults`."""

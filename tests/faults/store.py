@@ -1,0 +1,158 @@
+"""A deployment to break, as small as it can be, and what it means: all that anybody gets out of it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.owner import Owner
+from tests.deployment import JOBS, Deployment, done, picture, run
+
+OWNERS = ("north", "south")
+USERS = ("alice", "bob")
+PASSPHRASES = ("first.txt", "second.txt")
+Meaning = dict[str, Any]
+_TEMPORARY = re.compile(r"\..*|partial|[0-9a-f]{32}\.h5")  # the last: a query that is being made
+
+
+def make_store(root: Path) -> Deployment:
+    """Make a deployment of two owners, whom alice may search, and their first uploads, indexed."""
+    made = Deployment(root, "mask")
+    for number, name in enumerate(("a", "b", "c", "d", "e", "f")):
+        folder = root / "pictures" / (OWNERS[0] if number < 4 else OWNERS[1])
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(number, size=(24, 16)).save(folder / f"{name}.png")
+    picture(9, size=(24, 16)).save(root / "pictures" / "query.png")
+    for name in PASSPHRASES:
+        (root / name).write_text(name)
+        (root / name).chmod(0o600)
+    done("kmc", "init", root / "kmc", "--scheme", "mask")
+    done("cloud", "init", root / "cloud", "--kmc", root / "kmc" / "kmc.pub")
+    for user in USERS:
+        done("user", "init", root / user, "--id", user, "--kmc", root / "kmc" / "kmc.pub")
+    for owner in OWNERS:
+        words = (root / owner, "--id", owner, "--kmc", root / "kmc" / "kmc.pub")
+        done("owner", "init", *words, "--authorize", root / "alice" / "user.pub")
+    files = [root / owner / "enrolment.h5" for owner in OWNERS]
+    done("kmc", "enroll", root / "kmc", *files, root / "cloud" / "cloud.pub")
+    done("cloud", "enroll", root / "cloud", *(root / owner / "members.h5" for owner in OWNERS))
+    for owner in OWNERS:
+        done("owner", "encrypt", root / owner, root / "pictures" / owner, "-o", root / f"{owner}.h5", *JOBS)
+    done("cloud", "index", root / "cloud", *(root / f"{owner}.h5" for owner in OWNERS), *JOBS)
+    for role in ("alice", "north"):  # to look for their keys later
+        shutil.copytree(root / role, root / f"{role}-was")
+    return made
+
+
+def meaning(store: Deployment) -> Meaning:
+    """Return what a store means, by who holds it; reading all of it, and asking as every user.
+
+    What is drawn at random or told by a clock is left out, so that the same command run twice, on two
+    copies, leaves the same meaning. The store is searched, so it is not the same file by file afterwards.
+    """
+    facets: Meaning = {}
+    if (store / "kmc").exists():
+        facets |= _kmc(store)
+    if (store / "cloud").exists():
+        facets |= _cloud(store)
+    for owner in OWNERS:
+        if (store / owner).exists():
+            facets |= _owner(store, owner)
+    if {"kmc", "cloud", *USERS} <= {path.name for path in store.root.iterdir()}:
+        for user in USERS:
+            facets |= {f"{user} is protected": (store / user / "lock.json").exists()}
+            facets |= {f"{user} finds": answer(store, user)}
+    return facets
+
+
+def _kmc(store: Deployment) -> Meaning:
+    kmc = Kmc.open(store / "kmc")
+    found: Meaning = {"kmc knows clouds": len(list((store / "kmc" / "clouds").glob("*.pub")))}
+    for name in kmc.owner_names():
+        owner = kmc.owner(name)
+        assert owner is not None
+        users = sorted(user for user, _ in owner.membership.users)
+        found[f"kmc knows {name}"] = (users, len(owner.image_keys))
+    return found
+
+
+def _cloud(store: Deployment) -> Meaning:
+    members = Cloud.open(store / "cloud").members()
+    found: Meaning = {f"cloud knows {each.owner}": sorted(user for user, _ in each.users) for each in members}
+    return found | {"cloud indexed": table(store / "cloud" / "index.h5", "upload")}
+
+
+def _owner(store: Deployment, name: str) -> Meaning:
+    owner = Owner.open(store / name)
+    return {
+        f"{name} authorised": sorted(user for user, _ in owner.users),
+        f"{name} wrote members": table(store / name / "members.h5", "key"),
+        f"{name} wrote enrolment": table(store / name / "enrolment.h5", "key"),
+        f"{name} sent": table(store / name, "upload"),
+    }
+
+
+def table(path: Path, *without: str) -> list[tuple[str, ...]]:
+    """Return the rows that `mipp inspect` shows, in an order of their own, but for some columns."""
+    lines = list(csv.DictReader(io.StringIO(done("inspect", path, "--csv").out)))
+    return sorted({tuple(value for name, value in line.items() if name not in without) for line in lines})
+
+
+def answer(store: Deployment, user: str) -> Any:
+    """Ask as a user, all the way to the decrypted pictures; both ways of searching, which must agree."""
+    probe, unlocked = store / f"probe-{user}", opening(store / user)
+    probe.mkdir()
+    try:
+        query, results, back = probe / "query.h5", probe / "results.h5", probe / "back.h5"
+        done("user", "query", store / user, store / "pictures" / "query.png", "-o", query, *unlocked)
+        words = ("cloud", "search", store / "cloud", query, *JOBS)
+        found = run(*words, "-o", results)
+        if found.code:
+            return found.code
+        scanned = done(*words, "-o", probe / "scanned.h5", "--without-index")
+        assert "matches" in found.out
+        assert found.out.splitlines()[1:] == scanned.out.splitlines()[1:]
+        answered = run("kmc", "reencrypt", store / "kmc", results, "-o", back)
+        return answered.code or decrypted(store, user, back)
+    finally:
+        shutil.rmtree(probe)
+
+
+def decrypted(store: Deployment, user: str, back: Path) -> list[tuple[str, ...]]:
+    """Return who matched how well, and digests of the pictures themselves."""
+    place = back.with_name("decrypted")
+    shutil.rmtree(place, ignore_errors=True)
+    done("user", "decrypt", store / user, back, "-o", place, "--top", 100, *opening(store / user))
+    return matches(place)
+
+
+def opening(directory: Path) -> tuple[object, ...]:
+    """Return the option that opens a directory, whichever of two passphrases it has, if it is protected."""
+    if not (directory / "lock.json").exists():
+        return ()
+    choices = [("--passphrase-file", directory.parent / name) for name in PASSPHRASES]
+    return next(choice for choice in choices if run("inspect", directory, *choice).code == 0)
+
+
+def matches(folder: Path) -> list[tuple[str, ...]]:
+    """Return what a folder of matches says, with digests of the pictures."""
+    lines = list(csv.DictReader(io.StringIO((folder / "matches.csv").read_text())))
+    assert (folder / "contact-sheet.png").stat().st_size
+    digests = [hashlib.sha256((folder / line["file"]).read_bytes()).hexdigest() for line in lines]
+    return [
+        (line["owner"], line["name"], line["distance"], digest)
+        for line, digest in zip(lines, digests, strict=True)
+    ]
+
+
+def leftovers(root: Path) -> list[str]:
+    """Return the temporary files and folders below ``root``, by their path."""
+    found = [path for path in root.rglob("*") if _TEMPORARY.fullmatch(path.name)]
+    return sorted(str(path.relative_to(root)) for path in found)

@@ -1,0 +1,53 @@
+"""Every command broken off at some of its write boundaries; at all of them: `python -m tests.faults`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from mipp_cli.scheme import passphrase
+from tests.deployment import Deployment
+from tests.faults.commands import COMMANDS, Command
+from tests.faults.injection import KILLS
+from tests.faults.store import make_store
+from tests.faults.trial import Bench, Trial
+
+# where what is in force changes hands: few boundaries, and those that matter most
+TURNS = ("rename", "replace", "unlink", "rmdir", "mkdir")
+
+
+@pytest.fixture(scope="module")
+def scratch() -> Iterator[Path]:
+    """A folder, in memory if there is a place for that: what is synced here need not last."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(prefix="mipp-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def store(scratch: Path) -> Deployment:
+    return make_store(scratch / "store")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_a_command_that_is_broken_off_loses_nothing_and_can_be_run_again(
+    store: Deployment, scratch: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passphrase, "STRETCHING", passphrase.Stretching(16, 8, 1))
+    with TemporaryDirectory(dir=scratch) as folder:
+        bench = Bench(command, store, Path(folder))
+        for trial in chosen(bench):
+            assert bench.problems(trial) == [], (trial, bench.boundaries[trial.at - 1])
+
+
+def chosen(bench: Bench) -> list[Trial]:
+    """Return a trial that ends with a kill, and one that does not; they differ from command to command."""
+    turns = [each for each in bench.trials() if bench.boundaries[each.at - 1].call in TURNS]
+    kills = [each for each in turns if each.fault in KILLS]
+    others = [each for each in turns if each.fault not in KILLS]
+    seed = sum(bench.command.name.encode())
+    return [among[seed * 31 % len(among)] for among in (kills, others)]
