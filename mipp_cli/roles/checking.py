@@ -54,7 +54,12 @@ class Findings:
         return findings
 
     def check_common(self) -> None:
-        """Check the files that every role's directory has, besides role.json."""
+        """Check the files that every role's directory has, besides role.json, and who may enter it."""
+        mode = self.directory.path.stat().st_mode & 0o777
+        if mode & 0o077:
+            self.warnings.append(
+                f"other accounts may enter {self.directory.path} (mode {mode:04o}): chmod 700 keeps them out"
+            )
         with self.of(self.directory.file(KMC_FILE), "files"):
             load_deployment(self.directory.file(KMC_FILE))
         if self.directory.file(LOCK_FILE).exists():

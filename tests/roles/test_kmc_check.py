@@ -128,3 +128,11 @@ def test_an_owner_under_no_owners_name_is_found(kmc: Path) -> None:
 
 def test_another_roles_directory_is_refused(deployment: Deployment) -> None:
     assert "is the directory of a cloud" in refused(2, "kmc", "check", deployment / "cloud").err
+
+
+@pytest.mark.parametrize("role", ["kmc", "cloud"])
+def test_a_directory_that_others_may_enter_is_warned_of(changeable: Deployment, role: str) -> None:
+    (changeable / role).chmod(0o755)
+    assert "other accounts may enter" in done(role, "check", changeable / role).err
+    (changeable / role).chmod(0o700)
+    assert "other accounts may enter" not in done(role, "check", changeable / role).err
