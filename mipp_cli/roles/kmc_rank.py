@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.atomic import refuse_existing
+from mipp_cli.containers.atomic import discard, refuse_existing
 from mipp_cli.containers.candidates import CandidatesReader, open_candidates
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.manifest import FeatureManifest, parse_manifest
@@ -107,7 +107,11 @@ def rank(
             force=force,
         )
         kmc.directory.record(RANKINGS_FOLDER, query_record(query.header), ranking.to_text(), output)
-        remember_manifests(kmc.directory, manifests, cloud.key)
+        try:
+            remember_manifests(kmc.directory, manifests, cloud.key)
+        except BaseException:
+            discard(output)  # an older manifest could take the place of one that is not remembered
+            raise
     matching = sum(bool(image.matches) for image in ranking.images)
     counts = {
         "query images": query.images,
