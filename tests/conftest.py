@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from mipp_cli.scheme.parameters import SUM_SCHEMES
 from tests.deployment import SCHEMES, Deployment, shared_deployment
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -32,6 +33,18 @@ def any_scheme(_each_scheme: Deployment) -> Iterator[Deployment]:
     """A deployment to read from, of each scheme in turn."""
     with _unchanged(_each_scheme):
         yield _each_scheme
+
+
+@pytest.fixture(scope="session", params=SUM_SCHEMES)
+def _each_sum_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Deployment:
+    return shared_deployment(session_folder, request.param)
+
+
+@pytest.fixture
+def any_sum_scheme(_each_sum_scheme: Deployment) -> Iterator[Deployment]:
+    """A deployment to read from, of each scheme in turn in which the cloud ranks by sums."""
+    with _unchanged(_each_sum_scheme):
+        yield _each_sum_scheme
 
 
 @pytest.fixture
