@@ -88,14 +88,16 @@ def has_digests(path: Path, root: bytes) -> bool:
 def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
     """Open a stored file whose blocks are checked as they are read; raises TamperedError."""
     with at_path(path):
-        if not path.exists() or not blocks_path(path).exists():
-            raise MalformedError(
-                "is missing from the cloud's store",
-                hint="restore it from a backup, or run: mipp cloud index CLOUD --rebuild",
-            )
+        for each in (path, blocks_path(path)):
+            if not each.exists():
+                raise MalformedError(
+                    "is missing from the cloud's store",
+                    path=each,
+                    hint="restore it from a backup, or run: mipp cloud index CLOUD --rebuild",
+                )
         digests = read_file(blocks_path(path), _DIGESTS_LIMIT)
         if not hmac.compare_digest(hashlib.sha256(digests).digest(), root):
-            raise TamperedError("the list of its blocks is not as it was stored")
+            raise TamperedError("is not as it was stored", path=blocks_path(path))
         source = FileSource(path)
         try:
             return BlockVerifiedSource(source, digests)
