@@ -191,10 +191,11 @@ def test_a_stored_file_cut_within_its_last_block_is_tampering(
 @pytest.mark.parametrize("suffix", ["", ".blocks"])
 def test_a_missing_file_is_malformed_and_named(stored: tuple[Path, bytes], suffix: str) -> None:
     path, root = stored
-    path.with_name(path.name + suffix).unlink()
+    missing = path.with_name(path.name + suffix)
+    missing.unlink()
     with pytest.raises(MalformedError, match="missing") as caught:
         open_stored(path, root)
-    assert caught.value.path == str(path)
+    assert caught.value.path == str(missing)
 
 
 def test_another_valid_container_in_its_place_is_tampering(

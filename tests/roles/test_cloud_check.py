@@ -75,7 +75,7 @@ def test_a_changed_byte_anywhere_is_found(cloud: Path) -> None:
         for place in (0, len(content) // 3, len(content) - 1):
             file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
             named = damaged(cloud)
-            assert {file.relative_to(cloud).as_posix().removesuffix(".blocks")} <= named, (file, place)
+            assert file.relative_to(cloud).as_posix() in named, (file, place)
         file.write_bytes(content)
     check_cloud(cloud)
 
@@ -87,7 +87,7 @@ def test_a_changed_byte_anywhere_is_found(cloud: Path) -> None:
 def test_a_missing_file_is_named(cloud: Path, name: str) -> None:
     file = sorted(cloud.glob(name))[0]
     file.unlink()
-    assert file.relative_to(cloud).as_posix().removesuffix(".blocks") in damaged(cloud)
+    assert file.relative_to(cloud).as_posix() in damaged(cloud)
 
 
 def test_a_rebuild_is_what_is_advised(cloud: Path) -> None:
