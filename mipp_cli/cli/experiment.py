@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _RETURNED = click.option(
     "--returned", metavar="LIST", type=NUMBERS, help="Numbers of images returned.  [default: 10,20,…,100]"
 )
-_CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
+_CHECKED = "Images on which encrypted answers are checked to be those of the plain distances."
 _STORED_BITS = (1024, 2048, 3072)
 
 
@@ -50,7 +50,7 @@ def experiment() -> None:
 @query_options
 @_RETURNED
 @method_options
-@scheme_options("dcr,mask", "3072")
+@scheme_options("dcr,mask,exact", "3072")
 @sample_option(50, _CHECKED)
 @place_options
 def accuracy(
@@ -132,7 +132,7 @@ def timing(
 
 @experiment.command()
 @dataset_options
-@scheme_options("dcr,mask,paper", ",".join(map(str, _STORED_BITS)))
+@scheme_options("dcr,mask,paper,exact", ",".join(map(str, _STORED_BITS)))
 @sample_option(10, "Images that are really encrypted under each scheme and modulus.")
 @SEED
 @place_options
@@ -216,8 +216,8 @@ def every(
 ) -> Spoken:
     """Everything, and one report.
 
-    Storage is measured under scheme paper too, and with moduli of 1024 and 2048 bits; the attack is made on
-    every scheme.
+    Storage is measured under every scheme, and with moduli of 1024 and 2048 bits; the attack is made on
+    every scheme that leaves sums.
     """
     from mipp_cli.experiments import tasks
     from mipp_cli.experiments.accuracy import AccuracyOptions
@@ -228,7 +228,7 @@ def every(
     from mipp_cli.experiments.settings import scheme_settings
     from mipp_cli.experiments.storage import StorageOptions
     from mipp_cli.experiments.timing import TimingOptions
-    from mipp_cli.scheme.parameters import SUM_SCHEMES
+    from mipp_cli.scheme.parameters import SCHEMES
 
     seed, workplace = choice.seed, place.workplace
     asked = max(candidates) if candidates else 100
@@ -237,7 +237,7 @@ def every(
     spread = PositionsOptions(choice, candidates, rankings)
     timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, workplace)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
-    stored = StorageOptions(tuple(scheme_settings(SUM_SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
+    stored = StorageOptions(tuple(scheme_settings(SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
     attacked = AttackTrial(modulus_bits[-1], seed=seed, workplace=workplace)
     sheet = place.folder(source.folder) / PAD_SHEET
 

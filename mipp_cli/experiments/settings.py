@@ -12,12 +12,14 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.seeds import SAMPLES, generator
 from mipp_cli.roles.collection import ImageFile
-from mipp_cli.scheme.parameters import SUM_SCHEMES
+from mipp_cli.scheme.parameters import SCHEMES
+
+WITHOUT_MODULUS = ("mask", "exact")
 
 
 @dataclass(frozen=True)
 class SchemeSetting:
-    """A scheme and the size of its modulus; None for `mask`, which has none."""
+    """A scheme and the size of its modulus; None for `mask` and `exact`, which have none."""
 
     scheme: str
     modulus_bits: int | None
@@ -32,11 +34,11 @@ def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list
     """Return every scheme with every modulus size; raises InvalidRequestError for an unknown scheme."""
     settings = []
     for scheme in schemes:
-        if scheme not in SUM_SCHEMES:
+        if scheme not in SCHEMES:
             raise InvalidRequestError(
-                f"there is no scheme {scheme!r}", hint="the schemes are " + ", ".join(SUM_SCHEMES)
+                f"there is no scheme {scheme!r}", hint="the schemes are " + ", ".join(SCHEMES)
             )
-        sizes = [None] if scheme == "mask" else modulus_bits
+        sizes = [None] if scheme in WITHOUT_MODULUS else modulus_bits
         settings += [SchemeSetting(scheme, bits) for bits in sizes]
     return settings
 

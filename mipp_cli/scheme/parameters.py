@@ -20,6 +20,7 @@ from mipp_cli.scheme.sum_groups import (
 )
 
 SUM_SCHEMES = ("dcr", "mask", "paper")  # those of the paper's protocol: the cloud ranks by sums
+SCHEMES = (*SUM_SCHEMES, "exact")
 DEFAULT_MODULUS_BITS = 3072
 PAPER_WARNING = (
     "scheme paper hides no feature: whoever has an upload or a query reads every code from the public p; "
