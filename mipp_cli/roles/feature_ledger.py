@@ -108,9 +108,11 @@ class FeatureLedger:
     def live_chunks(self) -> list[LiveChunk]:
         """Return the chunks that are live after the last message in force; raises MalformedError."""
         messages = self.ledger.in_force()
-        if not messages:
-            return []
-        path = self.manifest_file(messages[-1].number)
+        return self.chunks_after(messages[-1].number) if messages else []
+
+    def chunks_after(self, number: int) -> list[LiveChunk]:
+        """Return the chunks that the manifest of a message lists; raises MalformedError."""
+        path = self.manifest_file(number)
         if not path.exists():
             raise MalformedError("is missing", path=path, hint="restore it from a backup")
         with at_path(path):

@@ -12,7 +12,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,22 +173,25 @@ class Ledger:
         """Return those of ``paths`` that are live; memory grows with ``paths`` alone."""
         return self._live(paths.__contains__)
 
-    def live(self) -> Iterator[LiveImage]:
+    def live(self, messages: Sequence[Message] | None = None) -> Iterator[LiveImage]:
         """Yield all live images, in the order of uploads and rows unless there are very many.
 
-        A large ledger is gone through several times, each time for a share of the paths.
+        With ``messages``, those that would be live if these were in force. A large ledger is gone through
+        several times, each time for a share of the paths.
         """
         shares = 1 + sum(file.stat().st_size for file in self.folder.glob("*.jsonl")) // _PASS_BYTES
         for share in range(shares):
-            yield from self._live(_Share(share, shares).has).values()
+            yield from self._live(_Share(share, shares).has, messages).values()
 
     def live_by_key(self) -> dict[int, int]:
         """Return how many live images there are, or may be, under each SK, by its id."""
         return dict(Counter(key for image in self.live() for key in {image.key, *image.earlier}))
 
-    def _live(self, wanted: Callable[[str], bool]) -> dict[str, LiveImage]:
+    def _live(
+        self, wanted: Callable[[str], bool], messages: Sequence[Message] | None = None
+    ) -> dict[str, LiveImage]:
         live: dict[str, LiveImage] = {}
-        for message in self.in_force():
+        for message in self.in_force() if messages is None else messages:
             for row, (name, path) in enumerate(self.rows(message.number)):
                 if wanted(path):
                     before = live.pop(path, None)  # so that the order is that of the last upload

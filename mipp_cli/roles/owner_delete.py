@@ -14,7 +14,12 @@ from mipp_cli.containers.stored import remove
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, NotAuthorisedError
 from mipp_cli.roles.ledger import DELETE, UPLOAD, WITHDRAWN, Ledger, Message
 from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.owner_features import features_without, forget_features, refuse_unlisted
+from mipp_cli.roles.owner_features import (
+    features_without,
+    forget_features,
+    refuse_out_of_order,
+    refuse_unlisted,
+)
 from mipp_cli.roles.report import Output, Report
 
 _WITHDRAWN = "if the cloud applied it all the same, take this back: mipp owner withdraw --undo"
@@ -102,7 +107,8 @@ def withdraw_message(path: Path, which: str, *, undo: bool = False) -> Report:
 
     In scheme `exact` all that came after it goes with it: the cloud cannot apply that without it. With
     ``undo`` one that was withdrawn counts again: it was applied after all.
-    Raises InvalidRequestError if the ledger does not list it, AlreadyAppliedError if it was withdrawn.
+    Raises InvalidRequestError if the ledger does not list it, AlreadyAppliedError if it was withdrawn, and
+    in scheme `exact` ConflictError if what is to count again does not follow on what counts now.
     """
     owner = Owner.open(path)
     with owner.directory.lock():
@@ -137,6 +143,7 @@ def withdraw_message(path: Path, which: str, *, undo: bool = False) -> Report:
 def _undo(owner: Owner, number: int, withdrawals: Sequence[int]) -> Report:
     if not withdrawals:
         raise AlreadyAppliedError(f"{number} is not withdrawn", hint="there is nothing to do")
+    refuse_out_of_order(owner, number)
     images = sum(1 for _ in owner.ledger.rows(number))
     for each in withdrawals:
         remove(owner.ledger.file(each))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from itertools import chain
 
 from mipp_cli.containers.feature_columns import EncryptedChunk, FeatureChange
 from mipp_cli.containers.upload import UploadWriter
-from mipp_cli.errors import InvalidRequestError, MalformedError, MissingKeyError
+from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError, MissingKeyError
 from mipp_cli.roles.feature_ledger import FeatureLedger
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.partial import Record
@@ -78,6 +78,33 @@ def forget_features(owner: Owner, number: int) -> None:
     """Forget what was kept of features for a message that never got out."""
     if owner.directory.deployment.parameters.ranks_at_kmc:
         feature_ledger(owner).remove(number)
+
+
+def refuse_out_of_order(owner: Owner, number: int) -> None:
+    """Refuse, in scheme `exact`, to let a withdrawn message count again beside others; ConflictError.
+
+    The cloud has applied it only where it applied what it was made on, and nothing that was made without it.
+    """
+    if not owner.directory.deployment.parameters.ranks_at_kmc:
+        return
+    features, messages = feature_ledger(owner), owner.ledger.messages()
+    in_force = owner.ledger.in_force()
+    if in_force and in_force[-1].number > number:
+        raise ConflictError(
+            f"{in_force[-1].number} was made without {number}: the cloud cannot have applied both",
+            path=owner.directory.path,
+            hint="withdraw first what was made without it",
+        )
+    most, again = chunk_rows(features.parameters), [each for each in messages if each.number == number]
+    rows = Counter(
+        ChunkPlace(image.upload, image.row // most) for image in owner.ledger.live([*in_force, *again])
+    )
+    if rows != {chunk.place: chunk.rows for chunk in features.chunks_after(number)}:
+        raise ConflictError(
+            f"{number} was made on other messages than those that count now",
+            path=owner.directory.path,
+            hint="take back the withdrawals of those before it first, the oldest first",
+        )
 
 
 def features_without(owner: Owner, paths: Collection[str], number: int) -> FeatureChange | None:

@@ -205,6 +205,53 @@ def test_what_was_withdrawn_counts_again_when_the_cloud_applied_it(north: North)
     assert "is not withdrawn" in refused(5, "owner", "withdraw", north.root / "north", first, "--undo").err
 
 
+def test_withdrawn_messages_count_again_in_the_order_in_which_they_were_made(north: North) -> None:
+    sent = [north.encrypt(name) for name in PICTURES[:3]]
+    done("owner", "withdraw", north.root / "north", sent[1])
+    before = snapshot(north.root)
+    outcome = refused(9, "owner", "withdraw", north.root / "north", sent[2], "--undo")
+    assert "was made on other messages" in outcome.err
+    assert snapshot(north.root) == before
+    for path in sent[1:]:
+        done("owner", "withdraw", north.root / "north", path, "--undo")
+    assert north.codes(*sent, north.encrypt("3.png")) == north.features(*PICTURES[:4])
+
+
+def test_what_was_withdrawn_does_not_count_beside_what_was_made_without_it(north: North) -> None:
+    first, second = north.encrypt("0.png"), north.encrypt("1.png")
+    done("owner", "withdraw", north.root / "north", second)
+    without = north.encrypt("2.png")
+    before = snapshot(north.root)
+    outcome = refused(9, "owner", "withdraw", north.root / "north", second, "--undo")
+    assert "was made without" in outcome.err
+    assert snapshot(north.root) == before
+    done("owner", "withdraw", north.root / "north", without)
+    done("owner", "withdraw", north.root / "north", second, "--undo")
+    refused(9, "owner", "withdraw", north.root / "north", without, "--undo")
+    assert north.codes(first, second, north.encrypt("3.png")) == north.features("0.png", "1.png", "3.png")
+
+
+def test_deletions_that_were_withdrawn_count_again_in_order_too(north: North) -> None:
+    upload = north.encrypt(*PICTURES)
+    deletions = [north.send("delete", name) for name in ("0.png", "1.png")]
+    done("owner", "withdraw", north.root / "north", deletions[0])
+    refused(9, "owner", "withdraw", north.root / "north", deletions[1], "--undo")
+    for path in deletions:
+        done("owner", "withdraw", north.root / "north", path, "--undo")
+    last = north.send("delete", "3.png")
+    assert north.codes(upload, *deletions, last) == north.features("2.png", "4.png")
+
+
+def test_a_key_is_forgotten_once_no_chunk_is_under_it(north: North) -> None:
+    sent = [north.encrypt(*PICTURES[:3])]
+    done("owner", "rotate", north.root / "north")
+    sent += [north.encrypt(*PICTURES[3:]), north.send("delete", "0.png", "1.png")]
+    refused(9, "owner", "forget-key", north.root / "north")
+    sent.append(north.encrypt("2.png", options=("--replace",)))
+    done("owner", "forget-key", north.root / "north")
+    assert north.codes(*sent) == north.features("3.png", "4.png", "2.png")
+
+
 @pytest.mark.parametrize("suffix", ["features", "manifest.h5"])
 @pytest.mark.parametrize("harm", ["missing", "changed"])
 def test_a_ledger_whose_features_are_damaged_says_which_file(north: North, suffix: str, harm: str) -> None:
