@@ -109,7 +109,7 @@ def positions(
     show_default=True,
     help="Images that each query asks for.",
 )
-@scheme_options("dcr,mask", "3072")
+@scheme_options("dcr,mask,exact", "3072")
 @SEED
 @place_options
 def timing(
@@ -198,7 +198,7 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 @_RETURNED
 @method_options
 @timing_options
-@scheme_options("dcr,mask", "3072")
+@scheme_options("dcr,mask,exact", "3072")
 @sample_option(50, _CHECKED)
 @place_options
 def every(
