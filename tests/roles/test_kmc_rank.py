@@ -42,7 +42,7 @@ def forged(
     reader = open_candidates(asked.search(), exact.deployment.public.fingerprint)
     with reader.container:
         chunks = iter([reader.chunk(number) for number in range(len(reader))])
-        sizes = {"north": 3, "south": 2}
+        sizes = {owner.name: len(owner.chunks) for owner in (exact.north, exact.south)}
         owners = {
             owner: (manifest, [next(chunks) for _ in range(sizes[owner])])
             for owner, manifest in reader.manifests()
