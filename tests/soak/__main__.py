@@ -17,11 +17,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--scheme", choices=[*SCHEMES, "exact"], default="mask")
+    parser.add_argument("--scheme", choices=[*SCHEMES], default="mask")
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        life = Life(Path(folder), options.seed, *SCHEMES.get(options.scheme, ("--scheme", "exact")))
+        life = Life(Path(folder), options.seed, *SCHEMES[options.scheme])
         for number in range(options.operations):
             try:
                 name = life.step()
