@@ -48,18 +48,26 @@ def any_sum_scheme(_each_sum_scheme: Deployment) -> Iterator[Deployment]:
 
 
 @pytest.fixture
-def deployment(session_folder: Path) -> Iterator[Deployment]:
+def quick_scheme() -> str:
+    """The scheme that is the fastest."""
+    return "mask"
+
+
+@pytest.fixture
+def deployment(session_folder: Path, quick_scheme: str) -> Iterator[Deployment]:
     """A deployment to read from, of the scheme that is the fastest."""
-    shared = shared_deployment(session_folder, "mask")
+    shared = shared_deployment(session_folder, quick_scheme)
     with _unchanged(shared):
         yield shared
 
 
 @pytest.fixture
-def changeable(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def changeable(
+    session_folder: Path, tmp_path_factory: pytest.TempPathFactory, quick_scheme: str
+) -> Iterator[Deployment]:
     """A deployment of the test's own, of the scheme that is the fastest."""
     folder = tmp_path_factory.mktemp("changeable")
-    yield shared_deployment(session_folder, "mask").copy(folder / "deployment")
+    yield shared_deployment(session_folder, quick_scheme).copy(folder / "deployment")
     shutil.rmtree(folder, ignore_errors=True)
 
 
