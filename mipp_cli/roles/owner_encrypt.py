@@ -114,6 +114,7 @@ class _Run:
             "features": None if features is None else features.identity,
         }
         self._ledger = owner.ledger
+        PartialWork.forget_published(owner.directory, self._ledger)
         self._listed = self._checked_against_ledger()
         self.work = PartialWork.begin(owner.directory, request, resume=options.resume, published=self._ledger)
 

@@ -130,8 +130,12 @@ class PartialWork:
         directory.write_json(f"{_FOLDER}/{_REQUEST_FILE}", request)
         return cls(folder)
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number}.spool"
+    @staticmethod
+    def forget_published(directory: RoleDirectory, published: Ledger) -> None:
+        """Remove what a run left whose images all stand in the ledger: there is nothing to go on with."""
+        folder = directory.path / _FOLDER
+        if all(published.file(int(spool.stem)).exists() for spool in folder.glob("*.spool")):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _load(self, published: Ledger) -> None:
         for path in sorted(self._folder.glob("*.spool")):

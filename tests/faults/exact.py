@@ -29,6 +29,12 @@ def _ranked(store: Deployment) -> None:
     done("kmc", "rank", store / "kmc", store / "candidates.h5", "-o", store / "selection.h5")
 
 
+def _selection_output(store: Deployment) -> Any:
+    # who was killed before the ranking was noted ranks again; the selection is good all the same
+    done("kmc", "rank", store / "kmc", store / "candidates.h5", "-o", store / "noted.h5")
+    return _selected(store)
+
+
 def _candidates_output(store: Deployment) -> Any:
     done("kmc", "rank", store / "kmc", store / "candidates.h5", "-o", store / "selection.h5")
     # who was killed before the query was noted searches again; the candidates are good all the same
@@ -75,7 +81,7 @@ EXACT = [
         lambda store: ("kmc", "rank", store / "kmc", store / "candidates.h5", "-o", store / "selection.h5"),
         prepare=_searched,
         files=("selection.h5",),
-        output=_selected,
+        output=_selection_output,
     ),
     Command(
         "cloud collect",

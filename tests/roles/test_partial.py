@@ -129,8 +129,9 @@ def test_work_that_was_interrupted_is_not_thrown_away_unasked(
     assert len(reads) == COUNT
 
 
+@pytest.mark.parametrize("options", [("--resume",), ()])
 def test_work_under_a_number_that_may_be_out_is_done_again_under_another(
-    changeable: Deployment, collection: Path, reads: list[str]
+    changeable: Deployment, collection: Path, reads: list[str], options: tuple[str, ...]
 ) -> None:
     stopped(changeable, collection)
     (spool,) = (changeable / "north" / "partial").glob("*.spool")
@@ -138,9 +139,10 @@ def test_work_under_a_number_that_may_be_out_is_done_again_under_another(
     with Ledger(changeable / "north" / "uploads").writing(Message(int(spool.stem), "upload", 1)):
         pass
     reads.clear()
-    done(*encrypt(changeable, collection, "--resume"))
+    done(*encrypt(changeable, collection, *options))
     assert len(reads) == COUNT
     assert spool.stem not in done("inspect", changeable / "new.h5").out
+    assert not (changeable / "north" / "partial").exists()
 
 
 def test_an_image_that_changes_and_changes_back_is_taken_once(
