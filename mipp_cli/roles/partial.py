@@ -137,6 +137,9 @@ class PartialWork:
         if all(published.file(int(spool.stem)).exists() for spool in folder.glob("*.spool")):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.spool"
+
     def _load(self, published: Ledger) -> None:
         for path in sorted(self._folder.glob("*.spool")):
             number = int(path.stem)
