@@ -14,7 +14,7 @@ from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Segment, write_index
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import store_copy
-from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.errors import MalformedError, MippError, OutputError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange, Located
 from mipp_cli.roles.progress import Progress, silent
@@ -152,7 +152,7 @@ class _Messages:
         try:
             yield
         except MippError as error:
-            if error.path == copy:
+            if error.path == copy and not isinstance(error, OutputError):  # a full disk is the copy's
                 error.path = None
             raise
 

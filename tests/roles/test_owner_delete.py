@@ -204,6 +204,7 @@ def test_a_run_that_replaces_is_not_gone_on_with_as_one_that_adds(changeable: De
     owner = Owner.open(changeable / "north")
     request = {"deployment": changeable.public.fingerprint, "replace": True}
     PartialWork.begin(owner.directory, request, resume=None, published=owner.ledger)
+    (changeable / "north" / "partial" / "9.spool").touch()
     words = ("encrypt", changeable / "north", changeable / "pictures" / "south", "--resume", *JOBS)
     refuse(changeable, 2, "had other options", *words, "-o", changeable / "u.h5")
 
