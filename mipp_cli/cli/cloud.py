@@ -133,7 +133,7 @@ def index(
 @cloud.command()
 @directory_argument("CLOUD")
 @click.argument("query", metavar="query.h5", type=PATH)
-@output_option("results.h5", "the matches, or under exact the candidates, for the KMC")
+@output_option("results.h5", "the matches, for the KMC")
 @click.option(
     "--without-index", is_flag=True, help="Decrypt all sums again, to compare; the answer is the same."
 )
@@ -144,9 +144,6 @@ def search(
     directory: Path, query: Path, output: Path, without_index: bool, workplace: Workplace, force: bool
 ) -> Report:
     """Find the images most similar to a query, among the owners who authorised its user (ImageRetrieval).
-
-    Under scheme exact the cloud finds nothing: it hands the KMC the owners' encrypted features
-    (candidates.h5, for mipp kmc rank).
 
     --jobs and --scheduler matter only with --without-index: the index itself is searched in one process.
     """
@@ -161,16 +158,3 @@ def search(
         force=force,
         progress=progress_bar,
     )
-
-
-@cloud.command()
-@directory_argument("CLOUD")
-@click.argument("selection", metavar="selection.h5", type=PATH)
-@output_option("results.h5", "the images selected, for the KMC")
-@force_option
-@reported
-def collect(directory: Path, selection: Path, output: Path, force: bool) -> Report:
-    """Collect the images that the KMC selected, under scheme exact; mipp kmc reencrypt comes next."""
-    from mipp_cli.roles.cloud_candidates import collect as step
-
-    return step(directory, selection, output, force=force, progress=progress_bar)

@@ -30,7 +30,7 @@ def inspect(path: Path, as_csv: bool) -> Spoken:
     """Say what PATH holds: any container, public file or role's directory; never a secret.
 
     With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
-    features), or in scheme exact owner,image_id,upload,chunk,row (the place, and no more); of results
+    features); of results
     query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of a deletion image_id; of an owner's
     directory upload,image_id,path of the images that the cloud has.
     """

@@ -35,11 +35,10 @@ def kmc() -> None:
 @new_directory_argument("KMC")
 @click.option(
     "--scheme",
-    type=click.Choice(["dcr", "mask", "paper", "exact"]),
+    type=click.Choice(["dcr", "mask", "paper"]),
     default="dcr",
     show_default=True,
-    help="Feature cipher: dcr (Eq. 4 modulo N²), mask (zero-sum masks), paper (as published: broken), or "
-    "exact (features for the KMC alone, which ranks).",
+    help="Feature cipher: dcr (Eq. 4 modulo N²), mask (zero-sum masks) or paper (as published: broken).",
 )
 @click.option(
     "--modulus-bits", metavar="BITS", type=int, help="Size of N or p, for dcr and paper.  [default: 3072]"
@@ -100,31 +99,6 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
     from mipp_cli.roles.kmc import enroll_at_kmc
 
     return enroll_at_kmc(directory, files, fingerprints=fingerprints)
-
-
-@kmc.command()
-@directory_argument("KMC")
-@click.argument("candidates", metavar="candidates.h5", type=PATH)
-@output_option("selection.h5", "the images selected, for the cloud")
-@click.option(
-    "--decoys",
-    metavar="N",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Select N other images, too, drawn at random, so that the cloud knows less of what matches.",
-)
-@force_option
-@reported
-def rank(directory: Path, candidates: Path, output: Path, decoys: int, force: bool) -> Report:
-    """Select the images nearest to a query by Euclidean distance (Eq. 7), under scheme exact.
-
-    The KMC checks again that the owners authorised the user. A query is ranked once: the same candidates
-    give the same selection again.
-    """
-    from mipp_cli.roles.kmc_rank import rank as step
-
-    return step(directory, candidates, output, decoys=decoys, force=force, progress=progress_bar)
 
 
 @kmc.command()

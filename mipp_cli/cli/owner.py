@@ -138,10 +138,7 @@ def delete(
 @click.option("--undo", is_flag=True, help="It was withdrawn, but the cloud applied it: count it again.")
 @reported
 def withdraw(directory: Path, which: str, undo: bool) -> Report:
-    """Take back an upload or deletion that was never brought to the cloud, so that the ledger is true.
-
-    In scheme exact all that was made after it is taken back with it: the cloud cannot apply that alone.
-    """
+    """Take back an upload or deletion that was never brought to the cloud, so that the ledger is true."""
     from mipp_cli.roles.owner_delete import withdraw_message
 
     return withdraw_message(directory, which, undo=undo)

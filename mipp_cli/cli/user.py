@@ -54,7 +54,9 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
     "--candidates",
     metavar="N",
     type=int,
-    help="How many matches to ask for, for each query image.  [default: 100; under exact 10]",
+    default=100,
+    show_default=True,
+    help="How many matches to ask for, for each query image.",
 )
 @features_option
 @force_option
@@ -63,7 +65,7 @@ def query(
     directory: Path,
     files: tuple[Path, ...],
     output: Path,
-    candidates: int | None,
+    candidates: int,
     features: Path | None,
     force: bool,
 ) -> Report:

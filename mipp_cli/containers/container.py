@@ -40,15 +40,11 @@ _LARGEST_ATTRIBUTE = 2**64
 
 @dataclass(frozen=True)
 class Schema:
-    """What a container of a kind holds: its numbers and its columns, all of them and nothing else.
-
-    ``alternative`` is what it may hold instead, for whoever reads without knowing the scheme.
-    """
+    """What a container of a kind holds: its numbers and its columns, all of them and nothing else."""
 
     kind: str
     columns: Mapping[str, Matrix | Ragged]
     numbers: tuple[str, ...] = ()
-    alternative: Schema | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,6 @@ class Container:
             check_form(source, BLOCK_BYTES)
             self._file = h5py.File(BodyView(source, BLOCK_BYTES), "r")
         try:
-            schema = _fitting(self._file, schema)
             self._numbers = _read_numbers(self._file, schema)
             self._columns = {
                 name: _reader(self._file, name, column, source) for name, column in schema.columns.items()
@@ -196,9 +191,6 @@ class Container:
         except BaseException:
             self._file.close()
             raise
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._columns
 
     def number(self, name: str) -> int:
         """Return a number."""
@@ -304,15 +296,6 @@ def open_container(
         except BaseException:
             source.close()
             raise
-
-
-def _fitting(file: h5py.File, schema: Schema) -> Schema:
-    """Return the alternative of a schema if the file holds its columns, else the schema."""
-    if schema.alternative is not None:
-        with hdf5_errors("columns"):
-            if set(file.id) == {name.encode() for name in schema.alternative.columns}:
-                return schema.alternative
-    return schema
 
 
 def _read_numbers(file: h5py.File, schema: Schema) -> dict[str, int]:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from mipp_cli.containers.columns import Ragged
 from mipp_cli.containers.container import Container, Schema, Sender, write_container
-from mipp_cli.containers.feature_columns import FEATURE_COLUMNS, FeatureChange, write_features
 from mipp_cli.containers.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.parameters import Parameters
 
 DELETE = Schema("delete", {"image_names": Ragged(limit=NAME_LIMIT)})
-EXACT_DELETE = Schema("delete", {**DELETE.columns, **FEATURE_COLUMNS})
 _ROWS_LIMIT = 2**32 - 1
-
-
-def delete_schema(parameters: Parameters | None) -> Schema:
-    """Return the schema of `delete` for a scheme (or any)."""
-    if parameters is None:
-        return replace(DELETE, alternative=EXACT_DELETE)
-    return EXACT_DELETE if parameters.ranks_at_kmc else DELETE
 
 
 def write_delete(
@@ -31,20 +20,15 @@ def write_delete(
     number: int,
     names: Iterable[str],
     *,
-    features: FeatureChange | None = None,
     force: bool = False,
 ) -> None:
     """Write a `delete` of the images called ``names`` on the wire, each once and at least one.
 
-    ``features`` is what it changes of features, in scheme `exact` and no other. Raises OutputError if
-    ``path`` exists (without ``force``) or cannot be written.
+    Raises OutputError if ``path`` exists (without ``force``) or cannot be written.
     """
-    schema = DELETE if features is None else EXACT_DELETE
-    with write_container(path, schema, sender, number, force=force) as writer:
+    with write_container(path, DELETE, sender, number, force=force) as writer:
         for name in names:
             writer.ragged("image_names").append(name.encode())
-        if features is not None:
-            write_features(writer, features)
 
 
 def deleted_names(container: Container) -> list[bytes]:

@@ -14,8 +14,8 @@ from mipp_cli.scheme.keys import SigningKey, verify_signature
 BLOCK_BYTES = 1024
 FORMAT_LINE = "mipp 1"
 
-NUMBERED_KINDS = ("enrolment", "members", "upload", "delete", "manifest", "index", "part", "segment")
-QUERY_KINDS = ("query", "candidates", "selection", "results", "reencrypted")
+NUMBERED_KINDS = ("enrolment", "members", "upload", "delete", "index", "part", "segment")
+QUERY_KINDS = ("query", "results", "reencrypted")
 KINDS = NUMBERED_KINDS + QUERY_KINDS
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -1,7 +1,4 @@
-"""`query` (user → cloud): EQ, EQQ, the number of candidates, and USK sealed to the KMC.
-
-In scheme `exact` there is no EQ nor EQQ: the features themselves are sealed to the KMC, behind USK.
-"""
+"""`query` (user → cloud): EQ, EQQ, the number of candidates, and USK sealed to the KMC."""
 
 from __future__ import annotations
 
@@ -19,7 +16,6 @@ from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
 from mipp_cli.containers.source import BytesSource
 from mipp_cli.containers.upload import feature_bytes
 from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.feature_chunks import check_codes, stored_type
 from mipp_cli.scheme.image_cipher import KEY_BYTES, sha256
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
 from mipp_cli.scheme.parameters import Parameters
@@ -28,24 +24,20 @@ CANDIDATES_LIMIT = 1_000_000
 IMAGES_LIMIT = 1_000
 QUERY_BYTES_LIMIT = 1 << 29
 _SEALED_LIMIT = 1 << 16
-EXACT_QUERY = Schema("query", {"sealed_usk": Matrix("u1")}, numbers=("candidates", "images"))
 
 
 def query_schema(parameters: Parameters | None) -> Schema:
     """Return the schema of `query` for a scheme (or any)."""
-    if parameters is not None and parameters.ranks_at_kmc:
-        return EXACT_QUERY
     width = feature_bytes(parameters)
     columns = {"EQ": Matrix("u1", width), "EQQ": Matrix("u1", width), "sealed_usk": Matrix("u1")}
-    return Schema("query", columns, ("candidates",), None if parameters else EXACT_QUERY)
+    return Schema("query", columns, ("candidates",))
 
 
 @dataclass(frozen=True)
 class Query:
     """A verified query: its header, its bytes as they came, and of how many images it is.
 
-    EQ and EQQ have shape (u, l, number_bytes), and no rows in scheme `exact`; ``sealed_features`` is how many
-    bytes of features are sealed behind USK, in scheme `exact` alone.
+    EQ and EQQ have shape (u, l, number_bytes).
     """
 
     header: Header
@@ -55,7 +47,6 @@ class Query:
     eq: NDArray[np.uint8]
     eqq: NDArray[np.uint8]
     sealed_usk: bytes
-    sealed_features: int = 0
 
     @property
     def query_id(self) -> str:
@@ -68,23 +59,11 @@ class Query:
         return sha256(self.octets)
 
     def open_usk(self, sealing_key: SealingKey | SealingKeys) -> bytes:
-        """Return USK, as the KMC may."""
-        return self._opened(sealing_key)[:KEY_BYTES]
-
-    def open_features(
-        self, sealing_key: SealingKey | SealingKeys, parameters: Parameters
-    ) -> NDArray[np.unsignedinteger]:
-        """Return the features, shape (u, l), as the KMC may in scheme `exact`; raises MalformedError."""
-        octets = self._opened(sealing_key)[KEY_BYTES:]
-        codes = np.frombuffer(octets, dtype=stored_type(parameters)).reshape(self.images, parameters.l)
-        check_codes(codes, parameters.levels)
-        return codes
-
-    def _opened(self, sealing_key: SealingKey | SealingKeys) -> bytes:
-        opened = sealing_key.open(self.sealed_usk, sealing_info(self.header))
-        if len(opened) != KEY_BYTES + self.sealed_features:
+        """Return USK, as the KMC may; raises MalformedError or WrongDeploymentError."""
+        usk = sealing_key.open(self.sealed_usk, sealing_info(self.header))
+        if len(usk) != KEY_BYTES:
             raise MalformedError("the sealed part of the query has an impossible length")
-        return opened
+        return usk
 
 
 def write_query(
@@ -108,27 +87,6 @@ def write_query(
         writer.matrix("sealed_usk").append(np.frombuffer(sealed, dtype=np.uint8))
 
 
-def write_exact_query(
-    path: Path,
-    parameters: Parameters,
-    sender: Sender,
-    query_id: str,
-    *,
-    features: NDArray[np.unsignedinteger],
-    candidates: int,
-    usk: bytes,
-    sealing_key: SealingPublicKey,
-    force: bool = False,
-) -> None:
-    """Write a `query` of scheme `exact`; ``features`` are the codes themselves, shape (u, l)."""
-    codes = features.astype(stored_type(parameters), copy=False).tobytes()
-    sealed = seal_to_kmc(usk + codes, sealing_key, "query", sender, query_id)
-    with write_container(path, EXACT_QUERY, sender, query_id, force=force) as writer:
-        writer.number("candidates", candidates)
-        writer.number("images", len(features))
-        writer.matrix("sealed_usk").append(np.frombuffer(sealed, dtype=np.uint8))
-
-
 def parse_query(
     octets: bytes, parameters: Parameters, deployment: str, check: Callable[[Header], None] | None = None
 ) -> Query:
@@ -137,18 +95,10 @@ def parse_query(
         raise MalformedError("is not a MIPP container")
     schema = query_schema(parameters)
     with open_source(BytesSource(octets), schema, deployment=deployment, check=check) as container:
-        exact = parameters.ranks_at_kmc
-        images = container.number("images") if exact else container.same_length("EQ", "EQQ")
+        images = container.same_length("EQ", "EQQ")
         candidates = container.number("candidates")
         if not 1 <= images <= IMAGES_LIMIT or not 1 <= candidates <= CANDIDATES_LIMIT:
             raise MalformedError("asks for an impossible number of images or candidates")
-        if exact:
-            size, none = (
-                images * parameters.l * stored_type(parameters).itemsize,
-                np.empty((0, 0, 0), np.uint8),
-            )
-            sealed = container.octets("sealed_usk", len(octets))
-            return Query(container.header, octets, candidates, images, none, none, sealed, size)
         eq, eqq = (_ciphertexts(container, name, parameters) for name in ("EQ", "EQQ"))
         sealed = container.octets("sealed_usk", _SEALED_LIMIT)
         return Query(container.header, octets, candidates, images, eq, eqq, sealed)

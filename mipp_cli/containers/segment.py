@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from mipp_cli.containers.column_readers import RaggedReader
 from mipp_cli.containers.columns import Matrix
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
-from mipp_cli.containers.feature_columns import FeatureChange, write_features
 from mipp_cli.containers.header import IDENTIFIER
 from mipp_cli.containers.source import DIGEST_BYTES
 from mipp_cli.containers.upload import UploadReader, upload_schema
@@ -53,12 +52,8 @@ class Origin:
 def segment_schema(parameters: Parameters | None) -> Schema:
     """Return the schema of `segment` for a scheme (or any): an upload's, and whose it is."""
     upload = upload_schema(parameters)
-    return _of_origin(upload, upload.alternative and _of_origin(upload.alternative))
-
-
-def _of_origin(upload: Schema, alternative: Schema | None = None) -> Schema:
     columns = {**upload.columns, "owner": Matrix("u1"), "owner_key": Matrix("u1"), "digest": Matrix("u1")}
-    return Schema("segment", columns, upload.numbers, alternative)
+    return Schema("segment", columns, upload.numbers)
 
 
 def origin_of(container: Container) -> Origin:
@@ -76,12 +71,10 @@ def write_segment(
     upload: UploadReader | None = None,
     dropped: NDArray[np.int64] = _NONE,
     advance: Callable[[int], None] = lambda _: None,
-    features: FeatureChange | None = None,
 ) -> None:
     """Write a `segment`: ``upload`` without its rows ``dropped``, ascending; without it, no rows.
 
-    ``features`` is what is left of its features, in scheme `exact` and no other. The rows are streamed, and
-    every column lies in one piece; ``advance`` is called with the rows done.
+    The rows are streamed, and every column lies in one piece; ``advance`` is called with the rows done.
     """
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         writer.number("key_id", upload.key_id if upload else 0)
@@ -91,8 +84,6 @@ def write_segment(
         writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
         if upload is not None:
             _copy_rows(upload, dropped, writer, advance)
-        if features is not None:
-            write_features(writer, features)
 
 
 def _copy_rows(

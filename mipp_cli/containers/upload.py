@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.columns import Matrix, Ragged
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
-from mipp_cli.containers.feature_columns import (
-    FEATURE_COLUMNS,
-    FeatureChange,
-    FeatureReader,
-    write_features,
-)
 from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.feature_chunks import stored_type
 from mipp_cli.scheme.image_cipher import (
     IMAGE_LIMIT,
     OVERHEAD_BYTES,
@@ -36,29 +29,21 @@ NAME_LIMIT = 4096
 _ROWS_LIMIT = 2**32 - 1
 _IMAGES: dict[str, Matrix | Ragged] = {"image_names": Ragged(limit=NAME_LIMIT), "EW": Ragged(limit=2**31)}
 _NUMBERS = ("key_id", "replace")
-EXACT_UPLOAD = Schema("upload", {**_IMAGES, **FEATURE_COLUMNS}, _NUMBERS)
 
 
 def feature_bytes(parameters: Parameters | None) -> int | None:
-    """Return the bytes of an encrypted feature: EF, or its codes in scheme `exact`; None for any scheme."""
-    if parameters is None:
-        return None
-    number_bytes = (
-        stored_type(parameters).itemsize if parameters.ranks_at_kmc else parameters.cipher.number_bytes
-    )
-    return parameters.l * number_bytes
+    """Return the bytes of an encrypted feature, EF; None for any scheme."""
+    return None if parameters is None else parameters.l * parameters.cipher.number_bytes
 
 
 def upload_schema(parameters: Parameters | None) -> Schema:
     """Return the schema of `upload` for a scheme (or any).
 
-    A row of EF or EFF is l numbers, end to end; `exact` has chunks of features in their place.
+    A row of EF or EFF is l numbers, end to end.
     """
-    if parameters is not None and parameters.ranks_at_kmc:
-        return EXACT_UPLOAD
     width = feature_bytes(parameters)
     columns = {**_IMAGES, "EF": Matrix("u1", width), "EFF": Matrix("u1", width)}
-    return Schema("upload", columns, _NUMBERS, None if parameters else EXACT_UPLOAD)
+    return Schema("upload", columns, _NUMBERS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,18 +93,10 @@ class UploadWriter:
 
     def append(self, name: str, ew: bytes, ef: bytes, eff: bytes) -> None:
         """Append an image: name on the wire, encrypted image, encrypted feature and squares."""
-        self.append_image(name, ew)
-        for column, feature in (("EF", ef), ("EFF", eff)):
-            self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
-
-    def append_image(self, name: str, ew: bytes) -> None:
-        """Append an image in scheme `exact`, where features come in chunks: name on the wire and EW."""
         self._writer.ragged("image_names").append(name.encode())
         self._writer.ragged("EW").append(ew)
-
-    def write_features(self, change: FeatureChange) -> None:
-        """Write, once, what an upload in scheme `exact` brings of features."""
-        write_features(self._writer, change)
+        for column, feature in (("EF", ef), ("EFF", eff)):
+            self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
 
     @property
     def digest(self) -> str:
@@ -149,7 +126,7 @@ def write_upload(
         if size is not None:
             writer.ragged("image_names").expect(size.rows, size.name_bytes)
             writer.ragged("EW").expect(size.rows, size.ew_bytes)
-            for column in () if parameters.ranks_at_kmc else ("EF", "EFF"):
+            for column in ("EF", "EFF"):
                 writer.matrix(column).expect(size.rows)
         yield UploadWriter(writer)
 
@@ -162,8 +139,7 @@ class UploadReader:
     parameters: Parameters
 
     def __post_init__(self) -> None:
-        columns = () if self.parameters.ranks_at_kmc else ("EF", "EFF")
-        rows = self.container.same_length("image_names", "EW", *columns)
+        rows = self.container.same_length("image_names", "EW", "EF", "EFF")
         if not rows and self.container.header.kind == "upload":
             raise MalformedError("holds no images")
         if rows > _ROWS_LIMIT or self.container.number("replace") not in (0, 1):
@@ -194,11 +170,6 @@ class UploadReader:
     def encrypted_image(self, row: int) -> bytes:
         """Return EW of one image."""
         return self.container.ragged("EW").row(row)
-
-    @property
-    def features(self) -> FeatureReader:
-        """What there is of features, in scheme `exact`."""
-        return FeatureReader(self.container)
 
     def encrypted_features(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return EF and EFF of rows ``begin`` to ``end``, each of shape (n, l, number_bytes)."""

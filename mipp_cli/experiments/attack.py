@@ -58,10 +58,6 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     """
     deployment = load_deployment(options.kmc)
     parameters = deployment.parameters
-    if parameters.ranks_at_kmc:
-        raise InvalidRequestError(
-            "scheme exact sends no sums that could be attacked", hint="give an upload of another scheme"
-        )
     if options.images is not None and not parameters.features.computed:
         raise InvalidRequestError(
             f"features of this deployment ({parameters.descriptor}) cannot be compared with images",

@@ -106,12 +106,12 @@ def plot_storage(result: Result, path: Path) -> None:
             panel.barh(place, size, height=0.65, **style)
             panel.annotate(f"{size:,.0f} KB", (size, place), (4, 0), textcoords="offset points", va="center")
         panel.set_xscale("log")
-        panel.set_xlim(min(sizes) / 4, max(sizes) * 15)
+        panel.set_xlim(min(sizes) / 4, max(sizes) * 6)
         panel.set_yticks(range(len(names)), names)
         panel.invert_yaxis()
         panel.grid(visible=False, axis="y")
         panel.set(xlabel=f"KB for {COLLECTION:,} images (logarithmic)")
-        panel.set_title("Encrypted features (EF and EFF; under exact in chunks)")
+        panel.set_title("Encrypted features (EF and EFF)")
 
 
 def _distinct(rows: Sequence[Observation], column: str) -> list[str]:

@@ -14,12 +14,10 @@ from mipp_cli.experiments.seeds import SAMPLES, generator
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.scheme.parameters import SCHEMES
 
-WITHOUT_MODULUS = ("mask", "exact")
-
 
 @dataclass(frozen=True)
 class SchemeSetting:
-    """A scheme and the size of its modulus; None for `mask` and `exact`, which have none."""
+    """A scheme and the size of its modulus; None for `mask`, which has none."""
 
     scheme: str
     modulus_bits: int | None
@@ -38,7 +36,7 @@ def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list
             raise InvalidRequestError(
                 f"there is no scheme {scheme!r}", hint="the schemes are " + ", ".join(SCHEMES)
             )
-        sizes = [None] if scheme in WITHOUT_MODULUS else modulus_bits
+        sizes = [None] if scheme == "mask" else modulus_bits
         settings += [SchemeSetting(scheme, bits) for bits in sizes]
     return settings
 

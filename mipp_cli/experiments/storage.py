@@ -13,7 +13,6 @@ from mipp_cli.containers.part import write_part
 from mipp_cli.containers.stored import store_digests
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.exact_storage import CANDIDATES, SELECTION, encrypt_large, hand_offs
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.experiments.settings import SchemeSetting, draw_sample, image_files
 from mipp_cli.experiments.trial_deployment import TrialDeployment, make_trial_deployment
@@ -33,7 +32,6 @@ PAPER_FEATURES_KB = 3_352_278
 PAPER_INDEX_KB = 267
 _NAME_BYTES = 32  # of an opaque name
 FEATURES, INDEX = "encrypted features", "index"
-REPEATED = "measured, pictures repeated"
 
 
 @dataclass(frozen=True)
@@ -57,9 +55,7 @@ def run_storage(dataset: DataSet, options: StorageOptions, progress: Progress = 
         rows += _measure(dataset, setting, options, progress)
     images = min(options.images, len(dataset))
     return [
-        Result(
-            "storage", "Table 3: storage of 10,000 images", rows, _claims(rows), _notes(dataset, rows, images)
-        )
+        Result("storage", "Table 3: storage of 10,000 images", rows, _claims(rows), _notes(dataset, images))
     ]
 
 
@@ -77,7 +73,6 @@ def _measure(
         make_query(trial.user, files[:1], query)
         cloud = Cloud.open(place)
         features, pictures, names = _columns(cloud)
-        large = encrypt_large(dataset, trial, COLLECTION) if setting.scheme == "exact" else None
         index = _bytes(place / INDEX_FILE, *(place / PARTS_FOLDER).iterdir())
         whole = len(sample)
 
@@ -94,29 +89,22 @@ def _measure(
         measured = "measured"
         multiplied = f"multiplied by {COLLECTION}/{whole}"
         yield row(FEATURES, features, whole, measured)
-        if large is None:
-            yield row(FEATURES, round(features * COLLECTION / whole), COLLECTION, multiplied)
-        else:
-            yield row(FEATURES, large.nbytes, COLLECTION, REPEATED)
+        yield row(FEATURES, round(features * COLLECTION / whole), COLLECTION, multiplied)
         yield row("encrypted images", pictures, whole, measured)
         yield row("encrypted images", round(pictures * COLLECTION / whole), COLLECTION, multiplied)
         overhead = _bytes(upload) - features - pictures - names
         yield row("the rest of an upload, but for names", overhead, whole, measured)
         yield row("query of one image", _bytes(query), 1, measured)
         yield row(INDEX, index, whole, measured)
-        yield row(INDEX, _large_part(dataset, trial, cloud), COLLECTION, REPEATED)
-        for what, images, size in () if large is None else hand_offs(trial, cloud, query, large):
-            yield row(what, size, images, REPEATED if images > whole else measured)
+        large = _large_part(dataset, trial, cloud)
+        yield row(INDEX, large, COLLECTION, "measured, pictures repeated")
 
 
 def _columns(cloud: Cloud) -> tuple[int, int, int]:
-    """Return the bytes of features (EF and EFF, or chunks), of EW, and of names, in the one upload stored."""
+    """Return the bytes of EF and EFF, of EW, and of the names, in the one upload that the cloud stores."""
     (segment,) = cloud.index().segments
     with cloud.store.segment(segment) as upload:
-        if cloud.directory.deployment.parameters.ranks_at_kmc:
-            features = sum(upload.features.sizes())
-        else:
-            features = sum(column.nbytes for column in upload.encrypted_features(0, len(upload)))
+        features = sum(column.nbytes for column in upload.encrypted_features(0, len(upload)))
         pictures = sum(upload.container.ragged("EW").sizes(0, len(upload)))
         names = upload.container.ragged("image_names").total_bytes
     return features, pictures, names
@@ -125,11 +113,9 @@ def _columns(cloud: Cloud) -> tuple[int, int, int]:
 def _large_part(dataset: DataSet, trial: TrialDeployment, cloud: Cloud) -> int:
     """Write an index of 10,000 images by the cloud's own code, and return its bytes.
 
-    The sums are the data set's, over again, or the zeros of scheme `exact`; the names are as long as an
-    owner's opaque ones.
+    The sums are the data set's, over again; the names are as long as an owner's opaque ones.
     """
-    sums_kept = not cloud.directory.deployment.parameters.ranks_at_kmc
-    wide = dataset.features.astype(np.int64) * sums_kept
+    wide = dataset.features.astype(np.int64)
     sum1, sum2 = (
         np.resize(sums, COLLECTION).tolist() for sums in (wide.sum(axis=1), (wide * wide).sum(axis=1))
     )
@@ -147,44 +133,27 @@ def _bytes(*paths: Path) -> int:
 
 def _claims(rows: Sequence[Observation]) -> list[Claim]:
     def figures(what: str) -> str:
-        said: dict[str, dict[object, int]] = {}
+        said: dict[str, int] = {}
         for row in rows:
             if row["what"] == what and row["images"] == COLLECTION:
-                said.setdefault(str(row["scheme"]), {})[row["modulus_bits"]] = int(row["bytes"] or 0)
-        schemes_of: dict[int, list[str]] = {}
-        for scheme, sizes in said.items():
-            one_size = len(set(sizes.values())) == 1
-            for bits, size in sizes.items():
-                name = scheme if bits is None or (one_size and len(sizes) > 1) else f"{scheme} {bits}"
-                schemes_of.setdefault(size, []).append(name)
-        return "\n".join(
-            f"{', '.join(dict.fromkeys(names))}: {size / KB:,.0f} KB" for size, names in schemes_of.items()
-        )
+                bits = row["modulus_bits"]
+                name = str(row["scheme"]) if bits is None else f"{row['scheme']} {bits}"
+                said[name] = int(row["bytes"] or 0)
+        if len(set(said.values())) == 1 and len(said) > 1:
+            said = {"every scheme": next(iter(said.values()))}
+        return "\n".join(f"{name}: {size / KB:,.0f} KB" for name, size in said.items())
 
     return [
         Claim("Table 3", f"features of 10,000 images: {PAPER_FEATURES_KB:,} KB", figures(FEATURES)),
         Claim(
             "Table 3",
             f"index of 10,000 images: {PAPER_INDEX_KB} KB",
-            f"{figures(INDEX)}\nof it {COLLECTION * _NAME_BYTES / KB:,.0f} KB are names",
+            f"{figures(INDEX)}, of it {COLLECTION * _NAME_BYTES / KB:,.0f} KB names",
         ),
     ]
 
 
-def _exact_notes(rows: Sequence[Observation]) -> list[str]:
-    """Say what one query takes between cloud and KMC under scheme `exact`, if that was measured."""
-    sizes = {(row["what"], row["images"]): int(row["bytes"] or 0) for row in rows}
-    selected = [(images, size) for (what, images), size in sizes.items() if what == SELECTION]
-    return [
-        f"Scheme exact: the features of {COLLECTION:,} images are really encrypted, in chunks that share "
-        "nonce and tag, and so is candidates.h5 really written, by which the cloud hands them to the KMC for "
-        f"each query: {sizes[CANDIDATES, COLLECTION] / KB:,.0f} KB. selection.h5, {size / KB:,.0f} KB for "
-        f"{images} images, grows with what a query selects, not with the collection."
-        for images, size in selected
-    ]
-
-
-def _notes(dataset: DataSet, rows: Sequence[Observation], images: int) -> list[str]:
+def _notes(dataset: DataSet, images: int) -> list[str]:
     numbers = COLLECTION * 2 * dataset.features.shape[1]
     each = PAPER_FEATURES_KB * KB / numbers
     pairs = len({(int(row.sum()), int((row * row).sum())) for row in dataset.features.astype(np.int64)})
@@ -192,11 +161,9 @@ def _notes(dataset: DataSet, rows: Sequence[Observation], images: int) -> list[s
         f"Measured: real containers of {images} images under each setting. Multiplied by "
         f"{COLLECTION}/{images}: EF and EFF, whose rows all have one size, and the encrypted images, whose "
         "sizes differ.",
-        *_exact_notes(rows),
         f"The index of {COLLECTION:,} images is measured, not multiplied: written by the cloud's own code "
         f"with the sums of the {len(dataset)} images over again ({pairs:,} distinct pairs), under names of "
-        f"{_NAME_BYTES} characters. It is the same under every "
-        "scheme but exact, whose sums are all 0.",
+        f"{_NAME_BYTES} characters. It is the same under every scheme.",
         f"The paper's {PAPER_FEATURES_KB:,} KB are {each:,.0f} bytes a number: p of about {each * 4:,.0f} "
         "bits, if numbers are stored in binary; the paper does not say. KB are 1,024 bytes, as in its sum.",
     ]

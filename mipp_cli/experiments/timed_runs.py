@@ -16,11 +16,9 @@ from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.methods import Order
 from mipp_cli.experiments.seeds import generator
 from mipp_cli.experiments.trial_deployment import TrialDeployment, make_trial_deployment
-from mipp_cli.roles.cloud_candidates import collect
 from mipp_cli.roles.cloud_index import index_containers
 from mipp_cli.roles.cloud_search import search
 from mipp_cli.roles.collection import ImageFile
-from mipp_cli.roles.kmc_rank import rank
 from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.user import make_query
 from mipp_cli.roles.workers import Workplace
@@ -28,8 +26,6 @@ from mipp_cli.scheme.similarity import euclidean_distances
 
 INDEX, PLAIN, WITH_INDEX, WITHOUT_INDEX = "index", "plain", "with index", "without index"
 ONE_IMAGE = "with index, one image returned"
-RANKED, COLLECTED = "cloud search and kmc rank", "cloud search, kmc rank and cloud collect"
-"""Scheme `exact`: until the images are selected, and until they are in results.h5."""
 _ORDER = 105  # the purposes of generators
 _ASKED = 106
 _OWNER = "owner"
@@ -85,57 +81,37 @@ class TimedDeployment:
     """A deployment whose owner sent uploads that add up to each of ``sizes``, and a user's queries.
 
     ``for_one`` are the same queries for one image instead of many: what is left of a search then is to
-    find it. Under scheme `exact`, where the KMC ranks a query once, each run makes a query of its own.
+    find it.
     """
 
     deployment: TrialDeployment
     sizes: tuple[int, ...]
     uploads: tuple[Path, ...]
-    pictures: Sequence[ImageFile]
-    candidates: int
     queries: tuple[Path, ...]
     for_one: tuple[Path, ...]
     encrypting: float
     workplace: Workplace
 
     def runs(self) -> Iterator[Timed]:
-        """Index and search at each size, once for each picture; the smallest size once before, untimed."""
+        """Index and search at each size, once for each query; the smallest size once more before, untimed."""
         for _ in self._at(1, range(1)):
             pass
         for pieces in range(1, len(self.sizes) + 1):
-            yield from self._at(pieces, range(len(self.pictures)))
+            yield from self._at(pieces, range(len(self.queries)))
 
     def _at(self, pieces: int, repeats: range) -> Iterator[Timed]:
         size, uploads = self.sizes[pieces - 1], self.uploads[:pieces]
-        retrieve = self._with_kmc if self.deployment.public.parameters.ranks_at_kmc else self._by_sums
+        answer = self.deployment.root / "results.h5"
         for repeat in repeats:
             cloud = self.deployment.new_cloud(f"{pieces}-{repeat}-{len(repeats)}")
             index = partial(index_containers, cloud, uploads, workplace=self.workplace)
+            ask = partial(search, output=answer, workplace=self.workplace, force=True)
+            query, for_one = self.queries[repeat], self.for_one[repeat]
             yield size, INDEX, repeat, seconds(index)
-            for step, taken in retrieve(cloud, repeat):
-                yield size, step, repeat, taken
+            yield size, WITH_INDEX, repeat, seconds(partial(ask, cloud, query))
+            yield size, ONE_IMAGE, repeat, seconds(partial(ask, cloud, for_one))
+            yield size, WITHOUT_INDEX, repeat, seconds(partial(ask, cloud, query, without_index=True))
             shutil.rmtree(cloud)
-
-    def _by_sums(self, cloud: Path, repeat: int) -> Iterator[tuple[str, float]]:
-        """Search with the index and without."""
-        answer = self.deployment.root / "results.h5"
-        ask = partial(search, output=answer, workplace=self.workplace, force=True)
-        query, for_one = self.queries[repeat], self.for_one[repeat]
-        yield WITH_INDEX, seconds(partial(ask, cloud, query))
-        yield ONE_IMAGE, seconds(partial(ask, cloud, for_one))
-        yield WITHOUT_INDEX, seconds(partial(ask, cloud, query, without_index=True))
-
-    def _with_kmc(self, cloud: Path, repeat: int) -> Iterator[tuple[str, float]]:
-        """Go through the hand-offs of scheme `exact`, until images are selected and until they are there."""
-        root, kmc = self.deployment.root, self.deployment.kmc
-        query, candidates, selection = (root / f"{name}.h5" for name in ("asked", "candidates", "selection"))
-        make_query(
-            self.deployment.user, [self.pictures[repeat]], query, candidates=self.candidates, force=True
-        )
-        taken = seconds(partial(search, cloud, query, candidates, force=True))
-        taken += seconds(partial(rank, kmc, candidates, selection, force=True))
-        yield RANKED, taken
-        yield COLLECTED, taken + seconds(partial(collect, cloud, selection, root / "results.h5", force=True))
 
     def remove(self) -> None:
         """Remove everything that was made; a large collection takes much of a disk."""
@@ -156,26 +132,15 @@ def timed_deployment(
     """Encrypt a collection piece by piece, so that the first pieces are the smaller collections."""
     deployment = make_trial_deployment(root, scheme, modulus_bits, owners=(_OWNER,))
     pictures = collection.queries(repeats)
-    by_sums = () if deployment.public.parameters.ranks_at_kmc else pictures
-    queries = _ask_for(deployment, by_sums, candidates)
-    for_one = _ask_for(deployment, by_sums, 1)
+    queries = _ask_for(deployment, pictures, candidates)
+    for_one = _ask_for(deployment, pictures, 1)
     begin = time.perf_counter()
     uploads = [
         deployment.encrypt(_OWNER, collection.images(start, end), f"upload-{end}", workplace, progress)
         for start, end in zip((0, *sizes[:-1]), sizes, strict=True)
     ]
     encrypting = time.perf_counter() - begin
-    return TimedDeployment(
-        deployment,
-        tuple(sizes),
-        tuple(uploads),
-        pictures,
-        candidates,
-        queries,
-        for_one,
-        encrypting,
-        workplace,
-    )
+    return TimedDeployment(deployment, tuple(sizes), tuple(uploads), queries, for_one, encrypting, workplace)
 
 
 def _ask_for(deployment: TrialDeployment, pictures: Sequence[ImageFile], candidates: int) -> tuple[Path, ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.result import Observation, Result
-from mipp_cli.experiments.settings import scheme_settings
 from mipp_cli.experiments.timed_runs import (
     INDEX,
     PLAIN,
@@ -19,7 +18,7 @@ from mipp_cli.experiments.timed_runs import (
     plain_runs,
     timed_deployment,
 )
-from mipp_cli.experiments.timing_claims import exact_claims, ratio_claims, setting_label, time_claims
+from mipp_cli.experiments.timing_claims import ratio_claims, setting_label, time_claims
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.workers import LOCAL, Workplace
 from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS, SCHEMES
@@ -29,11 +28,11 @@ INDEX_NAME, RETRIEVAL_NAME = "timing-index", "timing-retrieval"
 
 @dataclass(frozen=True)
 class TimingOptions:
-    """What is timed: each of ``sizes`` ``repeats`` times, in each scheme and, where it has one, modulus."""
+    """What is timed: each of ``sizes`` ``repeats`` times, in each scheme and (but `mask`) modulus."""
 
     sizes: tuple[int, ...] = (100, 250, 500, 1000)
     repeats: int = 5
-    schemes: tuple[str, ...] = ("dcr", "mask", "exact")
+    schemes: tuple[str, ...] = ("dcr", "mask")
     modulus_bits: tuple[int, ...] = (DEFAULT_MODULUS_BITS,)
     candidates: int = 100
     seed: int = 1
@@ -58,9 +57,9 @@ class TimingOptions:
 
     @property
     def settings(self) -> list[tuple[str, int | None]]:
-        """Each scheme with each modulus; `mask` and `exact` have none."""
-        settings = scheme_settings(self.schemes, self.modulus_bits)
-        return list(dict.fromkeys((setting.scheme, setting.modulus_bits) for setting in settings))
+        """Each scheme with each modulus; `mask` has none."""
+        every = ((s, None if s == "mask" else bits) for s in self.schemes for bits in self.modulus_bits)
+        return list(dict.fromkeys(every))
 
 
 def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = silent) -> list[Result]:
@@ -71,6 +70,7 @@ def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = si
     collection, sizes = Collection(dataset, options.seed), options.ascending
     observations: list[Observation] = []
     encrypted: list[str] = []
+    points = len(sizes) * options.repeats * 4
     with tempfile.TemporaryDirectory(prefix="mipp-") as name:
         folder = Path(name)
         plain = plain_runs(folder, collection, sizes, options.repeats, options.candidates)
@@ -88,7 +88,6 @@ def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = si
                 progress,
             )
             encrypted.append(f"{setting_label(scheme, bits)}: {timed.encrypting:.1f} s")
-            points = len(sizes) * options.repeats * (3 if scheme == "exact" else 4)
             with progress(f"timing {scheme}", points, "run") as advance:
                 for row in _rows(timed.runs(), scheme, bits, dataset):
                     observations.append(row)
@@ -103,7 +102,7 @@ def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = si
             RETRIEVAL_NAME,
             "Fig. 6–8: retrieval time",
             retrieval,
-            [*time_claims(retrieval), *exact_claims(retrieval), *ratio_claims(retrieval)],
+            [*time_claims(retrieval), *ratio_claims(retrieval)],
             notes,
         ),
     ]
@@ -137,14 +136,6 @@ def _notes(dataset: DataSet, options: TimingOptions) -> list[str]:
         f"Every point {options.repeats} times, each with another query; median, and smallest to largest. A "
         "collection of a size is the first uploads of its owner, who encrypted once.",
     ]
-    if "exact" in options.schemes:
-        notes.append(
-            "Scheme exact has no index of sums: `cloud search` writes all encrypted features into "
-            "candidates.h5, and `kmc rank` decrypts them and selects as many of the nearest images. That "
-            "compares with one image returned, which is to find without the images; with `cloud collect` "
-            "after it, it compares with the search with index, which writes the images of the answer too. "
-            "The KMC ranks a query once, so each run has a query of its own; making it is not counted."
-        )
     if max(options.sizes) > len(dataset):
         notes.append(
             f"Above {len(dataset)} images the same pictures come again under new names, encrypted again."

@@ -7,15 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from mipp_cli.experiments.result import Claim, Observation
-from mipp_cli.experiments.timed_runs import (
-    COLLECTED,
-    INDEX,
-    ONE_IMAGE,
-    PLAIN,
-    RANKED,
-    WITH_INDEX,
-    WITHOUT_INDEX,
-)
+from mipp_cli.experiments.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
 
 PAPER_IMAGES = 10_000
 PAPER_SECONDS = {INDEX: 7 * 60.0, PLAIN: 1.0, WITH_INDEX: 0.05, ONE_IMAGE: 0.05, WITHOUT_INDEX: 6.8 * 60}
@@ -86,22 +78,8 @@ def _duration(taken: float) -> str:
     return f"{taken / 60:g} min" if taken >= 60 else f"{taken:g} s" if taken >= 1 else f"{1000 * taken:g} ms"
 
 
-def exact_claims(observations: Sequence[Observation]) -> list[Claim]:
-    """Say how long scheme `exact` takes, each beside what compares under the schemes with an index."""
-    lines = []
-    for step, like in ((RANKED, ONE_IMAGE), (COLLECTED, WITH_INDEX)):
-        for sizes in spreads(observations, step).values():
-            size = max(sizes)
-            others = [f"{label}: {times[size].text}" for label, times in spreads(observations, like).items()]
-            beside = f"; {like}, {', '.join(others)}" if others else ""
-            lines.append(f"exact, {step}, {size} images: {sizes[size].text}{beside}.")
-    return [Claim("Fig. 7", "no scheme in which the KMC ranks", "\n".join(lines))] if lines else []
-
-
 def ratio_claims(observations: Sequence[Observation]) -> list[Claim]:
     """Set the paper's two ratios beside the measured ones."""
-    if not spreads(observations, WITH_INDEX):
-        return []  # nothing but scheme exact, which has none
     return [_ratio_claim(observations, step, claimed) for step, claimed in PAPER_RATIOS.items()]
 
 

@@ -10,15 +10,7 @@ import numpy as np
 
 from mipp_cli.experiments.plots import drawing, legend_below, line_style
 from mipp_cli.experiments.result import Result
-from mipp_cli.experiments.timed_runs import (
-    COLLECTED,
-    INDEX,
-    ONE_IMAGE,
-    PLAIN,
-    RANKED,
-    WITH_INDEX,
-    WITHOUT_INDEX,
-)
+from mipp_cli.experiments.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
 from mipp_cli.experiments.timing import INDEX_NAME, RETRIEVAL_NAME
 from mipp_cli.experiments.timing_claims import PAPER_IMAGES, PAPER_SECONDS, Spread, spreads
 
@@ -41,17 +33,8 @@ def plot_retrieval_time(result: Result, path: Path) -> None:
         _step(plain, result, PLAIN, 0)
         _finish(plain, result, PLAIN, "Fig. 6: plain")
         settings = _step(with_index, result, WITH_INDEX, 1)
-        settings += _step(with_index, result, ONE_IMAGE, 1 + settings, suffix=", one image returned")
-        settings += _step(with_index, result, COLLECTED, 1 + settings, suffix=", images collected")
-        _step(with_index, result, RANKED, 1 + settings, suffix=", ranked by the KMC")
-        _finish(
-            with_index,
-            result,
-            WITH_INDEX,
-            "Fig. 7: with index, or by the KMC"
-            if spreads(result.observations, RANKED)
-            else "Fig. 7: with index",
-        )
+        _step(with_index, result, ONE_IMAGE, 1 + settings, suffix=", one image returned")
+        _finish(with_index, result, WITH_INDEX, "Fig. 7: with index")
         _step(without_index, result, WITHOUT_INDEX, 1)
         _finish(without_index, result, WITHOUT_INDEX, "Fig. 8: without index")
         low = min(panel.get_ylim()[0] for panel in panels)

@@ -76,7 +76,7 @@ def make_trial_deployment(
     owners: Sequence[str] = ("owner",),
     image_ids: str = "opaque",
 ) -> TrialDeployment:
-    """Make a deployment below ``root``; ``modulus_bits`` is None for `mask` and `exact`, and may be insecure.
+    """Make a deployment below ``root``; ``modulus_bits`` is None for scheme `mask`, and may be insecure.
 
     Raises InvalidRequestError for a scheme and modulus that do not go together.
     """

@@ -16,7 +16,6 @@ from mipp_cli.containers.segment import Origin, write_segment
 from mipp_cli.containers.stored import blocks_path, remove, store_digests
 from mipp_cli.errors import ConflictError, MalformedError
 from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.cloud_features import FeatureChanges
 from mipp_cli.roles.part_filter import without
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress
@@ -34,9 +33,7 @@ class IndexChange:
     message itself, and whoever rebuilds the index after a crash applies it to the end.
     """
 
-    def __init__(
-        self, cloud: Cloud, index: Index, first_part: int, progress: Progress, *, rebuilding: bool = False
-    ):
+    def __init__(self, cloud: Cloud, index: Index, first_part: int, progress: Progress):
         self.index = index
         self._cloud, self._sender, self._store = cloud, cloud.directory.sender, cloud.store
         self._progress = progress
@@ -44,9 +41,6 @@ class IndexChange:
         self._left: dict[int, NDArray[np.int64]] = {}  # of each segment's file, the rows that are to go
         self._deletions: list[int] = []
         self._written: list[Path] = []
-        exact = cloud.store.parameters.ranks_at_kmc
-        self._features = FeatureChanges(cloud.store, index, rebuilding=rebuilding) if exact else None
-        self._leaving: dict[int, list[int]] = {}  # of each upload, the rows that left since the last message
 
     def refuse_known(self, owner: str, names: Sequence[bytes]) -> None:
         """Raise ConflictError if an image of the owner is called one of ``names``."""
@@ -88,8 +82,6 @@ class IndexChange:
     def append(self, segment: Segment, names: Sequence[bytes], sums: Sums) -> None:
         """List a segment and the part of its images, if it has some."""
         place = self._list(segment)
-        if self._take_features(segment):
-            self._left.setdefault(place, _NO_ROWS)  # chunks of other uploads belong into their segments
         if names:
             part = self._new_part((place,), part_of_sums(*sums, names))
             self.index = replace(self.index, parts=(*self.index.parts, part))
@@ -98,12 +90,6 @@ class IndexChange:
     def append_deletion(self, segment: Segment) -> None:
         """List a deletion, of which :meth:`finish` will write a segment without images."""
         self._deletions.append(self._list(segment))
-        self._take_features(segment)
-
-    def _take_features(self, segment: Segment) -> bool:
-        """Let a message change its owner's features; say whether it brings chunks of other uploads."""
-        leaving, self._leaving = self._leaving, {}
-        return self._features is not None and self._features.apply(segment, segment.rows, leaving)
 
     def drop(self, owner: str, located: Located) -> int:
         """Let images of an owner leave; returns how many."""
@@ -139,7 +125,6 @@ class IndexChange:
             leaving = rows[slice(*np.searchsorted(rows, (begin, end)))] - begin
             if len(leaving):
                 self._left[place] = _also(self._left.get(place, _NO_ROWS), leaving)
-                self._leaving[segments[place].upload] = leaving.tolist()
                 segments[place] = replace(segments[place], rows=segments[place].rows - len(leaving))
         kept = tuple(place for place in part.segments if segments[place].rows)
         parts = list(self.index.parts)
@@ -164,9 +149,8 @@ class IndexChange:
         with ExitStack() as stack:
             upload = stack.enter_context(self._store.segment(old)) if old.rows else None
             advance = stack.enter_context(self._progress("removing", len(upload) if upload else 0, "image"))
-            features = self._features.of_segment(old, stack) if self._features else None
             parameters = self._store.parameters
-            write_segment(path, parameters, self._sender, origin, upload, dropped, advance, features)
+            write_segment(path, parameters, self._sender, origin, upload, dropped, advance)
         segments = list(self.index.segments)
         segments[place] = replace(anew, root=store_digests(path))
         self.index = replace(self.index, segments=tuple(segments))

@@ -15,7 +15,6 @@ from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import MalformedError
 from mipp_cli.roles.checking import Findings, check_key
 from mipp_cli.roles.cloud import INDEX_FILE, MEMBERS_FOLDER, PUBLIC_FILE, Cloud
-from mipp_cli.roles.cloud_features import check_features
 from mipp_cli.roles.cloud_query import QUERIES_FOLDER
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE
 from mipp_cli.roles.progress import Progress, silent
@@ -120,10 +119,6 @@ def _check_store(
         return sums_of(upload, workplace, progress, rows)
 
     StoreCheck(cloud, findings, owners, again if with_sums else None, progress).check(index)
-    if cloud.store.parameters.ranks_at_kmc:
-        for owner in sorted({segment.owner for segment in index.segments}):
-            with findings.of(cloud.store.segments_folder, "features"):
-                check_features(cloud.store, index, owner)
     left = [path for path in cloud.store.unlisted(index) if _is_kept(path)]
     if left:
         findings.warnings.append(

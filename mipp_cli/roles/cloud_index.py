@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mipp_cli.containers.container import open_container, read_header
-from mipp_cli.containers.delete import delete_schema, deleted_names
+from mipp_cli.containers.delete import DELETE, deleted_names
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Segment, write_index
 from mipp_cli.containers.source import FileSource
@@ -132,8 +132,7 @@ class _Messages:
 
     def _delete(self, file: Path) -> _Applied:
         """Let the images that a deletion names leave."""
-        schema = delete_schema(self._cloud.store.parameters)
-        with open_container(file, schema, deployment=self._deployment, check=self._check_sender) as container:
+        with open_container(file, DELETE, deployment=self._deployment, check=self._check_sender) as container:
             header, names = container.header, deleted_names(container)
         located = self.change.locate_all(header.sender, names)
         source = FileSource(file)

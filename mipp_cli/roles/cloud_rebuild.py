@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mipp_cli.containers.container import content_blocks, open_container, read_header
-from mipp_cli.containers.delete import delete_schema, deleted_names
+from mipp_cli.containers.delete import DELETE, deleted_names
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.index import Index, Segment, write_index
 from mipp_cli.containers.segment import origin_of
@@ -25,7 +25,6 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange, Located
-from mipp_cli.roles.cloud_features import check_features
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.removed import removal_of
 from mipp_cli.roles.report import Output, Report
@@ -117,7 +116,7 @@ class _Rebuild:
         )
         parts = [_PART_FILE.fullmatch(path.name) for path in store.parts_folder.iterdir()]
         first_part = 1 + max((int(match["number"]) for match in parts if match), default=0)
-        self.change = IndexChange(cloud, Index(number), first_part, progress, rebuilding=True)
+        self.change = IndexChange(cloud, Index(number), first_part, progress)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self._without_digests: list[Path] = []
@@ -173,19 +172,10 @@ class _Rebuild:
         )
 
     def finish(self) -> None:
-        """Write what is missing beside the parts and segments; note which owners lack features then."""
+        """Write what is missing beside the parts and segments."""
         for path in self._without_digests:
             store_digests(path)
         self.change.finish()
-        index, store = self.change.index, self._cloud.store
-        if not store.parameters.ranks_at_kmc:
-            return
-        for owner in sorted({segment.owner for segment in index.segments}):
-            try:
-                check_features(store, index, owner)
-            except MalformedError as error:
-                self.problems.append(Problem(str(store.segments_folder), error.message))
-                self.warnings.append(f"{error.message}; {error.hint}")
 
     def put_in_force(self) -> None:
         """Replace index.h5."""
@@ -267,8 +257,7 @@ class _Rebuild:
 
     def _apply_deletion(self, segment: Segment, path: Path) -> None:
         """Apply a deletion to the end: its names are there only while it has not been."""
-        schema = delete_schema(self._cloud.store.parameters)
-        with open_container(path, schema, deployment=self._cloud.store.deployment) as container:
+        with open_container(path, DELETE, deployment=self._cloud.store.deployment) as container:
             names = deleted_names(container)
         self.change.drop(segment.owner, self.change.locate(segment.owner, names))
         self.change.append_deletion(segment)

@@ -16,9 +16,8 @@ from mipp_cli.containers.index import Index, Part
 from mipp_cli.containers.part import PartReader
 from mipp_cli.containers.query import Query
 from mipp_cli.containers.results import Match, write_results
-from mipp_cli.errors import InvalidRequestError, MalformedError, at_path
+from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.cloud_candidates import offer_candidates
 from mipp_cli.roles.cloud_query import QUERIES_FOLDER, authorised_query, encrypted_images, from_latest
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
@@ -55,18 +54,11 @@ def search(
 
     ``without_index`` decrypts the sums of every image again, as the paper compares. Raises
     NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
-    query id. In scheme `exact`, where the cloud ranks nothing, the answer is `candidates` for the KMC.
+    query id.
     """
     refuse_existing(output, force=force)
     cloud = Cloud.open(path)
     parameters = cloud.directory.deployment.parameters
-    if parameters.ranks_at_kmc:
-        if without_index:
-            raise InvalidRequestError(
-                "scheme exact has no sums that could be decrypted without the index",
-                hint="leave out --without-index",
-            )
-        return offer_candidates(cloud, query_file, output, force=force, progress=progress)
     with at_path(query_file):
         query, owners = authorised_query(cloud, query_file)
         sums = _query_sums(query, cloud)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +41,9 @@ class ReadImage:
 
 @dataclass(frozen=True)
 class FeatureTask:
-    """A batch of images for a worker; no key goes with it, and in scheme `exact` no cipher."""
+    """A batch of images for a worker; no key goes with it."""
 
-    cipher: FeatureCipher | None
+    cipher: FeatureCipher
     grey_bits: int
     pixels: bool
     images: tuple[ReadImage, ...]
@@ -51,10 +51,7 @@ class FeatureTask:
 
 @dataclass(frozen=True)
 class DescribedImage:
-    """What a worker makes of an image: media type, content to encrypt if not the file, feature, EF, EFF.
-
-    Without a cipher EF and EFF are empty.
-    """
+    """What a worker makes of an image: media type, content to encrypt if not the file, feature, EF, EFF."""
 
     media_type: str
     pixels: bytes | None
@@ -65,7 +62,7 @@ class DescribedImage:
 
 def feature_tasks(
     images: Iterable[ImageFile],
-    cipher: FeatureCipher | None,
+    cipher: FeatureCipher,
     grey_bits: int,
     pixels: bool,
     features: OwnFeatures | None = None,
@@ -101,21 +98,11 @@ def describe_and_encrypt(task: FeatureTask) -> list[DescribedImage | UnreadableI
     features = [each[2] for each in described if not isinstance(each, UnreadableImageError)]
     if not features:
         return [each for each in described if isinstance(each, UnreadableImageError)]
-    ciphertexts = _encrypted(task.cipher, features)
+    ciphertexts = zip(*encrypt_features(task.cipher, np.stack(features)), strict=True)
     return [
         each if isinstance(each, UnreadableImageError) else DescribedImage(*each, *next(ciphertexts))
         for each in described
     ]
-
-
-def _encrypted(
-    cipher: FeatureCipher | None, features: Sequence[Codes]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Yield EF and EFF of each feature."""
-    if cipher is None:
-        none = np.empty(0, dtype=np.uint8)
-        return ((none, none) for _ in features)
-    return zip(*encrypt_features(cipher, np.stack(features)), strict=True)
 
 
 def _describe(read: ReadImage, task: FeatureTask) -> tuple[str, bytes | None, Codes] | UnreadableImageError:

@@ -9,14 +9,13 @@ from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, read_index
 from mipp_cli.containers.public_files import load_deployment
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.roles.cloud_features import image_places
 from mipp_cli.roles.directory import KMC_FILE
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
 from mipp_cli.roles.store import Store
 
 
 def inspect_index(path: Path, header: Header) -> Found:
-    """Describe CLOUD/index.h5; its table has the sums of every image, or in scheme `exact` its place."""
+    """Describe CLOUD/index.h5; its table has the sums of every image."""
     index = read_index(path, header.deployment)
     fields: Fields = [
         ("segments", str(len(index.segments))),
@@ -29,17 +28,15 @@ def inspect_index(path: Path, header: Header) -> Found:
             (f"owner {owner}", f"{sum(s.rows for s in segments)} images in {len(segments)} uploads")
         )
     store = _store_beside(path)
-    places = store is not None and store.parameters.ranks_at_kmc
-    columns = ("upload", "chunk", "row") if places else ("sum1", "sum2")
 
     def rows() -> Iterator[Row]:
         if store is None:
             raise InvalidRequestError(
                 "is not in its cloud's directory", path=path, hint="inspect it where it lies: CLOUD/index.h5"
             )
-        yield from _places(store, index) if places else _sums(store, index)
+        yield from _sums(store, index)
 
-    return fields, Table(("owner", "image_id", *columns), rows)
+    return fields, Table(("owner", "image_id", "sum1", "sum2"), rows)
 
 
 def _store_beside(path: Path) -> Store | None:
@@ -57,10 +54,3 @@ def _sums(store: Store, index: Index) -> Iterator[Row]:
         with store.part(part) as reader:
             for name, sum1, sum2 in reader.table():
                 yield owner, name.decode(errors="replace"), sum1, sum2
-
-
-def _places(store: Store, index: Index) -> Iterator[Row]:
-    for part in index.parts:
-        owner = index.segments[part.segments[0]].owner
-        for name, place, row in image_places(store, index, part):
-            yield owner, name.decode(errors="replace"), place.upload, place.number, row

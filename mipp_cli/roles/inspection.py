@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.container import Container, Schema, header_of, open_container
-from mipp_cli.containers.delete import delete_schema
+from mipp_cli.containers.container import Schema, header_of, open_container
+from mipp_cli.containers.delete import DELETE
 from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
 from mipp_cli.containers.public_files import (
@@ -26,12 +26,6 @@ from mipp_cli.containers.results import open_results
 from mipp_cli.containers.segment import origin_of, segment_schema
 from mipp_cli.containers.upload import upload_schema
 from mipp_cli.errors import MalformedError, at_path
-from mipp_cli.roles.inspect_exact import (
-    feature_fields,
-    inspect_candidates,
-    inspect_manifest,
-    inspect_selection,
-)
 from mipp_cli.roles.inspect_index import inspect_index
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
 from mipp_cli.roles.sequence import moment
@@ -109,10 +103,7 @@ def _inspect_container(path: Path) -> Inspection:
         "upload": lambda: _upload(path, upload_schema(None)),
         "segment": lambda: _upload(path, segment_schema(None)),
         "delete": lambda: _delete(path),
-        "manifest": lambda: inspect_manifest(path),
         "query": lambda: _query(path),
-        "candidates": lambda: inspect_candidates(path, header),
-        "selection": lambda: inspect_selection(path, header),
         "results": lambda: _results(path, header),
         "reencrypted": lambda: _reencrypted(path),
         "index": lambda: inspect_index(path, header),
@@ -158,7 +149,7 @@ def _upload(path: Path, schema: Schema) -> Found:
             ("mark", "replace" if container.number("replace") else "add"),
             ("image key", f"{container.number('key_id'):016x}"),
             ("bytes of EW", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
-            *_features(container),
+            ("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"),
         ]
         if schema.kind == "segment":
             origin = origin_of(container)
@@ -179,19 +170,12 @@ def _upload(path: Path, schema: Schema) -> Found:
     return fields, Table(("image_id", "encrypted_bytes"), rows)
 
 
-def _features(container: Container) -> Fields:
-    if "EF" in container:
-        return [("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same")]
-    return feature_fields(container)
-
-
 def _delete(path: Path) -> Found:
-    with open_container(path, delete_schema(None)) as container:
+    with open_container(path, DELETE) as container:
         fields: Fields = [("images", str(len(container.ragged("image_names"))))]
-        fields += feature_fields(container) if "chunks" in container else []
 
     def rows() -> Iterator[Row]:
-        with open_container(path, delete_schema(None)) as again:
+        with open_container(path, DELETE) as again:
             for batch in again.ragged("image_names").batches():
                 yield from ((name.decode(errors="replace"),) for name in batch)
 
@@ -204,14 +188,10 @@ def _spans(rows: int, size: int = 4096) -> Iterator[tuple[int, int]]:
 
 def _query(path: Path) -> Found:
     with open_container(path, query_schema(None)) as container:
-        sums = "EQ" in container
-        images = len(container.matrix("EQ")) if sums else container.number("images")
         fields: Fields = [
-            ("query images", str(images)),
+            ("query images", str(len(container.matrix("EQ")))),
             ("candidates", f"{container.number('candidates')} for each"),
-            ("bytes of EQ", f"{container.matrix('EQ').row_bytes} an image, EQQ the same")
-            if sums
-            else ("features", "sealed to the KMC"),
+            ("bytes of EQ", f"{container.matrix('EQ').row_bytes} an image, EQQ the same"),
             ("USK", "sealed to the KMC"),
         ]
     return fields, None

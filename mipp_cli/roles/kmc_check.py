@@ -14,7 +14,6 @@ from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE, SEALING_FILE
 from mipp_cli.roles.kmc import CLOUDS_FOLDER, OWNERS_FOLDER, Kmc
 from mipp_cli.roles.kmc_reencrypt import QUERIES_FOLDER
 from mipp_cli.roles.protection import LOCK_FILE, SECRETS_FILE
-from mipp_cli.roles.ranking import MANIFESTS_FOLDER, RANKINGS_FOLDER, Ranking, seen_manifest
 from mipp_cli.roles.removed import REMOVED_FOLDER, removal_of
 from mipp_cli.roles.report import Report
 from mipp_cli.scheme.image_cipher import KEY_BYTES
@@ -41,8 +40,6 @@ def check_kmc(path: Path) -> Report:
         known += findings.check_each(REMOVED_FOLDER, ".json", "removals", partial(_check_removal, kmc))
         known += findings.check_each(CLOUDS_FOLDER, ".pub", "clouds", partial(_check_cloud, kmc))
         known += findings.check_each(QUERIES_FOLDER, ".json", "queries", partial(_check_query, kmc))
-        known += findings.check_each(RANKINGS_FOLDER, ".json", "rankings", partial(_check_ranking, kmc))
-        known += findings.check_each(MANIFESTS_FOLDER, ".json", "manifests", partial(_check_manifest, kmc))
         findings.check_unknown(known)
     return findings.report(_HINT)
 
@@ -98,15 +95,3 @@ def _check_query(kmc: Kmc, name: str) -> None:
     recorded = kmc.directory.recorded(QUERIES_FOLDER, name)
     if not _QUERY_NAME.fullmatch(name) or not _QUERY_RECORD.fullmatch(recorded or ""):
         raise MalformedError("is not the record of a query")
-
-
-def _check_ranking(kmc: Kmc, name: str) -> None:
-    if not _QUERY_NAME.fullmatch(name):
-        raise MalformedError("is not the record of a ranking")
-    Ranking.from_text(kmc.directory.recorded(RANKINGS_FOLDER, name) or "")
-
-
-def _check_manifest(kmc: Kmc, name: str) -> None:
-    seen = seen_manifest(kmc.directory, name) if IDENTIFIER.fullmatch(name) else None
-    if seen is None or not _DIGEST.fullmatch(seen.digest) or not _DIGEST.fullmatch(seen.cloud):
-        raise MalformedError("is not the record of a manifest")

@@ -26,7 +26,6 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
 from mipp_cli.roles.progress import Advance, Progress, silent
-from mipp_cli.roles.ranked_results import RankedFeatures, with_matches
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import query_record
 from mipp_cli.scheme.image_cipher import sha256
@@ -57,17 +56,12 @@ def reencrypt(
             query = parse_query(reader.query_octets, deployment.parameters, deployment.fingerprint)
             if query.query_id != reader.container.header.number:
                 raise MalformedError("holds another query than the one it answers")
-            ranking = None
-            if deployment.parameters.ranks_at_kmc:
-                reader, ranking = with_matches(kmc, query, reader)
-            else:
-                check_matches(query, reader)
+            check_matches(query, reader)
             check_record(kmc, query, reader)
             owners = check_authorisation(kmc, query, reader)
             usk = query.open_usk(kmc.sealing_keys)
-            ranked = RankedFeatures.of(ranking, usk, query, deployment.parameters) if ranking else None
             cipher = AnswerCipher(usk, deployment.fingerprint, query.header.sender, query.query_id)
-            step = _Reencryption(reader, owners, cipher, deployment.fingerprint, ranked)
+            step = _Reencryption(reader, owners, cipher, deployment.fingerprint)
             with progress("re-encrypting", len(reader.images), "image") as advance:
                 write_reencrypted(
                     output,
@@ -167,7 +161,6 @@ class _Reencryption:
     owners: Mapping[str, EnrolledOwner]
     cipher: AnswerCipher
     deployment: str
-    ranked: RankedFeatures | None = None
     kept: list[int] = field(default_factory=list)
     left_out: list[tuple[str, MippError]] = field(default_factory=list)
 
@@ -177,8 +170,6 @@ class _Reencryption:
             ref, encrypted = self.reader.images[number], self.reader.encrypted_image(number)
             try:
                 plaintext = self._decrypted(encrypted, ref)
-                if self.ranked is not None:
-                    self.ranked.check(number, plaintext)
             except (TamperedError, MissingKeyError) as error:
                 self.left_out.append((ref.owner, error))
             else:
@@ -199,10 +190,9 @@ class _Reencryption:
 
     def manifest(self, query_digest: bytes) -> Manifest:
         """Return what the answer consists of, once all images went by."""
-        left_out = len(self.left_out) + (self.ranked.left_out if self.ranked else 0)
         refs = [self.reader.images[number] for number in self.kept]
         images = tuple((ref.owner, ref.name) for ref in refs)
-        return Manifest(query_digest.hex(), images, tuple(self.matches()), left_out)
+        return Manifest(query_digest.hex(), images, tuple(self.matches()), len(self.left_out))
 
     def warnings(self) -> list[str]:
         """Say of each owner how many images were left out, and why the first was."""

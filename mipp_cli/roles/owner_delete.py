@@ -14,12 +14,6 @@ from mipp_cli.containers.stored import remove
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, NotAuthorisedError
 from mipp_cli.roles.ledger import DELETE, UPLOAD, WITHDRAWN, Ledger, Message
 from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.owner_features import (
-    features_without,
-    forget_features,
-    refuse_out_of_order,
-    refuse_unlisted,
-)
 from mipp_cli.roles.report import Output, Report
 
 _WITHDRAWN = "if the cloud applied it all the same, take this back: mipp owner withdraw --undo"
@@ -31,7 +25,7 @@ def delete_images(
     """Write the `delete` ``output`` for ``images``, called as their owner calls them; all or none.
 
     All must be live in the ledger, unless ``unlisted``; or be what the last deletion deleted, which is so
-    made again (but in scheme `exact`, where chunks of features tell). Raises InvalidRequestError otherwise.
+    made again. Raises InvalidRequestError otherwise.
     """
     refuse_existing(output, force=force)
     paths = dict.fromkeys(_as_listed(image) for image in images)
@@ -42,25 +36,20 @@ def delete_images(
         ledger = owner.ledger
         live = ledger.live_among(paths)
         missing = [each for each in paths if each not in live]
-        exact = owner.directory.deployment.parameters.ranks_at_kmc
-        if missing and unlisted:
-            refuse_unlisted(owner)
-        if missing and not unlisted and (exact or not _was_last(ledger, paths)):
+        if missing and not unlisted and not _was_last(ledger, paths):
             raise _not_live(path, missing, len(paths))
         names = {each: live[each].name if each in live else owner.name_on_the_wire(each) for each in paths}
         number = owner.next_number()
         owner.remember(number)  # first: a number that got out must not be used again
         sender = owner.directory.sender
         try:
-            features = features_without(owner, paths, number)
             with ledger.writing(Message(number, DELETE)) as lines:
                 for each, name in names.items():
                     lines.append(name, each)
-            write_delete(output, sender, number, names.values(), features=features, force=force)
+            write_delete(output, sender, number, names.values(), force=force)
         except BaseException:
             if not _is_out(output, number):
                 ledger.remove(number)
-                forget_features(owner, number)
             raise
     counts = {"images": len(names), "unlisted": len(missing)}
     return Report((Output(output, DELETE),), counts, owner.warnings)
@@ -105,10 +94,8 @@ def _is_out(output: Path, number: int) -> bool:
 def withdraw_message(path: Path, which: str, *, undo: bool = False) -> Report:
     """Forget an upload or deletion that was never brought to the cloud, by its number or its file.
 
-    In scheme `exact` all that came after it goes with it: the cloud cannot apply that without it. With
-    ``undo`` one that was withdrawn counts again: it was applied after all.
-    Raises InvalidRequestError if the ledger does not list it, AlreadyAppliedError if it was withdrawn, and
-    in scheme `exact` ConflictError if what is to count again does not follow on what counts now.
+    With ``undo`` one that was withdrawn counts again: it was applied after all.
+    Raises InvalidRequestError if the ledger does not list it, AlreadyAppliedError if it was withdrawn.
     """
     owner = Owner.open(path)
     with owner.directory.lock():
@@ -127,23 +114,18 @@ def withdraw_message(path: Path, which: str, *, undo: bool = False) -> Report:
                 hint=f"mipp inspect {path} lists them",
             )
         numbers = [number]
-        if owner.directory.deployment.parameters.ranks_at_kmc:
-            numbers = [each.number for each in owner.ledger.in_force() if each.number >= number]
         counts = {"uploads withdrawn": 0, "deletions withdrawn": 0, "images": 0}
         for each in reversed(numbers):  # the last first: what is left is a whole at any time
             _withdraw(owner, each)
             counts["uploads withdrawn" if kinds[each] == UPLOAD else "deletions withdrawn"] += 1
             counts["images"] += sum(1 for _ in owner.ledger.rows(each))
     notes = [_WITHDRAWN] if counts["uploads withdrawn"] else []
-    if len(numbers) > 1:
-        notes.append(f"with it went what was made after it: {', '.join(map(str, numbers[1:]))}")
     return Report((), counts, owner.warnings, {}, tuple(notes))
 
 
 def _undo(owner: Owner, number: int, withdrawals: Sequence[int]) -> Report:
     if not withdrawals:
         raise AlreadyAppliedError(f"{number} is not withdrawn", hint="there is nothing to do")
-    refuse_out_of_order(owner, number)
     images = sum(1 for _ in owner.ledger.rows(number))
     for each in withdrawals:
         remove(owner.ledger.file(each))

@@ -16,13 +16,11 @@ from mipp_cli.roles.feature_work import DescribedImage, ReadImage, describe_and_
 from mipp_cli.roles.ledger import UPLOAD, Message
 from mipp_cli.roles.own_features import OwnFeatures, own_features
 from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.owner_features import appending, forget_features, refuse_unlisted
 from mipp_cli.roles.partial import PartialWork, Record
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
 from mipp_cli.scheme.edge_histogram import is_edgeless
-from mipp_cli.scheme.feature_chunks import stored_type
 from mipp_cli.scheme.image_cipher import Envelope, key_id
 
 PAYLOADS = ("file", "pixels")
@@ -122,14 +120,6 @@ class _Run:
         """Return how many of the images are live; InvalidRequestError if others are to be replaced."""
         live = self._ledger.live_among({image.name for image in self._images})
         others = [image.name for image in self._images if image.name not in live]
-        if live and self._parameters.ranks_at_kmc and not self._options.replace:
-            # the next manifest would list them twice, and the cloud refuse it
-            raise InvalidRequestError(
-                f"{len(live)} of the images were sent before, the first: {next(iter(live))!r}",
-                hint="give --replace; or if they never got to the cloud, see mipp owner withdraw",
-            )
-        if self._options.replace and self._options.unlisted:
-            refuse_unlisted(self._owner)
         if others and self._options.replace and not self._options.unlisted:
             raise InvalidRequestError(
                 f"{len(others)} of {len(self._images)} images were not sent before, or were deleted, "
@@ -166,8 +156,7 @@ class _Run:
             return
         parameters = self._parameters
         # made before workers are forked, so that they share its table
-        exact = parameters.ranks_at_kmc
-        cipher = None if exact else parameters.cipher.prepared(2 * len(images), parameters.l)
+        cipher = parameters.cipher.prepared(2 * len(images), parameters.l)
         with open_executor(workplace) as (executor, count):
             pixels = self._options.payload == "pixels"
             tasks = feature_tasks(images, cipher, parameters.grey_bits, pixels, self._features)
@@ -183,15 +172,13 @@ class _Run:
         name = self._owner.name_on_the_wire(image.name)
         payload = content if described.pixels is None else described.pixels
         envelope = Envelope(image.name, described.media_type, described.feature, payload)
-        exact = self._parameters.ranks_at_kmc
-        codes = described.feature.astype(stored_type(self._parameters), copy=False)
         record = Record(
             image.name,
             read.version,
             self._parameters.features.computed and is_edgeless(described.feature),
             name,
             self._cipher(number).encrypt(envelope.pack(), name),
-            codes.tobytes() if exact else described.ef.tobytes(),
+            described.ef.tobytes(),
             described.eff.tobytes(),
         )
         self.work.append(number, record)
@@ -216,7 +203,6 @@ class _Run:
                 if not self.work.upload_size(number).rows:
                     continue  # what an interrupted run had done of it has gone or changed since
                 path = output if self._options.split is None else _numbered(output, len(written) + 1)
-                undo.callback(forget_features, self._owner, number)
                 undo.callback(self._ledger.remove, number)
                 done, flat = self._write_upload(path, number, advance)
                 images, edgeless = images + done, edgeless + flat
@@ -252,10 +238,9 @@ class _Run:
                 path, self._parameters, self._sender, number, key, replace=replace, size=size, force=force
             ) as upload,
             self._ledger.writing(Message(number, UPLOAD, key, replace)) as ledger,
-            appending(self._owner, upload, number, replaces=replace) as append,
         ):
             for record in self.work.records(number):
-                append(record)
+                upload.append(record.name, record.ew, record.ef, record.eff)
                 ledger.append(record.name, record.path)
                 images, edgeless = images + 1, edgeless + record.edgeless
                 advance(1)

@@ -14,7 +14,6 @@ from mipp_cli.errors import AlreadyAppliedError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, check_identifier
 from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.ranking import manifest_record, seen_manifest
 from mipp_cli.roles.removed import InForce, record_removal
 from mipp_cli.roles.report import Report
 
@@ -33,13 +32,10 @@ def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Re
         known = None
         if enrolled is not None:
             known = InForce(enrolled.membership.key, enrolled.membership.number, enrolled.digest)
-        seen = seen_manifest(kmc.directory, owner)
-        highest = seen.number if seen else 0
-        is_news = record_removal(kmc.directory, owner, known, highest=highest, release=release_name)
+        is_news = record_removal(kmc.directory, owner, known, release=release_name)
         if enrolled is None and not is_news:
             raise _already_removed(kmc.directory, owner)
         _unlink(kmc.owner_file(owner))
-        _unlink(kmc.directory.file(manifest_record(owner)))
     counts = {}
     if enrolled is not None:
         counts = {"image keys": len(enrolled.image_keys), "users": len(enrolled.membership.users)}

@@ -26,8 +26,8 @@ class Removal:
     """The record of a removal, ``removed/OID.json``.
 
     ``key``, ``number`` and ``digest`` are those of the membership that was in force; ``highest`` is the
-    highest number of anything applied in the owner's name at the cloud, or in scheme `exact` ranked by the
-    KMC. ``released`` says that others may take the name; ``retired`` are the keys that never may again.
+    highest number of anything applied in the owner's name at the cloud. ``released`` says that others may
+    take the name; ``retired`` are the keys that never may again.
     """
 
     owner: str

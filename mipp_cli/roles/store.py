@@ -9,8 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from mipp_cli.containers.container import Container, read_header
-from mipp_cli.containers.delete import delete_schema
-from mipp_cli.containers.feature_columns import FeatureReader
+from mipp_cli.containers.delete import DELETE
 from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.part import PartReader, open_part
 from mipp_cli.containers.segment import segment_schema
@@ -66,24 +65,8 @@ class Store:
         with at_path(path), self._container(FileSource(path), segment) as container:
             yield UploadReader(container, self.parameters)
 
-    @contextmanager
-    def new_features(self, segment: Segment) -> Iterator[FeatureReader]:
-        """Open what a message brought of features, every byte of which was verified a moment ago."""
-        path = self.segment_path(segment)
-        with at_path(path), self._container(FileSource(path), segment) as container:
-            yield FeatureReader(container)
-
-    @contextmanager
-    def features(self, segment: Segment) -> Iterator[FeatureReader]:
-        """Open what a message, an upload or a deletion, brought of features; errors name its file."""
-        path = self.segment_path(segment)
-        with at_path(path):
-            source = open_stored(path, segment.root)
-            with self._container(source, segment) as container:
-                yield FeatureReader(container)
-
     def _container(self, source: Source, segment: Segment) -> Container:
-        schemas = {"upload": upload_schema, "delete": delete_schema, "segment": segment_schema}
+        schemas = {"upload": upload_schema, "delete": lambda _: DELETE, "segment": segment_schema}
         try:
             header = read_header(source, deployment=self.deployment)
             if header.kind not in (("segment",) if segment.revision else ("upload", "delete")):

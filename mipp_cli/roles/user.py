@@ -20,7 +20,6 @@ from mipp_cli.containers.query import (
     CANDIDATES_LIMIT,
     IMAGES_LIMIT,
     QUERY_BYTES_LIMIT,
-    write_exact_query,
     write_query,
 )
 from mipp_cli.containers.source import read_file
@@ -51,7 +50,6 @@ from mipp_cli.scheme.parameters import Parameters
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
 DEFAULT_CANDIDATES = 100
-EXACT_CANDIDATES = 10  # in scheme `exact`, where those are the nearest
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def make_query(
     images: Sequence[ImageFile],
     output: Path,
     *,
-    candidates: int | None = None,
+    candidates: int = DEFAULT_CANDIDATES,
     force: bool = False,
     features: Path | None = None,
 ) -> Report:
@@ -138,8 +136,6 @@ def make_query(
     refuse_existing(output, force=force)
     directory = RoleDirectory.open(path, "user")
     parameters = directory.deployment.parameters
-    if candidates is None:
-        candidates = EXACT_CANDIDATES if parameters.ranks_at_kmc else DEFAULT_CANDIDATES
     if not 1 <= candidates <= CANDIDATES_LIMIT:
         raise InvalidRequestError(
             f"{candidates} candidates cannot be asked for", hint=f"1 to {CANDIDATES_LIMIT}"
@@ -184,31 +180,18 @@ def _write_query(
     candidates: int,
     usk: bytes,
 ) -> None:
-    parameters, sender, key = directory.deployment.parameters, directory.sender, directory.sealing_key
-    if parameters.ranks_at_kmc:
-        write_exact_query(
-            path,
-            parameters,
-            sender,
-            query_id,
-            features=codes,
-            candidates=candidates,
-            usk=usk,
-            sealing_key=key,
-        )
-    else:
-        cipher = parameters.cipher.prepared(2 * len(codes), parameters.l)
-        features = encrypt_features(cipher, codes)
-        write_query(
-            path,
-            parameters,
-            sender,
-            query_id,
-            features=features,
-            candidates=candidates,
-            usk=usk,
-            sealing_key=key,
-        )
+    parameters = directory.deployment.parameters
+    cipher = parameters.cipher.prepared(2 * len(codes), parameters.l)
+    write_query(
+        path,
+        parameters,
+        directory.sender,
+        query_id,
+        features=encrypt_features(cipher, codes),
+        candidates=candidates,
+        usk=usk,
+        sealing_key=directory.sealing_key,
+    )
 
 
 def _check_size(images: int, parameters: Parameters) -> None:

@@ -19,8 +19,7 @@ from mipp_cli.scheme.sum_groups import (
     generate_prime_group,
 )
 
-SUM_SCHEMES = ("dcr", "mask", "paper")  # those of the paper's protocol: the cloud ranks by sums
-SCHEMES = (*SUM_SCHEMES, "exact")
+SCHEMES = ("dcr", "mask", "paper")
 DEFAULT_MODULUS_BITS = 3072
 PAPER_WARNING = (
     "scheme paper hides no feature: whoever has an upload or a query reads every code from the public p; "
@@ -34,7 +33,7 @@ class Parameters:
 
     ``l`` is the dimension of a feature, its codes are below ``levels``, ``descriptor`` says what they are
     called; ``grey_bits`` says how deep grey pictures of more than 8 bits are; ``group`` is None for the
-    schemes `mask` and `exact`.
+    scheme `mask`.
     """
 
     scheme: str
@@ -45,18 +44,13 @@ class Parameters:
     grey_bits: int = 16
 
     def __post_init__(self) -> None:
-        groups = {"dcr": CompositeGroup, "paper": PrimeGroup, "mask": type(None), "exact": type(None)}
+        groups = {"dcr": CompositeGroup, "paper": PrimeGroup, "mask": type(None)}
         expected = groups.get(self.scheme)
         if expected is None or not isinstance(self.group, expected):
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
         Descriptor(self.descriptor, self.l, self.levels)  # refuses one that cannot be
         if not isinstance(self.grey_bits, int) or not 9 <= self.grey_bits <= 16:
             raise MalformedError("grey pictures have 9 to 16 bits")
-
-    @property
-    def ranks_at_kmc(self) -> bool:
-        """Say whether the KMC ranks (scheme `exact`), and not the cloud by sums."""
-        return self.scheme == "exact"
 
     @cached_property
     def features(self) -> Descriptor:
@@ -65,16 +59,14 @@ class Parameters:
 
     @cached_property
     def cipher(self) -> FeatureCipher:
-        """The feature cipher of the scheme; `exact` has none (see feature_chunks.py)."""
-        if self.ranks_at_kmc:
-            raise TypeError("scheme exact encrypts no sums")
+        """The feature cipher of the scheme."""
         if self.group is None:
             return MaskCipher(mask_word_bits(self.l, self.levels))
         return ProductCipher(self.group)
 
     @property
     def modulus_bits(self) -> int | None:
-        """Bits of p or N; None for the schemes `mask` and `exact`."""
+        """Bits of p or N; None for the scheme `mask`."""
         return None if self.group is None else self.group.m.bit_length()
 
     @property
@@ -101,9 +93,9 @@ def generate_parameters(
     """
     features = features or Descriptor()
     described = (features.name, features.l, features.levels, grey_bits)
-    if scheme in ("mask", "exact"):
+    if scheme == "mask":
         if modulus_bits is not None:
-            raise InvalidRequestError(f"scheme {scheme} has no modulus", hint="leave out --modulus-bits")
+            raise InvalidRequestError("scheme mask has no modulus", hint="leave out --modulus-bits")
         return Parameters(scheme, None, *described)
     bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
     if bits < SECURE_BITS and not allow_insecure:
