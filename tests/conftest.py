@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from mipp_cli.scheme.parameters import SUM_SCHEMES
 from tests.deployment import SCHEMES, Deployment, shared_deployment
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -35,39 +34,19 @@ def any_scheme(_each_scheme: Deployment) -> Iterator[Deployment]:
         yield _each_scheme
 
 
-@pytest.fixture(scope="session", params=SUM_SCHEMES)
-def _each_sum_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Deployment:
-    return shared_deployment(session_folder, request.param)
-
-
 @pytest.fixture
-def any_sum_scheme(_each_sum_scheme: Deployment) -> Iterator[Deployment]:
-    """A deployment to read from, of each scheme in turn in which the cloud ranks by sums."""
-    with _unchanged(_each_sum_scheme):
-        yield _each_sum_scheme
-
-
-@pytest.fixture
-def quick_scheme() -> str:
-    """The scheme that is the fastest."""
-    return "mask"
-
-
-@pytest.fixture
-def deployment(session_folder: Path, quick_scheme: str) -> Iterator[Deployment]:
+def deployment(session_folder: Path) -> Iterator[Deployment]:
     """A deployment to read from, of the scheme that is the fastest."""
-    shared = shared_deployment(session_folder, quick_scheme)
+    shared = shared_deployment(session_folder, "mask")
     with _unchanged(shared):
         yield shared
 
 
 @pytest.fixture
-def changeable(
-    session_folder: Path, tmp_path_factory: pytest.TempPathFactory, quick_scheme: str
-) -> Iterator[Deployment]:
+def changeable(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment of the test's own, of the scheme that is the fastest."""
     folder = tmp_path_factory.mktemp("changeable")
-    yield shared_deployment(session_folder, quick_scheme).copy(folder / "deployment")
+    yield shared_deployment(session_folder, "mask").copy(folder / "deployment")
     shutil.rmtree(folder, ignore_errors=True)
 
 

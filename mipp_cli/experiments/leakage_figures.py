@@ -151,8 +151,8 @@ def plot_selections(result: Result, path: Path) -> None:
             panel.set_xticks(queries, [str(watched) for watched in queries])
             panel.minorticks_off()
             panel.set(xlabel="queries watched (logarithmic)", ylabel="precision of the 10 nearest, %")
-            scheme = "dcr, mask, paper" if by == "sim" else "exact"
-            _finish(panel, f"{scheme}: images selected by {_METHODS[by]}")
+            who = "The cloud ranks" if by == "sim" else "Were the KMC to rank"
+            _finish(panel, f"{who}: images selected by {_METHODS[by]}")
             panel.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2
             )  # each panel has lines of its own

@@ -1,7 +1,7 @@
 """Leakage (e): similarity learnt from which images are selected together, over many queries.
 
-No sum is needed for it: whoever sees which images answer a query counts, in any scheme. In scheme
-`exact` it is all that the cloud learns, and decoys among the selected images blur it.
+No sum is needed for it: whoever sees which images answer a query counts, in any scheme. Were the KMC to
+rank, it would be all that the cloud learns, and decoys among the selected images would blur it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NEIGHBOURS = 10
 _DRAWN = 103  # the purposes of generators
 _TIES = 104
 _DECOYS = 105
-DECOYS = (0, 1, 10)  # for each candidate, in scheme exact
+DECOYS = (0, 1, 10)  # for each candidate, were the KMC to rank
 _SHUFFLES = 500
 
 
@@ -48,7 +48,7 @@ def with_decoys(
 ) -> NDArray[np.int32]:
     """Return answers with ``count`` images each beside them, drawn at random from those not in the answer.
 
-    As `kmc rank --decoys` draws them: anew for every query, of whatever owner.
+    They are drawn anew for every query, of whatever owner.
     """
     if not count:
         return answers
@@ -114,7 +114,7 @@ def measure_selections(
 ) -> Result:
     """Watch answers to so many queries, drawn with replacement, and rank images by co-selection.
 
-    ``decoys`` says how many stand beside each candidate in scheme `exact`.
+    ``decoys`` says how many would stand beside each candidate, were the KMC to rank.
     """
     asked = generator(seed, _DRAWN).integers(len(dataset), size=max(queries))
     random = generator(seed, _TIES)
@@ -147,8 +147,9 @@ def measure_selections(
         "chance: how many of all images ever selected are of its category. That these were selected at all "
         "tells something too, which is not counted here. shuffled_high: what the mean precision stays below "
         "in 97.5 % of cases when the categories of these images are shuffled.",
-        "selected_by sim is what the cloud does in dcr, mask and paper; euclidean is scheme exact, in which "
-        "the KMC ranks and the cloud hands out what it selects, decoys among it (as many as stand there).",
+        "selected_by sim is what the cloud does; euclidean, a simulation on plain features, is what it would "
+        "see were the KMC to rank by EucDis and the cloud to hand out what it selects, decoys among it (as "
+        "many as stand there).",
         "Queries are images of the data set, drawn with replacement from the seed, each left out of its "
         "own answer.",
     )
@@ -230,9 +231,7 @@ def _claim(observations: Sequence[Observation], by: str, images: int, seed: int)
         for (count, decoys), found in told.items()
         if found is not None
     ]
-    who = (
-        "Sim (the cloud ranks)" if by == "sim" else "EucDis (scheme exact: the KMC ranks, the cloud watches)"
-    )
+    who = "Sim (the cloud ranks)" if by == "sim" else "EucDis (were the KMC to rank, the cloud watching)"
     if any(found is not None and found.above_chance for found in told.values()):
         follows = (
             "Which images are selected together tells which are similar, whatever order they stand in: "

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmark import ciphers, cloud, images, processes, ranking
+from tests.benchmark import ciphers, cloud, images, processes
 from tests.benchmark.materials import Setting
 from tests.benchmark.measure import Result
 
@@ -28,9 +28,6 @@ CASES: dict[str, Callable[[Setting], Iterator[Result]]] = {
     "search-in-process": cloud.search_in_process,
     "search": processes.search,
     "help": processes.help_text,
-    "exact-bfv": ranking.beside_bfv,
-    "exact-numpy": ranking.beside_numpy,
-    "exact-memory": ranking.memory,
     "index-size": cloud.index_size,
     "upload-size": images.upload_size,
     "memory": processes.memory,
@@ -41,9 +38,8 @@ LEGEND = """\
 Of the two figures the first is this package's. Both sides of a ratio ran in turn, and the ratio is the
 median over their rounds; "—": the figure is bounded itself. Synthetic: the sums and names of the indexes
 of `cloud search` and of the index's size (sums drawn from a normal distribution fitted to the sample
-pictures), the features under `exact` (drawn evenly), and the repetition of a few pictures and encrypted
-features where a row says how many images."""
-PACKAGES = ("numpy", "gmpy2", "cryptography", "h5py", "phe", "sf-heu", "tenseal")
+pictures), and the repetition of a few pictures and encrypted features where a row says how many images."""
+PACKAGES = ("numpy", "gmpy2", "cryptography", "h5py", "phe", "sf-heu")
 
 
 def main() -> None:

@@ -33,8 +33,6 @@ READERS: dict[str, tuple[str, ...]] = {
     "cloud enroll": ("cloud", "enroll", "@cloud", "{}"),
     "cloud index": ("cloud", "index", "@cloud", "{}", *JOBS),
     "cloud search": ("cloud", "search", "@cloud", "{}", "-o", "@new", *JOBS),
-    "kmc rank": ("kmc", "rank", "@kmc", "{}", "-o", "@new"),
-    "cloud collect": ("cloud", "collect", "@cloud", "{}", "-o", "@new"),
     "kmc reencrypt": ("kmc", "reencrypt", "@kmc", "{}", "-o", "@new"),
     "user decrypt": ("user", "decrypt", "@alice", "{}", "-o", "@new"),
     "inspect": ("inspect", "{}"),
@@ -48,12 +46,10 @@ IMAGE_READERS: dict[str, tuple[str, ...]] = {
 # Every command that works in a role's directory: {} stands for it.
 ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
     "kmc enroll": ("kmc", "enroll", "{}", "@north/enrolment.h5"),
-    "kmc rank": ("kmc", "rank", "{}", "@alice.results.candidates.h5", "-o", "@new", "--decoys", "2"),
     "kmc reencrypt": ("kmc", "reencrypt", "{}", "@alice.results.h5", "-o", "@new"),
     "cloud enroll": ("cloud", "enroll", "{}", "@north/members.h5"),
     "cloud index": ("cloud", "index", "{}", "@north.h5", *JOBS),
     "cloud search": ("cloud", "search", "{}", "@alice.query.h5", "-o", "@new", *JOBS),
-    "cloud collect": ("cloud", "collect", "{}", "@alice.results.selection.h5", "-o", "@new"),
     "owner authorize": ("owner", "authorize", "{}", "@eve/user.pub"),
     "owner revoke": ("owner", "revoke", "{}", "alice"),
     "owner encrypt": ("owner", "encrypt", "{}", "@pictures/queries", "-o", "@new", *JOBS),
@@ -129,11 +125,7 @@ def test_a_file_of_another_kind_is_named(
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        *("cloud enroll", "cloud index", "cloud search", "kmc rank", "cloud collect", "kmc reencrypt"),
-        "user decrypt",
-    ],
+    "name", ["cloud enroll", "cloud index", "cloud search", "kmc reencrypt", "user decrypt"]
 )
 def test_a_container_of_another_kind_is_named_with_the_kind_wanted(deployment: Deployment, name: str) -> None:
     given = deployment / "north" / "enrolment.h5"
@@ -287,8 +279,6 @@ def test_a_file_of_another_deployment_is_refused(
 def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: str, tmp_path: Path) -> None:
     file = {
         "cloud search": "alice.query.h5",
-        "kmc rank": "alice.results.candidates.h5",
-        "cloud collect": "alice.results.selection.h5",
         "kmc reencrypt": "alice.results.h5",
         "user decrypt": "alice.answer.h5",
         "cloud index": "north.h5",

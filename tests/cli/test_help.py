@@ -32,7 +32,7 @@ COMMANDS = {" ".join(path): command for path, command in _commands(mipp)}
 WANTED = {
     *("kmc init", "kmc enroll", "kmc reencrypt", "cloud init", "cloud enroll", "cloud index", "cloud search"),
     *("user init", "user query", "user decrypt", "owner init", "owner authorize", "owner revoke"),
-    *("owner encrypt", "describe", "inspect", "kmc rank", "cloud collect"),
+    *("owner encrypt", "describe", "inspect"),
 }
 
 

@@ -126,23 +126,6 @@ def test_every_step_works_in_protected_directories(
     assert "new.png" in (root / "matches" / "matches.csv").read_text()
 
 
-@pytest.mark.parametrize("name", ["kmc rank", "cloud collect"])
-def test_the_steps_of_scheme_exact_work_in_protected_directories(
-    deployment: Deployment, protected: Deployment, passphrase: Path, name: str
-) -> None:
-    role, command = name.split()
-    given = {"kmc rank": "candidates", "cloud collect": "selection"}[name]
-    words: list[object] = [protected / f"alice.results.{given}.h5", "-o", protected / "out.h5"]
-    words += ["--decoys", 2] if name == "kmc rank" else []
-    before = snapshot(protected.root)
-    refused(8, role, command, protected / role, *words)
-    assert snapshot(protected.root) == before
-    outcome = mipp(role, command, protected / role, *words, "--passphrase-file", passphrase)
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "sesame" not in outcome.out
-    assert not [secret for secret in secrets_of(deployment.root) if secret in outcome.out]
-
-
 def test_a_terminal_asks_for_the_passphrase_of_a_protected_directory(protected: Deployment) -> None:
     code, shown = at_terminal("inspect", protected / "north", answers=["open sesame"])
     assert code == 0, shown

@@ -175,5 +175,4 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         assert "warning: scheme paper hides no feature" in outcome.err, words
     steps = {path.removeprefix("mipp ") for path, _ in commands(mipp)}
     roles = {step for step in steps if step.partition(" ")[0] in ("kmc", "cloud", "user", "owner", "inspect")}
-    of_exact = {"kmc rank", "cloud collect"}  # refused under every other scheme
-    assert {" ".join(map(str, words[: 1 + (words[0] != "inspect")])) for words in walk} == roles - of_exact
+    assert {" ".join(map(str, words[: 1 + (words[0] != "inspect")])) for words in walk} == roles

@@ -12,15 +12,12 @@ from mipp_cli.experiments import equality_check
 from mipp_cli.experiments.attack_trial import AttackTrial, attack_every_scheme
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.equality_check import EqualityOptions, check_equality
-from mipp_cli.experiments.exact_storage import CANDIDATES, SELECTION
 from mipp_cli.experiments.settings import SchemeSetting, draw_sample, scheme_settings
-from mipp_cli.experiments.storage import COLLECTION, FEATURES, INDEX, REPEATED, StorageOptions, run_storage
+from mipp_cli.experiments.storage import COLLECTION, FEATURES, INDEX, StorageOptions, run_storage
 from mipp_cli.roles.progress import silent
-from mipp_cli.scheme.similarity import euclidean_distances
 from tests.experiments.conftest import INLINE
 
 SMALL = tuple(scheme_settings(("mask", "dcr"), (1024,)))
-EXACT = tuple(scheme_settings(("exact",), (1024,)))
 
 
 def test_sim_over_ciphertexts_equals_newdis_over_plain_codes(dataset: DataSet) -> None:
@@ -32,27 +29,6 @@ def test_sim_over_ciphertexts_equals_newdis_over_plain_codes(dataset: DataSet) -
         assert row["largest_difference"] == 0
         assert row["orders_equal"]
     assert "every Sim equals NewDis to the last bit" in result.notes[0]
-
-
-def test_what_a_user_decrypts_under_exact_is_what_euclidean_distance_finds(dataset: DataSet) -> None:
-    result = check_equality(dataset, EqualityOptions(EXACT, workplace=INLINE))
-    (row,) = result.observations
-    assert (row["scheme"], row["compared"], row["pairs"]) == ("exact", "EucDis", 5 * 10)
-    assert row["largest_difference"] == 0
-    assert row["orders_equal"]
-    assert "those that Euclidean distance on plain codes finds" in result.notes[0]
-
-
-def test_the_check_finds_answers_under_exact_that_differ(
-    dataset: DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def farthest(features: np.ndarray, query: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-        return -euclidean_distances(features, query)
-
-    monkeypatch.setattr(equality_check, "euclidean_distances", farthest)
-    result = check_equality(dataset, EqualityOptions(EXACT, workplace=INLINE))
-    assert not result.observations[0]["orders_equal"]
-    assert "ANSWERS UNDER EXACT DIFFER" in result.notes[0]
 
 
 def test_the_check_finds_sims_that_differ(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,21 +74,6 @@ def test_storage_is_measured_and_says_what_is_multiplied(dataset: DataSet) -> No
         assert "measured" in str(found[scheme, INDEX, COLLECTION]["how"])
     assert found["mask", INDEX, COLLECTION]["bytes"] == found["dcr", INDEX, COLLECTION]["bytes"]
     assert [claim.where for claim in result.claims] == ["Table 3", "Table 3"]
-
-
-def test_what_exact_stores_and_sends_of_a_large_collection_is_really_written(dataset: DataSet) -> None:
-    (result,) = run_storage(dataset, StorageOptions(EXACT, images=3, workplace=INLINE))
-    found = {(row["what"], row["images"]): row for row in result.observations}
-    assert found[FEATURES, 3]["bytes"] == 3 * 80 + 28
-    # 10,000 rows are three chunks, each with a nonce and a tag
-    large = found[FEATURES, COLLECTION]
-    assert (large["bytes"], large["how"]) == (COLLECTION * 80 + 3 * 28, REPEATED)
-    offered = found[CANDIDATES, COLLECTION]
-    assert int(large["bytes"] or 0) < int(offered["bytes"] or 0) < 1.1 * int(large["bytes"] or 0)
-    assert found[CANDIDATES, 3]["how"] == found[SELECTION, 3]["how"] == "measured"
-    assert int(found[INDEX, COLLECTION]["bytes"] or 0) > COLLECTION * 32
-    assert result.claims[0].measured == "exact: 781 KB"
-    assert any("for each query: 796 KB" in note for note in result.notes)
 
 
 def test_scheme_paper_falls_and_the_others_do_not(dataset: DataSet, tmp_path: Path) -> None:

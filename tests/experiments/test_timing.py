@@ -11,11 +11,9 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.result import Observation, Result
 from mipp_cli.experiments.timed_runs import (
-    COLLECTED,
     INDEX,
     ONE_IMAGE,
     PLAIN,
-    RANKED,
     WITH_INDEX,
     WITHOUT_INDEX,
     Collection,
@@ -27,7 +25,6 @@ from mipp_cli.experiments.timing_figures import TIMING_DRAWINGS
 from tests.experiments.small_datasets import INLINE, apart, of_pictures
 
 SCHEMES = {"dcr": 1024, "mask": None}
-EXACT_STEPS = (INDEX, RANKED, COLLECTED)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture(scope="module")
 def results(dataset: DataSet) -> list[Result]:
-    options = TimingOptions((6, 3), 2, (*SCHEMES, "exact"), (1024,), candidates=2, workplace=INLINE)
+    options = TimingOptions((6, 3), 2, tuple(SCHEMES), (1024,), candidates=2, workplace=INLINE)
     return run_timing(dataset, options)
 
 
@@ -48,7 +45,6 @@ def test_every_point_is_one_observation_a_repeat(results: list[Result]) -> None:
         (scheme, bits, step, size, int(size > 4), repeat)
         for scheme, bits, steps in [
             *((name, bits, (INDEX, WITH_INDEX, ONE_IMAGE, WITHOUT_INDEX)) for name, bits in SCHEMES.items()),
-            ("exact", None, EXACT_STEPS),
             (PLAIN, None, (PLAIN,)),
         ]
         for step in steps
@@ -79,24 +75,6 @@ def test_the_ratios_of_the_paper_stand_beside_the_measured_and_its_own_times(res
 def test_each_figure_has_its_claim(results: list[Result]) -> None:
     assert [claim.where for claim in results[0].claims] == ["Fig. 5"]
     assert [claim.where for claim in results[1].claims][:4] == ["Fig. 6", "Fig. 7", "Fig. 7", "Fig. 8"]
-
-
-def test_scheme_exact_stands_beside_the_searches_with_the_index(results: list[Result]) -> None:
-    (claim,) = (claim for claim in results[1].claims if "KMC ranks" in claim.claimed)
-    ranked, collected = claim.measured.splitlines()
-    assert ranked.startswith(f"exact, {RANKED}, 6 images: ")
-    assert f"; {ONE_IMAGE}, dcr 1024 bits: " in ranked
-    assert collected.startswith(f"exact, {COLLECTED}, 6 images: ")
-    assert f"; {WITH_INDEX}, dcr 1024 bits: " in collected
-
-
-def test_scheme_exact_is_timed_alone(dataset: DataSet, tmp_path: Path) -> None:
-    options = TimingOptions((2,), 1, ("exact",), candidates=2, workplace=INLINE)
-    _, retrieval = run_timing(dataset, options)
-    assert [row["step"] for row in retrieval.observations] == [PLAIN, RANKED, COLLECTED]
-    assert not any(claim.where == "section 7.3" for claim in retrieval.claims)
-    for name, draw in TIMING_DRAWINGS[retrieval.name]:
-        draw(retrieval, tmp_path / name)
 
 
 def test_the_figures_are_drawn(results: list[Result], tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 from mipp_cli.scheme import passphrase
 from tests.faults.commands import COMMANDS
-from tests.faults.exact import EXACT
 from tests.faults.injection import FAULTS
 from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
@@ -26,16 +25,16 @@ def main() -> int:
     """Run the trials asked for; return 1 if something is wrong."""
     arguments = _arguments()
     passphrase.STRETCHING = passphrase.Stretching(16, 8, 1)  # nobody guesses here
-    commands = EXACT if arguments.scheme == "exact" else COMMANDS
+    names = [command.name for command in COMMANDS if command.name in (arguments.only or [command.name])]
     faults = arguments.fault or list(FAULTS)
     failures = 0
     begin = time.perf_counter()
     print(f"| command | boundaries | {' | '.join(FAULTS)} | failures |")
     print(f"| --- | --- |{' --- |' * len(FAULTS)} --- |", flush=True)
     with TemporaryDirectory(prefix="mipp-faults-", dir=arguments.scratch) as folder:
-        store = make_store(Path(folder) / "store", arguments.scheme)
-        for command in commands:
-            if command.name not in (arguments.only or [command.name]):
+        store = make_store(Path(folder) / "store")
+        for command in COMMANDS:
+            if command.name not in names:
                 continue
             (scratch := Path(folder) / command.name).mkdir()
             bench = _benches[command.name] = Bench(command, store, scratch)
@@ -50,8 +49,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="as the table calls them")
-    parser.add_argument("--scheme", choices=("mask", "exact"), default="mask")
+    parser.add_argument("--only", nargs="+", choices=[each.name for each in COMMANDS], metavar="COMMAND")
     parser.add_argument("--fault", nargs="+", choices=FAULTS, help="; ".join(map(": ".join, FAULTS.items())))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="do every N-th trial")
     parser.add_argument("--jobs", type=int, default=2)

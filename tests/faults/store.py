@@ -13,7 +13,7 @@ from typing import Any
 from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
-from tests.deployment import JOBS, Deployment, Outcome, done, picture, run
+from tests.deployment import JOBS, Deployment, done, picture, run
 
 OWNERS = ("north", "south")
 USERS = ("alice", "bob")
@@ -22,9 +22,9 @@ Meaning = dict[str, Any]
 _TEMPORARY = re.compile(r"\..*|partial|[0-9a-f]{32}\.h5")  # the last: a query that is being made
 
 
-def make_store(root: Path, scheme: str = "mask") -> Deployment:
+def make_store(root: Path) -> Deployment:
     """Make a deployment of two owners, whom alice may search, and their first uploads, indexed."""
-    made = Deployment(root, scheme)
+    made = Deployment(root, "mask")
     for number, name in enumerate(("a", "b", "c", "d", "e", "f")):
         folder = root / "pictures" / (OWNERS[0] if number < 4 else OWNERS[1])
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def make_store(root: Path, scheme: str = "mask") -> Deployment:
     for name in PASSPHRASES:
         (root / name).write_text(name)
         (root / name).chmod(0o600)
-    done("kmc", "init", root / "kmc", "--scheme", scheme)
+    done("kmc", "init", root / "kmc", "--scheme", "mask")
     done("cloud", "init", root / "cloud", "--kmc", root / "kmc" / "kmc.pub")
     for user in USERS:
         done("user", "init", root / user, "--id", user, "--kmc", root / "kmc" / "kmc.pub")
@@ -112,35 +112,17 @@ def answer(store: Deployment, user: str) -> Any:
     try:
         query, results, back = probe / "query.h5", probe / "results.h5", probe / "back.h5"
         done("user", "query", store / user, store / "pictures" / "query.png", "-o", query, *unlocked)
-        found = find(store, query, results)
+        words = ("cloud", "search", store / "cloud", query, *JOBS)
+        found = run(*words, "-o", results)
         if found.code:
             return found.code
-        if store.scheme != "exact":
-            words = ("cloud", "search", store / "cloud", query, *JOBS, "-o", probe / "scanned.h5")
-            scanned = done(*words, "--without-index")
-            assert "matches" in found.out
-            assert found.out.splitlines()[1:] == scanned.out.splitlines()[1:]
+        scanned = done(*words, "-o", probe / "scanned.h5", "--without-index")
+        assert "matches" in found.out
+        assert found.out.splitlines()[1:] == scanned.out.splitlines()[1:]
         answered = run("kmc", "reencrypt", store / "kmc", results, "-o", back)
         return answered.code or decrypted(store, user, back)
     finally:
         shutil.rmtree(probe)
-
-
-def find(store: Deployment, query: Path, results: Path) -> Outcome:
-    """Have a query answered up to its results, by whoever ranks in the scheme; return how that ended."""
-    if store.scheme != "exact":
-        return run("cloud", "search", store / "cloud", query, "-o", results, *JOBS)
-    candidates, selection = results.with_name("candidates.h5"), results.with_name("selection.h5")
-    steps = (
-        ("cloud", "search", store / "cloud", query, "-o", candidates),
-        ("kmc", "rank", store / "kmc", candidates, "-o", selection),
-        ("cloud", "collect", store / "cloud", selection, "-o", results),
-    )
-    for step in steps:
-        outcome = run(*step)
-        if outcome.code:
-            break
-    return outcome
 
 
 def decrypted(store: Deployment, user: str, back: Path) -> list[tuple[str, ...]]:

@@ -12,7 +12,6 @@ import pytest
 from mipp_cli.scheme import passphrase
 from tests.deployment import Deployment
 from tests.faults.commands import COMMANDS, Command
-from tests.faults.exact import EXACT
 from tests.faults.injection import KILLS
 from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
@@ -41,21 +40,6 @@ def test_a_command_that_is_broken_off_loses_nothing_and_can_be_run_again(
     monkeypatch.setattr(passphrase, "STRETCHING", passphrase.Stretching(16, 8, 1))
     with TemporaryDirectory(dir=scratch) as folder:
         bench = Bench(command, store, Path(folder))
-        for trial in chosen(bench):
-            assert bench.problems(trial) == [], (trial, bench.boundaries[trial.at - 1])
-
-
-@pytest.fixture(scope="module")
-def exact_store(scratch: Path) -> Deployment:
-    return make_store(scratch / "exact-store", "exact")
-
-
-@pytest.mark.parametrize("command", EXACT, ids=lambda command: command.name)
-def test_a_command_of_scheme_exact_that_is_broken_off_loses_nothing_and_can_be_run_again(
-    exact_store: Deployment, scratch: Path, command: Command
-) -> None:
-    with TemporaryDirectory(dir=scratch) as folder:
-        bench = Bench(command, exact_store, Path(folder))
         for trial in chosen(bench):
             assert bench.problems(trial) == [], (trial, bench.boundaries[trial.at - 1])
 

@@ -8,32 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from mipp_cli.containers.candidates import OwnerFeatures, write_candidates
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import write_delete
-from mipp_cli.containers.feature_columns import FeatureChange
 from mipp_cli.containers.header import BLOCK_BYTES
 from mipp_cli.containers.index import Index, Part, Segment, write_index
-from mipp_cli.containers.manifest import write_manifest
 from mipp_cli.containers.membership import write_enrolment, write_members
 from mipp_cli.containers.part import write_part
-from mipp_cli.containers.query import write_exact_query, write_query
+from mipp_cli.containers.query import write_query
 from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
 from mipp_cli.containers.results import ImageRef, Match, write_results
 from mipp_cli.containers.segment import Origin, write_segment
-from mipp_cli.containers.selection import SelectedRow, write_selection
 from mipp_cli.containers.upload import UploadCipher, UploadReader, UploadSize, upload_schema, write_upload
 from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
 from mipp_cli.roles.parts import part_of_sums
 from mipp_cli.roles.pixels import pack_pixels
-from mipp_cli.scheme.feature_chunks import ChunkPlace, FeatureChunkCipher, LiveChunk
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, Envelope, key_id, sha256
-from mipp_cli.scheme.parameters import Parameters
 from tests.containers.conftest import ALICE, DEPLOYMENT, KMC, MASK, QUERY_ID
 from tests.deployment import picture
 
-EXACT = Parameters("exact", None)
 IMAGE_KEY = bytes(range(32))
 USK = bytes(range(1, 33))
 NUMBER = 7
@@ -71,37 +64,8 @@ def _upload_in_chunks(path: Path) -> None:
         upload.append("large", bytes(1 << 20), *feature)
 
 
-def _chunks() -> list[tuple[ChunkPlace, bytes]]:
-    cipher = FeatureChunkCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER, EXACT)
-    return [(ChunkPlace(NUMBER, number), cipher.encrypt(FEATURES, number, NUMBER)) for number in (0, 1)]
-
-
-def _change(path: Path) -> FeatureChange:
-    """What a message brings of features, with a manifest that is written beside ``path`` for a moment."""
-    manifest = path.with_name("manifest.h5")
-    _manifest(manifest)
-    octets = manifest.read_bytes()
-    manifest.unlink()
-    return FeatureChange(octets, _chunks())
-
-
-def _manifest(path: Path) -> None:
-    chunks = [LiveChunk(place, NUMBER, key_id(IMAGE_KEY), len(FEATURES)) for place, _ in _chunks()]
-    write_manifest(path, ALICE, NUMBER, chunks)
-
-
-def _exact_upload(path: Path) -> None:
-    with write_upload(path, EXACT, ALICE, NUMBER, key_id(IMAGE_KEY), replace=True) as upload:
-        upload.append_image(NAMES[0], b"content" * 9)
-        upload.write_features(_change(path))
-
-
 def _delete(path: Path) -> None:
     write_delete(path, ALICE, NUMBER, NAMES)
-
-
-def _exact_delete(path: Path) -> None:
-    write_delete(path, ALICE, NUMBER, NAMES, features=_change(path))
 
 
 def _segment(path: Path) -> None:
@@ -119,29 +83,6 @@ def _segment_of_nothing(path: Path) -> None:
 def _query(path: Path) -> None:
     features = encrypt_features(MASK.cipher, FEATURES[:2])
     write_query(path, MASK, ALICE, QUERY_ID, features=features, candidates=5, usk=USK, sealing_key=KMC.public)
-
-
-def _exact_query(path: Path) -> None:
-    write_exact_query(
-        path, EXACT, ALICE, QUERY_ID, features=FEATURES[:2], candidates=5, usk=USK, sealing_key=KMC.public
-    )
-
-
-def _candidates(path: Path) -> None:
-    query, change = path.with_name("query.h5"), _change(path)
-    _exact_query(query)
-    chunks = [chunk for _, chunk in change.chunks]
-    owner = OwnerFeatures("north", change.manifest, [len(chunk) for chunk in chunks], lambda: chunks)
-    write_candidates(path, ALICE, QUERY_ID, query.read_bytes(), [owner])
-    query.unlink()
-
-
-def _selection(path: Path) -> None:
-    query = path.with_name("query.h5")
-    _exact_query(query)
-    rows = [SelectedRow("north", place, row, NUMBER) for place, _ in _chunks() for row in (0, 2)]
-    write_selection(path, ALICE, QUERY_ID, query.read_bytes(), rows)
-    query.unlink()
 
 
 def _results(path: Path) -> None:
@@ -169,19 +110,13 @@ def _part(path: Path) -> None:
     write_part(path, ALICE, NUMBER, part_of_sums([5, 9, 5], [7, 11, 7], [name.encode() for name in NAMES]))
 
 
-# by target: the kind, and after a hyphen the scheme, where it is not `mask`
+# by target, which is the kind
 WRITERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "members": (_members,),
     "enrolment": (_enrolment,),
     "upload": (_upload, _upload_in_pieces, _upload_in_chunks),
-    "upload-exact": (_exact_upload,),
     "delete": (_delete,),
-    "delete-exact": (_exact_delete,),
-    "manifest": (_manifest,),
     "query": (_query,),
-    "query-exact": (_exact_query,),
-    "candidates": (_candidates,),
-    "selection": (_selection,),
     "results": (_results,),
     "reencrypted": (_reencrypted,),
     "index": (_index,),

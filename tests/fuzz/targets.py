@@ -17,14 +17,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from mipp_cli.containers.candidates import open_candidates
 from mipp_cli.containers.container import open_container
-from mipp_cli.containers.delete import delete_schema, deleted_names
-from mipp_cli.containers.feature_columns import FeatureReader
+from mipp_cli.containers.delete import DELETE, deleted_names
 from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.containers.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.index import read_index
-from mipp_cli.containers.manifest import parse_manifest
 from mipp_cli.containers.membership import parse_members, read_enrolment
 from mipp_cli.containers.part import open_part
 from mipp_cli.containers.public_files import (
@@ -41,7 +38,6 @@ from mipp_cli.containers.query import parse_query
 from mipp_cli.containers.reencrypted import Manifest, open_answer, open_reencrypted
 from mipp_cli.containers.results import open_results
 from mipp_cli.containers.segment import origin_of, segment_schema
-from mipp_cli.containers.selection import read_selection
 from mipp_cli.containers.source import BytesSource
 from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.errors import MippError
@@ -52,7 +48,6 @@ from mipp_cli.roles.names import safe_file_name, table_cell
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.pixels import pack_pixels, unpack_pixels
 from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.feature_chunks import FeatureChunkCipher
 from mipp_cli.scheme.image_cipher import Envelope, sha256
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
@@ -60,7 +55,6 @@ from mipp_cli.scheme.sum_groups import CompositeGroup
 from tests.containers.conftest import ALICE, DEPLOYMENT, KEY, KMC, MASK, QUERY_ID
 from tests.fuzz import seeds
 from tests.fuzz.recipes import cook
-from tests.fuzz.seeds import EXACT
 
 BODY, RECIPE = b"\0", b"\1"
 PIXELS = 1 << 20  # of a picture: the limit is as good at a hundredth of its size
@@ -94,10 +88,6 @@ def _bodies(name: str, scratch: Path) -> list[bytes]:
     return seeds.bodies(name, scratch)
 
 
-def _kind(name: str) -> str:
-    return name.partition("-")[0]
-
-
 def body_of(name: str, data: bytes, scratch: Path) -> bytes:
     """Return the HDF5 content that an input stands for."""
     if data[:1] == BODY:
@@ -122,7 +112,7 @@ def _seeds_of_container(name: str, scratch: Path) -> list[bytes]:
 def _container(name: str, read: Callable[[Path], object]) -> Target:
     def run(data: bytes, scratch: Path) -> None:
         path = scratch / "input.h5"
-        path.write_bytes(signed(_kind(name), body_of(name, data, scratch)))
+        path.write_bytes(signed(name, body_of(name, data, scratch)))
         read(path)
 
     return Target(run, partial(_seeds_of_container, name), mode=0)
@@ -155,60 +145,14 @@ def _read_images(upload: UploadReader) -> None:
         with suppress(MippError):
             upload.name(row)
             upload.encrypted_image(row)
-    if not upload.parameters.ranks_at_kmc:
-        ef, eff = upload.encrypted_features(0, min(len(upload), 64))
-        for sums in zip(MASK.cipher.sums(ef), MASK.cipher.sums(eff), strict=True):
-            check_sums(*sums, MASK.l, MASK.levels)
-
-
-def _read_exact_upload(path: Path) -> None:
-    with open_container(path, upload_schema(EXACT), deployment=DEPLOYMENT) as container:
-        upload = UploadReader(container, EXACT)
-        _read_images(upload)
-        _read_features(upload.features)
-
-
-def _read_features(features: FeatureReader) -> None:
-    manifest = features.manifest(EXACT, DEPLOYMENT)
-    cipher = FeatureChunkCipher(seeds.IMAGE_KEY, DEPLOYMENT, ALICE.name, seeds.NUMBER, EXACT)
-    features.sizes()
-    for (place, chunk), live in zip(features.chunks(), manifest.chunks, strict=False):
-        cipher.decrypt(chunk, place.number, live.version, live.rows)
+    ef, eff = upload.encrypted_features(0, min(len(upload), 64))
+    for sums in zip(MASK.cipher.sums(ef), MASK.cipher.sums(eff), strict=True):
+        check_sums(*sums, MASK.l, MASK.levels)
 
 
 def _read_delete(path: Path) -> None:
-    with open_container(path, delete_schema(MASK), deployment=DEPLOYMENT) as container:
+    with open_container(path, DELETE, deployment=DEPLOYMENT) as container:
         deleted_names(container)
-
-
-def _read_exact_delete(path: Path) -> None:
-    with open_container(path, delete_schema(EXACT), deployment=DEPLOYMENT) as container:
-        deleted_names(container)
-        _read_features(FeatureReader(container))
-
-
-def _read_manifest(path: Path) -> None:
-    _ = parse_manifest(path.read_bytes(), EXACT, DEPLOYMENT).rows
-
-
-def _read_exact_query(path: Path) -> None:
-    query = parse_query(path.read_bytes(), EXACT, DEPLOYMENT)
-    query.open_features(KMC, EXACT)
-
-
-def _read_candidates(path: Path) -> None:
-    reader = open_candidates(path, DEPLOYMENT)
-    with reader.container:
-        for number in _some(len(reader)):
-            with suppress(MippError):
-                reader.chunk(number)
-        for _, octets in reader.manifests():
-            parse_manifest(octets, EXACT, DEPLOYMENT)
-        parse_query(reader.query_octets, EXACT, DEPLOYMENT)
-
-
-def _read_selection(path: Path) -> None:
-    parse_query(read_selection(path, DEPLOYMENT).query_octets, EXACT, DEPLOYMENT)
 
 
 def _some(rows: int) -> list[int]:
@@ -274,7 +218,7 @@ def _run_inspect(data: bytes, scratch: Path) -> None:
     kinds = sorted(seeds.WRITERS)
     kind = kinds[data[0] % len(kinds)] if data else kinds[0]
     path = scratch / "input.h5"
-    path.write_bytes(signed(_kind(kind), body_of(kind, data[1:], scratch)))
+    path.write_bytes(signed(kind, body_of(kind, data[1:], scratch)))
     _inspected(path)
 
 
@@ -381,14 +325,8 @@ TARGETS: dict[str, Target] = {
     "members": _container("members", _read_members),
     "enrolment": _container("enrolment", _read_enrolment),
     "upload": _container("upload", _read_upload),
-    "upload-exact": _container("upload-exact", _read_exact_upload),
     "delete": _container("delete", _read_delete),
-    "delete-exact": _container("delete-exact", _read_exact_delete),
-    "manifest": _container("manifest", _read_manifest),
     "query": _container("query", _read_query),
-    "query-exact": _container("query-exact", _read_exact_query),
-    "candidates": _container("candidates", _read_candidates),
-    "selection": _container("selection", _read_selection),
     "results": _container("results", _read_results),
     "reencrypted": _container("reencrypted", _read_reencrypted),
     "index": _container("index", _read_index),

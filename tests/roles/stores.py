@@ -35,11 +35,11 @@ def refuse(deployment: Deployment, code: int, words: str, *files: object) -> str
 
 
 def rows(deployment: Deployment) -> set[Row]:
-    """Return (owner, image, Σx, Σx²) of every image in the index; in scheme exact, its place instead."""
+    """Return (owner, image, Σx, Σx²) of every image in the index."""
     lines = done("inspect", deployment / "cloud" / "index.h5", "--csv").out.splitlines()[1:]
     found = [tuple(line.split(",")) for line in lines]
     assert len(set(found)) == len(found)
-    return {(owner, name, ",".join(rest[:-1]), rest[-1]) for owner, name, *rest in found}
+    return {(owner, name, sum1, sum2) for owner, name, sum1, sum2 in found}
 
 
 def names(deployment: Deployment, owner: str) -> set[str]:

@@ -45,8 +45,8 @@ def files_with(deployment: Deployment, octets: bytes) -> list[Path]:
     return [path for path in files if octets in path.read_bytes()]
 
 
-def test_a_deleted_image_leaves_no_byte_behind(any_sum_scheme: Deployment, tmp_path: Path) -> None:
-    deployment = any_sum_scheme.copy(tmp_path / "copy")
+def test_a_deleted_image_leaves_no_byte_behind(any_scheme: Deployment, tmp_path: Path) -> None:
+    deployment = any_scheme.copy(tmp_path / "copy")
     gone, *kept = sorted(deployment.names("north"))
     octets = ciphertexts(deployment, deployment / "north.h5")
     assert all(files_with(deployment, part) for part in octets[gone])

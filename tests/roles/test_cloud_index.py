@@ -44,18 +44,18 @@ def sums(path: Path) -> tuple[str, str]:
     return str(sum(codes)), str(sum(code * code for code in codes))
 
 
-def test_the_sums_in_the_index_are_those_of_the_plain_codes(any_sum_scheme: Deployment) -> None:
-    assert rows(any_sum_scheme) == {
-        (owner, image_id, *sums(any_sum_scheme.pictures(owner)[path]))
+def test_the_sums_in_the_index_are_those_of_the_plain_codes(any_scheme: Deployment) -> None:
+    assert rows(any_scheme) == {
+        (owner, image_id, *sums(any_scheme.pictures(owner)[path]))
         for owner in OWNERS
-        for image_id, path in any_sum_scheme.names(owner).items()
+        for image_id, path in any_scheme.names(owner).items()
     }
 
 
 def test_the_sums_of_every_sample_image_are_those_of_its_plain_codes(
-    any_sum_scheme: Deployment, tmp_path: Path
+    any_scheme: Deployment, tmp_path: Path
 ) -> None:
-    deployment = any_sum_scheme.copy(tmp_path / "copy")
+    deployment = any_scheme.copy(tmp_path / "copy")
     kmc = deployment / "kmc" / "kmc.pub"
     samples = sorted(path for path in (SAMPLES / "owners").iterdir() if path.is_dir())
     for folder in samples:

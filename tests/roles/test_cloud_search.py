@@ -40,9 +40,9 @@ def refuse(deployment: Deployment, query: Path, code: int, words: str) -> None:
 
 @pytest.mark.parametrize("user", ["alice", "bob"])
 def test_sim_over_ciphertexts_ranks_as_newdis_over_plain_features(
-    any_sum_scheme: Deployment, user: str, tmp_path: Path
+    any_scheme: Deployment, user: str, tmp_path: Path
 ) -> None:
-    deployment = any_sum_scheme.copy(tmp_path / "copy")
+    deployment = any_scheme.copy(tmp_path / "copy")
     found = table(deployment.search(deployment.ask(user, candidates=100)))
     images = [
         (owner, image_id, feature_of(deployment.pictures(owner)[path]).astype(int))
@@ -66,14 +66,10 @@ def test_sim_over_ciphertexts_ranks_as_newdis_over_plain_features(
     assert found == expected
 
 
-def test_the_answer_is_the_same_with_and_without_the_index(
-    any_sum_scheme: Deployment, tmp_path: Path
-) -> None:
-    query, results = any_sum_scheme / "bob.query.h5", tmp_path / "r.h5"
-    done("cloud", "search", any_sum_scheme / "cloud", query, "-o", results, "--without-index", *JOBS)
-    assert contents_of(any_sum_scheme, results) == contents_of(
-        any_sum_scheme, any_sum_scheme / "bob.results.h5"
-    )
+def test_the_answer_is_the_same_with_and_without_the_index(any_scheme: Deployment, tmp_path: Path) -> None:
+    query, results = any_scheme / "bob.query.h5", tmp_path / "r.h5"
+    done("cloud", "search", any_scheme / "cloud", query, "-o", results, "--without-index", *JOBS)
+    assert contents_of(any_scheme, results) == contents_of(any_scheme, any_scheme / "bob.results.h5")
 
 
 @pytest.mark.parametrize("seed", range(4))

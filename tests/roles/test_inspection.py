@@ -9,17 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipp_cli.containers.candidates import OwnerFeatures, write_candidates
 from mipp_cli.containers.container import Schema, Sender, write_container
 from mipp_cli.containers.delete import write_delete
-from mipp_cli.containers.feature_columns import FeatureChange
-from mipp_cli.containers.manifest import write_manifest
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
-from mipp_cli.containers.selection import SelectedRow, write_selection
-from mipp_cli.containers.upload import write_upload
-from mipp_cli.scheme.feature_chunks import ChunkPlace, LiveChunk
 from mipp_cli.scheme.keys import SigningKey
-from mipp_cli.scheme.parameters import Parameters
 from tests.deployment import OWNERS, Deployment, done, feature_of, refused, run, secrets_of
 from tests.roles.forgery import Picture, forge_upload, random_feature
 
@@ -44,17 +37,12 @@ FILES = {
     "alice.answer.h5": ("reencrypted of kmc", ["images", "bytes of NER", "manifest"]),
     "cloud/index.h5": ("index of cloud", ["segments", "parts", "images", "owner lake", "owner north"]),
 }
-OTHERWISE_UNDER_EXACT = {
-    "north.h5": ["images", "mark", "image key", "bytes of EW", "chunks of features"],
-    "alice.query.h5": ["query images", "candidates", "USK"],
-}
 DIRECTORIES = {
     "kmc": ["role", "id", "scheme", "owner lake", "owner north", "owner south", "cloud", "queries answered"],
     "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "queries answered", "public file"],
     "alice": ["role", "id", "public file", "seals to"],
     "north": ["role", "id", "users", "image ids", "seals to", "image key"],
 }
-PLACES = ["owner", "image_id", "upload", "chunk", "row"]
 TABLES = {
     "north/enrolment.h5": ["user", "key"],
     "north/members.h5": ["user", "key"],
@@ -79,8 +67,6 @@ def table(deployment: Deployment, name: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", FILES)
 def test_every_kind_of_file_is_described(any_scheme: Deployment, name: str) -> None:
     title, wanted = FILES[name]
-    if any_scheme.scheme == "exact":
-        wanted = OTHERWISE_UNDER_EXACT.get(name, wanted)
     outcome = done("inspect", any_scheme / name)
     assert outcome.out.splitlines()[0].startswith(f"{any_scheme / name}: {title}")
     found = fields(any_scheme, name)
@@ -107,8 +93,7 @@ def test_counts_are_true(any_scheme: Deployment) -> None:
     assert fields(any_scheme, "cloud/index.h5")["images"] == "14"
     assert fields(any_scheme, "cloud")["segments"] == "3"
     assert fields(any_scheme, "alice.query.h5")["query images"] == "2"
-    told = "0" if any_scheme.scheme == "exact" else "10"  # there the cloud does not know what matches what
-    assert fields(any_scheme, "alice.results.h5")["matches"] == told
+    assert fields(any_scheme, "alice.results.h5")["matches"] == "10"
     assert fields(any_scheme, "cloud/index.h5")["owner south"] == "5 images in 1 uploads"
     assert "users alice, bob" in fields(any_scheme, "kmc")["owner south"]
     assert fields(any_scheme, "north")["users"] == "alice"
@@ -118,9 +103,9 @@ def test_counts_are_true(any_scheme: Deployment) -> None:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_have_these_columns(any_scheme: Deployment, name: str) -> None:
-    rows, exact = table(any_scheme, name), any_scheme.scheme == "exact"
-    assert rows[0] == (PLACES if exact and name.startswith("cloud") else TABLES[name])
-    assert (len(rows) > 1) != (exact and name == "alice.results.h5")
+    rows = table(any_scheme, name)
+    assert rows[0] == TABLES[name]
+    assert len(rows) > 1
     assert all(len(row) == len(rows[0]) for row in rows)
 
 
@@ -243,32 +228,6 @@ def test_a_deletion_names_its_images(deployment: Deployment, tmp_path: Path) -> 
     inspection = done("inspect", tmp_path / "delete.h5", "--json").json["inspection"]
     assert inspection["fields"]["images"] == "2"
     assert done("inspect", tmp_path / "delete.h5", "--csv").out.split() == ["image_id", "one", "two"]
-
-
-def test_the_files_of_scheme_exact_show_places_and_sizes(tmp_path: Path) -> None:
-    key = Sender("north", SigningKey.generate(), "d" * 64)
-    place = ChunkPlace(7, 0)
-    write_manifest(tmp_path / "manifest", key, 7, [LiveChunk(place, 7, 5, 3)])
-    manifest = (tmp_path / "manifest").read_bytes()
-    change = FeatureChange(manifest, [(place, b"chunk")])
-    with write_upload(tmp_path / "upload", Parameters("exact", None), key, 7, 5) as upload:
-        upload.append_image("one", bytes(40))
-        upload.write_features(change)
-    write_delete(tmp_path / "delete", key, 7, ["one"], features=change)
-    query_id = "0" * 32
-    features = OwnerFeatures("north", manifest, [5], lambda: [b"chunk"])
-    write_candidates(tmp_path / "candidates", key, query_id, b"query", [features])
-    write_selection(tmp_path / "selection", key, query_id, b"query", [SelectedRow("north", place, 2, 7)])
-    shown = {
-        "manifest": ("images", "3", "7,0,7,0000000000000005,3"),
-        "upload": ("bytes of features", "5, for the KMC alone", "one,40"),
-        "delete": ("chunks of features", "1", "one"),
-        "candidates": ("owners", "north", f"north,{len(manifest)}"),
-        "selection": ("images", "1, matches and decoys alike", "north,7,0,7,2"),
-    }
-    for kind, (field, value, row) in shown.items():
-        assert done("inspect", tmp_path / kind, "--json").json["inspection"]["fields"][field] == value
-        assert done("inspect", tmp_path / kind, "--csv").out.splitlines()[1:] == [row]
 
 
 def test_an_owners_table_lists_live_images_alone_under_their_last_upload(changeable: Deployment) -> None:

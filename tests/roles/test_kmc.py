@@ -28,7 +28,7 @@ def test_the_scheme_of_the_paper_is_never_used_without_a_warning(tmp_path: Path)
 
 def test_a_modulus_for_tests_is_never_used_without_a_warning(any_scheme: Deployment) -> None:
     warnings = any_scheme.public.parameters.warnings
-    assert len(warnings) == {"dcr": 1, "mask": 0, "paper": 1, "exact": 0}[any_scheme.scheme]
+    assert len(warnings) == {"dcr": 1, "mask": 0, "paper": 1}[any_scheme.scheme]
 
 
 def test_two_deployments_have_nothing_in_common(tmp_path: Path) -> None:

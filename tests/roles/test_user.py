@@ -33,12 +33,12 @@ def refuse(deployment: Deployment, code: int, words: str, *command: object) -> N
     assert snapshot(deployment / "alice") == before
 
 
-def test_a_query_holds_the_sums_of_its_images(any_sum_scheme: Deployment) -> None:
-    _, eq, eqq, _ = read(any_sum_scheme, any_sum_scheme / "alice.query.h5")
+def test_a_query_holds_the_sums_of_its_images(any_scheme: Deployment) -> None:
+    _, eq, eqq, _ = read(any_scheme, any_scheme / "alice.query.h5")
     features = [
-        feature_of(any_sum_scheme / "pictures/queries" / name).astype(int) for name in ("q1.png", "q2.png")
+        feature_of(any_scheme / "pictures/queries" / name).astype(int) for name in ("q1.png", "q2.png")
     ]
-    cipher = any_sum_scheme.public.parameters.cipher
+    cipher = any_scheme.public.parameters.cipher
     assert cipher.sums(eq) == [int(feature.sum()) for feature in features]
     assert cipher.sums(eqq) == [int((feature**2).sum()) for feature in features]
 

@@ -27,9 +27,8 @@ def test_keygen_of_scheme_paper_takes_a_standard_prime_of_3072_bits_unless_told(
     assert parameters.modulus_bits == 3072
 
 
-@pytest.mark.parametrize("scheme", ["mask", "exact"])
-def test_keygen_of_schemes_without_a_modulus_makes_none(scheme: str) -> None:
-    parameters = generate_parameters(scheme)
+def test_keygen_of_scheme_mask_makes_no_modulus() -> None:
+    parameters = generate_parameters("mask")
     assert parameters.group is None
     assert parameters.modulus_bits is None
     assert parameters.warnings == []
@@ -73,10 +72,9 @@ def test_the_least_secure_modulus_is_made() -> None:
 
 
 @pytest.mark.parametrize("allow_insecure", [False, True])
-@pytest.mark.parametrize("scheme", ["mask", "exact"])
-def test_schemes_without_a_modulus_refuse_one(scheme: str, allow_insecure: bool) -> None:
+def test_scheme_mask_refuses_a_modulus(allow_insecure: bool) -> None:
     with pytest.raises(InvalidRequestError):
-        generate_parameters(scheme, modulus_bits=3072, allow_insecure=allow_insecure)
+        generate_parameters("mask", modulus_bits=3072, allow_insecure=allow_insecure)
 
 
 def test_scheme_paper_is_warned_about_whatever_its_modulus(paper_group: PrimeGroup) -> None:
@@ -112,7 +110,7 @@ def test_the_depth_of_grey_pictures_is_kept(grey_bits: int) -> None:
         {"levels": 8.0},
         {"descriptor": "Colour layout"},
         {"descriptor": None},
-        {"scheme": "exactly"},
+        {"scheme": "rsa"},
         {"scheme": ""},
         {"scheme": "MASK"},
         {"scheme": "dcr"},
@@ -123,12 +121,6 @@ def test_the_depth_of_grey_pictures_is_kept(grey_bits: int) -> None:
 def test_parameters_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(MalformedError):
         replace(generate_parameters("mask"), **change)
-
-
-def test_only_in_scheme_exact_the_centre_ranks_and_nothing_encrypts_sums() -> None:
-    assert [Parameters(scheme, None).ranks_at_kmc for scheme in ("mask", "exact")] == [False, True]
-    with pytest.raises(TypeError):
-        Parameters("exact", None).cipher  # noqa: B018
 
 
 @pytest.mark.parametrize("scheme", ["dcr", "paper", "mask"])

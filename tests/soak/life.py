@@ -8,7 +8,6 @@ import random
 import shutil
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -42,7 +41,6 @@ class Life:
         self.files: dict[str, dict[int, Path]] = {name: {} for name in OWNERS}
         self.counts: dict[str, int] = {}
         self._serial, self._pictures = 0, count()
-        self.exact = "exact" in scheme
         self._begin(scheme)
 
     def _begin(self, scheme: tuple[str, ...]) -> None:
@@ -146,18 +144,10 @@ class Life:
     def _withdraw(self, owner: str, messages: list[Message]) -> None:
         """What the cloud refuses for good, the owner's ledger forgets; what it has, not."""
         model, applied = self.owners[owner], self.cloud.applied.get(owner, set())
-        refused = [m for m in (model.sent if self.exact else messages) if m.number not in applied]
-        for message in refused[:1] if self.exact else refused:
-            if message not in model.sent:
-                continue
-            self.expect(0, "owner", "withdraw", self.root / owner, message.number)
-            place = model.sent.index(message)
-            gone = model.sent[place:] if self.exact else [message]
-            for each in gone:
-                if each.number in applied:
-                    self.expect(0, "owner", "withdraw", self.root / owner, each.number, "--undo")
-            model.sent = [m for m in model.sent if m not in gone or m.number in applied]
-            model.withdrawn += [m for m in gone if m.number not in applied]
+        for message in messages:
+            if message.number not in applied and message in model.sent:
+                self.expect(0, "owner", "withdraw", self.root / owner, message.number)
+                model.sent.remove(message)
 
     def authorize(self, owner: str) -> None:
         """Let a user search."""
@@ -256,21 +246,11 @@ class Life:
         )
         allowed = any(user in member.users for member in self.cloud.members.values())
         words = ("cloud", "search", self.root / "cloud", query, "-o", results)
-        ways: list[tuple[str, ...]] = [(), ("--without-index", *JOBS)]
-        self.expect(0 if allowed else 4, *words, *self.random.choice(ways[:1] if self.exact else ways))
+        self.expect(0 if allowed else 4, *words, *self.random.choice([(), ("--without-index", *JOBS)]))
         if not allowed:
             return
         found = self.cloud.found_by(user)
-        if self.exact:
-            code, places = self.kmc.rank(user, self.user_sealing[user], self.cloud)
-            selection = self.path("selection")
-            self.expect(code, "kmc", "rank", self.root / "kmc", results, "-o", selection)
-            if code:
-                return
-            results = self.path("results")
-            self.expect(0, "cloud", "collect", self.root / "cloud", selection, "-o", results)
-        else:
-            code, places = self.kmc.answer(user, self.user_sealing[user], found)
+        code, places = self.kmc.answer(user, self.user_sealing[user], found)
         self.expect(code, "kmc", "reencrypt", self.root / "kmc", results, "-o", answer)
         if code:
             return
@@ -305,10 +285,8 @@ class Life:
         self._sent(owner, kind, {path: Stored(model.files[path], model.keys[-1]) for path in paths}, output)
 
     def _sent(self, owner: str, kind: str, images: dict[str, Stored], output: Path) -> None:
-        model, message = self.owners[owner], Message(kind, number_of(output), images)
-        if self.exact:
-            message = replace(message, manifest=message.changed(model.chunks(), model.live()))
-        model.sent.append(message)
+        message = Message(kind, number_of(output), images)
+        self.owners[owner].sent.append(message)
         self.files[owner][message.number] = output
         if self.random.random() < 0.7:
             self.deliver(owner)
@@ -359,7 +337,7 @@ class Life:
         for owner, images in self.cloud.images.items():
             role = Owner.open(self.root / owner)
             for path, stored in images.items():
-                due[owner, role.name_on_the_wire(path)] = (0, 0) if self.exact else sums(stored.content)
+                due[owner, role.name_on_the_wire(path)] = sums(stored.content)
         assert table == due
         held = {name: owner for name in kmc.owner_names() if (owner := kmc.owner(name)) is not None}
         keys = {name: {f"{key:016x}" for key in owner.image_keys} for name, owner in held.items()}

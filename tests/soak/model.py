@@ -2,52 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 Place = tuple[str, str]  # owner and path of an image
 
 
-Chunks = dict[int, tuple[int, int]]  # by upload: the message that its chunk is of, and how many rows
-
-
 @dataclass(frozen=True)
 class Stored:
-    """An image at the cloud: its content, which of its owner's keys it is under, and its upload."""
+    """An image at the cloud: its content, and which of its owner's keys it is under."""
 
     content: bytes
     key: str
-    upload: int = 0
 
 
 @dataclass(frozen=True)
 class Message:
-    """An upload or a deletion: kind (`add`, `replace`, `delete`), number, and what it holds by path.
-
-    ``manifest`` is what chunks there are after it, in scheme `exact`.
-    """
+    """An upload or a deletion: kind (`add`, `replace`, `delete`), number, and what it holds by path."""
 
     kind: str
     number: int
     images: dict[str, Stored]
-    manifest: Chunks | None = None
 
     def applied_to(self, images: dict[str, Stored]) -> dict[str, Stored]:
         """Return the images that there are after it."""
         if self.kind == "delete":
             return {path: stored for path, stored in images.items() if path not in self.images}
-        new = {path: replace(stored, upload=self.number) for path, stored in self.images.items()}
-        return {**images, **new}
-
-    def changed(self, chunks: Chunks, images: dict[str, Stored]) -> Chunks:
-        """Return the chunks that there are after it; ``images`` are those before."""
-        left = dict(chunks)
-        for path in self.images:
-            if path in images:
-                upload = images[path].upload
-                left[upload] = (self.number, left[upload][1] - 1)
-        if self.kind != "delete":
-            left[self.number] = (self.number, len(self.images))
-        return {upload: chunk for upload, chunk in left.items() if chunk[1]}
+        return {**images, **self.images}
 
 
 @dataclass(frozen=True)
@@ -77,7 +57,6 @@ class CloudModel:
     members: dict[str, Enrolment] = field(default_factory=dict)
     images: dict[str, dict[str, Stored]] = field(default_factory=dict)
     applied: dict[str, set[int]] = field(default_factory=dict)
-    chunks: dict[str, Chunks] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     floors: dict[str, int] = field(default_factory=dict)
 
@@ -91,7 +70,7 @@ class CloudModel:
 
     def apply(self, owner: str, messages: list[Message]) -> int:
         """Return the exit code that is due for messages in one call, and apply them if it is 0."""
-        images, chunks = self.images.get(owner, {}), self.chunks.get(owner, {})
+        images = self.images.get(owner, {})
         applied = set(self.applied.get(owner, set()))
         new = 0
         for message in messages:
@@ -100,14 +79,12 @@ class CloudModel:
                 continue
             if code:
                 return code
-            chunks, images = message.changed(chunks, images), message.applied_to(images)
-            if message.manifest is not None and chunks != message.manifest:
-                return 9
+            images = message.applied_to(images)
             applied.add(message.number)
             new += 1
         if not new:
             return 5
-        self.images[owner], self.chunks[owner], self.applied[owner] = images, chunks, applied
+        self.images[owner], self.applied[owner] = images, applied
         return 0
 
     def _refusal(self, owner: str, message: Message, images: dict[str, Stored], applied: set[int]) -> int:
@@ -127,8 +104,8 @@ class CloudModel:
             return 5
         self.floors[owner] = max(self.floors.get(owner, 0), *self.applied.get(owner, set()), 0)
         self.left[owner] = self.members.pop(owner).number
-        for kept in (self.images, self.chunks, self.applied):
-            kept.pop(owner, None)
+        self.images.pop(owner, None)
+        self.applied.pop(owner, None)
         return 0
 
     def found_by(self, user: str) -> dict[Place, Stored]:
@@ -148,7 +125,6 @@ class KmcModel:
     enrolled: dict[str, Enrolment] = field(default_factory=dict)
     keys: dict[str, frozenset[str]] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
-    seen: set[str] = field(default_factory=set)
     opens: set[int] = field(default_factory=lambda: {0})
     sealing: int = 0
 
@@ -169,7 +145,6 @@ class KmcModel:
         if owner not in self.enrolled:
             return 5
         self.left[owner] = self.enrolled.pop(owner).number
-        self.seen.discard(owner)
         del self.keys[owner]
         return 0
 
@@ -188,21 +163,6 @@ class KmcModel:
         opened = {place for place, stored in found.items() if stored.key in self.keys[place[0]]}
         return (8 if found and not opened else 0), opened
 
-    def rank(self, user: str, sealed_to: int, cloud: CloudModel) -> tuple[int, set[Place]]:
-        """Return the exit code of `kmc rank` that is due, and which images the user will get."""
-        handed = {
-            owner for owner, each in cloud.members.items() if user in each.users and owner in cloud.applied
-        }
-        trusting = {owner for owner, each in self.enrolled.items() if user in each.users}
-        if not trusting or not handed <= trusting:
-            return 4, set()
-        if (trusting - handed) & self.seen:
-            return 9, set()
-        code, opened = self.answer(user, sealed_to, cloud.found_by(user))
-        if not code:
-            self.seen |= handed
-        return code, opened
-
 
 @dataclass
 class OwnerModel:
@@ -210,7 +170,6 @@ class OwnerModel:
 
     files: dict[str, bytes] = field(default_factory=dict)
     sent: list[Message] = field(default_factory=list)
-    withdrawn: list[Message] = field(default_factory=list)
     users: frozenset[str] = frozenset()
     keys: list[str] = field(default_factory=list)
     forgotten: frozenset[str] = frozenset()
@@ -222,10 +181,6 @@ class OwnerModel:
         for message in self.sent:
             images = message.applied_to(images)
         return images
-
-    def chunks(self) -> Chunks:
-        """Return the chunks that there are after all that was sent."""
-        return (self.sent[-1].manifest or {}) if self.sent else {}
 
     def forgettable(self) -> list[str]:
         """Return the former keys under which the ledger lists no image."""
