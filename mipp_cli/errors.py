@@ -12,10 +12,18 @@ from contextlib import contextmanager
 from typing import ClassVar, NamedTuple
 
 
+class Problem(NamedTuple):
+    """What is wrong with one of many files."""
+
+    path: str
+    message: str
+
+
 class MippError(Exception):
     """Base of all errors that a person can cause; never raised itself."""
 
     exit_code: ClassVar[int] = 1
+    problems: tuple[Problem, ...] = ()  # of an error that is of many files, each and what is wrong with it
 
     def __init__(self, message: str, *, path: str | os.PathLike[str] | None = None, hint: str | None = None):
         super().__init__(message)
@@ -42,13 +50,6 @@ class MalformedError(MippError):
 
 class TamperedError(MalformedError):
     """Raised when a digest, a signature or an authentication tag does not fit the content."""
-
-
-class Problem(NamedTuple):
-    """Something that a check found: the file, and what is wrong with it."""
-
-    path: str
-    message: str
 
 
 class DamagedError(MalformedError):
@@ -78,10 +79,26 @@ class ReplayedError(MippError):
     exit_code = 6
 
 
+class ClockError(ReplayedError):
+    """Raised when the number of a message is of a time that the receiver's clock has not come near."""
+
+
 class UnreadableImageError(MippError):
     """Raised when a picture cannot be read: format, damage, size or permission."""
 
     exit_code = 7
+
+
+class UnreadableImagesError(UnreadableImageError):
+    """Raised when pictures of a collection cannot be read; ``problems`` names every one."""
+
+    def __init__(self, problems: Sequence[Problem], *, hint: str):
+        super().__init__(f"{len(problems)} of the images cannot be read", hint=hint)
+        self.problems = tuple(problems)
+
+
+class ChangedImageError(UnreadableImageError):
+    """Raised when a picture is not what it was when the command described it."""
 
 
 class WrongDeploymentError(MippError):

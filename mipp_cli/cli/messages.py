@@ -32,12 +32,12 @@ def report_error(error: MippError, *, as_json: bool) -> int:
             "message": error.message,
             "hint": hint,
         }
-        if isinstance(error, DamagedError):
+        if error.problems:
             fields["problems"] = [problem._asdict() for problem in error.problems]
         click.echo(json.dumps({"error": fields}))
-    if isinstance(error, DamagedError):
-        for problem in error.problems:
-            click.echo(f"damaged: {printable(f'{problem.path}: {problem.message}')}", err=True)
+    word = "damaged" if isinstance(error, DamagedError) else "unreadable"
+    for problem in error.problems:
+        click.echo(f"{word}: {printable(f'{problem.path}: {problem.message}')}", err=True)
     place = f"{error.path}: " if error.path is not None else ""
     click.echo(f"error: {printable(place + error.message)}", err=True)
     click.echo(f"hint: {printable(hint)}", err=True)
@@ -79,6 +79,7 @@ def _fields(command: str, report: Report, seconds: float) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "fingerprints": dict(report.fingerprints),
         "notes": list(report.notes),
+        **report.details,
     }
 
 

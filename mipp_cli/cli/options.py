@@ -51,7 +51,21 @@ class _KeyId(click.ParamType[int]):
         return int(value, 16)
 
 
-SIZE, KEY_ID = _Size(), _KeyId()
+class _Number(click.ParamType[int]):
+    """The number of a message, as `mipp cloud index` and `mipp inspect` show it."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        if isinstance(value, int):
+            return value
+        if re.fullmatch(r"[1-9][0-9]{0,18}", str(value), flags=re.ASCII) is None:
+            self.fail(f"{value!r} is not the number of a message, which has up to 19 digits", param, ctx)
+        return int(value)
+
+
+SIZE, KEY_ID, NUMBER = _Size(), _KeyId(), _Number()
 
 
 @dataclass(frozen=True)
@@ -109,10 +123,10 @@ def files_argument(metavar: str, *, required: bool = True) -> Callable[[Function
     return click.argument("files", metavar=metavar, type=PATH, nargs=-1, required=required)
 
 
-def output_option(metavar: str, what: str) -> Callable[[Function], Function]:
+def output_option(metavar: str, what: str, *, required: bool = True) -> Callable[[Function], Function]:
     """``-o``: where the output goes."""
     return click.option(
-        "-o", "--output", metavar=metavar, type=PATH, required=True, help=f"Where to write {what}."
+        "-o", "--output", metavar=metavar, type=PATH, required=required, help=f"Where to write {what}."
     )
 
 

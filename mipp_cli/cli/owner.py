@@ -9,6 +9,7 @@ import click
 
 from mipp_cli.cli.options import (
     KEY_ID,
+    NUMBER,
     PATH,
     SIZE,
     directory_argument,
@@ -26,6 +27,7 @@ from mipp_cli.cli.progress import progress_bar
 from mipp_cli.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from mipp_cli.errors import Problem
     from mipp_cli.roles.report import Report
     from mipp_cli.roles.workers import Workplace
 
@@ -112,7 +114,7 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 @click.argument("images", metavar="PATH...", nargs=-1)
 @output_option("delete.h5", "the deletion, for the cloud")
 @files_from_option
-@click.option("--unlisted", is_flag=True, help="Delete images even if the ledger does not list them.")
+@click.option("--again", metavar="NUMBER", type=NUMBER, help="Make the deletion NUMBER again: it was lost.")
 @force_option
 @reported
 def delete(
@@ -120,28 +122,35 @@ def delete(
     images: tuple[str, ...],
     output: Path,
     files_from: BinaryIO | None,
-    unlisted: bool,
+    again: int | None,
     force: bool,
 ) -> Report:
     """Say which images the cloud is to remove, ciphertexts and all.
 
-    A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`.
+    A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`. A picture whose
+    file is still there does not come back: mipp owner encrypt leaves it out, unless told to --undelete.
     """
     from mipp_cli.roles.owner_delete import delete_images
 
-    return delete_images(directory, [*images, *_listed(files_from)], output, unlisted=unlisted, force=force)
+    return delete_images(directory, [*images, *_listed(files_from)], output, again=again, force=force)
 
 
 @owner.command()
 @directory_argument("OWNER")
-@click.argument("which", metavar="NUMBER|upload.h5")
-@click.option("--undo", is_flag=True, help="It was withdrawn, but the cloud applied it: count it again.")
+@click.option(
+    "--above", metavar="NUMBER", type=NUMBER, default=0, help="The highest number that a receiver accepted."
+)
 @reported
-def withdraw(directory: Path, which: str, undo: bool) -> Report:
-    """Take back an upload or deletion that was never brought to the cloud, so that the ledger is true."""
-    from mipp_cli.roles.owner_delete import withdraw_message
+def renumber(directory: Path, above: int) -> Report:
+    """Take an owner whose clock was wrong back to the clock; rewrites enrolment.h5 and members.h5.
 
-    return withdraw_message(directory, which, undo=undo)
+    Messages are numbered by the clock, and the KMC and the cloud refuse one more than a day ahead of
+    theirs. What was refused is struck from OWNER's record, so that its images are sent again. Set the clock
+    first.
+    """
+    from mipp_cli.roles.owner_renumber import renumber as step
+
+    return step(directory, above=above)
 
 
 @owner.command()
@@ -160,22 +169,29 @@ def rotate(directory: Path) -> Report:
 @owner.command("forget-key")
 @directory_argument("OWNER")
 @click.argument("key", metavar="[KEYID]", type=KEY_ID, required=False)
-@click.option("--unlisted", is_flag=True, help="Forget KEYID even if OWNER does not hold it.")
+@click.option(
+    "--applied",
+    metavar="NUMBER",
+    type=NUMBER,
+    required=True,
+    help="Up to which number the cloud is complete, as mipp cloud index says.",
+)
 @reported
-def forget_key(directory: Path, key: int | None, unlisted: bool) -> Report:
+def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     """Drop former image keys that no image is under any more; rewrites OWNER/enrolment.h5, for the KMC.
 
-    Refused while the ledger, which lists what was sent, has images under KEYID.
+    Refused while an image that the cloud has, or may have, is under KEYID. Of what was sent after NUMBER,
+    the cloud may have any.
     """
     from mipp_cli.roles.owner_keys import forget_keys
 
-    return forget_keys(directory, key, unlisted=unlisted)
+    return forget_keys(directory, key, applied=applied)
 
 
 @owner.command()
 @directory_argument("OWNER")
 @files_argument("IMAGES...", required=False)
-@output_option("upload.h5", "the upload, for the cloud")
+@output_option("upload.h5", "the upload, for the cloud", required=False)
 @click.option("--root", metavar="DIR", type=PATH, help="Call images by their path below DIR.")
 @files_from_option
 @click.option(
@@ -198,15 +214,24 @@ def forget_key(directory: Path, key: int | None, unlisted: bool) -> Report:
 )
 @features_option
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
-@click.option("--replace", is_flag=True, help="Put the images in the place of those that the cloud has.")
-@click.option("--unlisted", is_flag=True, help="Replace images even if the ledger does not list them.")
+@click.option(
+    "--again",
+    metavar="[NUMBER]",
+    type=NUMBER,
+    is_flag=False,
+    flag_value=0,
+    multiple=True,
+    help="Send unchanged images again, too; or with NUMBER what that upload held, which was lost.",
+)
+@click.option("--undelete", is_flag=True, help="Send images that were deleted, too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")
 @workplace_options
 @force_option
 @reported
 def encrypt(
     directory: Path,
     files: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     root: Path | None,
     files_from: BinaryIO | None,
     payload: str,
@@ -214,24 +239,40 @@ def encrypt(
     resume: bool | None,
     features: Path | None,
     skip_unreadable: bool,
-    replace: bool,
-    unlisted: bool,
+    again: tuple[int, ...],
+    undelete: bool,
+    dry_run: bool,
     workplace: Workplace,
     force: bool,
 ) -> Report:
     """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
 
     IMAGES are files or folders, which are walked. An image's name is its path below the folder named,
-    or below --root.
+    or below --root. What was sent before and is unchanged is left out, and so is what was deleted; an image
+    that changed takes the place of the one sent before.
     """
     from mipp_cli.roles.collection import collect_images
-    from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images
+    from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images, preview
 
-    if unlisted and not replace:
-        raise click.UsageError("--unlisted goes with --replace")
-    images = collect_images([*files, *map(Path, _listed(files_from))], root=root)
-    options = EncryptOptions(payload, skip_unreadable, split, resume, force, replace, unlisted, features)
-    return encrypt_images(directory, images, output, options, workplace, progress_bar)
+    named = [*files, *map(Path, _listed(files_from))]
+    left_out: list[Problem] = []
+    images = collect_images(named, root=root, left_out=left_out if skip_unreadable else None)
+    options = EncryptOptions(
+        payload=payload,
+        skip_unreadable=skip_unreadable,
+        split=split,
+        resume=resume,
+        force=force,
+        features=features,
+        undelete=undelete,
+        again=0 in again,
+        messages=frozenset(again) - {0},
+    )
+    if dry_run:
+        return preview(directory, images, options, left_out)
+    if output is None:
+        raise click.UsageError("Missing option '-o' / '--output'.")
+    return encrypt_images(directory, images, output, options, workplace, progress_bar, left_out)
 
 
 def _listed(file: BinaryIO | None) -> list[str]:

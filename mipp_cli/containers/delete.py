@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mipp_cli.containers.columns import Ragged
 from mipp_cli.containers.container import Container, Schema, Sender, write_container
+from mipp_cli.containers.earlier import EARLIER, write_earlier
 from mipp_cli.containers.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
 
-DELETE = Schema("delete", {"image_names": Ragged(limit=NAME_LIMIT)})
+DELETE = Schema("delete", {"image_names": Ragged(limit=NAME_LIMIT), **EARLIER})
 _ROWS_LIMIT = 2**32 - 1
 
 
@@ -20,13 +21,16 @@ def write_delete(
     number: int,
     names: Iterable[str],
     *,
+    earlier: Collection[int] = (),
     force: bool = False,
 ) -> None:
     """Write a `delete` of the images called ``names`` on the wire, each once and at least one.
 
+    ``earlier`` are the numbers of the messages before it that still decide an image once it counts.
     Raises OutputError if ``path`` exists (without ``force``) or cannot be written.
     """
     with write_container(path, DELETE, sender, number, force=force) as writer:
+        write_earlier(writer, earlier)
         for name in names:
             writer.ragged("image_names").append(name.encode())
 

@@ -12,7 +12,7 @@ from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.keys import SigningKey, verify_signature
 
 BLOCK_BYTES = 1024
-FORMAT_LINE = "mipp 1"
+FORMAT_LINE = "mipp 2"
 
 NUMBERED_KINDS = ("enrolment", "members", "upload", "delete", "index", "part", "segment")
 QUERY_KINDS = ("query", "results", "reencrypted")
@@ -90,7 +90,10 @@ def parse(block: bytes) -> Header:
     if len(block) != BLOCK_BYTES or not block.startswith(b"mipp "):
         raise MalformedError("is not a MIPP container", hint="give a file that a mipp command wrote")
     if not block.startswith(FORMAT_LINE.encode() + b"\n"):
-        raise MalformedError("is of a format version that is not known here", hint="update mipp")
+        raise MalformedError(
+            f"is of the format {_version(block)!r}; this version of mipp reads {FORMAT_LINE!r} alone",
+            hint="make the file again with this version, or read it with the version that made it",
+        )
     text, _, padding = block.partition(b"\0")
     try:
         match = _PATTERN.fullmatch(text.decode("ascii"))
@@ -106,6 +109,11 @@ def parse(block: bytes) -> Header:
     signature = bytes.fromhex(fields.pop("signature"))
     verify_signature(bytes.fromhex(fields["key"]), signature, text[: text.rindex(b"signature ")])
     return Header(**fields)
+
+
+def _version(block: bytes) -> str:
+    """Return the first line of a block, as much of it as can be shown."""
+    return block[:16].partition(b"\n")[0].decode("ascii", "replace")
 
 
 def _wrong_number(kind: str) -> MalformedError:

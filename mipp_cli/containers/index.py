@@ -28,10 +28,12 @@ INDEX = Schema(
     "index",
     {
         "segment_owners": Ragged(limit=64),
-        "segment_uploads": Matrix("<u8"),
+        "segment_numbers": Matrix("<u8"),
         "segment_keys": Matrix("<u8"),
         "segment_rows": Matrix("<u8"),
         "segment_revisions": Matrix("<u8"),
+        "segment_deleted": Matrix("<u8"),
+        "segment_missing": Ragged(),
         "segment_digests": Matrix("u1", ROOT_BYTES),
         "segment_roots": Matrix("u1", ROOT_BYTES),
         "part_numbers": Matrix("<u8"),
@@ -45,24 +47,27 @@ INDEX = Schema(
 class Segment:
     """An upload or a deletion in the store, or what is left of it.
 
-    ``owner``, ``upload`` (its sequence number) and ``digest`` are those of the message as it was applied;
-    ``key_id`` and ``rows`` (images) what the segment holds; ``root`` is that of its file. ``revision`` is 0
-    for an upload as it came, else the number of the index that made this file of it.
+    ``owner``, ``number`` and ``digest`` are those of the message as it came; ``key_id`` and ``rows`` (images)
+    what the segment holds, ``deleted`` how many names it deletes; ``root`` is that of its file. ``revision``
+    is 0 for an upload as it came, else the number of the index that made this file of it. ``missing`` are
+    the numbers that the message lists as earlier ones, and that have not come.
     """
 
     owner: str
-    upload: int
+    number: int
     key_id: int
     rows: int
     digest: bytes
     root: bytes
     revision: int = 0
+    deleted: int = 0
+    missing: tuple[int, ...] = ()
 
     @property
     def file_name(self) -> str:
         """Its name in CLOUD/segments."""
         revision = f".{self.revision}" if self.revision else ""
-        return f"{self.owner}-{self.upload}{revision}.h5"
+        return f"{self.owner}-{self.number}{revision}.h5"
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,18 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Completeness:
+    """How much of what an owner sent has come: everything ``up_to`` a number, and the ``gaps`` in it.
+
+    ``gaps`` are the messages that the newest one lists and that have not come; ``up_to`` is 0 if nothing is
+    complete.
+    """
+
+    up_to: int
+    gaps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Index:
     """CLOUD/index.h5: what the cloud stores; ``number`` grows with every change."""
 
@@ -90,6 +107,21 @@ class Index:
     def of_owner(self, owner: str) -> list[Segment]:
         """Return the segments of one owner."""
         return [segment for segment in self.segments if segment.owner == owner]
+
+    def owners(self) -> list[str]:
+        """Return the owners of whom there are segments, sorted."""
+        return sorted({segment.owner for segment in self.segments})
+
+    def completeness(self, owner: str) -> Completeness:
+        """Say which messages of an owner have not come.
+
+        An owner is complete up to the newest message of whose earlier ones none is missing: what the cloud
+        has of the messages up to it is then what the owner's own record says.
+        """
+        segments = self.of_owner(owner)
+        newest = max(segments, key=lambda segment: segment.number, default=None)
+        complete = [segment.number for segment in segments if not segment.missing]
+        return Completeness(max(complete, default=0), newest.missing if newest else ())
 
     def rows_of(self, part: Part) -> int:
         """Return how many images a part holds."""
@@ -115,10 +147,11 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
     """Replace CLOUD/index.h5."""
     segments, parts = index.segments, index.parts
     columns = {
-        "segment_uploads": [s.upload for s in segments],
+        "segment_numbers": [s.number for s in segments],
         "segment_keys": [s.key_id for s in segments],
         "segment_rows": [s.rows for s in segments],
         "segment_revisions": [s.revision for s in segments],
+        "segment_deleted": [s.deleted for s in segments],
         "part_numbers": [p.number for p in parts],
     }
     digests = {
@@ -133,6 +166,7 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
             writer.matrix(name).append(np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, ROOT_BYTES))
         for segment in segments:
             writer.ragged("segment_owners").append(segment.owner.encode("ascii"))
+            writer.ragged("segment_missing").append(np.array(segment.missing, dtype="<u8").tobytes())
         for part in parts:
             writer.ragged("part_segments").append(np.array(part.segments, dtype="<u4").tobytes())
 
@@ -144,20 +178,21 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], None] | No
         container.same_length(*names)
         container.same_length("part_numbers", "part_roots", "part_segments")
         owners = container.ragged("segment_owners").texts()
-        numbers = (container.matrix(f"segment_{name}").all().tolist() for name in ("uploads", "keys", "rows"))
+        numbers = (_column(container, name) for name in ("numbers", "keys", "rows"))
         digests = (_octet_rows(container, f"segment_{name}") for name in ("digests", "roots"))
-        revisions = container.matrix("segment_revisions").all().tolist()
-        fields = zip(owners, *numbers, *digests, revisions, strict=True)
+        counts = (_column(container, name) for name in ("revisions", "deleted"))
+        missing = [_packed_numbers(row, "<u8") for row in _ragged_rows(container, "segment_missing")]
+        fields = zip(owners, *numbers, *digests, *counts, missing, strict=True)
         segments = tuple(Segment(*each) for each in fields)
-        lists = [row for batch in container.ragged("part_segments").batches() for row in batch]
+        lists = [_packed_numbers(row, "<u4") for row in _ragged_rows(container, "part_segments")]
         if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
             raise MalformedError("names an owner by an identifier that is not one")
-        if any(not row or len(row) % 4 for row in lists):
+        if not all(lists):
             raise MalformedError("lists a part without segments")
         part_numbers = container.matrix("part_numbers").all().tolist()
         parts = tuple(
-            Part(number, root, tuple(np.frombuffer(row, dtype="<u4").tolist()))
-            for number, root, row in zip(
+            Part(number, root, numbers)
+            for number, root, numbers in zip(
                 part_numbers, _octet_rows(container, "part_roots"), lists, strict=True
             )
         )
@@ -168,3 +203,18 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], None] | No
 
 def _octet_rows(container: Container, name: str) -> list[bytes]:
     return [row.tobytes() for row in container.matrix(name).all()]
+
+
+def _ragged_rows(container: Container, name: str) -> list[bytes]:
+    return [row for batch in container.ragged(name).batches() for row in batch]
+
+
+def _column(container: Container, name: str) -> list[int]:
+    values: list[int] = container.matrix(f"segment_{name}").all().tolist()
+    return values
+
+
+def _packed_numbers(row: bytes, kind: str) -> tuple[int, ...]:
+    if len(row) % np.dtype(kind).itemsize:
+        raise MalformedError("lists numbers of an impossible size")
+    return tuple(np.frombuffer(row, dtype=kind).tolist())

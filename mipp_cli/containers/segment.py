@@ -1,13 +1,15 @@
-"""`segment`, CLOUD/segments/OID-NUMBER.REVISION.h5: what is left of an upload, or of a deletion.
+"""`segment`, CLOUD/segments/OID-NUMBER.REVISION.h5: what is left of an upload, or what a deletion deleted.
 
-An upload that nobody touched is kept as it came. Once images leave it, the cloud writes the rest anew,
-under its own signature, with whose it is and the digest of the message as it was applied: a message that
-comes again is known though nothing of it is left.
+An upload of which every image counts is kept as it came. Once images leave it, the cloud writes the rest
+anew, under its own signature, with whose it is and the digest of the message as it came: a message that
+comes again is known though nothing of it is left. Of a deletion the SHA-256 of each name stays, so that an
+older upload that comes later does not bring the image back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from mipp_cli.containers.column_readers import RaggedReader
 from mipp_cli.containers.columns import Matrix
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.earlier import read_earlier, write_earlier
 from mipp_cli.containers.header import IDENTIFIER
 from mipp_cli.containers.source import DIGEST_BYTES
 from mipp_cli.containers.upload import UploadReader, upload_schema
@@ -26,22 +29,24 @@ from mipp_cli.scheme.parameters import Parameters
 
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 1 << 23
+_MATRICES = ("EF", "EFF")
 _OWNER_LIMIT = 64
 _KEY_BYTES = 32  # Ed25519
-_NONE = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The message that a segment is left of: owner, their key, sequence number, digest as it was applied.
+    """The message that a segment is left of: owner, their key, sequence number, digest as it came.
 
-    The key tells owners apart who bore the same name one after the other.
+    The key tells owners apart who bore the same name one after the other. ``earlier`` are the numbers of
+    earlier messages that the message lists.
     """
 
     owner: str
     key: bytes
     number: int
     digest: bytes
+    earlier: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         sizes = (len(self.key), len(self.digest))
@@ -50,40 +55,67 @@ class Origin:
 
 
 def segment_schema(parameters: Parameters | None) -> Schema:
-    """Return the schema of `segment` for a scheme (or any): an upload's, and whose it is."""
+    """Return the schema of `segment` for a scheme (or any): an upload's, whose it is, and names deleted."""
     upload = upload_schema(parameters)
-    columns = {**upload.columns, "owner": Matrix("u1"), "owner_key": Matrix("u1"), "digest": Matrix("u1")}
+    own = {"owner": Matrix("u1"), "owner_key": Matrix("u1"), "digest": Matrix("u1")}
+    columns = {**upload.columns, **own, "deleted": Matrix("u1", DIGEST_BYTES)}
     return Schema("segment", columns, upload.numbers)
+
+
+def name_digest(name: bytes) -> bytes:
+    """Return what stays of the name of an image that was deleted: its SHA-256."""
+    return hashlib.sha256(name).digest()
 
 
 def origin_of(container: Container) -> Origin:
     """Return what a segment is left of; raises MalformedError."""
     owner = container.octets("owner", _OWNER_LIMIT).decode("ascii", "replace")
     key, digest = container.octets("owner_key", _KEY_BYTES), container.octets("digest", DIGEST_BYTES)
-    return Origin(owner, key, container.header.sequence_number, digest)
+    return Origin(owner, key, container.header.sequence_number, digest, read_earlier(container))
 
 
-def write_segment(
+def deleted_in(container: Container) -> Iterator[bytes]:
+    """Yield the digests of the names that the deletion deleted which a segment is left of."""
+    column = container.matrix("deleted")
+    for begin in range(0, len(column), _BATCH_ROWS):
+        for row in column.rows(begin, min(begin + _BATCH_ROWS, len(column))):
+            yield row.tobytes()
+
+
+def write_deletion_segment(
+    path: Path, parameters: Parameters, sender: Sender, origin: Origin, names: Collection[bytes]
+) -> None:
+    """Write the `segment` of a deletion: no rows, and the digests of ``names``, ascending."""
+    digests = b"".join(sorted(map(name_digest, names)))
+    with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
+        _write_origin(writer, origin, key_id=0)
+        writer.matrix("deleted").append(np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES))
+
+
+def write_upload_segment(
     path: Path,
     parameters: Parameters,
     sender: Sender,
     origin: Origin,
-    upload: UploadReader | None = None,
-    dropped: NDArray[np.int64] = _NONE,
+    upload: UploadReader,
+    dropped: NDArray[np.int64],
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write a `segment`: ``upload`` without its rows ``dropped``, ascending; without it, no rows.
+    """Write the `segment` of an ``upload`` without its rows ``dropped``, ascending.
 
     The rows are streamed, and every column lies in one piece; ``advance`` is called with the rows done.
     """
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
-        writer.number("key_id", upload.key_id if upload else 0)
-        writer.number("replace", int(upload.replaces) if upload else 0)
-        writer.matrix("owner").append(np.frombuffer(origin.owner.encode("ascii"), dtype=np.uint8))
-        writer.matrix("owner_key").append(np.frombuffer(origin.key, dtype=np.uint8))
-        writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
-        if upload is not None:
-            _copy_rows(upload, dropped, writer, advance)
+        _write_origin(writer, origin, key_id=upload.key_id)
+        _copy_rows(upload, dropped, writer, advance)
+
+
+def _write_origin(writer: ContainerWriter, origin: Origin, *, key_id: int) -> None:
+    writer.number("key_id", key_id)
+    write_earlier(writer, origin.earlier)
+    writer.matrix("owner").append(np.frombuffer(origin.owner.encode("ascii"), dtype=np.uint8))
+    writer.matrix("owner_key").append(np.frombuffer(origin.key, dtype=np.uint8))
+    writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
 
 
 def _copy_rows(
@@ -93,7 +125,7 @@ def _copy_rows(
     for name in ("image_names", "EW"):
         column = upload.container.ragged(name)
         writer.ragged(name).expect(rows, column.total_bytes - _bytes_of(column, dropped))
-    for name in _matrices(upload.container):
+    for name in _MATRICES:
         writer.matrix(name).expect(rows)
     for begin, end in _spans(upload):
         keep = np.ones(end - begin, dtype=bool)
@@ -109,18 +141,14 @@ def _copy_span(
 ) -> None:
     for name in ("image_names", "EW"):
         writer.ragged(name).extend(list(compress(container.ragged(name).rows(begin, end), keep)))
-    for name in _matrices(container):
+    for name in _MATRICES:
         writer.matrix(name).append(container.matrix(name).rows(begin, end)[keep])
-
-
-def _matrices(container: Container) -> list[str]:
-    return [name for name in ("EF", "EFF") if name in container]
 
 
 def _spans(upload: UploadReader) -> Iterator[tuple[int, int]]:
     """Yield rows from … to …, few enough that memory holds them, but one at least."""
     ew = upload.container.ragged("EW")
-    width = sum(upload.container.matrix(name).row_bytes for name in _matrices(upload.container))
+    width = sum(upload.container.matrix(name).row_bytes for name in _MATRICES)
     for start in range(0, len(upload), _BATCH_ROWS):
         sizes = np.array(ew.sizes(start, min(start + _BATCH_ROWS, len(upload)))) + width
         ends, begin = np.cumsum(sizes), 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.columns import Matrix, Ragged
 from mipp_cli.containers.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.earlier import EARLIER, read_earlier, write_earlier
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.image_cipher import (
     IMAGE_LIMIT,
@@ -28,7 +29,7 @@ from mipp_cli.scheme.parameters import Parameters
 NAME_LIMIT = 4096
 _ROWS_LIMIT = 2**32 - 1
 _IMAGES: dict[str, Matrix | Ragged] = {"image_names": Ragged(limit=NAME_LIMIT), "EW": Ragged(limit=2**31)}
-_NUMBERS = ("key_id", "replace")
+_NUMBERS = ("key_id",)
 
 
 def feature_bytes(parameters: Parameters | None) -> int | None:
@@ -42,7 +43,7 @@ def upload_schema(parameters: Parameters | None) -> Schema:
     A row of EF or EFF is l numbers, end to end.
     """
     width = feature_bytes(parameters)
-    columns = {**_IMAGES, "EF": Matrix("u1", width), "EFF": Matrix("u1", width)}
+    columns = {**_IMAGES, **EARLIER, "EF": Matrix("u1", width), "EFF": Matrix("u1", width)}
     return Schema("upload", columns, _NUMBERS)
 
 
@@ -112,17 +113,18 @@ def write_upload(
     number: int,
     key_id: int,
     *,
-    replace: bool = False,
+    earlier: Collection[int] = (),
     size: UploadSize | None = None,
     force: bool = False,
 ) -> Iterator[UploadWriter]:
-    """Write an `upload` that adds images, or replaces them, encrypted under the image key ``key_id``.
+    """Write an `upload` of images encrypted under the image key ``key_id``.
 
-    With ``size`` every column lies in one piece, which is read fastest; without it, in chunks.
+    ``earlier`` are the numbers of the messages before it that still decide an image once it counts. With
+    ``size`` every column lies in one piece, which is read fastest; without it, in chunks.
     """
     with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
         writer.number("key_id", key_id)
-        writer.number("replace", int(replace))
+        write_earlier(writer, earlier)
         if size is not None:
             writer.ragged("image_names").expect(size.rows, size.name_bytes)
             writer.ragged("EW").expect(size.rows, size.ew_bytes)
@@ -142,8 +144,8 @@ class UploadReader:
         rows = self.container.same_length("image_names", "EW", "EF", "EFF")
         if not rows and self.container.header.kind == "upload":
             raise MalformedError("holds no images")
-        if rows > _ROWS_LIMIT or self.container.number("replace") not in (0, 1):
-            raise MalformedError("has too many images, or a mark that is not known")
+        if rows > _ROWS_LIMIT:
+            raise MalformedError("has too many images")
 
     def __len__(self) -> int:
         return len(self.container.ragged("EW"))
@@ -153,10 +155,9 @@ class UploadReader:
         """Id of the image key in use."""
         return self.container.number("key_id")
 
-    @property
-    def replaces(self) -> bool:
-        """Say whether the mark is replace, not add."""
-        return self.container.number("replace") == 1
+    def earlier(self) -> tuple[int, ...]:
+        """Return the numbers of the earlier messages that still decide an image; raises MalformedError."""
+        return read_earlier(self.container)
 
     def names(self) -> list[str]:
         """Return the names of all images; MalformedError if one is empty, no text, or there twice."""

@@ -32,6 +32,8 @@ class Findings:
     problems: list[Problem] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, object] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, path: Path, role: str) -> Findings:
@@ -124,7 +126,7 @@ class Findings:
         warnings = [*self.directory.deployment.parameters.warnings, *self.warnings]
         if left := self.counts.pop("temporary files", 0):
             warnings.append(f"{left} temporary files of interrupted commands may be removed (.*.tmp)")
-        return Report((), dict(self.counts), tuple(warnings))
+        return Report((), dict(self.counts), tuple(warnings), {}, tuple(self.notes), self.details)
 
 
 def check_key(found: bytes, named: bytes, file: str) -> None:

@@ -27,9 +27,10 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
+from mipp_cli.roles.floors import drop_floor, floor_file, raise_floor
 from mipp_cli.roles.removed import check_return, removal_of
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.roles.sequence import check_clock, check_pinned_key, check_sequence, each_new
 from mipp_cli.roles.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
 from mipp_cli.scheme.image_cipher import sha256
 from mipp_cli.scheme.keys import SigningKey
@@ -125,6 +126,7 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     found: dict[Path, str] = {}
     headers: dict[str, Header] = {}
     contents: dict[str, bytes] = {}
+    back: dict[str, Header] = {}  # of owners who come back after a removal
 
     def read(file: Path) -> Membership:
         def check(header: Header) -> None:
@@ -134,10 +136,12 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
                 known = cloud.members_header(header.sender)
             check_return(cloud.directory, header, enrolled=known is not None)
             if known is None:
-                _refuse_unfinished_removal(cloud, header.sender)
+                if _was_removed(cloud, header.sender):
+                    back[header.sender] = header
             else:
                 check_pinned_key(header, known.sender_key)
-                check_sequence(header, {known.sequence_number: known.digest})
+                check_sequence(header, known.sequence_number, known.digest)
+            check_clock(header, known.sequence_number if known else 0)
             headers[header.sender] = header
 
         content = read_file(file, MEMBERS_BYTES_LIMIT)
@@ -147,7 +151,10 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
 
     with cloud.directory.lock():
         _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
-        with unchanged_on_failure(*map(cloud.members_file, contents)):
+        floors = (floor_file(cloud.directory, owner) for owner in back)
+        with unchanged_on_failure(*map(cloud.members_file, contents), *floors):
+            for header in back.values():
+                _set_floor(cloud, header)
             for owner, content in contents.items():
                 write_bytes(cloud.members_file(owner), content, force=True)
     counts = {"owners": len(contents), "already enrolled": skipped}
@@ -155,10 +162,10 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings), shown)
 
 
-def _refuse_unfinished_removal(cloud: Cloud, owner: str) -> None:
-    """Keep who enrols under a name from what another may have left under it; raises ConflictError."""
+def _was_removed(cloud: Cloud, owner: str) -> bool:
+    """Say whether an owner who enrols was removed before; ConflictError if the removal is not finished."""
     if removal_of(cloud.directory, owner) is None:
-        return
+        return False
     index = cloud.index()
     # files that the index does not list would be taken up again if the index were made anew of them
     left = any(path.name.startswith(f"{owner}-") for path in cloud.store.unlisted(index))
@@ -167,3 +174,13 @@ def _refuse_unfinished_removal(cloud: Cloud, owner: str) -> None:
             f"the removal of {owner!r} was interrupted before its images were gone",
             hint=f"finish it first: mipp cloud remove CLOUD {owner}",
         )
+    return True
+
+
+def _set_floor(cloud: Cloud, header: Header) -> None:
+    """Refuse what an owner who comes back sent before; another who bears the name begins without a floor."""
+    removal = removal_of(cloud.directory, header.sender)
+    if removal is not None and removal.key == header.sender_key:
+        raise_floor(cloud.directory, header.sender, header.sequence_number, removed=True)
+    else:
+        drop_floor(cloud.directory, header.sender)

@@ -1,110 +1,144 @@
-"""The next index of the cloud, as messages make it: images come, images leave, parts are merged."""
+"""The next index of the cloud, as messages make it, in whatever order they come.
+
+For a name, the highest number that mentions it decides: its image is live in that upload, or deleted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.index import Index, Part, Segment
-from mipp_cli.containers.part import Found, PartContent, write_part
-from mipp_cli.containers.segment import Origin, write_segment
+from mipp_cli.containers.part import Found, PartContent, PartReader, write_part
+from mipp_cli.containers.segment import Origin, name_digest, write_deletion_segment, write_upload_segment
 from mipp_cli.containers.stored import blocks_path, remove, store_digests
-from mipp_cli.errors import ConflictError, MalformedError
+from mipp_cli.errors import MalformedError
 from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.part_filter import without
 from mipp_cli.roles.parts import merged, part_of_sums, parts_to_merge
 from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.summing import Sums
 
-Located = list[tuple[Part, Found]]
 _NO_ROWS = np.empty(0, dtype=np.int64)
+
+Deleted = Callable[[str, int], Iterator[bytes]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a message meets: rows of older messages, which it decides over, and names that newer ones decide.
+
+    ``older`` are the rows in the parts that hold some.
+    """
+
+    older: tuple[tuple[Part, Found], ...]
+    newer: frozenset[bytes]
 
 
 class IndexChange:
     """The next index; what is written for it counts for nothing until index.h5 names it.
 
     Images leave the parts at once, but the segments only in :meth:`finish`, so that many messages of one
-    run write a segment anew once. A deletion is written last of all: until then its segment is the
-    message itself, and whoever rebuilds the index after a crash applies it to the end.
+    run write a segment anew once. ``deleted`` gives the digests of the names that messages of an owner
+    above a number deleted; without it they come from the segments of the index.
     """
 
-    def __init__(self, cloud: Cloud, index: Index, first_part: int, progress: Progress):
+    def __init__(
+        self,
+        cloud: Cloud,
+        index: Index,
+        first_part: int,
+        progress: Progress,
+        deleted: Deleted | None = None,
+    ):
         self.index = index
         self._cloud, self._sender, self._store = cloud, cloud.directory.sender, cloud.store
         self._progress = progress
         self._next_part = first_part
+        self._deleted = deleted or self._deleted_in_segments
         self._left: dict[int, NDArray[np.int64]] = {}  # of each segment's file, the rows that are to go
-        self._deletions: list[int] = []
         self._written: list[Path] = []
 
-    def refuse_known(self, owner: str, names: Sequence[bytes]) -> None:
-        """Raise ConflictError if an image of the owner is called one of ``names``."""
+    def standing(self, owner: str, number: int, names: Sequence[bytes]) -> Standing:
+        """Compare ``names`` of message ``number`` with what other messages of the owner say of them."""
+        older: list[tuple[Part, Found]] = []
+        newer: set[bytes] = set()
         for part in self.index.parts_of(owner):
             with self._store.part(part) as reader:
-                known = reader.known(names)
-            if known:
-                raise ConflictError(
-                    f"{len(known)} of its images are in the cloud already, the first {known[0].decode()}",
-                    hint=f"{owner!r} makes an upload without them, or one that replaces them",
-                )
-
-    def locate(self, owner: str, names: Sequence[bytes]) -> Located:
-        """Find the images of an owner that are called one of ``names``, in the parts that hold some."""
-        located = []
-        for part in self.index.parts_of(owner):
-            with self._store.part(part) as reader:
-                found = reader.find(names)
+                found, late = self._divided(part, reader, reader.find(names), number)
+            newer |= late
             if len(found):
-                located.append((part, found))
-        return located
+                older.append((part, found))
+        named: dict[bytes, bytes] = {}
+        for digest in self._deleted(owner, number):  # none, unless the message comes late
+            named = named or {name_digest(name): name for name in names}
+            if digest in named:
+                newer.add(named[digest])
+        return Standing(tuple(older), frozenset(newer))
 
-    def locate_all(self, owner: str, names: Sequence[bytes]) -> Located:
-        """Find all of ``names``; raises ConflictError if an image of them is not there."""
-        located = self.locate(owner, names)
-        if sum(len(found) for _, found in located) == len(names):
-            return located
-        known: set[bytes] = set()
-        for part, _ in located:
-            with self._store.part(part) as reader:
-                known.update(reader.known(names))
-        missing = [name for name in names if name not in known]
-        raise ConflictError(
-            f"names images that {owner!r} does not have in this cloud: {len(missing)}, "
-            f"the first {missing[0].decode()}",
-            hint="nothing was removed; its sender makes another without them",
-        )
+    def _divided(
+        self, part: Part, reader: PartReader, found: Found, number: int
+    ) -> tuple[Found, frozenset[bytes]]:
+        """Return the images ``found`` in messages older than ``number``, and the names in newer ones."""
+        numbers = np.array([self.index.segments[place].number for place in part.segments], dtype=np.uint64)
+        if (numbers < number).all():  # so it is wherever messages come in order
+            return found, frozenset()
+        bounds = self._store.bounds(self.index, part)
+        is_older = numbers[np.searchsorted(bounds, found.rows, side="right")] < number
+        names = frozenset(reader.name(place) for place in found.places[~is_older].tolist())
+        size = found.names_bytes - sum(map(len, names))
+        return Found(found.places[is_older], found.rows[is_older], size), names
 
-    def append(self, segment: Segment, names: Sequence[bytes], sums: Sums) -> None:
-        """List a segment and the part of its images, if it has some."""
-        place = self._list(segment)
-        if names:
-            part = self._new_part((place,), part_of_sums(*sums, names))
+    def _deleted_in_segments(self, owner: str, number: int) -> Iterator[bytes]:
+        for segment in self.index.of_owner(owner):
+            if segment.deleted and segment.number > number:
+                with self._store.deleted(segment) as digests:
+                    yield from digests
+
+    def add_upload(
+        self, segment: Segment, earlier: Sequence[int], names: Sequence[bytes], sums: Sums, standing: Standing
+    ) -> int:
+        """Index an upload, but for what newer messages decide; return how many older images it replaces."""
+        replaced = self._drop(segment.owner, standing.older)
+        late = np.array([row for row, name in enumerate(names) if name in standing.newer], dtype=np.int64)
+        kept = [row for row, name in enumerate(names) if name not in standing.newer]
+        place = self._list(replace(segment, rows=len(kept)), earlier)
+        if len(late):
+            self._left[place] = late
+        if kept:
+            sum1, sum2 = ([column[row] for row in kept] for column in sums)
+            content = part_of_sums(sum1, sum2, [names[row] for row in kept])
+            part = self._new_part((place,), content)
             self.index = replace(self.index, parts=(*self.index.parts, part))
             self._merge_parts(segment.owner)
+        return replaced
 
-    def append_deletion(self, segment: Segment) -> None:
-        """List a deletion, of which :meth:`finish` will write a segment without images."""
-        self._deletions.append(self._list(segment))
+    def add_deletion(
+        self, segment: Segment, earlier: Sequence[int], names: Sequence[bytes], standing: Standing
+    ) -> int:
+        """Let the images leave that a deletion decides over; what stays is a segment with their digests.
 
-    def drop(self, owner: str, located: Located) -> int:
-        """Let images of an owner leave; returns how many."""
-        for part, found in located:
-            self._drop_from(part, found)
-        if located:
-            self._merge_parts(owner)
-        return sum(len(found) for _, found in located)
+        Returns how many left.
+        """
+        removed = self._drop(segment.owner, standing.older)
+        made = replace(segment, revision=self.index.number, deleted=len(names))
+        path = self._store.segment_path(made)
+        self._written.append(path)
+        origin = self._origin(made, tuple(earlier))
+        write_deletion_segment(path, self._store.parameters, self._sender, origin, names)
+        self._list(replace(made, root=store_digests(path)), earlier)
+        return removed
 
     def finish(self) -> None:
-        """Write what is left of the segments that lost rows, then the deletions."""
+        """Write what is left of the segments that lost rows."""
         for place, rows in self._left.items():
             self._write_anew(place, rows)
-        for place in self._deletions:
-            self._write_anew(place, _NO_ROWS)
 
     def undo(self) -> None:
         """Remove the files that were written; raises OutputError."""
@@ -112,9 +146,23 @@ class IndexChange:
             remove(path)
             remove(blocks_path(path))
 
-    def _list(self, segment: Segment) -> int:
-        self.index = replace(self.index, segments=(*self.index.segments, segment))
+    def _list(self, segment: Segment, earlier: Sequence[int]) -> int:
+        """Add a segment to the index, and note what it shows to be missing; returns its place."""
+        owner, number = segment.owner, segment.number
+        applied = {each.number for each in self.index.of_owner(owner)}
+        removed = floor_of(self._cloud.directory, owner).removed
+        missing = tuple(each for each in earlier if each not in applied and each > removed)
+        before = (_came(each, owner, number) for each in self.index.segments)
+        self.index = replace(self.index, segments=(*before, replace(segment, missing=missing)))
         return len(self.index.segments) - 1
+
+    def _drop(self, owner: str, located: Sequence[tuple[Part, Found]]) -> int:
+        """Let images of an owner leave; returns how many."""
+        for part, found in located:
+            self._drop_from(part, found)
+        if located:
+            self._merge_parts(owner)
+        return sum(len(found) for _, found in located)
 
     def _drop_from(self, part: Part, found: Found) -> None:
         segments, rows = list(self.index.segments), np.sort(found.rows)
@@ -142,18 +190,22 @@ class IndexChange:
     def _write_anew(self, place: int, dropped: NDArray[np.int64]) -> None:
         """Write a segment's next revision, without the rows ``dropped`` of its file."""
         old = self.index.segments[place]
-        anew = replace(old, revision=self.index.number, key_id=old.key_id if old.rows else 0)
-        key = self._cloud.members_header(old.owner).sender_key
-        path, origin = self._store.segment_path(anew), Origin(old.owner, key, old.upload, old.digest)
+        anew = replace(old, revision=self.index.number)
+        path = self._store.segment_path(anew)
         self._written.append(path)
-        with ExitStack() as stack:
-            upload = stack.enter_context(self._store.segment(old)) if old.rows else None
-            advance = stack.enter_context(self._progress("removing", len(upload) if upload else 0, "image"))
-            parameters = self._store.parameters
-            write_segment(path, parameters, self._sender, origin, upload, dropped, advance)
+        with (
+            self._store.segment(old) as upload,
+            self._progress("removing", len(upload), "image") as advance,
+        ):
+            origin, parameters = self._origin(old, upload.earlier()), self._store.parameters
+            write_upload_segment(path, parameters, self._sender, origin, upload, dropped, advance)
         segments = list(self.index.segments)
         segments[place] = replace(anew, root=store_digests(path))
         self.index = replace(self.index, segments=tuple(segments))
+
+    def _origin(self, segment: Segment, earlier: tuple[int, ...]) -> Origin:
+        key = self._cloud.members_header(segment.owner).sender_key
+        return Origin(segment.owner, key, segment.number, segment.digest, earlier)
 
     def _merge_parts(self, owner: str) -> None:
         parts = self.index.parts_of(owner)
@@ -176,6 +228,13 @@ class IndexChange:
         self._written.append(path)
         write_part(path, self._sender, part.number, content)
         return replace(part, root=store_digests(path))
+
+
+def _came(segment: Segment, owner: str, number: int) -> Segment:
+    """Return a segment, less the message that it lacked if that is the one that came."""
+    if segment.owner != owner or number not in segment.missing:
+        return segment
+    return replace(segment, missing=tuple(each for each in segment.missing if each != number))
 
 
 def _also(dropped: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,7 +16,9 @@ from mipp_cli.errors import MalformedError
 from mipp_cli.roles.checking import Findings, check_key
 from mipp_cli.roles.cloud import INDEX_FILE, MEMBERS_FOLDER, PUBLIC_FILE, Cloud
 from mipp_cli.roles.cloud_query import QUERIES_FOLDER
+from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE
+from mipp_cli.roles.floors import FLOORS_FOLDER, floor_of
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.protection import LOCK_FILE, SECRETS_FILE
 from mipp_cli.roles.removed import REMOVED_FOLDER, removal_of
@@ -55,6 +57,7 @@ def check_cloud(
         folders = (
             (MEMBERS_FOLDER, ".h5", "members", partial(_check_members, cloud, owners)),
             (REMOVED_FOLDER, ".json", "removals", partial(_check_removal, cloud)),
+            (FLOORS_FOLDER, ".json", "floors", partial(_check_floor, cloud)),
             (QUERIES_FOLDER, ".json", "queries", partial(_check_query, cloud)),
         )
         known = [findings.directory.file(name) for name in _FILES]
@@ -91,6 +94,12 @@ def _check_removal(cloud: Cloud, name: str) -> None:
         raise MalformedError("is named after no owner")
 
 
+def _check_floor(cloud: Cloud, name: str) -> None:
+    if not IDENTIFIER.fullmatch(name):
+        raise MalformedError("is named after no owner")
+    floor_of(cloud.directory, name)
+
+
 def _check_query(cloud: Cloud, name: str) -> None:
     recorded = cloud.directory.recorded(QUERIES_FOLDER, name)
     if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
@@ -119,6 +128,9 @@ def _check_store(
         return sums_of(upload, workplace, progress, rows)
 
     StoreCheck(cloud, findings, owners, again if with_sums else None, progress).check(index)
+    findings.warnings += gap_warnings(index)
+    findings.notes += completeness_notes(index, index.owners())
+    findings.details |= completeness_details(index)
     left = [path for path in cloud.store.unlisted(index) if _is_kept(path)]
     if left:
         findings.warnings.append(

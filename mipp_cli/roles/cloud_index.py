@@ -10,17 +10,19 @@ from pathlib import Path
 
 from mipp_cli.containers.container import open_container, read_header
 from mipp_cli.containers.delete import DELETE, deleted_names
+from mipp_cli.containers.earlier import read_earlier
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Segment, write_index
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import store_copy
 from mipp_cli.errors import MalformedError, MippError, OutputError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
-from mipp_cli.roles.cloud_changes import IndexChange, Located
+from mipp_cli.roles.cloud_changes import IndexChange
+from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
+from mipp_cli.roles.floors import check_floor, floor_of
 from mipp_cli.roles.progress import Progress, silent
-from mipp_cli.roles.removed import check_after_removal
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.roles.sequence import check_clock, check_message, check_pinned_key, each_new
 from mipp_cli.roles.summing import StoredRows, sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
 
@@ -28,12 +30,12 @@ from mipp_cli.roles.workers import LOCAL, Workplace
 def index_containers(
     path: Path, files: Sequence[Path], *, workplace: Workplace = LOCAL, progress: Progress = silent
 ) -> Report:
-    """Apply uploads and deletions to the index, in the order given; all of them or none.
+    """Apply uploads and deletions to the index, in any order; all of them or none.
 
-    What was applied before is skipped; AlreadyAppliedError if that leaves nothing to do. Raises
-    NotAuthorisedError for an owner who is not enrolled, ReplayedError for an older message, ConflictError
-    for an image that is there already, or that is to be replaced or deleted and is not there,
-    MalformedError for sums that no feature can have.
+    Of what an owner's messages say of an image, that under the highest number counts. What was applied
+    before is skipped; AlreadyAppliedError if that leaves nothing to do. Raises NotAuthorisedError for an
+    owner who is not enrolled, ReplayedError for another message under a known number or from before a
+    removal, ClockError for a number of a time to come, MalformedError for sums that no feature can have.
     """
     cloud = Cloud.open(path)
     with cloud.directory.lock():
@@ -45,17 +47,21 @@ def index_containers(
             write_index(output, cloud.directory.sender, messages.change.index)
         finally:
             left = _remove_unlisted(cloud)
+    index = messages.change.index
     counts = {
         "uploads": sum(not each.deletion for each in applied),
         "deletions": sum(each.deletion for each in applied),
         "images": sum(each.images for each in applied),
         "images replaced": sum(each.removed for each in applied if not each.deletion),
         "images deleted": sum(each.removed for each in applied if each.deletion),
+        "images superseded": sum(each.late for each in applied),
         "already applied": skipped,
-        "images in all": sum(segment.rows for segment in messages.change.index.segments),
+        "images in all": sum(segment.rows for segment in index.segments),
     }
-    warnings = (*cloud.directory.deployment.parameters.warnings, *left)
-    return Report((Output(output, "index"),), counts, warnings)
+    warnings = (*cloud.directory.deployment.parameters.warnings, *left, *gap_warnings(index))
+    notes = completeness_notes(index, {each.owner for each in applied})
+    details = completeness_details(index)
+    return Report((Output(output, "index"),), counts, warnings, {}, notes, details)
 
 
 def _remove_unlisted(cloud: Cloud) -> list[str]:
@@ -71,10 +77,12 @@ def _remove_unlisted(cloud: Cloud) -> list[str]:
 
 @dataclass(frozen=True)
 class _Applied:
-    """What a message did: images that came, and images that left."""
+    """What a message did: images that came, images that left, and those that came too late to count."""
 
+    owner: str
     images: int = 0
     removed: int = 0
+    late: int = 0
     deletion: bool = False
 
 
@@ -99,50 +107,42 @@ class _Messages:
         finally:
             source.close()
         if header.kind == "delete":
-            with self._blaming_no_copy(header):
-                return self._delete(file)
+            return self._delete(file)
         raise MalformedError(
             f"is of kind {header.kind}, not upload or delete", hint="give uploads and deletions of owners"
         )
 
     def _check_sender(self, header: Header) -> None:
-        check_pinned_key(header, self._cloud.members_header(header.sender).sender_key)
-        check_after_removal(self._cloud.directory, header)
+        members = self._cloud.members_header(header.sender)
+        check_pinned_key(header, members.sender_key)
         segments = self.change.index.of_owner(header.sender)
-        check_sequence(header, {segment.upload: segment.digest.hex() for segment in segments})
+        check_message(header, {segment.number: segment.digest.hex() for segment in segments})
+        check_floor(floor_of(self._cloud.directory, header.sender), header)
+        check_clock(header, max([members.sequence_number, *(segment.number for segment in segments)]))
 
     def _add(self, source: FileSource, header: Header) -> _Applied:
-        """Keep an upload as a segment and index its sums, in place of those of images that it replaces."""
+        """Keep an upload as a segment and index its sums, but for images that newer messages decide."""
         self._check_sender(header)
         segment = self._copy(source, header)
         with self._cloud.store.new_segment(segment) as upload:
             upload.check_images()
-            names = [name.encode() for name in upload.names()]
-            replaced: Located = []
-            if upload.replaces:
-                replaced = self.change.locate_all(header.sender, names)
-            else:
-                self.change.refuse_known(header.sender, names)
+            names, earlier = [name.encode() for name in upload.names()], upload.earlier()
+            standing = self.change.standing(header.sender, segment.number, names)
             rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
             sums = sums_of(upload, self._workplace, self._progress, rows)
-            segment = replace(segment, key_id=upload.key_id, rows=len(names))
-        removed = self.change.drop(header.sender, replaced)
-        self.change.append(segment, names, sums)
-        return _Applied(len(names), removed)
+            segment = replace(segment, key_id=upload.key_id)
+        removed = self.change.add_upload(segment, earlier, names, sums, standing)
+        late = len(standing.newer)
+        return _Applied(header.sender, len(names) - late, removed, late)
 
     def _delete(self, file: Path) -> _Applied:
-        """Let the images that a deletion names leave."""
+        """Let the images that a deletion names leave, but for those that newer messages brought."""
         with open_container(file, DELETE, deployment=self._deployment, check=self._check_sender) as container:
-            header, names = container.header, deleted_names(container)
-        located = self.change.locate_all(header.sender, names)
-        source = FileSource(file)
-        try:
-            segment = self._copy(source, header)
-        finally:
-            source.close()
-        removed = self.change.drop(header.sender, located)
-        self.change.append_deletion(segment)
-        return _Applied(removed=removed, deletion=True)
+            header, names, earlier = container.header, deleted_names(container), read_earlier(container)
+        segment = _as_it_came(header)
+        standing = self.change.standing(header.sender, segment.number, names)
+        removed = self.change.add_deletion(segment, earlier, names, standing)
+        return _Applied(header.sender, removed=removed, deletion=True)
 
     @contextmanager
     def _blaming_no_copy(self, header: Header) -> Iterator[None]:

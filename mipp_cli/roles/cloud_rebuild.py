@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mipp_cli.containers.container import content_blocks, open_container, read_header
-from mipp_cli.containers.delete import DELETE, deleted_names
+from mipp_cli.containers.atomic import unchanged_on_failure
+from mipp_cli.containers.container import content_blocks, read_header
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.index import Index, Segment, write_index
-from mipp_cli.containers.segment import origin_of
+from mipp_cli.containers.segment import deleted_in, origin_of
 from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.stored import has_digests, store_digests
+from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import (
     DamagedError,
     InterruptedWorkError,
@@ -24,9 +27,10 @@ from mipp_cli.errors import (
     Problem,
 )
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
-from mipp_cli.roles.cloud_changes import IndexChange, Located
+from mipp_cli.roles.cloud_changes import IndexChange
+from mipp_cli.roles.completeness import gap_warnings
+from mipp_cli.roles.floors import floor_file, floor_of, raise_floor
 from mipp_cli.roles.progress import Progress, silent
-from mipp_cli.roles.removed import removal_of
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_pinned_key
 from mipp_cli.roles.store import PARTS_FOLDER
@@ -49,61 +53,64 @@ def rebuild_index(
 ) -> Report:
     """Make index.h5, the parts and the lists of blocks anew from the segments, each verified as a whole.
 
-    Of two revisions of a message the later counts; a deletion, or an upload that replaces images, whose
-    application was cut short is applied to the end. Raises DamagedError, with nothing changed, that names
-    every segment that does not fit its signature, or whose owner is not enrolled; with ``drop_damaged``
-    these are left out for good, each with a warning.
+    Of two revisions of a message the later counts; a message whose application was cut short is applied to
+    the end. Raises DamagedError, with nothing changed, that names every segment that does not fit its
+    signature, or whose owner is not enrolled; with ``drop_damaged`` these are left out for good, each with
+    a warning, and older messages of their owners are refused from then on: what decided over them is gone.
     """
     cloud = Cloud.open(path)
     with cloud.directory.lock():
         cloud.directory.folder(PARTS_FOLDER)  # what was lost may have been all of it
         rebuild = _Rebuild(cloud, workplace, progress)
         try:
-            for step in (rebuild.apply_all, rebuild.finish):
-                step()
-                if rebuild.problems and not drop_damaged:
-                    raise DamagedError(
-                        rebuild.problems,
-                        path=path,
-                        hint="restore these files from a backup, or leave them out with --drop-damaged",
-                    )
+            rebuild.apply_all()
+            rebuild.finish()
+            if rebuild.problems and not drop_damaged:
+                raise DamagedError(
+                    rebuild.problems,
+                    path=path,
+                    hint="restore these files from a backup, or leave them out with --drop-damaged",
+                )
             rebuild.put_in_force()
         finally:
             rebuild.clean()
-    segments = rebuild.change.index.segments
+    index = rebuild.change.index
     counts = {
-        "uploads and deletions": len(segments),
+        "uploads and deletions": len(index.segments),
         "left out": len(rebuild.problems),
-        "images in all": sum(segment.rows for segment in segments),
+        "images in all": sum(segment.rows for segment in index.segments),
     }
-    warnings = (*cloud.directory.deployment.parameters.warnings, *rebuild.warnings)
+    warnings = (*cloud.directory.deployment.parameters.warnings, *rebuild.warnings, *gap_warnings(index))
     return Report((Output(cloud.directory.file(INDEX_FILE), "index"),), counts, warnings)
 
 
 @dataclass(frozen=True, order=True)
 class _Message:
-    """The file of an upload or a deletion, as its name says; in the order in which they were applied."""
+    """The file of an upload or a deletion, as its name says; ordered by owner and number."""
 
-    number: int
     owner: str
+    number: int
     revision: int
     path: Path
 
 
 def _messages(folder: Path) -> list[_Message]:
-    """Return the latest revision of every message."""
+    """Return the latest revision of every message, of each owner the newest message first.
+
+    So what decides over an image is known before a message is read that does not.
+    """
     latest: dict[tuple[str, int], _Message] = {}
     for path in folder.iterdir():
         match = _SEGMENT_FILE.fullmatch(path.name)
         if match:
             owner, number, revision = match["owner"], int(match["number"]), int(match["revision"] or 0)
-            message = _Message(number, owner, revision, path)
+            message = _Message(owner, number, revision, path)
             latest[owner, number] = max(message, latest.get((owner, number), message))
-    return sorted(latest.values())
+    return sorted(latest.values(), reverse=True)
 
 
 class _Rebuild:
-    """Applies the messages in the order of their numbers to an index of nothing."""
+    """Applies the messages to an index of nothing."""
 
     def __init__(self, cloud: Cloud, workplace: Workplace, progress: Progress):
         self._cloud, self._workplace, self._progress = cloud, workplace, progress
@@ -116,15 +123,20 @@ class _Rebuild:
         )
         parts = [_PART_FILE.fullmatch(path.name) for path in store.parts_folder.iterdir()]
         first_part = 1 + max((int(match["number"]) for match in parts if match), default=0)
-        self.change = IndexChange(cloud, Index(number), first_part, progress)
+        self.change = IndexChange(cloud, Index(number), first_part, progress, self._deleted_above)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
+        self._left_out: dict[str, int] = {}  # of each owner, the newest message that was left out
+        self._deleted: defaultdict[str, set[bytes]] = defaultdict(set)
         self._without_digests: list[Path] = []
 
     def _went_with_owner(self, message: _Message) -> bool:
         """Say whether a removal of its owner, cut short, left a message behind."""
-        removal = removal_of(self._cloud.directory, message.owner)
-        return removal is not None and message.number <= removal.highest
+        return message.number <= floor_of(self._cloud.directory, message.owner).removed
+
+    def _deleted_above(self, owner: str, number: int) -> Iterator[bytes]:
+        """Yield what messages above ``number`` deleted: those that were applied, the newest first."""
+        yield from self._deleted[owner]
 
     def _old_number(self) -> int:
         """Return the number of the index that there is; 0 if its header cannot be read."""
@@ -158,15 +170,16 @@ class _Rebuild:
         with suppress(MippError):
             store, there = self._cloud.store, {(each.owner, each.number) for each in self._messages}
             listed = [
-                _Message(each.upload, each.owner, each.revision, store.segment_path(each))
+                _Message(each.owner, each.number, each.revision, store.segment_path(each))
                 for each in self._cloud.index().segments
-                if (each.owner, each.upload) not in there
+                if (each.owner, each.number) not in there
             ]
             return [each for each in listed if not self._went_with_owner(each)]
         return []
 
     def _leave_out(self, message: _Message, reason: str) -> None:
         self.problems.append(Problem(str(message.path), reason))
+        self._left_out[message.owner] = max(message.number, self._left_out.get(message.owner, 0))
         self.warnings.append(
             f"left out what {message.owner!r} sent under the number {message.number}: {reason}"
         )
@@ -178,9 +191,15 @@ class _Rebuild:
         self.change.finish()
 
     def put_in_force(self) -> None:
-        """Replace index.h5."""
-        output = self._cloud.directory.file(INDEX_FILE)
-        write_index(output, self._cloud.directory.sender, self.change.index)
+        """Replace index.h5, and refuse what is older than messages that were left out.
+
+        The newest of those may come again: whatever decides over its images is there.
+        """
+        directory = self._cloud.directory
+        with unchanged_on_failure(*(floor_file(directory, owner) for owner in self._left_out)):
+            for owner, number in self._left_out.items():
+                raise_floor(directory, owner, number - 1, removed=False)
+            write_index(directory.file(INDEX_FILE), directory.sender, self.change.index)
 
     def clean(self) -> None:
         """Remove what the new index does not list, or if it is not in force, what was written for it."""
@@ -200,12 +219,28 @@ class _Rebuild:
         header, root = self._verified(message)
         digest = bytes.fromhex(header.digest)
         segment = Segment(message.owner, message.number, 0, 0, digest, root, message.revision)
-        if header.kind == "delete":
-            self._apply_deletion(segment, message.path)
-        else:
-            self._apply_images(segment)
+        with self._cloud.store.new_segment(segment) as upload:
+            if segment.revision:
+                segment = self._as_it_came(segment, upload)
+            upload.check_images()
+            names, earlier = [name.encode() for name in upload.names()], upload.earlier()
+            deleted = list(deleted_in(upload.container)) if segment.revision else []
+            standing = self.change.standing(segment.owner, segment.number, names)
+            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
+            sums = sums_of(upload, self._workplace, self._progress, rows)
+            segment = replace(segment, key_id=upload.key_id, deleted=len(deleted))
+        self.change.add_upload(segment, earlier, names, sums, standing)
+        self._deleted[segment.owner].update(deleted)
         if not has_digests(message.path, root):
             self._without_digests.append(message.path)
+
+    def _as_it_came(self, segment: Segment, upload: UploadReader) -> Segment:
+        """Return a revision with the digest of its message; refuses one that is of another owner."""
+        origin = origin_of(upload.container)
+        # a name that was released may be borne by another owner now
+        if (origin.owner, origin.key) != (segment.owner, self._key_of(segment.owner)):
+            raise MalformedError("is not what its name says, or of an owner of before")
+        return replace(segment, digest=origin.digest)
 
     def _verified(self, message: _Message) -> tuple[Header, bytes]:
         """Check a message as a whole; return its header, and the root of its file."""
@@ -223,41 +258,12 @@ class _Rebuild:
     def _check_header(self, header: Header, message: _Message) -> None:
         """Refuse what its name does not say, or who may not have signed it."""
         own, owner_key = self._cloud.directory.sender, self._key_of(message.owner)
-        kinds = ("segment",) if message.revision else ("upload", "delete")
+        kind = "segment" if message.revision else "upload"
         sender = own.name if message.revision else message.owner
         key = own.signing_key.public if message.revision else owner_key
-        if header.kind not in kinds or (header.sender, header.number) != (sender, str(message.number)):
+        if (header.kind, header.sender, header.number) != (kind, sender, str(message.number)):
             raise MalformedError("is not what its name says")
         check_pinned_key(header, key)
 
     def _key_of(self, owner: str) -> bytes:
         return self._cloud.members_header(owner).sender_key
-
-    def _apply_images(self, segment: Segment) -> None:
-        """Index what is left of an upload; images that it replaces leave where they still are."""
-        with self._cloud.store.new_segment(segment) as upload:
-            if segment.revision:
-                origin = origin_of(upload.container)
-                # a name that was released may be borne by another owner now
-                if (origin.owner, origin.key) != (segment.owner, self._key_of(segment.owner)):
-                    raise MalformedError("is not what its name says, or of an owner of before")
-                segment = replace(segment, digest=origin.digest)
-            upload.check_images()
-            names = [name.encode() for name in upload.names()]
-            replaced: Located = []
-            if upload.replaces:
-                replaced = self.change.locate(segment.owner, names)
-            else:
-                self.change.refuse_known(segment.owner, names)
-            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
-            sums = sums_of(upload, self._workplace, self._progress, rows)
-            segment = replace(segment, key_id=upload.key_id, rows=len(names))
-        self.change.drop(segment.owner, replaced)
-        self.change.append(segment, names, sums)
-
-    def _apply_deletion(self, segment: Segment, path: Path) -> None:
-        """Apply a deletion to the end: its names are there only while it has not been."""
-        with open_container(path, DELETE, deployment=self._cloud.store.deployment) as container:
-            names = deleted_names(container)
-        self.change.drop(segment.owner, self.change.locate(segment.owner, names))
-        self.change.append_deletion(segment)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.errors import InvalidRequestError, MippError, Problem, UnreadableImageError
 from mipp_cli.roles.pictures import PICTURE_SUFFIXES
 from mipp_cli.scheme.image_cipher import IMAGE_LIMIT
 
@@ -56,15 +56,18 @@ class ImageFile:
             ) from error
 
 
-def collect_images(paths: Sequence[Path], *, root: Path | None = None) -> list[ImageFile]:
+def collect_images(
+    paths: Sequence[Path], *, root: Path | None = None, left_out: list[Problem] | None = None
+) -> list[ImageFile]:
     """Return the images that ``paths`` name, in order; folders are walked, their images sorted by path.
 
     Hidden files and folders are passed over, unless they are named themselves. An image is called by its
-    path below the folder named, or below ``root``; a file named itself, by its name. Raises
-    InvalidRequestError if nothing is named, a folder holds no images, a path lies outside ``root``, or two
-    images would be called the same.
+    path below the folder named, or below ``root``; a file named itself, by its name. With ``left_out``,
+    folders that cannot be read and images whose names are no text are listed there and left out. Raises
+    InvalidRequestError if nothing is named, a folder holds no images or cannot be read, a path lies outside
+    ``root``, an image cannot be named, or two would be called the same.
     """
-    images = _all_images(paths, root)
+    images = _all_images(paths, root, left_out)
     _refuse_equal_names(images, "name each image once; give --root, below which paths differ")
     return images
 
@@ -75,15 +78,15 @@ def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     As :func:`collect_images`, but images that would be called the same are called by the path given; a
     path given twice is refused.
     """
-    images = _all_images(paths, None)
+    images = _all_images(paths, None, None)
     times = Counter(image.name for image in images)
     named = [image if times[image.name] == 1 else _called_by_path(image) for image in images]
     _refuse_equal_names(named, "name each image once")
     return named
 
 
-def _all_images(paths: Sequence[Path], root: Path | None) -> list[ImageFile]:
-    images = [image for path in paths for image in _images_of(path, root)]
+def _all_images(paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None) -> list[ImageFile]:
+    images = [image for path in paths for image in _images_of(path, root, left_out)]
     if not images:
         raise InvalidRequestError("no images were named", hint="name image files or folders")
     return images
@@ -106,22 +109,36 @@ def _refuse_equal_names(images: Sequence[ImageFile], hint: str) -> None:
         seen.add(image.name)
 
 
-def _images_of(path: Path, root: Path | None) -> Iterable[ImageFile]:
+def _images_of(path: Path, root: Path | None, left_out: list[Problem] | None) -> Iterable[ImageFile]:
     if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed to us
-        found = sorted(_walk(path))
+        found = sorted(_walk(path, left_out))
         if not found:
             kinds = " ".join(sorted(PICTURE_SUFFIXES))
             raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
-        return [ImageFile(each, _name(each, root or path)) for each in found]
+        return list(_named(found, root or path, left_out))
     return [ImageFile(str(path), _name(path, root or path.parent))]
 
 
-def _walk(folder: Path) -> Iterable[str]:
+def _named(found: Iterable[str], root: Path, left_out: list[Problem] | None) -> Iterator[ImageFile]:
+    for path in found:
+        try:
+            yield ImageFile(path, _name(path, root))
+        except InvalidRequestError as error:
+            _leave_out(error, left_out)
+
+
+def _leave_out(error: MippError, left_out: list[Problem] | None) -> None:
+    """Note what cannot be taken, or raise the error."""
+    if left_out is None:
+        raise error
+    left_out.append(Problem(str(error.path), error.message))
+
+
+def _walk(folder: Path, left_out: list[Problem] | None) -> Iterable[str]:
     def refuse(error: OSError) -> None:
-        reason = os.strerror(error.errno or 0)
-        raise InvalidRequestError(
-            f"the folder cannot be read: {reason}", path=error.filename, hint="check the rights"
-        ) from error
+        message = f"the folder cannot be read: {os.strerror(error.errno or 0)}"
+        path = os.fsencode(error.filename).decode(errors="replace")
+        _leave_out(InvalidRequestError(message, path=path, hint="check the rights"), left_out)
 
     for directory, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden

@@ -1,7 +1,7 @@
-"""Partial work: images that an interrupted `owner encrypt` had done, kept in the owner's directory.
+"""Descriptions: what the first pass of `owner encrypt` found out of each image, kept for ``--resume``.
 
-A *spool* holds the encrypted images of one upload to be, under that upload's sequence number. Nothing of it
-has left the owner, so going on with it is as if the run had not been interrupted.
+They lie in the owner's directory, in `partial/`, until all uploads of the run are written: features, and in
+the form in which they go out. No encrypted image is among them; the second pass reads each picture again.
 """
 
 from __future__ import annotations
@@ -11,57 +11,71 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mipp_cli.containers.atomic import output_error
-from mipp_cli.containers.upload import UploadSize
-from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.containers.container import header_of
+from mipp_cli.errors import ConflictError, InvalidRequestError, MippError
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.ledger import Ledger
+from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, envelope_bytes
 
 _FOLDER = "partial"
-_REQUEST_FILE = "request.json"
-_HEAD = struct.Struct(">4sIQII")
-_MAGIC = b"MPR1"
+_FILE = "descriptions"
+_REQUEST_FILE = f"{_FOLDER}/request.json"
+_OUTPUTS_FILE = f"{_FOLDER}/outputs.json"
+_HEAD = struct.Struct(">4sIIII")
+_MAGIC = b"MPD2"
 _DIGEST_BYTES = 32
 SYNC_IMAGES = 64  # what was done since the last sync is done again
 
 
 @dataclass(frozen=True)
-class Record:
-    """An encrypted image that waits for its upload.
+class Description:
+    """An image as the first pass found it.
 
-    ``path`` is what its owner calls it, ``version`` tells the file that was read (size and time of
-    change); ``name``, ``ew``, ``ef`` and ``eff`` go into the upload.
+    ``version`` tells the file that was read (size and time of change), ``digest`` is the SHA-256 of its
+    bytes, ``payload_bytes`` the length of what will be encrypted of it; ``codes`` are its feature.
     """
 
     path: str
     version: str
-    edgeless: bool
-    name: str
-    ew: bytes
+    digest: str
+    payload_bytes: int
+    media_type: str
+    codes: bytes
     ef: bytes
     eff: bytes
 
     @property
-    def size(self) -> int:
-        """Bytes that it adds to an upload."""
-        return len(self.ew) + len(self.ef) + len(self.eff)
+    def feature(self) -> NDArray[np.uint8]:
+        """The feature, shape (l,)."""
+        return np.frombuffer(self.codes, dtype=np.uint8)
+
+    @property
+    def sealed_bytes(self) -> int:
+        """Bytes of the encrypted image, EW."""
+        size = envelope_bytes(self.path, self.media_type, len(self.codes), self.payload_bytes)
+        return size + OVERHEAD_BYTES
 
     def pack(self) -> bytes:
-        """Return the record as bytes, with a digest by which a torn write shows."""
-        meta = json.dumps([self.path, self.version, self.edgeless, self.name]).encode()
-        head = _HEAD.pack(_MAGIC, len(meta), len(self.ew), len(self.ef), len(self.eff))
-        body = b"".join((head, meta, self.ew, self.ef, self.eff))
+        """Return the description as bytes, with a digest by which a torn write shows."""
+        fields = [self.path, self.version, self.digest, self.payload_bytes, self.media_type]
+        meta = json.dumps(fields).encode()
+        parts = (meta, self.codes, self.ef, self.eff)
+        body = b"".join((_HEAD.pack(_MAGIC, *map(len, parts)), *parts))
         return body + hashlib.sha256(body).digest()
 
     @classmethod
-    def read(cls, file: BinaryIO) -> Record | None:
-        """Read the next record; None at the end, or where a write was torn."""
+    def read(cls, file: BinaryIO) -> Description | None:
+        """Read the next description; None at the end, or where a write was torn."""
         head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             return None
@@ -72,173 +86,173 @@ class Record:
         digest = file.read(_DIGEST_BYTES)
         if hashlib.sha256(b"".join((head, *parts))).digest() != digest:
             return None
-        path, version, edgeless, name = json.loads(parts[0])
-        return cls(path, version, edgeless, name, *parts[1:])
+        return cls(*json.loads(parts[0]), *parts[1:])
 
 
-class _Entry(NamedTuple):
-    """Which version of an image is done, where it lies, and what it adds to its upload."""
+class Described(NamedTuple):
+    """Which version of an image is described, where, and what is needed to deal it to an upload."""
 
     version: str
-    number: int
     offset: int
-    name_bytes: int
-    ew_bytes: int
+    sealed_bytes: int
+    feature_bytes: int
 
 
-class PartialWork:
-    """The spools of a run, one for each upload that it will write."""
+class Descriptions:
+    """The descriptions of a run."""
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._sizes: dict[int, int] = {}
-        self._earlier: dict[str, _Entry] = {}
-        self._done: dict[str, _Entry] = {}
-        self._spool: BinaryIO | None = None  # of the last upload; the others are complete
+    def __init__(self, directory: RoleDirectory, request: dict[str, Any], published: Sequence[Path] = ()):
+        self._directory, self._request = directory, request
+        self._folder = directory.file(_FOLDER)
+        self.published = list(published)
+        self._earlier: dict[str, Described] = {}
+        self.done: dict[str, Described] = {}
+        self._file: BinaryIO | None = None
         self._since_sync = 0
         self.kept = 0
 
     @classmethod
     def begin(
-        cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None, published: Ledger
-    ) -> PartialWork:
+        cls, directory: RoleDirectory, request: dict[str, Any], ledger: Ledger, *, resume: bool | None
+    ) -> Descriptions:
         """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
 
-        What is in the ledger ``published`` has left the owner, and is not gone on
-        with. Raises ConflictError if there is an interrupted run and ``resume`` is None,
+        Uploads of the interrupted run that got out stay in the ``ledger``, and are listed in ``published``;
+        the others leave it. Raises ConflictError if there is an interrupted run and ``resume`` is None,
         InvalidRequestError if it was asked for with other options.
         """
-        folder = directory.path / _FOLDER
-        if (folder / _REQUEST_FILE).exists() and resume is None:
+        folder = directory.file(_FOLDER)
+        published, complete = _settle(directory, ledger)
+        if complete:  # all but the last step was done
+            shutil.rmtree(folder, ignore_errors=True)
+        interrupted = directory.file(_REQUEST_FILE).exists()
+        if interrupted and resume is None:
             raise ConflictError(
                 "an interrupted run left work behind",
                 path=folder,
                 hint="give --resume to go on with it, or --no-resume to throw it away",
             )
-        if (folder / _REQUEST_FILE).exists() and resume:
-            if directory.read_json(f"{_FOLDER}/{_REQUEST_FILE}") != request:
-                raise InvalidRequestError(
-                    "the interrupted run had other options, other features or another key",
-                    path=folder,
-                    hint="give the same options and the same file of features, or --no-resume to begin anew",
-                )
-            work = cls(folder)
-            work._load(published)
+        if interrupted and resume and directory.read_json(_REQUEST_FILE) != request:
+            raise InvalidRequestError(
+                "the interrupted run had another payload or other features",
+                path=folder,
+                hint="give the same options and the same file of features, or --no-resume to begin anew",
+            )
+        if interrupted and resume:
+            work = cls(directory, request, published)
+            work._load()
             return work
         shutil.rmtree(folder, ignore_errors=True)
-        directory.folder(_FOLDER)
-        directory.write_json(f"{_FOLDER}/{_REQUEST_FILE}", request)
-        return cls(folder)
+        return cls(directory, request)
 
-    @staticmethod
-    def forget_published(directory: RoleDirectory, published: Ledger) -> None:
-        """Remove what a run left whose images all stand in the ledger: there is nothing to go on with."""
-        folder = directory.path / _FOLDER
-        if all(published.file(int(spool.stem)).exists() for spool in folder.glob("*.spool")):
-            shutil.rmtree(folder, ignore_errors=True)
+    @property
+    def _path(self) -> Path:
+        return self._folder / _FILE
 
-    def _path(self, number: int) -> Path:
-        return self._folder / f"{number}.spool"
-
-    def _load(self, published: Ledger) -> None:
-        for path in sorted(self._folder.glob("*.spool")):
-            number = int(path.stem)
-            if published.file(number).exists():
-                path.unlink()
-                continue
-            self._sizes[number] = 0
-            with path.open("r+b") as spool:
-                offset = 0
-                while (record := Record.read(spool)) is not None:
-                    self._earlier[record.path] = self._entry(number, offset, record)
-                    offset = spool.tell()
-                spool.truncate(offset)
+    def _load(self) -> None:
+        if not self._path.exists():
+            return
+        with self._path.open("r+b") as file:
+            offset = 0
+            while (description := Description.read(file)) is not None:
+                self._earlier[description.path] = _described(description, offset)
+                offset = file.tell()
+            file.truncate(offset)
         self.kept = len(self._earlier)
 
-    def _entry(self, number: int, offset: int, record: Record) -> _Entry:
-        self._sizes[number] += record.size
-        return _Entry(record.version, number, offset, len(record.name.encode()), len(record.ew))
-
-    @property
-    def numbers(self) -> list[int]:
-        """The sequence numbers of the uploads to be, ascending."""
-        return sorted(self._sizes)
-
-    @property
-    def done(self) -> int:
-        """How many images are done."""
-        return len(self._done)
-
-    def size(self, number: int) -> int:
-        """Return how large an upload has become."""
-        return self._sizes[number]
-
     def keep(self, path: str, version: str) -> bool:
-        """Say whether this very version of an image was done by the interrupted run, and take it over."""
+        """Say whether the interrupted run described this very version of an image, and take it over."""
         entry = self._earlier.pop(path, None)
         if entry is None or entry.version != version:
             return False
-        self._done[path] = entry
+        self.done[path] = entry
         return True
 
-    def upload_size(self, number: int) -> UploadSize:
-        """Return how large the upload will be that :meth:`records` fills."""
-        entries = [entry for entry in self._done.values() if entry.number == number]
-        names, images = (sum(each.name_bytes for each in entries), sum(each.ew_bytes for each in entries))
-        return UploadSize(len(entries), names, images)
-
-    def append(self, number: int, record: Record) -> None:
-        """Add an image to the upload ``number``, the last; raises OutputError if the disk is full."""
+    def append(self, description: Description) -> None:
+        """Add a description; raises OutputError if the disk is full."""
         try:
-            spool = self._open(number)
-            offset = spool.tell()
-            spool.write(record.pack())
-            self._done[record.path] = self._entry(number, offset, record)
+            file = self._open()
+            entry = _described(description, file.tell())
+            file.write(description.pack())
+            self.done[description.path] = entry
             self._since_sync += 1
             if self._since_sync >= SYNC_IMAGES:
-                _sync(spool)
-                self._since_sync, self.kept = 0, len(self._done) + len(self._earlier)
+                file.flush()
+                os.fsync(file.fileno())
+                self._since_sync, self.kept = 0, len(self.done) + len(self._earlier)
         except OSError as error:
             raise output_error(error, self._folder) from error
 
-    def _open(self, number: int) -> BinaryIO:
-        if self._spool is None or self._spool.name != str(self._path(number)):
-            if self._spool is not None:
-                _sync(self._spool)
-                self._spool.close()
-            self._path(number).touch(mode=0o600)
-            self._sizes.setdefault(number, 0)
-            self._spool = self._path(number).open("ab")
-        return self._spool
+    def forget(self, path: str) -> None:
+        """Let an image be described anew when the run goes on: its file is not what was described."""
+        self.append(replace(self.read(path), version=""))
 
-    def records(self, number: int) -> Iterator[Record]:
-        """Yield the images of an upload, each once, and none that the run did not ask for."""
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            if not self._folder.exists():
+                self._directory.folder(_FOLDER)
+                self._directory.write_json(_REQUEST_FILE, self._request)
+            self._path.touch(mode=0o600)
+            self._file = self._path.open("ab+")
+            self._file.seek(0, os.SEEK_END)
+        return self._file
+
+    def read(self, path: str) -> Description:
+        """Return the description of an image; raises OutputError if the disk cannot be read."""
         try:
-            if self._spool is not None:
-                self._spool.flush()
-            with self._path(number).open("rb") as file:
-                offset = 0
-                while (record := Record.read(file)) is not None:
-                    entry = self._done.get(record.path)
-                    if entry is not None and (entry.number, entry.offset) == (number, offset):
-                        yield record
-                    offset = file.tell()
+            file = self._open()
+            file.flush()
+            file.seek(self.done[path].offset)
+            description = Description.read(file)
+            file.seek(0, os.SEEK_END)
         except OSError as error:
             raise output_error(error, self._folder) from error
+        if description is None:
+            raise ConflictError(
+                "changed while the command ran", path=self._path, hint="run it again with --no-resume"
+            )
+        return description
+
+    def announce(self, outputs: Mapping[int, Path]) -> None:
+        """Note which uploads are about to be written, and where: whoever is killed then is found out."""
+        content = {str(number): str(path.absolute()) for number, path in outputs.items()}
+        self._directory.write_json(_OUTPUTS_FILE, content)
 
     def close(self) -> None:
-        """Close the spool; what is worth going on with stays, the rest goes."""
-        if self._spool is not None:
+        """Close the file; what is worth going on with stays, the rest goes."""
+        if self._file is not None:
             with suppress(OSError):  # the disk is full: what was not written is done again
-                self._spool.close()
+                self._file.close()
         if not self.kept:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the partial work."""
+        """Remove the descriptions: there is nothing to go on with."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _described(description: Description, offset: int) -> Described:
+    features = len(description.ef) + len(description.eff)
+    return Described(description.version, offset, description.sealed_bytes, features)
+
+
+def _settle(directory: RoleDirectory, ledger: Ledger) -> tuple[list[Path], bool]:
+    """Strike from the ledger what an interrupted run did not get out.
+
+    Returns the uploads that it did, and whether those are all.
+    """
+    if not directory.file(_OUTPUTS_FILE).exists():
+        return [], False
+    announced = directory.read_json(_OUTPUTS_FILE).items()
+    published = [Path(path) for number, path in announced if _is_out(Path(path), int(number))]
+    for number, path in announced:
+        if Path(path) not in published:
+            ledger.remove(int(number))
+    return published, len(published) == len(announced)
+
+
+def _is_out(path: Path, number: int) -> bool:
+    try:
+        return header_of(path).number == str(number)
+    except MippError:
+        return False

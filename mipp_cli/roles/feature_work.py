@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.errors import UnreadableImageError, at_path
+from mipp_cli.errors import ChangedImageError, UnreadableImageError, at_path
 from mipp_cli.roles.collection import ImageFile
+from mipp_cli.roles.descriptions import Description
 from mipp_cli.roles.own_features import Codes, OwnFeatures
 from mipp_cli.roles.pictures import media_type, open_picture
 from mipp_cli.roles.pixels import pack_pixels
 from mipp_cli.scheme.edge_histogram import edge_histogram
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
+
+Bytes = NDArray[np.uint8]
 
 PIXELS_MEDIA_TYPE = "application/x-mipp-pixels"
 _BATCH_IMAGES = 8
@@ -49,41 +53,8 @@ class FeatureTask:
     images: tuple[ReadImage, ...]
 
 
-@dataclass(frozen=True)
-class DescribedImage:
-    """What a worker makes of an image: media type, content to encrypt if not the file, feature, EF, EFF."""
-
-    media_type: str
-    pixels: bytes | None
-    feature: Codes
-    ef: NDArray[np.uint8]
-    eff: NDArray[np.uint8]
-
-
-def feature_tasks(
-    images: Iterable[ImageFile],
-    cipher: FeatureCipher,
-    grey_bits: int,
-    pixels: bool,
-    features: OwnFeatures | None = None,
-) -> Iterator[FeatureTask]:
-    """Read images and put them together in batches that are small in number and in bytes.
-
-    With ``features``, each image goes with its own.
-    """
-    batch: list[ReadImage] = []
-    size = 0
-    for image in images:
-        batch.append(_read(image, features))
-        size += batch[-1].size
-        if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
-            yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
-            batch, size = [], 0
-    if batch:
-        yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
-
-
-def _read(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
+def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
+    """Read an image, and with ``features`` its owner's feature of it; an error is a result too."""
     version = image.version()  # before reading: what changes meanwhile is taken for another version
     try:
         content = image.read()
@@ -92,21 +63,37 @@ def _read(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
     return ReadImage(image, version, content, None if features is None else features.codes(image))
 
 
-def describe_and_encrypt(task: FeatureTask) -> list[DescribedImage | UnreadableImageError]:
+def feature_tasks(
+    reads: Iterable[ReadImage], cipher: FeatureCipher, grey_bits: int, *, pixels: bool
+) -> Iterator[FeatureTask]:
+    """Put images together in batches that are small in number and in bytes."""
+    batch: list[ReadImage] = []
+    size = 0
+    for read in reads:
+        batch.append(read)
+        size += read.size
+        if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
+            yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
+            batch, size = [], 0
+    if batch:
+        yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
+
+
+def describe_and_encrypt(task: FeatureTask) -> list[Description | UnreadableImageError]:
     """Describe a batch and encrypt its features (ImageFeatureEnc); runs in a worker."""
     described = [_describe(read, task) for read in task.images]
-    features = [each[2] for each in described if not isinstance(each, UnreadableImageError)]
-    if not features:
-        return [each for each in described if isinstance(each, UnreadableImageError)]
-    ciphertexts = zip(*encrypt_features(task.cipher, np.stack(features)), strict=True)
+    codes = [each.feature for each in described if isinstance(each, Description)]
+    if not codes:
+        return described
+    ciphertexts = zip(*encrypt_features(task.cipher, np.stack(codes)), strict=True)
     return [
-        each if isinstance(each, UnreadableImageError) else DescribedImage(*each, *next(ciphertexts))
+        each if isinstance(each, UnreadableImageError) else _with_features(each, *next(ciphertexts))
         for each in described
     ]
 
 
-def _describe(read: ReadImage, task: FeatureTask) -> tuple[str, bytes | None, Codes] | UnreadableImageError:
-    """Return media type, pixels if they are what is sent, and feature; an error is a result too."""
+def _describe(read: ReadImage, task: FeatureTask) -> Description | UnreadableImageError:
+    """Describe one image, its features not yet encrypted; an error is a result too."""
     if isinstance(read.content, UnreadableImageError):
         return read.content
     try:
@@ -115,8 +102,36 @@ def _describe(read: ReadImage, task: FeatureTask) -> tuple[str, bytes | None, Co
             feature = read.feature
             if feature is None:
                 feature = edge_histogram(picture, grey_bits=task.grey_bits)
+            size, kind = len(read.content), PIXELS_MEDIA_TYPE if task.pixels else media_type(picture)
             if task.pixels:
-                return PIXELS_MEDIA_TYPE, pack_pixels(picture), feature
-            return media_type(picture), None, feature
+                size = len(pack_pixels(picture))
     except UnreadableImageError as error:
         return error
+    digest = hashlib.sha256(read.content).hexdigest()
+    return Description(read.image.name, read.version, digest, size, kind, feature.tobytes(), b"", b"")
+
+
+def _with_features(description: Description, ef: Bytes, eff: Bytes) -> Description:
+    return replace(description, ef=ef.tobytes(), eff=eff.tobytes())
+
+
+def payload_of(image: ImageFile, description: Description, *, pixels: bool) -> bytes:
+    """Read an image for the second time, and return what is encrypted of it: the file, or its pixels.
+
+    Raises ChangedImageError if the file is not what was described.
+    """
+    with at_path(image.path):
+        try:
+            content = image.read()
+        except UnreadableImageError as error:
+            raise _changed(error.message) from error
+        if hashlib.sha256(content).hexdigest() != description.digest:
+            raise _changed("its content is another now")
+        return pack_pixels(open_picture(content, path=str(image.path))) if pixels else content
+
+
+def _changed(how: str) -> ChangedImageError:
+    return ChangedImageError(
+        f"changed while the command ran: {how}",
+        hint="nothing was written; let nobody write to the images, and run it again",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mipp_cli.roles.directory import RoleDirectory, role_of, with_article
 from mipp_cli.roles.inspected import Fields, Table
 from mipp_cli.roles.inspection import Inspection, inspect_file, parameter_fields
 from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.ledger import UPLOAD, WITHDRAWN, Ledger, Message
+from mipp_cli.roles.ledger import UPLOAD, Ledger, Message
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.removed import removals
 from mipp_cli.scheme.image_cipher import key_id
@@ -81,7 +82,11 @@ def _cloud(directory: RoleDirectory) -> Found:
         for member in cloud.members()
     ]
     index = inspect_file(directory.file(INDEX_FILE))
-    fields += [(name, value) for name, value in index.fields if name in ("segments", "parts", "images")]
+    fields += [
+        (name, value)
+        for name, value in index.fields
+        if name in ("segments", "parts", "images") or name.startswith("sent by ")
+    ]
     fields += _removed(directory, [member.owner for member in cloud.members()])
     fields.append(("queries answered", str(_entries(directory, "queries"))))
     fields.append(("public file", str(directory.file(cloud_role.PUBLIC_FILE))))
@@ -100,36 +105,37 @@ def _user(directory: RoleDirectory) -> Found:
 
 def _owner(directory: RoleDirectory) -> Found:
     owner = Owner(directory)
-    ledger, images = owner.ledger, owner.ledger.live_by_key()
+    ledger, deciding = owner.ledger, owner.ledger.deciding()
+    messages = ledger.messages()
+    images: Counter[int] = Counter()
+    for message in messages:
+        if message.key is not None:
+            images[message.key] += deciding[message.number]
     key = key_id(owner.image_key)
     fields: Fields = [
         ("users", _users(owner.users)),
         ("image ids", owner.image_ids),
         ("seals to", directory.sealing_key.short_name),
-        ("image key", f"{key:016x}; images {images.get(key, 0)}"),
+        ("image key", f"{key:016x}; images {images[key]}"),
     ]
-    fields += [
-        (f"former key {each:016x}", f"images {images.get(each, 0)}") for each in owner.former_image_keys
-    ]
+    fields += [(f"former key {each:016x}", f"images {images[each]}") for each in owner.former_image_keys]
     if owner.forgotten_keys:
         fields.append(("forgotten keys", ", ".join(f"{each:016x}" for each in sorted(owner.forgotten_keys))))
-    in_force = {message.number for message in ledger.in_force()}
-    fields += [_sent(ledger, message, in_force) for message in ledger.messages() if message.kind != WITHDRAWN]
+    fields += [_sent(ledger, message, deciding[message.number]) for message in messages]
 
     def rows() -> Iterator[tuple[int, str, str]]:
-        yield from ((image.upload, image.name, image.path) for image in ledger.live())
+        live = ((each.message.number, each.image.name, each.image.path) for each in ledger.live())
+        yield from sorted(live)
 
     return fields, Table(("upload", "image_id", "path"), rows)
 
 
-def _sent(ledger: Ledger, message: Message, in_force: set[int]) -> tuple[str, str]:
+def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[str, str]:
     kind = "upload" if message.kind == UPLOAD else "deletion"
-    what = f"{sum(1 for _ in ledger.rows(message.number))} images"
+    what = f"{sum(1 for _ in ledger.images(message.number))} images"
     if message.key is not None:
         what += f" under {message.key:016x}"
-    if message.replaces:
-        what += ", replaced"
-    return f"{kind} {message.number}", what + ("" if message.number in in_force else "; withdrawn")
+    return f"{kind} {message.number}", f"{what}; still decides {deciding}"
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:

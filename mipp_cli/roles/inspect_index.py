@@ -9,6 +9,7 @@ from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, read_index
 from mipp_cli.containers.public_files import load_deployment
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.roles.completeness import reach
 from mipp_cli.roles.directory import KMC_FILE
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
 from mipp_cli.roles.store import Store
@@ -22,11 +23,10 @@ def inspect_index(path: Path, header: Header) -> Found:
         ("parts", str(len(index.parts))),
         ("images", str(sum(segment.rows for segment in index.segments))),
     ]
-    for owner in sorted({segment.owner for segment in index.segments}):
+    for owner in index.owners():
         segments = [segment for segment in index.of_owner(owner) if segment.rows]
-        fields.append(
-            (f"owner {owner}", f"{sum(s.rows for s in segments)} images in {len(segments)} uploads")
-        )
+        found = f"{sum(s.rows for s in segments)} images in {len(segments)} uploads"
+        fields.append((f"sent by {owner}", f"{found}; {reach(index, owner)}"))
     store = _store_beside(path)
 
     def rows() -> Iterator[Row]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mipp_cli.containers.container import Schema, header_of, open_container
 from mipp_cli.containers.delete import DELETE
+from mipp_cli.containers.earlier import read_earlier
 from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
 from mipp_cli.containers.public_files import (
@@ -146,13 +147,14 @@ def _upload(path: Path, schema: Schema) -> Found:
         ew = container.ragged("EW")
         fields: Fields = [
             ("images", str(len(ew))),
-            ("mark", "replace" if container.number("replace") else "add"),
             ("image key", f"{container.number('key_id'):016x}"),
             ("bytes of EW", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
             ("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"),
         ]
+        fields.append(("earlier messages", _listed(read_earlier(container))))
         if schema.kind == "segment":
             origin = origin_of(container)
+            fields.append(("names deleted", str(len(container.matrix("deleted")))))
             fields = [
                 ("owner", origin.owner),
                 ("owner's key", origin.key.hex()),
@@ -172,7 +174,10 @@ def _upload(path: Path, schema: Schema) -> Found:
 
 def _delete(path: Path) -> Found:
     with open_container(path, DELETE) as container:
-        fields: Fields = [("images", str(len(container.ragged("image_names"))))]
+        fields: Fields = [
+            ("images", str(len(container.ragged("image_names")))),
+            ("earlier messages", _listed(read_earlier(container))),
+        ]
 
     def rows() -> Iterator[Row]:
         with open_container(path, DELETE) as again:
@@ -180,6 +185,10 @@ def _delete(path: Path) -> Found:
                 yield from ((name.decode(errors="replace"),) for name in batch)
 
     return fields, Table(("image_id",), rows)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
 
 
 def _spans(rows: int, size: int = 4096) -> Iterator[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from mipp_cli.containers.public_files import (
 from mipp_cli.errors import AlreadyAppliedError, MalformedError
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
-from mipp_cli.roles.removed import check_return
+from mipp_cli.roles.removed import check_return, removal_of
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.sequence import check_pinned_key, check_sequence, each_new
+from mipp_cli.roles.sequence import check_clock, check_pinned_key, check_sequence, each_new
 from mipp_cli.scheme.descriptor import parse_descriptor
 from mipp_cli.scheme.image_cipher import key_id
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
@@ -35,11 +35,15 @@ CLOUDS_FOLDER = "clouds"
 
 @dataclass(frozen=True, repr=False)
 class EnrolledOwner:
-    """An owner as the KMC knows it: the enrolment in force, its digest, and the SKs by key id."""
+    """An owner as the KMC knows it: the enrolment in force, its digest, and the SKs by key id.
+
+    ``forgotten`` are the ids of the SKs that the owner forgot: no enrolment brings one back.
+    """
 
     membership: Membership
     digest: str
     image_keys: dict[int, bytes]
+    forgotten: frozenset[int] = frozenset()
 
 
 class Kmc:
@@ -74,11 +78,12 @@ class Kmc:
             users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
             membership = Membership(name, int(fields["number"]), bytes.fromhex(fields["key"]), users)
             digest = str(fields["digest"])
+            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
             raise MalformedError(
                 "is damaged", path=self.owner_file(name), hint="restore it from a backup"
             ) from None
-        return EnrolledOwner(membership, digest, {key_id(key): key for key in keys})
+        return EnrolledOwner(membership, digest, {key_id(key): key for key in keys}, forgotten)
 
     def owner_file(self, name: str) -> Path:
         """Return where an owner's enrolment is kept."""
@@ -112,6 +117,7 @@ class Kmc:
                 "key": membership.key.hex(),
                 "users": {name: key.hex() for name, key in sorted(membership.users)},
                 "image_keys": [key.hex() for key in owner.image_keys.values()],
+                "forgotten_keys": [f"{key:016x}" for key in sorted(owner.forgotten)],
             },
         )
 
@@ -177,7 +183,18 @@ def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[s
                 write_bytes(kmc.cloud_file(cloud.key), read_public_file(file), force=True)
     counts = {"owners": len(pending), "clouds": len(clouds), "already enrolled": skipped}
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
-    return Report((), counts, tuple(kmc.directory.deployment.parameters.warnings), shown)
+    warnings = [*kmc.directory.deployment.parameters.warnings, *_forgotten_warnings(pending)]
+    return Report((), counts, tuple(warnings), shown)
+
+
+def _forgotten_warnings(owners: Mapping[str, EnrolledOwner]) -> list[str]:
+    """Say of which owners no image key is left: a backup brought back one that was forgotten."""
+    return [
+        f"{name} enrols no image key that it did not forget before: what it sends cannot be re-encrypted; "
+        "the owner draws a new key: mipp owner rotate"
+        for name, owner in owners.items()
+        if not owner.image_keys
+    ]
 
 
 def _new_cloud(kmc: Kmc, file: Path, found: dict[Path, str]) -> Party:
@@ -201,11 +218,25 @@ def _new_enrolment(
         check_return(kmc.directory, header, enrolled=owner is not None)
         if owner is not None:
             check_pinned_key(header, owner.membership.key)
-            check_sequence(header, {owner.membership.number: owner.digest})
+            check_sequence(header, owner.membership.number, owner.digest)
+        check_clock(header, owner.membership.number if owner else 0)
 
     enrolment = read_enrolment(file, kmc.directory.deployment.fingerprint, kmc.sealing_keys, check)
     # a key that is not named stays: an owner who restored an old backup does not know the newer ones
-    held = {} if owner is None else owner.image_keys
-    named = {*enrolment.forgotten, *enrolment.image_keys}
-    kept = {key: value for key, value in held.items() if key not in named}
-    return EnrolledOwner(enrolment.membership, digest, kept | enrolment.image_keys)
+    held, forgotten = _known_keys(kmc, enrolment.membership, owner)
+    forgotten |= enrolment.forgotten
+    keys = {key: value for key, value in held.items() if key not in enrolment.image_keys}
+    keys |= enrolment.image_keys
+    keys = {key: value for key, value in keys.items() if key not in forgotten}
+    return EnrolledOwner(enrolment.membership, digest, keys, forgotten)
+
+
+def _known_keys(
+    kmc: Kmc, membership: Membership, owner: EnrolledOwner | None
+) -> tuple[dict[int, bytes], frozenset[int]]:
+    """Return the SKs held of an owner, and the ids forgotten, of one who was removed too."""
+    if owner is not None:
+        return owner.image_keys, owner.forgotten
+    removal = removal_of(kmc.directory, membership.owner)
+    same = removal is not None and removal.key == membership.key
+    return {}, removal.forgotten if removal and same else frozenset()

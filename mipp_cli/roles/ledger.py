@@ -1,9 +1,8 @@
-"""The owner's own record of what was sent: uploads, deletions, and those that were withdrawn.
+"""The owner's own record of what was sent: uploads and deletions.
 
-One file for each message, `uploads/NUMBER.jsonl`: a line that says what the message was, a line
-`[name, path]` for each image in the order of the message, and a line with the SHA-256 of all lines before.
-Which images are *live*, at the cloud once it applied everything, follows from the messages in the order of
-their numbers.
+One file for each message, `uploads/NUMBER.jsonl`: a line that says what the message was, a line for each
+image in the order of the message, and a line with the SHA-256 of all lines before. For an image, the
+highest number that mentions it decides, as it does at the cloud once that has everything.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,59 +21,55 @@ from mipp_cli.containers.atomic import new_file
 from mipp_cli.errors import MalformedError
 
 UPLOADS_FOLDER = "uploads"
-UPLOAD, DELETE, WITHDRAWN = "upload", "delete", "withdrawn"
+UPLOAD, DELETE = "upload", "delete"
 _PASS_BYTES = 1 << 25  # of ledgers that are gone through at once: some hundred thousand images in memory
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a message was: number, kind, of an upload the id of its SK and its mark, and what it withdraws."""
+    """What a message was: number, kind, and of an upload the id of its SK."""
 
     number: int
     kind: str
     key: int | None = None
-    replaces: bool = False
-    withdraws: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in (UPLOAD, DELETE, WITHDRAWN):
-            raise ValueError("no message is of this kind")
-        if (self.key is None) == (self.kind == UPLOAD) or (self.withdraws is None) == (
-            self.kind == WITHDRAWN
-        ):
-            raise ValueError("an upload has a key, and what is withdrawn has a number")
+        if self.kind not in (UPLOAD, DELETE) or (self.key is None) == (self.kind == UPLOAD):
+            raise ValueError("a message is an upload, which has a key, or a deletion")
 
     def to_json(self) -> dict[str, Any]:
         """Return the message as the first line of its file says it."""
-        key = None if self.key is None else f"{self.key:016x}"
-        return {"kind": self.kind, "key": key, "replaces": self.replaces, "withdraws": self.withdraws}
+        return {"kind": self.kind, "key": None if self.key is None else f"{self.key:016x}"}
 
     @classmethod
     def from_json(cls, number: int, fields: dict[str, Any]) -> Message:
         """Read what :meth:`to_json` gave; KeyError, ValueError or TypeError if it is damaged."""
-        key, withdraws = fields["key"], fields["withdraws"]
-        return cls(
-            number,
-            fields["kind"],
-            None if key is None else int(key, 16),
-            bool(fields["replaces"]),
-            None if withdraws is None else int(withdraws),
-        )
+        key = fields["key"]
+        return cls(number, fields["kind"], None if key is None else int(key, 16))
 
 
-class LiveImage(NamedTuple):
-    """An image that the cloud has: its name on the wire, and which row of which upload, under which SK.
+class SentImage(NamedTuple):
+    """An image of a message: its name on the wire and its path, and of an upload what was sent.
 
-    ``earlier`` are the SKs that it may still be under: an upload that adds what is there already is
-    refused by the cloud, so that what was there stays.
+    ``version`` changes whenever the file is written, ``digest`` only when what is sent changes.
     """
 
-    path: str
     name: str
-    upload: int
-    row: int
-    key: int
-    earlier: tuple[int, ...] = ()
+    path: str
+    version: str = ""
+    digest: str = ""
+
+
+class Standing(NamedTuple):
+    """What decides an image: the message, and what that says of the image."""
+
+    message: Message
+    image: SentImage
+
+    @property
+    def live(self) -> bool:
+        """Whether the image is live in that message, and not deleted."""
+        return self.message.kind == UPLOAD
 
 
 @dataclass
@@ -84,9 +79,9 @@ class LedgerWriter:
     _file: TextIO
     _digest: Any = field(default_factory=hashlib.sha256)
 
-    def append(self, name: str, path: str) -> None:
+    def append(self, image: SentImage) -> None:
         """Append an image."""
-        self._line([name, path])
+        self._line(image if image.version else image[:2])
 
     def _line(self, content: object) -> None:
         line = json.dumps(content) + "\n"
@@ -120,8 +115,8 @@ class Ledger:
         return self.folder / f"{number}.jsonl"
 
     def remove(self, number: int) -> None:
-        """Forget a message that never got out, because writing it failed."""
-        with suppress(OSError):  # nothing can be written any more: `owner withdraw` forgets it later
+        """Forget a message that never got out."""
+        with suppress(OSError):  # nothing can be written any more: the message stays a gap until made again
             self.file(number).unlink(missing_ok=True)
 
     @contextmanager
@@ -134,26 +129,16 @@ class Ledger:
             writer._finish()
 
     def messages(self) -> list[Message]:
-        """Return all messages, withdrawn ones too, in the order of their numbers; MalformedError."""
+        """Return all messages in the order of their numbers; MalformedError."""
         numbers = sorted(int(file.stem) for file in self.folder.glob("*.jsonl") if file.stem.isdecimal())
-        messages = [self._head(number) for number in numbers]
-        for message in messages:
-            if message.kind == WITHDRAWN:  # nobody else reads it to its end, where damage shows
-                list(self.rows(message.number))
-        return messages
-
-    def in_force(self) -> list[Message]:
-        """Return the uploads and deletions that were not withdrawn, in the order of their numbers."""
-        messages = self.messages()
-        withdrawn = {message.withdraws for message in messages}
-        return [each for each in messages if each.kind != WITHDRAWN and each.number not in withdrawn]
+        return [self._head(number) for number in numbers]
 
     def _head(self, number: int) -> Message:
         with _reading(self.file(number)) as file:
             return Message.from_json(number, json.loads(file.readline()))
 
-    def rows(self, number: int) -> Iterator[tuple[str, str]]:
-        """Yield the name and path of each image of a message, in its order.
+    def images(self, number: int) -> Iterator[SentImage]:
+        """Yield the images of a message, in its order.
 
         Raises MalformedError, at the latest behind the last image, if the file is not as it was written.
         """
@@ -162,43 +147,48 @@ class Ledger:
             digest, before = hashlib.sha256(head.encode()), ""
             for line in file:
                 if before:
-                    name, path = json.loads(before)
-                    yield str(name), str(path)
+                    yield SentImage(*map(str, json.loads(before)))
                     digest.update(before.encode())
                 before = line
             if json.loads(before)["digest"] != digest.hexdigest():
                 raise ValueError("not what was written")
 
-    def live_among(self, paths: Collection[str]) -> dict[str, LiveImage]:
-        """Return those of ``paths`` that are live; memory grows with ``paths`` alone."""
-        return self._live(paths.__contains__)
+    def standing(self, paths: Collection[str]) -> dict[str, Standing]:
+        """Return what decides each of ``paths`` that there are; memory grows with ``paths`` alone."""
+        return self._standing(paths.__contains__)
 
-    def live(self, messages: Sequence[Message] | None = None) -> Iterator[LiveImage]:
-        """Yield all live images, in the order of uploads and rows unless there are very many.
+    def all_standing(self, up_to: int | None = None) -> Iterator[Standing]:
+        """Yield what decides each image, in no order; with ``up_to``, among the messages up to a number.
 
-        With ``messages``, those that would be live if these were in force. A large ledger is gone through
-        several times, each time for a share of the paths.
+        A large ledger is gone through several times, each time for a share of the paths.
         """
         shares = 1 + sum(file.stat().st_size for file in self.folder.glob("*.jsonl")) // _PASS_BYTES
         for share in range(shares):
-            yield from self._live(_Share(share, shares).has, messages).values()
+            yield from self._standing(_Share(share, shares).has, up_to).values()
 
-    def live_by_key(self) -> dict[int, int]:
-        """Return how many live images there are, or may be, under each SK, by its id."""
-        return dict(Counter(key for image in self.live() for key in {image.key, *image.earlier}))
+    def live(self) -> Iterator[Standing]:
+        """Yield all images that are live."""
+        return (each for each in self.all_standing() if each.live)
 
-    def _live(
-        self, wanted: Callable[[str], bool], messages: Sequence[Message] | None = None
-    ) -> dict[str, LiveImage]:
-        live: dict[str, LiveImage] = {}
-        for message in self.in_force() if messages is None else messages:
-            for row, (name, path) in enumerate(self.rows(message.number)):
-                if wanted(path):
-                    before = live.pop(path, None)  # so that the order is that of the last upload
-                    if message.key is not None:
-                        earlier = (*before.earlier, before.key) if before and not message.replaces else ()
-                        live[path] = LiveImage(path, name, message.number, row, message.key, earlier)
-        return live
+    def deciding(self) -> Counter[int]:
+        """Return how many images each message decides, by its number; none is there with 0."""
+        return Counter(each.message.number for each in self.all_standing())
+
+    def _standing(self, wanted: Callable[[str], bool], up_to: int | None = None) -> dict[str, Standing]:
+        found: dict[str, Standing] = {}
+        for message in self.messages():
+            if up_to is None or message.number <= up_to:
+                for image in self.images(message.number):
+                    if wanted(image.path):
+                        found[image.path] = Standing(message, image)
+        return found
+
+
+def still_deciding(before: Mapping[int, int], superseded: Collection[Standing]) -> Counter[int]:
+    """Return :meth:`Ledger.deciding` once a message decides over the images of ``superseded``."""
+    counts = Counter(before)
+    counts.subtract(each.message.number for each in superseded)
+    return +counts
 
 
 @contextmanager

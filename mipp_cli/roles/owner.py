@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from mipp_cli.roles.directory import (
 from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import clock_number
 from mipp_cli.scheme.image_cipher import generate_key, key_id
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
@@ -124,16 +124,22 @@ class Owner:
         """What was sent."""
         return Ledger(self.directory.folder(UPLOADS_FOLDER))
 
+    @property
+    def last_number(self) -> int:
+        """The last sequence number that was given."""
+        return self._state.number
+
     def next_number(self) -> int:
         """Return the next sequence number: max(last + 1, microseconds since 1970)."""
-        return max(self._state.number + 1, time.time_ns() // 1000)
+        return max(self._state.number + 1, clock_number())
 
     def name_on_the_wire(self, path: str) -> str:
         """Return what an image is called outside: HMAC of its path, or the path (``--image-ids path``)."""
-        if self.image_ids == "path":
-            return path
-        digest = hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
-        return digest[:16].hex()
+        return path if self.image_ids == "path" else self.row_key(path)[:16].hex()
+
+    def row_key(self, path: str) -> bytes:
+        """Return the keyed digest of a path, by which the rows of an upload are sorted."""
+        return hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
 
     def remember(
         self, number: int, users: AuthorisedUsers | None = None, forgotten: frozenset[int] | None = None
@@ -148,6 +154,12 @@ class Owner:
             users=self.users if users is None else users,
             forgotten=self.forgotten_keys if forgotten is None else forgotten,
         )
+        self.directory.write_json(STATE_FILE, state.to_json())
+        self._state = state
+
+    def take_back(self, number: int) -> None:
+        """Go on above ``number``, though higher ones were given: no receiver took them."""
+        state = replace(self._state, number=number)
         self.directory.write_json(STATE_FILE, state.to_json())
         self._state = state
 

@@ -1,40 +1,55 @@
-"""The owner's main step: ImageEnc and ImageFeatureEnc over a collection, into one upload or several."""
+"""The owner's main step: ImageEnc and ImageFeatureEnc over a collection, into one upload or several.
+
+An image goes two ways, one after the other. First it is read and described, and its feature encrypted: the
+slow part, whose results are kept for ``--resume``. Then, in the order of the upload's rows, it is read again,
+encrypted, and written straight into the upload.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from mipp_cli.containers.atomic import discard, refuse_existing
-from mipp_cli.containers.upload import UploadCipher, write_upload
-from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, UnreadableImageError
+from mipp_cli.containers.upload import UploadCipher, UploadSize, write_upload
+from mipp_cli.errors import (
+    ChangedImageError,
+    InterruptedWorkError,
+    InvalidRequestError,
+    MippError,
+    Problem,
+    UnreadableImageError,
+    UnreadableImagesError,
+)
 from mipp_cli.roles.collection import ImageFile
-from mipp_cli.roles.feature_work import DescribedImage, ReadImage, describe_and_encrypt, feature_tasks
-from mipp_cli.roles.ledger import UPLOAD, Message
+from mipp_cli.roles.descriptions import Description, Descriptions
+from mipp_cli.roles.feature_work import ReadImage, describe_and_encrypt, feature_tasks, payload_of, read_image
+from mipp_cli.roles.ledger import UPLOAD, Message, SentImage, still_deciding
 from mipp_cli.roles.own_features import OwnFeatures, own_features
 from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.partial import PartialWork, Record
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.whats_new import Choice, Look
 from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
 from mipp_cli.scheme.edge_histogram import is_edgeless
-from mipp_cli.scheme.image_cipher import Envelope, key_id
+from mipp_cli.scheme.image_cipher import Envelope, key_id, length_prefixed
 
 PAYLOADS = ("file", "pixels")
 
 
 @dataclass(frozen=True)
 class EncryptOptions:
-    """How a collection is encrypted.
+    """How a collection is encrypted, and what of it.
 
     ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
     bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
-    away, None refuses). ``replace`` marks uploads as ones that replace images, which must be live in the
-    ledger unless ``unlisted``. ``features`` is a file of the owner's own features; without it, edges
-    describe the images.
+    away, None refuses). ``features`` is a file of the owner's own features; without it, edges describe the
+    images. What is new is sent; ``undelete`` sends images that were deleted, too, ``again`` all that were
+    sent before, and ``messages`` nothing but what these uploads still decide.
     """
 
     payload: str = "file"
@@ -42,9 +57,10 @@ class EncryptOptions:
     split: int | None = None
     resume: bool | None = None
     force: bool = False
-    replace: bool = False
-    unlisted: bool = False
     features: Path | None = None
+    undelete: bool = False
+    again: bool = False
+    messages: frozenset[int] = frozenset()
 
 
 def encrypt_images(
@@ -54,41 +70,54 @@ def encrypt_images(
     options: EncryptOptions,
     workplace: Workplace = LOCAL,
     progress: Progress = silent,
+    left_out: Sequence[Problem] = (),
 ) -> Report:
     """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, names on the wire.
 
-    With ``split``, into uploads named ``output`` with -001, -002 and so on. Raises UnreadableImageError
-    for the first image that cannot be read, unless they are skipped, and what :func:`own_features` raises.
+    With ``split``, into uploads named ``output`` with -001, -002 and so on. Raises AlreadyAppliedError if
+    nothing is new, UnreadableImagesError that names all images that cannot be read, unless they are
+    skipped, ChangedImageError for one that changed meanwhile, and what :func:`own_features` raises.
+    ``left_out`` is what was left out when the images were collected, and is told.
     """
-    refuse_existing(output if options.split is None else _numbered(output, 1), force=options.force)
-    if options.split is not None and not options.force:
-        for other in _numbered_outputs(output):
-            refuse_existing(other, force=False)
     owner = Owner.open(path)
     descriptor = owner.directory.deployment.parameters.features
     with own_features(options.features, images, descriptor) as features, owner.directory.lock():
-        run = _Run(owner, images, options, features)
+        run = _Run(owner, images, output, options, features, left_out)
         try:
-            run.encrypt(workplace, progress)
-            return run.write(output, progress)
+            run.describe(workplace, progress)
+            return run.write(progress)
         except KeyboardInterrupt:
             if not run.work.kept:
                 raise
-            done = f"{run.work.kept} of {len(images)} images are done"
             raise InterruptedWorkError(
-                f"interrupted; {done}", hint="run it again with --resume to go on"
+                f"interrupted; {run.work.kept} of {len(images)} images are described",
+                hint="run it again with --resume to go on",
             ) from None
         except MippError as error:
             if run.work.kept:
-                go_on = f"{run.work.kept} images are done: give --resume to go on after them"
+                go_on = f"{run.work.kept} images are described: give --resume to go on after them"
                 error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
             raise
         finally:
             run.work.close()
 
 
-class _Run:
-    """One run over a collection: first all images go into spools, then the spools become uploads."""
+def preview(
+    path: Path, images: Sequence[ImageFile], options: EncryptOptions, left_out: Sequence[Problem] = ()
+) -> Report:
+    """Say what :func:`encrypt_images` would send; nothing is written."""
+    owner = Owner.open(path)
+    descriptor = owner.directory.deployment.parameters.features
+    with own_features(options.features, images, descriptor) as features, owner.directory.lock(shared=True):
+        sent = _Sent(owner, images, options, features)
+        unsure = [image for image in images if sent.first_look(image) is Look.READ]
+        unreadable = sum(isinstance(read.content, UnreadableImageError) for read in sent.reads(unsure))
+    counts = {"images": sent.chosen, **sent.choice.counts, "unreadable": unreadable + len(left_out)}
+    return Report((), counts, owner.warnings, {}, ("this is what would be done; nothing was written",))
+
+
+class _Sent:
+    """What is sent of a collection: which images, and by what the ledger will know them."""
 
     def __init__(
         self,
@@ -97,61 +126,107 @@ class _Run:
         options: EncryptOptions,
         features: OwnFeatures | None,
     ):
-        self._owner, self._images, self._options, self._features = owner, images, options, features
-        self._sender = owner.directory.sender
+        self._payload, self._features = options.payload, features
+        self.choice = Choice(
+            owner.ledger,
+            images,
+            undelete=options.undelete,
+            again=options.again,
+            messages=options.messages,
+        )
+
+    @property
+    def chosen(self) -> int:
+        """How many images were chosen to be sent."""
+        return self.choice.sent
+
+    def first_look(self, image: ImageFile) -> Look:
+        """Decide by the ledger whether an image is sent, if its file need not be read for that."""
+        return self.choice.first_look(image.name, self.version(image, image.version()))
+
+    def reads(self, images: Sequence[ImageFile], leave: Advance = lambda _: None) -> Iterator[ReadImage]:
+        """Read ``images``, and yield those that are sent; ``leave`` is called for each of the others."""
+        for image in images:
+            read = read_image(image, self._features)
+            if isinstance(read.content, bytes) and self.choice.undecided(image.name):
+                digest = self.digest(image, hashlib.sha256(read.content).hexdigest())
+                if self.choice.second_look(image.name, digest) is Look.LEAVE:
+                    leave(1)
+                    continue
+            yield read
+
+    def version(self, image: ImageFile, version: str) -> str:
+        """Return what changes whenever the file, the payload or its owner's feature does."""
+        codes = "" if self._features is None else hashlib.sha256(self._codes(image)).hexdigest()[:32]
+        return f"{version} {self._payload} {codes}".rstrip()
+
+    def digest(self, image: ImageFile, content: str) -> str:
+        """Return a digest of what is sent: ``content`` is that of the file's bytes, in hex."""
+        return hashlib.sha256(length_prefixed(self._payload, content, self._codes(image))).hexdigest()[:32]
+
+    def _codes(self, image: ImageFile) -> bytes:
+        return b"" if self._features is None else self._features.codes(image).tobytes()
+
+
+class _Run:
+    """One run over a collection: first all images are described, then they are encrypted into uploads."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        images: Sequence[ImageFile],
+        output: Path,
+        options: EncryptOptions,
+        features: OwnFeatures | None,
+        left_out: Sequence[Problem],
+    ):
+        self._left_out = left_out
+        self._owner, self._options, self._features = owner, options, features
+        self._images = {image.name: image for image in images}
         self._parameters = owner.directory.deployment.parameters
-        self._image_key = owner.image_key
         self._skipped: list[UnreadableImageError] = []
+        self._ledger = owner.ledger
         request = {
-            "deployment": self._sender.deployment,
-            "key_id": key_id(self._image_key),
             "payload": options.payload,
-            "split": options.split,
-            "image_ids": owner.image_ids,
-            "replace": options.replace,
             "features": None if features is None else features.identity,
         }
-        self._ledger = owner.ledger
-        PartialWork.forget_published(owner.directory, self._ledger)
-        self._listed = self._checked_against_ledger()
-        self.work = PartialWork.begin(owner.directory, request, resume=options.resume, published=self._ledger)
+        self.work = Descriptions.begin(owner.directory, request, self._ledger, resume=options.resume)
+        self._outputs = _Outputs(output, options, self.work.published)
+        self._sent = _Sent(owner, images, options, features)
 
-    def _checked_against_ledger(self) -> int:
-        """Return how many of the images are live; InvalidRequestError if others are to be replaced."""
-        live = self._ledger.live_among({image.name for image in self._images})
-        others = [image.name for image in self._images if image.name not in live]
-        if others and self._options.replace and not self._options.unlisted:
-            raise InvalidRequestError(
-                f"{len(others)} of {len(self._images)} images were not sent before, or were deleted, "
-                f"the first: {others[0]!r}",
-                hint="leave out --replace; give --unlisted if the ledger is older than what was sent",
-            )
-        return len(live)
-
-    def encrypt(self, workplace: Workplace, progress: Progress) -> None:
-        """Encrypt what is not done yet."""
-        todo = [image for image in self._images if not self.work.keep(image.name, image.version())]
-        with progress("encrypting", len(self._images), "image") as advance:
-            advance(len(self._images) - len(todo))
-            for item in self._described(todo, workplace):
-                if isinstance(item, UnreadableImageError):
-                    if not self._options.skip_unreadable:
-                        raise item
-                    self._skipped.append(item)
+    def describe(self, workplace: Workplace, progress: Progress) -> None:
+        """First pass: describe what is sent and is not described yet."""
+        looks = {name: self._sent.first_look(image) for name, image in self._images.items()}
+        chosen = [image for image in self._images.values() if looks[image.name] is not Look.LEAVE]
+        with progress("describing", len(chosen), "image") as advance:
+            todo = [
+                image
+                for image in chosen
+                if looks[image.name] is Look.READ or not self.work.keep(image.name, image.version())
+            ]
+            advance(len(chosen) - len(todo))
+            for result in self._described(todo, workplace, advance):
+                if isinstance(result, UnreadableImageError):
+                    self._skipped.append(result)
                 else:
-                    self._append(*item)
+                    self.work.append(result)
                 advance(1)
-        if not self.work.numbers:
+        if self._skipped and not self._options.skip_unreadable:
+            raise _unreadable(self._skipped)
+        if not self.work.done and self._skipped:
             raise InvalidRequestError(
                 "none of the images can be read",
                 path=self._skipped[0].path,
                 hint=f"the first: {self._skipped[0].message}",
             )
+        if not self.work.done:
+            self.work.kept = 0  # nothing to go on with
+            raise self._sent.choice.nothing_to_send()
 
     def _described(
-        self, images: Sequence[ImageFile], workplace: Workplace
-    ) -> Iterator[tuple[ReadImage, bytes, DescribedImage] | UnreadableImageError]:
-        """Yield each image with its bytes and what the workers made of it, in order."""
+        self, images: Sequence[ImageFile], workplace: Workplace, advance: Advance
+    ) -> Iterator[Description | UnreadableImageError]:
+        """Yield what the workers made of each image that is sent, in order."""
         if not images:
             return
         parameters = self._parameters
@@ -159,101 +234,162 @@ class _Run:
         cipher = parameters.cipher.prepared(2 * len(images), parameters.l)
         with open_executor(workplace) as (executor, count):
             pixels = self._options.payload == "pixels"
-            tasks = feature_tasks(images, cipher, parameters.grey_bits, pixels, self._features)
-            for task, results in ordered_results(executor, describe_and_encrypt, tasks, under_way=2 * count):
-                for read, result in zip(task.images, results, strict=True):
-                    if isinstance(result, UnreadableImageError):
-                        yield result
-                    elif isinstance(read.content, bytes):
-                        yield read, read.content, result
+            reads = self._sent.reads(images, advance)
+            tasks = feature_tasks(reads, cipher, parameters.grey_bits, pixels=pixels)
+            for _, results in ordered_results(executor, describe_and_encrypt, tasks, under_way=2 * count):
+                yield from results
 
-    def _append(self, read: ReadImage, content: bytes, described: DescribedImage) -> None:
-        number, image = self._number(), read.image
-        name = self._owner.name_on_the_wire(image.name)
-        payload = content if described.pixels is None else described.pixels
-        envelope = Envelope(image.name, described.media_type, described.feature, payload)
-        record = Record(
-            image.name,
-            read.version,
-            self._parameters.features.computed and is_edgeless(described.feature),
-            name,
-            self._cipher(number).encrypt(envelope.pack(), name),
-            described.ef.tobytes(),
-            described.eff.tobytes(),
-        )
-        self.work.append(number, record)
-
-    def _number(self) -> int:
-        """Return the number of the upload that the next image goes into."""
-        numbers, split = self.work.numbers, self._options.split
-        if numbers and (split is None or self.work.size(numbers[-1]) < split):
-            return numbers[-1]
-        return max(self._owner.next_number(), *(number + 1 for number in numbers[-1:]), 0)
-
-    def _cipher(self, number: int) -> UploadCipher:
-        return UploadCipher(self._image_key, self._sender.deployment, self._sender.name, number)
-
-    def write(self, output: Path, progress: Progress) -> Report:
-        """Write the uploads and their ledgers, all or none, then forget the partial work."""
-        written: list[Path] = []
-        images = edgeless = 0
-        self._owner.remember(self.work.numbers[-1])  # first: a number that got out must not be used again
-        with ExitStack() as undo, progress("writing", self.work.done, "image") as advance:
-            for number in self.work.numbers:
-                if not self.work.upload_size(number).rows:
-                    continue  # what an interrupted run had done of it has gone or changed since
-                path = output if self._options.split is None else _numbered(output, len(written) + 1)
+    def write(self, progress: Progress) -> Report:
+        """Second pass: write the uploads and their ledgers, all or none, then forget the descriptions."""
+        uploads = list(self._dealt())
+        first = self._owner.next_number()
+        numbers = [first + place for place in range(len(uploads))]
+        outputs = self._outputs.paths(len(uploads))
+        self._owner.remember(numbers[-1])  # first: a number that got out must not be used again
+        self.work.announce(dict(zip(numbers, outputs, strict=True)))
+        deciding = self._ledger.deciding()
+        edgeless = 0
+        with ExitStack() as undo, progress("encrypting", len(self.work.done), "image") as advance:
+            for number, output, rows in zip(numbers, outputs, uploads, strict=True):
+                deciding = still_deciding(deciding, self._sent.choice.superseded(rows))
                 undo.callback(self._ledger.remove, number)
-                done, flat = self._write_upload(path, number, advance)
-                images, edgeless = images + done, edgeless + flat
-                written.append(path)
-                undo.callback(discard, path)
+                edgeless += self._write_upload(output, number, sorted(deciding), rows, advance)
+                undo.callback(discard, output)
+                deciding[number] = len(rows)
             undo.pop_all()  # all are written: they stay
         self.work.remove()
-        if self._options.split is not None:
-            for older in set(_numbered_outputs(output)) - set(written):
-                older.unlink()  # of a longer run that --force replaces
-        warnings = [*self._parameters.warnings]
-        warnings += [f"left out {each.path}: {each.message}" for each in self._skipped]
-        if self._listed and not self._options.replace:
-            warnings.append(
-                f"{self._listed} of the images were sent before: if the cloud has them, it wants --replace; "
-                "if they never got there, see mipp owner withdraw"
-            )
-        if edgeless:
-            warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
-        counts = {"images": images, "skipped": len(self._skipped), "edgeless": edgeless}
-        return Report(tuple(Output(path, "upload") for path in written), counts, tuple(warnings))
+        self._outputs.remove_older(outputs)
+        return self._report(outputs, edgeless)
 
-    def _write_upload(self, path: Path, number: int, advance: Advance) -> tuple[int, int]:
-        """Write one upload and its ledger; return how many images it has, and how many without edges.
+    def _dealt(self) -> Iterator[list[str]]:
+        """Deal the images to uploads, in the order of their rows: that of a keyed digest of the path.
+
+        Whatever the order of the paths says, such as which pictures lie in one folder, that says nothing.
+        """
+        rows: list[str] = []
+        size = 0
+        for path in sorted(self.work.done, key=self._owner.row_key):
+            if rows and self._options.split is not None and size >= self._options.split:
+                yield rows
+                rows, size = [], 0
+            rows.append(path)
+            size += self.work.done[path].sealed_bytes + self.work.done[path].feature_bytes
+        yield rows
+
+    def _write_upload(
+        self, output: Path, number: int, earlier: Sequence[int], rows: Sequence[str], advance: Advance
+    ) -> int:
+        """Write one upload and its ledger; return how many of its images have no edges.
 
         The ledger is in place first: whoever goes on after a crash sees that the number may be out.
         """
-        images = edgeless = 0
-        size, key = self.work.upload_size(number), key_id(self._image_key)
-        force, replace = self._options.force, self._options.replace
+        key, sender = self._owner.image_key, self._owner.directory.sender
+        names = [self._owner.name_on_the_wire(path) for path in rows]
+        size = UploadSize(
+            len(rows),
+            sum(len(name.encode()) for name in names),
+            sum(self.work.done[path].sealed_bytes for path in rows),
+        )
+        seal = self._sealing(UploadCipher(key, sender.deployment, sender.name, number))
+        edgeless = 0
         with (
             write_upload(
-                path, self._parameters, self._sender, number, key, replace=replace, size=size, force=force
+                output,
+                self._parameters,
+                sender,
+                number,
+                key_id(key),
+                earlier=earlier,
+                size=size,
+                force=self._options.force,
             ) as upload,
-            self._ledger.writing(Message(number, UPLOAD, key, replace)) as ledger,
+            self._ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
         ):
-            for record in self.work.records(number):
-                upload.append(record.name, record.ew, record.ef, record.eff)
-                ledger.append(record.name, record.path)
-                images, edgeless = images + 1, edgeless + record.edgeless
+            for path, name in zip(rows, names, strict=True):
+                description = self.work.read(path)
+                upload.append(name, seal(description, name), description.ef, description.eff)
+                ledger.append(self._sent_image(name, description))
+                edgeless += self._parameters.features.computed and is_edgeless(description.feature)
                 advance(1)
-        return images, edgeless
+        return edgeless
+
+    def _sealing(self, cipher: UploadCipher) -> Callable[[Description, str], bytes]:
+        """Return what reads an image again and encrypts it (ImageEnc) for an upload."""
+        pixels = self._options.payload == "pixels"
+
+        def seal(description: Description, name: str) -> bytes:
+            try:
+                payload = payload_of(self._images[description.path], description, pixels=pixels)
+            except ChangedImageError:
+                self.work.forget(description.path)
+                raise
+            envelope = Envelope(description.path, description.media_type, description.feature, payload)
+            return cipher.encrypt(envelope.pack(), name)
+
+        return seal
+
+    def _sent_image(self, name: str, description: Description) -> SentImage:
+        image = self._images[description.path]
+        version = self._sent.version(image, description.version)
+        return SentImage(name, description.path, version, self._sent.digest(image, description.digest))
+
+    def _report(self, outputs: Sequence[Path], edgeless: int) -> Report:
+        warnings = [*self._owner.warnings]
+        left_out = [*self._left_out, *map(_problem, self._skipped)]
+        warnings += [f"left out {each.path}: {each.message}" for each in left_out]
+        if edgeless:
+            warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
+        counts = {
+            "images": len(self.work.done),
+            **self._sent.choice.counts,
+            "skipped": len(left_out),
+            "edgeless": edgeless,
+        }
+        return Report(tuple(Output(path, "upload") for path in outputs), counts, tuple(warnings))
 
 
-def _numbered_outputs(output: Path) -> list[Path]:
-    """Return the uploads of this name that an earlier run with ``split`` left."""
-    pattern = re.compile(re.escape(output.stem) + r"-[0-9]{3,}" + re.escape(output.suffix))
-    folder = output.parent
-    found = folder.iterdir() if folder.is_dir() else []
-    return sorted(path for path in found if pattern.fullmatch(path.name))
+def _unreadable(errors: Sequence[UnreadableImageError]) -> UnreadableImageError:
+    """Return one error for all images that cannot be read."""
+    if len(errors) == 1:
+        return errors[0]
+    return UnreadableImagesError(
+        [*map(_problem, errors)], hint="mend them, or leave them out with --skip-unreadable"
+    )
 
 
-def _numbered(output: Path, number: int) -> Path:
-    return output.with_name(f"{output.stem}-{number:03d}{output.suffix}")
+def _problem(error: UnreadableImageError) -> Problem:
+    return Problem(str(error.path), error.message)
+
+
+class _Outputs:
+    """Where the uploads of a run go: one place, or with ``split`` as many numbered ones as there are."""
+
+    def __init__(self, output: Path, options: EncryptOptions, published: Sequence[Path]):
+        self._output, self._split, self._force = output, options.split is not None, options.force
+        self._published = set(published)  # by the interrupted run that this one goes on with
+        for path in [self._numbered(1), *self._there()] if self._split else [output]:
+            if path.absolute() not in self._published:
+                refuse_existing(path, force=self._force)
+
+    def paths(self, count: int) -> list[Path]:
+        """Return where ``count`` uploads go."""
+        if not self._split:
+            return [self._output]
+        places = (self._numbered(number) for number in range(1, len(self._published) + count + 1))
+        return [path for path in places if path.absolute() not in self._published][:count]
+
+    def remove_older(self, written: Sequence[Path]) -> None:
+        """Remove the numbered uploads of a longer run that this one replaces."""
+        if self._split and self._force:
+            for path in self._there():
+                if path not in written and path.absolute() not in self._published:
+                    path.unlink()
+
+    def _there(self) -> list[Path]:
+        pattern = re.compile(re.escape(self._output.stem) + r"-[0-9]{3,}" + re.escape(self._output.suffix))
+        folder = self._output.parent
+        found = folder.iterdir() if folder.is_dir() else []
+        return sorted(path for path in found if pattern.fullmatch(path.name))
+
+    def _numbered(self, number: int) -> Path:
+        return self._output.with_name(f"{self._output.stem}-{number:03d}{self._output.suffix}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mipp_cli.containers.atomic import unchanged_on_failure
 from mipp_cli.errors import AlreadyAppliedError, ConflictError, InvalidRequestError
 from mipp_cli.roles.directory import STATE_FILE
+from mipp_cli.roles.ledger import Ledger
 from mipp_cli.roles.owner import ENROLMENT_FILE, Owner
 from mipp_cli.roles.protection import SECRETS_FILE
 from mipp_cli.roles.report import Report
@@ -16,7 +18,7 @@ from mipp_cli.scheme.image_cipher import generate_key, key_id
 _ROTATED = (
     "bring enrolment.h5 to the KMC before uploads under the new key: until then it cannot re-encrypt them"
 )
-_FORGOTTEN = "bring enrolment.h5 to the KMC after the cloud applied all that was sent: it drops the key then"
+_FORGOTTEN = "bring enrolment.h5 to the KMC: it drops the key then"
 
 
 def rotate_key(path: Path) -> Report:
@@ -36,18 +38,25 @@ def rotate_key(path: Path) -> Report:
     return Report((output,), counts, owner.warnings, owner.shown([output]), (_ROTATED,))
 
 
-def forget_keys(path: Path, key: int | None = None, *, unlisted: bool = False) -> Report:
-    """Drop former SKs: the one with the id ``key``, or all without live images in the ledger.
+def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
+    """Drop the former SK with the id ``key``, or all that no image is under; the KMC is told to.
 
-    ``unlisted`` forgets an id that this directory does not hold. Raises ConflictError if the key is in
-    use, or the ledger lists live images under it; AlreadyAppliedError if there is nothing to drop.
+    ``applied`` is the number up to which the cloud has everything: of what was sent later, the cloud may
+    have any message or none, and no key is dropped that one of its images may be under. An id that this
+    directory does not hold is told to the KMC, too. Raises ConflictError if the key is in use,
+    AlreadyAppliedError if there is nothing to drop.
     """
-    if unlisted and key is None:
-        raise InvalidRequestError("no key is named", hint="give the id of the key that is not listed")
     owner = Owner.open(path)
     with owner.directory.lock():
-        images = owner.ledger.live_by_key()
-        chosen = _unused(owner, images) if key is None else [_checked(owner, images, key, unlisted)]
+        if applied > owner.last_number:
+            raise InvalidRequestError(
+                f"this directory gave no number as high as {applied}; its last is {owner.last_number}",
+                path=path,
+                hint="give the number up to which the cloud is complete, as mipp cloud index says; if the "
+                "directory is a backup that does not know it: mipp owner renumber OWNER --above NUMBER",
+            )
+        images = _images_by_key(owner.ledger, applied)
+        chosen = _unused(owner, images) if key is None else [_checked(owner, images, key)]
         held = owner.former_image_keys
         kept = [value for each, value in held.items() if each not in chosen]
         forgotten = owner.forgotten_keys | set(chosen)
@@ -57,30 +66,43 @@ def forget_keys(path: Path, key: int | None = None, *, unlisted: bool = False) -
             output = owner.write_enrolment(number, owner.users, [*kept, owner.image_key], forgotten)
             owner.remember(number, forgotten=forgotten)
             owner.directory.change_secrets({"former_images": kept})
-    counts = {"forgotten": len(chosen), "former image keys": len(kept)}
+    counts = {
+        "forgotten": len(chosen),
+        "not held here": len(set(chosen) - set(held)),
+        "former image keys": len(kept),
+    }
     return Report((output,), counts, owner.warnings, owner.shown([output]), (_FORGOTTEN,))
+
+
+def _images_by_key(ledger: Ledger, applied: int) -> Counter[int]:
+    """Return how many images the cloud may have under each SK, by its id.
+
+    Those are the images live among the messages up to ``applied``, and all that were sent later.
+    """
+    standing = ledger.all_standing(applied)
+    images = Counter(each.message.key for each in standing if each.message.key is not None)
+    for message in ledger.messages():
+        if message.key is not None and message.number > applied:
+            images[message.key] += sum(1 for _ in ledger.images(message.number))
+    return images
 
 
 def _all_or_nothing(owner: Owner) -> AbstractContextManager[None]:
     return unchanged_on_failure(*map(owner.directory.file, (ENROLMENT_FILE, STATE_FILE, SECRETS_FILE)))
 
 
-def _unused(owner: Owner, images: dict[int, int]) -> list[int]:
+def _unused(owner: Owner, images: Counter[int]) -> list[int]:
     former = list(owner.former_image_keys)
-    unused = [key for key in former if not images.get(key)]
+    unused = [key for key in former if not images[key]]
     if unused:
         return unused
     if not former:
         raise AlreadyAppliedError("there is no former image key", hint="mipp owner rotate draws a new one")
     listed = ", ".join(f"{images[key]} under {key:016x}" for key in former)
-    raise ConflictError(
-        f"there are images under every former key: {listed}",
-        path=owner.directory.path,
-        hint="encrypt them again with --replace, or delete them",
-    )
+    raise _in_use(owner, f"there may be images under every former key: {listed}")
 
 
-def _checked(owner: Owner, images: dict[int, int], key: int, unlisted: bool) -> int:
+def _checked(owner: Owner, images: Counter[int], key: int) -> int:
     """Return ``key`` if it may be forgotten."""
     if key == key_id(owner.image_key):
         raise ConflictError(
@@ -88,19 +110,17 @@ def _checked(owner: Owner, images: dict[int, int], key: int, unlisted: bool) -> 
             path=owner.directory.path,
             hint="draw a new one first: mipp owner rotate",
         )
-    if images.get(key):
-        raise ConflictError(
-            f"the ledger lists {images[key]} images under the key {key:016x}",
-            path=owner.directory.path,
-            hint="encrypt them again with --replace, or delete them",
-        )
-    former = list(owner.former_image_keys)
-    if key in owner.forgotten_keys and key not in former:
+    if images[key]:
+        raise _in_use(owner, f"the cloud may have {images[key]} images under the key {key:016x}")
+    if key in owner.forgotten_keys and key not in owner.former_image_keys:
         raise AlreadyAppliedError(f"the key {key:016x} was forgotten before", hint="there is nothing to do")
-    if key not in former and not unlisted:
-        raise InvalidRequestError(
-            f"there is no former image key {key:016x}",
-            path=owner.directory.path,
-            hint="there are: " + (", ".join(f"{each:016x}" for each in former) or "none"),
-        )
     return key
+
+
+def _in_use(owner: Owner, message: str) -> ConflictError:
+    return ConflictError(
+        message,
+        path=owner.directory.path,
+        hint="send them under the new key (mipp owner encrypt OWNER IMAGES --again) or delete them, and give "
+        "the number that the cloud says once it applied that",
+    )

@@ -13,6 +13,7 @@ from mipp_cli.containers.index import write_index
 from mipp_cli.errors import AlreadyAppliedError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, check_identifier
+from mipp_cli.roles.floors import raise_floor
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.removed import InForce, record_removal
 from mipp_cli.roles.report import Report
@@ -31,7 +32,8 @@ def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Re
         enrolled = kmc.owner(owner)
         known = None
         if enrolled is not None:
-            known = InForce(enrolled.membership.key, enrolled.membership.number, enrolled.digest)
+            member = enrolled.membership
+            known = InForce(member.key, member.number, enrolled.digest, enrolled.forgotten)
         is_news = record_removal(kmc.directory, owner, known, release=release_name)
         if enrolled is None and not is_news:
             raise _already_removed(kmc.directory, owner)
@@ -54,14 +56,15 @@ def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> 
     with cloud.directory.lock():
         index, members = cloud.index(), cloud.members_file(owner)
         segments = index.of_owner(owner)
-        highest = max((segment.upload for segment in segments), default=0)
+        highest = max((segment.number for segment in segments), default=0)
         known = None
         if members.exists():
             header = cloud.members_header(owner)
             known = InForce(header.sender_key, header.sequence_number, header.digest)
-        is_news = record_removal(cloud.directory, owner, known, highest=highest, release=release_name)
+        is_news = record_removal(cloud.directory, owner, known, release=release_name)
         if known is None and not (is_news or segments or cloud.store.unlisted(index)):
             raise _already_removed(cloud.directory, owner)
+        raise_floor(cloud.directory, owner, highest, removed=True)
         _unlink(members)
         if segments:
             index = index.without_owner(owner)

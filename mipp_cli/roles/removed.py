@@ -14,34 +14,34 @@ REMOVED_FOLDER = "removed"
 
 
 class InForce(NamedTuple):
-    """What an enrolment in force is known by: the owner's key, the sequence number and the digest."""
+    """What an enrolment in force is known by: the owner's key, number, digest, and ids of forgotten SKs."""
 
     key: bytes
     number: int
     digest: str
+    forgotten: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class Removal:
     """The record of a removal, ``removed/OID.json``.
 
-    ``key``, ``number`` and ``digest`` are those of the membership that was in force; ``highest`` is the
-    highest number of anything applied in the owner's name at the cloud. ``released`` says that others may
-    take the name; ``retired`` are the keys that never may again.
+    ``key``, ``number`` and ``digest`` are those of the membership that was in force. ``released`` says that
+    others may take the name; ``retired`` are the keys that never may again. ``forgotten`` are the ids of
+    the SKs that the KMC is not to take again.
     """
 
     owner: str
     key: bytes
     number: int
     digest: str
-    highest: int
     released: bool
     retired: frozenset[bytes]
+    forgotten: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         keys = [self.key, *self.retired]
-        numbers = (self.number, self.highest)
-        if any(len(key) != 32 for key in keys) or not all(0 <= each <= LARGEST_NUMBER for each in numbers):
+        if any(len(key) != 32 for key in keys) or not 0 <= self.number <= LARGEST_NUMBER:
             raise ValueError("no removal is like this")
 
     def to_json(self) -> dict[str, Any]:
@@ -50,9 +50,9 @@ class Removal:
             "key": self.key.hex(),
             "number": self.number,
             "digest": self.digest,
-            "highest": self.highest,
             "released": self.released,
             "retired": sorted(key.hex() for key in self.retired),
+            "forgotten_keys": [f"{key:016x}" for key in sorted(self.forgotten)],
         }
 
 
@@ -71,9 +71,9 @@ def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
             bytes.fromhex(fields["key"]),
             int(fields["number"]),
             str(fields["digest"]),
-            int(fields["highest"]),
             bool(fields["released"]),
             frozenset(bytes.fromhex(key) for key in fields["retired"]),
+            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
         )
     except (KeyError, ValueError, TypeError, OverflowError):
         raise MalformedError(
@@ -88,22 +88,19 @@ def removals(directory: RoleDirectory) -> list[Removal]:
     return [removal for removal in found if removal is not None]
 
 
-def record_removal(
-    directory: RoleDirectory, owner: str, in_force: InForce | None, *, highest: int = 0, release: bool
-) -> bool:
+def record_removal(directory: RoleDirectory, owner: str, in_force: InForce | None, *, release: bool) -> bool:
     """Record that an owner is removed, before anything of the membership goes; say whether that is news.
 
     ``in_force`` is None for an owner whose membership ended before. A name that is released is free at
-    once, and the key that held it is retired for good: nothing under that key is taken again, so no
-    number of it need be remembered. Raises InvalidRequestError for a name that was never enrolled.
+    once, and the key that held it is retired for good. Raises InvalidRequestError for a name that was
+    never enrolled.
     """
     previous = removal_of(directory, owner)
     if in_force is not None:
         retired = previous.retired if previous is not None else frozenset()
-        if previous is not None and previous.key == in_force.key:
-            highest = max(highest, previous.highest)
         released = in_force.key in retired
-        removal = Removal(owner, *in_force, 0 if released else highest, released, retired)
+        key, number, digest, forgotten = in_force
+        removal = Removal(owner, key, number, digest, released, retired, forgotten)
     elif previous is not None:
         removal = previous
     else:
@@ -112,7 +109,7 @@ def record_removal(
         )
     if release:
         retired = removal.retired | {removal.key}
-        removal = replace(removal, highest=0, released=True, retired=retired)
+        removal = replace(removal, released=True, retired=retired)
     if removal != previous:
         directory.folder(REMOVED_FOLDER)
         directory.write_json(_file(owner), removal.to_json())
@@ -140,14 +137,4 @@ def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) ->
         raise ReplayedError(
             f"is not newer than what was in force when {header.sender!r} was removed",
             hint="to come back the owner makes a new one: mipp owner authorize",
-        )
-
-
-def check_after_removal(directory: RoleDirectory, header: Header) -> None:
-    """Refuse what was, or could have been, applied before an owner's removal; raises ReplayedError."""
-    removal = removal_of(directory, header.sender)
-    if removal is not None and header.sequence_number <= removal.highest:
-        raise ReplayedError(
-            f"is not newer than what was applied before {header.sender!r} was removed",
-            hint="the owner makes a new one",
         )

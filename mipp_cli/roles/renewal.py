@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
@@ -18,6 +17,7 @@ from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
 from mipp_cli.roles.protection import SECRETS_FILE
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.sequence import clock_number
 from mipp_cli.scheme.keys import SealingKey, SealingPublicKey, SigningKey
 
 _TAKE_OVER = "owners and users seal to it once they took sealing.pub: mipp owner renew, mipp user renew"
@@ -63,7 +63,7 @@ def forget_sealing_keys(path: Path) -> Report:
 
 def _publish(kmc: Kmc) -> None:
     directory = kmc.directory
-    file, number = directory.file(SEALING_FILE), time.time_ns() // 1000
+    file, number = directory.file(SEALING_FILE), clock_number()
     if file.exists():
         number = max(number, load_renewal(file, directory.deployment).number + 1)
     signing_key = SigningKey(directory.secret("signing"))

@@ -17,10 +17,11 @@ class Output:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a step that succeeded."""
+    """The outcome of a step that succeeded; ``details`` are for scripts."""
 
     outputs: tuple[Output, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)

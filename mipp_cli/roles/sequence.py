@@ -1,17 +1,20 @@
-"""Messages in order: what was applied already, what is older, and whose key an identifier is pinned to."""
+"""Numbers of messages: what was applied already, what is older, whose clock is wrong, and pinned keys."""
 
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from mipp_cli.containers.header import Header
-from mipp_cli.errors import AlreadyAppliedError, ConflictError, ReplayedError, at_path
+from mipp_cli.errors import AlreadyAppliedError, ClockError, ConflictError, ReplayedError, at_path
 
 Result = TypeVar("Result")
+
+A_DAY = 86_400 * 10**6  # in the microseconds that numbers count
 
 
 def check_pinned_key(header: Header, key: bytes) -> None:
@@ -23,11 +26,25 @@ def check_pinned_key(header: Header, key: bytes) -> None:
         )
 
 
-def check_sequence(header: Header, applied: Mapping[int, str]) -> None:
-    """Refuse what is not newer than all that was ``applied`` (digest by sequence number).
+def check_sequence(header: Header, number: int, digest: str) -> None:
+    """Refuse a list of users that is not newer than the one in force, ``number`` with ``digest``.
 
     Raises AlreadyAppliedError for the same content again, ReplayedError for an older number or for
-    other content under a known one.
+    other content under the same one.
+    """
+    check_message(header, {number: digest})
+    if header.sequence_number < number:
+        raise ReplayedError(
+            f"is older than what is in force of {header.sender!r} (number {header.sequence_number}, "
+            f"in force {number})",
+            hint="ask the sender for a new one",
+        )
+
+
+def check_message(header: Header, applied: Mapping[int, str]) -> None:
+    """Refuse a message whose number was ``applied`` (digest by number); others come in any order.
+
+    Raises AlreadyAppliedError for the same content again, ReplayedError for other content.
     """
     number = header.sequence_number
     if applied.get(number) == header.digest:
@@ -37,11 +54,28 @@ def check_sequence(header: Header, applied: Mapping[int, str]) -> None:
             f"comes under the number {number}, which another file of {header.sender!r} had",
             hint="ask the sender for a new file",
         )
-    if applied and number < max(applied):
-        raise ReplayedError(
-            f"is older than what was applied of {header.sender!r} (number {number} after {max(applied)})",
-            hint="apply files in the order in which they were made; ask the sender for a new one",
-        )
+
+
+def check_clock(header: Header, last: int) -> None:
+    """Refuse a number more than a day ahead of this machine's clock and of ``last``, applied before.
+
+    Numbers follow the sender's clock. One from a clock that ran ahead would keep out, for as long, whatever
+    the sender makes once the clock is right. Raises ClockError.
+    """
+    now, number = clock_number(), header.sequence_number
+    if number <= max(now, last) + A_DAY:
+        return
+    raise ClockError(
+        f"has the number {number} of {moment(number)}, more than a day ahead of this machine's clock "
+        f"({moment(now)}) and of the last that was applied of {header.sender!r} "
+        f"({moment(last) if last else 'none'})",
+        hint="set the clock that is wrong; if it is the owner's, then: mipp owner renumber OWNER",
+    )
+
+
+def clock_number() -> int:
+    """Return the number that the clock gives now: microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def moment(number: int) -> str:

@@ -9,14 +9,13 @@ from itertools import accumulate
 from pathlib import Path
 
 from mipp_cli.containers.container import Container, read_header
-from mipp_cli.containers.delete import DELETE
 from mipp_cli.containers.index import Index, Part, Segment
 from mipp_cli.containers.part import PartReader, open_part
-from mipp_cli.containers.segment import segment_schema
+from mipp_cli.containers.segment import deleted_in, segment_schema
 from mipp_cli.containers.source import FileSource, Source
 from mipp_cli.containers.stored import blocks_path, open_stored, remove
 from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.errors import MalformedError, at_path
+from mipp_cli.errors import at_path
 from mipp_cli.scheme.parameters import Parameters
 
 SEGMENTS_FOLDER = "segments"
@@ -59,6 +58,12 @@ class Store:
                 yield UploadReader(container, self.parameters)
 
     @contextmanager
+    def deleted(self, segment: Segment) -> Iterator[Iterator[bytes]]:
+        """Open the segment of a deletion for the digests of the names that it deleted."""
+        with self.segment(segment) as upload:
+            yield deleted_in(upload.container)
+
+    @contextmanager
     def new_segment(self, segment: Segment) -> Iterator[UploadReader]:
         """Open a segment whose every byte was verified when it was copied, a moment ago."""
         path = self.segment_path(segment)
@@ -66,12 +71,10 @@ class Store:
             yield UploadReader(container, self.parameters)
 
     def _container(self, source: Source, segment: Segment) -> Container:
-        schemas = {"upload": upload_schema, "delete": lambda _: DELETE, "segment": segment_schema}
+        kind, schema = ("segment", segment_schema) if segment.revision else ("upload", upload_schema)
         try:
-            header = read_header(source, deployment=self.deployment)
-            if header.kind not in (("segment",) if segment.revision else ("upload", "delete")):
-                raise MalformedError(f"is of kind {header.kind}, which no segment is")
-            return Container(source, header, schemas[header.kind](self.parameters))
+            header = read_header(source, kind=kind, deployment=self.deployment)
+            return Container(source, header, schema(self.parameters))
         except BaseException:
             source.close()
             raise

@@ -12,7 +12,7 @@ from pathlib import Path
 from mipp_cli.containers.container import check_digest, read_header
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, Part, Segment
-from mipp_cli.containers.segment import Origin, origin_of
+from mipp_cli.containers.segment import Origin, deleted_in, origin_of
 from mipp_cli.containers.stored import open_stored
 from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import MalformedError, at_path
@@ -95,7 +95,7 @@ class StoreCheck:
             raise MalformedError(f"is of {segment.owner!r}, who is not enrolled")
 
         def check(header: Header) -> None:
-            if (header.sender, header.sequence_number) != (sender, segment.upload):
+            if (header.sender, header.sequence_number) != (sender, segment.number):
                 raise MalformedError("is not what the index says")
             if not segment.revision and header.digest != segment.digest.hex():
                 raise MalformedError("is not the upload that was applied")
@@ -110,10 +110,13 @@ class StoreCheck:
         if segment.revision:
             found = origin_of(upload.container)
             key = self.owners.get(segment.owner) or found.key
-            if found != Origin(segment.owner, key, segment.upload, segment.digest):
+            if found != Origin(segment.owner, key, segment.number, segment.digest, found.earlier):
                 raise MalformedError("is left of another message than the index says, or of another owner's")
-        if (len(upload), upload.key_id) != (segment.rows, segment.key_id):
-            raise MalformedError("has other images or another key than the index says")
+        deleted = sum(1 for _ in deleted_in(upload.container)) if segment.revision else 0
+        if (len(upload), upload.key_id, deleted) != (segment.rows, segment.key_id, segment.deleted):
+            raise MalformedError("has other images, deletions or another key than the index says")
+        if not set(segment.missing) <= set(upload.earlier()):
+            raise MalformedError("lists other earlier messages than the index says")
         upload.check_images()
         names = [name.encode() for name in upload.names()]
         rows = _bag((name, row) for row, name in enumerate(names, base))

@@ -97,6 +97,11 @@ def padme(size: int) -> int:
     return (size + mask) & ~mask
 
 
+def envelope_bytes(path: str, media_type: str, codes: int, content_bytes: int) -> int:
+    """Return the length of the envelope of an image whose content is not at hand yet."""
+    return padme(_ENVELOPE_HEAD.size + len(path.encode()) + len(media_type.encode()) + codes + content_bytes)
+
+
 @dataclass(frozen=True)
 class Envelope:
     """What is encrypted of an image: its path, media type, feature and content.

@@ -1,0 +1,49 @@
+"""An owner whose clock was wrong: its numbers go back to the clock, and what was refused is struck."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mipp_cli.containers.atomic import unchanged_on_failure
+from mipp_cli.containers.header import LARGEST_NUMBER
+from mipp_cli.containers.stored import remove
+from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError
+from mipp_cli.roles.directory import STATE_FILE
+from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
+from mipp_cli.roles.report import Report
+from mipp_cli.roles.sequence import A_DAY, clock_number, moment
+
+
+def renumber(path: Path, *, above: int = 0) -> Report:
+    """Take an owner's numbers back to the clock, but above ``above``, which a receiver accepted.
+
+    Receivers refuse a number more than a day ahead of their clock. What the ledger lists under such a
+    number, and above ``above``, never counted: it is struck, so that its images are new again. The files
+    that enrol the owner are written anew under a number that will be taken. A backup that does not know the
+    last numbers, given when the clock was ahead, is taken above them likewise. Raises InvalidRequestError
+    for a number that no message can have, AlreadyAppliedError if the numbers are right as they are.
+    """
+    if not 0 <= above < LARGEST_NUMBER:
+        raise InvalidRequestError(
+            f"{above} is not the number of a message", hint="give it as the cloud shows it"
+        )
+    owner = Owner.open(path)
+    with owner.directory.lock():
+        now = clock_number()
+        accepted = max(above, now + A_DAY)
+        if above <= owner.last_number <= accepted:
+            raise AlreadyAppliedError(
+                f"its numbers are not ahead of this machine's clock ({moment(now)}); nothing changed",
+                path=path,
+                hint="set the clock first if it is wrong; give --above if a receiver has a higher number",
+            )
+        ledger, numbers = owner.ledger, [message.number for message in owner.ledger.messages()]
+        struck = [number for number in numbers if number > accepted]
+        changed = map(owner.directory.file, (STATE_FILE, ENROLMENT_FILE, MEMBERS_FILE))
+        with unchanged_on_failure(*map(ledger.file, struck), *changed):
+            for number in struck:  # first: whoever is killed here runs the command again
+                remove(ledger.file(number))
+            owner.take_back(max([above, *(number for number in numbers if number <= accepted)]))
+            outputs = owner.write_membership(owner.users)
+    counts = {"uploads and deletions struck": len(struck)}
+    return Report(outputs, counts, owner.warnings, owner.shown(outputs), (NOT_IN_FORCE,))
