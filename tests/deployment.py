@@ -204,7 +204,8 @@ class Deployment:
     def names(self, owner: str) -> dict[str, str]:
         """Return path by image id, from the owner's own record."""
         ledger = Ledger(self / owner / "uploads")
-        return dict(row for message in ledger.messages() for row in ledger.rows(message.number))
+        images = (image for message in ledger.messages() for image in ledger.images(message.number))
+        return {image.name: image.path for image in images}
 
     def copy(self, to: Path) -> Deployment:
         """Return a copy that a test may change."""

@@ -90,5 +90,5 @@ def encrypted_images(
         segment = index.segments[number]
         with store.segment(segment) as upload:
             for _, row in group:
-                ref = ImageRef(segment.owner, upload.name(row), segment.upload, segment.key_id)
+                ref = ImageRef(segment.owner, upload.name(row), segment.number, segment.key_id)
                 yield ref, upload.encrypted_image(row)
