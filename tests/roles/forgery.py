@@ -45,7 +45,7 @@ def forge_upload(
     *,
     number: int | None = None,
     sender: Sender | None = None,
-    replaces: bool = False,
+    earlier: Sequence[int] = (),
 ) -> Path:
     """Write an upload under the owner's real keys: name on the wire, envelope and feature of each image."""
     role = Owner.open(deployment / owner)
@@ -53,7 +53,7 @@ def forge_upload(
     cipher = UploadCipher(role.image_key, deployment.public.fingerprint, owner, number)
     parameters = deployment.public.parameters
     sender, key = sender or role.directory.sender, key_id(role.image_key)
-    with write_upload(path, parameters, sender, number, key, replace=replaces) as upload:
+    with write_upload(path, parameters, sender, number, key, earlier=earlier) as upload:
         for name, envelope, feature in images:
             ef, eff = encrypt_features(parameters.cipher, feature[np.newaxis])
             upload.append(name, cipher.encrypt(envelope.pack(), name), ef[0], eff[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mipp_cli.containers.delete import write_delete
@@ -48,20 +49,32 @@ def names(deployment: Deployment, owner: str) -> set[str]:
 
 
 def upload_of(
-    deployment: Deployment, owner: str, *image_ids: str, seed: int = 0, replaces: bool = False
+    deployment: Deployment,
+    owner: str,
+    *image_ids: str,
+    seed: int = 0,
+    number: int | None = None,
+    earlier: Sequence[int] = (),
 ) -> Path:
     """Make an upload of images with the features of ``seed`` and the numbers after it."""
     images = [
         (name, Picture().envelope(), random_feature(seed + place)) for place, name in enumerate(image_ids)
     ]
     path = deployment / f"{owner}-{next_number()}.h5"
-    return forge_upload(deployment, owner, images, path, replaces=replaces)
+    return forge_upload(deployment, owner, images, path, number=number, earlier=earlier)
 
 
-def deletion_of(deployment: Deployment, owner: str, *image_ids: str) -> Path:
+def deletion_of(
+    deployment: Deployment,
+    owner: str,
+    *image_ids: str,
+    number: int | None = None,
+    earlier: Sequence[int] = (),
+) -> Path:
     """Make a deletion."""
     path = deployment / f"{owner}-{next_number()}.delete.h5"
-    write_delete(path, deployment.sender(owner), next_number(), image_ids)
+    number = next_number() if number is None else number
+    write_delete(path, deployment.sender(owner), number, image_ids, earlier=earlier)
     return path
 
 
