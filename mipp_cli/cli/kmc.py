@@ -46,7 +46,8 @@ def kmc() -> None:
 @click.option(
     "--descriptor",
     metavar="NAME:DIMENSION:LEVELS",
-    help="What features are, if not edge histograms: owners and users give theirs with --features.",
+    help="What features are, if not edge histograms: 3 to 65535 codes of 2 to 256 levels, which owners and "
+    "users give with --features.",
 )
 @click.option(
     "--grey-bits",

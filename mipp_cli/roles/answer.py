@@ -171,7 +171,7 @@ def _rank(
     return [sorted(matches) for matches in ranked], warnings
 
 
-def _checked_feature(envelope: Envelope, descriptor: Descriptor) -> NDArray[np.unsignedinteger]:
+def _checked_feature(envelope: Envelope, descriptor: Descriptor) -> NDArray[np.uint8]:
     if not descriptor.has(envelope.feature):
         raise MalformedError(f"its feature is not {descriptor.l} codes of {descriptor.levels} levels")
     return envelope.feature

@@ -16,7 +16,7 @@ from mipp_cli.roles.collection import ImageFile
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.image_cipher import length_prefixed
 
-Codes = NDArray[np.unsignedinteger]
+Codes = NDArray[np.uint8]
 _BATCH_BYTES = 1 << 20
 
 
@@ -71,7 +71,7 @@ class OwnFeatures:
         )
 
     def codes(self, image: ImageFile) -> Codes:
-        """Return the feature of an image: codes, shape (l,), in the descriptor's type."""
+        """Return the feature of an image: codes, shape (l,)."""
         with at_path(self._path):
             row = self._row_of[image.name]
             values = self._file.rows(row, row + 1)
@@ -123,7 +123,7 @@ def quantised(values: NDArray[np.number], descriptor: Descriptor) -> Codes:
     """Return values that fit as codes: whole numbers as they are, a float v as ⌊v·levels⌋, 1 as the last."""
     if values.dtype.kind == "f":
         values = np.minimum(np.floor(values.astype(np.float64) * descriptor.levels), descriptor.levels - 1)
-    return values.astype(descriptor.code_type)
+    return values.astype(np.uint8)
 
 
 def _rows_in_order(rows: int, images: Sequence[ImageFile]) -> dict[str, int]:

@@ -80,9 +80,8 @@ class RememberedQuery:
     @classmethod
     def from_json(cls, fields: dict[str, Any], descriptor: Descriptor) -> RememberedQuery:
         """Read what :meth:`to_json` gave; KeyError, ValueError, TypeError or the like if it is damaged."""
-        code = descriptor.code_type
         pictures = tuple(
-            QueryPicture(each["name"], np.array(each["feature"], code), _from_base64(each["png"]))
+            QueryPicture(each["name"], np.array(each["feature"], np.uint8), _from_base64(each["png"]))
             for each in fields["pictures"]
         )
         usk, digest = bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"])
@@ -176,7 +175,7 @@ def _write_query(
     path: Path,
     directory: RoleDirectory,
     query_id: str,
-    codes: NDArray[np.unsignedinteger],
+    codes: NDArray[np.uint8],
     candidates: int,
     usk: bytes,
 ) -> None:

@@ -14,17 +14,16 @@ from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
 EDGE_HISTOGRAM = "edge-histogram"
 _NAME = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 _DIMENSIONS = (3, (1 << 16) - 1)
-_LEVELS = (2, 1 << 16)
-_LARGEST_SUM = (1 << 31) - 1
-"""The largest Σx: with it l·(Σx² + Σy²) ≤ 2·(l·(levels − 1))² < 2^63, so that Sim's integers fit int64."""
+_LEVELS = (2, 1 << 8)
 
 
 @dataclass(frozen=True)
 class Descriptor:
     """A descriptor: features are ``l`` codes, each below ``levels``; valid if it exists.
 
-    Σx² is below 2^47 then, which every modulus exceeds by far. Only the edge histogram is computed here;
-    features of any other name come from a file of the caller's.
+    A code takes one byte. Σx² ≤ 65,535·255² < 2^32 then, so that a word of scheme `mask` holds it, and
+    every modulus by far; and l·(Σx² + Σy²) ≤ 2·(65,535·255)² < 2^63, so that Sim's integers fit int64. Only
+    the edge histogram is computed here; features of any other name come from a file of the caller's.
     """
 
     name: str = EDGE_HISTOGRAM
@@ -48,11 +47,6 @@ class Descriptor:
                 raise MalformedError(
                     f"a descriptor cannot have {number} for its {what}", hint=f"{least} to {most}"
                 )
-        if self.l * (self.levels - 1) > _LARGEST_SUM:
-            raise MalformedError(
-                f"sums of {self.l} codes of {self.levels} levels are too large to compare exactly",
-                hint=f"dimension × (levels − 1) must be at most {_LARGEST_SUM}: quantise to fewer levels",
-            )
         if self.name == EDGE_HISTOGRAM and (self.l, self.levels) != (DIMENSION, LEVELS):
             raise MalformedError(
                 f"an edge histogram has {DIMENSION} codes of {LEVELS} levels",
@@ -64,17 +58,10 @@ class Descriptor:
         """Whether the package computes these features itself, so that no file need give them."""
         return self.name == EDGE_HISTOGRAM
 
-    @property
-    def code_type(self) -> np.dtype[np.unsignedinteger]:
-        """The type of a code: uint8, or uint16 for more than 256 levels."""
-        return np.dtype(np.uint8 if self.levels <= 1 << 8 else np.uint16)
-
     def has(self, feature: NDArray[np.number]) -> bool:
         """Say whether ``feature`` can be one: its shape, its type, and that each code is below ``levels``."""
         return (
-            feature.shape == (self.l,)
-            and feature.dtype == self.code_type
-            and bool((feature < self.levels).all())
+            feature.shape == (self.l,) and feature.dtype == np.uint8 and bool((feature < self.levels).all())
         )
 
 

@@ -18,6 +18,7 @@ from mipp_cli.scheme.sum_groups import SumGroup
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.unsignedinteger]
+_WORD = np.dtype("<u4")
 
 
 class FeatureCipher(Protocol):
@@ -40,14 +41,13 @@ class FeatureCipher(Protocol):
         """
 
 
-def encrypt_features(cipher: FeatureCipher, features: NDArray[np.unsignedinteger]) -> tuple[Bytes, Bytes]:
+def encrypt_features(cipher: FeatureCipher, features: Bytes) -> tuple[Bytes, Bytes]:
     """ImageFeatureEnc: EF of the features and EFF of their squares, each with randomness of its own.
 
-    ``features`` has shape (n, l). The paper prints the same R_i for both, which leaks
+    ``features`` has shape (n, l), uint8. The paper prints the same R_i for both, which leaks
     C'/C = 1 + (x²−x)·p; here the two are always drawn separately. Source: paper, section 5.3.3.
     """
-    wide = np.dtype(f"u{2 * features.dtype.itemsize}")
-    return cipher.encrypt(features), cipher.encrypt(np.multiply(features, features, dtype=wide))
+    return cipher.encrypt(features), cipher.encrypt(np.multiply(features, features, dtype=np.uint16))
 
 
 @dataclass(frozen=True)
@@ -123,26 +123,16 @@ class ProductCipher:
 
 @dataclass(frozen=True)
 class MaskCipher:
-    """Zero-sum masks: C_i = x_i + m_i mod 2^w with Σm_i = 0 mod 2^w.
+    """Zero-sum masks: C_i = x_i + m_i mod 2^32 with Σm_i = 0 mod 2^32.
 
     The masks of any l−1 numbers are uniform, so the ciphertexts tell the sum and nothing else,
-    whatever the adversary computes.
+    whatever the adversary computes. A word holds Σx² of every descriptor (see descriptor.py).
     """
-
-    word_bits: int
-
-    def __post_init__(self) -> None:
-        if self.word_bits not in (32, 64):
-            raise ValueError("words of 32 or 64 bits")
 
     @property
     def number_bytes(self) -> int:
         """Bytes of a word."""
-        return self.word_bits // 8
-
-    @property
-    def _word(self) -> np.dtype[np.unsignedinteger]:
-        return np.dtype(f"<u{self.number_bytes}")
+        return _WORD.itemsize
 
     def prepared(self, vectors: int, l: int) -> MaskCipher:
         """Return itself: masks come straight from the generator."""
@@ -150,18 +140,13 @@ class MaskCipher:
 
     def encrypt(self, x: Integers) -> Bytes:
         """Mask each row of ``x``; see :class:`FeatureCipher`."""
-        words = KeyStream().words(x.shape, self._word)
+        words = KeyStream().words(x.shape, _WORD)
         words[:, -1] -= np.einsum("ij->i", words)  # now the l words of a row add up to 0
         words += x
         return words.view(np.uint8).reshape(*x.shape, self.number_bytes)
 
     def sums(self, c: Bytes) -> list[int]:
-        """Σx_i = ΣC_i mod 2^w of each row."""
-        words = np.ascontiguousarray(c).view(self._word)[..., 0]
+        """Σx_i = ΣC_i mod 2^32 of each row."""
+        words = np.ascontiguousarray(c).view(_WORD)[..., 0]
         totals: list[int] = np.einsum("ij->i", words).tolist()
         return totals
-
-
-def mask_word_bits(l: int, levels: int) -> int:
-    """Return the word that holds Σx² of ``l`` numbers below ``levels``: 32 bits, or 64 where needed."""
-    return 32 if l * (levels - 1) ** 2 < 1 << 32 else 64

@@ -27,7 +27,7 @@ OVERHEAD_BYTES = NONCE_BYTES + TAG_BYTES
 IMAGE_LIMIT = 2**31 - 2**27  # padding adds at most an eighth part; GCM here takes 2^31 − 1 bytes
 
 _ENVELOPE_VERSION = 1
-_ENVELOPE_HEAD = struct.Struct(">BHBBHQ")  # version, path, media type, bytes a code, codes, content
+_ENVELOPE_HEAD = struct.Struct(">BHBHQ")  # version, path, media type, codes, content
 
 
 def generate_key() -> bytes:
@@ -106,12 +106,12 @@ def envelope_bytes(path: str, media_type: str, codes: int, content_bytes: int) -
 class Envelope:
     """What is encrypted of an image: its path, media type, feature and content.
 
-    ``feature`` has shape (l,), unsigned; ``content`` is the file bit for bit, or the packed pixels.
+    ``feature`` has shape (l,); ``content`` is the file bit for bit, or the packed pixels.
     """
 
     path: str
     media_type: str
-    feature: NDArray[np.unsignedinteger]
+    feature: NDArray[np.uint8]
     content: bytes
 
     def __post_init__(self) -> None:
@@ -127,11 +127,10 @@ class Envelope:
     def pack(self) -> bytes:
         """Return the envelope as bytes, padded with zeros to a Padmé length."""
         path, media_type = self.path.encode(), self.media_type.encode()
-        code = self.feature.dtype.newbyteorder(">")
         head = _ENVELOPE_HEAD.pack(
-            _ENVELOPE_VERSION, len(path), len(media_type), code.itemsize, len(self.feature), len(self.content)
+            _ENVELOPE_VERSION, len(path), len(media_type), len(self.feature), len(self.content)
         )
-        parts = (head, path, media_type, self.feature.astype(code, copy=False).tobytes(), self.content)
+        parts = (head, path, media_type, self.feature.tobytes(), self.content)
         size = sum(map(len, parts))
         return b"".join((*parts, bytes(padme(size) - size)))
 
@@ -140,10 +139,10 @@ class Envelope:
         """Read what :meth:`pack` wrote; raises MalformedError for anything else."""
         if len(data) < _ENVELOPE_HEAD.size:
             raise MalformedError("an image's envelope is too short")
-        version, path_size, type_size, code_size, codes, size = _ENVELOPE_HEAD.unpack_from(data)
-        if version != _ENVELOPE_VERSION or code_size not in (1, 2):
+        version, path_size, type_size, codes, size = _ENVELOPE_HEAD.unpack_from(data)
+        if version != _ENVELOPE_VERSION:
             raise MalformedError("an image's envelope is of an unknown version")
-        sizes = (path_size, type_size, codes * code_size, size)
+        sizes = (path_size, type_size, codes, size)
         end = _ENVELOPE_HEAD.size + sum(sizes)
         if padme(end) != len(data) or data[end:].strip(b"\0"):
             raise MalformedError("an image's envelope has a length that does not fit its content")
@@ -155,8 +154,7 @@ class Envelope:
             path, media_type = parts[0].decode(), parts[1].decode("ascii")
         except UnicodeDecodeError:
             raise MalformedError("an image's path is not text") from None
-        feature = np.frombuffer(parts[2], dtype=f">u{code_size}")
-        return cls(path, media_type, feature.astype(feature.dtype.newbyteorder("=")), parts[3])
+        return cls(path, media_type, np.frombuffer(parts[2], dtype=np.uint8), parts[3])
 
 
 def sha256(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from functools import cached_property
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Descriptor
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
-from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher, mask_word_bits
+from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher
 from mipp_cli.scheme.sum_groups import (
     DCR_LEAST_BITS,
     PAPER_BITS,
@@ -61,7 +61,7 @@ class Parameters:
     def cipher(self) -> FeatureCipher:
         """The feature cipher of the scheme."""
         if self.group is None:
-            return MaskCipher(mask_word_bits(self.l, self.levels))
+            return MaskCipher()
         return ProductCipher(self.group)
 
     @property

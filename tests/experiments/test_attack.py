@@ -118,11 +118,11 @@ def test_at_least_one_image_is_read() -> None:
 
 def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp_path: Path) -> None:
     kmc, images = tmp_path / "kmc" / "kmc.pub", tmp_path / "images"
-    done("kmc", "init", tmp_path / "kmc", *SCHEMES["paper"], "--descriptor", "deep:5:65536")
+    done("kmc", "init", tmp_path / "kmc", *SCHEMES["paper"], "--descriptor", "deep:5:256")
     done("owner", "init", tmp_path / "owner", "--id", "owner", "--kmc", kmc)
     images.mkdir()
     picture(1, size=(24, 24)).save(images / "a.png")
-    vector = [0, 1, 9, 32768, 65535]
+    vector = [0, 1, 9, 128, 255]
     np.save(tmp_path / "f.npy", [vector])
     upload = tmp_path / "u.h5"
     done(
@@ -132,6 +132,6 @@ def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp
     assert [row["read"] for row in rows(result, CODES)] == vector
     assert [row["read"] for row in rows(result, SQUARES)] == [x * x for x in vector]
     assert "All is recovered" in result.claims[0].measured
-    assert any("read 0 1 9 32768 65535" in note for note in result.notes)
+    assert any("read 0 1 9 128 255" in note for note in result.notes)
     with pytest.raises(InvalidRequestError, match="cannot be compared"):
         run_attack(upload, AttackOptions(kmc, images, workplace=INLINE))

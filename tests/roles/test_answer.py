@@ -610,7 +610,6 @@ def test_a_hostile_picture_does_not_keep_the_user_from_the_others(changeable: De
         np.zeros(0, dtype=np.uint8),
         np.zeros(81, dtype=np.uint8),
         np.full(80, 8, dtype=np.uint8),
-        np.full(80, 7, dtype=np.uint16),
     ],
 )
 def test_an_image_whose_feature_is_none_of_the_deployments_is_left_out_with_a_warning(

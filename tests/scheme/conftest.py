@@ -30,10 +30,10 @@ def product_cipher(
     return ProductCipher(dcr_group if request.param == "dcr" else paper_group)
 
 
-@pytest.fixture(scope="session", params=["dcr", "paper", "mask of 32 bits", "mask of 64 bits"])
+@pytest.fixture(scope="session", params=["dcr", "paper", "mask"])
 def cipher(
     request: pytest.FixtureRequest, dcr_group: CompositeGroup, paper_group: PrimeGroup
 ) -> FeatureCipher:
-    if request.param.startswith("mask"):
-        return MaskCipher(int(request.param.split()[2]))
+    if request.param == "mask":
+        return MaskCipher()
     return ProductCipher(dcr_group if request.param == "dcr" else paper_group)

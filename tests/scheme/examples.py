@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.scheme.randomness import KeyStream
 
-Features = NDArray[np.uint16]
+Features = NDArray[np.uint8]
 Octets = NDArray[np.uint8]
 
 
@@ -26,12 +26,12 @@ def features(draw: st.DrawFn, *, most_rows: int = 3, most_levels: int = 8) -> tu
     levels = draw(st.integers(2, most_levels))
     dimension, n = draw(st.integers(3, 8)), draw(st.integers(1, most_rows))
     codes = draw(st.lists(st.integers(0, levels - 1), min_size=n * dimension, max_size=n * dimension))
-    return np.array(codes, dtype=np.uint16).reshape(n, dimension), levels
+    return np.array(codes, dtype=np.uint8).reshape(n, dimension), levels
 
 
 def every_code(dimension: int = 80, levels: int = 8) -> Features:
     """Return one feature of ``l`` codes in which every level occurs; shape (1, l)."""
-    return (np.arange(dimension, dtype=np.uint16) * 3 % levels).reshape(1, dimension)
+    return (np.arange(dimension) * 3 % levels).astype(np.uint8).reshape(1, dimension)
 
 
 def numbers(ciphertexts: Octets) -> list[int]:

@@ -13,13 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.feature_cipher import (
-    FeatureCipher,
-    MaskCipher,
-    ProductCipher,
-    encrypt_features,
-    mask_word_bits,
-)
+from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher, encrypt_features
 from mipp_cli.scheme.fixed_base import fixed_base_table
 from mipp_cli.scheme.randomness import KeyStream
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
@@ -113,7 +107,7 @@ def test_image_feature_enc_leaves_the_sums_of_features_and_of_squares_readable(
 ) -> None:
     """Eq. 4 to 6: Σx from EF, Σx² from EFF."""
     plain = drawn[0]
-    ef, eff = encrypt_features(cipher, plain.astype(np.uint8))  # squares must not wrap in a byte
+    ef, eff = encrypt_features(cipher, plain)  # squares must not wrap in a byte
     assert ef.shape == eff.shape == (*plain.shape, cipher.number_bytes)
     assert cipher.sums(ef) == [sum(row) for row in plain.tolist()]
     assert cipher.sums(eff) == [sum(x * x for x in row) for row in plain.tolist()]
@@ -172,9 +166,9 @@ def test_features_and_squares_never_share_a_blinding_factor(
 def test_features_and_squares_never_share_their_masks(drawn: tuple[Features, int]) -> None:
     """Were the masks shared, EFF − EF would be x² − x."""
     row = drawn[0][0].tolist()
-    ef, eff = encrypt_features(MaskCipher(64), drawn[0])
+    ef, eff = encrypt_features(MaskCipher(), drawn[0])
     leaks = [
-        (y - x) % 2**64 == code * code - code for code, x, y in zip(row, words(ef), words(eff), strict=True)
+        (y - x) % 2**32 == code * code - code for code, x, y in zip(row, words(ef), words(eff), strict=True)
     ]
     assert not any(leaks)
 
@@ -192,7 +186,7 @@ def test_numbers_are_as_wide_as_the_square_of_the_modulus(
 ) -> None:
     assert ProductCipher(dcr_group).number_bytes == 2 * 1024 // 8
     assert ProductCipher(paper_group).number_bytes == 2 * 768 // 8
-    assert [MaskCipher(bits).number_bytes for bits in (32, 64)] == [4, 8]
+    assert MaskCipher().number_bytes == 4
 
 
 @repeatable(30)
@@ -226,41 +220,20 @@ def test_a_ciphertext_of_another_modulus_has_no_sum(
         dcr.sums(wide)
 
 
-@pytest.mark.parametrize("word_bits", [32, 64])
-def test_masks_of_a_row_sum_to_zero(word_bits: int) -> None:
-    """ΣC_i − Σx_i = Σm_i = 0 mod 2^w, on the octets as they are sent."""
+def test_masks_of_a_row_sum_to_zero() -> None:
+    """ΣC_i − Σx_i = Σm_i = 0 mod 2^32, on the octets as they are sent."""
     plain = np.arange(30, dtype=np.uint16).reshape(3, 10)
-    encrypted = MaskCipher(word_bits).encrypt(plain)
+    encrypted = MaskCipher().encrypt(plain)
     for row, sent in zip(plain.tolist(), encrypted, strict=True):
-        masks = [(c - x) % 2**word_bits for x, c in zip(row, words(sent), strict=True)]
-        assert sum(masks) % 2**word_bits == 0
+        masks = [(c - x) % 2**32 for x, c in zip(row, words(sent), strict=True)]
+        assert sum(masks) % 2**32 == 0
         assert len(set(masks)) > 1
 
 
-@pytest.mark.parametrize("word_bits", [32, 64])
 @pytest.mark.parametrize("code", [0, 7])
-def test_every_bit_of_a_masked_number_is_set_about_half_the_time(word_bits: int, code: int) -> None:
+def test_every_bit_of_a_masked_number_is_set_about_half_the_time(code: int) -> None:
     rows = 6000
-    encrypted = MaskCipher(word_bits).encrypt(np.full((rows, 3), code, dtype=np.uint16))
-    often = np.unpackbits(encrypted, axis=-1).reshape(rows, 3, word_bits).sum(axis=0, dtype=np.uint16)
+    encrypted = MaskCipher().encrypt(np.full((rows, 3), code, dtype=np.uint16))
+    often = np.unpackbits(encrypted, axis=-1).reshape(rows, 3, 32).sum(axis=0, dtype=np.uint16)
     assert often.min() > rows * 0.42  # 12 standard deviations below a half
     assert often.max() < rows * 0.58
-
-
-@pytest.mark.parametrize("word_bits", [0, 8, 16, 33, 128])
-def test_words_of_other_sizes_are_refused(word_bits: int) -> None:
-    with pytest.raises(ValueError, match="32 or 64"):
-        MaskCipher(word_bits)
-
-
-@pytest.mark.parametrize(
-    ("dimension", "levels", "bits"),
-    [(80, 8, 32), (65535, 257, 32), (65536, 257, 64), (3, 37838, 32), (3, 37839, 64), (80, 65536, 64)],
-)
-def test_the_word_is_the_shorter_one_where_it_holds_the_sum_of_squares(
-    dimension: int, levels: int, bits: int
-) -> None:
-    assert mask_word_bits(dimension, levels) == bits
-    row = np.full((1, dimension), levels - 1, dtype=np.uint16)
-    cipher = MaskCipher(bits)
-    assert cipher.sums(encrypt_features(cipher, row)[1]) == [dimension * (levels - 1) ** 2]

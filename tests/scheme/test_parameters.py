@@ -37,7 +37,7 @@ def test_keygen_of_scheme_mask_makes_no_modulus() -> None:
 def test_each_scheme_has_its_feature_cipher(dcr_group: CompositeGroup, paper_group: PrimeGroup) -> None:
     assert Parameters("dcr", dcr_group).cipher == ProductCipher(dcr_group)
     assert Parameters("paper", paper_group).cipher == ProductCipher(paper_group)
-    assert Parameters("mask", None).cipher == MaskCipher(32)
+    assert Parameters("mask", None).cipher == MaskCipher()
 
 
 def test_the_feature_is_eighty_codes_of_eight_levels() -> None:
