@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 import gmpy2
@@ -22,6 +22,7 @@ SECURE_BITS = 2048
 DCR_EXPONENT_BITS = 256  # short exponents: uniform in [0, 2^256)
 DCR_LEAST_BITS = 1024  # the RSA key generator makes no smaller modulus
 DCR_MOST_BITS = 16384  # nor a larger one; whoever checks a forged N must not compute for hours
+DCR_TRIAL_BOUND = 1 << 16  # N has no factor below it
 
 # Safe primes p = 2^b − 2^(b−64) − 1 + 2^64·(⌊2^(b−130)·c⌋ + x): b → (c, x).
 # c = e: RFC 7919, ffdhe2048 … ffdhe8192; c = π: RFC 2409, groups 1 and 2, too small to be secure.
@@ -119,6 +120,11 @@ class PrimeGroup:
         return [r[i] * (r[(i + 1) % l] - r[i - 1]) % self.q for i in range(l - 1)]
 
 
+@cache
+def _small_primes() -> mpz:
+    return gmpy2.primorial(DCR_TRIAL_BOUND)
+
+
 @dataclass(frozen=True)
 class CompositeGroup:
     """The repair: N of unknown factorisation in the place of p, g2 = h^(2N) mod N², h hashed from N.
@@ -133,22 +139,30 @@ class CompositeGroup:
         bits = self.n.bit_length()
         if self.n < 0 or not DCR_LEAST_BITS <= bits <= DCR_MOST_BITS or self.n % 2 == 0:
             raise MalformedError("the modulus N is too small, too large or even")
+        if gmpy2.gcd(self.n, _small_primes()) != 1:
+            raise MalformedError(f"the modulus N has a factor below {DCR_TRIAL_BOUND}")
         if gmpy2.is_prime(mpz(self.n)) or gmpy2.is_power(mpz(self.n)):
             raise MalformedError("the modulus N is not a product of two primes")
+        if gmpy2.gcd(self._h, self.n) != 1:  # then, and only then, g2 = h^(2N) has no inverse
+            raise MalformedError(
+                "the modulus N has a factor in common with the base g2 that is hashed from it"
+            )
 
     @property
     def m(self) -> int:
         """The plaintext modulus, N."""
         return self.n
 
+    @property
+    def _h(self) -> int:
+        size = (self.n.bit_length() + 7) // 8
+        seed = b"mipp/1 h of scheme dcr" + self.n.to_bytes(size, "big")
+        return int.from_bytes(hashlib.shake_256(seed).digest(2 * size + 16), "big") % (self.n * self.n)
+
     @cached_property
     def g2(self) -> int:
         """g2 = h^(2N) mod N², h = SHAKE-256(N) mod N²: nobody chose it."""
-        size = (self.n.bit_length() + 7) // 8
-        seed = b"mipp/1 h of scheme dcr" + self.n.to_bytes(size, "big")
-        n_squared = self.n * self.n
-        h = int.from_bytes(hashlib.shake_256(seed).digest(2 * size + 16), "big") % n_squared
-        return int(gmpy2.powmod(h, 2 * self.n, n_squared))
+        return int(gmpy2.powmod(self._h, 2 * self.n, self.n * self.n))
 
     @property
     def exponent_bits(self) -> int:

@@ -61,7 +61,7 @@ PIXELS = 1 << 20  # of a picture: the limit is as good at a hundredth of its siz
 _NO_MEMORY = re.compile(
     "(memory|resource) allocation|malloc|(can't|unable to) allocate|out of memory", re.IGNORECASE
 )
-N_1024 = "e3a1" + "5b" * 126 + "0f"  # composite, odd, of 1024 bits
+N_1024 = "e3a1" + "5b" * 124 + "000f"  # composite, of 1024 bits, without small factors
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,13 @@ FFFFFFFF FFFFFFFF C90FDAA2 2168C234 C4C6628B 80DC1CD1 29024E08 8A67CC74 020BBEA6
 EF9519B3 CD3A431B 302B0A6D F25F1437 4FE1356D 6D51C245 E485B576 625E7EC6 F44C42E9 A637ED6B 0BFF5CB6 F406B7ED
 EE386BFB 5A899FA5 AE9F2411 7C4B1FE6 49286651 ECE65381 FFFFFFFF FFFFFFFF
 """
+UNLUCKY = int(
+    "80ce398491b51d2c8171af485732974fcc7a1ae20630ca0b35be347e8caa6506"
+    "a9f77d4041503650e658588289a7986351967427ceea448ca966448946936"
+    "44bceed631790002744d7c51d6572ea4500894683734bb59b723212ee19544ff3"
+    "ab09b92cd575884463d4f988587f4b89260b92172243d0fc96ea017ab92e640bf5",
+    16,
+)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +177,25 @@ def test_an_even_modulus_is_refused(dcr_group: CompositeGroup) -> None:
 def test_a_negative_modulus_is_refused(dcr_group: CompositeGroup) -> None:
     with pytest.raises(MalformedError):
         CompositeGroup(-dcr_group.n)
+
+
+@pytest.mark.parametrize("factor", [3, 257, 65521])
+def test_a_modulus_with_a_small_factor_is_refused(factor: int) -> None:
+    with pytest.raises(MalformedError, match="factor below 65536"):
+        CompositeGroup(factor * standard_prime(1024))
+
+
+@pytest.mark.parametrize("factor", [65537, standard_prime(768)])
+def test_a_modulus_without_a_small_factor_is_taken(factor: int) -> None:
+    n = factor * standard_prime(1024)
+    assert math.gcd(CompositeGroup(n).g2, n) == 1
+
+
+def test_a_modulus_whose_base_has_no_inverse_is_refused() -> None:
+    """65537 divides it and the h that is hashed from it; found by trying multiples of 65537."""
+    assert UNLUCKY % 65537 == 0
+    with pytest.raises(MalformedError, match="in common with the base g2"):
+        CompositeGroup(UNLUCKY)
 
 
 def test_a_prime_modulus_is_refused() -> None:
