@@ -23,7 +23,7 @@ from mipp_cli.containers.sealed import seal_to_kmc, sealing_info
 from mipp_cli.containers.source import BytesSource
 from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.scheme.image_cipher import KEY_BYTES, key_id
-from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
+from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey, check_public_key
 
 _USERS: dict[str, Matrix | Ragged] = {"user_ids": Ragged(limit=64), "user_keys": Matrix("u1", 32)}
 MEMBERS = Schema("members", _USERS)
@@ -122,6 +122,8 @@ def _read_membership(container: Container) -> Membership:
     if not all(IDENTIFIER.fullmatch(name) for name in names) or len(set(names)) != len(names):
         raise MalformedError("lists a user by an identifier that is not one, or twice")
     keys = [row.tobytes() for row in container.matrix("user_keys").all()]
+    for key in keys:
+        check_public_key(key)
     header = container.header
     users = frozenset(zip(names, keys, strict=True))
     return Membership(header.sender, header.sequence_number, header.sender_key, users)

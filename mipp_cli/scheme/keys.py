@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
+import gmpy2
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -26,14 +27,34 @@ HPKE_SUITE = "MLKEM768-X25519/HKDF-SHA256/AES-256-GCM"
 _MLKEM_SEED_BYTES = 64
 _MLKEM_PUBLIC_BYTES = 1184
 _X25519_BYTES = 32
+_ED25519_BYTES = 32
+_P = 2**255 - 19  # Ed25519: −x² + y² = 1 + d·x²·y² modulo this
+_D = -121665 * pow(121666, -1, _P) % _P
 
 
 def _suite() -> Suite:
     return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
+def check_public_key(key: bytes) -> None:
+    """Refuse an Ed25519 public key that is no point, or a point of small order; raises MalformedError.
+
+    Under a key of small order there are signatures that fit without any secret, and the library accepts
+    them. Source: RFC 8032, section 5.1.3, by which y ≥ p is no point either.
+    """
+    y = int.from_bytes(key, "little") & ((1 << 255) - 1)  # the last bit is the sign of x
+    y2 = y * y
+    # order 4: y = 0; order 1 and 2: y = ±1; order 8: doubling gives y = 0, which is x² = −y²
+    if len(key) == _ED25519_BYTES and y * (y2 - 1) * (_D * y2 * y2 + 2 * y2 - 1) % _P == 0:
+        raise MalformedError("names a signing key of small order, under which anybody can sign")
+    # x² = (y² − 1)/(d·y² + 1), which is a square where numerator times denominator is one
+    if len(key) != _ED25519_BYTES or y >= _P or gmpy2.jacobi((y2 - 1) * (_D * y2 + 1), _P) < 0:
+        raise MalformedError("names a signing key that is no point of the curve")
+
+
 def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
-    """Check an Ed25519 signature (RFC 8032); raises TamperedError."""
+    """Check an Ed25519 signature (RFC 8032); raises TamperedError, and what check_public_key raises."""
+    check_public_key(public_key)
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):

@@ -23,6 +23,7 @@ from mipp_cli.containers.header import (
 from mipp_cli.errors import MalformedError, TamperedError
 from mipp_cli.scheme.keys import SigningKey
 from tests.containers.conftest import DEPLOYMENT, KEY, OTHER_KEY, QUERY_ID
+from tests.scheme.examples import KEY_OF_ALL, SIGNATURE_OF_ALL
 
 DIGEST = "0f" * 32
 HEADER = Header("upload", "alice", "12", DEPLOYMENT, DIGEST, KEY.public.hex())
@@ -141,10 +142,17 @@ def test_a_signature_of_another_text_is_tampering() -> None:
         parse(BLOCK[: END - 129] + other[END - 129 :])
 
 
-@pytest.mark.parametrize("octets", [bytes(32), b"\xff" * 32, b"\x01" + bytes(31), b"\x02" + bytes(31)])
-def test_a_key_that_is_none_is_tampering(octets: bytes) -> None:
-    with pytest.raises(TamperedError):
+@pytest.mark.parametrize("octets", [b"\xff" * 32, b"\x02" + bytes(31)])
+def test_a_key_that_is_none_is_malformed(octets: bytes) -> None:
+    with pytest.raises(MalformedError, match="no point"):
         parse(with_line(b"key", b"key " + octets.hex().encode()))
+
+
+def test_a_header_that_anybody_can_sign_is_malformed() -> None:
+    text = text_of([*LINES[:6], b"key " + KEY_OF_ALL.hex().encode()])
+    block = text + b"signature " + SIGNATURE_OF_ALL.hex().encode() + b"\n"
+    with pytest.raises(MalformedError, match="small order"):
+        parse(block.ljust(BLOCK_BYTES, b"\0"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6)])

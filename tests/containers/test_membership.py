@@ -25,7 +25,7 @@ from mipp_cli.containers.membership import (
 from mipp_cli.containers.sealed import seal_to_kmc
 from mipp_cli.errors import MalformedError, NotAuthorisedError, TamperedError, WrongDeploymentError
 from mipp_cli.scheme.image_cipher import key_id
-from mipp_cli.scheme.keys import SealingKey
+from mipp_cli.scheme.keys import SealingKey, SigningKey
 from tests.containers.conftest import (
     ALICE,
     DEPLOYMENT,
@@ -37,11 +37,17 @@ from tests.containers.conftest import (
     OTHER_KMC,
     forge,
 )
+from tests.scheme.examples import KEY_OF_ALL
 
 identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-user_lists = st.dictionaries(identifiers, st.binary(min_size=32, max_size=32), max_size=6)
+public_keys = st.binary(min_size=32, max_size=32).map(lambda seed: SigningKey(seed).public)
+user_lists = st.dictionaries(identifiers, public_keys, max_size=6)
 IMAGE_KEYS = [bytes([number]) * 32 for number in (1, 2, 3)]
 USERS = frozenset({("bob", OTHER_KEY.public), ("carol", KEY.public)})
+
+
+def rows_of(*keys: bytes) -> np.ndarray:
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32)
 
 
 def fill_users(names: list[bytes], keys: np.ndarray | None = None) -> Callable[[h5py.File], None]:
@@ -49,7 +55,7 @@ def fill_users(names: list[bytes], keys: np.ndarray | None = None) -> Callable[[
         group = file.create_group("user_ids")
         group["offsets"] = np.cumsum([0, *map(len, names)]).astype("<u8")
         group["bytes"] = np.frombuffer(b"".join(names), np.uint8)
-        file["user_keys"] = np.zeros((len(names), 32), np.uint8) if keys is None else keys
+        file["user_keys"] = rows_of(*[KEY.public] * len(names)) if keys is None else keys
 
     return fill
 
@@ -166,8 +172,15 @@ def test_users_that_are_none_or_come_twice_are_malformed(tmp_path: Path, names: 
 
 @pytest.mark.parametrize("keys", [0, 1, 3])
 def test_users_without_a_key_each_are_malformed(tmp_path: Path, keys: int) -> None:
-    path = forge(tmp_path / "a", fill_users([b"bob", b"carol"], np.zeros((keys, 32), np.uint8)))
+    path = forge(tmp_path / "a", fill_users([b"bob", b"carol"], rows_of(*[KEY.public] * keys)))
     with pytest.raises(MalformedError):
+        parse_members(path.read_bytes(), DEPLOYMENT)
+
+
+@pytest.mark.parametrize(("key", "words"), [(KEY_OF_ALL, "small order"), (b"\xff" * 32, "no point")])
+def test_a_user_whose_key_is_none_is_malformed(tmp_path: Path, key: bytes, words: str) -> None:
+    path = forge(tmp_path / "a", fill_users([b"bob", b"carol"], rows_of(KEY.public, key)))
+    with pytest.raises(MalformedError, match=words):
         parse_members(path.read_bytes(), DEPLOYMENT)
 
 

@@ -31,9 +31,11 @@ from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
 from tests.containers.conftest import DEPLOYMENT, KEY, KMC, MASK, OTHER_DEPLOYMENT, OTHER_KEY
+from tests.scheme.examples import KEY_OF_ALL, SIGNATURE_OF_ALL
 
 PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2), grey_bits=12)
 USER_PUB = render_party("user", "dr.who", DEPLOYMENT, KEY)
+CLOUD_PUB = render_party("cloud", "cloud", DEPLOYMENT, KEY)
 KMC_PUB = render_kmc(MASK, KMC.public, KEY)
 PAPER_PUB = render_kmc(PAPER, KMC.public, KEY)
 
@@ -269,6 +271,35 @@ def test_a_deployment_signed_with_other_fields_is_malformed(change: Change) -> N
         parse_kmc(changed(PAPER_PUB, change))
 
 
+@pytest.mark.parametrize("n", [3 * standard_prime(1024), standard_prime(1024) + 1, -1])
+def test_a_weak_modulus_is_malformed(n: int) -> None:
+    fields = {**json.loads(PAPER_PUB), "scheme": "dcr", "group": {"N": f"{n:x}"}}
+    with pytest.raises(MalformedError, match="modulus N"):
+        parse_kmc(signed(fields))
+
+
+def signed_by_anybody(data: bytes) -> bytes:
+    return spelled({**json.loads(data), "signing_key": KEY_OF_ALL.hex(), "signature": SIGNATURE_OF_ALL.hex()})
+
+
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        (KMC_PUB, parse_kmc),
+        (USER_PUB, lambda data: parse_party(data, "user", DEPLOYMENT)),
+        (CLOUD_PUB, lambda data: parse_party(data, "cloud", DEPLOYMENT)),
+        (render_renewal(1, KMC.public, DEPLOYMENT, KEY), lambda data: parse_renewal(data, None)),
+    ],
+    ids=["kmc.pub", "user.pub", "cloud.pub", "sealing.pub"],
+)
+def test_a_public_file_that_anybody_can_sign_is_malformed(
+    data: bytes, read: Callable[[bytes], object]
+) -> None:
+    assert read(data)
+    with pytest.raises(MalformedError, match="small order"):
+        read(signed_by_anybody(data))
+
+
 def test_an_enormous_modulus_is_refused_before_it_is_checked(watchdog: None) -> None:
     huge = (1 << 200_000) + 1
     fields = {**json.loads(PAPER_PUB), "scheme": "dcr", "group": {"N": f"{huge:x}"}}
@@ -278,7 +309,7 @@ def test_an_enormous_modulus_is_refused_before_it_is_checked(watchdog: None) -> 
 
 @pytest.mark.parametrize(
     ("data", "kind"),
-    [(USER_PUB, "cloud"), (KMC_PUB, "user"), (render_party("cloud", "cloud", DEPLOYMENT, KEY), "user")],
+    [(USER_PUB, "cloud"), (KMC_PUB, "user"), (CLOUD_PUB, "user")],
 )
 def test_a_party_of_another_kind_is_malformed(data: bytes, kind: str) -> None:
     with pytest.raises(MalformedError, match=rf"not a {kind}\.pub") as caught:

@@ -24,13 +24,13 @@ from mipp_cli.roles.parts import part_of_sums
 from mipp_cli.roles.pixels import pack_pixels
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, Envelope, key_id, sha256
-from tests.containers.conftest import ALICE, DEPLOYMENT, KMC, MASK, QUERY_ID
+from tests.containers.conftest import ALICE, DEPLOYMENT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
 from tests.deployment import picture
 
 IMAGE_KEY = bytes(range(32))
 USK = bytes(range(1, 33))
 NUMBER = 7
-USERS = frozenset({("alice", bytes(32)), ("bob", bytes(range(32)))})
+USERS = frozenset({("alice", KEY.public), ("bob", OTHER_KEY.public)})
 ANSWER_CIPHER = AnswerCipher(USK, DEPLOYMENT, "alice", QUERY_ID)
 FEATURES = np.random.default_rng(5).integers(0, 8, (3, 80), dtype=np.uint8)
 NAMES = ["8f", "image of an owner", "naïve/ways.png"]

@@ -9,6 +9,7 @@ import pytest
 
 from mipp_cli.containers.membership import write_enrolment, write_members
 from mipp_cli.scheme.image_cipher import generate_key
+from mipp_cli.scheme.keys import SealingKey, SigningKey
 from tests.deployment import OWNERS, Deployment, done, refused, snapshot
 from tests.roles.forgery import next_number, stranger
 
@@ -31,7 +32,7 @@ class Place:
         """Write an owner's enrolment with a number of our choice, or under another key."""
         path = self.deployment / f"{owner}-{next_number()}.h5"
         sender = stranger(self.deployment, owner) if strange else self.deployment.sender(owner)
-        users = frozenset({("eve", next_number().to_bytes(32, "big"))})
+        users = frozenset({("eve", SigningKey.generate().public)})
         if self.role == "cloud":
             write_members(path, sender, number, users)
         else:
@@ -168,10 +169,8 @@ def test_the_kmc_takes_no_user_for_a_cloud(changeable: Deployment) -> None:
 
 
 def test_image_keys_sealed_to_another_centre_are_refused(changeable: Deployment) -> None:
-    from mipp_cli.scheme.keys import SealingKey
-
     path = changeable / "e.h5"
-    sender, users = changeable.sender("north"), frozenset({("eve", bytes(32))})
+    sender, users = changeable.sender("north"), frozenset({("eve", SigningKey.generate().public)})
     write_enrolment(path, sender, next_number(), users, [generate_key()], SealingKey.generate().public)
     Place(changeable, "kmc").refuse(8, "does not open with this centre's key", path)
 
@@ -188,7 +187,7 @@ def test_image_keys_of_impossible_length_are_refused(changeable: Deployment, key
 def test_a_list_with_a_user_who_has_no_proper_name_is_refused(place: Place, name: str) -> None:
     sender, users, path = (
         place.deployment.sender("north"),
-        frozenset({(name, bytes(32))}),
+        frozenset({(name, SigningKey.generate().public)}),
         place.deployment / "e.h5",
     )
     if place.role == "cloud":

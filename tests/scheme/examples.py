@@ -14,6 +14,9 @@ from mipp_cli.scheme.randomness import KeyStream
 Features = NDArray[np.uint8]
 Octets = NDArray[np.uint8]
 
+KEY_OF_ALL = b"\1" + bytes(31)  # an Ed25519 key of order 1 …
+SIGNATURE_OF_ALL = KEY_OF_ALL + bytes(32)  # … under which this signature fits every message
+
 
 def repeatable(examples: int) -> settings:
     """Return settings under which each run tries the same ``examples`` examples."""

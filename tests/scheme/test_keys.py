@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from contextlib import suppress
 from dataclasses import FrozenInstanceError
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -20,6 +23,7 @@ from mipp_cli.scheme.keys import (
     SealingKeys,
     SealingPublicKey,
     SigningKey,
+    check_public_key,
     verify_signature,
 )
 from tests.scheme.examples import repeatable
@@ -59,15 +63,131 @@ def test_signatures_are_those_of_rfc_8032(seed: str, public: str, message: str, 
 def test_a_changed_byte_of_key_signature_or_message_is_detected(which: int, place: int, change: int) -> None:
     parts = [bytearray(SIGNING.public), bytearray(SIGNING.sign(b"a message")), bytearray(b"a message")]
     parts[which][place % len(parts[which])] ^= change
-    with pytest.raises(TamperedError):
+    with pytest.raises(MalformedError):  # about every second changed key is no point at all
         verify_signature(*map(bytes, parts))
 
 
 @pytest.mark.parametrize(("key_size", "signature_size"), [(0, 64), (31, 64), (33, 64), (32, 0), (32, 63)])
 def test_keys_and_signatures_of_a_wrong_length_are_refused(key_size: int, signature_size: int) -> None:
     key, signature = SIGNING.public.ljust(33, b"\0"), SIGNING.sign(b"a message")
-    with pytest.raises(TamperedError):
+    with pytest.raises(MalformedError):
         verify_signature(key[:key_size], signature[:signature_size], b"a message")
+
+
+def test_a_signature_by_another_key_is_tampering() -> None:
+    with pytest.raises(TamperedError):
+        verify_signature(bytes.fromhex(RFC_8032[1][1]), SIGNING.sign(b"a message"), b"a message")
+
+
+# Ed25519 by its formulas: the points of order 1, 2, 4 and 8, and every way to spell them.
+
+P, L = 2**255 - 19, 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+Point = tuple[int, int]
+
+
+def added(a: Point, b: Point) -> Point:
+    """RFC 8032, section 5.1.4, in affine coordinates."""
+    (x1, y1), (x2, y2) = a, b
+    t = D * x1 * x2 * y1 * y2
+    return (x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P, (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P
+
+
+def times(number: int, point: Point) -> Point:
+    total = (0, 1)
+    for bit in f"{number:b}":
+        total = added(total, total)
+        total = added(total, point) if bit == "1" else total
+    return total
+
+
+def x_of(y: int) -> int | None:
+    """RFC 8032, section 5.1.3: a square root of (y² − 1)/(d·y² + 1); None where there is none."""
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    root = pow(square, (P + 3) // 8, P)
+    roots = (root, root * pow(2, (P - 1) // 4, P) % P)
+    return next((x for x in roots if x * x % P == square), None)
+
+
+def small_order_points() -> list[Point]:
+    """Return the multiples of a point of order 8; L times any point lies among them."""
+    for y in range(2, 100):
+        x = x_of(y)
+        if x is not None and times(4, point := times(L, (x, y))) != (0, 1):
+            return [times(number, point) for number in range(8)]
+    raise AssertionError
+
+
+SMALL_ORDER = small_order_points()
+SMALL_ORDER_KEYS = sorted(
+    {
+        (value | sign << 255).to_bytes(32, "little")
+        for _, y in SMALL_ORDER
+        for value in (y, y + P)
+        for sign in (0, 1)
+        if value < 2**255
+    }
+)
+
+
+def forged(key: bytes) -> tuple[bytes, bytes]:
+    """Return a signature, and the message that it fits, made without any secret: R of small order, S = 0."""
+    for number in range(1000):
+        message = b"message %d" % number
+        for x, y in SMALL_ORDER:
+            signature = (y | (x & 1) << 255).to_bytes(32, "little") + bytes(32)
+            with suppress(InvalidSignature):
+                Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+                return signature, message
+    raise AssertionError
+
+
+def test_eight_points_and_fourteen_keys_have_small_order() -> None:
+    assert len(set(SMALL_ORDER)) == 8
+    assert len(SMALL_ORDER_KEYS) == 14
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER_KEYS, ids=bytes.hex)
+def test_a_key_of_small_order_verifies_no_forgery(key: bytes) -> None:
+    """The library lets anybody sign for it."""
+    with pytest.raises(MalformedError, match="small order"):
+        verify_signature(key, *forged(key))
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER_KEYS, ids=bytes.hex)
+def test_a_key_of_small_order_is_refused(key: bytes) -> None:
+    with pytest.raises(MalformedError, match="small order"):
+        check_public_key(key)
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+def test_a_key_whose_number_is_not_reduced_is_refused(sign: int) -> None:
+    for value in range(P, 2**255):
+        with pytest.raises(MalformedError):
+            check_public_key((value | sign << 255).to_bytes(32, "little"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 33, 64])
+def test_a_key_of_a_wrong_length_is_refused(size: int) -> None:
+    with pytest.raises(MalformedError, match="no point"):
+        check_public_key((SIGNING.public * 2)[:size])
+
+
+@repeatable(200)
+@given(y=st.integers(2, P - 2), sign=st.integers(0, 1))
+def test_a_key_is_taken_where_it_is_a_point(y: int, sign: int) -> None:
+    key = (y | sign << 255).to_bytes(32, "little")
+    if x_of(y) is not None:
+        check_public_key(key)
+    else:
+        with pytest.raises(MalformedError, match="no point"):
+            check_public_key(key)
+
+
+@repeatable(100)
+@given(seed=st.binary(min_size=32, max_size=32))
+def test_the_key_of_every_seed_is_taken(seed: bytes) -> None:
+    check_public_key(SigningKey(seed).public)
 
 
 def test_keygen_draws_another_pair_each_time() -> None:
