@@ -57,7 +57,7 @@ def check_cloud(
         folders = (
             (MEMBERS_FOLDER, ".h5", "members", partial(_check_members, cloud, owners)),
             (REMOVED_FOLDER, ".json", "removals", partial(_check_removal, cloud)),
-            (FLOORS_FOLDER, ".json", "floors", partial(_check_floor, cloud)),
+            (FLOORS_FOLDER, ".json", "refusals", partial(_check_floor, cloud)),
             (QUERIES_FOLDER, ".json", "queries", partial(_check_query, cloud)),
         )
         known = [findings.directory.file(name) for name in _FILES]

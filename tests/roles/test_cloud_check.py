@@ -54,6 +54,7 @@ def test_a_sound_directory_is_counted(cloud: Path, options: tuple[str, ...]) -> 
         "files": 5,
         "members": 2,
         "removals": 1,
+        "refusals": 1,
         "queries": 2,
         "segments": 3,
         "parts": 2,
@@ -128,6 +129,8 @@ def test_a_cloud_without_its_own_key_is_found(cloud: Path) -> None:
         lambda segment: replace(segment, rows=segment.rows + 1),
         lambda segment: replace(segment, key_id=7),
         lambda segment: replace(segment, digest=bytes(32)),
+        lambda segment: replace(segment, deleted=1),
+        lambda segment: replace(segment, missing=(7,)),
     ],
 )
 @pytest.mark.parametrize("owner", ["north", "south"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.containers.container import Sender
-from mipp_cli.containers.segment import Origin, write_segment
+from mipp_cli.containers.segment import Origin, write_deletion_segment
 from mipp_cli.roles import cloud_changes, cloud_index, cloud_rebuild, cloud_search, store
 from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
 from tests.roles.forgery import next_number, stranger
@@ -38,7 +38,7 @@ def live(deployment: Deployment) -> None:
     first, second, *_ = sorted(deployment.names("north"))
     index(deployment, upload_of(deployment, "north", "a", "b", "c", "d"))
     index(deployment, deletion_of(deployment, "north", first, "b"))
-    index(deployment, upload_of(deployment, "north", second, "d", seed=30, replaces=True))
+    index(deployment, upload_of(deployment, "north", second, "d", seed=30))
     index(deployment, deletion_of(deployment, "lake", *deployment.names("lake")))
     index(deployment, upload_of(deployment, "north", "b", seed=60))
 
@@ -73,7 +73,7 @@ def test_an_index_that_was_lost_is_made_anew(changeable: Deployment) -> None:
     assert index(changeable, "--rebuild") == {"uploads and deletions": 8, "images in all": len(before)}
     assert rows(changeable) == before
     new = read_store(changeable)
-    # the order of messages of different owners, and with it their places, may be another
+    # their places may be others
     assert set(new.segments) == set(old.segments)
     assert new.number > max(segment.revision for segment in new.segments)
     check_searches(changeable)
@@ -151,6 +151,30 @@ def test_damaged_segments_are_left_out_for_good_if_one_says_so(changeable: Deplo
     assert rows(changeable) == before
 
 
+def test_what_is_older_than_what_was_dropped_is_refused(changeable: Deployment) -> None:
+    older, gone = upload_of(changeable, "north", "x"), deletion_of(changeable, "north", "x")
+    index(changeable, gone)
+    index(changeable, upload_of(changeable, "north", "y"))
+    damage(segment_files(changeable, "north")[1])
+    done("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
+    refuse(changeable, 6, "is not newer than what 'north' had sent", older)
+    index(changeable, gone)
+    done("cloud", "check", changeable / "cloud", "--sums", *JOBS)
+    index(changeable, upload_of(changeable, "north", "z"))
+    assert {"y", "z"} <= names(changeable, "north")
+
+
+def test_what_was_dropped_is_a_gap_until_it_is_made_again(changeable: Deployment) -> None:
+    number = next_number()
+    index(changeable, upload_of(changeable, "north", "x", number=number))
+    index(changeable, upload_of(changeable, "north", "y", earlier=[number]))
+    damage(segment_files(changeable, "north")[1])
+    words = ("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
+    assert f"north sent what has not come here: {number}" in done(*words).err
+    index(changeable, upload_of(changeable, "north", "x"))
+    assert read_store(changeable).completeness("north").gaps == ()
+
+
 def test_an_older_revision_does_not_bring_back_what_was_deleted(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +183,7 @@ def test_an_older_revision_does_not_bring_back_what_was_deleted(
         patch.setattr(store.Store, "remove_unlisted", lambda *_: None)
         index(changeable, deletion_of(changeable, "north", gone))
     before, path = rows(changeable), segment_files(changeable, "north")[0]
-    assert len(list(path.parent.glob("north-*.h5"))) == 4
+    assert len(list(path.parent.glob("north-*.h5"))) == 3
     kept = path.read_bytes()
     damage(path)
     refuse(changeable, 3, "is damaged, in 1 file", "--rebuild")
@@ -174,7 +198,10 @@ def test_an_older_revision_does_not_bring_back_what_was_deleted(
 
 @pytest.mark.parametrize(
     ("module", "step"),
-    [(cloud_changes, "write_segment"), (cloud_index, "write_index")],
+    [
+        (cloud_changes, "write_upload_segment"),
+        (cloud_index, "write_index"),
+    ],
 )
 def test_a_deletion_that_was_cut_short_is_applied_to_the_end_by_a_rebuild(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
@@ -196,13 +223,13 @@ def test_a_deletion_that_was_cut_short_is_applied_to_the_end_by_a_rebuild(
 
 @pytest.mark.parametrize(
     ("module", "step"),
-    [(cloud_changes, "write_segment"), (cloud_index, "write_index")],
+    [(cloud_changes, "write_upload_segment"), (cloud_index, "write_index")],
 )
 def test_images_that_were_being_replaced_are_taken_over_by_a_rebuild(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
     before, name = rows(changeable), sorted(changeable.names("north"))[2]
-    upload = upload_of(changeable, "north", name, seed=70, replaces=True)
+    upload = upload_of(changeable, "north", name, seed=70)
     with killed_at(module, step, monkeypatch):
         refused(130, "cloud", "index", changeable / "cloud", upload, *JOBS)
     (changeable / "cloud" / "index.h5").unlink()
@@ -284,15 +311,19 @@ def test_what_the_owner_or_this_cloud_did_not_sign_does_not_count(changeable: De
     )
     other_cloud = Sender("cloud", stranger(changeable, "x").signing_key, public.fingerprint)
     own = changeable.sender("cloud")
+
+    def write(path: Path, sender: Sender, origin: Origin) -> None:
+        write_deletion_segment(path, public.parameters, sender, origin, [b"a"])
+
     forged = {
-        f"north-{number}.5.h5": lambda path: write_segment(path, public.parameters, other_cloud, origin),
-        f"south-{number}.5.h5": lambda path: write_segment(path, public.parameters, own, origin),
-        f"north-{number + 1}.5.h5": lambda path: write_segment(path, public.parameters, own, origin),
-        f"north-{number + 4}.5.h5": lambda path: write_segment(path, public.parameters, own, before_us),
-        f"lake-{number}.h5": lambda path: write_segment(path, public.parameters, own, origin),
+        f"north-{number}.5.h5": lambda path: write(path, other_cloud, origin),
+        f"south-{number}.5.h5": lambda path: write(path, own, origin),
+        f"north-{number + 1}.5.h5": lambda path: write(path, own, origin),
+        f"north-{number + 4}.5.h5": lambda path: write(path, own, before_us),
+        f"lake-{number}.h5": lambda path: write(path, own, origin),
         f"north-{number + 2}.h5": lambda path: shutil.copy(changeable / "north.h5", path),
         f"south-{number + 2}.h5": lambda path: shutil.copy(changeable / "north.h5", path),
-        f"lake-{number + 3}.h5": lambda path: path.write_bytes(b"mipp 1"),
+        f"lake-{number + 3}.h5": lambda path: path.write_bytes(b"mipp 2"),
     }
     for name, make in forged.items():
         make(folder / name)
@@ -302,15 +333,6 @@ def test_what_the_owner_or_this_cloud_did_not_sign_does_not_count(changeable: De
     done("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
     assert rows(changeable) == before
     assert not any((folder / name).exists() for name in forged)
-
-
-def test_an_image_that_two_uploads_add_is_damage(changeable: Deployment) -> None:
-    known = next(iter(changeable.names("north")))
-    upload = upload_of(changeable, "north", known)
-    number = int(upload.stem.rpartition("-")[2])
-    copy = changeable / "cloud" / "segments" / f"north-{number + 1}.h5"
-    shutil.copy(upload, copy)
-    assert "are in the cloud already" in refuse(changeable, 3, "is damaged, in 1 file", "--rebuild")
 
 
 def test_rebuilding_takes_no_files_and_dropping_goes_with_rebuilding(changeable: Deployment) -> None:

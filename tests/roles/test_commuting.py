@@ -161,7 +161,7 @@ def making(tmp_path_factory: pytest.TempPathFactory) -> Making:
 STEPS = st.tuples(st.booleans(), st.sets(st.sampled_from(NAMES), min_size=1).map(sorted))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, min_size=1, max_size=6), data=st.data())
 def test_any_order_doubled_and_in_any_batches_gives_the_same(
     making: Making, steps: list[tuple[bool, list[str]]], data: st.DataObject
@@ -185,7 +185,7 @@ def test_any_order_doubled_and_in_any_batches_gives_the_same(
             assert (ew in stored) == (ew in live)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, min_size=2, max_size=6), data=st.data())
 def test_a_rebuilt_index_is_in_the_same_state(
     making: Making, steps: list[tuple[bool, list[str]]], data: st.DataObject
@@ -200,8 +200,8 @@ def test_a_rebuilt_index_is_in_the_same_state(
     check_cloud(cloud, with_sums=True, workplace=ALONE)
 
 
-def test_every_order_of_four_messages_gives_the_same(making: Making) -> None:
-    steps = [(False, "abc"), (True, "ab"), (False, "bd"), (True, "c")]
+def test_every_order_of_three_messages_gives_the_same(making: Making) -> None:
+    steps = [(False, "abc"), (True, "abc"), (False, "bd")]
     messages = making.history(steps)
     expected = making.expected(messages)
     for order in permutations(messages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from mipp_cli.containers.container import open_container
 from mipp_cli.containers.index import write_index
 from mipp_cli.containers.upload import upload_schema
 from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.floors import Floor, floor_of, raise_floor
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.removal import remove_from_kmc
 from mipp_cli.roles.removed import InForce, record_removal, removal_of
 from tests.deployment import JOBS, Deployment, done, mode, refused, snapshot
+from tests.roles.forgery import next_number
+from tests.roles.stores import upload_of
 from tests.roles.test_enrolment import Place
 
 EACH = pytest.mark.parametrize("role", ["kmc", "cloud"])
@@ -202,8 +206,8 @@ def test_an_upload_of_before_is_refused_after_a_return(changeable: Deployment) -
     refused(4, *index(changeable, changeable / "north.h5"))
     Place(changeable, "cloud").enroll(renewed(Place(changeable, "cloud")))
     outcome = refused(6, *index(changeable, changeable / "north.h5"))
-    assert "is not newer than what was applied before 'north' was removed" in outcome.err
-    words = ("owner", "encrypt", changeable / "north", changeable / "pictures" / "north")
+    assert "is not newer than what 'north' had sent when the owner was removed" in outcome.err
+    words = ("owner", "encrypt", changeable / "north", changeable / "pictures" / "north", "--again")
     done(*words, "-o", changeable / "again.h5", *JOBS)
     done(*index(changeable, changeable / "again.h5"))
 
@@ -233,9 +237,10 @@ def test_a_removal_from_the_cloud_is_finished_after_an_interruption(
     place = Place(changeable, "cloud")
     header = cloud.members_header("north")
     in_force = InForce(header.sender_key, header.sequence_number, header.digest)
-    highest = max(segment.upload for segment in cloud.index().of_owner("north"))
-    record_removal(cloud.directory, "north", in_force, highest=highest, release=False)
+    highest = max(segment.number for segment in cloud.index().of_owner("north"))
+    record_removal(cloud.directory, "north", in_force, release=False)
     if step != "record":
+        raise_floor(cloud.directory, "north", highest, removed=True)
         cloud.members_file("north").unlink()
         place.refuse(9, "the removal of 'north' was interrupted", renewed(place))
     if step == "index":
@@ -265,11 +270,26 @@ def test_what_is_left_of_an_owner_is_not_taken_for_that_of_an_heir(changeable: D
 
 
 def test_no_number_of_a_retired_key_stands_in_the_way_of_an_heir(changeable: Deployment) -> None:
-    directory = changeable.role("cloud")
-    header = Cloud(directory).members_header("north")
-    known = InForce(header.sender_key, header.sequence_number, header.digest)
-    record_removal(directory, "north", known, highest=2**63 - 1, release=True)  # and then a crash
-    record_removal(directory, "north", known, highest=2**63 - 1, release=False)
-    record = removal_of(directory, "north")
-    assert record is not None
-    assert (record.released, record.highest) == (True, 0)
+    remove(changeable, "cloud")
+    raise_floor(changeable.role("cloud"), "north", 2**63 - 1, removed=True)
+    remove(changeable, "cloud", "--release-name")
+    place = Place(changeable, "cloud")
+    place.enroll(newcomer(place))
+    assert floor_of(changeable.role("cloud"), "north") == Floor()
+
+
+def test_what_was_made_before_a_return_is_no_gap(changeable: Deployment) -> None:
+    before = next_number()
+    remove(changeable, "cloud")
+    Place(changeable, "cloud").enroll(renewed(Place(changeable, "cloud")))
+    number = floor_of(changeable.role("cloud"), "north").removed + 1
+    late = upload_of(changeable, "north", "new", number=number, earlier=[before - 10**12])
+    told = done(*index(changeable, late), "--json").json
+    assert told["owners"]["north"] == {"complete": number, "missing": []}
+
+
+def test_late_messages_of_before_a_return_are_refused(changeable: Deployment) -> None:
+    late = upload_of(changeable, "north", "late", number=time.time_ns() // 1000)
+    remove(changeable, "cloud")
+    Place(changeable, "cloud").enroll(renewed(Place(changeable, "cloud")))
+    refused(6, *index(changeable, late))
