@@ -1,8 +1,10 @@
-# make pipeline   four roles, end to end, on IMAGES; make test   all tests; make check   tests and linters
-# make bench      the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
-# make fuzz       atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
+# make pipeline     four roles, end to end, on IMAGES; run again, it goes on with what is new
+# make fresh        removes OUT, keys and all; nothing else does
+# make test         all tests; make check  tests and linters; make test-lowest  fast tests, lowest versions
+# make bench        the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
+# make fuzz         atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
 #
-# The pipeline is the graph below: every file that one role hands to another is a target.
+# It keeps to what GNU make 3.81 (2006) knows, which macOS has.
 
 SCHEME  ?= dcr
 BITS    ?= 3072
@@ -13,95 +15,157 @@ FUZZ    ?= all --minutes 20
 PYTHON  ?= python3
 
 VENV   := .venv
-MIPP   := $(VENV)/bin/mipp
-OWNERS := $(notdir $(wildcard $(IMAGES)/*))
-# schemes mask and exact have no modulus; a small one is only for trying things out
-MODULUS := $(if $(filter mask exact,$(SCHEME)),,--modulus-bits $(BITS) $(if $(filter 768 1024 1536,$(BITS)),--allow-insecure-modulus))
+LOWEST := $(VENV)/lowest
 
-# "already applied": so a pipeline that was interrupted just before it noted a step goes on
-OR_APPLIED := || [ $$? -eq 5 ]
+# what takes the fewest minutes and still touches every dependency
+FAST := tests/scheme tests/containers tests/cli tests/roles/test_scheduler.py tests/experiments/test_suite.py
+FAST += --ignore tests/cli/test_passphrases.py
 
-ENROLMENTS := $(OWNERS:%=$(OUT)/owners/%/enrolment.h5)
-MEMBERS    := $(OWNERS:%=$(OUT)/owners/%/members.h5)
-UPLOADS    := $(OWNERS:%=$(OUT)/uploads/%.h5)
+.PHONY: pipeline fresh test test-lowest check lint bench fuzz clean
 
-.PHONY: pipeline test check lint bench fuzz clean FORCE
-.DELETE_ON_ERROR:
-.SECONDARY:
+# A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
+export SCHEME BITS IMAGES QUERIES OUT
 
-pipeline: $(OUT)/matches/matches.csv
-	@cat $(OUT)/matches.txt
-	@echo "contact sheet: $(OUT)/matches/contact-sheet.png"
+# The pipeline is a script, and not a graph of files: whether a step is due depends on what files hold, and
+# never on their times. It can be broken off anywhere and run again, and it removes no role's directory.
+define PIPELINE
+say() { printf '%s\n' "$@"; }
+stop() { say "$@" >&2; exit 2; }
 
-# The key management centre draws the deployment; everybody else needs kmc.pub.
-$(OUT)/kmc/kmc.pub: $(OUT)/settings | $(VENV)/installed
-	rm -rf $(OUT)/kmc
-	$(MIPP) kmc init $(OUT)/kmc --scheme $(SCHEME) $(MODULUS)
+# Print a command as one would type it.
+show() {
+    line=mipp
+    for word in "$@"; do
+        case $word in *[!A-Za-z0-9._/=-]*) word="'$(printf '%s' "$word" | sed "s/'/&\\\\&&/g")'" ;; esac
+        line="$line $word"
+    done
+    say "$line"
+}
 
-$(OUT)/cloud/cloud.pub: $(OUT)/kmc/kmc.pub
-	rm -rf $(OUT)/cloud
-	$(MIPP) cloud init $(OUT)/cloud --kmc $<
+run() { show "$@"; .venv/bin/mipp "$@"; }
 
-$(OUT)/doctor/user.pub: $(OUT)/kmc/kmc.pub
-	rm -rf $(OUT)/doctor
-	$(MIPP) user init $(OUT)/doctor --id doctor --kmc $<
+# Exit code 5 is "already applied": there is nothing new, or the run before ended just after this step.
+run_if_new() {
+    run "$@" && return
+    code=$?
+    [ $code -eq 5 ] || exit $code
+    say "(nothing to do here; going on)"
+}
 
-# Each owner authorises the doctor, and says so to the KMC (enrolment.h5) and to the cloud (members.h5).
-$(OUT)/owners/%/enrolment.h5 $(OUT)/owners/%/members.h5 &: $(OUT)/kmc/kmc.pub $(OUT)/doctor/user.pub
-	@mkdir -p $(OUT)/owners
-	rm -rf $(OUT)/owners/$*
-	$(MIPP) owner init $(OUT)/owners/$* --id $* --kmc $< --authorize $(OUT)/doctor/user.pub
+# The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits, dots, hyphens and underscores.
+id_of() {
+    printf '%s' "${1##*/}" | LC_ALL=C tr '\n' ' ' |
+        LC_ALL=C sed 's/^[^A-Za-z0-9]*//; s/[^A-Za-z0-9._-]*$//; s/[^A-Za-z0-9._-][^A-Za-z0-9._-]*/-/g' |
+        cut -c 1-64
+}
 
-$(OUT)/kmc/enrolled: $(ENROLMENTS) $(OUT)/cloud/cloud.pub
-	$(MIPP) kmc enroll $(OUT)/kmc $^ $(OR_APPLIED)
-	@touch $@
+# Owners: a folder each.
+ids=
+for folder in "$IMAGES"/*/; do
+    [ -d "$folder" ] || stop "IMAGES=$IMAGES has no folders: give each owner a folder of pictures there"
+    id=$(id_of "${folder%/}")
+    [ -n "$id" ] ||
+        stop "${folder%/}: no owner's id can be made of this name: it needs a digit or a letter a to z"
+    case " $ids " in *" $id "*)
+        stop "${folder%/}: another folder beside it makes the owner $id, too: rename one of them" ;;
+    esac
+    ids="$ids $id"
+done
+for other in "$IMAGES"/*; do
+    [ -d "$other" ] || say "left out: $other, which is in no owner's folder"
+done
 
-$(OUT)/cloud/enrolled: $(MEMBERS) $(OUT)/cloud/cloud.pub
-	$(MIPP) cloud enroll $(OUT)/cloud $(MEMBERS) $(OR_APPLIED)
-	@touch $@
-
-# Owners encrypt images and features; the cloud verifies and indexes them.
-$(OUT)/uploads/%.h5: $(OUT)/owners/%/enrolment.h5
-	@mkdir -p $(OUT)/uploads
-	$(MIPP) owner encrypt $(OUT)/owners/$* $(IMAGES)/$* -o $@ --force
-
-$(OUT)/cloud/indexed: $(UPLOADS) $(OUT)/cloud/enrolled
-	$(MIPP) cloud index $(OUT)/cloud $(UPLOADS) $(OR_APPLIED)
-	@touch $@
-
-# The doctor asks; the cloud finds; the KMC re-encrypts for the doctor; the doctor decrypts and ranks.
-$(OUT)/query.h5: $(OUT)/doctor/user.pub $(wildcard $(QUERIES)/*)
-	$(MIPP) user query $(OUT)/doctor $(QUERIES) -o $@ --force
-
-ifeq ($(SCHEME),exact)
-# Under scheme exact the KMC ranks: the cloud hands it features, and then the images that it selected.
-$(OUT)/candidates.h5: $(OUT)/query.h5 $(OUT)/cloud/indexed
-	$(MIPP) cloud search $(OUT)/cloud $< -o $@ --force
-
-$(OUT)/selection.h5: $(OUT)/candidates.h5 $(OUT)/kmc/enrolled
-	$(MIPP) kmc rank $(OUT)/kmc $< -o $@ --force
-
-$(OUT)/results.h5: $(OUT)/selection.h5
-	$(MIPP) cloud collect $(OUT)/cloud $< -o $@ --force
+# Settings: OUT keeps those it was begun with.
+case $SCHEME in
+    mask) modulus='' settings="SCHEME=mask" ;;  # it has no modulus
+    *) modulus="--modulus-bits $BITS" settings="SCHEME=$SCHEME BITS=$BITS" ;;
+esac
+case $modulus in *' 768' | *' 1024' | *' 1536')  # only for trying things out
+    modulus="$modulus --allow-insecure-modulus" ;;
+esac
+if [ -s "$OUT/settings" ] && [ -e "$OUT/kmc" ]; then
+    begun=$(cat "$OUT/settings")
+    if [ "$begun" != "$settings" ]; then
+        say "OUT=$OUT was begun with $begun, but now it is $settings. Nothing was changed." >&2
+        say "Give the former settings, or another OUT=." >&2
+        stop "To begin anew, first remove all that is there, keys and all: make fresh OUT='$OUT'"
+    fi
 else
-$(OUT)/results.h5: $(OUT)/query.h5 $(OUT)/cloud/indexed
-	$(MIPP) cloud search $(OUT)/cloud $< -o $@ --force
-endif
+    for other in "$OUT"/*; do
+        [ ! -e "$other" ] || [ "$other" = "$OUT/settings" ] ||
+            stop "$other was there before the pipeline: give another OUT=, an empty or a new folder"
+    done
+    mkdir -p "$OUT"
+    say "$settings" > "$OUT/settings"
+fi
 
-$(OUT)/reencrypted.h5: $(OUT)/results.h5 $(OUT)/kmc/enrolled
-	$(MIPP) kmc reencrypt $(OUT)/kmc $< -o $@ --force
+# The key management centre draws the deployment; everybody else needs kmc.pub. Owners authorise the doctor.
+[ -e "$OUT/kmc" ] || run kmc init "$OUT/kmc" --scheme "$SCHEME" $modulus
+[ -e "$OUT/cloud" ] || run cloud init "$OUT/cloud" --kmc "$OUT/kmc/kmc.pub"
+[ -e "$OUT/doctor" ] || run user init "$OUT/doctor" --id doctor --kmc "$OUT/kmc/kmc.pub"
+mkdir -p "$OUT/owners" "$OUT/uploads/indexed"
+for id in $ids; do
+    [ -e "$OUT/owners/$id" ] ||
+        run owner init "$OUT/owners/$id" --id "$id" --kmc "$OUT/kmc/kmc.pub" --authorize "$OUT/doctor/user.pub"
+done
 
-$(OUT)/matches/matches.csv: $(OUT)/reencrypted.h5
-	$(MIPP) user decrypt $(OUT)/doctor $< -o $(OUT)/matches --force > $(OUT)/matches.txt
+# Owners say whom they authorised, to the KMC (enrolment.h5) and to the cloud (members.h5).
+due=$(cat "$OUT"/owners/*/enrolment.h5 "$OUT"/owners/*/members.h5 "$OUT/cloud/cloud.pub" | cksum)
+if [ "$due" != "$(cat "$OUT/enrolled" 2>/dev/null)" ]; then
+    run_if_new kmc enroll "$OUT/kmc" "$OUT"/owners/*/enrolment.h5 "$OUT/cloud/cloud.pub"
+    run_if_new cloud enroll "$OUT/cloud" "$OUT"/owners/*/members.h5
+    say "$due" > "$OUT/enrolled"
+fi
 
-# Other settings or other pictures make a new deployment: what the cloud has indexed it does not take twice.
-$(OUT)/settings: FORCE
-	@$(if $(OWNERS),,echo "IMAGES=$(IMAGES) has no folders, one for each owner" >&2; exit 2)
-	@mkdir -p $(OUT)
-	@now="$(SCHEME) $(BITS) $(IMAGES) $$(ls -lR $(IMAGES) | cksum)"; \
-	  [ "$$(cat $@ 2>/dev/null)" = "$$now" ] || echo "$$now" > $@
+# Owners encrypt what is new, each time into another upload: one from before may not be indexed yet.
+for folder in "$IMAGES"/*/; do
+    id=$(id_of "${folder%/}")
+    number=1
+    while [ -e "$OUT/uploads/$id-$number.h5" ] || [ -e "$OUT/uploads/indexed/$id-$number.h5" ]; do
+        number=$((number + 1))
+    done
+    run_if_new owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume
+done
 
-FORCE:
+# The cloud verifies and indexes what waits in uploads.
+set -- "$OUT"/uploads/*.h5
+if [ -e "$1" ]; then
+    run_if_new cloud index "$OUT/cloud" "$@"
+    mv "$@" "$OUT/uploads/indexed"
+fi
+
+# The doctor asks; the cloud finds; the KMC re-encrypts for the doctor; the doctor decrypts and ranks. They do
+# so again if the examples, the index or the lists of users are others than those of the last answer.
+due=$({ find -L "$QUERIES" -type f -exec cksum {} + | LC_ALL=C sort
+    cat "$OUT/cloud/index.h5" "$OUT"/owners/*/members.h5; } | cksum)
+if [ "$due" != "$(cat "$OUT/answered" 2>/dev/null)" ] || [ ! -e "$OUT/matches/matches.csv" ]; then
+    rm -f "$OUT/answered"
+    run user query "$OUT/doctor" "$QUERIES" -o "$OUT/query.h5" --force
+    run cloud search "$OUT/cloud" "$OUT/query.h5" -o "$OUT/results.h5" --force
+    run kmc reencrypt "$OUT/kmc" "$OUT/results.h5" -o "$OUT/reencrypted.h5" --force
+    set -- user decrypt "$OUT/doctor" "$OUT/reencrypted.h5" -o "$OUT/matches" --force
+    show "$@"
+    ranked=$(.venv/bin/mipp "$@")
+    say "$ranked" > "$OUT/matches.txt"
+    say "$due" > "$OUT/answered"
+fi
+cat "$OUT/matches.txt"
+say "contact sheet: $OUT/matches/contact-sheet.png"
+endef
+export PIPELINE_SCRIPT := $(value PIPELINE)
+
+pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed
+	@sh -eu -c "$$PIPELINE_SCRIPT"
+
+# Only a folder that the pipeline began: OUT may be mistyped.
+fresh:
+	@if [ -s "$$OUT/settings" ]; then \
+	  echo "removing $$OUT: all roles, with their keys"; rm -rf -- "$$OUT"; \
+	elif [ -e "$$OUT" ]; then \
+	  echo "$$OUT was not begun by make pipeline; remove it by hand, or give another OUT=" >&2; exit 2; \
+	else \
+	  echo "there is no $$OUT"; \
+	fi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mipp needs Python 3.11 or newer; give PYTHON=...")'
@@ -126,6 +190,19 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 test: $(VENV)/installed-dev
 	$(VENV)/bin/pytest
 
+# Each dependency in the lowest version that pyproject.toml allows, on the lowest Python.
+$(LOWEST)/installed: pyproject.toml tests/lowest.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "this needs Python 3.11; give PYTHON=...")'
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest.py > $(LOWEST)/versions.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/versions.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest $(FAST)
+
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
@@ -140,5 +217,6 @@ bench: $(VENV)/installed-bench
 fuzz: $(VENV)/installed-fuzz
 	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
 
+# What can be made again. Not out/, which holds keys: see fresh.
 clean:
-	rm -rf out $(VENV)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
