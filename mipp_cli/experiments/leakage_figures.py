@@ -171,10 +171,11 @@ def _bars(
     panel.bar(x, mean, width, yerr=errors, label=label, capsize=2.5, error_kw=kept, **bar_style(number))
 
 
-def _per_cent(found: Sequence[Interval]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _per_cent(found: Sequence[Interval]) -> tuple[np.ndarray[Any, Any], list[list[float]]]:
     """Return means, and how far the intervals reach below and above them, in per cent."""
     mean, low, high = (100 * np.array([getattr(each, name) for each in found]) for name in _BOUNDS)
-    return mean, np.clip([mean - low, high - mean], 0, None)
+    # lists, since matplotlib takes an array of one for a number, which older numpy warns of
+    return mean, np.clip([mean - low, high - mean], 0, None).tolist()
 
 
 def _finish(panel: Axes, title: str) -> None:
