@@ -19,9 +19,6 @@ MIPP = f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m mipp_cli "$@"
 SETTINGS = {"SCHEME": "mask", "IMAGES": "our pictures (new)", "QUERIES": "asked for", "OUT": "the roles (1)"}
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-until_encrypt_sends_what_is_new = pytest.mark.xfail(
-    strict=True, reason="owner encrypt sends again what was sent before"
-)
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,6 @@ def test_keys_survive_time_zones_languages_and_old_files(run: Project) -> None:
     assert run.keys == keys
 
 
-@until_encrypt_sends_what_is_new
 def test_a_second_run_with_nothing_new_changes_nothing(run: Project) -> None:
     query, uploads = (run.out / "query.h5").read_bytes(), sorted(run.out.glob("uploads/**/*.h5"))
     ran = run.make("pipeline")
@@ -137,7 +133,6 @@ def test_a_second_run_with_nothing_new_changes_nothing(run: Project) -> None:
     assert sorted(run.out.glob("uploads/**/*.h5")) == uploads
 
 
-@until_encrypt_sends_what_is_new
 def test_pictures_and_owners_that_come_later_are_found(run: Project) -> None:
     keys = run.keys
     picture(4).save(run.images / "north" / "later.png")
