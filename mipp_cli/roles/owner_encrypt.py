@@ -112,7 +112,7 @@ def preview(
         sent = _Sent(owner, images, options, features)
         unsure = [image for image in images if sent.first_look(image) is Look.READ]
         unreadable = sum(isinstance(read.content, UnreadableImageError) for read in sent.reads(unsure))
-    counts = {"images": sent.chosen, **sent.choice.counts, "unreadable": unreadable + len(left_out)}
+    counts = {"images": sent.chosen, **sent.choice.counted(), "unreadable": unreadable + len(left_out)}
     return Report((), counts, owner.warnings, {}, ("this is what would be done; nothing was written",))
 
 
@@ -341,7 +341,7 @@ class _Run:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {
             "images": len(self.work.done),
-            **self._sent.choice.counts,
+            **self._sent.choice.counted(),
             "skipped": len(left_out),
             "edgeless": edgeless,
         }

@@ -65,6 +65,10 @@ class Choice:
         """Decide by the ``digest`` of what would be sent, of an image that was to be read."""
         return self._leave(UNCHANGED) if self.standing[path].image.digest == digest else self._send(CHANGED)
 
+    def counted(self) -> dict[str, int]:
+        """Return how many images were sent or left out, and why."""
+        return {why: self.counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
+
     @property
     def sent(self) -> int:
         """How many images were chosen to be sent, but for those that are still undecided."""
