@@ -252,7 +252,8 @@ def encrypt(
     that changed takes the place of the one sent before.
     """
     from mipp_cli.roles.collection import collect_images
-    from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images, preview
+    from mipp_cli.roles.owner_encrypt import encrypt_images, preview
+    from mipp_cli.roles.whats_new import EncryptOptions
 
     named = [*files, *map(Path, _listed(files_from))]
     left_out: list[Problem] = []

@@ -13,10 +13,11 @@ from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.directory import KMC_FILE
 from mipp_cli.roles.kmc import enroll_at_kmc, init_kmc
 from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, init_owner
-from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images
+from mipp_cli.roles.owner_encrypt import encrypt_images
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.user import PUBLIC_FILE as USER_FILE
 from mipp_cli.roles.user import init_user
+from mipp_cli.roles.whats_new import EncryptOptions
 from mipp_cli.roles.workers import LOCAL, Workplace
 
 

@@ -7,14 +7,11 @@ encrypted, and written straight into the upload.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.atomic import discard, refuse_existing
+from mipp_cli.containers.atomic import discard
 from mipp_cli.containers.upload import UploadCipher, UploadSize, write_upload
 from mipp_cli.errors import (
     ChangedImageError,
@@ -27,40 +24,17 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.descriptions import Description, Descriptions
-from mipp_cli.roles.feature_work import ReadImage, describe_and_encrypt, feature_tasks, payload_of, read_image
+from mipp_cli.roles.feature_work import describe_and_encrypt, feature_tasks, payload_of
 from mipp_cli.roles.ledger import UPLOAD, Message, SentImage, still_deciding
 from mipp_cli.roles.own_features import OwnFeatures, own_features
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.whats_new import Choice, Look
+from mipp_cli.roles.upload_outputs import UploadOutputs
+from mipp_cli.roles.whats_new import Choice, EncryptOptions, Look
 from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
 from mipp_cli.scheme.edge_histogram import is_edgeless
-from mipp_cli.scheme.image_cipher import Envelope, key_id, length_prefixed
-
-PAYLOADS = ("file", "pixels")
-
-
-@dataclass(frozen=True)
-class EncryptOptions:
-    """How a collection is encrypted, and what of it.
-
-    ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
-    bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
-    away, None refuses). ``features`` is a file of the owner's own features; without it, edges describe the
-    images. What is new is sent; ``undelete`` sends images that were deleted, too, ``again`` all that were
-    sent before, and ``messages`` nothing but what these uploads still decide.
-    """
-
-    payload: str = "file"
-    skip_unreadable: bool = False
-    split: int | None = None
-    resume: bool | None = None
-    force: bool = False
-    features: Path | None = None
-    undelete: bool = False
-    again: bool = False
-    messages: frozenset[int] = frozenset()
+from mipp_cli.scheme.image_cipher import Envelope, key_id
 
 
 def encrypt_images(
@@ -109,63 +83,11 @@ def preview(
     owner = Owner.open(path)
     descriptor = owner.directory.deployment.parameters.features
     with own_features(options.features, images, descriptor) as features, owner.directory.lock(shared=True):
-        sent = _Sent(owner, images, options, features)
-        unsure = [image for image in images if sent.first_look(image) is Look.READ]
-        unreadable = sum(isinstance(read.content, UnreadableImageError) for read in sent.reads(unsure))
-    counts = {"images": sent.chosen, **sent.choice.counted(), "unreadable": unreadable + len(left_out)}
+        choice = Choice(owner.ledger, images, options, features)
+        unsure = [image for image in images if choice.first_look(image) is Look.READ]
+        unreadable = sum(isinstance(read.content, UnreadableImageError) for read in choice.reads(unsure))
+    counts = {"images": choice.sent, **choice.counted(), "unreadable": unreadable + len(left_out)}
     return Report((), counts, owner.warnings, {}, ("this is what would be done; nothing was written",))
-
-
-class _Sent:
-    """What is sent of a collection: which images, and by what the ledger will know them."""
-
-    def __init__(
-        self,
-        owner: Owner,
-        images: Sequence[ImageFile],
-        options: EncryptOptions,
-        features: OwnFeatures | None,
-    ):
-        self._payload, self._features = options.payload, features
-        self.choice = Choice(
-            owner.ledger,
-            images,
-            undelete=options.undelete,
-            again=options.again,
-            messages=options.messages,
-        )
-
-    @property
-    def chosen(self) -> int:
-        """How many images were chosen to be sent."""
-        return self.choice.sent
-
-    def first_look(self, image: ImageFile) -> Look:
-        """Decide by the ledger whether an image is sent, if its file need not be read for that."""
-        return self.choice.first_look(image.name, self.version(image, image.version()))
-
-    def reads(self, images: Sequence[ImageFile], leave: Advance = lambda _: None) -> Iterator[ReadImage]:
-        """Read ``images``, and yield those that are sent; ``leave`` is called for each of the others."""
-        for image in images:
-            read = read_image(image, self._features)
-            if isinstance(read.content, bytes) and self.choice.undecided(image.name):
-                digest = self.digest(image, hashlib.sha256(read.content).hexdigest())
-                if self.choice.second_look(image.name, digest) is Look.LEAVE:
-                    leave(1)
-                    continue
-            yield read
-
-    def version(self, image: ImageFile, version: str) -> str:
-        """Return what changes whenever the file, the payload or its owner's feature does."""
-        codes = "" if self._features is None else hashlib.sha256(self._codes(image)).hexdigest()[:32]
-        return f"{version} {self._payload} {codes}".rstrip()
-
-    def digest(self, image: ImageFile, content: str) -> str:
-        """Return a digest of what is sent: ``content`` is that of the file's bytes, in hex."""
-        return hashlib.sha256(length_prefixed(self._payload, content, self._codes(image))).hexdigest()[:32]
-
-    def _codes(self, image: ImageFile) -> bytes:
-        return b"" if self._features is None else self._features.codes(image).tobytes()
 
 
 class _Run:
@@ -191,19 +113,17 @@ class _Run:
             "features": None if features is None else features.identity,
         }
         self.work = Descriptions.begin(owner.directory, request, self._ledger, resume=options.resume)
-        self._outputs = _Outputs(output, options, self.work.published)
-        self._sent = _Sent(owner, images, options, features)
+        split, force = options.split is not None, options.force
+        self._outputs = UploadOutputs(output, self.work.published, split=split, force=force)
+        self._choice = Choice(owner.ledger, images, options, features)
 
     def describe(self, workplace: Workplace, progress: Progress) -> None:
         """First pass: describe what is sent and is not described yet."""
-        looks = {name: self._sent.first_look(image) for name, image in self._images.items()}
-        chosen = [image for image in self._images.values() if looks[image.name] is not Look.LEAVE]
+        images = self._images.values()
+        chosen = [image for image in images if self._choice.first_look(image) is not Look.LEAVE]
         with progress("describing", len(chosen), "image") as advance:
-            todo = [
-                image
-                for image in chosen
-                if looks[image.name] is Look.READ or not self.work.keep(image.name, image.version())
-            ]
+            todo = [image for image in chosen if not self.work.keep(image.name, image.version())]
+            self._choice.described_before(self.work.done)
             advance(len(chosen) - len(todo))
             for result in self._described(todo, workplace, advance):
                 if isinstance(result, UnreadableImageError):
@@ -221,7 +141,7 @@ class _Run:
             )
         if not self.work.done:
             self.work.kept = 0  # nothing to go on with
-            raise self._sent.choice.nothing_to_send()
+            raise self._choice.nothing_to_send()
 
     def _described(
         self, images: Sequence[ImageFile], workplace: Workplace, advance: Advance
@@ -234,7 +154,7 @@ class _Run:
         cipher = parameters.cipher.prepared(2 * len(images), parameters.l)
         with open_executor(workplace) as (executor, count):
             pixels = self._options.payload == "pixels"
-            reads = self._sent.reads(images, advance)
+            reads = self._choice.reads(images, advance)
             tasks = feature_tasks(reads, cipher, parameters.grey_bits, pixels=pixels)
             for _, results in ordered_results(executor, describe_and_encrypt, tasks, under_way=2 * count):
                 yield from results
@@ -251,7 +171,7 @@ class _Run:
         edgeless = 0
         with ExitStack() as undo, progress("encrypting", len(self.work.done), "image") as advance:
             for number, output, rows in zip(numbers, outputs, uploads, strict=True):
-                deciding = still_deciding(deciding, self._sent.choice.superseded(rows))
+                deciding = still_deciding(deciding, self._choice.superseded(rows))
                 undo.callback(self._ledger.remove, number)
                 edgeless += self._write_upload(output, number, sorted(deciding), rows, advance)
                 undo.callback(discard, output)
@@ -330,8 +250,8 @@ class _Run:
 
     def _sent_image(self, name: str, description: Description) -> SentImage:
         image = self._images[description.path]
-        version = self._sent.version(image, description.version)
-        return SentImage(name, description.path, version, self._sent.digest(image, description.digest))
+        version = self._choice.version(image, description.version)
+        return SentImage(name, description.path, version, self._choice.digest(image, description.digest))
 
     def _report(self, outputs: Sequence[Path], edgeless: int) -> Report:
         warnings = [*self._owner.warnings]
@@ -341,7 +261,7 @@ class _Run:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {
             "images": len(self.work.done),
-            **self._sent.choice.counted(),
+            **self._choice.counted(),
             "skipped": len(left_out),
             "edgeless": edgeless,
         }
@@ -359,37 +279,3 @@ def _unreadable(errors: Sequence[UnreadableImageError]) -> UnreadableImageError:
 
 def _problem(error: UnreadableImageError) -> Problem:
     return Problem(str(error.path), error.message)
-
-
-class _Outputs:
-    """Where the uploads of a run go: one place, or with ``split`` as many numbered ones as there are."""
-
-    def __init__(self, output: Path, options: EncryptOptions, published: Sequence[Path]):
-        self._output, self._split, self._force = output, options.split is not None, options.force
-        self._published = set(published)  # by the interrupted run that this one goes on with
-        for path in [self._numbered(1), *self._there()] if self._split else [output]:
-            if path.absolute() not in self._published:
-                refuse_existing(path, force=self._force)
-
-    def paths(self, count: int) -> list[Path]:
-        """Return where ``count`` uploads go."""
-        if not self._split:
-            return [self._output]
-        places = (self._numbered(number) for number in range(1, len(self._published) + count + 1))
-        return [path for path in places if path.absolute() not in self._published][:count]
-
-    def remove_older(self, written: Sequence[Path]) -> None:
-        """Remove the numbered uploads of a longer run that this one replaces."""
-        if self._split and self._force:
-            for path in self._there():
-                if path not in written and path.absolute() not in self._published:
-                    path.unlink()
-
-    def _there(self) -> list[Path]:
-        pattern = re.compile(re.escape(self._output.stem) + r"-[0-9]{3,}" + re.escape(self._output.suffix))
-        folder = self._output.parent
-        found = folder.iterdir() if folder.is_dir() else []
-        return sorted(path for path in found if pattern.fullmatch(path.name))
-
-    def _numbered(self, number: int) -> Path:
-        return self._output.with_name(f"{self._output.stem}-{number:03d}{self._output.suffix}")

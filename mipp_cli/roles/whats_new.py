@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError
 from mipp_cli.roles.collection import ImageFile
+from mipp_cli.roles.feature_work import ReadImage, read_image
 from mipp_cli.roles.ledger import DELETE, Ledger, Standing
+from mipp_cli.roles.own_features import OwnFeatures
+from mipp_cli.roles.progress import Advance
+from mipp_cli.scheme.image_cipher import length_prefixed
 
 NEW, CHANGED, AGAIN, UNCHANGED, DELETED = "new", "changed", "sent again", "unchanged", "deleted before"
 
@@ -21,86 +28,129 @@ class Look(Enum):
     READ = "read"  # and compare what was sent
 
 
+@dataclass(frozen=True)
+class EncryptOptions:
+    """How a collection is encrypted, and what of it.
+
+    ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
+    bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
+    away, None refuses). ``features`` is a file of the owner's own features; without it, edges describe the
+    images. What is new is sent; ``undelete`` sends images that were deleted, too, ``again`` all that were
+    sent before, and ``messages`` nothing but what these uploads still decide.
+    """
+
+    payload: str = "file"
+    skip_unreadable: bool = False
+    split: int | None = None
+    resume: bool | None = None
+    force: bool = False
+    features: Path | None = None
+    undelete: bool = False
+    again: bool = False
+    messages: frozenset[int] = frozenset()
+
+
 class Choice:
     """Says of each image whether it is sent, and counts why.
 
-    Images that the ledger lists as sent and that are unchanged are left out, unless all are sent ``again``;
-    those that were deleted are left out, unless they are ``undeleted``. With ``messages``, none is sent but
-    what these uploads still decide.
+    Images that the ledger lists as sent and that are unchanged are left out, and so are those that were
+    deleted, unless the options say otherwise.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         images: Sequence[ImageFile],
-        *,
-        undelete: bool,
-        again: bool,
-        messages: Collection[int],
+        options: EncryptOptions,
+        features: OwnFeatures | None,
     ):
-        self.standing = ledger.standing({image.name for image in images})
-        self.counts: Counter[str] = Counter()
-        self._to_read: set[str] = set()
-        self._undelete, self._again, self._messages = undelete, again, frozenset(messages)
-        _refuse_unknown(ledger, self._messages)
+        _refuse_unknown(ledger, options.messages)
+        self._standing = ledger.standing({image.name for image in images})
+        self._options, self._features = options, features
+        self._counts: Counter[str] = Counter()
+        self._undecided: set[str] = set()
 
-    def first_look(self, path: str, version: str) -> Look:
-        """Decide by the ledger and by ``version``, which changes whenever the file does."""
-        standing = self.standing.get(path)
-        if self._messages:
-            chosen = standing is not None and standing.message.number in self._messages
+    def first_look(self, image: ImageFile) -> Look:
+        """Decide by the ledger whether an image is sent, if its file need not be read for that."""
+        standing, options = self._standing.get(image.name), self._options
+        if options.messages:
+            chosen = standing is not None and standing.message.number in options.messages
             return self._send(AGAIN) if chosen else Look.LEAVE
         if standing is None:
             return self._send(NEW)
         if not standing.live:
-            return self._send(AGAIN) if self._undelete else self._leave(DELETED)
-        if self._again:
+            return self._send(AGAIN) if options.undelete else self._leave(DELETED)
+        if options.again:
             return self._send(AGAIN)
-        if standing.image.version == version:
+        if standing.image.version == self.version(image, image.version()):
             return self._leave(UNCHANGED)
-        self._to_read.add(path)
+        self._undecided.add(image.name)
         return Look.READ
 
-    def second_look(self, path: str, digest: str) -> Look:
-        """Decide by the ``digest`` of what would be sent, of an image that was to be read."""
-        return self._leave(UNCHANGED) if self.standing[path].image.digest == digest else self._send(CHANGED)
+    def described_before(self, paths: Collection[str]) -> None:
+        """Send those of ``paths`` that are undecided: the run that described them had decided so."""
+        for path in self._undecided.intersection(paths):
+            self._undecided.remove(path)
+            self._send(CHANGED)
 
-    def counted(self) -> dict[str, int]:
-        """Return how many images were sent or left out, and why."""
-        return {why: self.counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
+    def reads(self, images: Sequence[ImageFile], leave: Advance = lambda _: None) -> Iterator[ReadImage]:
+        """Read ``images``, and yield those that are sent; ``leave`` is called for each of the others."""
+        for image in images:
+            read = read_image(image, self._features)
+            if isinstance(read.content, bytes) and image.name in self._undecided:
+                digest = self.digest(image, hashlib.sha256(read.content).hexdigest())
+                if digest == self._standing[image.name].image.digest:
+                    self._leave(UNCHANGED)
+                    leave(1)
+                    continue
+                self._send(CHANGED)
+            yield read
 
-    @property
-    def sent(self) -> int:
-        """How many images were chosen to be sent, but for those that are still undecided."""
-        return self.counts[NEW] + self.counts[CHANGED] + self.counts[AGAIN]
+    def version(self, image: ImageFile, version: str) -> str:
+        """Return what changes whenever the file, the payload or its owner's feature does."""
+        codes = "" if self._features is None else hashlib.sha256(self._codes(image)).hexdigest()[:32]
+        return f"{version} {self._options.payload} {codes}".rstrip()
 
-    def undecided(self, path: str) -> bool:
-        """Say whether the first look at an image told to read it."""
-        return path in self._to_read
+    def digest(self, image: ImageFile, content: str) -> str:
+        """Return a digest of what is sent: ``content`` is that of the file's bytes, in hex."""
+        sent = length_prefixed(self._options.payload, content, self._codes(image))
+        return hashlib.sha256(sent).hexdigest()[:32]
+
+    def _codes(self, image: ImageFile) -> bytes:
+        return b"" if self._features is None else self._features.codes(image).tobytes()
 
     def superseded(self, paths: Collection[str]) -> list[Standing]:
         """Return what an upload of ``paths`` decides over."""
-        return [self.standing[path] for path in paths if path in self.standing]
+        return [self._standing[path] for path in paths if path in self._standing]
+
+    def counted(self) -> dict[str, int]:
+        """Return how many images were sent or left out, and why."""
+        return {why: self._counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
+
+    @property
+    def sent(self) -> int:
+        """How many images are sent."""
+        return self._counts[NEW] + self._counts[CHANGED] + self._counts[AGAIN]
 
     def nothing_to_send(self) -> MippError:
         """Return the error that says why no image is sent."""
-        if self._messages:
-            numbers = ", ".join(map(str, sorted(self._messages)))
+        if self._options.messages:
+            numbers = ", ".join(map(str, sorted(self._options.messages)))
             return InvalidRequestError(
                 f"none of the images named is one that {numbers} still decides",
                 hint="name the folder that the images were sent from; what was sent since counts instead",
             )
         ways = {UNCHANGED: "--again sends those that are unchanged", DELETED: "--undelete those deleted"}
-        found = [kind for kind in (UNCHANGED, DELETED) if self.counts[kind]]
-        counts = ", ".join(f"{self.counts[kind]} {kind}" for kind in found)
-        return AlreadyAppliedError(f"nothing is new: {counts}", hint="; ".join(ways[kind] for kind in found))
+        found = [kind for kind in (UNCHANGED, DELETED) if self._counts[kind]]
+        counts = ", ".join(f"{self._counts[kind]} {kind}" for kind in found)
+        return AlreadyAppliedError(f"nothing is new: {counts}", hint="; ".join(ways[each] for each in found))
 
     def _send(self, why: str) -> Look:
-        self.counts[why] += 1
+        self._counts[why] += 1
         return Look.SEND
 
     def _leave(self, why: str) -> Look:
-        self.counts[why] += 1
+        self._counts[why] += 1
         return Look.LEAVE
 
 

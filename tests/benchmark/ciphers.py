@@ -11,7 +11,8 @@ from heu import numpy as heu_numpy
 from heu import phe as heu_phe
 
 from mipp_cli.roles.collection import collect_images
-from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images
+from mipp_cli.roles.owner_encrypt import encrypt_images
+from mipp_cli.roles.whats_new import EncryptOptions
 from mipp_cli.roles.workers import Workplace
 from mipp_cli.scheme.edge_histogram import DIMENSION
 from mipp_cli.scheme.feature_cipher import encrypt_features

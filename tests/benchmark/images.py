@@ -13,8 +13,9 @@ from PIL import Image
 from mipp_cli.containers.upload import UploadCipher
 from mipp_cli.roles.collection import collect_images
 from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.owner_encrypt import EncryptOptions, encrypt_images
+from mipp_cli.roles.owner_encrypt import encrypt_images
 from mipp_cli.roles.pictures import open_picture
+from mipp_cli.roles.whats_new import EncryptOptions
 from mipp_cli.scheme.edge_histogram import edge_histogram
 from mipp_cli.scheme.image_cipher import NONCE_BYTES, Envelope, generate_key
 from tests.benchmark.materials import (
