@@ -108,9 +108,10 @@ def index(
 ) -> Report:
     """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2); delete what owners ask.
 
-    Each CONTAINER is an owner's upload or deletion. They are applied in the order given, all of them or
-    none; those that were applied before are skipped. Of images that are deleted or replaced, ciphertext,
-    name and sums are gone from CLOUD afterwards.
+    Each CONTAINER is an owner's upload or deletion. They may come in any order, late or twice: of what they
+    say of an image, the one made last counts. All of them are applied or none; those that were applied
+    before are skipped. Of images that are deleted or replaced, ciphertext, name and sums are gone from CLOUD
+    afterwards. What an owner sent and has not come is named.
 
     With --rebuild, when index.h5 or the parts of the index were lost or damaged, everything that was
     applied is verified and indexed again.

@@ -100,7 +100,7 @@ def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str,
 @click.argument("names", metavar="UID...", nargs=-1, required=True)
 @reported
 def revoke(directory: Path, names: tuple[str, ...]) -> Report:
-    """Let users search no more; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
+    """Revoke users' search access; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
 
     In force once the KMC and the cloud enrolled them; each refuses the user from then on.
     """
@@ -210,7 +210,7 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
 @click.option(
     "--resume/--no-resume",
     default=None,
-    help="Go on with an interrupted run, whose finished images were kept; or throw it away.",
+    help="Go on with an interrupted run, which kept what it had described; or throw that away.",
 )
 @features_option
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
@@ -221,7 +221,7 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     is_flag=False,
     flag_value=0,
     multiple=True,
-    help="Send unchanged images again, too; or with NUMBER what that upload held, which was lost.",
+    help="Send unchanged images again, too; with NUMBER, only what the upload NUMBER held, which was lost.",
 )
 @click.option("--undelete", is_flag=True, help="Send images that were deleted, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")

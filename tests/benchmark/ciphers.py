@@ -79,7 +79,7 @@ def dcr_features(setting: Setting) -> Iterator[Result]:
 def dcr_jobs(setting: Setting) -> Iterator[Result]:
     """`owner encrypt` of pictures of 384×256 under `dcr`, in two processes beside one.
 
-    The whole step is measured: reading, decoding, describing, both ciphers, spools and the upload. The
+    The whole step is measured: reading, decoding, describing, both ciphers, descriptions and the upload. The
     table of powers is made anew each time, as a command does.
     """
     images = setting.size(1_000, 24)
@@ -90,7 +90,7 @@ def dcr_jobs(setting: Setting) -> Iterator[Result]:
     def encrypt(jobs: int) -> Callable[[], float]:
         def work() -> None:
             fixed_base_table.cache_clear()
-            options, workplace = EncryptOptions(force=True), Workplace(jobs=jobs)
+            options, workplace = EncryptOptions(force=True, again=True), Workplace(jobs=jobs)
             encrypt_images(roles.owner(roles.owners[0]), collection, folder / "upload.h5", options, workplace)
 
         return timed(work)

@@ -112,4 +112,4 @@ def memory(setting: Setting) -> Iterator[Result]:
 
 def _encrypt(owner: Path, pictures: Path) -> Command:
     output = pictures / "upload.h5"
-    return (program("mipp"), "owner", "encrypt", owner, pictures, "-o", output, "--force")
+    return (program("mipp"), "owner", "encrypt", owner, pictures, "--again", "-o", output, "--force")
