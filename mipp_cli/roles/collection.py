@@ -111,20 +111,27 @@ def _refuse_equal_names(images: Sequence[ImageFile], hint: str) -> None:
 
 def _images_of(path: Path, root: Path | None, left_out: list[Problem] | None) -> Iterable[ImageFile]:
     if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed to us
-        found = sorted(_walk(path, left_out))
-        if not found:
+        denied: list[Problem] | None = None if left_out is None else []
+        found = sorted(_walk(path, denied))
+        if left_out is not None and denied:
+            left_out += denied
+        if not found and not denied:
             kinds = " ".join(sorted(PICTURE_SUFFIXES))
             raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
         return list(_named(found, root or path, left_out))
-    return [ImageFile(str(path), _name(path, root or path.parent))]
+    return list(_named([str(path)], root or path.parent, left_out))
 
 
 def _named(found: Iterable[str], root: Path, left_out: list[Problem] | None) -> Iterator[ImageFile]:
     for path in found:
         try:
             yield ImageFile(path, _name(path, root))
-        except InvalidRequestError as error:
+        except _NotTextError as error:
             _leave_out(error, left_out)
+
+
+class _NotTextError(InvalidRequestError):
+    """Raised when the name of an image is no text."""
 
 
 def _leave_out(error: MippError, left_out: list[Problem] | None) -> None:
@@ -148,18 +155,16 @@ def _walk(folder: Path, left_out: list[Problem] | None) -> Iterable[str]:
 
 
 def _name(path: str | Path, root: Path) -> str:
-    try:
-        name = PurePosixPath(os.path.relpath(path, root)).as_posix()
-        if name == "." or name.split("/")[0] == "..":
-            raise ValueError(name)
-        name.encode()
-    except ValueError as error:
-        problem = (
-            "its name is not UTF-8" if isinstance(error, UnicodeEncodeError) else f"it is not below {root}"
-        )
+    name = PurePosixPath(os.path.relpath(path, root)).as_posix()
+    shown = os.fsencode(path).decode(errors="replace")
+    if name == "." or name.split("/")[0] == "..":
         raise InvalidRequestError(
-            f"cannot be named: {problem}",
-            path=os.fsencode(path).decode(errors="replace"),
-            hint="rename or move it",
+            f"cannot be named: it is not below {root}", path=shown, hint="rename or move it"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise _NotTextError(
+            "cannot be named: its name is not UTF-8", path=shown, hint="rename or move it"
         ) from None
     return name

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,10 +101,10 @@ class Described(NamedTuple):
 class Descriptions:
     """The descriptions of a run."""
 
-    def __init__(self, directory: RoleDirectory, request: dict[str, Any], published: Sequence[Path] = ()):
+    def __init__(self, directory: RoleDirectory, request: dict[str, Any], published: Mapping[int, Path]):
         self._directory, self._request = directory, request
         self._folder = directory.file(_FOLDER)
-        self.published = list(published)
+        self._published = published
         self._earlier: dict[str, Described] = {}
         self.done: dict[str, Described] = {}
         self._file: BinaryIO | None = None
@@ -143,7 +143,12 @@ class Descriptions:
             work._load()
             return work
         shutil.rmtree(folder, ignore_errors=True)
-        return cls(directory, request)
+        return cls(directory, request, {})
+
+    @property
+    def published(self) -> list[Path]:
+        """The uploads of the interrupted run that got out."""
+        return list(self._published.values())
 
     @property
     def _path(self) -> Path:
@@ -215,7 +220,8 @@ class Descriptions:
 
     def announce(self, outputs: Mapping[int, Path]) -> None:
         """Note which uploads are about to be written, and where: whoever is killed then is found out."""
-        content = {str(number): str(path.absolute()) for number, path in outputs.items()}
+        every = {**self._published, **outputs}
+        content = {str(number): str(path.absolute()) for number, path in every.items()}
         self._directory.write_json(_OUTPUTS_FILE, content)
 
     def close(self) -> None:
@@ -236,18 +242,17 @@ def _described(description: Description, offset: int) -> Described:
     return Described(description.version, offset, description.sealed_bytes, features)
 
 
-def _settle(directory: RoleDirectory, ledger: Ledger) -> tuple[list[Path], bool]:
+def _settle(directory: RoleDirectory, ledger: Ledger) -> tuple[dict[int, Path], bool]:
     """Strike from the ledger what an interrupted run did not get out.
 
     Returns the uploads that it did, and whether those are all.
     """
     if not directory.file(_OUTPUTS_FILE).exists():
-        return [], False
-    announced = directory.read_json(_OUTPUTS_FILE).items()
-    published = [Path(path) for number, path in announced if _is_out(Path(path), int(number))]
-    for number, path in announced:
-        if Path(path) not in published:
-            ledger.remove(int(number))
+        return {}, False
+    announced = {int(number): Path(path) for number, path in directory.read_json(_OUTPUTS_FILE).items()}
+    published = {number: path for number, path in announced.items() if _is_out(path, number)}
+    for number in announced.keys() - published.keys():
+        ledger.remove(number)
     return published, len(published) == len(announced)
 
 

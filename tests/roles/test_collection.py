@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
 from mipp_cli.roles.collection import ImageFile, collect_examples, collect_images
 
 
@@ -76,7 +76,7 @@ def test_an_example_named_twice_is_refused(tmp_path: Path) -> None:
         collect_examples([tmp_path / "x.png"] * 2)
 
 
-def test_a_path_that_is_no_text_still_gives_an_example_a_name_that_is(tmp_path: Path) -> None:
+def test_a_path_that_is_no_text_gives_an_example_a_name(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     touch(folder / "x.png", tmp_path / "x.png")
     assert [image.name for image in collect_examples([folder / "x.png", tmp_path / "x.png"])] == [
@@ -140,6 +140,45 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
     with pytest.raises(InvalidRequestError, match="the folder cannot be read: Permission denied") as caught:
         collect_images([tmp_path])
     assert caught.value.path == str(tmp_path / "closed")
+
+
+# What is left out where a list of it is wanted
+
+
+def no_text(folder: Path) -> Path:
+    """Return a path below ``folder`` whose name is not UTF-8."""
+    return Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+
+
+def test_names_that_are_no_text_are_left_out_and_listed(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", no_text(tmp_path), tmp_path / "b" / "c.png", no_text(tmp_path / "b"))
+    left_out: list[Problem] = []
+    assert [each.name for each in collect_images([tmp_path], left_out=left_out)] == ["a.png", "b/c.png"]
+    words = "cannot be named: its name is not UTF-8"
+    assert sorted(left_out) == [
+        (f"{tmp_path}/b/\N{REPLACEMENT CHARACTER}.png", words),
+        (f"{tmp_path}/\N{REPLACEMENT CHARACTER}.png", words),
+    ]
+
+
+def test_a_name_in_a_folder_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    touch(tmp_path / "a.png", folder / "b.png", folder / "c.png")
+    left_out: list[Problem] = []
+    assert [each.name for each in collect_images([tmp_path], left_out=left_out)] == ["a.png"]
+    assert len(left_out) == 2
+
+
+def test_where_all_is_left_out_no_image_was_named(tmp_path: Path) -> None:
+    touch(no_text(tmp_path))
+    with pytest.raises(InvalidRequestError, match="no images were named"):
+        collect_images([tmp_path], left_out=[])
+
+
+def test_a_path_outside_the_root_is_not_just_left_out(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "y.png")
+    with pytest.raises(InvalidRequestError, match="it is not below"):
+        collect_images([tmp_path / "a", tmp_path / "b"], root=tmp_path / "a", left_out=[])
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "dangling link", "pipe", "too long", "denied"])

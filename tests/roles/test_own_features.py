@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mipp_cli.roles.collection import ImageFile, collect_images
+from mipp_cli.roles.descriptions import SYNC_IMAGES
 from mipp_cli.roles.own_features import fits, own_features, quantised
-from mipp_cli.roles.partial import SYNC_IMAGES
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.edge_histogram import edge_histogram
@@ -40,9 +40,7 @@ def npy(path: Path, rows: object) -> Path:
     [(0.0, 0), (-0.0, 0), (0.1249, 0), (0.125, 1), (0.5, 4), (0.87, 6), (0.875, 7), (0.999, 7), (1.0, 7)],
 )
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_share_is_quantised_downwards_and_one_is_the_last_level(
-    value: float, code: int, dtype: type[np.floating]
-) -> None:
+def test_a_share_is_quantised_downwards(value: float, code: int, dtype: type[np.floating]) -> None:
     values = np.array([[value]], dtype=dtype)
     assert fits(values, EIGHT).all()
     assert quantised(values, EIGHT).tolist() == [[code]]
@@ -148,9 +146,7 @@ def test_the_roles_rank_by_the_distance_of_the_vectors_given(
 
 
 @pytest.mark.parametrize("descriptor", ["wide:4096:200", "widest:65535:256"])
-def test_the_cloud_ranks_the_widest_vectors_as_whole_number_arithmetic_does(
-    tmp_path: Path, descriptor: str
-) -> None:
+def test_the_cloud_ranks_the_widest_vectors_exactly(tmp_path: Path, descriptor: str) -> None:
     made = make_roles(tmp_path / "roles", "mask", descriptor)
     dimension, levels = (int(number) for number in descriptor.split(":")[1:])
     names = [f"{number}.png" for number in range(7)]
@@ -260,7 +256,7 @@ def test_a_file_that_holds_no_features_is_malformed(made: Deployment, tmp_path: 
     refuse(made, 3, "is no file of features", "--features", made / "images" / "a.png")
 
 
-def test_pictures_must_be_readable_though_their_features_are_given(made: Deployment, tmp_path: Path) -> None:
+def test_pictures_with_features_of_ones_own_must_be_readable(made: Deployment, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     (images / "a.png").write_bytes(b"no picture")
@@ -272,9 +268,7 @@ def test_pictures_must_be_readable_though_their_features_are_given(made: Deploym
     assert outcome.json["counts"] | {"images": 1, "skipped": 1, "edgeless": 0} == outcome.json["counts"]
 
 
-def test_features_of_zeros_are_not_called_edgeless_where_they_are_not_of_edges(
-    made: Deployment, tmp_path: Path
-) -> None:
+def test_features_of_zeros_are_called_edgeless_only_of_edges(made: Deployment, tmp_path: Path) -> None:
     words = (made / "images", "--features", npy(tmp_path / "f.npy", np.zeros((3, 4), dtype=int)), "--json")
     for command in (("owner", "encrypt", made / "lake", *JOBS), ("user", "query", made / "alice")):
         report = done(*command, *words, "-o", tmp_path / f"{command[0]}.h5").json
@@ -282,9 +276,7 @@ def test_features_of_zeros_are_not_called_edgeless_where_they_are_not_of_edges(
         assert report["warnings"] == []
 
 
-def test_what_was_interrupted_is_not_gone_on_with_under_other_features(
-    made: Deployment, tmp_path: Path
-) -> None:
+def test_a_run_with_other_features_is_not_the_interrupted_one(made: Deployment, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for number in range(SYNC_IMAGES):
@@ -324,9 +316,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peak < 6 << 20
 
 
-def test_rows_go_to_images_in_the_order_in_which_these_are_named_whoever_does_the_work(
-    made: Deployment, tmp_path: Path
-) -> None:
+def test_rows_go_to_images_in_the_order_of_their_names(made: Deployment, tmp_path: Path) -> None:
     given = [tmp_path / "z", tmp_path / "a", tmp_path / "single.png"]
     for number, name in enumerate(("z/b.png", "z/b/x.png", "z/b-c.png", "a/k.png", "a/B.png", "single.png")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -342,7 +332,7 @@ def test_rows_go_to_images_in_the_order_in_which_these_are_named_whoever_does_th
     assert {each.path: each.feature.tolist() for each in found} == dict(zip(order, rows, strict=True))
 
 
-def test_a_query_that_would_be_too_large_is_refused_before_work_is_done(tmp_path: Path) -> None:
+def test_a_query_that_would_be_too_large_is_refused_at_once(tmp_path: Path) -> None:
     kmc = tmp_path / "kmc" / "kmc.pub"
     done("kmc", "init", tmp_path / "kmc", *SCHEMES["dcr"], "--descriptor", "wide:65535:2")
     done("user", "init", tmp_path / "user", "--id", "user", "--kmc", kmc)

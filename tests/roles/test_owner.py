@@ -11,6 +11,7 @@ import pytest
 
 from mipp_cli.containers.membership import parse_members, read_enrolment
 from mipp_cli.roles import owner as owner_role
+from mipp_cli.roles import sequence
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner, authorize_users, revoke_users
 from mipp_cli.scheme.image_cipher import key_id
@@ -96,7 +97,7 @@ def test_numbers_only_ever_grow(changeable: Deployment, monkeypatch: pytest.Monk
     owner = Owner.open(changeable / "north")
     last = json.loads((changeable / "north" / "state.json").read_bytes())["number"]
     assert owner.next_number() > last
-    monkeypatch.setattr(owner_role.time, "time_ns", lambda: 0)  # the clock was set back
+    monkeypatch.setattr(sequence.time, "time_ns", lambda: 0)  # the clock was set back
     assert owner.next_number() == last + 1
     for number in (last + 1, last + 2):
         authorize_users(changeable / "north", [changeable / "eve" / "user.pub"])
@@ -134,7 +135,7 @@ def test_a_number_is_used_up_before_a_file_bears_it(
 
 def test_numbers_are_microseconds_since_1970(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     later = 10**19
-    monkeypatch.setattr(owner_role.time, "time_ns", lambda: later)
+    monkeypatch.setattr(sequence.time, "time_ns", lambda: later)
     assert Owner.open(deployment / "north").next_number() == later // 1000
 
 
@@ -144,6 +145,22 @@ def test_images_are_called_by_a_keyed_digest_of_their_path(deployment: Deploymen
     expected = hmac.new(key, b"chest/a.jpg", hashlib.sha256).hexdigest()[:32]
     assert owner.name_on_the_wire("chest/a.jpg") == expected
     assert deployment.names("north")[expected] == "chest/a.jpg"
+
+
+def test_rows_are_sorted_by_a_key_whatever_names_are(deployment: Deployment, tmp_path: Path) -> None:
+    kmc = deployment / "kmc" / "kmc.pub"
+    done("owner", "init", tmp_path / "o", "--id", "o", "--kmc", kmc, "--image-ids", "path")
+    owner = Owner.open(tmp_path / "o")
+    key = owner.directory.secret("identifier")
+    assert owner.row_key("chest/a.jpg") == hmac.new(key, b"chest/a.jpg", hashlib.sha256).digest()
+
+
+def test_numbers_are_taken_back_only_where_told_so(changeable: Deployment) -> None:
+    owner = Owner.open(changeable / "north")
+    last = owner.last_number
+    owner.take_back(last - 5)
+    assert owner.last_number == Owner.open(changeable / "north").last_number == last - 5
+    assert owner.next_number() > last  # the clock is above it all the same
 
 
 def test_images_may_be_called_by_their_path(deployment: Deployment, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images that the owner has deleted or replaced, and messages that the owner withdraws."""
+"""Images that the owner has deleted, and deletions that were lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import DELETE, deleted_names
-from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.roles import owner_delete
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.owner_delete import delete_images
@@ -18,7 +17,7 @@ NORTH = ("chest/a.jpg", "chest/b.png", "chest/c.png", "hand/a.tif", "hand/d.bmp"
 
 
 def live(deployment: Deployment, owner: str = "north") -> set[str]:
-    return {image.path for image in Owner.open(deployment / owner).ledger.live()}
+    return {each.image.path for each in Owner.open(deployment / owner).ledger.live()}
 
 
 def names(deployment: Deployment, file: Path) -> list[str]:
@@ -62,67 +61,118 @@ def test_paths_are_taken_from_a_list_and_once_each(changeable: Deployment) -> No
     assert live(changeable) == {*NORTH} - {"hand/d.bmp", "chest/a.jpg"}
 
 
-@pytest.mark.parametrize(
-    "path", ["a.jpg", "chest", "/chest/a.jpg", "north/chest/a.jpg", "chest/a.jpg/"[:-1] + "x"]
-)
-def test_all_images_must_be_in_the_ledger_or_none_is_deleted(changeable: Deployment, path: str) -> None:
-    words = ("delete", changeable / "north", "chest/a.jpg", path, "-o", changeable / "d.h5")
-    refuse(changeable, 2, f"1 of 2 images are not in the ledger, the first: {path!r}", *words)
+@pytest.mark.parametrize("path", ["a.jpg", "chest", "/chest/a.jpg", "north/chest/a.jpg", "e.tiff", "ü\n"])
+def test_any_path_is_deleted_and_counted_if_it_is_not_listed(changeable: Deployment, path: str) -> None:
+    words = (changeable / "north", "chest/a.jpg", path, "-o", changeable / "d.h5", "--json")
+    outcome = done("owner", "delete", *words).json
+    assert outcome["counts"] == {"images": 2, "not in the ledger": 1}
+    assert any("1 of the images are not in the ledger" in warning for warning in outcome["warnings"])
+    owner = Owner.open(changeable / "north")
+    expected = [owner.name_on_the_wire(each) for each in ("chest/a.jpg", path)]
+    assert names(changeable, changeable / "d.h5") == expected
+    assert live(changeable) == {*NORTH} - {"chest/a.jpg"}
 
 
-def test_images_of_another_owner_are_not_in_the_ledger(changeable: Deployment) -> None:
-    refuse(
-        changeable,
-        2,
-        "not in the ledger",
-        "delete",
-        changeable / "north",
-        "e.tiff",
-        "-o",
-        changeable / "d.h5",
-    )
+def test_images_that_are_listed_are_told_without_a_warning(changeable: Deployment) -> None:
+    words = (changeable / "north", "chest/a.jpg", "-o", changeable / "d.h5", "--json")
+    outcome = done("owner", "delete", *words).json
+    assert outcome["counts"] == {"images": 1, "not in the ledger": 0}
+    assert outcome["warnings"] == []
 
 
 def test_a_deletion_of_nothing_is_refused(changeable: Deployment) -> None:
     refuse(changeable, 2, "no images were named", "delete", changeable / "north", "-o", changeable / "d.h5")
 
 
-def test_an_image_that_was_deleted_is_not_deleted_again(changeable: Deployment) -> None:
-    delete(changeable, "chest/a.jpg", "hand/d.bmp")
-    delete(changeable, "chest/b.png")
-    words = ("delete", changeable / "north", "chest/a.jpg", "-o", changeable / "d.h5")
-    refuse(changeable, 2, "not in the ledger", *words)
-
-
-def test_the_last_deletion_may_be_made_again_because_its_file_may_be_lost(changeable: Deployment) -> None:
+def test_an_image_may_be_deleted_again(changeable: Deployment) -> None:
     first = delete(changeable, "chest/a.jpg", "hand/d.bmp")
     second = delete(changeable, "hand/d.bmp", "chest/a.jpg")
     assert set(names(changeable, first)) == set(names(changeable, second))
     assert number_of(second) > number_of(first)
+    assert live(changeable) == {*NORTH} - {"chest/a.jpg", "hand/d.bmp"}
+
+
+def test_an_image_that_was_deleted_is_listed(changeable: Deployment) -> None:
+    delete(changeable, "chest/a.jpg")
+    words = (changeable / "north", "chest/a.jpg", "-o", changeable / "d.h5", "--json")
+    assert done("owner", "delete", *words).json["counts"]["not in the ledger"] == 0
 
 
 def test_an_image_may_be_sent_again_after_it_was_deleted(changeable: Deployment) -> None:
     delete(changeable, "chest/a.jpg")
-    encrypt(
-        changeable,
-        changeable / "pictures" / "north" / "chest" / "a.jpg",
-        "--root",
-        changeable / "pictures/north",
-    )
+    encrypt(changeable, changeable / "pictures" / "north", "--undelete")
     assert live(changeable) == {*NORTH}
 
 
-def test_an_image_that_the_ledger_lacks_is_deleted_as_unlisted(changeable: Deployment) -> None:
-    called = {path: name for name, path in changeable.names("north").items()}
-    for file in (changeable / "north" / "uploads").iterdir():
-        file.unlink()  # as in a directory that was restored from a backup
-    file = delete(changeable, "chest/a.jpg", "--unlisted")
-    assert names(changeable, file) == [called["chest/a.jpg"]]
-
-
-def test_an_image_that_no_ledger_could_list_is_refused_as_unlisted_too(changeable: Deployment) -> None:
-    words = ("delete", changeable / "north", "\udcff.png", "--unlisted", "-o", changeable / "d.h5")
+def test_an_image_that_no_ledger_could_list_is_refused(changeable: Deployment) -> None:
+    words = ("delete", changeable / "north", "\udcff.png", "-o", changeable / "d.h5")
     refuse(changeable, 2, "its name is not UTF-8", *words)
+
+
+def test_a_deletion_comes_late_and_deletes_what_is_older_alone(changeable: Deployment) -> None:
+    called = {path: name for name, path in changeable.names("north").items()}
+    deletion = delete(changeable, "chest/a.jpg", "hand/d.bmp")
+    later = encrypt(
+        changeable,
+        changeable / "pictures" / "north" / "hand",
+        "--undelete",
+        "--root",
+        changeable / "pictures" / "north",
+    )
+    for file in (later, deletion):
+        done("cloud", "index", changeable / "cloud", file, *JOBS)
+    rows = done("inspect", changeable / "cloud" / "index.h5", "--csv").out
+    assert called["chest/a.jpg"] not in rows
+    assert called["hand/d.bmp"] in rows
+
+
+# A deletion that never came
+
+
+def test_a_lost_deletion_is_made_again(changeable: Deployment) -> None:
+    first = delete(changeable, "chest/a.jpg", "hand/d.bmp")
+    second = delete(changeable, "--again", number_of(first))
+    assert set(names(changeable, second)) == set(names(changeable, first))
+    assert number_of(second) > number_of(first)
+
+
+def test_it_is_made_again_as_far_as_it_counts(changeable: Deployment) -> None:
+    called = {path: name for name, path in changeable.names("north").items()}
+    first = delete(changeable, "chest/a.jpg", "hand/d.bmp", "unlisted.png")
+    delete(changeable, "unlisted.png")
+    root = ("--root", changeable / "pictures" / "north")
+    encrypt(changeable, changeable / "pictures" / "north" / "hand", "--undelete", *root)
+    second = delete(changeable, "--again", number_of(first))
+    assert names(changeable, second) == [called["chest/a.jpg"]]
+
+
+def test_more_may_be_deleted_with_it(changeable: Deployment) -> None:
+    first = delete(changeable, "chest/a.jpg")
+    second = delete(changeable, "hand/d.bmp", "chest/a.jpg", "--again", number_of(first))
+    assert len(names(changeable, second)) == 2
+
+
+def test_a_deletion_that_counts_no_more_is_not_made_again(changeable: Deployment) -> None:
+    number = number_of(delete(changeable, "chest/a.jpg"))
+    delete(changeable, "chest/a.jpg")
+    words = ("delete", changeable / "north", "--again", number, "-o", changeable / "d.h5")
+    refuse(changeable, 2, f"the deletion {number} decides no image any more", *words)
+
+
+@pytest.mark.parametrize("which", ["unknown", "an upload"])
+def test_what_is_no_deletion_is_not_made_again(changeable: Deployment, which: str) -> None:
+    number = 17 if which == "unknown" else number_of(changeable / "north.h5")
+    words = ("delete", changeable / "north", "--again", number, "-o", changeable / "d.h5")
+    refuse(changeable, 2, f"this owner made no deletion {number}", *words)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "one", ""])
+def test_what_is_no_number_is_refused(changeable: Deployment, number: str) -> None:
+    words = ("delete", changeable / "north", f"--again={number}", "-o", changeable / "d.h5")
+    refuse(changeable, 2, "is not the number of a message", *words)
+
+
+# Where it goes
 
 
 def test_an_output_that_exists_is_replaced_only_by_force(changeable: Deployment) -> None:
@@ -151,7 +201,7 @@ def test_a_deletion_that_is_not_written_is_not_remembered(
     assert ("chest/a.jpg" in live(changeable)) == (not after)
 
 
-def test_a_deletion_that_was_killed_before_its_file_was_there_is_made_by_the_same_command(
+def test_a_deletion_that_was_killed_is_made_by_the_same_command(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mipp_cli.roles.ledger import Ledger
@@ -162,87 +212,3 @@ def test_a_deletion_that_was_killed_before_its_file_was_there_is_made_by_the_sam
         with pytest.raises(ZeroDivisionError):
             delete_images(changeable / "north", ["chest/a.jpg"], changeable / "d.h5")
     assert names(changeable, delete(changeable, "chest/a.jpg"))
-
-
-# Replacing
-
-
-def test_an_upload_that_replaces_says_so(changeable: Deployment) -> None:
-    file = encrypt(changeable, changeable / "pictures" / "north", "--replace")
-    parameters = changeable.public.parameters
-    with open_container(file, upload_schema(parameters)) as container:
-        assert UploadReader(container, parameters).replaces
-    message = Owner.open(changeable / "north").ledger.messages()[-1]
-    assert (message.number, message.replaces) == (number_of(file), True)
-    assert {image.upload for image in Owner.open(changeable / "north").ledger.live()} == {message.number}
-
-
-def test_what_was_not_sent_cannot_be_replaced(changeable: Deployment) -> None:
-    words = ("encrypt", changeable / "north", changeable / "pictures" / "south", "--replace", *JOBS)
-    refuse(changeable, 2, "5 of 5 images were not sent before", *words, "-o", changeable / "u.h5")
-    done("owner", *words, "--unlisted", "-o", changeable / "u.h5")
-
-
-def test_unlisted_goes_with_replace(changeable: Deployment) -> None:
-    words = ("encrypt", changeable / "north", changeable / "pictures" / "south", "--unlisted", *JOBS)
-    from tests.deployment import run
-
-    outcome = run("owner", *words, "-o", changeable / "u.h5")
-    assert (outcome.code, "--unlisted goes with --replace" in outcome.err) == (2, True)
-
-
-def test_images_that_were_sent_before_are_warned_of(changeable: Deployment) -> None:
-    delete(changeable, "chest/a.jpg")
-    pictures, words = changeable / "pictures" / "north", ("-o", changeable / "u.h5", "--json", *JOBS)
-    (warning,) = done("owner", "encrypt", changeable / "north", pictures, *words).json["warnings"]
-    assert warning.startswith("4 of the images were sent before")
-
-
-def test_a_run_that_replaces_is_not_gone_on_with_as_one_that_adds(changeable: Deployment) -> None:
-    from mipp_cli.roles.partial import PartialWork
-
-    owner = Owner.open(changeable / "north")
-    request = {"deployment": changeable.public.fingerprint, "replace": True}
-    PartialWork.begin(owner.directory, request, resume=None, published=owner.ledger)
-    (changeable / "north" / "partial" / "9.spool").touch()
-    words = ("encrypt", changeable / "north", changeable / "pictures" / "south", "--resume", *JOBS)
-    refuse(changeable, 2, "had other options", *words, "-o", changeable / "u.h5")
-
-
-# Withdrawing
-
-
-def test_an_upload_that_never_got_out_is_withdrawn_by_its_number_or_file(changeable: Deployment) -> None:
-    q1 = changeable / "pictures" / "queries" / "q1.png"
-    first, second = encrypt(changeable, q1), encrypt(changeable, changeable / "pictures" / "south")
-    outcome = done("owner", "withdraw", changeable / "north", second)
-    assert "uploads withdrawn: 1, images: 5" in outcome.out
-    assert live(changeable) == {*NORTH, "q1.png"}
-    done("owner", "withdraw", changeable / "north", number_of(first))
-    assert live(changeable) == {*NORTH}
-    assert "; withdrawn" in done("inspect", changeable / "north").out
-
-
-def test_a_deletion_that_never_got_out_is_withdrawn_and_its_images_are_there_again(
-    changeable: Deployment,
-) -> None:
-    file = delete(changeable, "chest/a.jpg")
-    done("owner", "withdraw", changeable / "north", file)
-    assert live(changeable) == {*NORTH}
-    refuse(changeable, 5, "was withdrawn before", "withdraw", changeable / "north", file)
-
-
-def test_what_is_withdrawn_must_be_in_the_ledger(changeable: Deployment) -> None:
-    q1 = changeable / "pictures" / "queries" / "q1.png"
-    done("owner", "withdraw", changeable / "north", encrypt(changeable, q1))
-    event = Owner.open(changeable / "north").ledger.messages()[-1].number
-    for which in ("0", "17", str(event)):
-        refuse(changeable, 2, f"lists no upload or deletion {which}", "withdraw", changeable / "north", which)
-
-
-def test_only_the_owners_own_messages_are_withdrawn_by_file(changeable: Deployment) -> None:
-    north = changeable / "north"
-    refuse(changeable, 4, "is not this owner's", "withdraw", north, changeable / "south.h5")
-    refuse(changeable, 2, "is of kind members", "withdraw", north, north / "members.h5")
-    refuse(changeable, 3, "kmc.pub", "withdraw", north, changeable / "kmc" / "kmc.pub")
-    refuse(changeable, 2, "cannot be read", "withdraw", north, changeable / "none.h5")

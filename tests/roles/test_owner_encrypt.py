@@ -14,10 +14,11 @@ import pytest
 from mipp_cli.containers.atomic import output_error
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.upload import UploadCipher, UploadReader, upload_schema
+from mipp_cli.roles import descriptions
 from mipp_cli.roles.ledger import Message
 from mipp_cli.roles.owner import Owner
 from mipp_cli.scheme.image_cipher import Envelope, key_id
-from tests.deployment import JOBS, Deployment, done, feature_of, picture, png_bomb, refused, snapshot
+from tests.deployment import JOBS, Deployment, done, feature_of, picture, png_bomb, refused, run, snapshot
 
 
 def envelopes(deployment: Deployment, upload: Path, owner: str = "north") -> dict[str, Envelope]:
@@ -61,7 +62,7 @@ def refuse(
     assert not list(deployment.root.rglob("*.tmp"))
 
 
-def test_an_image_carries_its_path_type_feature_and_every_bit_of_its_file(any_scheme: Deployment) -> None:
+def test_an_image_carries_its_path_feature_and_every_bit(any_scheme: Deployment) -> None:
     for owner in ("north", "south", "lake"):
         paths = any_scheme.names(owner)
         found = envelopes(any_scheme, any_scheme / f"{owner}.h5", owner)
@@ -73,26 +74,26 @@ def test_an_image_carries_its_path_type_feature_and_every_bit_of_its_file(any_sc
             assert envelope.feature.tolist() == feature_of(original).tolist()
 
 
-def test_the_media_type_is_that_of_the_content_not_of_the_suffix(
-    changeable: Deployment, tmp_path: Path
-) -> None:
+def test_the_media_type_is_that_of_the_content(changeable: Deployment, tmp_path: Path) -> None:
     picture(1).save(tmp_path / "wrong.jpg", "PNG")
     (envelope,) = envelopes(changeable, encrypt(changeable, tmp_path / "wrong.jpg")).values()
     assert envelope.media_type == "image/png"
 
 
-def test_images_keep_the_order_in_which_they_were_named(changeable: Deployment, tmp_path: Path) -> None:
+def test_rows_are_the_same_however_many_work(changeable: Deployment, tmp_path: Path) -> None:
     draw(tmp_path, *(f"{number:02d}.png" for number in range(20)))
     named = [tmp_path / f"{number:02d}.png" for number in reversed(range(20))]
+    row_key, found = Owner.open(changeable / "north").row_key, []
     for jobs in (1, 2):
         upload = changeable / f"{jobs}.h5"
-        done("owner", "encrypt", changeable / "north", *named, "-o", upload, "--jobs", jobs)
-        paths = [envelope.path for envelope in envelopes(changeable, upload).values()]
-        assert paths == [path.name for path in named]
+        done("owner", "encrypt", changeable / "north", *named, "--again", "-o", upload, "--jobs", jobs)
+        found.append({each.path: each.content for each in envelopes(changeable, upload).values()})
+        assert list(found[-1]) == sorted((path.name for path in named), key=row_key)
+    assert found[0] == found[1] == {path.name: path.read_bytes() for path in named}
 
 
 def test_the_same_images_are_never_encrypted_alike(changeable: Deployment) -> None:
-    one, two = (encrypt(changeable, changeable / "pictures" / "north") for _ in range(2))
+    one, two = (encrypt(changeable, changeable / "pictures" / "north", "--again") for _ in range(2))
     public = changeable.public
     readings = []
     for upload in (one, two):
@@ -113,7 +114,7 @@ def test_paths_can_come_from_a_list(changeable: Deployment, tmp_path: Path) -> N
     expected = {"a.png", "b c.png", "d\u2028e.png"}
     from_file = encrypt(changeable, "--files-from", tmp_path / "list.txt")
     assert {envelope.path for envelope in envelopes(changeable, from_file).values()} == expected
-    from_stdin = encrypt(changeable, "--files-from", "-", stdin=listed)
+    from_stdin = encrypt(changeable, "--files-from", "-", "--again", stdin=listed)
     assert {envelope.path for envelope in envelopes(changeable, from_stdin).values()} == expected
 
 
@@ -181,7 +182,161 @@ def test_an_image_that_cannot_be_read_may_be_skipped(
     assert (report["counts"]["images"], report["counts"]["skipped"]) == (2, 1)
     assert any(f"left out {tmp_path / 'm.jpg'}: " in warning for warning in report["warnings"])
     paths = [envelope.path for envelope in envelopes(changeable, changeable / "u.h5").values()]
-    assert paths == ["a.png", "z.png"]
+    assert sorted(paths) == ["a.png", "z.png"]
+
+
+def test_all_images_that_cannot_be_read_are_named_at_once(changeable: Deployment, tmp_path: Path) -> None:
+    draw(tmp_path, "a.png", "z.png")
+    (tmp_path / "folder").mkdir()
+    made = {f"folder/{number}.jpg": make for number, (make, _) in enumerate(UNREADABLE.values())}
+    for name, make in made.items():
+        make(tmp_path / name)
+    outcome = refused(7, "owner", "encrypt", changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
+    lines = [line for line in outcome.err.splitlines() if line.startswith("unreadable: ")]
+    for line, name, (_, words) in zip(lines, made, UNREADABLE.values(), strict=True):
+        assert line.startswith(f"unreadable: {tmp_path / name}: ")
+        assert words in line
+    assert f"error: {len(made)} of the images cannot be read" in outcome.err
+    assert "--skip-unreadable" in outcome.err
+
+
+def test_scripts_are_told_of_all_that_cannot_be_read(changeable: Deployment, tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        text(tmp_path / name)
+    draw(tmp_path, "c.png")
+    words = (changeable / "north", tmp_path, "-o", changeable / "u.h5", "--json", *JOBS)
+    error = run("owner", "encrypt", *words).json["error"]
+    assert (error["class"], error["code"], error["path"]) == ("UnreadableImagesError", 7, None)
+    assert [each["path"] for each in error["problems"]] == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    assert all("this is no JPEG" in each["message"] for each in error["problems"])
+
+
+def test_one_image_alone_that_cannot_be_read_is_the_error(changeable: Deployment, tmp_path: Path) -> None:
+    draw(tmp_path, "c.png")
+    text(tmp_path / "a.jpg")
+    words = (changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
+    outcome = refused(7, "owner", "encrypt", *words)
+    assert f"error: {tmp_path / 'a.jpg'}: this is no JPEG" in outcome.err
+    assert "unreadable: " not in outcome.err
+    error = run("owner", "encrypt", *words, "--json").json["error"]
+    assert "problems" not in error
+
+
+def test_names_that_could_steer_a_terminal_are_made_visible(changeable: Deployment, tmp_path: Path) -> None:
+    for name in ("a\x1b[2J.jpg", "b\n.jpg"):
+        text(tmp_path / name)
+    outcome = refused(7, "owner", "encrypt", changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
+    assert f"unreadable: {tmp_path}/a\\u001b[2J.jpg: " in outcome.err
+    assert f"unreadable: {tmp_path}/b\\u000a.jpg: " in outcome.err
+
+
+def test_who_mended_them_goes_on_with_what_was_described(
+    changeable: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descriptions, "SYNC_IMAGES", 1)
+    draw(tmp_path, "a.png", "z.png")
+    for name in ("m.png", "n.png"):
+        text(tmp_path / name)
+    words = ("owner", "encrypt", changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
+    assert "2 images are described: give --resume to go on after them" in refused(7, *words).err
+    draw(tmp_path, "m.png", "n.png")
+    done(*words, "--resume")
+    assert len(envelopes(changeable, changeable / "u.h5")) == 4
+
+
+def skipping(deployment: Deployment, *words: object) -> tuple[list[str], list[str]]:
+    """Encrypt with --skip-unreadable; return the paths that were taken, and what was left out."""
+    upload = deployment / "u.h5"
+    options = ("-o", upload, "--skip-unreadable", "--json", *JOBS)
+    report = done("owner", "encrypt", deployment / "north", *words, *options).json
+    left_out = [each for each in report["warnings"] if each.startswith("left out ")]
+    assert report["counts"]["skipped"] == len(left_out)
+    return sorted(each.path for each in envelopes(deployment, upload).values()), left_out
+
+
+def no_text(folder: Path) -> Path:
+    """Return a path below ``folder`` whose name is not UTF-8."""
+    return Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+
+
+def close(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let a folder be one that may not be listed, for whom may everything as well."""
+    scandir = os.scandir
+
+    def deny(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+
+
+def test_links_that_lead_nowhere_are_left_out(changeable: Deployment, tmp_path: Path) -> None:
+    draw(tmp_path, "a.png")
+    (tmp_path / "gone.png").symlink_to("nowhere")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    taken, left_out = skipping(changeable, tmp_path)
+    assert taken == ["a.png"]
+    assert left_out == [
+        f"left out {tmp_path / 'gone.png'}: cannot be read: No such file or directory",
+        f"left out {tmp_path / 'loop.png'}: cannot be read: Too many levels of symbolic links",
+    ]
+
+
+def test_names_that_are_no_text_are_left_out(changeable: Deployment, tmp_path: Path) -> None:
+    draw(tmp_path, "a.png")
+    picture(1).save(no_text(tmp_path))
+    taken, left_out = skipping(changeable, tmp_path)
+    assert taken == ["a.png"]
+    assert left_out == [
+        f"left out {tmp_path}/\N{REPLACEMENT CHARACTER}.png: cannot be named: its name is not UTF-8"
+    ]
+
+
+def test_a_file_named_itself_by_what_is_no_text_is_left_out(changeable: Deployment, tmp_path: Path) -> None:
+    draw(tmp_path, "a.png")
+    picture(1).save(no_text(tmp_path))
+    taken, left_out = skipping(changeable, tmp_path / "a.png", no_text(tmp_path))
+    assert (taken, len(left_out)) == (["a.png"], 1)
+
+
+def test_folders_that_cannot_be_read_are_left_out(
+    changeable: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path, "a.png", "closed/b.png", "open/c.png")
+    close(monkeypatch, tmp_path / "closed")
+    taken, left_out = skipping(changeable, tmp_path)
+    assert taken == ["a.png", "open/c.png"]
+    words = "the folder cannot be read: Permission denied"
+    assert left_out == [f"left out {tmp_path / 'closed'}: {words}"]
+
+
+def test_a_folder_named_itself_that_cannot_be_read_is_too(
+    changeable: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path, "closed/b.png", "open/c.png")
+    close(monkeypatch, tmp_path / "closed")
+    taken, left_out = skipping(changeable, tmp_path / "closed", tmp_path / "open")
+    assert (taken, len(left_out)) == (["c.png"], 1)
+
+
+def test_without_skipping_they_stop_the_run(
+    changeable: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path, "a.png", "closed/b.png")
+    picture(1).save(no_text(tmp_path))
+    refuse(changeable, 2, "its name is not UTF-8", tmp_path)
+    no_text(tmp_path).unlink()
+    close(monkeypatch, tmp_path / "closed")
+    refuse(changeable, 2, "the folder cannot be read: Permission denied", tmp_path)
+
+
+def test_a_dry_run_counts_what_is_left_out(changeable: Deployment, tmp_path: Path) -> None:
+    draw(tmp_path, "a.png")
+    picture(1).save(no_text(tmp_path))
+    words = (changeable / "north", tmp_path, "--dry-run", "--skip-unreadable", "--json")
+    counts = done("owner", "encrypt", *words).json["counts"]
+    assert (counts["images"], counts["unreadable"]) == (1, 1)
 
 
 def test_a_file_without_permission_is_named(
@@ -205,7 +360,7 @@ def test_a_folder_that_is_called_as_an_image_is_walked(changeable: Deployment, t
     refuse(changeable, 2, f"{tmp_path / 'x.jpg'}: holds no images", tmp_path / "x.jpg")
 
 
-def test_when_no_image_can_be_read_there_is_nothing_to_skip(changeable: Deployment, tmp_path: Path) -> None:
+def test_where_no_image_can_be_read_there_is_nothing_to_skip(changeable: Deployment, tmp_path: Path) -> None:
     for name in ("a.jpg", "b.jpg"):
         text(tmp_path / name)
     refuse(changeable, 2, "none of the images can be read", tmp_path, "--skip-unreadable")
@@ -233,7 +388,8 @@ def test_an_owner_remembers_which_image_is_which(changeable: Deployment, tmp_pat
     (name,) = envelopes(changeable, upload)
     number = json.loads((changeable / "north" / "state.json").read_bytes())["number"]
     owner = Owner.open(changeable / "north")
-    assert list(owner.ledger.rows(number)) == [(name, "new.png")]
+    (image,) = owner.ledger.images(number)
+    assert (image.name, image.path) == (name, "new.png")
     assert owner.ledger.messages()[-1] == Message(number, "upload", key_id(owner.image_key))
 
 
@@ -258,12 +414,12 @@ def test_each_upload_has_a_larger_number(changeable: Deployment, tmp_path: Path)
     draw(tmp_path, "new.png")
     numbers = []
     for _ in range(3):
-        upload = encrypt(changeable, tmp_path)
+        upload = encrypt(changeable, tmp_path, "--again")
         numbers.append(int(upload.read_bytes().split(b"\n")[3].split()[1]))
     assert numbers == sorted(set(numbers))
 
 
-def test_the_cloud_cannot_decrypt_an_image_and_another_owner_neither(deployment: Deployment) -> None:
+def test_neither_cloud_nor_other_owners_decrypt_an_image(deployment: Deployment) -> None:
     from mipp_cli.errors import TamperedError
 
     public = deployment.public

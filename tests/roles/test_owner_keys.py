@@ -13,7 +13,7 @@ from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.owner_keys import rotate_key
 from mipp_cli.scheme.image_cipher import generate_key, key_id
-from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
+from tests.deployment import JOBS, Deployment, done, refused, snapshot
 from tests.roles.forgery import next_number
 
 
@@ -88,7 +88,7 @@ def test_every_later_enrolment_lists_the_former_keys_too(changeable: Deployment)
     assert list(enrolment(changeable).image_keys) == [former, current(changeable)]
 
 
-def test_a_rotation_that_is_interrupted_leaves_the_former_key_in_use_and_enrolled(
+def test_an_interrupted_rotation_leaves_the_former_key_in_use(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former = current(changeable)
@@ -107,22 +107,41 @@ def test_a_rotation_that_is_interrupted_leaves_the_former_key_in_use_and_enrolle
     assert {former, current(changeable)} <= held_by_kmc(changeable)
 
 
-def test_partial_work_under_a_former_key_is_not_gone_on_with(changeable: Deployment) -> None:
-    from mipp_cli.roles.partial import PartialWork
-
-    owner = Owner.open(changeable / "north")
-    PartialWork.begin(owner.directory, {"key_id": current(changeable)}, resume=None, published=owner.ledger)
-    (changeable / "north" / "partial" / "9.spool").touch()
-    rotated(changeable)
-    words = (changeable / "north", changeable / "pictures" / "north", "-o", changeable / "u.h5", "--resume")
-    assert "another key" in refused(2, "owner", "encrypt", *words).err
+# Keys that are forgotten
 
 
-def test_a_key_without_images_is_forgotten_here_and_at_the_kmc(empty: Deployment) -> None:
+def applied(deployment: Deployment) -> int:
+    """Return the number up to which the cloud is complete if it has everything."""
+    return Owner.open(deployment / "north").last_number
+
+
+def forget(deployment: Deployment, *words: object) -> dict[str, int]:
+    number = ("--applied", applied(deployment))
+    counts = done("owner", "forget-key", deployment / "north", *words, *number, "--json").json["counts"]
+    assert isinstance(counts, dict)
+    return counts
+
+
+def refuse_to_forget(
+    deployment: Deployment, code: int, words: str, *options: object, upto: int | None = None
+) -> None:
+    number = ("--applied", applied(deployment) if upto is None else upto)
+    refuse(deployment, code, words, "forget-key", deployment / "north", *options, *number)
+
+
+def send(deployment: Deployment, *options: object) -> int:
+    """Send north's pictures, and return the number."""
+    file = deployment / f"upload-{len(list(deployment.root.iterdir()))}.h5"
+    pictures = deployment / "pictures" / "north"
+    done("owner", "encrypt", deployment / "north", pictures, "-o", file, *options, *JOBS)
+    return Owner.open(deployment / "north").ledger.messages()[-1].number
+
+
+def test_a_key_without_images_is_forgotten_here_and_there(empty: Deployment) -> None:
     former = rotated(empty)
     secret = Owner.open(empty / "north").former_image_keys[former]
     enroll(empty)
-    done("owner", "forget-key", empty / "north")
+    assert forget(empty) == {"forgotten": 1, "not held here": 0, "former image keys": 0}
     assert secret.hex() not in (empty / "north" / "secrets.json").read_text()
     assert (enrolment(empty).forgotten, set(enrolment(empty).image_keys)) == ({former}, {current(empty)})
     enroll(empty)
@@ -132,25 +151,63 @@ def test_a_key_without_images_is_forgotten_here_and_at_the_kmc(empty: Deployment
 
 def test_a_key_with_live_images_is_not_forgotten(changeable: Deployment) -> None:
     former = rotated(changeable)
-    north = changeable / "north"
-    refuse(changeable, 9, f"5 under {former:016x}", "forget-key", north)
-    words = f"the ledger lists 5 images under the key {former:016x}"
-    refuse(changeable, 9, words, "forget-key", north, f"{former:016x}")
-    refuse(changeable, 9, words, "forget-key", north, f"{former:016x}", "--unlisted")
+    refuse_to_forget(changeable, 9, f"5 under {former:016x}")
+    words = f"the cloud may have 5 images under the key {former:016x}"
+    refuse_to_forget(changeable, 9, words, f"{former:016x}")
 
 
-def test_a_key_is_not_forgotten_for_an_upload_that_the_cloud_refuses(changeable: Deployment) -> None:
+def test_the_number_up_to_which_all_is_applied_must_be_given(empty: Deployment) -> None:
+    rotated(empty)
+    refuse(empty, 2, "--applied", "forget-key", empty / "north")
+
+
+def test_a_key_is_forgotten_once_its_images_were_sent_anew(changeable: Deployment) -> None:
     former = rotated(changeable)
-    north, again = changeable / "north", changeable / "again.h5"
-    done("owner", "encrypt", north, changeable / "pictures" / "north", "-o", again, *JOBS)
-    refused(9, "cloud", "index", changeable / "cloud", again, *JOBS)
-    refuse(changeable, 9, f"5 under {former:016x}", "forget-key", north)
+    before = applied(changeable)
+    number = send(changeable, "--again")
+    refuse_to_forget(changeable, 9, f"5 under {former:016x}", upto=before)
+    refuse_to_forget(changeable, 9, f"5 under {former:016x}", upto=number - 1)
+    done("owner", "forget-key", changeable / "north", "--applied", number)
+    assert enrolment(changeable).forgotten == {former}
+
+
+def test_a_key_is_forgotten_once_its_images_were_deleted(changeable: Deployment) -> None:
+    former = rotated(changeable)
+    before = applied(changeable)
+    words = (*changeable.pictures("north"), "-o", changeable / "d.h5")
+    done("owner", "delete", changeable / "north", *words)
+    refuse_to_forget(changeable, 9, f"5 under {former:016x}", upto=before)
+    assert forget(changeable)["forgotten"] == 1
+
+
+def test_a_key_is_kept_for_a_later_upload_that_no_longer_counts(changeable: Deployment) -> None:
+    before = send(changeable, "--again")
+    late = send(changeable, "--again")
+    former = rotated(changeable)
+    number = send(changeable, "--again")
+    for upto in (before, late, number - 1):  # the cloud may have what came after, in part or whole
+        refuse_to_forget(changeable, 9, f"under {former:016x}", upto=upto)
+    assert forget(changeable)["forgotten"] == 1
+
+
+def test_images_of_a_message_that_the_cloud_lacks_are_counted(changeable: Deployment) -> None:
+    number = applied(changeable)
+    send(changeable, "--again")
+    former = rotated(changeable)
+    refuse_to_forget(changeable, 9, f"10 under {former:016x}", upto=number)  # five sent twice
+
+
+def test_a_number_that_was_never_given_is_refused(empty: Deployment) -> None:
+    rotated(empty)
+    last = applied(empty)
+    words = f"this directory gave no number as high as {last + 1}; its last is {last}"
+    refuse_to_forget(empty, 2, words, upto=last + 1)
+    assert forget(empty)["forgotten"] == 1
 
 
 def test_of_several_keys_those_without_images_are_forgotten(changeable: Deployment) -> None:
     first, second = rotated(changeable), rotated(changeable)
-    outcome = done("owner", "forget-key", changeable / "north", "--json")
-    assert outcome.json["counts"] == {"forgotten": 1, "former image keys": 1}
+    assert forget(changeable) == {"forgotten": 1, "not held here": 0, "former image keys": 1}
     assert (enrolment(changeable).forgotten, set(enrolment(changeable).image_keys)) == (
         {second},
         {first, current(changeable)},
@@ -159,33 +216,40 @@ def test_of_several_keys_those_without_images_are_forgotten(changeable: Deployme
 
 def test_one_key_can_be_named(empty: Deployment) -> None:
     first, second = rotated(empty), rotated(empty)
-    done("owner", "forget-key", empty / "north", f"{second:016x}")
+    forget(empty, f"{second:016x}")
     assert list(Owner.open(empty / "north").former_image_keys) == [first]
 
 
 def test_the_key_in_use_is_not_forgotten(empty: Deployment) -> None:
-    refuse(empty, 9, "is in use", "forget-key", empty / "north", f"{current(empty):016x}")
+    refuse_to_forget(empty, 9, "is in use", f"{current(empty):016x}")
 
 
-def test_a_key_that_is_not_held_is_forgotten_only_as_unlisted(empty: Deployment) -> None:
-    refuse(empty, 2, "there is no former image key", "forget-key", empty / "north", "00000000000000aa")
-    done("owner", "forget-key", empty / "north", "00000000000000aa", "--unlisted")
+def test_a_key_that_is_not_held_is_forgotten_and_counted(empty: Deployment) -> None:
+    counts = forget(empty, "00000000000000aa")
+    assert counts == {"forgotten": 1, "not held here": 1, "former image keys": 0}
     assert enrolment(empty).forgotten == {0xAA}
-    refuse(empty, 5, "was forgotten before", "forget-key", empty / "north", "00000000000000aa")
+    refuse_to_forget(empty, 5, "was forgotten before", "00000000000000aa")
 
 
-@pytest.mark.parametrize("words", [("--unlisted",), ("00AA",), ("zz",), ("00000000000000AA",)])
-def test_a_request_that_names_no_key_is_refused(empty: Deployment, words: tuple[str, ...]) -> None:
-    before = snapshot(empty / "north")
-    assert run("owner", "forget-key", empty / "north", *words).code == 2
-    assert snapshot(empty / "north") == before
+def test_a_key_that_is_not_held_may_have_images(changeable: Deployment) -> None:
+    former = rotated(changeable)
+    directory = Owner.open(changeable / "north").directory
+    directory.change_secrets({"former_images": []})  # the key was lost, and is in the ledger
+    refuse_to_forget(changeable, 9, "may have 5 images under the key", f"{former:016x}")
+    send(changeable, "--again")
+    assert forget(changeable, f"{former:016x}")["not held here"] == 1
+
+
+@pytest.mark.parametrize("word", ["00AA", "zz", "00000000000000AA", "0000000000000000aa"])
+def test_what_is_no_id_of_a_key_is_refused(empty: Deployment, word: str) -> None:
+    refuse_to_forget(empty, 2, "is not the id of a key", word)
 
 
 def test_there_may_be_nothing_to_forget(empty: Deployment) -> None:
-    refuse(empty, 5, "there is no former image key", "forget-key", empty / "north")
+    refuse_to_forget(empty, 5, "there is no former image key")
     rotated(empty)
-    done("owner", "forget-key", empty / "north")
-    refuse(empty, 5, "there is no former image key", "forget-key", empty / "north")
+    forget(empty)
+    refuse_to_forget(empty, 5, "there is no former image key")
 
 
 @pytest.mark.parametrize("step", ["remember", "change_secrets"])
@@ -202,23 +266,23 @@ def test_forgetting_that_was_interrupted_can_be_done_again(
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, interrupted)
         with pytest.raises(KeyboardInterrupt):
-            owner_keys.forget_keys(empty / "north")
+            owner_keys.forget_keys(empty / "north", applied=applied(empty))
     assert list(Owner.open(empty / "north").former_image_keys) == [former]
-    done("owner", "forget-key", empty / "north")
+    forget(empty)
     enroll(empty)
     assert held_by_kmc(empty) == {current(empty)}
 
 
 def test_forgotten_ids_are_named_in_every_later_enrolment(empty: Deployment) -> None:
     first = rotated(empty)
-    done("owner", "forget-key", empty / "north")
+    forget(empty)
     second = rotated(empty)
-    done("owner", "forget-key", empty / "north")
+    forget(empty)
     done("owner", "revoke", empty / "north", "alice")
     assert enrolment(empty).forgotten == {first, second}
 
 
-def test_a_key_that_an_enrolment_does_not_mention_stays_at_the_kmc(changeable: Deployment) -> None:
+def test_a_key_that_is_not_mentioned_stays_at_the_kmc(changeable: Deployment) -> None:
     former = current(changeable)
     path, keys = changeable / "e.h5", [generate_key()]
     sealing_key = changeable.public.sealing_key
@@ -227,11 +291,11 @@ def test_a_key_that_an_enrolment_does_not_mention_stays_at_the_kmc(changeable: D
     assert held_by_kmc(changeable) == {former, key_id(keys[0])}
 
 
-def test_a_key_that_is_named_twice_is_held(changeable: Deployment, tmp_path: Path) -> None:
+def test_a_key_that_is_named_as_forgotten_too_is_dropped(changeable: Deployment, tmp_path: Path) -> None:
     path, key = tmp_path / "e.h5", Owner.open(changeable / "north").image_key
     sealing_key, forgotten = changeable.public.sealing_key, frozenset({key_id(key)})
     write_enrolment(
         path, changeable.sender("north"), next_number(), frozenset(), [key], sealing_key, forgotten
     )
     done("kmc", "enroll", changeable / "kmc", path)
-    assert held_by_kmc(changeable) == {key_id(key)}
+    assert held_by_kmc(changeable) == set()

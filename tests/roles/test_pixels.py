@@ -181,7 +181,7 @@ def test_a_header_that_claims_an_impossible_size_is_malformed(width: int, height
 
 @pytest.mark.parametrize("mode", CODES)
 @pytest.mark.parametrize("change", [-1, 1])
-def test_a_payload_of_another_length_than_its_header_says_is_malformed(mode: str, change: int) -> None:
+def test_a_payload_of_another_length_is_malformed(mode: str, change: int) -> None:
     data = pack_pixels(drawn(mode))
     data = data[:change] if change < 0 else data + bytes(change)
     with pytest.raises(MalformedError, match="bytes"):

@@ -15,11 +15,11 @@ import pytest
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.roles.collection import collect_images
-from mipp_cli.roles.feature_work import feature_tasks
+from mipp_cli.roles.feature_work import feature_tasks, read_image
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.scheduler import check_address
 from tests.deployment import Deployment, done, picture, refused, shared_deployment
-from tests.roles.test_partial import contents, on_disk
+from tests.roles.test_descriptions import contents, on_disk
 
 PATIENCE = 60  # seconds; only a broken cluster takes them
 
@@ -54,9 +54,9 @@ def test_jobs_and_a_scheduler_cannot_go_together(changeable: Deployment) -> None
 def test_no_key_of_the_owner_goes_to_a_worker(deployment: Deployment) -> None:
     owner = Owner(deployment.role("north"))
     images = collect_images([deployment / "pictures" / "north"])
-    sent = b"".join(
-        pickle.dumps(t) for t in feature_tasks(images, deployment.public.parameters.cipher, 16, False)
-    )
+    reads = [read_image(image, None) for image in images]
+    tasks = feature_tasks(reads, deployment.public.parameters.cipher, 16, pixels=False)
+    sent = b"".join(map(pickle.dumps, tasks))
     assert images[0].path.read_bytes() in sent
     for name in ("image", "identifier", "signing"):
         assert owner.directory.secret(name) not in sent
@@ -111,7 +111,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         cluster.stop()
 
 
-def test_an_upload_is_whole_when_a_worker_is_killed_in_the_middle(
+def test_an_upload_is_whole_though_a_worker_is_killed(
     cluster: Cluster, session_folder: Path, tmp_path: Path
 ) -> None:
     there = shared_deployment(session_folder, "dcr").copy(tmp_path / "deployment")
@@ -124,12 +124,14 @@ def test_an_upload_is_whole_when_a_worker_is_killed_in_the_middle(
     command = [sys.executable, "-m", "mipp_cli", *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         partial = there / "north" / "partial"
-        while process.poll() is None and not any(path.stat().st_size for path in partial.glob("*.spool")):
+        while process.poll() is None and not any(
+            path.stat().st_size for path in partial.glob("descriptions")
+        ):
             time.sleep(0.01)
         assert process.poll() is None, "all was done before a worker could be killed"
         cluster.workers[0].send_signal(signal.SIGKILL)
         _, errors = process.communicate()
     assert process.returncode == 0, errors.decode()
-    assert list(contents(there, upload)) == on_disk(folder)
+    assert sorted(contents(there, upload)) == on_disk(folder)
     indexed = done("cloud", "index", there / "cloud", upload, "--scheduler", cluster.address, "--json")
     assert indexed.json["counts"]["images"] == 120
