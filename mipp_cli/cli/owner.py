@@ -221,7 +221,8 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     is_flag=False,
     flag_value=0,
     multiple=True,
-    help="Send unchanged images again, too; with NUMBER, only what the upload NUMBER held, which was lost.",
+    help="Send unchanged images again, too; with NUMBER, only what the upload NUMBER held, which was lost. "
+    "Stands behind IMAGES.",
 )
 @click.option("--undelete", is_flag=True, help="Send images that were deleted, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")

@@ -105,6 +105,7 @@ class Descriptions:
         self._directory, self._request = directory, request
         self._folder = directory.file(_FOLDER)
         self._published = published
+        self._begun = False  # until then what lies there is of another run
         self._earlier: dict[str, Described] = {}
         self.done: dict[str, Described] = {}
         self._file: BinaryIO | None = None
@@ -142,7 +143,6 @@ class Descriptions:
             work = cls(directory, request, published)
             work._load()
             return work
-        shutil.rmtree(folder, ignore_errors=True)
         return cls(directory, request, {})
 
     @property
@@ -155,6 +155,7 @@ class Descriptions:
         return self._folder / _FILE
 
     def _load(self) -> None:
+        self._begun = True
         if not self._path.exists():
             return
         with self._path.open("r+b") as file:
@@ -194,7 +195,9 @@ class Descriptions:
 
     def _open(self) -> BinaryIO:
         if self._file is None:
-            if not self._folder.exists():
+            if not self._begun:
+                self.remove()
+                self._begun = True
                 self._directory.folder(_FOLDER)
                 self._directory.write_json(_REQUEST_FILE, self._request)
             self._path.touch(mode=0o600)
@@ -229,7 +232,7 @@ class Descriptions:
         if self._file is not None:
             with suppress(OSError):  # the disk is full: what was not written is done again
                 self._file.close()
-        if not self.kept:
+        if self._begun and not self.kept:
             self.remove()
 
     def remove(self) -> None:

@@ -174,6 +174,11 @@ class Ledger:
         """Return how many images each message decides, by its number; none is there with 0."""
         return Counter(each.message.number for each in self.all_standing())
 
+    def decided_by(self, numbers: Collection[int]) -> set[str]:
+        """Return the paths of the images that messages still decide."""
+        paths = {image.path for number in numbers for image in self.images(number)}
+        return {path for path, each in self.standing(paths).items() if each.message.number in numbers}
+
     def _standing(self, wanted: Callable[[str], bool], up_to: int | None = None) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
         for message in self.messages():

@@ -79,13 +79,12 @@ def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
         raise InvalidRequestError(
             f"this owner made no deletion {number}", hint="mipp inspect OWNER lists what was sent"
         )
-    paths = {image.path for image in ledger.images(number)}
-    decided = [path for path, each in ledger.standing(paths).items() if each.message.number == number]
+    decided = ledger.decided_by({number})
     if not decided:
         raise InvalidRequestError(
             f"the deletion {number} decides no image any more", hint="there is nothing to make again"
         )
-    return decided
+    return sorted(decided)
 
 
 def _is_out(output: Path, number: int) -> bool:

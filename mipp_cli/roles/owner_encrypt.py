@@ -140,7 +140,8 @@ class _Run:
                 hint=f"the first: {self._skipped[0].message}",
             )
         if not self.work.done:
-            self.work.kept = 0  # nothing to go on with
+            self.work.remove()  # nothing to go on with
+            self.work.kept = 0
             raise self._choice.nothing_to_send()
 
     def _described(
@@ -257,6 +258,11 @@ class _Run:
         warnings = [*self._owner.warnings]
         left_out = [*self._left_out, *map(_problem, self._skipped)]
         warnings += [f"left out {each.path}: {each.message}" for each in left_out]
+        if self._choice.absent:
+            warnings.append(
+                f"{self._choice.absent} more images that were to be sent again are not among those named: "
+                "name the folders that they are in, or delete them"
+            )
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {

@@ -54,7 +54,8 @@ class Choice:
     """Says of each image whether it is sent, and counts why.
 
     Images that the ledger lists as sent and that are unchanged are left out, and so are those that were
-    deleted, unless the options say otherwise.
+    deleted, unless the options say otherwise. ``absent`` is how many images of the uploads that are to be
+    made again are not there.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Choice:
         features: OwnFeatures | None,
     ):
         _refuse_unknown(ledger, options.messages)
-        self._standing = ledger.standing({image.name for image in images})
+        paths = {image.name for image in images}
+        self._standing = ledger.standing(paths)
+        self.absent = len(ledger.decided_by(options.messages) - paths)
         self._options, self._features = options, features
         self._counts: Counter[str] = Counter()
         self._undecided: set[str] = set()
