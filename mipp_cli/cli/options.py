@@ -56,16 +56,24 @@ class _Number(click.ParamType[int]):
 
     name = "number"
 
+    def __init__(self, where: str = "") -> None:
+        self._where = where
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
         if isinstance(value, int):
             return value
         if re.fullmatch(r"[1-9][0-9]{0,18}", str(value), flags=re.ASCII) is None:
-            self.fail(f"{value!r} is not the number of a message, which has up to 19 digits", param, ctx)
+            self.fail(
+                f"{value!r} is not the number of a message, which has up to 19 digits{self._where}",
+                param,
+                ctx,
+            )
         return int(value)
 
 
 SIZE, KEY_ID, NUMBER = _Size(), _KeyId(), _Number()
+AGAIN = _Number("; to send all again, put --again behind IMAGES")
 
 
 @dataclass(frozen=True)

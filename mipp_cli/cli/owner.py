@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from mipp_cli.cli.options import (
+    AGAIN,
     KEY_ID,
     NUMBER,
     PATH,
@@ -217,7 +218,7 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
 @click.option(
     "--again",
     metavar="[NUMBER]",
-    type=NUMBER,
+    type=AGAIN,
     is_flag=False,
     flag_value=0,
     multiple=True,

@@ -90,10 +90,7 @@ def parse(block: bytes) -> Header:
     if len(block) != BLOCK_BYTES or not block.startswith(b"mipp "):
         raise MalformedError("is not a MIPP container", hint="give a file that a mipp command wrote")
     if not block.startswith(FORMAT_LINE.encode() + b"\n"):
-        raise MalformedError(
-            f"is of the format {_version(block)!r}; this version of mipp reads {FORMAT_LINE!r} alone",
-            hint="make the file again with this version, or read it with the version that made it",
-        )
+        raise wrong_format(block[:16].partition(b"\n")[0].decode("ascii", "replace"))
     text, _, padding = block.partition(b"\0")
     try:
         match = _PATTERN.fullmatch(text.decode("ascii"))
@@ -111,9 +108,12 @@ def parse(block: bytes) -> Header:
     return Header(**fields)
 
 
-def _version(block: bytes) -> str:
-    """Return the first line of a block, as much of it as can be shown."""
-    return block[:16].partition(b"\n")[0].decode("ascii", "replace")
+def wrong_format(found: object) -> MalformedError:
+    """Return the error that says that a file is of another version of the format."""
+    return MalformedError(
+        f"is of the format {str(found)[:16]!r}; this version of mipp reads {FORMAT_LINE!r} alone",
+        hint="make the file again with this version, or read it with the version that made it",
+    )
 
 
 def _wrong_number(kind: str) -> MalformedError:

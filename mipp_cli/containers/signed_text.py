@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mipp_cli.containers.header import FORMAT_LINE
+from mipp_cli.containers.header import FORMAT_LINE, wrong_format
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.keys import SigningKey, verify_signature
 
@@ -59,7 +59,7 @@ def verified_fields(data: bytes, kind: str) -> dict[str, Any]:
     if fields.get("kind") != kind:
         raise MalformedError(f"is not a {kind}.pub", hint=f"give a {kind}.pub in its place")
     if fields.get("format") != FORMAT_LINE:
-        raise MalformedError("is of a format version that is not known here", hint="update mipp")
+        raise wrong_format(fields.get("format"))
     try:
         is_canonical = _canonical(fields) == data
     except RecursionError:

@@ -28,7 +28,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange
-from mipp_cli.roles.completeness import gap_warnings
+from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
 from mipp_cli.roles.floors import floor_file, floor_of, raise_floor
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
@@ -81,7 +81,9 @@ def rebuild_index(
         "images in all": sum(segment.rows for segment in index.segments),
     }
     warnings = (*cloud.directory.deployment.parameters.warnings, *rebuild.warnings, *gap_warnings(index))
-    return Report((Output(cloud.directory.file(INDEX_FILE), "index"),), counts, warnings)
+    notes, details = completeness_notes(index, index.owners()), completeness_details(index)
+    output = Output(cloud.directory.file(INDEX_FILE), "index")
+    return Report((output,), counts, warnings, {}, notes, details)
 
 
 @dataclass(frozen=True, order=True)

@@ -13,7 +13,7 @@ _SHOWN = 5
 def gap_warnings(index: Index) -> list[str]:
     """Say of each owner which messages are missing, and how they are made again."""
     return [
-        f"{owner} sent what has not come here: {_listed(gaps)}; bring these files, or the owner makes them "
+        f"{owner} sent what has not come here: {listed(gaps)}; bring these files, or the owner makes them "
         "again with --again NUMBER (mipp owner encrypt, or for a deletion mipp owner delete)"
         for owner in index.owners()
         if (gaps := index.completeness(owner).gaps)
@@ -34,7 +34,7 @@ def completeness_details(index: Index) -> dict[str, object]:
 def reach(index: Index, owner: str) -> str:
     """Say up to which number the cloud has everything of an owner, and what is missing."""
     gaps = index.completeness(owner).gaps
-    return _up_to(index, owner) + (f"; missing: {_listed(gaps)}" if gaps else "")
+    return _up_to(index, owner) + (f"; missing: {listed(gaps)}" if gaps else "")
 
 
 def _up_to(index: Index, owner: str) -> str:
@@ -42,7 +42,8 @@ def _up_to(index: Index, owner: str) -> str:
     return f"complete up to {number} ({moment(number)})" if number else "complete up to nothing"
 
 
-def _listed(numbers: Collection[int]) -> str:
+def listed(numbers: Collection[int]) -> str:
+    """Return the first of some numbers and when each was made, and how many more there are."""
     shown = [f"{number} ({moment(number)})" for number in sorted(numbers)[:_SHOWN]]
     more = len(numbers) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mipp_cli.containers.results import open_results
 from mipp_cli.containers.segment import origin_of, segment_schema
 from mipp_cli.containers.upload import upload_schema
 from mipp_cli.errors import MalformedError, at_path
+from mipp_cli.roles.completeness import listed
 from mipp_cli.roles.inspect_index import inspect_index
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
 from mipp_cli.roles.sequence import moment
@@ -151,7 +152,7 @@ def _upload(path: Path, schema: Schema) -> Found:
             ("bytes of EW", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
             ("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"),
         ]
-        fields.append(("earlier messages", _listed(read_earlier(container))))
+        fields.append(("earlier messages", listed(read_earlier(container)) or "none"))
         if schema.kind == "segment":
             origin = origin_of(container)
             fields.append(("names deleted", str(len(container.matrix("deleted")))))
@@ -176,7 +177,7 @@ def _delete(path: Path) -> Found:
     with open_container(path, DELETE) as container:
         fields: Fields = [
             ("images", str(len(container.ragged("image_names")))),
-            ("earlier messages", _listed(read_earlier(container))),
+            ("earlier messages", listed(read_earlier(container)) or "none"),
         ]
 
     def rows() -> Iterator[Row]:
@@ -185,10 +186,6 @@ def _delete(path: Path) -> Found:
                 yield from ((name.decode(errors="replace"),) for name in batch)
 
     return fields, Table(("image_id",), rows)
-
-
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
 
 
 def _spans(rows: int, size: int = 4096) -> Iterator[tuple[int, int]]:

@@ -72,6 +72,7 @@ def _check_owner(kmc: Kmc, name: str) -> None:
         and _DIGEST.fullmatch(owner.digest)
         and all(len(key) == 32 for key in keys)
         and all(IDENTIFIER.fullmatch(user) for user, _ in membership.users)
+        and (owner.image_keys or owner.forgotten)
         and all(len(key) == KEY_BYTES for key in owner.image_keys.values())
     )
     if not sound:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -213,9 +213,9 @@ def init_owner(
     """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both."""
     check_identifier(name, "an owner's identifier")
     kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
-    parties = [load_party(each, "user", deployment.fingerprint) for each in authorize]
+    parties = {each: load_party(each, "user", deployment.fingerprint) for each in authorize}
     found = {kmc: deployment.fingerprint}
-    found.update({each: party.fingerprint for each, party in zip(authorize, parties, strict=True)})
+    found.update({each: party.fingerprint for each, party in parties.items()})
     shown = check_fingerprints(found, fingerprints)
     users = _with_users(frozenset(), parties)
     with new_directory(path, "owner", name) as directory:
@@ -237,7 +237,7 @@ def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence
         deployment = owner.directory.deployment
         parties = {each: load_party(each, "user", deployment.fingerprint) for each in files}
         shown = check_fingerprints({each: party.fingerprint for each, party in parties.items()}, fingerprints)
-        users = _with_users(owner.users, list(parties.values()))
+        users = _with_users(owner.users, parties)
         outputs = owner.write_membership(users)
         shown |= owner.shown(outputs)
     return Report(outputs, {"users": len(users)}, owner.warnings, shown, (NOT_IN_FORCE,))
@@ -260,12 +260,13 @@ def revoke_users(path: Path, names: Sequence[str]) -> Report:
     return Report(outputs, {"users": len(users)}, owner.warnings, owner.shown(outputs), (NOT_IN_FORCE,))
 
 
-def _with_users(users: AuthorisedUsers, parties: Sequence[Party]) -> AuthorisedUsers:
+def _with_users(users: AuthorisedUsers, parties: Mapping[Path, Party]) -> AuthorisedUsers:
     keys = dict(users)
-    for party in parties:
+    for file, party in parties.items():
         if keys.setdefault(party.name, party.key) != party.key:
             raise ConflictError(
                 f"the user {party.name!r} is on the list with another key",
+                path=file,
                 hint="if the user made new keys, revoke the old ones first",
             )
     return frozenset(keys.items())

@@ -87,7 +87,13 @@ def preview(
         unsure = [image for image in images if choice.first_look(image) is Look.READ]
         unreadable = sum(isinstance(read.content, UnreadableImageError) for read in choice.reads(unsure))
     counts = {"images": choice.sent, **choice.counted(), "unreadable": unreadable + len(left_out)}
-    return Report((), counts, owner.warnings, {}, ("this is what would be done; nothing was written",))
+    return Report(
+        (),
+        counts,
+        owner.warnings,
+        {},
+        ("this is what would be done; nothing was written, and new images were not opened",),
+    )
 
 
 class _Run:

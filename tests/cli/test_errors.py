@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
+from mipp_cli.containers.public_files import render_renewal
+from mipp_cli.roles.sequence import A_DAY, clock_number
+from tests.deployment import JOBS, Deployment, done, picture, refused, run, snapshot
+from tests.roles.forgery import Picture, forge_upload, random_feature
 
-ROLES = ("kmc", "cloud", "alice", "north")
+VERSION_1 = Path(__file__).parents[1] / "vectors" / "v1"  # written by version 0.1
 
 # Every command that reads a file, with the place of that file open: {} stands for it.
 READERS: dict[str, tuple[str, ...]] = {
@@ -35,6 +39,8 @@ READERS: dict[str, tuple[str, ...]] = {
     "cloud search": ("cloud", "search", "@cloud", "{}", "-o", "@new", *JOBS),
     "kmc reencrypt": ("kmc", "reencrypt", "@kmc", "{}", "-o", "@new"),
     "user decrypt": ("user", "decrypt", "@alice", "{}", "-o", "@new"),
+    "owner renew": ("owner", "renew", "@north", "{}"),
+    "user renew": ("user", "renew", "@alice", "{}"),
     "inspect": ("inspect", "{}"),
 }
 # Every command that reads images.
@@ -53,8 +59,22 @@ ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
     "owner authorize": ("owner", "authorize", "{}", "@eve/user.pub"),
     "owner revoke": ("owner", "revoke", "{}", "alice"),
     "owner encrypt": ("owner", "encrypt", "{}", "@pictures/queries", "-o", "@new", *JOBS),
+    "owner encrypt --dry-run": ("owner", "encrypt", "{}", "@pictures/queries", "--dry-run"),
+    "owner delete": ("owner", "delete", "{}", "chest/a.jpg", "-o", "@new"),
+    "owner rotate": ("owner", "rotate", "{}"),
+    "owner forget-key": ("owner", "forget-key", "{}", "--applied", "1"),
+    "owner renumber": ("owner", "renumber", "{}"),
     "user query": ("user", "query", "{}", "@pictures/queries", "-o", "@new"),
     "user decrypt": ("user", "decrypt", "{}", "@alice.answer.h5", "-o", "@new"),
+    "user forget": ("user", "forget", "{}", "--all"),
+    "kmc status": ("kmc", "status", "{}"),
+    "kmc check": ("kmc", "check", "{}"),
+    "kmc remove": ("kmc", "remove", "{}", "north"),
+    "kmc rotate": ("kmc", "rotate", "{}"),
+    "kmc forget-key": ("kmc", "forget-key", "{}"),
+    "cloud check": ("cloud", "check", "{}"),
+    "cloud remove": ("cloud", "remove", "{}", "north"),
+    "cloud index --rebuild": ("cloud", "index", "{}", "--rebuild", *JOBS),
 }
 # Every command with -o, complete but for it.
 WRITERS: dict[str, tuple[str, ...]] = {
@@ -115,13 +135,58 @@ def test_a_pipe_given_as_a_file_does_not_hang(deployment: Deployment, name: str,
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("content", [b"", b"{", b"x" * 5000, b"mipp 1\n", b"\x89HDF\r\n\x1a\n" + bytes(4096)])
+@pytest.mark.parametrize("content", [b"", b"{", b"x" * 5000, b"mipp 2\n", b"\x89HDF\r\n\x1a\n" + bytes(4096)])
 def test_a_file_of_another_kind_is_named(
     deployment: Deployment, name: str, content: bytes, tmp_path: Path
 ) -> None:
     (tmp_path / "other").write_bytes(content)
     said = refuse(deployment, 3, *words_of(deployment, READERS[name], tmp_path / "other"))
     assert said.startswith(f"error: {tmp_path / 'other'}: ")
+
+
+CONTAINER_READERS = [
+    *("kmc enroll", "cloud enroll", "cloud index", "cloud search", "kmc reencrypt", "user decrypt"),
+    "inspect",
+]
+
+
+@pytest.mark.parametrize("name", CONTAINER_READERS)
+def test_a_container_of_version_1_is_named_and_said_to_be_one(deployment: Deployment, name: str) -> None:
+    given = VERSION_1 / "upload.h5"
+    said = refuse(deployment, 3, *words_of(deployment, READERS[name], given))
+    assert said == (
+        f"error: {given}: is of the format 'mipp 1'; this version of mipp reads 'mipp 2' alone\n"
+        "hint: make the file again with this version, or read it with the version that made it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cloud init", "kmc.pub"),
+        ("user init", "kmc.pub"),
+        ("owner init", "kmc.pub"),
+        ("owner init --authorize", "user.pub"),
+        ("owner authorize", "user.pub"),
+        ("inspect", "kmc.pub"),
+        ("inspect", "user.pub"),
+    ],
+)
+def test_a_public_file_of_version_1_is_named_and_said_to_be_one(
+    deployment: Deployment, name: str, file: str
+) -> None:
+    said = refuse(deployment, 3, *words_of(deployment, READERS[name], VERSION_1 / file))
+    assert said.startswith(f"error: {VERSION_1 / file}: is of ")
+    assert "'mipp 1'" in said
+    assert "update mipp" not in said  # which is newer than the file
+
+
+@pytest.mark.parametrize("role", ["kmc", "cloud", "alice", "north"])
+def test_a_directory_of_version_1_is_said_to_be_one(changeable: Deployment, role: str) -> None:
+    shutil.copy(VERSION_1 / "kmc.pub", changeable / role / "kmc.pub")
+    said = refuse(changeable, 3, "inspect", changeable / role)
+    assert said.startswith(f"error: {changeable / role / 'kmc.pub'}: is of ")
+    assert "'mipp 1'" in said
 
 
 @pytest.mark.parametrize(
@@ -179,7 +244,7 @@ def test_an_output_that_exists_is_replaced_with_force(
 ) -> None:
     (tmp_path / "out").write_bytes(b"mine")
     done(*words_of(changeable, WRITERS[name]), "-o", tmp_path / "out", "--force")
-    assert (tmp_path / "out").read_bytes().startswith(b"mipp 1\n")
+    assert (tmp_path / "out").read_bytes().startswith(b"mipp 2\n")
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -289,6 +354,9 @@ def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: 
         "inspect": "alice.query.h5",
     }.get(name, "kmc/kmc.pub")
     content = (deployment / file).read_bytes()
+    if name in ("owner renew", "user renew"):
+        key, public = deployment.sender("kmc").signing_key, deployment.public
+        content = render_renewal(clock_number(), public.sealing_key, public.fingerprint, key)
     given = tmp_path / "changed"
     for number in range(12):
         changed = bytearray(content)
@@ -332,6 +400,45 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "too many arguments": (("inspect", "x", "y"), "unexpected extra argument"),
     "no number": (("user", "query", "x", "y", "-o", "z", "--candidates", "many"), "not a valid integer"),
     "no jobs": (("cloud", "index", "x", "y", "--jobs", "0"), "0 is not in the range"),
+    "no number of a message": (
+        ("owner", "encrypt", "x", "y", "-o", "z", "--again", "pictures"),
+        "'pictures' is not the number of a message",
+    ),
+    "a number that begins with nought": (
+        ("owner", "delete", "x", "-o", "z", "--again", "07"),
+        "'07' is not the number of a message",
+    ),
+    "a number that is negative": (
+        ("owner", "renumber", "x", "--above", "-1"),
+        "'-1' is not the number of a message",
+    ),
+    "a number of nothing": (
+        ("owner", "forget-key", "x", "--applied", "0"),
+        "'0' is not the number of a message",
+    ),
+    "a number of 20 digits": (
+        ("owner", "renumber", "x", "--above", "1" * 20),
+        "is not the number of a message, which has up to 19 digits",
+    ),
+    "a number of other digits": (
+        ("owner", "renumber", "x", "--above", "\N{ARABIC-INDIC DIGIT ONE}"),
+        "is not the number of a message",
+    ),
+    "not said what was applied": (("owner", "forget-key", "x"), "Missing option '--applied'"),
+    "a key id that is none": (
+        ("owner", "forget-key", "x", "ABC", "--applied", "1"),
+        "'ABC' is not the id of a key",
+    ),
+    "no output and no dry run": (("owner", "encrypt", "x", "y"), "Missing option '-o' / '--output'"),
+    "--replace is gone": (
+        ("owner", "encrypt", "x", "y", "-o", "z", "--replace"),
+        "No such option",
+    ),
+    "--unlisted is gone": (("owner", "delete", "x", "y", "-o", "z", "--unlisted"), "No such option"),
+    "withdraw is gone": (("owner", "withdraw", "x", "y"), "No such command 'withdraw'"),
+    "rebuild of a file": (("cloud", "index", "x", "y", "--rebuild"), "--rebuild takes no CONTAINER"),
+    "drop without rebuild": (("cloud", "index", "x", "y", "--drop-damaged"), "goes with --rebuild"),
+    "nothing to index": (("cloud", "index", "x"), "Missing argument 'CONTAINER...'"),
     "a list that is missing": (("owner", "encrypt", "x", "-o", "y", "--files-from", "/none"), "No such file"),
 }
 
@@ -352,14 +459,28 @@ def test_a_group_alone_shows_its_help(words: tuple[str, ...]) -> None:
     assert "error:" not in outcome.err
 
 
+def _of_a_wrong_clock(deployment: Deployment, folder: Path) -> Path:
+    number = clock_number() + 3 * A_DAY
+    return forge_upload(
+        deployment, "north", [("x", Picture().envelope(), random_feature(1))], folder / "u.h5", number=number
+    )
+
+
+def _another_north(deployment: Deployment, folder: Path) -> Path:
+    done("owner", "init", folder / "o", "--id", "north", "--kmc", deployment / "kmc" / "kmc.pub")
+    return folder / "o" / "enrolment.h5"
+
+
 def _one_error_each() -> dict[int, Callable[[Deployment, Path], list[object]]]:
     return {
         2: lambda d, p: ["describe", p],
         3: lambda d, p: ["inspect", d / "pictures" / "queries" / "q1.png"],
         4: lambda d, p: ["cloud", "search", d / "cloud", d.ask("eve"), "-o", p / "r"],
         5: lambda d, p: ["cloud", "index", d / "cloud", d / "north.h5"],
+        6: lambda d, p: ["cloud", "index", d / "cloud", _of_a_wrong_clock(d, p), *JOBS],
         7: lambda d, p: ["describe", d / "north.h5"],
         8: lambda d, p: ["user", "decrypt", d / "bob", d / "alice.answer.h5", "-o", p / "m"],
+        9: lambda d, p: ["kmc", "enroll", d / "kmc", _another_north(d, p)],
         10: lambda d, p: ["user", "query", d / "bob", d / "pictures" / "queries", "-o", d / "north.h5"],
     }
 
@@ -375,6 +496,66 @@ def test_with_json_an_error_is_an_object_too(changeable: Deployment, tmp_path: P
     assert error["class"].endswith("Error")
     assert f"error: {error['path']}: {error['message']}\n" in outcome.err
     assert f"hint: {error['hint']}\n" in outcome.err
+
+
+def _bad_pictures(folder: Path) -> list[Path]:
+    paths = [folder / f"{name}.png" for name in ("one", "red\x1b[31m", "two")]
+    for path in paths:
+        path.write_bytes(b"no picture")
+    picture(7).save(folder / "good.png")
+    return paths
+
+
+def test_all_pictures_that_cannot_be_read_are_named(deployment: Deployment, tmp_path: Path) -> None:
+    paths = _bad_pictures(tmp_path)
+    said = refuse(deployment, 7, *words_of(deployment, IMAGE_READERS["owner encrypt"], tmp_path))
+    lines = said.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["unreadable"] * 3 + ["error", "hint"]
+    assert [str(paths[0]) in lines[0], "red\\u001b[31m.png" in lines[1], str(paths[2]) in lines[2]] == [
+        True
+    ] * 3
+    assert lines[3] == "error: 3 of the images cannot be read"
+    assert "--skip-unreadable" in lines[4]
+
+
+def test_with_json_every_unreadable_picture_is_a_problem(deployment: Deployment, tmp_path: Path) -> None:
+    paths = _bad_pictures(tmp_path)
+    error = run(*words_of(deployment, IMAGE_READERS["owner encrypt"], tmp_path), "--json").json["error"]
+    assert (error["class"], error["code"], error["path"]) == ("UnreadableImagesError", 7, None)
+    assert [problem["path"] for problem in error["problems"]] == [str(path) for path in paths]
+    assert all("this is no" in problem["message"] for problem in error["problems"])
+
+
+def test_with_json_an_error_without_problems_has_no_such_field(deployment: Deployment) -> None:
+    assert "problems" not in run("inspect", deployment / "none", "--json").json["error"]
+
+
+def test_a_dry_run_writes_nothing(deployment: Deployment) -> None:
+    before = snapshot(deployment.root)
+    words = words_of(deployment, ROLE_COMMANDS["owner encrypt --dry-run"])
+    assert "nothing was written" in done(*words).out
+    assert snapshot(deployment.root) == before
+
+
+def test_a_message_that_was_never_sent_is_not_made_again(changeable: Deployment, tmp_path: Path) -> None:
+    north, pictures = changeable / "north", changeable / "pictures" / "north"
+    for words in (
+        ("owner", "encrypt", north, pictures, "-o", tmp_path / "u.h5", "--again", 7),
+        ("owner", "delete", north, "-o", tmp_path / "d.h5", "--again", 7),
+    ):
+        said = refuse(changeable, 2, *words)
+        assert "mipp inspect OWNER lists what was sent" in said
+        assert not list(tmp_path.iterdir())
+
+
+def test_numbers_that_are_right_are_not_given_anew(deployment: Deployment) -> None:
+    said = refuse(deployment, 5, "owner", "renumber", deployment / "north")
+    assert "its numbers are not ahead of this machine's clock" in said
+
+
+def test_a_number_that_no_message_can_follow_is_refused(deployment: Deployment) -> None:
+    said = refuse(deployment, 2, "owner", "renumber", deployment / "north", "--above", 2**63 - 1)
+    assert "is not the number of a message" in said
 
 
 @pytest.mark.parametrize("name", USAGE)

@@ -32,12 +32,32 @@ COMMANDS = {" ".join(path): command for path, command in _commands(mipp)}
 WANTED = {
     *("kmc init", "kmc enroll", "kmc reencrypt", "cloud init", "cloud enroll", "cloud index", "cloud search"),
     *("user init", "user query", "user decrypt", "owner init", "owner authorize", "owner revoke"),
-    *("owner encrypt", "describe", "inspect"),
+    *("owner encrypt", "describe", "inspect", "owner delete", "owner rotate", "owner forget-key"),
+    *("owner renumber", "owner renew", "user renew", "user forget", "cloud check", "cloud remove"),
+    *("kmc status", "kmc check", "kmc remove", "kmc rotate", "kmc forget-key", "protect"),
 }
+OPTIONS = {
+    "owner encrypt": {"--again", "--undelete", "--dry-run", "--skip-unreadable", "--resume", "--split"},
+    "owner delete": {"--again", "--files-from"},
+    "owner forget-key": {"--applied"},
+    "owner renumber": {"--above"},
+    "cloud index": {"--rebuild", "--drop-damaged"},
+}
+GONE = {"--replace", "--unlisted", "--undo"}
 
 
 def test_every_command_of_the_design_is_there() -> None:
     assert set(COMMANDS) >= WANTED
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_of_the_design_is_there(name: str) -> None:
+    assert OPTIONS[name] <= {option for each in COMMANDS[name].params for option in each.opts}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_of_version_1_is_left(name: str) -> None:
+    assert not GONE & {option for each in COMMANDS[name].params for option in each.opts}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

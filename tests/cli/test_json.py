@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from mipp_cli.roles.sequence import A_DAY, clock_number
 from tests.deployment import JOBS, SCHEMES, Deployment, done, secrets_of
+from tests.roles.stores import upload_of
 
 FIELDS = {"command", "outputs", "counts", "seconds", "warnings"}
 
@@ -28,8 +30,15 @@ def _new_members(d: Deployment, p: Path) -> list[object]:
 
 
 def _new_upload(d: Deployment, p: Path) -> list[object]:
-    done("owner", "encrypt", d / "north", d / "pictures" / "queries", "-o", p / "u.h5", *JOBS)
+    queries = d / "pictures" / "queries"
+    done("owner", "encrypt", d / "north", queries, "--again", "-o", p / "u.h5", *JOBS)
     return ["cloud", "index", d / "cloud", p / "u.h5", d / "north.h5", *JOBS]
+
+
+def _unused_key(d: Deployment, p: Path) -> list[object]:
+    owner = _new_owner(d, p)
+    done("owner", "rotate", owner)
+    return ["owner", "forget-key", owner, "--applied", 1]
 
 
 Words = Callable[[Deployment, Path], list[object]]
@@ -73,6 +82,26 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
         ["index"],
         {"uploads": 1, "images": 2, "already applied": 1, "images in all": 16},
     ),
+    "owner delete": (
+        lambda d, p: ["owner", "delete", d / "lake", "b.png", "never sent.png", "-o", p / "d.h5"],
+        ["delete"],
+        {"images": 2, "not in the ledger": 1},
+    ),
+    "owner rotate": (
+        lambda d, p: ["owner", "rotate", d / "lake"],
+        ["enrolment"],
+        {"former image keys": 1},
+    ),
+    "owner forget-key": (
+        _unused_key,
+        ["enrolment"],
+        {"forgotten": 1, "not held here": 0, "former image keys": 0},
+    ),
+    "owner renumber": (
+        lambda d, p: ["owner", "renumber", d / "lake", "--above", clock_number() + 3 * A_DAY],
+        ["enrolment", "members"],
+        {"uploads and deletions struck": 0},
+    ),
     "user query": (
         lambda d, p: ["user", "query", d / "alice", d / "pictures" / "queries", "-o", p / "q.h5"],
         ["query"],
@@ -93,8 +122,20 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
         ["matches", "contact sheet", "images"],
         {"query images": 2, "matches": 6},
     ),
+    "user forget": (lambda d, p: ["user", "forget", d / "bob", "--all"], [], {"queries forgotten": 1}),
+    "cloud check": (lambda d, p: ["cloud", "check", d / "cloud"], [], {"parts": 3}),
+    "kmc check": (lambda d, p: ["kmc", "check", d / "kmc"], [], {"owners": 3}),
+    "kmc status": (lambda d, p: ["kmc", "status", d / "kmc"], [], {"owners": 3}),
     "describe": (lambda d, p: ["describe", d / "pictures" / "queries"], [], {"images": 2, "edgeless": 0}),
     "inspect": (lambda d, p: ["inspect", d / "north"], [], {}),
+}
+
+
+WARNINGS = {
+    "owner delete": [
+        "1 of the images are not in the ledger, which lists what was sent: check their names "
+        "(mipp inspect OWNER --csv); if the cloud has them, they are removed"
+    ]
 }
 
 
@@ -111,7 +152,7 @@ def test_the_report_of_every_command_is_one_object(changeable: Deployment, tmp_p
     assert [output["kind"] for output in report["outputs"]] == kinds
     assert counts.items() <= report["counts"].items()
     assert isinstance(report["seconds"], float)
-    assert report["warnings"] == []
+    assert report["warnings"] == WARNINGS.get(name, [])
 
 
 @pytest.mark.parametrize("name", [name for name, (_, kinds, _) in COMMANDS.items() if kinds])
@@ -161,6 +202,32 @@ def test_without_json_warnings_are_on_stderr(any_scheme: Deployment, tmp_path: P
     warned = [line for line in outcome.err.splitlines() if line.startswith("warning: ")]
     assert len(warned) == (any_scheme.scheme in ("dcr", "paper"))
     assert "warning: " not in outcome.out
+
+
+def test_an_index_tells_scripts_how_complete_each_owner_is(changeable: Deployment) -> None:
+    first = upload_of(changeable, "north", "x", number=7)
+    second = upload_of(changeable, "north", "y", number=9, earlier=[5, 7])
+    report = done("cloud", "index", changeable / "cloud", second, first, "--json", *JOBS).json
+    assert set(report["owners"]) == {"lake", "north", "south"}
+    sent = done("inspect", changeable / "north.h5", "--json").json["inspection"]["fields"]["number"]
+    assert report["owners"]["north"] == {"complete": int(sent.split()[0]), "missing": []}
+
+
+def test_an_index_tells_scripts_which_messages_are_missing(changeable: Deployment) -> None:
+    number, gaps = clock_number() + A_DAY // 2, [5, 6]
+    upload = upload_of(changeable, "north", "x", number=number, earlier=gaps)
+    report = done("cloud", "index", changeable / "cloud", upload, "--json", *JOBS).json
+    assert report["owners"]["north"]["missing"] == gaps
+    assert 0 < report["owners"]["north"]["complete"] < number
+    assert any("north sent what has not come here: 5 (" in each for each in report["warnings"])
+    assert report["owners"] == done("cloud", "check", changeable / "cloud", "--json").json["owners"]
+
+
+def test_a_note_says_up_to_what_the_cloud_is_complete(changeable: Deployment) -> None:
+    number = clock_number() + A_DAY // 2
+    upload = upload_of(changeable, "north", "x", number=number)
+    report = done("cloud", "index", changeable / "cloud", upload, "--json", *JOBS).json
+    assert [note for note in report["notes"] if note.startswith(f"north is complete up to {number} (20")]
 
 
 def test_people_read_what_was_written_and_how_much(changeable: Deployment, tmp_path: Path) -> None:

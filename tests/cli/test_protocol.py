@@ -12,6 +12,7 @@ import pytest
 
 from mipp_cli import __version__
 from mipp_cli.cli.main import mipp
+from mipp_cli.roles.sequence import A_DAY, clock_number
 from tests.deployment import (
     AUTHORISED,
     JOBS,
@@ -145,7 +146,7 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("owner", "authorize", new, alice / "user.pub"),
         ("owner", "revoke", new, "alice"),
         ("owner", "rotate", new),
-        ("owner", "forget-key", new),
+        ("owner", "forget-key", new, "--applied", 1),
         ("kmc", "enroll", kmc, new / "enrolment.h5"),
         ("kmc", "enroll", kmc, out / "other" / "cloud.pub"),
         ("cloud", "enroll", cloud, new / "members.h5"),
@@ -157,7 +158,7 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("user", "decrypt", alice, out / "a.h5", "-o", out / "m"),
         ("user", "forget", alice, "--all"),
         ("owner", "delete", new, "q1.png", "-o", out / "d.h5"),
-        ("owner", "withdraw", new, out / "d.h5"),
+        ("owner", "renumber", new, "--above", clock_number() + A_DAY),
         ("kmc", "status", kmc),
         ("kmc", "check", kmc),
         ("kmc", "remove", kmc, "o"),

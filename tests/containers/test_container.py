@@ -439,7 +439,7 @@ def test_what_is_no_file_is_an_invalid_request(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello\n" * 1000, b"mipp 1\n" * 1000, b"\x89PNG\r\n\x1a\n" + bytes(5000), bytes(5000)]
+    "content", [b"", b"hello\n" * 1000, b"mipp 2\n" * 1000, b"\x89PNG\r\n\x1a\n" + bytes(5000), bytes(5000)]
 )
 def test_another_file_is_malformed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)

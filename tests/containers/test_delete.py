@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import DELETE, deleted_names, write_delete
+from mipp_cli.containers.earlier import read_earlier
 from mipp_cli.errors import MalformedError, OutputError
 from tests.containers.conftest import ALICE, DEPLOYMENT, Fill, forge
 
@@ -28,6 +29,7 @@ def fill_delete(names: list[bytes]) -> Fill:
         group = file.create_group("image_names")
         group["offsets"] = np.cumsum([0, *map(len, names)]).astype("<u8")
         group["bytes"] = np.frombuffer(b"".join(names), np.uint8)
+        file["earlier"] = np.zeros(0, "<u8")
 
     return fill
 
@@ -37,6 +39,21 @@ def fill_delete(names: list[bytes]) -> Fill:
 def test_a_deletion_comes_back_as_it_was_written(place: Path, names: list[str], number: int) -> None:
     write_delete(place, ALICE, number, names, force=True)
     assert names_in(place) == [name.encode() for name in names]
+
+
+def test_a_deletion_lists_the_earlier_messages_asked_for(tmp_path: Path) -> None:
+    write_delete(tmp_path / "a", ALICE, 9, ["x"], earlier=[8, 3])
+    with open_container(tmp_path / "a", DELETE) as container:
+        assert read_earlier(container) == (3, 8)
+
+
+def test_a_deletion_without_a_list_of_earlier_is_malformed(tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        fill_delete([b"x"])(file)
+        del file["earlier"]
+
+    with pytest.raises(MalformedError, match="other parts"):
+        names_in(forge(tmp_path / "a", fill, kind="delete"))
 
 
 def test_an_existing_file_is_not_overwritten_by_a_deletion(tmp_path: Path) -> None:

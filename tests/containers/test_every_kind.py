@@ -122,10 +122,11 @@ def spoiled(original: bytes, name: str, spoil: Spoil, path: Path) -> bytes:
     return path.with_suffix(".new").read_bytes()[BLOCK_BYTES:]
 
 
-@pytest.fixture(scope="module", params=WRITERS)
+@pytest.fixture(scope="module", params=[*((target, 0) for target in WRITERS), ("segment", 1)])
 def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
-    """A target, and a container for it as the package writes it."""
-    return request.param, containers(request.param, tmp_path_factory.mktemp("original"))[0]
+    """A target, and a container for it as the package writes it: of segments what either message leaves."""
+    target, number = request.param
+    return target, containers(target, tmp_path_factory.mktemp("original"))[number]
 
 
 def refused_twice(original: tuple[str, bytes], spoil: Spoil, scratch: Path) -> None:
@@ -162,5 +163,4 @@ def test_no_column_of_any_kind_takes_memory_for_terabytes_that_it_claims(
 
 
 def test_every_kind_is_among_them() -> None:
-
     assert {target.partition("-")[0] for target in WRITERS} == set(KINDS)

@@ -71,7 +71,7 @@ def test_what_is_rendered_is_parsed_again(
 
 def test_the_block_is_readable_lines_in_their_order() -> None:
     assert [
-        b"mipp 1",
+        b"mipp 2",
         b"kind upload",
         b"sender alice",
         b"number 12",
@@ -275,11 +275,23 @@ def test_an_unknown_kind_is_malformed(kind: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "version", [b"mipp 2", b"mipp 0", b"mipp 10", b"mipp 1.0", b"mipp 01", b"mipp 1 ", b"mipp ", b"mipp one"]
+    "version",
+    [b"mipp 1", b"mipp 3", b"mipp 0", b"mipp 20", b"mipp 2.0", b"mipp 02", b"mipp 2 ", b"mipp ", b"mipp two"],
 )
 def test_an_unknown_version_is_malformed_and_said_to_be_one(version: bytes) -> None:
-    with pytest.raises(MalformedError, match="version"):
+    with pytest.raises(MalformedError) as caught:
         parse(signed(text_of([version, *LINES[1:]])))
+    said = f"is of the format {version.decode()!r}; this version of mipp reads 'mipp 2' alone"
+    assert caught.value.message == said
+
+
+@pytest.mark.parametrize("rest", [b"\xff" * 40, b"\x1b[31m" * 8, b"x" * 2000, b""])
+def test_a_version_of_any_bytes_is_shown_and_short(rest: bytes) -> None:
+    block = (b"mipp " + rest)[:BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0")
+    with pytest.raises(MalformedError, match="is of the format") as caught:
+        parse(block)
+    assert len(caught.value.message) < 140
+    assert caught.value.message.isprintable()
 
 
 @pytest.mark.parametrize(
@@ -355,8 +367,8 @@ def test_a_block_of_another_size_is_malformed(size: int) -> None:
         b"",
         b"\x89HDF\r\n\x1a\n",
         b"\x89PNG\r\n\x1a\n",
-        b"\xef\xbb\xbfmipp 1\n",
-        b"MIPP 1\n",
+        b"\xef\xbb\xbfmipp 2\n",
+        b"MIPP 2\n",
         b'{"kind": "kmc"}',
         b"mipp",
     ],
@@ -396,5 +408,5 @@ def test_a_file_under_a_number_past_the_largest_is_malformed_like_any_other() ->
     assert caught.value.hint is None
 
 
-def test_the_format_line_names_version_1() -> None:
-    assert FORMAT_LINE == "mipp 1"
+def test_the_format_line_names_version_2() -> None:
+    assert FORMAT_LINE == "mipp 2"

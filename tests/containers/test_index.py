@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mipp_cli.containers.columns import Ragged
 from mipp_cli.containers.container import write_container
-from mipp_cli.containers.index import INDEX, Index, Part, Segment, read_index, write_index
+from mipp_cli.containers.index import INDEX, Completeness, Index, Part, Segment, read_index, write_index
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
 from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT
 
 numbers = st.integers(0, 2**63 - 1)
 roots = st.binary(min_size=32, max_size=32)
 owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
-segments = st.builds(Segment, owners, numbers, numbers, numbers, roots, roots, numbers)
+gaps = st.lists(numbers, max_size=3).map(tuple)
+segments = st.builds(Segment, owners, numbers, numbers, numbers, roots, roots, numbers, numbers, gaps)
 NORTH = Segment("north", 7, 8, 9, b"\1" * 32, b"\2" * 32)
 SOUTH = Segment("south", 5, 6, 2, b"\3" * 32, b"\4" * 32)
 
@@ -58,6 +60,36 @@ def test_an_index_goes_on_without_an_owner() -> None:
     assert index.without_owner("stranger") == Index(4, index.segments, index.parts)
 
 
+def of_north(number: int, *missing: int) -> Segment:
+    return replace(NORTH, number=number, missing=missing)
+
+
+@pytest.mark.parametrize(
+    ("listed", "up_to", "missing"),
+    [
+        ((), 0, ()),
+        ((of_north(7),), 7, ()),
+        ((of_north(7, 5),), 0, (5,)),
+        ((of_north(7), of_north(9)), 9, ()),
+        ((of_north(9), of_north(7)), 9, ()),
+        ((of_north(7), of_north(9, 8)), 7, (8,)),
+        ((of_north(9, 8), of_north(7)), 7, (8,)),
+        ((of_north(7, 5), of_north(9)), 9, ()),
+        ((of_north(7, 5), of_north(9, 3, 5, 8)), 0, (3, 5, 8)),
+    ],
+)
+def test_an_index_says_how_much_of_an_owner_has_come(
+    listed: tuple[Segment, ...], up_to: int, missing: tuple[int, ...]
+) -> None:
+    index = Index(3, (replace(SOUTH, number=99, missing=(1,)), *listed))
+    assert index.completeness("north") == Completeness(up_to, missing)
+
+
+def test_owners_of_whom_there_is_a_segment_are_listed_sorted() -> None:
+    assert Index(3, (SOUTH, NORTH, SOUTH)).owners() == ["north", "south"]
+    assert Index(3).owners() == []
+
+
 def test_a_segment_that_was_written_anew_has_another_file() -> None:
     assert NORTH.file_name == "north-7.h5"
     assert replace(NORTH, revision=12).file_name == "north-7.12.h5"
@@ -90,30 +122,62 @@ def test_the_index_of_another_deployment_is_refused_as_such(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("owner", "part"),
+    ("owner", "part", "missing"),
     [
-        (b"../north", b"\0\0\0\0"),
-        (b"", b"\0\0\0\0"),
-        (b"n\xffrth", b"\0\0\0\0"),
-        (b"north", b""),
-        (b"north", b"\0\0\0"),
-        (b"north", b"\0\0\0\0\0"),
-        (b"north", b"\1\0\0\0"),
-        (b"north", b"\0\0\0\0\xff\xff\xff\xff"),
+        (b"../north", b"\0\0\0\0", b""),
+        (b"", b"\0\0\0\0", b""),
+        (b"n\xffrth", b"\0\0\0\0", b""),
+        (b"north", b"", b""),
+        (b"north", b"\0\0\0", b""),
+        (b"north", b"\0\0\0\0\0", b""),
+        (b"north", b"\1\0\0\0", b""),
+        (b"north", b"\0\0\0\0\xff\xff\xff\xff", b""),
+        (b"north", b"\0\0\0\0", b"\1"),
+        (b"north", b"\0\0\0\0", bytes(7)),
+        (b"north", b"\0\0\0\0", bytes(9)),
     ],
 )
 def test_an_index_that_cannot_be_is_malformed_though_signed(
-    tmp_path: Path, owner: bytes, part: bytes
+    tmp_path: Path, owner: bytes, part: bytes, missing: bytes
 ) -> None:
     path = tmp_path / "a"
+    write_by_hand(path, owner, part, missing)
+    with pytest.raises(MalformedError) as caught:
+        read_index(path, DEPLOYMENT)
+    assert caught.value.path == str(path)
+
+
+def test_an_index_that_can_be_is_read_as_it_is_written_by_hand(tmp_path: Path) -> None:
+    write_by_hand(tmp_path / "a", b"north", bytes(4), (5).to_bytes(8, "little") + bytes(8))
+    index = read_index(tmp_path / "a", DEPLOYMENT)
+    assert index.segments == (Segment("north", 1, 1, 1, bytes(32), bytes(32), 1, 1, (5, 0)),)
+
+
+@pytest.mark.parametrize("name", [name for name in INDEX.columns if name.startswith("segment_")])
+def test_a_segment_without_one_of_its_columns_is_malformed(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a"
+    with write_container(path, INDEX, ALICE, 1) as writer:
+        for column, shape in INDEX.columns.items():
+            if not column.startswith("segment_") or column == name:
+                continue
+            if isinstance(shape, Ragged):
+                writer.ragged(column).append(b"north" if column == "segment_owners" else b"")
+            else:
+                octets = column in ("segment_digests", "segment_roots")
+                row = np.zeros((1, 32), np.uint8) if octets else np.ones(1, np.uint64)
+                writer.matrix(column).append(row)
+    with pytest.raises(MalformedError, match="different lengths"):
+        read_index(path, DEPLOYMENT)
+
+
+def write_by_hand(path: Path, owner: bytes, part: bytes, missing: bytes) -> None:
+    """Write an index of one segment and one part, whatever they say."""
     with write_container(path, INDEX, ALICE, 1) as writer:
         writer.ragged("segment_owners").append(owner)
         writer.ragged("part_segments").append(part)
-        for name in ("uploads", "keys", "rows", "revisions"):
+        writer.ragged("segment_missing").append(missing)
+        for name in ("numbers", "keys", "rows", "revisions", "deleted"):
             writer.matrix(f"segment_{name}").append(np.ones(1, np.uint64))
         writer.matrix("part_numbers").append(np.ones(1, np.uint64))
         for name in ("segment_digests", "segment_roots", "part_roots"):
             writer.matrix(name).append(np.zeros((1, 32), np.uint8))
-    with pytest.raises(MalformedError) as caught:
-        read_index(path, DEPLOYMENT)
-    assert caught.value.path == str(path)

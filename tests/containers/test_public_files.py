@@ -104,7 +104,7 @@ def test_a_party_is_read_as_it_was_rendered(kind: str, name: str, seed: bytes, d
 
 def test_a_public_file_is_text_with_one_field_a_line() -> None:
     lines = USER_PUB.decode("ascii").splitlines()
-    assert lines[:4] == ["{", ' "format": "mipp 1",', ' "kind": "user",', ' "id": "dr.who",']
+    assert lines[:4] == ["{", ' "format": "mipp 2",', ' "kind": "user",', ' "id": "dr.who",']
     assert [line.split('"')[1] for line in lines[4:-1]] == ["deployment", "signing_key", "signature"]
 
 
@@ -196,7 +196,8 @@ def test_the_same_fields_in_another_spelling_are_malformed(data: bytes) -> None:
         field("signing_key", KEY.public.hex(" ")),
         field("signing_key", KEY.public.hex()[:-2]),
         field("signing_key", 7),
-        field("format", "mipp 2"),
+        field("format", "mipp 1"),
+        field("format", "mipp 3"),
         field("format", None),
         field("kind", "cloud"),
         field("kind", ["user"]),
@@ -350,7 +351,7 @@ def test_a_party_is_read_without_a_deployment_to_compare() -> None:
         b"[" * SIZE_LIMIT,
         b'{"a":' * (SIZE_LIMIT // 6),
         b'{"kind": "user", "x": ' + b"9" * 5000 + b"}",
-        b'{"kind": "user", "format": "mipp 1", "x": "\\ud800"}',
+        b'{"kind": "user", "format": "mipp 2", "x": "\\ud800"}',
     ],
 )
 def test_what_is_no_public_file_is_malformed(data: bytes) -> None:
@@ -362,7 +363,7 @@ def test_nesting_of_any_depth_is_malformed() -> None:
     for depth in [*range(1, 1100, 9), 3_000, 10_000, 30_000]:
         nested = b"[" * depth + b"]" * depth
         with pytest.raises(MalformedError):
-            parse_party(b'{"kind": "user", "format": "mipp 1", "x": ' + nested + b"}", "user", DEPLOYMENT)
+            parse_party(b'{"kind": "user", "format": "mipp 2", "x": ' + nested + b"}", "user", DEPLOYMENT)
 
 
 def test_what_can_be_parsed_but_is_too_deep_to_be_spelled_again_is_malformed(

@@ -37,7 +37,7 @@ names_of_images = st.text(st.characters(exclude_categories=["Cs"], exclude_chara
 def fill_upload(
     names: list[bytes],
     *,
-    replaces: int = 0,
+    earlier: tuple[int, ...] = (),
     rows: dict[str, int] | None = None,
     width: int = WIDTH,
     ew_bytes: int = 50,
@@ -52,8 +52,8 @@ def fill_upload(
             group["bytes"] = np.frombuffer(b"".join(content), np.uint8)
         for column in ("EF", "EFF"):
             file[column] = np.zeros((counts[column], width), np.uint8)
+        file["earlier"] = np.array(earlier, "<u8")
         file.attrs.create("key_id", 5, dtype="<u8")
-        file.attrs.create("replace", replaces, dtype="<u8")
 
     return fill
 
@@ -89,7 +89,7 @@ def test_an_upload_comes_back_as_it_was_written(
         assert (read_ef == ef).all()
         assert (read_eff == eff).all()
         assert (upload.encrypted_features(len(names) - 1, len(names))[0] == ef[-1:]).all()
-        assert (upload.key_id, upload.replaces) == (key, False)
+        assert (upload.key_id, upload.earlier()) == (key, ())
         assert upload.container.header.sequence_number == number
         assert writer.digest == upload.container.header.digest
         upload.check_images()
@@ -132,22 +132,37 @@ def test_an_existing_upload_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
-def test_the_mark_of_an_upload_is_add_or_replace(tmp_path: Path) -> None:
-    for mark in (0, 1):
-        upload = open_upload(forge(tmp_path / "a", fill_upload([b"x"], replaces=mark), kind="upload"))
-        assert upload.replaces == bool(mark)
-        upload.container.close()
-    with pytest.raises(MalformedError, match="mark"):
-        open_upload(forge(tmp_path / "a", fill_upload([b"x"], replaces=2), kind="upload"))
+def test_an_upload_lists_the_earlier_messages_asked_for(tmp_path: Path) -> None:
+    with write_upload(tmp_path / "a", MASK, ALICE, 9, 5, earlier={8, 2, 3}) as writer:
+        writer.append("x", bytes(40), bytes(WIDTH), bytes(WIDTH))
+    upload = open_upload(tmp_path / "a")
+    with upload.container:
+        assert upload.earlier() == (2, 3, 8)
 
 
-def test_an_upload_is_written_with_the_mark_asked_for(tmp_path: Path) -> None:
-    for replace_images in (False, True):
-        with write_upload(tmp_path / "a", MASK, ALICE, 1, 5, replace=replace_images, force=True) as writer:
-            writer.append("x", bytes(40), bytes(WIDTH), bytes(WIDTH))
-        upload = open_upload(tmp_path / "a")
-        with upload.container:
-            assert upload.replaces == replace_images
+def test_an_upload_whose_earlier_messages_are_not_is_malformed(tmp_path: Path) -> None:
+    path = forge(tmp_path / "a", fill_upload([b"x"], earlier=(2, 7)), kind="upload")
+    upload = open_upload(path)
+    with upload.container, pytest.raises(MalformedError, match="out of order"):
+        upload.earlier()
+
+
+def test_an_upload_with_a_mark_of_version_1_is_malformed(tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        fill_upload([b"x"])(file)
+        file.attrs.create("replace", 0, dtype="<u8")
+
+    with pytest.raises(MalformedError, match="other parts"):
+        open_upload(forge(tmp_path / "a", fill, kind="upload"))
+
+
+def test_an_upload_without_a_list_of_earlier_is_malformed(tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        fill_upload([b"x"])(file)
+        del file["earlier"]
+
+    with pytest.raises(MalformedError, match="other parts"):
+        open_upload(forge(tmp_path / "a", fill, kind="upload"))
 
 
 def test_an_upload_of_no_images_is_malformed(tmp_path: Path) -> None:

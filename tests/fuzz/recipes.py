@@ -137,6 +137,19 @@ def _change_rows(file: h5py.File, choices: Choices) -> None:
     group["bytes"] = np.frombuffer(b"".join(rows), np.uint8)
 
 
+def _change_numbers(file: h5py.File, choices: Choices) -> None:
+    """Give a plain column of numbers other rows, in order or not."""
+    nodes = ((name, file.get(name)) for name in _nodes(file))
+    plain = [
+        name
+        for name, node in nodes
+        if isinstance(node, h5py.Dataset) and node.dtype == "<u8" and node.ndim == 1 and "/" not in name
+    ]
+    name, rows = choices.of(plain), [choices.number() % (1 << 64) for _ in range(choices.below(6))]
+    del file[name]
+    file[name] = np.array(sorted(rows) if choices.below(2) else rows, dtype="<u8")
+
+
 def _change_number(file: h5py.File, choices: Choices) -> None:
     names = sorted(file.attrs) or ["count"]
     name, value = choices.of(names), choices.number() % (1 << 64)
@@ -265,6 +278,7 @@ CHANGES: tuple[Callable[[h5py.File, Choices], None], ...] = (
     _change_values,
     _change_rows,
     _change_rows,
+    _change_numbers,
     _change_number,
     _remake,
     _remake,

@@ -17,7 +17,7 @@ from mipp_cli.containers.part import write_part
 from mipp_cli.containers.query import write_query
 from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
 from mipp_cli.containers.results import ImageRef, Match, write_results
-from mipp_cli.containers.segment import Origin, write_segment
+from mipp_cli.containers.segment import Origin, write_deletion_segment, write_upload_segment
 from mipp_cli.containers.upload import UploadCipher, UploadReader, UploadSize, upload_schema, write_upload
 from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
 from mipp_cli.roles.parts import part_of_sums
@@ -30,6 +30,7 @@ from tests.deployment import picture
 IMAGE_KEY = bytes(range(32))
 USK = bytes(range(1, 33))
 NUMBER = 7
+EARLIER = (2, 3, 6)
 USERS = frozenset({("alice", KEY.public), ("bob", OTHER_KEY.public)})
 ANSWER_CIPHER = AnswerCipher(USK, DEPLOYMENT, "alice", QUERY_ID)
 FEATURES = np.random.default_rng(5).integers(0, 8, (3, 80), dtype=np.uint8)
@@ -44,9 +45,10 @@ def _enrolment(path: Path) -> None:
     write_enrolment(path, ALICE, NUMBER, USERS, [IMAGE_KEY, USK], KMC.public)
 
 
-def _upload(path: Path, *, size: UploadSize | None = None) -> None:
+def _upload(path: Path, *, size: UploadSize | None = None, earlier: tuple[int, ...] = EARLIER) -> None:
     cipher = UploadCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER)
-    with write_upload(path, MASK, ALICE, NUMBER, key_id(IMAGE_KEY), size=size) as upload:
+    key = key_id(IMAGE_KEY)
+    with write_upload(path, MASK, ALICE, NUMBER, key, size=size, earlier=earlier) as upload:
         for name, feature in zip(NAMES, FEATURES, strict=True):
             ef, eff = encrypt_features(MASK.cipher, feature[np.newaxis])
             upload.append(name, cipher.encrypt(b"content", name), ef[0], eff[0])
@@ -54,7 +56,8 @@ def _upload(path: Path, *, size: UploadSize | None = None) -> None:
 
 def _upload_in_pieces(path: Path) -> None:
     name_bytes = sum(len(name.encode()) for name in NAMES)
-    _upload(path, size=UploadSize(len(NAMES), name_bytes, len(NAMES) * (len(b"content") + OVERHEAD_BYTES)))
+    size = UploadSize(len(NAMES), name_bytes, len(NAMES) * (len(b"content") + OVERHEAD_BYTES))
+    _upload(path, size=size, earlier=())
 
 
 def _upload_in_chunks(path: Path) -> None:
@@ -65,19 +68,41 @@ def _upload_in_chunks(path: Path) -> None:
 
 
 def _delete(path: Path) -> None:
+    write_delete(path, ALICE, NUMBER, NAMES, earlier=EARLIER)
+
+
+def _delete_that_nothing_came_before(path: Path) -> None:
     write_delete(path, ALICE, NUMBER, NAMES)
 
 
-def _segment(path: Path) -> None:
-    origin, upload = Origin("north", bytes(32), NUMBER, bytes(32)), path.with_name("upload.h5")
+def _origin(earlier: tuple[int, ...] = EARLIER) -> Origin:
+    return Origin("north", bytes(32), NUMBER, bytes(32), earlier)
+
+
+def _segment_of(path: Path, *dropped: int, earlier: tuple[int, ...] = EARLIER) -> None:
+    upload = path.with_name("upload.h5")
     _upload(upload)
     with open_container(upload, upload_schema(MASK)) as container:
-        write_segment(path, MASK, ALICE, origin, UploadReader(container, MASK), np.array([1]))
+        reader, rows = UploadReader(container, MASK), np.array(dropped, dtype=np.int64)
+        write_upload_segment(path, MASK, ALICE, _origin(earlier), reader, rows)
     upload.unlink()
 
 
+def _segment(path: Path) -> None:
+    _segment_of(path, 1)
+
+
 def _segment_of_nothing(path: Path) -> None:
-    write_segment(path, MASK, ALICE, Origin("north", bytes(32), NUMBER, bytes(32)))
+    _segment_of(path, *range(len(NAMES)), earlier=())
+
+
+def _segment_of_a_deletion(path: Path) -> None:
+    names = [name.encode() for name in NAMES]
+    write_deletion_segment(path, MASK, ALICE, _origin(), names)
+
+
+def _segment_of_a_deletion_of_nothing(path: Path) -> None:
+    write_deletion_segment(path, MASK, ALICE, _origin(()), [])
 
 
 def _query(path: Path) -> None:
@@ -101,9 +126,15 @@ def _reencrypted(path: Path) -> None:
 
 
 def _index(path: Path) -> None:
-    segments = [Segment(owner, 5, 6, 2, b"\3" * 32, b"\4" * 32) for owner in ("north", "south", "north")]
-    parts = (Part(1, bytes(32), (0, 2)), Part(2, bytes(32), (1,)))
-    write_index(path, ALICE, Index(NUMBER, tuple(segments), parts))
+    digest, root = b"\3" * 32, b"\4" * 32
+    segments = (
+        Segment("north", 5, 6, 2, digest, root),
+        Segment("south", 5, 6, 1, digest, root, revision=4, missing=(2, 3)),
+        Segment("north", 9, 0, 0, digest, root, revision=6, deleted=3, missing=(7,)),
+        Segment("north", 8, 6, 2, digest, root),
+    )
+    parts = (Part(1, bytes(32), (0, 3)), Part(2, bytes(32), (1,)))
+    write_index(path, ALICE, Index(NUMBER, segments, parts))
 
 
 def _part(path: Path) -> None:
@@ -115,13 +146,18 @@ WRITERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "members": (_members,),
     "enrolment": (_enrolment,),
     "upload": (_upload, _upload_in_pieces, _upload_in_chunks),
-    "delete": (_delete,),
+    "delete": (_delete, _delete_that_nothing_came_before),
     "query": (_query,),
     "results": (_results,),
     "reencrypted": (_reencrypted,),
     "index": (_index,),
     "part": (_part,),
-    "segment": (_segment, _segment_of_nothing),
+    "segment": (
+        _segment,
+        _segment_of_a_deletion,
+        _segment_of_nothing,
+        _segment_of_a_deletion_of_nothing,
+    ),
 }
 
 

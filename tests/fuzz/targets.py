@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import DELETE, deleted_names
+from mipp_cli.containers.earlier import read_earlier
 from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.containers.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.index import read_index
@@ -37,12 +38,13 @@ from mipp_cli.containers.public_files import (
 from mipp_cli.containers.query import parse_query
 from mipp_cli.containers.reencrypted import Manifest, open_answer, open_reencrypted
 from mipp_cli.containers.results import open_results
-from mipp_cli.containers.segment import origin_of, segment_schema
+from mipp_cli.containers.segment import deleted_in, origin_of, segment_schema
 from mipp_cli.containers.source import BytesSource
 from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.errors import MippError
 from mipp_cli.roles import pictures
 from mipp_cli.roles.answer_files import file_of, small_picture
+from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
 from mipp_cli.roles.inspection import inspect_file
 from mipp_cli.roles.names import safe_file_name, table_cell
 from mipp_cli.roles.pictures import open_picture
@@ -128,13 +130,17 @@ def _read_enrolment(path: Path) -> None:
 
 def _read_upload(path: Path) -> None:
     with open_container(path, upload_schema(MASK), deployment=DEPLOYMENT) as container:
-        _read_images(UploadReader(container, MASK))
+        upload = UploadReader(container, MASK)
+        _read_images(upload)
+        upload.earlier()
 
 
 def _read_segment(path: Path) -> None:
     with open_container(path, segment_schema(MASK), deployment=DEPLOYMENT) as container:
-        origin_of(container)
         _read_images(UploadReader(container, MASK))
+        for _ in zip(deleted_in(container), range(64), strict=False):
+            pass
+        origin_of(container)
 
 
 def _read_images(upload: UploadReader) -> None:
@@ -152,7 +158,9 @@ def _read_images(upload: UploadReader) -> None:
 
 def _read_delete(path: Path) -> None:
     with open_container(path, DELETE, deployment=DEPLOYMENT) as container:
-        deleted_names(container)
+        with suppress(MippError):
+            deleted_names(container)
+        read_earlier(container)
 
 
 def _some(rows: int) -> list[int]:
@@ -190,6 +198,10 @@ def _read_index(path: Path) -> None:
     for segment in index.segments:
         index.of_owner(segment.owner)
         index.parts_of(segment.owner)
+        index.without_owner(segment.owner)
+    gap_warnings(index)
+    completeness_notes(index, index.owners())
+    json.dumps(completeness_details(index))
 
 
 def _read_part(path: Path) -> None:

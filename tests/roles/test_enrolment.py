@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.containers.membership import write_enrolment, write_members
+from mipp_cli.roles.sequence import A_DAY, clock_number, moment
 from mipp_cli.scheme.image_cipher import generate_key
 from mipp_cli.scheme.keys import SealingKey, SigningKey
-from tests.deployment import OWNERS, Deployment, done, refused, snapshot
+from tests.deployment import OWNERS, Deployment, change_state, done, refused, run, snapshot
 from tests.roles.forgery import next_number, stranger
+
+AN_HOUR = A_DAY // 24
+FAR = clock_number() + 400 * A_DAY
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,80 @@ def test_the_first_enrolment_pins_an_owner_to_its_key(place: Place) -> None:
 
 
 def test_an_older_enrolment_is_out_of_order(place: Place) -> None:
-    place.refuse(6, "is older than what was applied of 'north'", place.forge("north", 1))
+    place.refuse(6, "is older than what is in force of 'north'", place.forge("north", 1))
+
+
+def test_an_older_enrolment_is_refused_with_both_numbers(place: Place) -> None:
+    number = next_number()
+    place.enroll(place.forge("north", number))
+    place.refuse(6, f"(number 5, in force {number})", place.forge("north", 5))
+
+
+def test_an_enrolment_from_far_in_the_future_is_refused(place: Place) -> None:
+    number = clock_number() + A_DAY + AN_HOUR
+    words = f"has the number {number} of {moment(number)}, more than a day ahead of this machine's clock ("
+    place.refuse(6, words, place.forge("north", number))
+
+
+def test_an_enrolment_of_a_wrong_clock_names_the_last_time(place: Place) -> None:
+    last = next_number()
+    place.enroll(place.forge("north", last))
+    place.refuse(6, f"of the last that was applied of 'north' ({moment(last)})", place.forge("north", FAR))
+
+
+def test_a_first_enrolment_of_a_wrong_clock_is_refused(place: Place) -> None:
+    file = place.forge("newcomer", FAR, strange=True)
+    place.refuse(6, "of the last that was applied of 'newcomer' (none)", file)
+
+
+def test_an_enrolment_of_a_wrong_clock_is_told_how_to_go_on(place: Place) -> None:
+    place.refuse(6, "hint: set the clock that is wrong; if it is the owner's, ", place.forge("north", FAR))
+    place.refuse(6, "mipp owner renumber OWNER", place.forge("north", FAR))
+
+
+def test_a_wrong_clock_has_an_error_of_its_own_in_json(place: Place) -> None:
+    file = place.forge("north", FAR)
+    error = run(place.role, "enroll", place.directory, file, "--json").json["error"]
+    assert (error["class"], error["code"], error["path"]) == ("ClockError", 6, str(file))
+
+
+def test_an_enrolment_less_than_a_day_ahead_is_taken(place: Place) -> None:
+    assert place.enroll(place.forge("north", clock_number() + A_DAY - AN_HOUR))["owners"] == 1
+
+
+def test_an_enrolment_may_be_a_day_ahead_of_the_last(place: Place) -> None:
+    last = clock_number() + A_DAY - AN_HOUR
+    place.enroll(place.forge("north", last))
+    place.refuse(6, "more than a day ahead", place.forge("north", last + A_DAY + 1))
+    place.enroll(place.forge("north", last + A_DAY))
+
+
+def test_the_last_of_one_owner_lets_no_other_run_ahead(place: Place) -> None:
+    last = clock_number() + A_DAY - AN_HOUR
+    place.enroll(place.forge("north", last))
+    place.refuse(6, "more than a day ahead", place.forge("south", last + 2 * AN_HOUR))
+
+
+def test_one_enrolment_of_a_wrong_clock_keeps_all_others_out(place: Place) -> None:
+    good, bad = place.forge("south", next_number()), place.forge("north", FAR)
+    place.refuse(6, str(bad), good, bad)
+    assert place.enroll(good)["owners"] == 1
+
+
+def test_each_enrolment_may_be_a_day_ahead_of_the_one_before(place: Place) -> None:
+    now = clock_number()
+    files = [place.forge("north", now + days * A_DAY - AN_HOUR) for days in (1, 2)]
+    place.enroll(*files)
+    place.refuse(6, "more than a day ahead", place.forge("north", now + 4 * A_DAY))
+
+
+def test_an_owner_renumbered_enrols_again(place: Place) -> None:
+    north = place.deployment / "north"
+    change_state(north / "state.json", lambda fields: {**fields, "number": FAR})
+    done("owner", "revoke", north, "alice")
+    place.refuse(6, "more than a day ahead", place.file("north"))
+    done("owner", "renumber", north)
+    assert place.enroll(place.file("north"))["owners"] == 1
 
 
 def test_another_enrolment_under_the_same_number_is_a_replay(place: Place) -> None:

@@ -84,7 +84,7 @@ def test_a_public_file_that_was_changed_is_refused(
     deployment: Deployment, tmp_path: Path, field: str
 ) -> None:
     fields = json.loads((deployment / "kmc" / "kmc.pub").read_bytes())
-    changed = {"grey_bits": 12, "scheme": "paper", "kind": "user", "format": "mipp 2"}
+    changed = {"grey_bits": 12, "scheme": "paper", "kind": "user", "format": "mipp 1"}
     fields[field] = changed[field] if field in changed else fields[field][::-1]
     (tmp_path / "kmc.pub").write_text(json.dumps(fields, indent=1) + "\n")
     outcome = refused(3, "cloud", "init", tmp_path / "x", "--kmc", tmp_path / "kmc.pub")

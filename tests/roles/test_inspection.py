@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipp_cli.containers.container import Schema, Sender, write_container
+from mipp_cli.containers.container import Schema, Sender, header_of, write_container
 from mipp_cli.containers.delete import write_delete
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
+from mipp_cli.roles.sequence import moment
 from mipp_cli.scheme.keys import SigningKey
-from tests.deployment import OWNERS, Deployment, done, feature_of, refused, run, secrets_of
+from tests.deployment import JOBS, OWNERS, Deployment, done, feature_of, refused, run, secrets_of
 from tests.roles.forgery import Picture, forge_upload, random_feature
+from tests.roles.stores import deletion_of, index, upload_of
 
 FILES = {
     "kmc/kmc.pub": (
@@ -31,15 +33,18 @@ FILES = {
     ),
     "north/enrolment.h5": ("enrolment of north", ["users", "user alice", "image keys"]),
     "north/members.h5": ("members of north", ["users", "user alice"]),
-    "north.h5": ("upload of north", ["images", "mark", "image key", "bytes of EW", "bytes of EF"]),
+    "north.h5": (
+        "upload of north",
+        ["images", "image key", "bytes of EW", "bytes of EF", "earlier messages"],
+    ),
     "alice.query.h5": ("query of alice", ["query images", "candidates", "bytes of EQ", "USK"]),
     "alice.results.h5": ("results of cloud", ["query", "query images", "matches", "images", "owners"]),
     "alice.answer.h5": ("reencrypted of kmc", ["images", "bytes of NER", "manifest"]),
-    "cloud/index.h5": ("index of cloud", ["segments", "parts", "images", "owner lake", "owner north"]),
+    "cloud/index.h5": ("index of cloud", ["segments", "parts", "images", "sent by lake", "sent by north"]),
 }
 DIRECTORIES = {
     "kmc": ["role", "id", "scheme", "owner lake", "owner north", "owner south", "cloud", "queries answered"],
-    "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "queries answered", "public file"],
+    "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "sent by lake", "queries answered"],
     "alice": ["role", "id", "public file", "seals to"],
     "north": ["role", "id", "users", "image ids", "seals to", "image key"],
 }
@@ -64,6 +69,11 @@ def table(deployment: Deployment, name: str) -> list[list[str]]:
     return list(csv.reader(io.StringIO(done("inspect", deployment / name, "--csv").out)))
 
 
+def number_of(deployment: Deployment, name: str) -> int:
+    """Return the number of a message."""
+    return header_of(deployment / name).sequence_number
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_every_kind_of_file_is_described(any_scheme: Deployment, name: str) -> None:
     title, wanted = FILES[name]
@@ -74,7 +84,7 @@ def test_every_kind_of_file_is_described(any_scheme: Deployment, name: str) -> N
     if name.endswith(".h5"):
         assert found["deployment"] == any_scheme.public.fingerprint
         assert found["digest"].endswith("(fits)")
-        assert found["format"] == "mipp 1"
+        assert found["format"] == "mipp 2"
     for field, value in found.items():
         assert f"{field} " in outcome.out
         assert value in outcome.out
@@ -94,7 +104,11 @@ def test_counts_are_true(any_scheme: Deployment) -> None:
     assert fields(any_scheme, "cloud")["segments"] == "3"
     assert fields(any_scheme, "alice.query.h5")["query images"] == "2"
     assert fields(any_scheme, "alice.results.h5")["matches"] == "10"
-    assert fields(any_scheme, "cloud/index.h5")["owner south"] == "5 images in 1 uploads"
+    sent = number_of(any_scheme, "south.h5")
+    said = f"5 images in 1 uploads; complete up to {sent} ({moment(sent)})"
+    assert fields(any_scheme, "cloud/index.h5")["sent by south"] == said
+    assert fields(any_scheme, "cloud")["sent by south"] == said
+    assert fields(any_scheme, "north.h5")["earlier messages"] == "none"
     assert "users alice, bob" in fields(any_scheme, "kmc")["owner south"]
     assert fields(any_scheme, "north")["users"] == "alice"
     queries = [value for field, value in fields(any_scheme, "alice").items() if field.startswith("query ")]
@@ -230,20 +244,99 @@ def test_a_deletion_names_its_images(deployment: Deployment, tmp_path: Path) -> 
     assert done("inspect", tmp_path / "delete.h5", "--csv").out.split() == ["image_id", "one", "two"]
 
 
+def segment(deployment: Deployment, number: int) -> str:
+    """Return where the cloud keeps what is left of a message of north."""
+    (path,) = (deployment / "cloud" / "segments").glob(f"north-{number}*.h5")
+    return str(path.relative_to(deployment.root))
+
+
+def test_what_is_left_of_an_upload_says_whose_it_is(changeable: Deployment) -> None:
+    index(changeable, deletion_of(changeable, "north", next(iter(changeable.names("north")))))
+    number, upload = number_of(changeable, "north.h5"), header_of(changeable / "north.h5")
+    found = fields(changeable, segment(changeable, number))
+    assert found["kind"] == "segment"
+    assert found["sender"] == "cloud"
+    assert found["owner"] == "north"
+    assert found["owner's key"] == upload.key
+    assert found["of the digest"] == upload.digest
+    assert (found["images"], found["names deleted"]) == ("4", "0")
+    assert found["number"].startswith(str(number))
+
+
+def test_what_is_left_of_a_deletion_counts_names_alone(changeable: Deployment) -> None:
+    deletion = deletion_of(changeable, "north", "one", "two", earlier=[7, 8])
+    number = header_of(deletion).sequence_number
+    index(changeable, deletion)
+    name = segment(changeable, number)
+    found = fields(changeable, name)
+    assert (found["images"], found["names deleted"]) == ("0", "2")
+    assert found["earlier messages"] == "7, 8"
+    assert found["of the digest"] == header_of(deletion).digest
+    assert table(changeable, name) == [["image_id", "encrypted_bytes"]]
+
+
+def test_a_message_names_the_earlier_ones_that_it_lists(deployment: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "delete.h5"
+    write_delete(path, deployment.sender("north"), 9, ["one"], earlier=[8, 5])
+    assert done("inspect", path, "--json").json["inspection"]["fields"]["earlier messages"] == "5, 8"
+
+
+def test_an_index_says_what_of_an_owner_is_missing(changeable: Deployment) -> None:
+    sent = number_of(changeable, "north.h5")
+    upload = upload_of(changeable, "north", "x", earlier=[5, sent, sent + 1])
+    index(changeable, upload)
+    gaps = f"missing: 5 ({moment(5)}), {sent + 1} ({moment(sent + 1)})"
+    said = f"6 images in 2 uploads; complete up to {sent} ({moment(sent)}); {gaps}"
+    assert fields(changeable, "cloud")["sent by north"] == said
+    assert fields(changeable, "cloud/index.h5")["sent by north"] == said
+
+
+def test_of_many_missing_messages_a_few_are_listed(changeable: Deployment) -> None:
+    index(changeable, upload_of(changeable, "north", "x", earlier=range(1, 10)))
+    assert fields(changeable, "cloud")["sent by north"].endswith(f"5 ({moment(5)}) and 4 more")
+
+
+def test_an_owner_of_whom_nothing_is_complete_is_said_so(changeable: Deployment) -> None:
+    folder, kmc = changeable / "cloud2", changeable / "kmc" / "kmc.pub"
+    done("cloud", "init", folder, "--kmc", kmc)
+    done("cloud", "enroll", folder, changeable / "north" / "members.h5")
+    done("cloud", "index", folder, upload_of(changeable, "north", "x", earlier=[5]), *JOBS)
+    said = fields(changeable, "cloud2")["sent by north"]
+    assert said == f"1 images in 1 uploads; complete up to nothing; missing: 5 ({moment(5)})"
+
+
+def test_an_owner_who_deleted_everything_has_sent_something(changeable: Deployment) -> None:
+    deletion = deletion_of(changeable, "lake", *changeable.names("lake"))
+    index(changeable, deletion)
+    number = header_of(deletion).sequence_number
+    said = f"0 images in 0 uploads; complete up to {number} ({moment(number)})"
+    assert fields(changeable, "cloud")["sent by lake"] == said
+
+
+def test_an_owners_directory_says_what_each_message_decides(changeable: Deployment) -> None:
+    north, pictures = changeable / "north", changeable / "pictures" / "north"
+    words = ("--root", pictures, "--again", "-o", changeable / "u.h5")
+    done("owner", "encrypt", north, pictures / "hand", *words, *JOBS)
+    done("owner", "delete", north, "chest/a.jpg", "hand/d.bmp", "-o", changeable / "d.h5")
+    first, second, third = (number_of(changeable, name) for name in ("north.h5", "u.h5", "d.h5"))
+    found = fields(changeable, "north")
+    key = found["image key"].partition(";")[0]
+    assert found[f"upload {first}"] == f"5 images under {key}; still decides 2"
+    assert found[f"upload {second}"] == f"2 images under {key}; still decides 1"
+    assert found[f"deletion {third}"] == "2 images; still decides 2"
+
+
+def test_a_file_of_version_1_is_refused_by_its_version() -> None:
+    path = Path(__file__).parents[1] / "vectors" / "v1" / "upload.h5"
+    said = refused(3, "inspect", path).err
+    assert f"{path}: is of the format 'mipp 1'; this version of mipp reads 'mipp 2' alone" in said
+
+
 def test_an_owners_table_lists_live_images_alone_under_their_last_upload(changeable: Deployment) -> None:
     north, pictures = changeable / "north", changeable / "pictures" / "north"
     before = {row[2]: row[0] for row in table(changeable, "north")[1:]}
-    done(
-        "owner",
-        "encrypt",
-        north,
-        pictures / "hand",
-        "--root",
-        pictures,
-        "--replace",
-        "-o",
-        changeable / "u.h5",
-    )
+    words = ("--root", pictures, "--again", "-o", changeable / "u.h5")
+    done("owner", "encrypt", north, pictures / "hand", *words, *JOBS)
     done("owner", "delete", north, "chest/a.jpg", "-o", changeable / "d.h5")
     after = {row[2]: row[0] for row in table(changeable, "north")[1:]}
     assert set(after) == set(before) - {"chest/a.jpg"}
@@ -258,7 +351,7 @@ def test_an_owners_directory_tells_which_keys_it_holds_and_what_is_under_them(ch
     for _ in range(3):
         keys.append(f"{key_id(Owner.open(north).image_key):016x}")
         done("owner", "rotate", north)
-    done("owner", "forget-key", north, keys[1])
+    done("owner", "forget-key", north, keys[1], "--applied", number_of(changeable, "north.h5"))
     current = f"{key_id(Owner.open(north).image_key):016x}"
     found = fields(changeable, "north")
     assert found["image key"] == f"{current}; images 0"

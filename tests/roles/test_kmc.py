@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
+from mipp_cli.containers.membership import write_enrolment
 from mipp_cli.containers.public_files import load_deployment
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.kmc import Kmc, init_kmc
-from mipp_cli.scheme.image_cipher import key_id
+from mipp_cli.roles.owner import Owner
+from mipp_cli.scheme.image_cipher import generate_key, key_id
 from mipp_cli.scheme.parameters import PAPER_WARNING
-from tests.deployment import Deployment, done, mode
+from tests.deployment import Deployment, Outcome, done, mode
+from tests.roles.forgery import next_number
 
 
 def test_unless_told_a_deployment_has_the_repaired_cipher_at_3072_bits(tmp_path: Path) -> None:
@@ -69,10 +74,6 @@ def test_an_owner_who_did_not_enrol_is_unknown(deployment: Deployment) -> None:
 
 
 def test_an_image_key_that_a_later_enrolment_forgot_opens_nothing(changeable: Deployment) -> None:
-    from mipp_cli.containers.membership import write_enrolment
-    from mipp_cli.scheme.image_cipher import generate_key
-    from tests.roles.forgery import next_number
-
     enrolment = changeable / "other-key.h5"
     users = frozenset({("alice", changeable.sender("alice").signing_key.public)})
     sealing_key = changeable.public.sealing_key
@@ -94,6 +95,134 @@ def test_an_image_key_that_a_later_enrolment_forgot_opens_nothing(changeable: De
         "user", "decrypt", changeable / "alice", changeable / "a.h5", "-o", changeable / "m", "--json"
     )
     assert {match["owner"] for match in matches.json["matches"]} == {"south"}
+
+
+def enrol_north(deployment: Deployment, keys: list[bytes], forgotten: Collection[int] = ()) -> Outcome:
+    """Enrol north with image keys and forgotten ids of our choice, as an owner with a backup would."""
+    path, public = deployment / "forged.h5", deployment.public
+    users = frozenset({("alice", deployment.sender("alice").signing_key.public)})
+    sender = deployment.sender("north")
+    write_enrolment(path, sender, next_number(), users, keys, public.sealing_key, forgotten)
+    return done("kmc", "enroll", deployment / "kmc", path)
+
+
+def held(deployment: Deployment) -> tuple[set[int], frozenset[int]]:
+    """Return the ids of the image keys that the KMC holds of north, and of those that it forgot."""
+    north = Kmc.open(deployment / "kmc").owner("north")
+    assert north is not None
+    return set(north.image_keys), north.forgotten
+
+
+def test_a_key_that_was_forgotten_is_nowhere_at_the_kmc(changeable: Deployment) -> None:
+    old, new = changeable.role("north").secret("image"), generate_key()
+    enrol_north(changeable, [new], [key_id(old)])
+    assert held(changeable) == ({key_id(new)}, {key_id(old)})
+    for file in (changeable / "kmc").rglob("*"):
+        assert not file.is_file() or old.hex().encode() not in file.read_bytes()
+
+
+def test_no_later_enrolment_brings_back_a_forgotten_key(changeable: Deployment) -> None:
+    old, new = changeable.role("north").secret("image"), generate_key()
+    enrol_north(changeable, [new], [key_id(old)])
+    enrol_north(changeable, [old, new])
+    assert held(changeable) == ({key_id(new)}, {key_id(old)})
+
+
+def test_forgotten_ids_add_up(changeable: Deployment) -> None:
+    keys = [generate_key() for _ in range(3)]
+    for key in keys[:2]:
+        enrol_north(changeable, [keys[2]], [key_id(key)])
+    assert held(changeable)[1] == {key_id(key) for key in keys[:2]}
+
+
+def test_a_key_is_forgotten_before_it_was_ever_enrolled(changeable: Deployment) -> None:
+    key, other = generate_key(), generate_key()
+    enrol_north(changeable, [other], [key_id(key)])
+    enrol_north(changeable, [key, other])
+    assert key_id(key) not in held(changeable)[0]
+
+
+def test_a_key_named_and_forgotten_at_once_is_forgotten(changeable: Deployment) -> None:
+    key, other = generate_key(), generate_key()
+    enrol_north(changeable, [key, other], [key_id(key)])
+    assert key_id(key) not in held(changeable)[0]
+
+
+def test_what_one_owner_forgot_is_no_other_owners(changeable: Deployment) -> None:
+    key = changeable.role("south").secret("image")
+    enrol_north(changeable, [generate_key()], [key_id(key)])
+    south = Kmc.open(changeable / "kmc").owner("south")
+    assert south is not None
+    assert (set(south.image_keys), south.forgotten) == ({key_id(key)}, frozenset())
+
+
+def test_several_enrolments_at_once_bring_nothing_back(changeable: Deployment) -> None:
+    old, new = changeable.role("north").secret("image"), generate_key()
+    public, sender, files = changeable.public, changeable.sender("north"), []
+    for keys, forgotten in (([new], [key_id(old)]), ([old], [])):
+        files.append(changeable / f"{len(files)}.h5")
+        number = next_number()
+        write_enrolment(files[-1], sender, number, frozenset(), keys, public.sealing_key, forgotten)
+    done("kmc", "enroll", changeable / "kmc", *files)
+    assert held(changeable) == ({key_id(new)}, {key_id(old)})
+
+
+def test_a_forgotten_key_stays_so_after_a_removal_and_return(changeable: Deployment) -> None:
+    old, new = changeable.role("north").secret("image"), generate_key()
+    enrol_north(changeable, [new], [key_id(old)])
+    done("kmc", "remove", changeable / "kmc", "north")
+    enrol_north(changeable, [old, new])
+    assert held(changeable) == ({key_id(new)}, {key_id(old)})
+
+
+def test_a_forgotten_key_stays_so_after_two_removals(changeable: Deployment) -> None:
+    old, new = changeable.role("north").secret("image"), generate_key()
+    enrol_north(changeable, [new], [key_id(old)])
+    for _ in range(2):
+        done("kmc", "remove", changeable / "kmc", "north")
+        enrol_north(changeable, [old, new])
+    assert held(changeable) == ({key_id(new)}, {key_id(old)})
+
+
+def test_an_owner_back_with_forgotten_keys_alone_is_warned_of(changeable: Deployment) -> None:
+    old = changeable.role("north").secret("image")
+    enrol_north(changeable, [generate_key()], [key_id(old)])
+    done("kmc", "remove", changeable / "kmc", "north")
+    said = enrol_north(changeable, [old]).err
+    assert "warning: north enrols no image key that it did not forget before" in said
+    assert "mipp owner rotate" in said
+    assert held(changeable) == (set(), {key_id(old)})
+
+
+def test_an_owner_with_a_key_that_is_left_is_not_warned_of(changeable: Deployment) -> None:
+    old = changeable.role("north").secret("image")
+    assert enrol_north(changeable, [old, generate_key()], [key_id(old)]).err == ""
+
+
+def test_another_owner_of_a_released_name_forgot_nothing(changeable: Deployment) -> None:
+    old, new = changeable.role("north").secret("image"), changeable / "new"
+    enrol_north(changeable, [generate_key()], [key_id(old)])
+    done("kmc", "remove", changeable / "kmc", "north", "--release-name")
+    done("owner", "init", new, "--id", "north", "--kmc", changeable / "kmc" / "kmc.pub")
+    done("kmc", "enroll", changeable / "kmc", new / "enrolment.h5")
+    assert held(changeable)[1] == frozenset()
+
+
+def test_a_key_forgotten_by_the_owners_command_stays_so(changeable: Deployment) -> None:
+    north = changeable / "north"
+    backup = shutil.copytree(north, changeable / "backup")
+    old = changeable.role("north").secret("image")
+    done("owner", "rotate", north)
+    done("owner", "delete", north, *changeable.pictures("north"), "-o", changeable / "d.h5")
+    number = Owner.open(north).last_number
+    done("owner", "forget-key", north, f"{key_id(old):016x}", "--applied", number)
+    done("kmc", "enroll", changeable / "kmc", north / "enrolment.h5")
+    done("owner", "renumber", backup, "--above", Owner.open(north).last_number)
+    said = done("kmc", "enroll", changeable / "kmc", backup / "enrolment.h5").err
+    assert "did not forget before" not in said
+    keys, forgotten = held(changeable)
+    assert forgotten == {key_id(old)}
+    assert keys == {key_id(changeable.role("north").secret("image"))}
 
 
 @pytest.mark.parametrize("name", ["kmc", "cloud", "alice", "north"])

@@ -97,8 +97,13 @@ Change = Callable[[dict[str, object]], object]
         ("owners/north.json", lambda fields: fields.update(key="00")),
         ("owners/north.json", lambda fields: fields.update(users={"../x": "00" * 32})),
         ("owners/north.json", lambda fields: fields.update(number=-1)),
+        ("owners/north.json", lambda fields: fields.update(forgotten_keys=["key"])),
+        ("owners/north.json", lambda fields: fields.update(forgotten_keys=7)),
+        ("owners/north.json", lambda fields: fields.pop("forgotten_keys")),
         ("removed/lake.json", lambda fields: fields.update(retired=["00"])),
         ("removed/lake.json", lambda fields: fields.pop("released")),
+        ("removed/lake.json", lambda fields: fields.update(forgotten_keys=["key"])),
+        ("removed/lake.json", lambda fields: fields.pop("forgotten_keys")),
     ],
 )
 def test_a_file_that_says_what_cannot_be_is_named(kmc: Path, name: str, change: Change) -> None:
@@ -106,6 +111,13 @@ def test_a_file_that_says_what_cannot_be_is_named(kmc: Path, name: str, change: 
     change(fields)
     write_state(kmc / name, fields)
     assert damaged(kmc) == {name}
+
+
+def test_an_owner_who_forgot_every_key_is_no_damage(kmc: Path) -> None:
+    fields = read_state(kmc / "owners/north.json")
+    fields.update(image_keys=[], forgotten_keys=["00000000000000aa"])
+    write_state(kmc / "owners/north.json", fields)
+    assert check_kmc(kmc).counts["owners"] == 2
 
 
 def test_a_sealing_key_that_is_not_held_is_found(kmc: Path, changeable: Deployment) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from mipp_cli.containers.results import Match
 from mipp_cli.errors import OutputError
+from mipp_cli.roles.owner import Owner
+from mipp_cli.scheme.image_cipher import key_id
 from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
 from tests.roles.forgery import (
     Contents,
@@ -92,6 +94,19 @@ def test_a_user_whom_one_owner_revoked_at_the_kmc_alone_gets_no_answer_with_its_
     revoke(changeable, "north", "alice", at="kmc")
     results = changeable.search(changeable.ask("alice"))
     refuse(changeable, results, 4, "'north', who did not authorise the user 'alice'")
+
+
+def test_results_found_before_a_key_was_forgotten_open_no_more(changeable: Deployment) -> None:
+    results = changeable.search(changeable.ask("alice", candidates=100))
+    north = changeable / "north"
+    key = f"{key_id(changeable.role('north').secret('image')):016x}"
+    done("owner", "rotate", north)
+    done("owner", "delete", north, *changeable.pictures("north"), "-o", changeable / "d.h5")
+    number = Owner.open(north).last_number
+    done("owner", "forget-key", north, key, "--applied", number)
+    done("kmc", "enroll", changeable / "kmc", north / "enrolment.h5")
+    outcome = done("kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "a.h5")
+    assert "left out images of north (5)" in outcome.err
 
 
 def test_results_found_before_a_revocation_are_refused_after_it(changeable: Deployment) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mipp_cli.roles.state_files import read_state
 from mipp_cli.scheme.image_cipher import key_id
 from tests.deployment import OWNERS, Deployment, done, secrets_of
 
@@ -52,6 +53,18 @@ def test_people_read_the_same(changeable: Deployment) -> None:
     assert "removed north: last enrolled 20" in said
     assert found["clouds"][0] in said
     assert found["sealing_keys"]["former"][0] in said
+
+
+def test_a_key_that_was_forgotten_is_listed_no_more(changeable: Deployment) -> None:
+    north = changeable / "north"
+    done("owner", "rotate", north)
+    done("kmc", "enroll", changeable / "kmc", north / "enrolment.h5")
+    former, current = status(changeable)["owners"]["north"]["image_keys"]
+    done("owner", "delete", north, *changeable.pictures("north"), "-o", changeable / "d.h5")
+    number = read_state(north / "state.json")["number"]
+    done("owner", "forget-key", north, former, "--applied", number)
+    done("kmc", "enroll", changeable / "kmc", north / "enrolment.h5")
+    assert status(changeable)["owners"]["north"]["image_keys"] == [current]
 
 
 def test_no_secret_is_told(changeable: Deployment) -> None:
