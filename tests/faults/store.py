@@ -10,6 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mipp_cli.containers.container import header_of
+from mipp_cli.containers.index import Index
+from mipp_cli.errors import MippError
 from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
@@ -84,9 +87,19 @@ def _kmc(store: Deployment) -> Meaning:
 
 
 def _cloud(store: Deployment) -> Meaning:
-    members = Cloud.open(store / "cloud").members()
+    cloud = Cloud.open(store / "cloud")
+    members, index = cloud.members(), cloud.index()
     found: Meaning = {f"cloud knows {each.owner}": sorted(user for user, _ in each.users) for each in members}
+    for owner in index.owners():
+        found[f"cloud has of {owner}"] = _reach(index, owner)
     return found | {"cloud indexed": table(store / "cloud" / "index.h5", "upload")}
+
+
+def _reach(index: Index, owner: str) -> tuple[int, int, int]:
+    """Return how many messages of an owner came, how many up to where it is complete, and how many lack."""
+    found = index.completeness(owner)
+    numbers = [segment.number for segment in index.of_owner(owner)]
+    return len(numbers), sum(number <= found.up_to for number in numbers), len(found.gaps)
 
 
 def _owner(store: Deployment, name: str) -> Meaning:
@@ -95,8 +108,39 @@ def _owner(store: Deployment, name: str) -> Meaning:
         f"{name} authorised": sorted(user for user, _ in owner.users),
         f"{name} wrote members": table(store / name / "members.h5", "key"),
         f"{name} wrote enrolment": table(store / name / "enrolment.h5", "key"),
-        f"{name} sent": table(store / name, "upload"),
+        f"{name} sent": _sent(owner),
     }
+
+
+def _sent(owner: Owner) -> list[tuple[str, ...]]:
+    """Return what the owner's ledger says of every picture: sent or deleted, by messages that got out.
+
+    A deletion that did not get out stays in the ledger: whoever deletes again decides over it.
+    """
+    ledger, never_out = owner.ledger, _announced_in_vain(owner)
+    standing = {
+        image.path: (message.kind, image.name, image.path)
+        for message in ledger.messages()
+        if message.number not in never_out
+        for image in ledger.images(message.number)
+    }
+    return sorted(standing.values())
+
+
+def _announced_in_vain(owner: Owner) -> set[int]:
+    """Return the uploads of an interrupted run that did not get out: whoever goes on strikes them."""
+    announced = "partial/outputs.json"
+    if not owner.directory.file(announced).exists():
+        return set()
+    places = owner.directory.read_json(announced).items()
+    return {int(number) for number, place in places if not _bears(Path(place), number)}
+
+
+def _bears(path: Path, number: str) -> bool:
+    try:
+        return header_of(path).number == number
+    except MippError:
+        return False
 
 
 def table(path: Path, *without: str) -> list[tuple[str, ...]]:
@@ -153,6 +197,9 @@ def matches(folder: Path) -> list[tuple[str, ...]]:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Return the temporary files and folders below ``root``, by their path."""
-    found = [path for path in root.rglob("*") if _TEMPORARY.fullmatch(path.name)]
+    """Return the temporary files and folders below ``root``, and what the cloud's index does not list."""
+    found = {path for path in root.rglob("*") if _TEMPORARY.fullmatch(path.name)}
+    if (root / "cloud" / "index.h5").exists():
+        cloud = Cloud.open(root / "cloud")
+        found |= {*cloud.store.unlisted(cloud.index())}
     return sorted(str(path.relative_to(root)) for path in found)

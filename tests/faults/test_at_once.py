@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mipp_cli.roles.owner import Owner
 from tests.deployment import JOBS, Deployment, Outcome, done, picture, run
 from tests.faults.store import decrypted, make_store, table
 
@@ -37,7 +38,7 @@ def indexed(store: Deployment) -> list[tuple[str, ...]]:
     return table(store / "cloud" / "index.h5", "upload")
 
 
-def test_two_uploads_indexed_at_once_are_both_there_once_each_was_accepted(store: Deployment) -> None:
+def test_two_uploads_indexed_at_once_are_both_there(store: Deployment) -> None:
     index = [("cloud", "index", store / "cloud", more(store, owner), *JOBS) for owner in ("north", "south")]
     before = indexed(store)
     outcomes = at_once(*index)
@@ -49,10 +50,22 @@ def test_two_uploads_indexed_at_once_are_both_there_once_each_was_accepted(store
     done("cloud", "check", store / "cloud")
 
 
+def test_an_upload_and_its_deletion_at_once_commute(store: Deployment) -> None:
+    before, upload, deletion = indexed(store), more(store, "north"), store / "delete.h5"
+    done("owner", "delete", store / "north", "north.png", "a.png", "-o", deletion)
+    index = [("cloud", "index", store / "cloud", file, *JOBS) for file in (upload, deletion)]
+    outcomes = at_once(*index)
+    assert {outcome.code for outcome in outcomes} <= {0, 9}
+    for words, outcome in zip(index, outcomes, strict=True):
+        assert run(*words).code == (5 if outcome.code == 0 else 0)
+    assert len(indexed(store)) == len(before)  # one of two came, and one of before went
+    deleted = {Owner.open(store / "north").name_on_the_wire(path) for path in ("north.png", "a.png")}
+    assert not {row[1] for row in indexed(store)} & deleted
+    done("cloud", "check", store / "cloud")
+
+
 @pytest.mark.parametrize("way", [(), ("--without-index",)], ids=["with index", "without index"])
-def test_a_search_beside_a_change_finds_what_was_there_before_or_after(
-    store: Deployment, way: tuple[str, ...]
-) -> None:
+def test_a_search_beside_a_change_finds_before_or_after(store: Deployment, way: tuple[str, ...]) -> None:
     deletion, upload = store / "delete.h5", more(store, "north")
     done("owner", "delete", store / "north", "a.png", "c.png", "-o", deletion)
     changes = [("cloud", "index", store / "cloud", file, *JOBS) for file in (upload, deletion)]
@@ -86,7 +99,7 @@ def test_one_query_answered_twice_at_once_gets_one_answer(store: Deployment) -> 
     assert one == two
 
 
-def test_other_images_for_a_query_that_is_being_answered_are_refused(store: Deployment) -> None:
+def test_other_images_for_a_query_answered_now_are_refused(store: Deployment) -> None:
     first = searched(store)
     done("cloud", "index", store / "cloud", more(store, "north"), *JOBS)
     second = store / "other.h5"

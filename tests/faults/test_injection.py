@@ -63,7 +63,7 @@ def test_every_way_to_change_a_file_is_a_boundary(tmp_path: Path) -> None:
     ]
 
 
-def test_a_command_is_killed_before_the_boundary_and_not_after_it(tmp_path: Path) -> None:
+def test_a_command_is_killed_before_the_boundary(tmp_path: Path) -> None:
     assert recorded(lambda: (tmp_path / "a").write_bytes(b"content"), "kill", 1) is None
     assert list(tmp_path.iterdir()) == []
     assert recorded(lambda: (tmp_path / "a").write_bytes(b"content"), "kill", 2) is None

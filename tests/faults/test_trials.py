@@ -10,9 +10,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from mipp_cli.scheme import passphrase
-from tests.deployment import Deployment
-from tests.faults.commands import COMMANDS, Command
+from tests.deployment import Deployment, snapshot
+from tests.faults.command import Command
+from tests.faults.commands import COMMANDS
 from tests.faults.injection import KILLS
+from tests.faults.messages import DRY_RUN
+from tests.faults.process import broken_off
 from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
 
@@ -34,7 +37,7 @@ def store(scratch: Path) -> Deployment:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_a_command_that_is_broken_off_loses_nothing_and_can_be_run_again(
+def test_a_command_broken_off_loses_nothing_and_runs_again(
     store: Deployment, scratch: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passphrase, "STRETCHING", passphrase.Stretching(16, 8, 1))
@@ -42,6 +45,16 @@ def test_a_command_that_is_broken_off_loses_nothing_and_can_be_run_again(
         bench = Bench(command, store, Path(folder))
         for trial in chosen(bench):
             assert bench.problems(trial) == [], (trial, bench.boundaries[trial.at - 1])
+
+
+def test_a_dry_run_writes_nothing(store: Deployment, tmp_path: Path) -> None:
+    copy = store.copy(tmp_path / "store")
+    DRY_RUN.prepare(copy)
+    before = snapshot(copy.root)
+    ending = broken_off(DRY_RUN.words(copy))
+    assert ending.outcome is not None
+    assert (ending.outcome.code, ending.boundaries) == (0, [])
+    assert snapshot(copy.root) == before
 
 
 def chosen(bench: Bench) -> list[Trial]:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from mipp_cli.errors import MippError
 from tests.deployment import Deployment, Outcome, check_refusal, run
-from tests.faults.commands import Command
+from tests.faults.command import Command
 from tests.faults.injection import FAULTS, KILLS, Boundary
 from tests.faults.process import broken_off
 from tests.faults.store import Meaning, leftovers, meaning

@@ -270,7 +270,7 @@ def test_what_is_left_of_a_deletion_counts_names_alone(changeable: Deployment) -
     name = segment(changeable, number)
     found = fields(changeable, name)
     assert (found["images"], found["names deleted"]) == ("0", "2")
-    assert found["earlier messages"] == "7, 8"
+    assert found["earlier messages"] == "7 (1970-01-01 00:00:00 UTC), 8 (1970-01-01 00:00:00 UTC)"
     assert found["of the digest"] == header_of(deletion).digest
     assert table(changeable, name) == [["image_id", "encrypted_bytes"]]
 
@@ -278,7 +278,10 @@ def test_what_is_left_of_a_deletion_counts_names_alone(changeable: Deployment) -
 def test_a_message_names_the_earlier_ones_that_it_lists(deployment: Deployment, tmp_path: Path) -> None:
     path = tmp_path / "delete.h5"
     write_delete(path, deployment.sender("north"), 9, ["one"], earlier=[8, 5])
-    assert done("inspect", path, "--json").json["inspection"]["fields"]["earlier messages"] == "5, 8"
+    assert (
+        done("inspect", path, "--json").json["inspection"]["fields"]["earlier messages"]
+        == "5 (1970-01-01 00:00:00 UTC), 8 (1970-01-01 00:00:00 UTC)"
+    )
 
 
 def test_an_index_says_what_of_an_owner_is_missing(changeable: Deployment) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from tests.deployment import SCHEMES
@@ -18,20 +19,32 @@ def main() -> int:
     parser.add_argument("--operations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scheme", choices=[*SCHEMES], default="mask")
+    parser.add_argument(
+        "--scratch", type=Path, help="where the deployment lives; a disk in memory is fastest"
+    )
     options = parser.parse_args()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
         life = Life(Path(folder), options.seed, *SCHEMES[options.scheme])
-        for number in range(options.operations):
-            try:
+        done = 0
+        try:
+            while done < options.operations:
                 name = life.step()
-            except Exception:
-                print(f"operation {number} of seed {options.seed} failed", file=sys.stderr)
-                raise
-            if (number + 1) % 100 == 0:
-                print(f"{number + 1} operations, {time.monotonic() - started:.0f} s, last {name}", flush=True)
-    print(", ".join(f"{name} {count}" for name, count in sorted(life.counts.items())))
+                done += 1
+                if done % 100 == 0:
+                    print(f"{done} operations, {time.monotonic() - started:.0f} s, last {name}", flush=True)
+            life.settle()
+        except Exception:
+            print(f"operation {done} of seed {options.seed} failed", file=sys.stderr)
+            raise
+    print(f"operations: {_listed(life.counts)}")
+    print(f"figures: {_listed(life.figures)}")
+    print(f"seed {options.seed}, {time.monotonic() - started:.0f} s: all was as the model says")
     return 0
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 if __name__ == "__main__":

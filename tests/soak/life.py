@@ -4,43 +4,56 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import random
 import shutil
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
-from mipp_cli.containers.container import read_header
+from mipp_cli.containers.container import open_container, read_header
+from mipp_cli.containers.index import Index, Segment
 from mipp_cli.containers.source import FileSource
+from mipp_cli.containers.upload import UploadCipher, UploadReader, upload_schema
 from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.image_cipher import key_id
+from mipp_cli.scheme.image_cipher import Envelope, key_id
 from tests.deployment import JOBS, Outcome, picture, run
-from tests.soak.model import CloudModel, Enrolment, KmcModel, Message, OwnerModel, Stored
+from tests.soak.clock import HOUR, Clock
+from tests.soak.model import CloudModel, Counts, Enrolment, KmcModel, Message, OwnerModel, Stored, live_of
+from tests.soak.post import Letter, Post
 
 OWNERS = ("north", "south", "lake")
 USERS = ("alice", "bob")
 FILES = {"kmc": "enrolment.h5", "cloud": "members.h5"}
 _MOST_IMAGES = 24  # of an owner, so that a long life stays fast
+Table = dict[tuple[str, str], tuple[int, int]]
+_AHEAD = (2, 20, 72, 1500, 26_000)  # hours by which a clock may be wrong
 
 
 class Life:
     """One deployment and its model, changed side by side by operations drawn from a seed."""
 
     def __init__(self, root: Path, seed: int, *scheme: str):
-        self.root, self.random = root, random.Random(seed)
+        self.root, self.random, self.clock = root, random.Random(seed), Clock()
         self.cloud, self.kmc = CloudModel(), KmcModel()
         self.owners = {name: OwnerModel() for name in OWNERS}
         self.user_sealing = dict.fromkeys(USERS, 0)
         self.enrolments: dict[tuple[str, str], list[tuple[Enrolment, Path]]] = defaultdict(list)
-        self.files: dict[str, dict[int, Path]] = {name: {} for name in OWNERS}
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
+        self.figures: Counter[str] = Counter()
+        self.post = Post(self.random, self.figures)
         self._serial, self._pictures = 0, count()
+        self._keys: dict[str, bytes] = {}
+        self._reported: dict[str, list[int]] = {name: [0] for name in OWNERS}
+        self._table: tuple[Index | None, Table] = None, {}
+        self._looked_at: set[tuple[str, int, int, bytes]] = set()
         self._begin(scheme)
 
     def _begin(self, scheme: tuple[str, ...]) -> None:
@@ -56,18 +69,23 @@ class Life:
             words = ("--id", owner, "--kmc", kmc, "--authorize", self.root / "alice" / "user.pub")
             self.expect(0, "owner", "init", self.root / owner, *words)
             self.owners[owner].users = frozenset({"alice"})
-            self.owners[owner].keys = [self.key_of(owner)]
-            self.note_enrolment(owner)
+            self._note_key(owner)
+            self._note_enrolment(owner)
             self.enroll_at_kmc(owner)
             self.enroll_at_cloud(owner)
 
+    def run(self, *words: object) -> Outcome:
+        """Run a command by the clock of the machine that it runs on."""
+        machine = Path(str(words[2])).name if words[0] == "owner" else ""
+        with self.clock.at(machine):
+            return run(*words)
+
     def expect(self, code: int, *words: object) -> Outcome:
         """Run a command and demand the exit code that the model says."""
-        outcome = run(*words)
+        outcome = self.run(*words)
         if outcome.code != code:
-            raise AssertionError(
-                f"exit {outcome.code}, not {code}: {' '.join(map(str, words))}\n{outcome.err}"
-            )
+            said = f"{outcome.err}{outcome.out}"
+            raise AssertionError(f"exit {outcome.code}, not {code}: {' '.join(map(str, words))}\n{said}")
         return outcome
 
     def path(self, name: str) -> Path:
@@ -75,86 +93,247 @@ class Life:
         self._serial += 1
         return self.root / f"{self._serial}-{name}.h5"
 
-    def key_of(self, owner: str) -> str:
-        """Return the id of the owner's key in use."""
-        return f"{key_id(Owner.open(self.root / owner).image_key):016x}"
+    # operations: what an owner sends
 
-    def note_enrolment(self, owner: str) -> None:
-        """Keep the pair of files that the owner just wrote, and what they say."""
-        folder = self.path(f"{owner}-enrolment").with_suffix("")
-        folder.mkdir()
-        for name in FILES.values():
-            shutil.copy(self.root / owner / name, folder)
-        for place, name in FILES.items():
-            number = number_of(folder / name)
-            self.enrolments[owner, place].append((self.owners[owner].enrolment(number), folder / name))
+    def send(self, owner: str) -> None:
+        """Change some files, and send what is new; at times all, or what was deleted, or in pieces."""
+        self._change_files(owner)
+        undelete, again, split = (self.random.random() < share for share in (0.1, 0.08, 0.2))
+        flags = [("--undelete", undelete), ("--again", again)]
+        options = [flag for flag, is_given in flags if is_given]
+        chosen = self.owners[owner].to_send(undelete=undelete, again=again)
+        if self.random.random() < 0.1:
+            self._preview(owner, chosen, options)
+        self._encrypt(owner, chosen, [*options, *(["--split", "20kB"] if split else [])], nothing=5)
+        self._bring()
 
-    # operations
-
-    def add(self, owner: str) -> None:
-        """Encrypt one to three new pictures."""
+    def _change_files(self, owner: str) -> None:
+        """Draw new pictures, draw some anew, touch one, and take one back that was deleted from the disk."""
         model = self.owners[owner]
-        if len(model.live()) >= _MOST_IMAGES:
-            return self.delete(owner)
-        paths = [
-            f"{self.random.choice('abc')}/{next(self._pictures)}.png"
-            for _ in range(self.random.randint(1, 3))
-        ]
-        for path in paths:
+        files = sorted(model.files)
+        if len(files) < _MOST_IMAGES:
+            for _ in range(self.random.randint(0, 3)):
+                self._draw(owner, f"{self.random.choice('abc')}/{next(self._pictures)}.png")
+        for path in self.random.sample(files, min(len(files), self.random.randint(0, 2))):
             self._draw(owner, path)
-        return self._encrypt(owner, "add", paths)
+        if files:
+            os.utime(self.root / "pictures" / owner / self.random.choice(files))
 
-    def send_again(self, owner: str) -> None:
-        """Encrypt one to three pictures again, of which half changed."""
-        paths = self._some_live(owner)
-        for path in paths:
-            if self.random.random() < 0.5:
-                self._draw(owner, path)
-        if paths:
-            self._encrypt(owner, "replace", paths)
+    def _draw(self, owner: str, path: str) -> None:
+        file = self.root / "pictures" / owner / path
+        file.parent.mkdir(exist_ok=True)
+        picture(self.random.getrandbits(32), size=(64, 64)).save(file)
+        self.owners[owner].files[path] = file.read_bytes()
+
+    def _preview(self, owner: str, chosen: set[str], options: list[str]) -> None:
+        folder = self.root / "pictures" / owner
+        if self.owners[owner].files:
+            words = ("owner", "encrypt", self.root / owner, folder, "--dry-run", "--json")
+            assert self.expect(0, *words, *options, *JOBS).json["counts"]["images"] == len(chosen)
+
+    def _encrypt(self, owner: str, chosen: set[str], options: list[object], *, nothing: int) -> None:
+        """Run `owner encrypt` over the owner's folder, which is to send ``chosen``, and post what it made."""
+        model, output = self.owners[owner], self.path(f"{owner}-upload")
+        if not model.files:
+            return
+        words = (self.root / owner, self.root / "pictures" / owner, "-o", output)
+        self.expect(0 if chosen else nothing, "owner", "encrypt", *words, *options, *JOBS)
+        role, left = Owner.open(self.root / owner), set(chosen)
+        names = {role.name_on_the_wire(path): path for path in chosen}
+        parameters = role.directory.deployment.parameters
+        for file in sorted(self.root.glob(f"{output.stem}*.h5")):
+            with open_container(file, upload_schema(parameters)) as container:
+                upload = UploadReader(container, parameters)
+                paths = {names[name] for name in upload.names()}
+                images = {path: Stored(model.files[path], model.keys[-1]) for path in paths}
+                assert self._sent(owner, images, file) == frozenset(upload.earlier())
+            left -= paths
+        assert not left
+
+    def _sent(self, owner: str, images: Mapping[str, Stored | None], file: Path) -> frozenset[int]:
+        """Note a message in the ledger and give it to the post; return what it is to list."""
+        model, number = self.owners[owner], number_of(file)
+        earlier = model.earlier(images)
+        message = Message(owner, number, images, earlier)
+        self._gave(owner, number)
+        model.sent[number] = message
+        self.post.send(message, file, self.clock.now())
+        return earlier
+
+    def _gave(self, owner: str, number: int) -> None:
+        """Note the number that an owner gave: it follows the clock, and never goes back."""
+        model = self.owners[owner]
+        assert model.last < number <= max(model.last + 1, self.clock.now(owner))
+        model.last = number
 
     def delete(self, owner: str) -> None:
-        """Ask for the deletion of one to three pictures."""
-        paths = self._some_live(owner)
+        """Ask for the deletion of some pictures, of deleted ones too, or of one that never was."""
+        model = self.owners[owner]
+        paths = self._some(model.live())
+        if self.random.random() < 0.2:
+            paths += [path for path in self._some(model.standing()) if path not in paths]
+        if self.random.random() < 0.1:
+            paths.append(f"never/{next(self._pictures)}.png")
         if not paths:
             return
-        output, live = self.path(f"{owner}-delete"), self.owners[owner].live()
-        self.expect(0, "owner", "delete", self.root / owner, *paths, "-o", output)
-        self._sent(owner, "delete", {path: live[path] for path in paths}, output)
+        listed, output = model.standing(), self.path(f"{owner}-delete")
+        words = (self.root / owner, *paths, "-o", output, "--json")
+        counts = self.expect(0, "owner", "delete", *words).json["counts"]
+        assert counts["not in the ledger"] == sum(path not in listed for path in paths)
+        self._sent(owner, dict.fromkeys(paths), output)
+        for path in paths:
+            if self.random.random() < 0.6:
+                (self.root / "pictures" / owner / path).unlink(missing_ok=True)
+                model.files.pop(path, None)
+        self._bring()
 
-    def deliver(self, owner: str) -> None:
-        """Bring messages to the cloud: those that wait, in order; at times old ones, or out of order."""
-        files = self.files[owner]
-        waiting = [m for m in self.owners[owner].sent if m.number not in self.cloud.applied.get(owner, set())]
-        chosen = waiting[: self.random.randint(1, 3)] if self.random.random() < 0.8 else waiting[1:]
-        if self.random.random() < 0.2 or not chosen:
-            chosen = [
-                *self.random.sample(self.owners[owner].sent, min(2, len(self.owners[owner].sent))),
-                *chosen,
-            ]
-        chosen = list({message.number: message for message in chosen}.values())
-        if not chosen:
+    def _some(self, paths: Iterable[str]) -> list[str]:
+        among = sorted(paths)
+        return self.random.sample(among, min(len(among), self.random.randint(1, 3)))
+
+    def send_again(self, owner: str) -> None:
+        """Make a message again: one that the cloud lacks, or any, or one that never was."""
+        gaps, sent = self.cloud.gaps(owner), sorted(self.owners[owner].sent)
+        numbers = gaps if gaps and self.random.random() < 0.8 else [*sent, 1]
+        self._make_again(owner, self.random.choice(numbers))
+        self._bring()
+
+    def _make_again(self, owner: str, number: int) -> None:
+        model, message = self.owners[owner], self.owners[owner].sent.get(number)
+        before = len(model.sent)
+        if message is None or not message.is_deletion:
+            self._encrypt(owner, model.to_send(message=number), ["--again", number], nothing=2)
+        if message is None or message.is_deletion:
+            decided, output = model.decided_by(number), self.path(f"{owner}-delete")
+            words = (self.root / owner, "--again", number, "-o", output)
+            self.expect(0 if decided else 2, "owner", "delete", *words)
+            if decided:
+                self._sent(owner, dict.fromkeys(decided), output)
+        self.figures["made again"] += len(model.sent) > before
+
+    # operations: what the cloud takes
+
+    def _bring(self) -> None:
+        if self.random.random() < 0.5:
+            self.deliver("")
+
+    def deliver(self, _: str) -> None:
+        """Bring letters of all owners to the cloud at once; at times one that it is to refuse."""
+        letters = self.post.some(self.clock.now())
+        refused = [each for each in self.post.struck if self._is_ahead(each)]
+        refused += [each for each in self.post.came if self._is_below_floor(each)]
+        if refused and self.random.random() < 0.15:
+            letters.append(self.random.choice(refused))
+        if letters:
+            self._index(letters)
+
+    def _is_below_floor(self, letter: Letter) -> bool:
+        return letter.message.number <= self.cloud.refused.get(letter.message.owner, 0)
+
+    def _is_ahead(self, letter: Letter) -> bool:
+        return (
+            letter.message.number
+            > max(self.clock.now(), self.cloud.highest(letter.message.owner)) + 25 * HOUR
+        )
+
+    def _index(self, letters: list[Letter]) -> None:
+        messages = [letter.message for letter in letters]
+        known = {owner: max(each, default=0) for owner, each in self.cloud.applied.items()}
+        before, gaps = self.cloud.number_of_messages(), self._all_gaps()
+        code, counts = self.cloud.apply(messages, self.clock.now())
+        files = [letter.file for letter in letters]
+        outcome = self.expect(code, "cloud", "index", self.root / "cloud", *files, *JOBS, "--json")
+        if code == 0:
+            self._check_counts(outcome, counts)
+            self.post.delivered(letters)
+            self.figures["delivered"] += self.cloud.number_of_messages() - before
+            self.figures["doubled"] += counts.skipped
+            self.figures["late rows dropped"] += counts.superseded
+            late = {m.number for m in messages if m.number < known.get(m.owner, 0)}
+            self.figures["out of order"] += len(late) - counts.skipped if len(late) > counts.skipped else 0
+            self.figures["gaps closed"] += len(gaps - self._all_gaps())
+        elif code == 5:
+            self.figures["doubled"] += len(letters)
+        else:
+            self._refused(letters)
+
+    def _all_gaps(self) -> set[tuple[str, int]]:
+        return {(owner, number) for owner in OWNERS for number in self.cloud.gaps(owner)}
+
+    def _check_counts(self, outcome: Outcome, due: Counts) -> None:
+        counts, owners = outcome.json["counts"], outcome.json["owners"]
+        kinds = ("uploads", "deletions", "images", "images replaced", "images deleted", "images superseded")
+        assert [counts[kind] for kind in kinds] == [
+            *(due.uploads, due.deletions, due.images, due.replaced, due.deleted, due.superseded)
+        ]
+        assert counts["already applied"] == due.skipped
+        assert counts["images in all"] == sum(map(len, self.cloud.rows.values()))
+        assert owners == {
+            owner: {"complete": self.cloud.complete(owner), "missing": self.cloud.gaps(owner)}
+            for owner, applied in self.cloud.applied.items()
+            if applied
+        }
+
+    def _refused(self, letters: list[Letter]) -> None:
+        """Sort letters that were refused: what is too old goes, what may be taken later waits."""
+        old = [each for each in letters if self._is_below_floor(each)]
+        self.figures["refused for good"] += len(old)
+        self.post.throw_away(old)
+        again = [each for each in letters if each in self.post.waiting]
+        strangers = [each for each in again if each.message.owner not in self.cloud.members]
+        self.post.put_off(strangers, self.clock.now() + self.random.randint(24, 240) * HOUR)
+        ahead = [each for each in again if each not in strangers and self._is_ahead(each)]
+        self.figures["refused by the clock"] += len(ahead)
+        self.post.put_off(ahead, self.clock.now() + 24 * HOUR)
+
+    def rebuild(self, _: str) -> None:
+        """Make the index anew from the segments."""
+        counts = self.expect(0, "cloud", "index", self.root / "cloud", "--rebuild", *JOBS, "--json").json[
+            "counts"
+        ]
+        assert counts["uploads and deletions"] == self.cloud.number_of_messages()
+
+    def damage(self, _: str) -> None:
+        """Spoil or lose what is left of a message or two; then bring it back, or go on without."""
+        segments = list(Cloud.open(self.root / "cloud").index().segments)
+        spoilt = self.random.sample(segments, min(len(segments), self.random.randint(1, 2)))
+        cloud = Cloud.open(self.root / "cloud")
+        before = {
+            cloud.store.segment_path(each): cloud.store.segment_path(each).read_bytes() for each in spoilt
+        }
+        for path, data in before.items():
+            self._spoil(path, data)
+        if not spoilt:
             return
-        code = self.cloud.apply(owner, chosen)
-        paths = [files[message.number] for message in chosen]
-        self.expect(code, "cloud", "index", self.root / "cloud", *paths, *JOBS)
-        if code in {6, 9}:
-            self._withdraw(owner, chosen)
+        rebuild = ("cloud", "index", self.root / "cloud", "--rebuild", *JOBS)
+        self.expect(3, "cloud", "check", self.root / "cloud")
+        self.expect(3, *rebuild)
+        if self.random.random() < 0.5:
+            for path, data in before.items():
+                path.write_bytes(data)
+            return
+        counts = self.expect(0, *rebuild, "--drop-damaged", "--json").json["counts"]
+        assert counts["left out"] == len(spoilt)
+        self.figures["dropped for damage"] += len(spoilt)
+        for segment in spoilt:
+            self.cloud.drop(segment.owner, segment.number)
 
-    def _withdraw(self, owner: str, messages: list[Message]) -> None:
-        """What the cloud refuses for good, the owner's ledger forgets; what it has, not."""
-        model, applied = self.owners[owner], self.cloud.applied.get(owner, set())
-        for message in messages:
-            if message.number not in applied and message in model.sent:
-                self.expect(0, "owner", "withdraw", self.root / owner, message.number)
-                model.sent.remove(message)
+    def _spoil(self, path: Path, data: bytes) -> None:
+        if self.random.random() < 0.3:
+            path.unlink()
+            return
+        spoilt = bytearray(data)
+        spoilt[self.random.randrange(len(data) // 2, len(data))] ^= 1 << self.random.randrange(8)
+        path.write_bytes(spoilt)
+
+    # operations: keys, users, members, clocks
 
     def authorize(self, owner: str) -> None:
         """Let a user search."""
         user = self.random.choice(USERS)
         self.expect(0, "owner", "authorize", self.root / owner, self.root / user / "user.pub")
         self.owners[owner].users |= {user}
-        self.note_enrolment(owner)
+        self._note_enrolment(owner)
         self.enroll(owner)
 
     def revoke(self, owner: str) -> None:
@@ -163,26 +342,59 @@ class Life:
         self.expect(0 if user in model.users else 2, "owner", "revoke", self.root / owner, user)
         if user in model.users:
             model.users -= {user}
-            self.note_enrolment(owner)
+            self._note_enrolment(owner)
             self.enroll(owner)
 
     def rotate(self, owner: str) -> None:
         """Draw a new image key."""
         self.expect(0, "owner", "rotate", self.root / owner)
-        self.owners[owner].keys.append(self.key_of(owner))
-        self.note_enrolment(owner)
+        self._note_key(owner)
+        self._note_enrolment(owner)
         self.enroll(owner)
 
+    def _note_key(self, owner: str) -> None:
+        key = Owner.open(self.root / owner).image_key
+        self._keys[name := f"{key_id(key):016x}"] = key
+        self.owners[owner].keys.append(name)
+
     def forget_key(self, owner: str) -> None:
-        """Drop the former keys that no image needs."""
+        """Drop former keys that no image at the cloud can need, as far as it says that it is complete."""
         model = self.owners[owner]
-        dropped = model.forgettable()
-        outcome = run("owner", "forget-key", self.root / owner)
-        assert (outcome.code == 0) == bool(dropped), outcome
-        if dropped:
+        applied = self.cloud.complete(owner)
+        if self.random.random() < 0.2:
+            applied = self.random.choice(self._reported[owner])
+        former, in_use = model.keys[:-1], model.in_use(applied)
+        key = (
+            self.random.choice([*model.keys, *sorted(model.forgotten)]) if self.random.random() < 0.3 else ""
+        )
+        if applied > model.last:
+            code, dropped = 2, []
+        elif key:
+            was_forgotten = key in model.forgotten
+            code = 9 if key in {model.keys[-1], *in_use} else 5 if was_forgotten else 0
+            dropped = [key]
+        else:
+            dropped = [each for each in former if each not in in_use]
+            code = 0 if dropped else 9 if former else 5
+        # where the cloud is complete up to nothing, 1 says so: it is the number of no message
+        words = (self.root / owner, *([key] if key else []), "--applied", applied or 1)
+        self.expect(code, "owner", "forget-key", *words)
+        if not code:
+            self.figures["keys forgotten"] += len(dropped)
             model.forget(dropped)
-            self.note_enrolment(owner)
+            self._note_enrolment(owner)
             self.enroll(owner)
+
+    def _note_enrolment(self, owner: str) -> None:
+        """Keep the files that the owner just wrote, and what they say."""
+        folder = self.path(f"{owner}-enrolment").with_suffix("")
+        folder.mkdir()
+        for name in FILES.values():
+            shutil.copy(self.root / owner / name, folder)
+        self._gave(owner, number_of(folder / FILES["kmc"]))
+        for place, name in FILES.items():
+            number = number_of(folder / name)
+            self.enrolments[owner, place].append((self.owners[owner].enrolment(number), folder / name))
 
     def enroll(self, owner: str) -> None:
         """Bring an owner's last word to one of the two places, or both, or an old one."""
@@ -197,14 +409,16 @@ class Life:
     def enroll_at_kmc(self, owner: str) -> None:
         """Enrol at the KMC."""
         enrolment, file = self._enrolment(owner, "kmc")
-        code = self.kmc.enroll(owner, enrolment)
+        code = self.kmc.enroll(owner, enrolment, self.clock.now())
         self.expect(code, "kmc", "enroll", self.root / "kmc", file)
 
     def enroll_at_cloud(self, owner: str) -> None:
         """Enrol at the cloud."""
         enrolment, file = self._enrolment(owner, "cloud")
-        code = self.cloud.enroll(owner, enrolment)
+        is_back = owner in self.cloud.left and owner not in self.cloud.members
+        code = self.cloud.enroll(owner, enrolment, self.clock.now())
         self.expect(code, "cloud", "enroll", self.root / "cloud", file)
+        self.figures["came back"] += is_back and not code
 
     def remove(self, owner: str) -> None:
         """End a membership at one of the two places."""
@@ -225,12 +439,37 @@ class Life:
             if self.random.random() < 0.8:
                 self.expect(0, "owner", "renew", self.root / owner, public)
                 model.sealing = self.kmc.sealing
-                self.note_enrolment(owner)
+                self._note_enrolment(owner)
                 self.enroll(owner)
 
-    def rebuild(self, _: str) -> None:
-        """Make the index anew from the segments."""
-        self.expect(0, "cloud", "index", self.root / "cloud", "--rebuild", *JOBS)
+    def wrong_clock(self, owner: str) -> None:
+        """Let an owner's clock run ahead, by hours or years; if it does, it is noticed."""
+        if self.clock.ahead[owner]:
+            return self.set_clock(owner)
+        self.clock.ahead[owner] = self.random.choice(_AHEAD) * HOUR
+        self.figures["clocks ahead"] += 1
+        return None
+
+    def set_clock(self, owner: str) -> None:
+        """Set a clock right, and the owner's numbers, above what the receivers took."""
+        self.clock.ahead[owner] = 0
+        model, now = self.owners[owner], self.clock.now()
+        at_kmc = self.kmc.enrolled[owner].number if owner in self.kmc.enrolled else self.kmc.left[owner]
+        taken = max(
+            self.cloud.highest(owner), self.cloud.left.get(owner, 0), self.cloud.refused.get(owner, 0), at_kmc
+        )
+        above = taken if taken > now else 0
+        struck = model.renumber(above, now)
+        words = ("owner", "renumber", self.root / owner, *(["--above", above] if above else []))
+        self.expect(5 if struck is None else 0, *words)
+        if struck is not None:
+            self.figures["renumbered"] += 1
+            self.figures["struck"] += len(struck)
+            self.post.strike(owner, struck)
+            self._note_enrolment(owner)
+            self.enroll(owner)
+
+    # operations: what there is
 
     def check(self, _: str) -> None:
         """Let both check themselves."""
@@ -241,12 +480,11 @@ class Life:
         """Search, have the matches re-encrypted, decrypt them, and compare every file."""
         user = self.random.choice(USERS)
         query, results, answer = (self.path(name) for name in ("query", "results", "answer"))
-        self.expect(
-            0, "user", "query", self.root / user, self.root / "query.png", "-o", query, "--candidates", 999
-        )
+        words = (self.root / user, self.root / "query.png", "-o", query, "--candidates", 999)
+        self.expect(0, "user", "query", *words)
         allowed = any(user in member.users for member in self.cloud.members.values())
-        words = ("cloud", "search", self.root / "cloud", query, "-o", results)
-        self.expect(0 if allowed else 4, *words, *self.random.choice([(), ("--without-index", *JOBS)]))
+        search = ("cloud", "search", self.root / "cloud", query, "-o", results)
+        self.expect(0 if allowed else 4, *search, *self.random.choice([(), ("--without-index", *JOBS)]))
         if not allowed:
             return
         found = self.cloud.found_by(user)
@@ -259,91 +497,203 @@ class Life:
         rows = csv.DictReader(io.StringIO((folder / "matches.csv").read_text()))
         got = {(row["owner"], row["name"]): (folder / row["file"]).read_bytes() for row in rows}
         assert got == {place: found[place].content for place in places}
+        self.figures["pictures decrypted"] += len(got)
         shutil.rmtree(folder)
-
-    # parts of operations
-
-    def _draw(self, owner: str, path: str) -> None:
-        file = self.root / "pictures" / owner / path
-        file.parent.mkdir(exist_ok=True)
-        picture(self.random.getrandbits(32), size=(64, 64)).save(file)
-        self.owners[owner].files[path] = file.read_bytes()
-
-    def _some_live(self, owner: str) -> list[str]:
-        live = sorted(self.owners[owner].live())
-        return self.random.sample(live, min(len(live), self.random.randint(1, 3)))
-
-    def _encrypt(self, owner: str, kind: str, paths: list[str]) -> None:
-        model, output, folder = (
-            self.owners[owner],
-            self.path(f"{owner}-{kind}"),
-            self.root / "pictures" / owner,
-        )
-        flags = ("--replace",) if kind == "replace" else ()
-        words = (*(folder / path for path in paths), "--root", folder, "-o", output)
-        self.expect(0, "owner", "encrypt", self.root / owner, *words, *flags, *JOBS)
-        self._sent(owner, kind, {path: Stored(model.files[path], model.keys[-1]) for path in paths}, output)
-
-    def _sent(self, owner: str, kind: str, images: dict[str, Stored], output: Path) -> None:
-        message = Message(kind, number_of(output), images)
-        self.owners[owner].sent.append(message)
-        self.files[owner][message.number] = output
-        if self.random.random() < 0.7:
-            self.deliver(owner)
 
     # the whole
 
     def operations(self) -> list[tuple[int, Callable[[str], None]]]:
         """Return each operation with its weight."""
         return [
-            (18, self.add),
+            (22, self.send),
             (12, self.delete),
-            (12, self.send_again),
-            (10, self.deliver),
-            (6, self.authorize),
-            (4, self.revoke),
+            (6, self.send_again),
+            (16, self.deliver),
+            (5, self.authorize),
+            (3, self.revoke),
             (5, self.rotate),
-            (4, self.forget_key),
-            (5, self.enroll),
-            (1, self.remove),
+            (6, self.forget_key),
+            (4, self.enroll),
+            (3, self.remove),
             (2, self.rotate_kmc),
+            (3, self.wrong_clock),
             (2, self.rebuild),
+            (1, self.damage),
             (2, self.check),
-            (14, self.query),
+            (10, self.query),
         ]
 
     def step(self) -> str:
         """Do one operation, and check that all is as the model says; return its name."""
         weights, operations = zip(*self.operations(), strict=True)
         operation = self.random.choices(operations, weights)[0]
+        self.clock.right += (
+            self.random.choice([self.random.randint(1, 60), self.random.randint(60, 2000)]) * HOUR // 60
+        )
         operation(self.random.choice(OWNERS))
+        for owner in OWNERS:
+            if self.clock.ahead[owner] and self.random.random() < 0.1:
+                self.set_clock(owner)
+            if owner not in self.cloud.members and self.random.random() < 0.2:
+                self.authorize(owner)
         self.compare()
-        name = operation.__name__
-        self.counts[name] = self.counts.get(name, 0) + 1
-        return name
+        self.counts[operation.__name__] += 1
+        return operation.__name__
+
+    def settle(self) -> None:
+        """Bring everything that was not lost, make again what was, and compare with the owners' records."""
+        for owner in OWNERS:
+            self.set_clock(owner)
+            self._draw(owner, f"last/{next(self._pictures)}.png")
+            self.expect(0, "owner", "authorize", self.root / owner, self.root / "alice" / "user.pub")
+            self.owners[owner].users |= {"alice"}
+            self._note_enrolment(owner)
+            enrolment, file = self.enrolments[owner, "cloud"][-1]
+            code = self.cloud.enroll(owner, enrolment, self.clock.now())
+            self.expect(code, "cloud", "enroll", self.root / "cloud", file)
+            assert code == 0
+        for _ in range(4):  # what is made again may be lost again
+            for owner in OWNERS:
+                for number in self.cloud.gaps(owner):
+                    self._make_again(owner, number)
+                self._draw(owner, f"last/{next(self._pictures)}.png")  # the last lists all before it
+                self._encrypt(owner, self.owners[owner].to_send(), [], nothing=5)
+            letters = self.random.sample(self.post.waiting, len(self.post.waiting))
+            for letter in letters:
+                self._index([letter])
+            self.compare()
+        for owner in OWNERS:
+            self._compare_with_record(owner)
+        self._compare_with_another_cloud()
+
+    def _compare_with_record(self, owner: str) -> None:
+        """Demand that the cloud has what the owner's record says, but for what cannot be made again."""
+        model, cloud = self.owners[owner], self.cloud
+        applied, removed = cloud.applied[owner], cloud.removed.get(owner, 0)
+        due: dict[str, Stored] = {}
+        for path, message in model.standing().items():
+            stored = message.images[path]
+            if message.number in applied and stored is not None:
+                due[path] = stored
+            elif message.number not in applied and message.number > removed:
+                newest = message.number > max(applied)
+                assert (
+                    newest or stored is None or path not in model.files or message.number in cloud.gaps(owner)
+                )
+        assert cloud.images(owner) == due
+
+    def _compare_with_another_cloud(self) -> None:
+        """Bring all that was ever made to a new cloud, in another order: the highest number decides there.
+
+        A few are lost on the way: then the cloud is as if they had never been made.
+        """
+        folder = self.root / "another-cloud"
+        self.expect(0, "cloud", "init", folder, "--kmc", self.root / "kmc" / "kmc.pub")
+        members = [self.enrolments[owner, "cloud"][-1][1] for owner in OWNERS]
+        self.expect(0, "cloud", "enroll", folder, *members)
+        came = [letter for letter in self.post.all if self.random.random() < 0.95]
+        files = [letter.file for letter in self.random.sample(came, len(came))]
+        while files:
+            number = self.random.randint(1, 20)
+            some, files = files[:number], files[number:]
+            self.expect(0, "cloud", "index", folder, *some, self.random.choice(some), *JOBS)
+        cloud = Cloud.open(folder)
+        live = {
+            owner: live_of(each.message for each in came if each.message.owner == owner) for owner in OWNERS
+        }
+        assert table_of(cloud, cloud.index()) == self._table_due(live)
+        self.figures["in another order"] = len(came)
 
     def compare(self) -> None:
-        """Compare the cloud's index and the KMC's keys with the model."""
-        cloud, kmc = Cloud.open(self.root / "cloud"), Kmc.open(self.root / "kmc")
+        """Compare the cloud's store and the KMC's keys with the model."""
+        cloud = Cloud.open(self.root / "cloud")
         index = cloud.index()
-        table: dict[tuple[str, str], tuple[int, int]] = {}
-        for part in index.parts:
-            owner = index.segments[part.segments[0]].owner
-            with cloud.store.part(part) as reader:
-                for name, sum1, sum2 in reader.table():
-                    assert (owner, name.decode()) not in table
-                    table[owner, name.decode()] = (sum1, sum2)
-        due = {}
-        for owner, images in self.cloud.images.items():
-            role = Owner.open(self.root / owner)
-            for path, stored in images.items():
-                due[owner, role.name_on_the_wire(path)] = sums(stored.content)
-        assert table == due
+        assert cloud.store.unlisted(index) == []
+        self._compare_table(cloud, index)
+        for owner in OWNERS:
+            self._compare_owner(cloud, index, owner)
+        self._compare_kmc()
+
+    def _compare_table(self, cloud: Cloud, index: Index) -> None:
+        """Compare which images there are, and their sums."""
+        if self._table[0] != index:  # which names its parts by their content
+            self._table = index, table_of(cloud, index)
+        due = self._table_due({owner: self.cloud.images(owner) for owner in OWNERS})
+        assert self._table[1] == due
+
+    def _table_due(self, live: Mapping[str, Mapping[str, Stored]]) -> Table:
+        """Return what an index of the ``live`` images of each owner says."""
+        roles = {owner: Owner.open(self.root / owner) for owner in live}
+        return {
+            (owner, roles[owner].name_on_the_wire(path)): sums(stored.content)
+            for owner, images in live.items()
+            for path, stored in images.items()
+        }
+
+    def _compare_owner(self, cloud: Cloud, index: Index, owner: str) -> None:
+        """Compare the messages of an owner that came, what is left of each, and what is missing."""
+        model, applied = self.owners[owner], self.cloud.applied.get(owner, {})
+        segments = index.of_owner(owner)
+        assert sorted(segment.number for segment in segments) == sorted(applied)
+        for segment in segments:
+            self._compare_segment(cloud, segment)
+        found = index.completeness(owner)
+        gaps, complete = self.cloud.gaps(owner), self.cloud.complete(owner)
+        assert (found.up_to, list(found.gaps)) == (complete, gaps)
+        self._reported[owner].append(complete)
+        self.figures["most gaps of an owner"] = max(len(gaps), self.figures["most gaps of an owner"])
+        floor, removed = floor_of(cloud.directory, owner), self.cloud.removed.get(owner, 0)
+        assert (floor.refused, floor.removed) == (self.cloud.refused.get(owner, 0), removed)
+        # what completeness promises: nothing that decides an image by the owner's record is missing
+        deciding = {message.number for message in model.standing(complete).values()}
+        assert {number for number in deciding if number > removed} <= {*applied}
+        for path, number in self.cloud.rows.get(owner, {}).items():
+            assert number > self.cloud.deleted.get((owner, path), 0), "a deleted picture came back"
+        assert not {stored.key for stored in self.cloud.images(owner).values()} & model.forgotten
+
+    def _compare_segment(self, cloud: Cloud, segment: Segment) -> None:
+        """Compare what a segment holds, name by name and byte by byte, when it was written anew."""
+        version = segment.owner, segment.number, segment.revision, segment.root
+        message = self.cloud.applied[segment.owner][segment.number]
+        rows = self.cloud.rows[segment.owner]
+        paths = {path for path in message.images if rows.get(path) == segment.number}
+        deleted = len(message.images) if message.is_deletion else 0
+        assert (segment.rows, segment.deleted) == (len(paths), deleted)
+        if version in self._looked_at:
+            return
+        self._looked_at.add(version)
+        role, deployment = Owner.open(self.root / segment.owner), cloud.directory.sender.deployment
+        names = {role.name_on_the_wire(path): path for path in paths}
+        with cloud.store.segment(segment) as upload:
+            assert {*upload.names()} == {*names}
+            for row, name in enumerate(upload.names()):
+                stored = message.images[names[name]]
+                assert stored is not None
+                cipher = UploadCipher(self._keys[stored.key], deployment, segment.owner, segment.number)
+                envelope = Envelope.unpack(cipher.decrypt(upload.encrypted_image(row), name))
+                assert (envelope.path, envelope.content) == (names[name], stored.content)
+
+    def _compare_kmc(self) -> None:
+        kmc = Kmc.open(self.root / "kmc")
         held = {name: owner for name in kmc.owner_names() if (owner := kmc.owner(name)) is not None}
         keys = {name: {f"{key:016x}" for key in owner.image_keys} for name, owner in held.items()}
         assert keys == {name: set(found) for name, found in self.kmc.keys.items()}
+        forgotten = {name: {f"{key:016x}" for key in owner.forgotten} for name, owner in held.items()}
+        assert forgotten == {name: set(self.kmc.forgotten[name]) for name in self.kmc.enrolled}
         users = {name: {user for user, _ in owner.membership.users} for name, owner in held.items()}
         assert users == {name: set(each.users) for name, each in self.kmc.enrolled.items()}
+
+
+def table_of(cloud: Cloud, index: Index) -> Table:
+    """Return Σx and Σx² of every image in the index, by owner and name on the wire."""
+    table: Table = {}
+    for part in index.parts:
+        owner = index.segments[part.segments[0]].owner
+        with cloud.store.part(part) as reader:
+            for name, sum1, sum2 in reader.table():
+                assert (owner, name.decode()) not in table
+                table[owner, name.decode()] = (sum1, sum2)
+    return table
 
 
 @lru_cache(maxsize=4096)

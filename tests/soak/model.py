@@ -1,10 +1,15 @@
-"""What must be true of a deployment after each operation, in plain Python: no ciphers, no files."""
+"""What must be true of a deployment after each operation, in plain Python: no ciphers, no files.
+
+One rule makes the model: for a name, the highest number among the messages applied decides.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 Place = tuple[str, str]  # owner and path of an image
+A_DAY = 24 * 3600 * 10**6  # in microseconds, as numbers count
 
 
 @dataclass(frozen=True)
@@ -15,19 +20,19 @@ class Stored:
     key: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Message:
-    """An upload or a deletion: kind (`add`, `replace`, `delete`), number, and what it holds by path."""
+    """An upload or a deletion: its number, what it says of each path (None: deleted), what it lists."""
 
-    kind: str
+    owner: str
     number: int
-    images: dict[str, Stored]
+    images: Mapping[str, Stored | None]
+    earlier: frozenset[int]
 
-    def applied_to(self, images: dict[str, Stored]) -> dict[str, Stored]:
-        """Return the images that there are after it."""
-        if self.kind == "delete":
-            return {path: stored for path, stored in images.items() if path not in self.images}
-        return {**images, **self.images}
+    @property
+    def is_deletion(self) -> bool:
+        """Whether it deletes what it names."""
+        return None in self.images.values()
 
 
 @dataclass(frozen=True)
@@ -41,72 +46,152 @@ class Enrolment:
     sealed_to: int
 
 
-def order(new: Enrolment, in_force: Enrolment | None, left: int) -> int:
+@dataclass
+class Counts:
+    """What one call of `cloud index` is to count."""
+
+    uploads: int = 0
+    deletions: int = 0
+    images: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    skipped: int = 0
+
+
+def order(new: Enrolment, in_force: Enrolment | None, left: int, now: int) -> int:
     """Return the exit code that is due for the order of enrolments; ``left`` was in force at a removal."""
     if in_force is None:
-        return 6 if new.number <= left else 0
-    if new.number == in_force.number:
-        return 5
-    return 6 if new.number < in_force.number else 0
+        too_old, last = new.number <= left, 0
+    else:
+        if new.number == in_force.number:
+            return 5
+        too_old, last = new.number < in_force.number, in_force.number
+    return 6 if too_old or is_of_a_time_to_come(new.number, last, now) else 0
+
+
+def is_of_a_time_to_come(number: int, last: int, now: int) -> bool:
+    """Say whether a number is more than a day ahead of a receiver's clock and of the last applied."""
+    return number > max(now, last) + A_DAY
+
+
+def decided(messages: Iterable[Message]) -> dict[str, Message]:
+    """Return which message decides each path: that with the highest number."""
+    found: dict[str, Message] = {}
+    for message in sorted(messages, key=lambda each: each.number):
+        found.update(dict.fromkeys(message.images, message))
+    return found
+
+
+def live_of(messages: Iterable[Message]) -> dict[str, Stored]:
+    """Return the images that are live by the messages of an owner: an order of theirs plays no part."""
+    found = {path: message.images[path] for path, message in decided(messages).items()}
+    return {path: stored for path, stored in found.items() if stored is not None}
 
 
 @dataclass
 class CloudModel:
-    """Whom the cloud knows, what it holds, and what it applied."""
+    """Whom the cloud knows, what it holds, and what it applied.
+
+    ``rows`` says in which message each live image is. ``deleted`` remembers for good which number deleted
+    an image last. Messages up to ``refused`` are not taken; that those up to ``removed`` lack is no gap.
+    """
 
     members: dict[str, Enrolment] = field(default_factory=dict)
-    images: dict[str, dict[str, Stored]] = field(default_factory=dict)
-    applied: dict[str, set[int]] = field(default_factory=dict)
+    applied: dict[str, dict[int, Message]] = field(default_factory=dict)
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
-    floors: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    removed: dict[str, int] = field(default_factory=dict)
+    deleted: dict[Place, int] = field(default_factory=dict)
 
-    def enroll(self, owner: str, enrolment: Enrolment) -> int:
+    def enroll(self, owner: str, enrolment: Enrolment, now: int) -> int:
         """Return the exit code that is due, and take the list if it is 0."""
-        code = order(enrolment, self.members.get(owner), self.left.get(owner, 0))
+        known = self.members.get(owner)
+        code = order(enrolment, known, self.left.get(owner, 0), now)
         if code:
             return code
+        if known is None and owner in self.left:  # back after a removal
+            self._raise_floor(owner, enrolment.number, removed=True)
         self.members[owner] = enrolment
         return 0
 
-    def apply(self, owner: str, messages: list[Message]) -> int:
+    def apply(self, messages: list[Message], now: int) -> tuple[int, Counts]:
         """Return the exit code that is due for messages in one call, and apply them if it is 0."""
-        images = self.images.get(owner, {})
-        applied = set(self.applied.get(owner, set()))
-        new = 0
+        counts = Counts()
+        applied = {owner: dict(each) for owner, each in self.applied.items()}
+        rows = {owner: dict(each) for owner, each in self.rows.items()}
         for message in messages:
-            code = self._refusal(owner, message, images, applied)
+            there = applied.setdefault(message.owner, {})
+            code = self._refusal(message, there, now)
             if code == 5:
-                continue
-            if code:
-                return code
-            images = message.applied_to(images)
-            applied.add(message.number)
-            new += 1
-        if not new:
-            return 5
-        self.images[owner], self.applied[owner] = images, applied
-        return 0
+                counts.skipped += 1
+            elif code:
+                return code, counts
+            else:
+                _apply(message, there, rows.setdefault(message.owner, {}), counts)
+        if counts.skipped == len(messages):
+            return 5, counts
+        self.applied, self.rows = applied, rows
+        for message in messages:
+            for path in message.images if message.is_deletion else ():
+                place = message.owner, path
+                self.deleted[place] = max(message.number, self.deleted.get(place, 0))
+        return 0, counts
 
-    def _refusal(self, owner: str, message: Message, images: dict[str, Stored], applied: set[int]) -> int:
-        if owner not in self.members:
+    def _refusal(self, message: Message, applied: Mapping[int, Message], now: int) -> int:
+        if message.owner not in self.members:
             return 4
         if message.number in applied:
             return 5
-        if message.number < max(applied, default=0) or message.number <= self.floors.get(owner, 0):
+        if message.number <= self.refused.get(message.owner, 0):
             return 6
-        there = [path in images for path in message.images]
-        fits = not any(there) if message.kind == "add" else all(there)
-        return 0 if fits else 9
+        last = max([self.members[message.owner].number, *applied])
+        return 6 if is_of_a_time_to_come(message.number, last, now) else 0
+
+    def gaps(self, owner: str) -> list[int]:
+        """Return the messages that the newest one lists and that did not come."""
+        applied = self.applied.get(owner, {})
+        return sorted(self._missing(applied[max(applied)])) if applied else []
+
+    def complete(self, owner: str) -> int:
+        """Return the number of the newest message of whose list nothing is missing."""
+        applied = self.applied.get(owner, {}).values()
+        return max((message.number for message in applied if not self._missing(message)), default=0)
+
+    def _missing(self, message: Message) -> set[int]:
+        applied, removed = self.applied[message.owner], self.removed.get(message.owner, 0)
+        return {number for number in message.earlier if number not in applied and number > removed}
 
     def remove(self, owner: str) -> int:
         """End an owner's membership."""
         if owner not in self.members:
             return 5
-        self.floors[owner] = max(self.floors.get(owner, 0), *self.applied.get(owner, set()), 0)
+        self._raise_floor(owner, max(self.applied.get(owner, {}), default=0), removed=True)
         self.left[owner] = self.members.pop(owner).number
-        self.images.pop(owner, None)
+        self.rows.pop(owner, None)
         self.applied.pop(owner, None)
         return 0
+
+    def drop(self, owner: str, number: int) -> None:
+        """Forget a message that was damaged: what is older is not taken any more."""
+        del self.applied[owner][number]
+        self.rows[owner] = {path: each for path, each in self.rows[owner].items() if each != number}
+        self._raise_floor(owner, number - 1, removed=False)
+
+    def _raise_floor(self, owner: str, number: int, *, removed: bool) -> None:
+        self.refused[owner] = max(number, self.refused.get(owner, 0))
+        if removed:
+            self.removed[owner] = max(number, self.removed.get(owner, 0))
+
+    def images(self, owner: str) -> dict[str, Stored]:
+        """Return the live images of an owner."""
+        found: dict[str, Stored] = {}
+        for path, number in self.rows.get(owner, {}).items():
+            stored = self.applied[owner][number].images[path]
+            assert stored is not None
+            found[path] = stored
+        return found
 
     def found_by(self, user: str) -> dict[Place, Stored]:
         """Return every image that the user may search."""
@@ -114,29 +199,60 @@ class CloudModel:
             (owner, path): stored
             for owner, member in self.members.items()
             if user in member.users
-            for path, stored in self.images.get(owner, {}).items()
+            for path, stored in self.images(owner).items()
         }
+
+    def highest(self, owner: str) -> int:
+        """Return the highest number that the cloud took of an owner, in force or applied."""
+        known = [self.members[owner].number] if owner in self.members else []
+        return max([*known, *self.applied.get(owner, {})], default=0)
+
+    def number_of_messages(self) -> int:
+        """Return how many messages of all owners are applied."""
+        return sum(map(len, self.applied.values()))
+
+
+def _apply(message: Message, applied: dict[int, Message], rows: dict[str, int], counts: Counts) -> None:
+    """Apply a message: it says nothing of a path that a newer one mentions."""
+    newer = {path for each in applied.values() if each.number > message.number for path in each.images}
+    says = [path for path in message.images if path not in newer]
+    went = sum(rows.pop(path, None) is not None for path in says)
+    applied[message.number] = message
+    if message.is_deletion:
+        counts.deletions += 1
+        counts.deleted += went
+    else:
+        rows.update(dict.fromkeys(says, message.number))
+        counts.uploads += 1
+        counts.images += len(says)
+        counts.replaced += went
+        counts.superseded += len(message.images) - len(says)
 
 
 @dataclass
 class KmcModel:
-    """Whom the KMC knows, which keys it holds, and to which sealing keys it can be spoken to."""
+    """Whom the KMC knows, which keys it holds, and to which sealing keys it can be spoken to.
+
+    Keys that were forgotten once stay so, through removals, too.
+    """
 
     enrolled: dict[str, Enrolment] = field(default_factory=dict)
     keys: dict[str, frozenset[str]] = field(default_factory=dict)
+    forgotten: dict[str, frozenset[str]] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
     opens: set[int] = field(default_factory=lambda: {0})
     sealing: int = 0
 
-    def enroll(self, owner: str, enrolment: Enrolment) -> int:
+    def enroll(self, owner: str, enrolment: Enrolment, now: int) -> int:
         """Return the exit code that is due, and take the enrolment if it is 0."""
-        code = order(enrolment, self.enrolled.get(owner), self.left.get(owner, 0))
+        code = order(enrolment, self.enrolled.get(owner), self.left.get(owner, 0), now)
         if code:
             return code
         if enrolment.sealed_to not in self.opens:
             return 8
-        held = self.keys.get(owner, frozenset())
-        self.keys[owner] = (held - enrolment.forgotten) | enrolment.keys
+        self.forgotten[owner] = self.forgotten.get(owner, frozenset()) | enrolment.forgotten
+        held = self.keys.get(owner, frozenset()) | enrolment.keys
+        self.keys[owner] = held - self.forgotten[owner]
         self.enrolled[owner] = enrolment
         return 0
 
@@ -166,32 +282,75 @@ class KmcModel:
 
 @dataclass
 class OwnerModel:
-    """What an owner holds and sent."""
+    """What an owner holds and sent; ``sent`` is the ledger, ``last`` the last number given."""
 
     files: dict[str, bytes] = field(default_factory=dict)
-    sent: list[Message] = field(default_factory=list)
+    sent: dict[int, Message] = field(default_factory=dict)
+    last: int = 0
     users: frozenset[str] = frozenset()
     keys: list[str] = field(default_factory=list)
     forgotten: frozenset[str] = frozenset()
     sealing: int = 0
 
-    def live(self) -> dict[str, Stored]:
-        """Return the images that the owner's ledger lists."""
-        images: dict[str, Stored] = {}
-        for message in self.sent:
-            images = message.applied_to(images)
-        return images
+    def standing(self, up_to: int | None = None) -> dict[str, Message]:
+        """Return which message decides each path, by the ledger, or by its messages up to a number."""
+        return decided(each for each in self.sent.values() if up_to is None or each.number <= up_to)
 
-    def forgettable(self) -> list[str]:
-        """Return the former keys under which the ledger lists no image."""
-        in_use = {stored.key for stored in self.live().values()}
-        return [key for key in self.keys[:-1] if key not in in_use]
+    def live(self) -> dict[str, Stored]:
+        """Return the images that are live by the ledger."""
+        return live_of(self.sent.values())
+
+    def earlier(self, paths: Collection[str]) -> frozenset[int]:
+        """Return what a message that names ``paths`` lists: the messages that decide something else."""
+        standing = self.standing()
+        return frozenset(message.number for path, message in standing.items() if path not in paths)
+
+    def to_send(self, *, undelete: bool = False, again: bool = False, message: int = 0) -> set[str]:
+        """Return which files `owner encrypt` sends: new ones, changed ones, and those asked for."""
+        standing = self.standing()
+        chosen = set()
+        for path, content in self.files.items():
+            decides = standing.get(path)
+            stored = decides.images[path] if decides else None
+            if message:
+                is_sent = decides is not None and decides.number == message
+            elif decides is None:
+                is_sent = True
+            elif stored is None:
+                is_sent = undelete
+            else:
+                is_sent = again or stored.content != content
+            if is_sent:
+                chosen.add(path)
+        return chosen
+
+    def decided_by(self, number: int) -> set[str]:
+        """Return the paths that a message still decides."""
+        return {path for path, message in self.standing().items() if message.number == number}
+
+    def in_use(self, applied: int) -> set[str]:
+        """Return the keys that an image may be under at a cloud that is complete up to a number."""
+        standing = self.standing(applied).items()
+        later = (each for each in self.sent.values() if each.number > applied)
+        may_be = [message.images[path] for path, message in standing]
+        may_be += [stored for message in later for stored in message.images.values()]
+        return {stored.key for stored in may_be if stored is not None}
+
+    def renumber(self, above: int, now: int) -> set[int] | None:
+        """Go back to the clock; return the messages that are struck, None if the numbers are right."""
+        accepted = max(above, now + A_DAY)
+        if above <= self.last <= accepted:
+            return None
+        struck = {number for number in self.sent if number > accepted}
+        self.sent = {number: each for number, each in self.sent.items() if number not in struck}
+        self.last = max([above, *self.sent])
+        return struck
 
     def enrolment(self, number: int) -> Enrolment:
         """Return what the owner says of itself now."""
         return Enrolment(number, self.users, frozenset(self.keys), self.forgotten, self.sealing)
 
-    def forget(self, keys: list[str]) -> None:
+    def forget(self, keys: Collection[str]) -> None:
         """Drop former keys."""
         self.keys = [key for key in self.keys if key not in keys]
         self.forgotten |= frozenset(keys)
