@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mipp_cli.containers.atomic import new_file
 from mipp_cli.errors import MalformedError
 
@@ -157,35 +160,46 @@ class Ledger:
         """Return what decides each of ``paths`` that there are; memory grows with ``paths`` alone."""
         return self._standing(paths.__contains__)
 
-    def all_standing(self, up_to: int | None = None) -> Iterator[Standing]:
-        """Yield what decides each image, in no order; with ``up_to``, among the messages up to a number.
+    def live(self) -> Iterator[Standing]:
+        """Yield all images that are live, in no order.
 
         A large ledger is gone through several times, each time for a share of the paths.
         """
         shares = 1 + sum(file.stat().st_size for file in self.folder.glob("*.jsonl")) // _PASS_BYTES
         for share in range(shares):
-            yield from self._standing(_Share(share, shares).has, up_to).values()
+            yield from (each for each in self._standing(_Share(share, shares).has).values() if each.live)
 
-    def live(self) -> Iterator[Standing]:
-        """Yield all images that are live."""
-        return (each for each in self.all_standing() if each.live)
+    def deciding(self, up_to: int | None = None) -> Counter[int]:
+        """Return how many images each message decides, by its number; none is there with 0.
 
-    def deciding(self) -> Counter[int]:
-        """Return how many images each message decides, by its number; none is there with 0."""
-        return Counter(each.message.number for each in self.all_standing())
+        With ``up_to``, among the messages up to a number. Memory takes 24 bytes an image sent.
+        """
+        numbers = [each.number for each in self.messages() if up_to is None or each.number <= up_to]
+        digests = [self._path_digests(number) for number in numbers]
+        paths = np.concatenate([np.empty((0, 2), dtype="<u8"), *digests])
+        places = np.repeat(np.arange(len(numbers)), [len(each) for each in digests])
+        order = np.lexsort((places, *paths.T))  # by path, and of each path the message that decides last
+        is_last = np.append((paths[order][1:] != paths[order][:-1]).any(axis=1), True)[: len(order)]
+        counts = np.bincount(places[order][is_last], minlength=len(numbers)).tolist()
+        return +Counter(dict(zip(numbers, counts, strict=True)))
+
+    def _path_digests(self, number: int) -> NDArray[np.uint64]:
+        """Return 128 bits for each path of a message, shape (n, 2): enough to tell paths apart."""
+        paths = (image.path.encode() for image in self.images(number))
+        octets = b"".join(hashlib.blake2b(path, digest_size=16).digest() for path in paths)
+        return np.frombuffer(octets, dtype="<u8").reshape(-1, 2)
 
     def decided_by(self, numbers: Collection[int]) -> set[str]:
         """Return the paths of the images that messages still decide."""
         paths = {image.path for number in numbers for image in self.images(number)}
         return {path for path, each in self.standing(paths).items() if each.message.number in numbers}
 
-    def _standing(self, wanted: Callable[[str], bool], up_to: int | None = None) -> dict[str, Standing]:
+    def _standing(self, wanted: Callable[[str], bool]) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
         for message in self.messages():
-            if up_to is None or message.number <= up_to:
-                for image in self.images(message.number):
-                    if wanted(image.path):
-                        found[image.path] = Standing(message, image)
+            for image in self.images(message.number):
+                if wanted(image.path):
+                    found[image.path] = Standing(message, image)
         return found
 
 

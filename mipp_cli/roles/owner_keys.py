@@ -79,11 +79,12 @@ def _images_by_key(ledger: Ledger, applied: int) -> Counter[int]:
 
     Those are the images live among the messages up to ``applied``, and all that were sent later.
     """
-    standing = ledger.all_standing(applied)
-    images = Counter(each.message.key for each in standing if each.message.key is not None)
+    deciding, images = ledger.deciding(applied), Counter[int]()
     for message in ledger.messages():
-        if message.key is not None and message.number > applied:
-            images[message.key] += sum(1 for _ in ledger.images(message.number))
+        if message.key is not None:
+            later = message.number > applied
+            count = sum(1 for _ in ledger.images(message.number)) if later else deciding[message.number]
+            images[message.key] += count
     return images
 
 

@@ -106,7 +106,7 @@ def test_an_image_sent_again_is_of_the_later_upload(ledger: Ledger) -> None:
 def test_what_was_deleted_stands_and_is_not_live(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
     delete(ledger, 2, "ax")
-    standing = {each.image.path: each for each in ledger.all_standing()}
+    standing = {each.image.path: each for each in ledger.standing("abx").values()}
     assert {path: (each.message.number, each.live) for path, each in standing.items()} == {
         "a": (2, False),
         "b": (1, True),
@@ -126,13 +126,13 @@ def test_images_are_looked_up_among_those_asked_for(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize(
     ("up_to", "expected"),
-    [(0, {}), (1, {"a": 1, "b": 1}), (4, {"a": 1, "b": 2}), (5, {"a": 1, "b": 5}), (None, {"a": 1, "b": 5})],
+    [(0, {}), (1, {1: 2}), (4, {1: 1, 2: 1}), (5, {1: 1, 5: 1}), (None, {1: 1, 5: 1})],
 )
-def test_what_stood_up_to_a_number(ledger: Ledger, up_to: int | None, expected: dict[str, int]) -> None:
+def test_what_was_decided_up_to_a_number(ledger: Ledger, up_to: int | None, expected: dict[int, int]) -> None:
     upload(ledger, 1, "ab")
     delete(ledger, 2, "b")
     upload(ledger, 5, "b")
-    assert {each.image.path: each.message.number for each in ledger.all_standing(up_to)} == expected
+    assert ledger.deciding(up_to) == expected
 
 
 def test_how_many_images_each_message_decides(ledger: Ledger) -> None:
