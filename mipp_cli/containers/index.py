@@ -6,7 +6,7 @@ the images of some segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mipp_cli.containers.container import (
     open_container,
     write_container,
 )
+from mipp_cli.containers.earlier import LIMIT
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.stored import ROOT_BYTES
 from mipp_cli.errors import MalformedError, at_path
@@ -33,7 +34,7 @@ INDEX = Schema(
         "segment_rows": Matrix("<u8"),
         "segment_revisions": Matrix("<u8"),
         "segment_deleted": Matrix("<u8"),
-        "segment_missing": Ragged(),
+        "segment_earlier": Ragged(),
         "segment_digests": Matrix("u1", ROOT_BYTES),
         "segment_roots": Matrix("u1", ROOT_BYTES),
         "part_numbers": Matrix("<u8"),
@@ -49,8 +50,9 @@ class Segment:
 
     ``owner``, ``number`` and ``digest`` are those of the message as it came; ``key_id`` and ``rows`` (images)
     what the segment holds, ``deleted`` how many names it deletes; ``root`` is that of its file. ``revision``
-    is 0 for an upload as it came, else the number of the index that made this file of it. ``missing`` are
-    the numbers that the message lists as earlier ones, and that have not come.
+    is 0 for an upload as it came, else the number of the index that made this file of it. ``earlier`` are
+    the numbers that the message lists, kept here of an owner's newest message alone, and without those
+    whose absence a removal explains.
     """
 
     owner: str
@@ -61,7 +63,7 @@ class Segment:
     root: bytes
     revision: int = 0
     deleted: int = 0
-    missing: tuple[int, ...] = ()
+    earlier: tuple[int, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -85,18 +87,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Completeness:
-    """How much of what an owner sent has come: everything ``up_to`` a number, and the ``gaps`` in it.
-
-    ``gaps`` are the messages that the newest one lists and that have not come; ``up_to`` is 0 if nothing is
-    complete.
-    """
-
-    up_to: int
-    gaps: tuple[int, ...]
-
-
-@dataclass(frozen=True)
 class Index:
     """CLOUD/index.h5: what the cloud stores; ``number`` grows with every change."""
 
@@ -112,16 +102,27 @@ class Index:
         """Return the owners of whom there are segments, sorted."""
         return sorted({segment.owner for segment in self.segments})
 
-    def completeness(self, owner: str) -> Completeness:
-        """Say which messages of an owner have not come.
+    def newest(self, owner: str) -> Segment | None:
+        """Return the newest message of an owner."""
+        return max(self.of_owner(owner), key=lambda segment: segment.number, default=None)
 
-        An owner is complete up to the newest message of whose earlier ones none is missing: what the cloud
-        has of the messages up to it is then what the owner's own record says.
+    def gaps(self, owner: str) -> tuple[int, ...]:
+        """Return the messages of an owner that the newest one lists and that have not come."""
+        newest, came = self.newest(owner), {segment.number for segment in self.of_owner(owner)}
+        return tuple(each for each in newest.earlier if each not in came) if newest else ()
+
+    def unlisted(self, segment: Segment, earlier: Sequence[int]) -> tuple[int, ...]:
+        """Return older uploads of which images are left, though ``segment``, by its list, knows of none.
+
+        So it is if the owner's record lost them; what is under their keys must not be forgotten.
         """
-        segments = self.of_owner(owner)
-        newest = max(segments, key=lambda segment: segment.number, default=None)
-        complete = [segment.number for segment in segments if not segment.missing]
-        return Completeness(max(complete, default=0), newest.missing if newest else ())
+        least = earlier[0] if len(earlier) == LIMIT else 0
+        known = set(earlier)
+        return tuple(
+            each.number
+            for each in self.of_owner(segment.owner)
+            if each.rows and least < each.number < segment.number and each.number not in known
+        )
 
     def rows_of(self, part: Part) -> int:
         """Return how many images a part holds."""
@@ -166,7 +167,7 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
             writer.matrix(name).append(np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, ROOT_BYTES))
         for segment in segments:
             writer.ragged("segment_owners").append(segment.owner.encode("ascii"))
-            writer.ragged("segment_missing").append(np.array(segment.missing, dtype="<u8").tobytes())
+            writer.ragged("segment_earlier").append(np.array(segment.earlier, dtype="<u8").tobytes())
         for part in parts:
             writer.ragged("part_segments").append(np.array(part.segments, dtype="<u4").tobytes())
 
@@ -181,8 +182,8 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], None] | No
         numbers = (_column(container, name) for name in ("numbers", "keys", "rows"))
         digests = (_octet_rows(container, f"segment_{name}") for name in ("digests", "roots"))
         counts = (_column(container, name) for name in ("revisions", "deleted"))
-        missing = [_packed_numbers(row, "<u8") for row in _ragged_rows(container, "segment_missing")]
-        fields = zip(owners, *numbers, *digests, *counts, missing, strict=True)
+        earlier = [_packed_numbers(row, "<u8") for row in _ragged_rows(container, "segment_earlier")]
+        fields = zip(owners, *numbers, *digests, *counts, earlier, strict=True)
         segments = tuple(Segment(*each) for each in fields)
         lists = [_packed_numbers(row, "<u4") for row in _ragged_rows(container, "part_segments")]
         if not all(IDENTIFIER.fullmatch(owner) for owner in owners):

@@ -77,6 +77,7 @@ def decrypt_answer(
     if contact_sheet is not None:
         refuse_existing(contact_sheet, force=force)
     directory = RoleDirectory.open(path, "user")
+    directory.refuse_inside(output)
     descriptor = directory.deployment.parameters.features
     with at_path(reencrypted):
         container = open_reencrypted(reencrypted, directory.deployment.fingerprint, _check_kmc(directory))

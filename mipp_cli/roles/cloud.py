@@ -159,7 +159,11 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
                 write_bytes(cloud.members_file(owner), content, force=True)
     counts = {"owners": len(contents), "already enrolled": skipped}
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
-    return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings), shown)
+    notes = tuple(
+        f"what {owner} sent before the removal is gone: mipp owner encrypt --again sends it again"
+        for owner in sorted(back)
+    )
+    return Report((), counts, tuple(cloud.directory.deployment.parameters.warnings), shown, notes)
 
 
 def _was_removed(cloud: Cloud, owner: str) -> bool:

@@ -147,14 +147,15 @@ class IndexChange:
             remove(blocks_path(path))
 
     def _list(self, segment: Segment, earlier: Sequence[int]) -> int:
-        """Add a segment to the index, and note what it shows to be missing; returns its place."""
-        owner, number = segment.owner, segment.number
-        applied = {each.number for each in self.index.of_owner(owner)}
-        removed = floor_of(self._cloud.directory, owner).removed
-        missing = tuple(each for each in earlier if each not in applied and each > removed)
-        before = (_came(each, owner, number) for each in self.index.segments)
-        self.index = replace(self.index, segments=(*before, replace(segment, missing=missing)))
-        return len(self.index.segments) - 1
+        """Add a segment to the index, with its list of earlier ones if it is the newest; return its place."""
+        newest, segments = self.index.newest(segment.owner), list(self.index.segments)
+        if newest is None or newest.number < segment.number:
+            removed = floor_of(self._cloud.directory, segment.owner).removed
+            segment = replace(segment, earlier=tuple(each for each in earlier if each > removed))
+            if newest is not None:
+                segments[segments.index(newest)] = replace(newest, earlier=())
+        self.index = replace(self.index, segments=(*segments, segment))
+        return len(segments)
 
     def _drop(self, owner: str, located: Sequence[tuple[Part, Found]]) -> int:
         """Let images of an owner leave; returns how many."""
@@ -228,13 +229,6 @@ class IndexChange:
         self._written.append(path)
         write_part(path, self._sender, part.number, content)
         return replace(part, root=store_digests(path))
-
-
-def _came(segment: Segment, owner: str, number: int) -> Segment:
-    """Return a segment, less the message that it lacked if that is the one that came."""
-    if segment.owner != owner or number not in segment.missing:
-        return segment
-    return replace(segment, missing=tuple(each for each in segment.missing if each != number))
 
 
 def _also(dropped: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,9 +16,9 @@ from mipp_cli.errors import MalformedError
 from mipp_cli.roles.checking import Findings, check_key
 from mipp_cli.roles.cloud import INDEX_FILE, MEMBERS_FOLDER, PUBLIC_FILE, Cloud
 from mipp_cli.roles.cloud_query import QUERIES_FOLDER
-from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
+from mipp_cli.roles.completeness import completeness, details_of, gap_warnings, notes_of
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE
-from mipp_cli.roles.floors import FLOORS_FOLDER, floor_of
+from mipp_cli.roles.floors import FLOORS_FOLDER, floor_in_force, floor_of
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.protection import LOCK_FILE, SECRETS_FILE
 from mipp_cli.roles.removed import REMOVED_FOLDER, removal_of
@@ -87,6 +87,7 @@ def _check_members(cloud: Cloud, owners: dict[str, bytes | None], name: str) -> 
     if membership.owner != name:
         raise MalformedError("is of another owner than the file's name says")
     owners[name] = membership.key
+    floor_in_force(cloud.directory, name, membership.key)
 
 
 def _check_removal(cloud: Cloud, name: str) -> None:
@@ -129,8 +130,12 @@ def _check_store(
 
     StoreCheck(cloud, findings, owners, again if with_sums else None, progress).check(index)
     findings.warnings += gap_warnings(index)
-    findings.notes += completeness_notes(index, index.owners())
-    findings.details |= completeness_details(index)
+    found = {}
+    for owner in index.owners():
+        with findings.of(cloud.store.segments_folder, "owners"):
+            found[owner] = completeness(cloud.store, index, owner)
+    findings.notes += notes_of(found)
+    findings.details |= details_of(found)
     left = [path for path in cloud.store.unlisted(index) if _is_kept(path)]
     if left:
         findings.warnings.append(

@@ -18,8 +18,8 @@ from mipp_cli.containers.stored import store_copy
 from mipp_cli.errors import MalformedError, MippError, OutputError
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange
-from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
-from mipp_cli.roles.floors import check_floor, floor_of
+from mipp_cli.roles.completeness import completeness, details_of, gap_warnings, notes_of
+from mipp_cli.roles.floors import check_floor, floor_in_force
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_clock, check_message, check_pinned_key, each_new
@@ -54,14 +54,15 @@ def index_containers(
         "images": sum(each.images for each in applied),
         "images replaced": sum(each.removed for each in applied if not each.deletion),
         "images deleted": sum(each.removed for each in applied if each.deletion),
-        "images superseded": sum(each.late for each in applied),
+        "superseded": sum(each.late for each in applied),
         "already applied": skipped,
         "images in all": sum(segment.rows for segment in index.segments),
     }
     warnings = (*cloud.directory.deployment.parameters.warnings, *left, *gap_warnings(index))
-    notes = completeness_notes(index, {each.owner for each in applied})
-    details = completeness_details(index)
-    return Report((Output(output, "index"),), counts, warnings, {}, notes, details)
+    owners = sorted({each.owner for each in applied})
+    found = {owner: completeness(cloud.store, index, owner) for owner in owners}
+    outputs = (Output(output, "index"),)
+    return Report(outputs, counts, warnings, {}, notes_of(found), details_of(found))
 
 
 def _remove_unlisted(cloud: Cloud) -> list[str]:
@@ -77,7 +78,7 @@ def _remove_unlisted(cloud: Cloud) -> list[str]:
 
 @dataclass(frozen=True)
 class _Applied:
-    """What a message did: images that came, images that left, and those that came too late to count."""
+    """What a message did: images that came, images that left, and what it says too late of others."""
 
     owner: str
     images: int = 0
@@ -117,7 +118,8 @@ class _Messages:
         check_pinned_key(header, members.sender_key)
         segments = self.change.index.of_owner(header.sender)
         check_message(header, {segment.number: segment.digest.hex() for segment in segments})
-        check_floor(floor_of(self._cloud.directory, header.sender), header)
+        floor = floor_in_force(self._cloud.directory, header.sender, members.sender_key)
+        check_floor(floor, header)
         check_clock(header, max([members.sequence_number, *(segment.number for segment in segments)]))
 
     def _add(self, source: FileSource, header: Header) -> _Applied:
@@ -142,7 +144,7 @@ class _Messages:
         segment = _as_it_came(header)
         standing = self.change.standing(header.sender, segment.number, names)
         removed = self.change.add_deletion(segment, earlier, names, standing)
-        return _Applied(header.sender, removed=removed, deletion=True)
+        return _Applied(header.sender, removed=removed, late=len(standing.newer), deletion=True)
 
     @contextmanager
     def _blaming_no_copy(self, header: Header) -> Iterator[None]:

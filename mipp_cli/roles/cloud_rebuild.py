@@ -28,11 +28,11 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.cloud_changes import IndexChange
-from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
+from mipp_cli.roles.completeness import completeness, details_of, gap_warnings, notes_of
 from mipp_cli.roles.floors import floor_file, floor_of, raise_floor
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.sequence import check_pinned_key
+from mipp_cli.roles.sequence import A_DAY, check_pinned_key, clock_number
 from mipp_cli.roles.store import PARTS_FOLDER
 from mipp_cli.roles.summing import StoredRows, sums_of
 from mipp_cli.roles.workers import LOCAL, Workplace
@@ -81,9 +81,9 @@ def rebuild_index(
         "images in all": sum(segment.rows for segment in index.segments),
     }
     warnings = (*cloud.directory.deployment.parameters.warnings, *rebuild.warnings, *gap_warnings(index))
-    notes, details = completeness_notes(index, index.owners()), completeness_details(index)
+    found = {owner: completeness(cloud.store, index, owner) for owner in index.owners()}
     output = Output(cloud.directory.file(INDEX_FILE), "index")
-    return Report((output,), counts, warnings, {}, notes, details)
+    return Report((output,), counts, warnings, {}, notes_of(found), details_of(found))
 
 
 @dataclass(frozen=True, order=True)
@@ -128,6 +128,7 @@ class _Rebuild:
         self.change = IndexChange(cloud, Index(number), first_part, progress, self._deleted_above)
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
+        self._listed = self._old_segments()
         self._left_out: dict[str, int] = {}  # of each owner, the newest message that was left out
         self._deleted: defaultdict[str, set[bytes]] = defaultdict(set)
         self._without_digests: list[Path] = []
@@ -159,6 +160,7 @@ class _Rebuild:
             self._leave_out(message, "is missing")
         for message in self._messages:
             try:
+                self._refuse_restored(message)
                 self._apply(message)
             except (OutputError, InterruptedWorkError):
                 raise  # says nothing of the message
@@ -167,21 +169,36 @@ class _Rebuild:
                     raise  # nor does what is wrong elsewhere: an owner's `members`, a part
                 self._leave_out(message, error.message)
 
+    def _refuse_restored(self, message: _Message) -> None:
+        """Refuse what was dropped once, and came back with a backup: what decided over it is gone."""
+        if self._listed is None or message.number > floor_of(self._cloud.directory, message.owner).refused:
+            return
+        listed = self._listed.get((message.owner, message.number))
+        if listed is None or listed.revision > message.revision:
+            raise MalformedError("is older than what was dropped here, and not what the index lists")
+
     def _missing(self) -> list[_Message]:
         """Return what the old index, if it can be read, lists and no file is there of."""
+        there = {(each.owner, each.number) for each in self._messages}
+        store = self._cloud.store
+        listed = [
+            _Message(each.owner, each.number, each.revision, store.segment_path(each))
+            for each in (self._listed or {}).values()
+            if (each.owner, each.number) not in there
+        ]
+        return [each for each in listed if not self._went_with_owner(each)]
+
+    def _old_segments(self) -> dict[tuple[str, int], Segment] | None:
+        """Return what the old index lists, by owner and number; None if it cannot be read."""
         with suppress(MippError):
-            store, there = self._cloud.store, {(each.owner, each.number) for each in self._messages}
-            listed = [
-                _Message(each.owner, each.number, each.revision, store.segment_path(each))
-                for each in self._cloud.index().segments
-                if (each.owner, each.number) not in there
-            ]
-            return [each for each in listed if not self._went_with_owner(each)]
-        return []
+            return {(each.owner, each.number): each for each in self._cloud.index().segments}
+        return None
 
     def _leave_out(self, message: _Message, reason: str) -> None:
         self.problems.append(Problem(str(message.path), reason))
-        self._left_out[message.owner] = max(message.number, self._left_out.get(message.owner, 0))
+        # a file that somebody put there may be named after any number
+        number = min(message.number, clock_number() + A_DAY)
+        self._left_out[message.owner] = max(number, self._left_out.get(message.owner, 0))
         self.warnings.append(
             f"left out what {message.owner!r} sent under the number {message.number}: {reason}"
         )

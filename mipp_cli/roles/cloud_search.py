@@ -58,6 +58,7 @@ def search(
     """
     refuse_existing(output, force=force)
     cloud = Cloud.open(path)
+    cloud.directory.refuse_inside(output)
     parameters = cloud.directory.deployment.parameters
     with at_path(query_file):
         query, owners = authorised_query(cloud, query_file)

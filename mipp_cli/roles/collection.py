@@ -30,12 +30,16 @@ class ImageFile:
         return Path(self.location)
 
     def version(self) -> str:
-        """Return what tells this version of the file from others: size and time of change."""
+        """Return what tells this version of the file from others: size, and times of writing and of change.
+
+        Two files of one size from one archive may have been written at the same time, and one may be moved
+        to the place of the other; the time of change is never set back.
+        """
         try:
             status = os.stat(self.location)  # noqa: PTH116 -- a Path for each image keeps its parts in memory
         except OSError:
             return "unreadable"
-        return f"{status.st_size} {status.st_mtime_ns}"
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
     def read(self) -> bytes:
         """Return the file's bytes; raises UnreadableImageError."""

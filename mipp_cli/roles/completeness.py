@@ -2,44 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from mipp_cli.containers.index import Index
+from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.sequence import moment
+from mipp_cli.roles.store import Store
 
 _SHOWN = 5
 
 
-def gap_warnings(index: Index) -> list[str]:
-    """Say of each owner which messages are missing, and how they are made again."""
-    return [
-        f"{owner} sent what has not come here: {listed(gaps)}; bring these files, or the owner makes them "
-        "again with --again NUMBER (mipp owner encrypt, or for a deletion mipp owner delete)"
-        for owner in index.owners()
-        if (gaps := index.completeness(owner).gaps)
-    ]
+@dataclass(frozen=True)
+class Completeness:
+    """How much of what an owner sent has come: everything ``up_to`` a number, and the ``gaps``.
+
+    ``up_to`` is the newest message of whose earlier ones none is missing, and which knows of all older ones
+    of which images are left: what the cloud has of the messages up to it is what the owner's record says.
+    It is 0 if there is none. ``gaps`` are what the newest message of all misses.
+    """
+
+    up_to: int
+    gaps: tuple[int, ...]
+
+    def __str__(self) -> str:
+        found = (
+            f"complete up to {self.up_to} ({moment(self.up_to)})" if self.up_to else "complete up to nothing"
+        )
+        return found + (f"; missing: {listed(self.gaps)}" if self.gaps else "")
 
 
-def completeness_notes(index: Index, owners: Collection[str]) -> tuple[str, ...]:
-    """Say of each of ``owners`` up to which number the cloud has everything that still counts."""
-    return tuple(f"{owner} is {_up_to(index, owner)}" for owner in sorted(owners))
+def completeness(store: Store, index: Index, owner: str) -> Completeness:
+    """Say how much of what an owner sent has come; what a removal took is not missing."""
+    removed = floor_of(RoleDirectory(store.folder, "cloud"), owner).removed
+    came = {segment.number for segment in index.of_owner(owner)}
+    complete = 0
+    for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True):
+        with store.segment(segment) as upload:
+            earlier = upload.earlier()
+        if all(each in came or each <= removed for each in earlier) and not index.unlisted(segment, earlier):
+            complete = segment.number
+            break
+    return Completeness(complete, index.gaps(owner))
 
 
-def completeness_details(index: Index) -> dict[str, object]:
-    """Return for scripts what :func:`gap_warnings` and :func:`completeness_notes` say, of all owners."""
-    found = {owner: index.completeness(owner) for owner in index.owners()}
+def notes_of(found: Mapping[str, Completeness]) -> tuple[str, ...]:
+    """Say of each owner up to which number the cloud has everything that still counts."""
+    return tuple(f"{owner} is {each}" for owner, each in sorted(found.items()))
+
+
+def details_of(found: Mapping[str, Completeness]) -> dict[str, object]:
+    """Return the same for scripts."""
     return {"owners": {o: {"complete": each.up_to, "missing": list(each.gaps)} for o, each in found.items()}}
 
 
-def reach(index: Index, owner: str) -> str:
-    """Say up to which number the cloud has everything of an owner, and what is missing."""
-    gaps = index.completeness(owner).gaps
-    return _up_to(index, owner) + (f"; missing: {listed(gaps)}" if gaps else "")
-
-
-def _up_to(index: Index, owner: str) -> str:
-    number = index.completeness(owner).up_to
-    return f"complete up to {number} ({moment(number)})" if number else "complete up to nothing"
+def gap_warnings(index: Index) -> list[str]:
+    """Say of each owner which messages are missing, and which the owner's own record lacks."""
+    warnings = []
+    for owner in index.owners():
+        if gaps := index.gaps(owner):
+            warnings.append(
+                f"{owner} sent what has not come here: {listed(gaps)}; bring these files, or the owner makes "
+                "them again with --again NUMBER (mipp owner encrypt, or for a deletion mipp owner delete)"
+            )
+        elif (newest := index.newest(owner)) and (unlisted := index.unlisted(newest, newest.earlier)):
+            warnings.append(
+                f"the record of {owner} lacks what was sent as {listed(unlisted)}, of which images are here: "
+                "the owner must forget no key before they are sent again (mipp owner encrypt) or deleted"
+            )
+    return warnings
 
 
 def listed(numbers: Collection[int]) -> str:

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import struct
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.atomic import output_error
-from mipp_cli.containers.container import header_of
-from mipp_cli.errors import ConflictError, InvalidRequestError, MippError
+from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.ledger import Ledger
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, envelope_bytes
 
 _FOLDER = "partial"
 _FILE = "descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
-_OUTPUTS_FILE = f"{_FOLDER}/outputs.json"
 _HEAD = struct.Struct(">4sIIII")
 _MAGIC = b"MPD2"
 _DIGEST_BYTES = 32
@@ -101,10 +97,9 @@ class Described(NamedTuple):
 class Descriptions:
     """The descriptions of a run."""
 
-    def __init__(self, directory: RoleDirectory, request: dict[str, Any], published: Mapping[int, Path]):
+    def __init__(self, directory: RoleDirectory, request: dict[str, Any]):
         self._directory, self._request = directory, request
         self._folder = directory.file(_FOLDER)
-        self._published = published
         self._begun = False  # until then what lies there is of another run
         self._earlier: dict[str, Described] = {}
         self.done: dict[str, Described] = {}
@@ -113,19 +108,13 @@ class Descriptions:
         self.kept = 0
 
     @classmethod
-    def begin(
-        cls, directory: RoleDirectory, request: dict[str, Any], ledger: Ledger, *, resume: bool | None
-    ) -> Descriptions:
+    def begin(cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None) -> Descriptions:
         """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
 
-        Uploads of the interrupted run that got out stay in the ``ledger``, and are listed in ``published``;
-        the others leave it. Raises ConflictError if there is an interrupted run and ``resume`` is None,
-        InvalidRequestError if it was asked for with other options.
+        Raises ConflictError if there is an interrupted run and ``resume`` is None, InvalidRequestError if it
+        was asked for with other options.
         """
         folder = directory.file(_FOLDER)
-        published, complete = _settle(directory, ledger)
-        if complete:  # all but the last step was done
-            shutil.rmtree(folder, ignore_errors=True)
         interrupted = directory.file(_REQUEST_FILE).exists()
         if interrupted and resume is None:
             raise ConflictError(
@@ -140,15 +129,10 @@ class Descriptions:
                 hint="give the same options and the same file of features, or --no-resume to begin anew",
             )
         if interrupted and resume:
-            work = cls(directory, request, published)
+            work = cls(directory, request)
             work._load()
             return work
-        return cls(directory, request, {})
-
-    @property
-    def published(self) -> list[Path]:
-        """The uploads of the interrupted run that got out."""
-        return list(self._published.values())
+        return cls(directory, request)
 
     @property
     def _path(self) -> Path:
@@ -221,12 +205,6 @@ class Descriptions:
             )
         return description
 
-    def announce(self, outputs: Mapping[int, Path]) -> None:
-        """Note which uploads are about to be written, and where: whoever is killed then is found out."""
-        every = {**self._published, **outputs}
-        content = {str(number): str(path.absolute()) for number, path in every.items()}
-        self._directory.write_json(_OUTPUTS_FILE, content)
-
     def close(self) -> None:
         """Close the file; what is worth going on with stays, the rest goes."""
         if self._file is not None:
@@ -243,24 +221,3 @@ class Descriptions:
 def _described(description: Description, offset: int) -> Described:
     features = len(description.ef) + len(description.eff)
     return Described(description.version, offset, description.sealed_bytes, features)
-
-
-def _settle(directory: RoleDirectory, ledger: Ledger) -> tuple[dict[int, Path], bool]:
-    """Strike from the ledger what an interrupted run did not get out.
-
-    Returns the uploads that it did, and whether those are all.
-    """
-    if not directory.file(_OUTPUTS_FILE).exists():
-        return {}, False
-    announced = {int(number): Path(path) for number, path in directory.read_json(_OUTPUTS_FILE).items()}
-    published = {number: path for number, path in announced.items() if _is_out(path, number)}
-    for number in announced.keys() - published.keys():
-        ledger.remove(number)
-    return published, len(published) == len(announced)
-
-
-def _is_out(path: Path, number: int) -> bool:
-    try:
-        return header_of(path).number == str(number)
-    except MippError:
-        return False

@@ -138,6 +138,15 @@ class RoleDirectory:
             raise output_error(error, folder) from error
         return folder
 
+    def refuse_inside(self, output: Path) -> None:
+        """Refuse an output that lies in the directory, whose files are the role's own; raises OutputError."""
+        if output.resolve().is_relative_to(self.path.resolve()):
+            raise OutputError(
+                f"lies in the directory of {with_article(self.role)}, which keeps its own files there",
+                path=output,
+                hint="choose a place outside it",
+            )
+
     def secret(self, name: str) -> bytes:
         """Return one of the directory's keys; raises MissingKeyError."""
         try:

@@ -13,6 +13,7 @@ from mipp_cli.containers.header import LARGEST_NUMBER, Header
 from mipp_cli.containers.stored import remove
 from mipp_cli.errors import MalformedError, ReplayedError
 from mipp_cli.roles.directory import RoleDirectory
+from mipp_cli.roles.removed import removal_of
 
 FLOORS_FOLDER = "floors"
 
@@ -41,8 +42,20 @@ def floor_file(directory: RoleDirectory, owner: str) -> Path:
     return directory.file(_name(owner))
 
 
+def floor_in_force(directory: RoleDirectory, owner: str, key: bytes) -> Floor:
+    """Return the floor of an enrolled owner; MalformedError if one who was removed and came back has none."""
+    removal = removal_of(directory, owner)
+    if removal is not None and removal.key == key and not floor_file(directory, owner).exists():
+        raise MalformedError(
+            "is missing",
+            path=floor_file(directory, owner),
+            hint=f"restore it from a backup; if the removal was cut short: mipp cloud remove CLOUD {owner}",
+        )
+    return floor_of(directory, owner)
+
+
 def floor_of(directory: RoleDirectory, owner: str) -> Floor:
-    """Return the floor of an owner; raises MalformedError if its file is damaged."""
+    """Return the floor of an owner, or that there is none; raises MalformedError if its file is damaged."""
     if not floor_file(directory, owner).exists():
         return Floor()
     fields = directory.read_json(_name(owner))
@@ -58,7 +71,7 @@ def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: 
     """Refuse the messages of an owner up to ``refused`` from now on; see :meth:`Floor.raised`."""
     floor = floor_of(directory, owner)
     raised = floor.raised(refused, removed=removed)
-    if raised != floor:
+    if raised != floor or not floor_file(directory, owner).exists():
         directory.folder(FLOORS_FOLDER)
         directory.write_json(_name(owner), {"refused": raised.refused, "removed": raised.removed})
 

@@ -135,7 +135,8 @@ def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[str, str]:
     what = f"{sum(1 for _ in ledger.images(message.number))} images"
     if message.key is not None:
         what += f" under {message.key:016x}"
-    return f"{kind} {message.number}", f"{what}; still decides {deciding}"
+    unsure = "; may not have got out" if ledger.is_unsure(message.number) else ""
+    return f"{kind} {message.number}", f"{what}; still decides {deciding}{unsure}"
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:

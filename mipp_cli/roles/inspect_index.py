@@ -9,7 +9,7 @@ from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, read_index
 from mipp_cli.containers.public_files import load_deployment
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.roles.completeness import reach
+from mipp_cli.roles.completeness import completeness, listed
 from mipp_cli.roles.directory import KMC_FILE
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
 from mipp_cli.roles.store import Store
@@ -17,7 +17,7 @@ from mipp_cli.roles.store import Store
 
 def inspect_index(path: Path, header: Header) -> Found:
     """Describe CLOUD/index.h5; its table has the sums of every image."""
-    index = read_index(path, header.deployment)
+    index, store = read_index(path, header.deployment), _store_beside(path)
     fields: Fields = [
         ("segments", str(len(index.segments))),
         ("parts", str(len(index.parts))),
@@ -26,8 +26,11 @@ def inspect_index(path: Path, header: Header) -> Found:
     for owner in index.owners():
         segments = [segment for segment in index.of_owner(owner) if segment.rows]
         found = f"{sum(s.rows for s in segments)} images in {len(segments)} uploads"
-        fields.append((f"sent by {owner}", f"{found}; {reach(index, owner)}"))
-    store = _store_beside(path)
+        if store is not None:
+            found += f"; {completeness(store, index, owner)}"
+        elif gaps := index.gaps(owner):
+            found += f"; missing: {listed(gaps)}"
+        fields.append((f"sent by {owner}", found))
 
     def rows() -> Iterator[Row]:
         if store is None:

@@ -49,6 +49,7 @@ def reencrypt(
     """
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
+    kmc.directory.refuse_inside(output)
     deployment = kmc.directory.deployment
     with kmc.directory.lock(shared=True), at_path(results):
         reader = open_results(results, deployment.fingerprint, lambda header: check_known_cloud(kmc, header))

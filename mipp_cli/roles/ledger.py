@@ -3,6 +3,9 @@
 One file for each message, `uploads/NUMBER.jsonl`: a line that says what the message was, a line for each
 image in the order of the message, and a line with the SHA-256 of all lines before. For an image, the
 highest number that mentions it decides, as it does at the cloud once that has everything.
+
+An upload is *unsure*, `uploads/NUMBER.unsure`, from before it is written until the run that wrote it is
+done. Of what a killed run wrote, nobody knows what got out: its images count as sent, and as changed since.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +23,13 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.atomic import new_file
+from mipp_cli.containers.atomic import new_file, write_bytes
+from mipp_cli.containers.stored import remove
 from mipp_cli.errors import MalformedError
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
+_SUFFIX, _UNSURE = ".jsonl", ".unsure"
 _PASS_BYTES = 1 << 25  # of ledgers that are gone through at once: some hundred thousand images in memory
 
 
@@ -115,12 +120,43 @@ class Ledger:
 
     def file(self, number: int) -> Path:
         """Return where the ledger of a message is kept."""
-        return self.folder / f"{number}.jsonl"
+        return self.folder / f"{number}{_SUFFIX}"
+
+    def _mark(self, number: int) -> Path:
+        return self.folder / f"{number}{_UNSURE}"
+
+    def is_unsure(self, number: int) -> bool:
+        """Say whether an upload may be out or not."""
+        return self._mark(number).exists()
+
+    def begin(self, number: int) -> None:
+        """Mark an upload as unsure, before anything of it is written; raises OutputError."""
+        for mark in self.folder.glob(f"*{_UNSURE}"):
+            if not mark.with_suffix(_SUFFIX).exists():  # of a run that was killed before its first step
+                remove(mark)
+        write_bytes(self._mark(number), b"", private=True)
+
+    def confirm(self, numbers: Iterable[int]) -> None:
+        """Say of uploads that they got out; raises OutputError."""
+        for number in numbers:
+            remove(self._mark(number))
 
     def remove(self, number: int) -> None:
         """Forget a message that never got out."""
         with suppress(OSError):  # nothing can be written any more: the message stays a gap until made again
             self.file(number).unlink(missing_ok=True)
+            self._mark(number).unlink(missing_ok=True)
+
+    def refresh(self, versions: Mapping[str, str]) -> None:
+        """Note of images that are unchanged under which version their files are known now."""
+        standing = self.standing(versions.keys())
+        for message in {each.message for each in standing.values()}:
+            images = list(self.images(message.number))
+            with self.writing(message) as writer:
+                for image in images:
+                    decides = standing.get(image.path)
+                    fresh = decides is not None and decides.message == message
+                    writer.append(image._replace(version=versions[image.path]) if fresh else image)
 
     @contextmanager
     def writing(self, message: Message) -> Iterator[LedgerWriter]:
@@ -197,9 +233,11 @@ class Ledger:
     def _standing(self, wanted: Callable[[str], bool]) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
         for message in self.messages():
+            unsure = self.is_unsure(message.number)
             for image in self.images(message.number):
                 if wanted(image.path):
-                    found[image.path] = Standing(message, image)
+                    known = image._replace(version="", digest="") if unsure else image
+                    found[image.path] = Standing(message, known)
         return found
 
 

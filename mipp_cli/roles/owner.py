@@ -13,6 +13,7 @@ from typing import Any
 from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.containers.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.public_files import Party, load_deployment, load_party, read_public_file
+from mipp_cli.containers.upload import NAME_LIMIT
 from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError
 from mipp_cli.roles.directory import (
     KMC_FILE,
@@ -134,8 +135,19 @@ class Owner:
         return max(self._state.number + 1, clock_number())
 
     def name_on_the_wire(self, path: str) -> str:
-        """Return what an image is called outside: HMAC of its path, or the path (``--image-ids path``)."""
-        return path if self.image_ids == "path" else self.row_key(path)[:16].hex()
+        """Return what an image is called outside: HMAC of its path, or the path (``--image-ids path``).
+
+        Raises InvalidRequestError for a path that is too long to be a name.
+        """
+        if self.image_ids != "path":
+            return self.row_key(path)[:16].hex()
+        if len(path.encode()) > NAME_LIMIT:
+            raise InvalidRequestError(
+                f"is too long for the name of an image, which has up to {NAME_LIMIT} bytes",
+                path=f"{path[:60]}…",
+                hint="name it below another --root, or move it",
+            )
+        return path
 
     def row_key(self, path: str) -> bytes:
         """Return the keyed digest of a path, by which the rows of an upload are sorted."""

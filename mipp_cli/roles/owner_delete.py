@@ -26,6 +26,7 @@ def delete_images(
     """
     refuse_existing(output, force=force)
     owner = Owner.open(path)
+    owner.directory.refuse_inside(output)
     with owner.directory.lock():
         ledger = owner.ledger
         paths = dict.fromkeys([*map(_as_listed, images), *_deleted_by(ledger, again)])
@@ -33,11 +34,11 @@ def delete_images(
             raise InvalidRequestError(
                 "no images were named", hint="name images as they are called in the ledger"
             )
-        superseded = ledger.standing(paths).values()
-        earlier = still_deciding(ledger.deciding(), superseded)
+        known = ledger.standing(paths)
+        earlier = still_deciding(ledger.deciding(), known.values())
+        names = [owner.name_on_the_wire(each) for each in paths]
         number = owner.next_number()
         owner.remember(number)  # first: a number that got out must not be used again
-        names = [owner.name_on_the_wire(each) for each in paths]
         try:
             with ledger.writing(Message(number, DELETE)) as lines:
                 for each, name in zip(paths, names, strict=True):
@@ -47,28 +48,31 @@ def delete_images(
             if not _is_out(output, number):
                 ledger.remove(number)
             raise
-    unlisted = len(paths) - len(superseded)
+    unknown = [each for each in paths if each not in known]
     warnings = [*owner.warnings]
-    if unlisted:
+    if unknown:
         warnings.append(
-            f"{unlisted} of the images are not in the ledger, which lists what was sent: check their names "
-            "(mipp inspect OWNER --csv); if the cloud has them, they are removed"
+            f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
+            f"{unknown[0]!r}: check their names (mipp inspect OWNER --csv); if the cloud has them, they go"
         )
-    counts = {"images": len(paths), "not in the ledger": unlisted}
+    counts = {"images": len(paths), "not in the ledger": len(unknown)}
     return Report((Output(output, DELETE),), counts, tuple(warnings))
 
 
 def _as_listed(image: str) -> str:
     """Return what the ledger calls an image; raises InvalidRequestError for what no image is called."""
+    path = PurePosixPath(image).as_posix()
     try:
-        image.encode()
+        path.encode()
     except UnicodeEncodeError:
+        path = "."
+    if path == "." or "\0" in path:
         raise InvalidRequestError(
-            "its name is not UTF-8",
+            "is not what an image can be called",
             path=os.fsencode(image).decode(errors="replace"),
-            hint="name images as they are called in the ledger",
-        ) from None
-    return PurePosixPath(image).as_posix()
+            hint="name images as they are called in the ledger: the last column of mipp inspect OWNER --csv",
+        )
+    return path
 
 
 def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:

@@ -8,10 +8,10 @@ encrypted, and written straight into the upload.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
-from mipp_cli.containers.atomic import discard
+from mipp_cli.containers.atomic import unchanged_on_failure
+from mipp_cli.containers.container import header_of
 from mipp_cli.containers.upload import UploadCipher, UploadSize, write_upload
 from mipp_cli.errors import (
     ChangedImageError,
@@ -54,6 +54,7 @@ def encrypt_images(
     ``left_out`` is what was left out when the images were collected, and is told.
     """
     owner = Owner.open(path)
+    owner.directory.refuse_inside(output)
     descriptor = owner.directory.deployment.parameters.features
     with own_features(options.features, images, descriptor) as features, owner.directory.lock():
         run = _Run(owner, images, output, options, features, left_out)
@@ -118,10 +119,25 @@ class _Run:
             "payload": options.payload,
             "features": None if features is None else features.identity,
         }
-        self.work = Descriptions.begin(owner.directory, request, self._ledger, resume=options.resume)
         split, force = options.split is not None, options.force
-        self._outputs = UploadOutputs(output, self.work.published, split=split, force=force)
+        self._outputs = UploadOutputs(output, self._may_replace, split=split, force=force)
+        self.work = Descriptions.begin(owner.directory, request, resume=options.resume)
         self._choice = Choice(owner.ledger, images, options, features)
+
+    def _may_replace(self, path: Path) -> bool:
+        """Say whether an output may go: an upload of this owner, if one says so or a killed run left it.
+
+        A file of another kind goes only if it is named itself.
+        """
+        if self._options.force and self._options.split is None:
+            return True
+        try:
+            header, sender = header_of(path), self._owner.directory.sender
+        except MippError:
+            return False
+        own = header.kind == UPLOAD and header.sender_key == sender.signing_key.public
+        left = self._options.resume is True and own and self._ledger.is_unsure(header.sequence_number)
+        return own and (self._options.force or left)
 
     def describe(self, workplace: Workplace, progress: Progress) -> None:
         """First pass: describe what is sent and is not described yet."""
@@ -139,7 +155,8 @@ class _Run:
                 advance(1)
         if self._skipped and not self._options.skip_unreadable:
             raise _unreadable(self._skipped)
-        if not self.work.done and self._skipped:
+        left_out = sum(self._choice.counted().values()) > self._choice.sent
+        if not self.work.done and self._skipped and not left_out:
             raise InvalidRequestError(
                 "none of the images can be read",
                 path=self._skipped[0].path,
@@ -173,17 +190,18 @@ class _Run:
         numbers = [first + place for place in range(len(uploads))]
         outputs = self._outputs.paths(len(uploads))
         self._owner.remember(numbers[-1])  # first: a number that got out must not be used again
-        self.work.announce(dict(zip(numbers, outputs, strict=True)))
         deciding = self._ledger.deciding()
         edgeless = 0
-        with ExitStack() as undo, progress("encrypting", len(self.work.done), "image") as advance:
+        with (
+            unchanged_on_failure(*outputs),
+            progress("encrypting", len(self.work.done), "image") as advance,
+        ):
             for number, output, rows in zip(numbers, outputs, uploads, strict=True):
                 deciding = still_deciding(deciding, self._choice.superseded(rows))
-                undo.callback(self._ledger.remove, number)
                 edgeless += self._write_upload(output, number, sorted(deciding), rows, advance)
-                undo.callback(discard, output)
                 deciding[number] = len(rows)
-            undo.pop_all()  # all are written: they stay
+        self._ledger.confirm(numbers)
+        self._ledger.refresh(self._choice.refreshed)
         self.work.remove()
         self._outputs.remove_older(outputs)
         return self._report(outputs, edgeless)
@@ -208,8 +226,19 @@ class _Run:
     ) -> int:
         """Write one upload and its ledger; return how many of its images have no edges.
 
-        The ledger is in place first: whoever goes on after a crash sees that the number may be out.
+        The ledger is in place first: whoever goes on after a crash sees that the number may be out. It stays
+        so if another upload of the run fails, since this one could be copied meanwhile.
         """
+        self._ledger.begin(number)
+        try:
+            return self._write(output, number, earlier, rows, advance)
+        except BaseException:
+            self._ledger.remove(number)
+            raise
+
+    def _write(
+        self, output: Path, number: int, earlier: Sequence[int], rows: Sequence[str], advance: Advance
+    ) -> int:
         key, sender = self._owner.image_key, self._owner.directory.sender
         names = [self._owner.name_on_the_wire(path) for path in rows]
         size = UploadSize(
@@ -228,7 +257,7 @@ class _Run:
                 key_id(key),
                 earlier=earlier,
                 size=size,
-                force=self._options.force,
+                force=True,  # what must stay was refused before
             ) as upload,
             self._ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
         ):

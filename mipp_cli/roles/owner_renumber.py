@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from mipp_cli.containers.atomic import unchanged_on_failure
+from mipp_cli.containers.container import header_of
 from mipp_cli.containers.header import LARGEST_NUMBER
 from mipp_cli.containers.stored import remove
-from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError
+from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError
 from mipp_cli.roles.directory import STATE_FILE
 from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
 from mipp_cli.roles.report import Report
@@ -31,7 +32,9 @@ def renumber(path: Path, *, above: int = 0) -> Report:
     with owner.directory.lock():
         now = clock_number()
         accepted = max(above, now + A_DAY)
-        if above <= owner.last_number <= accepted:
+        files = [owner.directory.file(name) for name in (ENROLMENT_FILE, MEMBERS_FILE)]
+        last = max([owner.last_number, *map(_number_of, files)])
+        if above <= last <= accepted:
             raise AlreadyAppliedError(
                 f"its numbers are not ahead of this machine's clock ({moment(now)}); nothing changed",
                 path=path,
@@ -46,4 +49,16 @@ def renumber(path: Path, *, above: int = 0) -> Report:
             owner.take_back(max([above, *(number for number in numbers if number <= accepted)]))
             outputs = owner.write_membership(owner.users)
     counts = {"uploads and deletions struck": len(struck)}
-    return Report(outputs, counts, owner.warnings, owner.shown(outputs), (NOT_IN_FORCE,))
+    notes = [NOT_IN_FORCE]
+    if struck:
+        listed = ", ".join(map(str, struck))
+        notes.append(f"struck were {listed}: where one is said to have come, give it with --above instead")
+    return Report(outputs, counts, owner.warnings, owner.shown(outputs), tuple(notes))
+
+
+def _number_of(file: Path) -> int:
+    """Return the number that a file bears; 0 for one that cannot be read, which is written anew."""
+    try:
+        return header_of(file).sequence_number
+    except MippError:
+        return 0

@@ -115,7 +115,7 @@ class StoreCheck:
         deleted = sum(1 for _ in deleted_in(upload.container)) if segment.revision else 0
         if (len(upload), upload.key_id, deleted) != (segment.rows, segment.key_id, segment.deleted):
             raise MalformedError("has other images, deletions or another key than the index says")
-        if not set(segment.missing) <= set(upload.earlier()):
+        if not set(segment.earlier) <= set(upload.earlier()):
             raise MalformedError("lists other earlier messages than the index says")
         upload.check_images()
         names = [name.encode() for name in upload.names()]

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mipp_cli.containers.atomic import refuse_existing
+from mipp_cli.containers.stored import remove
+from mipp_cli.errors import OutputError
 
 
 class UploadOutputs:
     """One place, or with ``split`` as many numbered ones as there are uploads.
 
-    ``published`` are the uploads of the interrupted run that this one goes on with: they stay. Raises
-    OutputError if another file is there, unless it is to be replaced by ``force``.
+    What is there is replaced if ``may_replace`` says so of it. Raises OutputError if another file is there.
     """
 
-    def __init__(self, output: Path, published: Sequence[Path], *, split: bool, force: bool):
-        self._output, self._split, self._force = output, split, force
-        self._published = set(published)
-        for path in [self._numbered(1), *self._there()] if self._split else [output]:
-            if path.absolute() not in self._published:
-                refuse_existing(path, force=self._force)
+    def __init__(self, output: Path, may_replace: Callable[[Path], bool], *, split: bool, force: bool):
+        self._output, self._split, self._may_replace = output, split, may_replace
+        for path in [self._numbered(1), *self._there()] if split else [output]:
+            goes = may_replace(path)
+            if force and not goes and os.path.lexists(path):
+                raise OutputError(
+                    "is no upload of this owner, and is not replaced",
+                    path=path,
+                    hint="move it away, or choose another name for the output",
+                )
+            refuse_existing(path, force=goes)
 
     def paths(self, count: int) -> list[Path]:
         """Return where ``count`` uploads go."""
-        if not self._split:
-            return [self._output]
-        places = (self._numbered(number) for number in range(1, len(self._published) + count + 1))
-        return [path for path in places if path.absolute() not in self._published][:count]
+        return [self._numbered(place + 1) for place in range(count)] if self._split else [self._output]
 
     def remove_older(self, written: Sequence[Path]) -> None:
-        """Remove the numbered uploads of a longer run that this one replaces."""
-        if self._split and self._force:
-            for path in self._there():
-                if path not in written and path.absolute() not in self._published:
-                    path.unlink()
+        """Remove the numbered uploads of a longer run that this one replaces; raises OutputError."""
+        for path in self._there() if self._split else []:
+            if path not in written and self._may_replace(path):
+                remove(path)
 
     def _there(self) -> list[Path]:
         pattern = re.compile(re.escape(self._output.stem) + r"-[0-9]{3,}" + re.escape(self._output.suffix))

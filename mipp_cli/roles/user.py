@@ -134,6 +134,7 @@ def make_query(
     """
     refuse_existing(output, force=force)
     directory = RoleDirectory.open(path, "user")
+    directory.refuse_inside(output)
     parameters = directory.deployment.parameters
     if not 1 <= candidates <= CANDIDATES_LIMIT:
         raise InvalidRequestError(

@@ -55,7 +55,7 @@ class Choice:
 
     Images that the ledger lists as sent and that are unchanged are left out, and so are those that were
     deleted, unless the options say otherwise. ``absent`` is how many images of the uploads that are to be
-    made again are not there.
+    made again are not there; ``refreshed`` gives versions of files that were written again as they were.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Choice:
         self._options, self._features = options, features
         self._counts: Counter[str] = Counter()
         self._undecided: set[str] = set()
+        self.refreshed: dict[str, str] = {}
 
     def first_look(self, image: ImageFile) -> Look:
         """Decide by the ledger whether an image is sent, if its file need not be read for that."""
@@ -104,6 +105,7 @@ class Choice:
                 digest = self.digest(image, hashlib.sha256(read.content).hexdigest())
                 if digest == self._standing[image.name].image.digest:
                     self._leave(UNCHANGED)
+                    self.refreshed[image.name] = self.version(image, read.version)
                     leave(1)
                     continue
                 self._send(CHANGED)

@@ -71,12 +71,12 @@ def test_a_message_of_the_number_0_can_list_nothing(tmp_path: Path) -> None:
 
 
 def test_the_longest_list_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LIMIT", 3)
+    monkeypatch.setattr(module, "LIMIT", 3)
     assert read(forged(tmp_path / "a", [1, 2, 3], 9)) == (1, 2, 3)
 
 
 def test_a_longer_list_than_the_longest_is_malformed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LIMIT", 3)
+    monkeypatch.setattr(module, "LIMIT", 3)
     with pytest.raises(MalformedError, match="too many"):
         read(forged(tmp_path / "a", [1, 2, 3, 4], 9))
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.columns import Ragged
 from mipp_cli.containers.container import write_container
-from mipp_cli.containers.index import INDEX, Completeness, Index, Part, Segment, read_index, write_index
+from mipp_cli.containers.earlier import LIMIT
+from mipp_cli.containers.index import INDEX, Index, Part, Segment, read_index, write_index
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
 from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT
 
@@ -60,29 +61,49 @@ def test_an_index_goes_on_without_an_owner() -> None:
     assert index.without_owner("stranger") == Index(4, index.segments, index.parts)
 
 
-def of_north(number: int, *missing: int) -> Segment:
-    return replace(NORTH, number=number, missing=missing)
+def of_north(number: int, *earlier: int, rows: int = 1) -> Segment:
+    return replace(NORTH, number=number, rows=rows, earlier=earlier)
 
 
 @pytest.mark.parametrize(
-    ("listed", "up_to", "missing"),
+    ("listed", "gaps"),
     [
-        ((), 0, ()),
-        ((of_north(7),), 7, ()),
-        ((of_north(7, 5),), 0, (5,)),
-        ((of_north(7), of_north(9)), 9, ()),
-        ((of_north(9), of_north(7)), 9, ()),
-        ((of_north(7), of_north(9, 8)), 7, (8,)),
-        ((of_north(9, 8), of_north(7)), 7, (8,)),
-        ((of_north(7, 5), of_north(9)), 9, ()),
-        ((of_north(7, 5), of_north(9, 3, 5, 8)), 0, (3, 5, 8)),
+        ((), ()),
+        ((of_north(7),), ()),
+        ((of_north(7, 5),), (5,)),
+        ((of_north(9, 7), of_north(7)), ()),
+        ((of_north(7), of_north(9, 7, 8)), (8,)),
+        ((of_north(9, 7, 8), of_north(7)), (8,)),
+        ((of_north(7, 5), of_north(9, 7)), ()),
     ],
 )
-def test_an_index_says_how_much_of_an_owner_has_come(
-    listed: tuple[Segment, ...], up_to: int, missing: tuple[int, ...]
+def test_gaps_are_what_the_newest_message_misses(listed: tuple[Segment, ...], gaps: tuple[int, ...]) -> None:
+    index = Index(3, (replace(SOUTH, number=99, earlier=(1,)), *listed))
+    assert index.gaps("north") == gaps
+
+
+@pytest.mark.parametrize(
+    ("listed", "earlier", "unlisted"),
+    [
+        ((of_north(7), of_north(9)), (), (7,)),
+        ((of_north(7), of_north(9)), (7,), ()),
+        ((of_north(7, rows=0), of_north(9)), (), ()),
+        ((of_north(11), of_north(9)), (), ()),
+        ((of_north(5), of_north(7), of_north(9)), (5,), (7,)),
+    ],
+)
+def test_uploads_that_the_owner_does_not_know_of_are_told(
+    listed: tuple[Segment, ...], earlier: tuple[int, ...], unlisted: tuple[int, ...]
 ) -> None:
-    index = Index(3, (replace(SOUTH, number=99, missing=(1,)), *listed))
-    assert index.completeness("north") == Completeness(up_to, missing)
+    index = Index(3, (replace(SOUTH, number=3), *listed))
+    (segment,) = (each for each in listed if each.number == 9)
+    assert index.unlisted(segment, earlier) == unlisted
+
+
+def test_a_list_that_was_cut_short_says_nothing_of_what_is_older() -> None:
+    index = Index(3, (of_north(7), of_north(10**6)))
+    assert index.unlisted(index.segments[1], tuple(range(8, 8 + LIMIT))) == ()
+    assert index.unlisted(index.segments[1], tuple(range(8, 7 + LIMIT))) == (7,)
 
 
 def test_owners_of_whom_there_is_a_segment_are_listed_sorted() -> None:
@@ -122,7 +143,7 @@ def test_the_index_of_another_deployment_is_refused_as_such(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("owner", "part", "missing"),
+    ("owner", "part", "earlier"),
     [
         (b"../north", b"\0\0\0\0", b""),
         (b"", b"\0\0\0\0", b""),
@@ -138,10 +159,10 @@ def test_the_index_of_another_deployment_is_refused_as_such(tmp_path: Path) -> N
     ],
 )
 def test_an_index_that_cannot_be_is_malformed_though_signed(
-    tmp_path: Path, owner: bytes, part: bytes, missing: bytes
+    tmp_path: Path, owner: bytes, part: bytes, earlier: bytes
 ) -> None:
     path = tmp_path / "a"
-    write_by_hand(path, owner, part, missing)
+    write_by_hand(path, owner, part, earlier)
     with pytest.raises(MalformedError) as caught:
         read_index(path, DEPLOYMENT)
     assert caught.value.path == str(path)
@@ -170,12 +191,12 @@ def test_a_segment_without_one_of_its_columns_is_malformed(tmp_path: Path, name:
         read_index(path, DEPLOYMENT)
 
 
-def write_by_hand(path: Path, owner: bytes, part: bytes, missing: bytes) -> None:
+def write_by_hand(path: Path, owner: bytes, part: bytes, earlier: bytes) -> None:
     """Write an index of one segment and one part, whatever they say."""
     with write_container(path, INDEX, ALICE, 1) as writer:
         writer.ragged("segment_owners").append(owner)
         writer.ragged("part_segments").append(part)
-        writer.ragged("segment_missing").append(missing)
+        writer.ragged("segment_earlier").append(earlier)
         for name in ("numbers", "keys", "rows", "revisions", "deleted"):
             writer.matrix(f"segment_{name}").append(np.ones(1, np.uint64))
         writer.matrix("part_numbers").append(np.ones(1, np.uint64))

@@ -129,8 +129,8 @@ def _index(path: Path) -> None:
     digest, root = b"\3" * 32, b"\4" * 32
     segments = (
         Segment("north", 5, 6, 2, digest, root),
-        Segment("south", 5, 6, 1, digest, root, revision=4, missing=(2, 3)),
-        Segment("north", 9, 0, 0, digest, root, revision=6, deleted=3, missing=(7,)),
+        Segment("south", 5, 6, 1, digest, root, revision=4, earlier=(2, 3)),
+        Segment("north", 9, 0, 0, digest, root, revision=6, deleted=3, earlier=(7,)),
         Segment("north", 8, 6, 2, digest, root),
     )
     parts = (Part(1, bytes(32), (0, 3)), Part(2, bytes(32), (1,)))

@@ -44,7 +44,7 @@ from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.errors import MippError
 from mipp_cli.roles import pictures
 from mipp_cli.roles.answer_files import file_of, small_picture
-from mipp_cli.roles.completeness import completeness_details, completeness_notes, gap_warnings
+from mipp_cli.roles.completeness import gap_warnings
 from mipp_cli.roles.inspection import inspect_file
 from mipp_cli.roles.names import safe_file_name, table_cell
 from mipp_cli.roles.pictures import open_picture
@@ -200,8 +200,8 @@ def _read_index(path: Path) -> None:
         index.parts_of(segment.owner)
         index.without_owner(segment.owner)
     gap_warnings(index)
-    completeness_notes(index, index.owners())
-    json.dumps(completeness_details(index))
+    for owner in index.owners():
+        index.gaps(owner)
 
 
 def _read_part(path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_deletion_of_nothing_that_is_there_is_kept(changeable: Deployment) -> 
     upload = upload_of(changeable, "north", "late")
     counts = index(changeable, deletion_of(changeable, "north", "late"))
     assert counts == {"deletions": 1, "images in all": 14}
-    assert index(changeable, upload) == {"uploads": 1, "images superseded": 1, "images in all": 14}
+    assert index(changeable, upload) == {"uploads": 1, "superseded": 1, "images in all": 14}
     assert "late" not in names(changeable, "north")
 
 
@@ -137,7 +137,7 @@ def test_a_late_deletion_spares_what_came_again(changeable: Deployment) -> None:
     deletion = deletion_of(changeable, "north", gone, again)
     index(changeable, upload_of(changeable, "north", again, seed=70))
     counts = index(changeable, deletion)
-    assert counts == {"deletions": 1, "images deleted": 1, "images in all": 13}
+    assert counts == {"deletions": 1, "images deleted": 1, "superseded": 1, "images in all": 13}
     assert expected_row("north", again, 70) in rows(changeable)
     assert gone not in names(changeable, "north")
     check_searches(changeable)
@@ -148,7 +148,7 @@ def test_late_rows_leave_no_byte(changeable: Deployment) -> None:
     index(changeable, upload_of(changeable, "north", "replaced", seed=60))
     index(changeable, deletion_of(changeable, "north", "was-deleted"))
     counts = index(changeable, late)
-    assert counts == {"uploads": 1, "images": 1, "images superseded": 2, "images in all": 16}
+    assert counts == {"uploads": 1, "images": 1, "superseded": 2, "images in all": 16}
     octets = ciphertexts(changeable, late)
     assert all(files_with(changeable, part) for part in octets["kept"])
     for name in ("replaced", "was-deleted"):

@@ -16,6 +16,7 @@ from mipp_cli.containers.stored import store_digests
 from mipp_cli.errors import DamagedError
 from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.cloud_check import check_cloud
+from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.parts import part_of_sums
 from mipp_cli.scheme.keys import SigningKey
 from tests.deployment import JOBS, Deployment, done, refused, snapshot
@@ -27,7 +28,8 @@ def cloud(changeable: Deployment) -> Path:
     """A cloud's directory with a file of every kind: an upload cut short, an owner removed."""
     deletion = changeable / "delete.h5"
     name = sorted(changeable.names("north"))[0]
-    write_delete(deletion, changeable.sender("north"), next_number(), [name])
+    earlier = [message.number for message in Owner.open(changeable / "north").ledger.messages()]
+    write_delete(deletion, changeable.sender("north"), next_number(), [name], earlier=earlier)
     done("cloud", "index", changeable / "cloud", deletion, *JOBS)
     done("cloud", "remove", changeable / "cloud", "lake")
     return changeable / "cloud"
@@ -55,6 +57,7 @@ def test_a_sound_directory_is_counted(cloud: Path, options: tuple[str, ...]) -> 
         "members": 2,
         "removals": 1,
         "refusals": 1,
+        "owners": 2,
         "queries": 2,
         "segments": 3,
         "parts": 2,
@@ -130,7 +133,7 @@ def test_a_cloud_without_its_own_key_is_found(cloud: Path) -> None:
         lambda segment: replace(segment, key_id=7),
         lambda segment: replace(segment, digest=bytes(32)),
         lambda segment: replace(segment, deleted=1),
-        lambda segment: replace(segment, missing=(7,)),
+        lambda segment: replace(segment, earlier=(7,)),
     ],
 )
 @pytest.mark.parametrize("owner", ["north", "south"])

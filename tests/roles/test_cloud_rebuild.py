@@ -172,7 +172,7 @@ def test_what_was_dropped_is_a_gap_until_it_is_made_again(changeable: Deployment
     words = ("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
     assert f"north sent what has not come here: {number}" in done(*words).err
     index(changeable, upload_of(changeable, "north", "x"))
-    assert read_store(changeable).completeness("north").gaps == ()
+    assert read_store(changeable).gaps("north") == ()
 
 
 def test_an_older_revision_does_not_bring_back_what_was_deleted(

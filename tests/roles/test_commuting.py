@@ -22,6 +22,7 @@ from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.cloud_check import check_cloud
 from mipp_cli.roles.cloud_index import index_containers
 from mipp_cli.roles.cloud_rebuild import rebuild_index
+from mipp_cli.roles.completeness import completeness
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.workers import Workplace
 from mipp_cli.scheme.feature_cipher import encrypt_features
@@ -136,7 +137,7 @@ def state_of(path: Path) -> State:
                 state.images[name] = (segment.number, upload.encrypted_image(row))
         if segment.deleted:
             state.deleted.add((segment.number, segment.deleted))
-    found = index.completeness("north")
+    found = completeness(cloud.store, index, "north")
     state.complete, state.missing = found.up_to, found.gaps
     return state
 

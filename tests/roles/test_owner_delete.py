@@ -106,7 +106,7 @@ def test_an_image_may_be_sent_again_after_it_was_deleted(changeable: Deployment)
 
 def test_an_image_that_no_ledger_could_list_is_refused(changeable: Deployment) -> None:
     words = ("delete", changeable / "north", "\udcff.png", "-o", changeable / "d.h5")
-    refuse(changeable, 2, "its name is not UTF-8", *words)
+    refuse(changeable, 2, "is not what an image can be called", *words)
 
 
 def test_a_deletion_comes_late_and_deletes_what_is_older_alone(changeable: Deployment) -> None:

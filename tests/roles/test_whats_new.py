@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,32 @@ def test_a_picture_that_was_touched_is_not_sent(changeable: Deployment, folder: 
     for name in NAMES:
         touch(folder / name)
     refuse(changeable, 5, "nothing is new: 4 unchanged", folder)
+
+
+def test_a_touched_picture_is_known_once_more_was_sent(changeable: Deployment, folder: Path) -> None:
+    send(changeable, folder)
+    before = dict(versions(changeable))
+    touch(folder / NAMES[0])
+    picture(50).save(folder / "another.png")
+    send(changeable, folder)
+    after = dict(versions(changeable))
+    assert {path for path in before if before[path] != after[path]} == {NAMES[0]}
+
+
+def versions(there: Deployment) -> Iterator[tuple[str, str]]:
+    for each in Owner.open(there / "north").ledger.live():
+        yield each.image.path, each.image.version
+
+
+def test_two_pictures_of_one_size_and_time_are_told_apart(changeable: Deployment, folder: Path) -> None:
+    send(changeable, folder)
+    status = (folder / NAMES[0]).stat()
+    other = folder.with_name("other.png")
+    draw_again(other)
+    other.write_bytes(other.read_bytes().ljust(status.st_size, b"\0")[: status.st_size])
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(folder / NAMES[0])
+    assert preview(changeable, folder) == {"images": 1, "changed": 1, "unchanged": len(NAMES) - 1}
 
 
 def test_a_copy_of_a_collection_elsewhere_is_unchanged(changeable: Deployment, folder: Path) -> None:
