@@ -4,8 +4,9 @@ One file for each message, `uploads/NUMBER.jsonl`: a line that says what the mes
 image in the order of the message, and a line with the SHA-256 of all lines before. For an image, the
 highest number that mentions it decides, as it does at the cloud once that has everything.
 
-An upload is *unsure*, `uploads/NUMBER.unsure`, from before it is written until the run that wrote it is
-done. Of what a killed run wrote, nobody knows what got out: its images count as sent, and as changed since.
+Messages are *unsure*, `uploads/FIRST-LAST.unsure`, from before they are written until the command that writes
+them is done. Of what a killed one wrote, nobody knows what got out: its images count as sent, and as changed
+since.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hashlib
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.atomic import new_file, write_bytes
+from mipp_cli.containers.atomic import discard, new_file, write_bytes
 from mipp_cli.containers.stored import remove
 from mipp_cli.errors import MalformedError
 
@@ -122,30 +123,47 @@ class Ledger:
         """Return where the ledger of a message is kept."""
         return self.folder / f"{number}{_SUFFIX}"
 
-    def _mark(self, number: int) -> Path:
-        return self.folder / f"{number}{_UNSURE}"
+    def _unsure(self) -> dict[Path, range]:
+        """Return the marks of unsure messages, and which numbers each is of: its name says so."""
+        found = {}
+        for mark in self.folder.glob(f"*{_UNSURE}"):
+            first, _, last = mark.stem.partition("-")
+            if first.isdecimal() and last.isdecimal():
+                found[mark] = range(int(first), int(last) + 1)
+        return found
 
     def is_unsure(self, number: int) -> bool:
-        """Say whether an upload may be out or not."""
-        return self._mark(number).exists()
+        """Say whether a message may be out or not."""
+        return any(number in numbers for numbers in self._unsure().values())
 
-    def begin(self, number: int) -> None:
-        """Mark an upload as unsure, before anything of it is written; raises OutputError."""
-        for mark in self.folder.glob(f"*{_UNSURE}"):
-            if not mark.with_suffix(_SUFFIX).exists():  # of a run that was killed before its first step
+    @contextmanager
+    def unsure(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Mark messages, numbered one after the other, as unsure while they are written.
+
+        If the block fails, those stay unsure whose ledgers are in place. Raises OutputError.
+        """
+        mark = self.folder / f"{numbers[0]}-{numbers[-1]}{_UNSURE}"
+        write_bytes(mark, b"", private=True)
+        try:
+            yield
+        except BaseException:
+            if not any(self.file(number).exists() for number in numbers):
+                discard(mark)
+            raise
+        remove(mark)
+
+    def sweep(self) -> None:
+        """Remove the marks of messages that decide nothing, or were never written; raises OutputError."""
+        marks = self._unsure()
+        deciding = self.deciding() if marks else ()
+        for mark, numbers in marks.items():
+            if not any(number in numbers for number in deciding):
                 remove(mark)
-        write_bytes(self._mark(number), b"", private=True)
-
-    def confirm(self, numbers: Iterable[int]) -> None:
-        """Say of uploads that they got out; raises OutputError."""
-        for number in numbers:
-            remove(self._mark(number))
 
     def remove(self, number: int) -> None:
         """Forget a message that never got out."""
         with suppress(OSError):  # nothing can be written any more: the message stays a gap until made again
             self.file(number).unlink(missing_ok=True)
-            self._mark(number).unlink(missing_ok=True)
 
     def refresh(self, versions: Mapping[str, str]) -> None:
         """Note of images that are unchanged under which version their files are known now."""
@@ -226,14 +244,18 @@ class Ledger:
         return np.frombuffer(octets, dtype="<u8").reshape(-1, 2)
 
     def decided_by(self, numbers: Collection[int]) -> set[str]:
-        """Return the paths of the images that messages still decide."""
+        """Return the paths of the images that messages still decide, whatever others say that are unsure."""
         paths = {image.path for number in numbers for image in self.images(number)}
-        return {path for path, each in self.standing(paths).items() if each.message.number in numbers}
+        marks = self._unsure().values()
+        others = {each.number for each in self.messages() if any(each.number in mark for mark in marks)}
+        standing = self._standing(paths.__contains__, others - set(numbers))
+        return {path for path, each in standing.items() if each.message.number in numbers}
 
-    def _standing(self, wanted: Callable[[str], bool]) -> dict[str, Standing]:
+    def _standing(self, wanted: Callable[[str], bool], without: Collection[int] = ()) -> dict[str, Standing]:
         found: dict[str, Standing] = {}
-        for message in self.messages():
-            unsure = self.is_unsure(message.number)
+        marks = self._unsure().values()
+        for message in (each for each in self.messages() if each.number not in without):
+            unsure = any(message.number in mark for mark in marks)
             for image in self.images(message.number):
                 if wanted(image.path):
                     known = image._replace(version="", digest="") if unsure else image

@@ -39,15 +39,16 @@ def delete_images(
         names = [owner.name_on_the_wire(each) for each in paths]
         number = owner.next_number()
         owner.remember(number)  # first: a number that got out must not be used again
-        try:
-            with ledger.writing(Message(number, DELETE)) as lines:
-                for each, name in zip(paths, names, strict=True):
-                    lines.append(SentImage(name, each))
-            write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
-        except BaseException:
-            if not _is_out(output, number):
-                ledger.remove(number)
-            raise
+        with ledger.unsure([number]):
+            try:
+                with ledger.writing(Message(number, DELETE)) as lines:
+                    for each, name in zip(paths, names, strict=True):
+                        lines.append(SentImage(name, each))
+                write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
+            except BaseException:
+                if not _is_out(output, number):
+                    ledger.remove(number)
+                raise
     unknown = [each for each in paths if each not in known]
     warnings = [*owner.warnings]
     if unknown:

@@ -193,6 +193,7 @@ class _Run:
         deciding = self._ledger.deciding()
         edgeless = 0
         with (
+            self._ledger.unsure(numbers),
             unchanged_on_failure(*outputs),
             progress("encrypting", len(self.work.done), "image") as advance,
         ):
@@ -200,7 +201,7 @@ class _Run:
                 deciding = still_deciding(deciding, self._choice.superseded(rows))
                 edgeless += self._write_upload(output, number, sorted(deciding), rows, advance)
                 deciding[number] = len(rows)
-        self._ledger.confirm(numbers)
+        self._ledger.sweep()
         self._ledger.refresh(self._choice.refreshed)
         self.work.remove()
         self._outputs.remove_older(outputs)
@@ -229,7 +230,6 @@ class _Run:
         The ledger is in place first: whoever goes on after a crash sees that the number may be out. It stays
         so if another upload of the run fails, since this one could be copied meanwhile.
         """
-        self._ledger.begin(number)
         try:
             return self._write(output, number, earlier, rows, advance)
         except BaseException:

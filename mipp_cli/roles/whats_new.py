@@ -68,7 +68,8 @@ class Choice:
         _refuse_unknown(ledger, options.messages)
         paths = {image.name for image in images}
         self._standing = ledger.standing(paths)
-        self.absent = len(ledger.decided_by(options.messages) - paths)
+        self._wanted = ledger.decided_by(options.messages)
+        self.absent = len(self._wanted - paths)
         self._options, self._features = options, features
         self._counts: Counter[str] = Counter()
         self._undecided: set[str] = set()
@@ -78,8 +79,7 @@ class Choice:
         """Decide by the ledger whether an image is sent, if its file need not be read for that."""
         standing, options = self._standing.get(image.name), self._options
         if options.messages:
-            chosen = standing is not None and standing.message.number in options.messages
-            return self._send(AGAIN) if chosen else Look.LEAVE
+            return self._send(AGAIN) if image.name in self._wanted else Look.LEAVE
         if standing is None:
             return self._send(NEW)
         if not standing.live:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,6 +152,39 @@ def test_a_message_takes_from_what_others_decide(ledger: Ledger) -> None:
     superseded = ledger.standing({"a", "b", "c", "new"}).values()
     assert still_deciding(ledger.deciding(), superseded) == {2: 1}
     assert ledger.deciding() == {1: 2, 2: 2}
+
+
+def killed_amid(ledger: Ledger, number: int, paths: str) -> None:
+    """Write an upload in a command that ends before it is done."""
+    with suppress(KeyboardInterrupt), ledger.unsure([number]):
+        upload(ledger, number, paths)
+        raise KeyboardInterrupt
+
+
+def test_an_unsure_upload_counts_as_sent_and_changed(ledger: Ledger) -> None:
+    upload(ledger, 1, "ab")
+    killed_amid(ledger, 2, "b")
+    found = ledger.standing("ab")
+    assert {path: each.message.number for path, each in found.items()} == {"a": 1, "b": 2}
+    assert (found["a"].image.version != "", found["b"].image.version) == (True, "")
+    assert ledger.is_unsure(2)
+    assert not ledger.is_unsure(1)
+
+
+def test_an_unsure_upload_is_not_in_the_way_of_another_try(ledger: Ledger) -> None:
+    upload(ledger, 1, "ab")
+    killed_amid(ledger, 2, "b")
+    assert ledger.decided_by({1}) == {"a", "b"}
+    assert ledger.decided_by({2}) == {"b"}
+    assert ledger.deciding() == {1: 1, 2: 1}
+
+
+def test_the_mark_of_what_decides_nothing_is_swept(ledger: Ledger) -> None:
+    killed_amid(ledger, 1, "a")
+    killed_amid(ledger, 2, "b")
+    upload(ledger, 3, "a")
+    ledger.sweep()
+    assert (ledger.is_unsure(1), ledger.is_unsure(2)) == (False, True)
 
 
 def test_a_large_ledger_is_gone_through_in_shares(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
