@@ -56,14 +56,15 @@ class _Number(click.ParamType[int]):
 
     name = "number"
 
-    def __init__(self, where: str = "") -> None:
-        self._where = where
+    def __init__(self, where: str = "", *, least: int = 1) -> None:
+        self._where, self._least = where, least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number."""
         if isinstance(value, int):
             return value
-        if re.fullmatch(r"[1-9][0-9]{0,18}", str(value), flags=re.ASCII) is None:
+        found = re.fullmatch(r"0|[1-9][0-9]{0,18}", str(value), flags=re.ASCII)
+        if found is None or int(value) < self._least:
             self.fail(
                 f"{value!r} is not the number of a message, which has up to 19 digits{self._where}",
                 param,
@@ -73,6 +74,7 @@ class _Number(click.ParamType[int]):
 
 
 SIZE, KEY_ID, NUMBER = _Size(), _KeyId(), _Number()
+APPLIED = _Number(least=0)
 AGAIN = _Number("; to send all again, put --again behind IMAGES")
 
 

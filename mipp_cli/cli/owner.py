@@ -9,6 +9,7 @@ import click
 
 from mipp_cli.cli.options import (
     AGAIN,
+    APPLIED,
     KEY_ID,
     NUMBER,
     PATH,
@@ -146,8 +147,8 @@ def renumber(directory: Path, above: int) -> Report:
     """Take an owner whose clock was wrong back to the clock; rewrites enrolment.h5 and members.h5.
 
     Messages are numbered by the clock, and the KMC and the cloud refuse one more than a day ahead of
-    theirs. What was refused is struck from OWNER's record, so that its images are sent again. Set the clock
-    first.
+    theirs. What was refused is struck from OWNER's record, so that its images are sent again; throw those
+    files away. Set the clock first.
     """
     from mipp_cli.roles.owner_renumber import renumber as step
 
@@ -173,7 +174,7 @@ def rotate(directory: Path) -> Report:
 @click.option(
     "--applied",
     metavar="NUMBER",
-    type=NUMBER,
+    type=APPLIED,
     required=True,
     help="Up to which number the cloud is complete, as mipp cloud index says.",
 )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mipp_cli.containers.index import Index
+from mipp_cli.errors import MippError
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.sequence import moment
@@ -39,8 +40,13 @@ def completeness(store: Store, index: Index, owner: str) -> Completeness:
     came = {segment.number for segment in index.of_owner(owner)}
     complete = 0
     for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True):
-        with store.segment(segment) as upload:
-            earlier = upload.earlier()
+        earlier = segment.earlier
+        if segment != index.newest(owner):
+            try:
+                with store.segment(segment) as upload:
+                    earlier = upload.earlier()
+            except MippError:  # it is damaged, so what it knows of is not known: mipp cloud check says so
+                continue
         if all(each in came or each <= removed for each in earlier) and not index.unlisted(segment, earlier):
             complete = segment.number
             break

@@ -52,7 +52,10 @@ def renumber(path: Path, *, above: int = 0) -> Report:
     notes = [NOT_IN_FORCE]
     if struck:
         listed = ", ".join(map(str, struck))
-        notes.append(f"struck were {listed}: where one is said to have come, give it with --above instead")
+        notes.append(
+            f"struck were {listed}: throw their files away, which would be taken once the clock passes these "
+            "numbers; if the cloud has one of them, run this again with --above and the highest"
+        )
     return Report(outputs, counts, owner.warnings, owner.shown(outputs), tuple(notes))
 
 

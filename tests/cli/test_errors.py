@@ -413,7 +413,7 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
         "'-1' is not the number of a message",
     ),
     "a number of nothing": (
-        ("owner", "forget-key", "x", "--applied", "0"),
+        ("owner", "renumber", "x", "--above", "0"),
         "'0' is not the number of a message",
     ),
     "a number of 20 digits": (

@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.container import header_of
 from mipp_cli.containers.index import Index
-from mipp_cli.errors import MippError
+from mipp_cli.errors import MalformedError
 from mipp_cli.roles.cloud import Cloud
+from mipp_cli.roles.completeness import completeness
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
 from tests.deployment import JOBS, Deployment, done, picture, run
@@ -91,13 +91,18 @@ def _cloud(store: Deployment) -> Meaning:
     members, index = cloud.members(), cloud.index()
     found: Meaning = {f"cloud knows {each.owner}": sorted(user for user, _ in each.users) for each in members}
     for owner in index.owners():
-        found[f"cloud has of {owner}"] = _reach(index, owner)
-    return found | {"cloud indexed": table(store / "cloud" / "index.h5", "upload")}
+        found[f"cloud has of {owner}"] = _reach(cloud, index, owner)
+    place = store / "cloud" / "index.h5"
+    is_sound = run("inspect", place).code == 0
+    return found | {"cloud indexed": table(place, "upload") if is_sound else "damaged"}
 
 
-def _reach(index: Index, owner: str) -> tuple[int, int, int]:
+def _reach(cloud: Cloud, index: Index, owner: str) -> tuple[int, ...] | str:
     """Return how many messages of an owner came, how many up to where it is complete, and how many lack."""
-    found = index.completeness(owner)
+    try:
+        found = completeness(cloud.store, index, owner)
+    except MalformedError:
+        return "damaged"
     numbers = [segment.number for segment in index.of_owner(owner)]
     return len(numbers), sum(number <= found.up_to for number in numbers), len(found.gaps)
 
@@ -113,34 +118,14 @@ def _owner(store: Deployment, name: str) -> Meaning:
 
 
 def _sent(owner: Owner) -> list[tuple[str, ...]]:
-    """Return what the owner's ledger says of every picture: sent or deleted, by messages that got out.
+    """Return what the owner's ledger says of every picture: sent or deleted.
 
-    A deletion that did not get out stays in the ledger: whoever deletes again decides over it.
+    What was written by a command that was killed stays in the ledger: whatever comes next decides over it.
     """
-    ledger, never_out = owner.ledger, _announced_in_vain(owner)
-    standing = {
-        image.path: (message.kind, image.name, image.path)
-        for message in ledger.messages()
-        if message.number not in never_out
-        for image in ledger.images(message.number)
-    }
-    return sorted(standing.values())
-
-
-def _announced_in_vain(owner: Owner) -> set[int]:
-    """Return the uploads of an interrupted run that did not get out: whoever goes on strikes them."""
-    announced = "partial/outputs.json"
-    if not owner.directory.file(announced).exists():
-        return set()
-    places = owner.directory.read_json(announced).items()
-    return {int(number) for number, place in places if not _bears(Path(place), number)}
-
-
-def _bears(path: Path, number: str) -> bool:
-    try:
-        return header_of(path).number == number
-    except MippError:
-        return False
+    ledger = owner.ledger
+    paths = {image.path for message in ledger.messages() for image in ledger.images(message.number)}
+    standing = ledger.standing(paths).values()
+    return sorted((each.message.kind, each.image.name, each.image.path) for each in standing)
 
 
 def table(path: Path, *without: str) -> list[tuple[str, ...]]:

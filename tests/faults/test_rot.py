@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.deployment import JOBS, done, picture, run, snapshot
 from tests.faults.rot import ROLES, flips, make_rotting_store, unnoticed
-from tests.faults.store import meaning
+from tests.faults.store import make_store, meaning
 
 _TRIED = 300
 
@@ -17,3 +18,18 @@ def test_a_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
     chosen = every[:: len(every) // _TRIED]
     assert {flip.role for flip in chosen} == {*ROLES}
     assert [(flip, problem) for flip in chosen if (problem := unnoticed(store, before, flip))] == []
+
+
+def test_indexing_beside_damage_does_all_or_nothing(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    for name in ("lost", "more"):  # the cloud looks further back for what is complete where one is missing
+        (store / name).mkdir()
+        picture(len(name) + ord(name[0]), size=(24, 16)).save(store / name / f"{name}.png")
+        words = (store / "north", store / name, "-o", store / f"{name}.h5", *JOBS)
+        done("owner", "encrypt", *words)
+    segment = next((store / "cloud" / "segments").glob("north-*.h5"))
+    data = segment.read_bytes()
+    segment.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    before = snapshot(store / "cloud")
+    outcome = run("cloud", "index", store / "cloud", store / "more.h5", *JOBS)
+    assert outcome.code == 0 or snapshot(store / "cloud") == before, outcome.err

@@ -5,55 +5,38 @@ from __future__ import annotations
 import csv
 import io
 import os
-import random
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
-from mipp_cli.containers.container import open_container, read_header
-from mipp_cli.containers.index import Index, Segment
-from mipp_cli.containers.source import FileSource
-from mipp_cli.containers.upload import UploadCipher, UploadReader, upload_schema
+from mipp_cli.containers.container import open_container
+from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.floors import floor_of
-from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.pictures import open_picture
-from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.image_cipher import Envelope, key_id
-from tests.deployment import JOBS, Outcome, picture, run
-from tests.soak.clock import HOUR, Clock
-from tests.soak.model import CloudModel, Counts, Enrolment, KmcModel, Message, OwnerModel, Stored, live_of
+from mipp_cli.scheme.image_cipher import key_id
+from tests.deployment import JOBS, Outcome, picture
+from tests.soak.clock import HOUR
+from tests.soak.model import Counts, Enrolment, Message, Stored, live_of
 from tests.soak.post import Letter, Post
+from tests.soak.world import OWNERS, USERS, World, number_of, table_of
 
-OWNERS = ("north", "south", "lake")
-USERS = ("alice", "bob")
 FILES = {"kmc": "enrolment.h5", "cloud": "members.h5"}
 _MOST_IMAGES = 24  # of an owner, so that a long life stays fast
-Table = dict[tuple[str, str], tuple[int, int]]
 _AHEAD = (2, 20, 72, 1500, 26_000)  # hours by which a clock may be wrong
 
 
-class Life:
+class Life(World):
     """One deployment and its model, changed side by side by operations drawn from a seed."""
 
     def __init__(self, root: Path, seed: int, *scheme: str):
-        self.root, self.random, self.clock = root, random.Random(seed), Clock()
-        self.cloud, self.kmc = CloudModel(), KmcModel()
-        self.owners = {name: OwnerModel() for name in OWNERS}
+        super().__init__(root, seed)
         self.user_sealing = dict.fromkeys(USERS, 0)
         self.enrolments: dict[tuple[str, str], list[tuple[Enrolment, Path]]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
-        self.figures: Counter[str] = Counter()
         self.post = Post(self.random, self.figures)
-        self._serial, self._pictures = 0, count()
-        self._keys: dict[str, bytes] = {}
-        self._reported: dict[str, list[int]] = {name: [0] for name in OWNERS}
-        self._table: tuple[Index | None, Table] = None, {}
-        self._looked_at: set[tuple[str, int, int, bytes]] = set()
+        self._pictures = count()
         self._begin(scheme)
 
     def _begin(self, scheme: tuple[str, ...]) -> None:
@@ -74,25 +57,6 @@ class Life:
             self.enroll_at_kmc(owner)
             self.enroll_at_cloud(owner)
 
-    def run(self, *words: object) -> Outcome:
-        """Run a command by the clock of the machine that it runs on."""
-        machine = Path(str(words[2])).name if words[0] == "owner" else ""
-        with self.clock.at(machine):
-            return run(*words)
-
-    def expect(self, code: int, *words: object) -> Outcome:
-        """Run a command and demand the exit code that the model says."""
-        outcome = self.run(*words)
-        if outcome.code != code:
-            said = f"{outcome.err}{outcome.out}"
-            raise AssertionError(f"exit {outcome.code}, not {code}: {' '.join(map(str, words))}\n{said}")
-        return outcome
-
-    def path(self, name: str) -> Path:
-        """Return a new path for a file that is handed over."""
-        self._serial += 1
-        return self.root / f"{self._serial}-{name}.h5"
-
     # operations: what an owner sends
 
     def send(self, owner: str) -> None:
@@ -108,7 +72,7 @@ class Life:
         self._bring()
 
     def _change_files(self, owner: str) -> None:
-        """Draw new pictures, draw some anew, touch one, and take one back that was deleted from the disk."""
+        """Draw new pictures, draw some anew, and touch one, which changes nothing."""
         model = self.owners[owner]
         files = sorted(model.files)
         if len(files) < _MOST_IMAGES:
@@ -238,19 +202,25 @@ class Life:
 
     def _index(self, letters: list[Letter]) -> None:
         messages = [letter.message for letter in letters]
-        known = {owner: max(each, default=0) for owner, each in self.cloud.applied.items()}
-        before, gaps = self.cloud.number_of_messages(), self._all_gaps()
+        before, gaps = self.cloud.applied, self._all_gaps()
         code, counts = self.cloud.apply(messages, self.clock.now())
         files = [letter.file for letter in letters]
         outcome = self.expect(code, "cloud", "index", self.root / "cloud", *files, *JOBS, "--json")
         if code == 0:
-            self._check_counts(outcome, counts)
+            self._check_counts(
+                outcome,
+                counts,
+                {each.owner for each in messages if each.number not in before.get(each.owner, {})},
+            )
             self.post.delivered(letters)
-            self.figures["delivered"] += self.cloud.number_of_messages() - before
+            new = {each.number for each in messages if each.number not in before.get(each.owner, {})}
+            late = {
+                each.number for each in messages if each.number < max(before.get(each.owner, {}), default=0)
+            }
+            self.figures["delivered"] += len(new)
+            self.figures["out of order"] += len(new & late)
             self.figures["doubled"] += counts.skipped
             self.figures["late rows dropped"] += counts.superseded
-            late = {m.number for m in messages if m.number < known.get(m.owner, 0)}
-            self.figures["out of order"] += len(late) - counts.skipped if len(late) > counts.skipped else 0
             self.figures["gaps closed"] += len(gaps - self._all_gaps())
         elif code == 5:
             self.figures["doubled"] += len(letters)
@@ -260,9 +230,9 @@ class Life:
     def _all_gaps(self) -> set[tuple[str, int]]:
         return {(owner, number) for owner in OWNERS for number in self.cloud.gaps(owner)}
 
-    def _check_counts(self, outcome: Outcome, due: Counts) -> None:
+    def _check_counts(self, outcome: Outcome, due: Counts, heard_of: set[str]) -> None:
         counts, owners = outcome.json["counts"], outcome.json["owners"]
-        kinds = ("uploads", "deletions", "images", "images replaced", "images deleted", "images superseded")
+        kinds = ("uploads", "deletions", "images", "images replaced", "images deleted", "superseded")
         assert [counts[kind] for kind in kinds] == [
             *(due.uploads, due.deletions, due.images, due.replaced, due.deleted, due.superseded)
         ]
@@ -270,8 +240,7 @@ class Life:
         assert counts["images in all"] == sum(map(len, self.cloud.rows.values()))
         assert owners == {
             owner: {"complete": self.cloud.complete(owner), "missing": self.cloud.gaps(owner)}
-            for owner, applied in self.cloud.applied.items()
-            if applied
+            for owner in heard_of
         }
 
     def _refused(self, letters: list[Letter]) -> None:
@@ -288,19 +257,17 @@ class Life:
 
     def rebuild(self, _: str) -> None:
         """Make the index anew from the segments."""
-        counts = self.expect(0, "cloud", "index", self.root / "cloud", "--rebuild", *JOBS, "--json").json[
-            "counts"
-        ]
+        words = ("cloud", "index", self.root / "cloud", "--rebuild", *JOBS, "--json")
+        counts = self.expect(0, *words).json["counts"]
         assert counts["uploads and deletions"] == self.cloud.number_of_messages()
 
     def damage(self, _: str) -> None:
         """Spoil or lose what is left of a message or two; then bring it back, or go on without."""
-        segments = list(Cloud.open(self.root / "cloud").index().segments)
-        spoilt = self.random.sample(segments, min(len(segments), self.random.randint(1, 2)))
         cloud = Cloud.open(self.root / "cloud")
-        before = {
-            cloud.store.segment_path(each): cloud.store.segment_path(each).read_bytes() for each in spoilt
-        }
+        segments = list(cloud.index().segments)
+        spoilt = self.random.sample(segments, min(len(segments), self.random.randint(1, 2)))
+        paths = [cloud.store.segment_path(segment) for segment in spoilt]
+        before = {path: path.read_bytes() for path in paths}
         for path, data in before.items():
             self._spoil(path, data)
         if not spoilt:
@@ -316,7 +283,7 @@ class Life:
         assert counts["left out"] == len(spoilt)
         self.figures["dropped for damage"] += len(spoilt)
         for segment in spoilt:
-            self.cloud.drop(segment.owner, segment.number)
+            self.cloud.drop(segment.owner, segment.number, self.clock.now())
 
     def _spoil(self, path: Path, data: bytes) -> None:
         if self.random.random() < 0.3:
@@ -354,7 +321,7 @@ class Life:
 
     def _note_key(self, owner: str) -> None:
         key = Owner.open(self.root / owner).image_key
-        self._keys[name := f"{key_id(key):016x}"] = key
+        self.keys[name := f"{key_id(key):016x}"] = key
         self.owners[owner].keys.append(name)
 
     def forget_key(self, owner: str) -> None:
@@ -362,7 +329,7 @@ class Life:
         model = self.owners[owner]
         applied = self.cloud.complete(owner)
         if self.random.random() < 0.2:
-            applied = self.random.choice(self._reported[owner])
+            applied = self.random.choice(self.reported[owner])
         former, in_use = model.keys[:-1], model.in_use(applied)
         key = (
             self.random.choice([*model.keys, *sorted(model.forgotten)]) if self.random.random() < 0.3 else ""
@@ -422,8 +389,9 @@ class Life:
 
     def remove(self, owner: str) -> None:
         """End a membership at one of the two places."""
-        place, model = self.random.choice([("kmc", self.kmc), ("cloud", self.cloud)])
-        self.expect(model.remove(owner), place, "remove", self.root / place, owner)
+        place = self.random.choice(("kmc", "cloud"))
+        code = self.kmc.remove(owner) if place == "kmc" else self.cloud.remove(owner)
+        self.expect(code, place, "remove", self.root / place, owner)
 
     def rotate_kmc(self, _: str) -> None:
         """Renew the KMC's sealing key; most of the others take it over."""
@@ -537,8 +505,9 @@ class Life:
             if owner not in self.cloud.members and self.random.random() < 0.2:
                 self.authorize(owner)
         self.compare()
-        self.counts[operation.__name__] += 1
-        return operation.__name__
+        name = str(operation.__name__)
+        self.counts[name] += 1
+        return name
 
     def settle(self) -> None:
         """Bring everything that was not lost, make again what was, and compare with the owners' records."""
@@ -563,24 +532,8 @@ class Life:
                 self._index([letter])
             self.compare()
         for owner in OWNERS:
-            self._compare_with_record(owner)
+            self.compare_with_record(owner)
         self._compare_with_another_cloud()
-
-    def _compare_with_record(self, owner: str) -> None:
-        """Demand that the cloud has what the owner's record says, but for what cannot be made again."""
-        model, cloud = self.owners[owner], self.cloud
-        applied, removed = cloud.applied[owner], cloud.removed.get(owner, 0)
-        due: dict[str, Stored] = {}
-        for path, message in model.standing().items():
-            stored = message.images[path]
-            if message.number in applied and stored is not None:
-                due[path] = stored
-            elif message.number not in applied and message.number > removed:
-                newest = message.number > max(applied)
-                assert (
-                    newest or stored is None or path not in model.files or message.number in cloud.gaps(owner)
-                )
-        assert cloud.images(owner) == due
 
     def _compare_with_another_cloud(self) -> None:
         """Bring all that was ever made to a new cloud, in another order: the highest number decides there.
@@ -601,112 +554,5 @@ class Life:
         live = {
             owner: live_of(each.message for each in came if each.message.owner == owner) for owner in OWNERS
         }
-        assert table_of(cloud, cloud.index()) == self._table_due(live)
+        assert table_of(cloud, cloud.index()) == self.table_due(live)
         self.figures["in another order"] = len(came)
-
-    def compare(self) -> None:
-        """Compare the cloud's store and the KMC's keys with the model."""
-        cloud = Cloud.open(self.root / "cloud")
-        index = cloud.index()
-        assert cloud.store.unlisted(index) == []
-        self._compare_table(cloud, index)
-        for owner in OWNERS:
-            self._compare_owner(cloud, index, owner)
-        self._compare_kmc()
-
-    def _compare_table(self, cloud: Cloud, index: Index) -> None:
-        """Compare which images there are, and their sums."""
-        if self._table[0] != index:  # which names its parts by their content
-            self._table = index, table_of(cloud, index)
-        due = self._table_due({owner: self.cloud.images(owner) for owner in OWNERS})
-        assert self._table[1] == due
-
-    def _table_due(self, live: Mapping[str, Mapping[str, Stored]]) -> Table:
-        """Return what an index of the ``live`` images of each owner says."""
-        roles = {owner: Owner.open(self.root / owner) for owner in live}
-        return {
-            (owner, roles[owner].name_on_the_wire(path)): sums(stored.content)
-            for owner, images in live.items()
-            for path, stored in images.items()
-        }
-
-    def _compare_owner(self, cloud: Cloud, index: Index, owner: str) -> None:
-        """Compare the messages of an owner that came, what is left of each, and what is missing."""
-        model, applied = self.owners[owner], self.cloud.applied.get(owner, {})
-        segments = index.of_owner(owner)
-        assert sorted(segment.number for segment in segments) == sorted(applied)
-        for segment in segments:
-            self._compare_segment(cloud, segment)
-        found = index.completeness(owner)
-        gaps, complete = self.cloud.gaps(owner), self.cloud.complete(owner)
-        assert (found.up_to, list(found.gaps)) == (complete, gaps)
-        self._reported[owner].append(complete)
-        self.figures["most gaps of an owner"] = max(len(gaps), self.figures["most gaps of an owner"])
-        floor, removed = floor_of(cloud.directory, owner), self.cloud.removed.get(owner, 0)
-        assert (floor.refused, floor.removed) == (self.cloud.refused.get(owner, 0), removed)
-        # what completeness promises: nothing that decides an image by the owner's record is missing
-        deciding = {message.number for message in model.standing(complete).values()}
-        assert {number for number in deciding if number > removed} <= {*applied}
-        for path, number in self.cloud.rows.get(owner, {}).items():
-            assert number > self.cloud.deleted.get((owner, path), 0), "a deleted picture came back"
-        assert not {stored.key for stored in self.cloud.images(owner).values()} & model.forgotten
-
-    def _compare_segment(self, cloud: Cloud, segment: Segment) -> None:
-        """Compare what a segment holds, name by name and byte by byte, when it was written anew."""
-        version = segment.owner, segment.number, segment.revision, segment.root
-        message = self.cloud.applied[segment.owner][segment.number]
-        rows = self.cloud.rows[segment.owner]
-        paths = {path for path in message.images if rows.get(path) == segment.number}
-        deleted = len(message.images) if message.is_deletion else 0
-        assert (segment.rows, segment.deleted) == (len(paths), deleted)
-        if version in self._looked_at:
-            return
-        self._looked_at.add(version)
-        role, deployment = Owner.open(self.root / segment.owner), cloud.directory.sender.deployment
-        names = {role.name_on_the_wire(path): path for path in paths}
-        with cloud.store.segment(segment) as upload:
-            assert {*upload.names()} == {*names}
-            for row, name in enumerate(upload.names()):
-                stored = message.images[names[name]]
-                assert stored is not None
-                cipher = UploadCipher(self._keys[stored.key], deployment, segment.owner, segment.number)
-                envelope = Envelope.unpack(cipher.decrypt(upload.encrypted_image(row), name))
-                assert (envelope.path, envelope.content) == (names[name], stored.content)
-
-    def _compare_kmc(self) -> None:
-        kmc = Kmc.open(self.root / "kmc")
-        held = {name: owner for name in kmc.owner_names() if (owner := kmc.owner(name)) is not None}
-        keys = {name: {f"{key:016x}" for key in owner.image_keys} for name, owner in held.items()}
-        assert keys == {name: set(found) for name, found in self.kmc.keys.items()}
-        forgotten = {name: {f"{key:016x}" for key in owner.forgotten} for name, owner in held.items()}
-        assert forgotten == {name: set(self.kmc.forgotten[name]) for name in self.kmc.enrolled}
-        users = {name: {user for user, _ in owner.membership.users} for name, owner in held.items()}
-        assert users == {name: set(each.users) for name, each in self.kmc.enrolled.items()}
-
-
-def table_of(cloud: Cloud, index: Index) -> Table:
-    """Return Σx and Σx² of every image in the index, by owner and name on the wire."""
-    table: Table = {}
-    for part in index.parts:
-        owner = index.segments[part.segments[0]].owner
-        with cloud.store.part(part) as reader:
-            for name, sum1, sum2 in reader.table():
-                assert (owner, name.decode()) not in table
-                table[owner, name.decode()] = (sum1, sum2)
-    return table
-
-
-@lru_cache(maxsize=4096)
-def sums(content: bytes) -> tuple[int, int]:
-    """Return Σx and Σx² of a picture's plain codes."""
-    codes = edge_histogram(open_picture(content, path=None)).astype(int)
-    return int(codes.sum()), int((codes**2).sum())
-
-
-def number_of(path: Path) -> int:
-    """Return the sequence number of a container."""
-    source = FileSource(path)
-    try:
-        return read_header(source).sequence_number
-    finally:
-        source.close()

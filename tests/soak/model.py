@@ -173,11 +173,14 @@ class CloudModel:
         self.applied.pop(owner, None)
         return 0
 
-    def drop(self, owner: str, number: int) -> None:
-        """Forget a message that was damaged: what is older is not taken any more."""
+    def drop(self, owner: str, number: int, now: int) -> None:
+        """Forget a message that was damaged: what is older is not taken any more.
+
+        No floor is higher than a number that might be taken now.
+        """
         del self.applied[owner][number]
         self.rows[owner] = {path: each for path, each in self.rows[owner].items() if each != number}
-        self._raise_floor(owner, number - 1, removed=False)
+        self._raise_floor(owner, min(number, now + A_DAY) - 1, removed=False)
 
     def _raise_floor(self, owner: str, number: int, *, removed: bool) -> None:
         self.refused[owner] = max(number, self.refused.get(owner, 0))
@@ -218,6 +221,7 @@ def _apply(message: Message, applied: dict[int, Message], rows: dict[str, int], 
     says = [path for path in message.images if path not in newer]
     went = sum(rows.pop(path, None) is not None for path in says)
     applied[message.number] = message
+    counts.superseded += len(message.images) - len(says)
     if message.is_deletion:
         counts.deletions += 1
         counts.deleted += went
@@ -226,7 +230,6 @@ def _apply(message: Message, applied: dict[int, Message], rows: dict[str, int], 
         counts.uploads += 1
         counts.images += len(says)
         counts.replaced += went
-        counts.superseded += len(message.images) - len(says)
 
 
 @dataclass
