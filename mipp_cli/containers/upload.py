@@ -99,11 +99,6 @@ class UploadWriter:
         for column, feature in (("EF", ef), ("EFF", eff)):
             self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
 
-    @property
-    def digest(self) -> str:
-        """The digest in the header, once the upload is written."""
-        return self._writer.header.digest if self._writer.header else ""
-
 
 @contextmanager
 def write_upload(

@@ -91,7 +91,6 @@ def test_an_upload_comes_back_as_it_was_written(
         assert (upload.encrypted_features(len(names) - 1, len(names))[0] == ef[-1:]).all()
         assert (upload.key_id, upload.earlier()) == (key, ())
         assert upload.container.header.sequence_number == number
-        assert writer.digest == upload.container.header.digest
         upload.check_images()
 
 
