@@ -38,10 +38,10 @@ def completeness(store: Store, index: Index, owner: str) -> Completeness:
     """Say how much of what an owner sent has come; what a removal took is not missing."""
     removed = floor_of(RoleDirectory(store.folder, "cloud"), owner).removed
     came = {segment.number for segment in index.of_owner(owner)}
-    complete = 0
+    complete, newest = 0, index.newest(owner)
     for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True):
         earlier = segment.earlier
-        if segment != index.newest(owner):
+        if segment != newest:
             try:
                 with store.segment(segment) as upload:
                     earlier = upload.earlier()
