@@ -1,16 +1,17 @@
-# make pipeline     four roles, end to end, on IMAGES; run again, it goes on with what is new
-# make fresh        removes OUT, keys and all; nothing else does
+# make pipeline     four roles, end to end, on IMAGES, in scheme exact and in dcr; SCHEME=exact runs one. Run
+#                   again, it goes on with what is new
+# make fresh        removes what that made in OUT, keys and all; nothing else does
 # make test         all tests; make check  tests and linters; make test-lowest  fast tests, lowest versions
 # make bench        the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
 # make fuzz         atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
 #
 # It keeps to what GNU make 3.81 (2006) knows, which macOS has.
 
-SCHEME  ?= dcr
+SCHEME  ?= exact dcr
 BITS    ?= 3072
 IMAGES  ?= sample_data/owners
 QUERIES ?= sample_data/queries
-OUT     ?= out/$(SCHEME)
+OUT     ?= out
 FUZZ    ?= all --minutes 20
 PYTHON  ?= python3
 
@@ -44,6 +45,9 @@ show() {
 
 run() { show "$@"; .venv/bin/mipp "$@"; }
 
+# In scheme exact the KMC keeps the features, and ranks.
+kmc_ranks() { [ "$SCHEME" = exact ]; }
+
 # Exit code 5 is "already applied": there is nothing new, or the run before ended just after this step.
 run_if_new() {
     run "$@" && return
@@ -75,9 +79,22 @@ for other in "$IMAGES"/*; do
     [ -d "$other" ] || say "left out: $other, which is in no owner's folder"
 done
 
+# Stop at what lies in the folder $1 and is not called $2, nor a folder that the pipeline began.
+only_own() {
+    for other in "$1"/*; do
+        [ ! -e "$other" ] || [ "$other" = "$1/$2" ] || [ -s "$other/settings" ] ||
+            stop "$other was there before the pipeline: give another OUT=, an empty or a new folder"
+    done
+}
+
+# All of it in scheme $1, in a folder of its own.
+run_scheme() {
+SCHEME=$1 OUT=$ALL/$1
+say '' "Scheme $SCHEME, in $OUT"
+
 # Settings: OUT keeps those it was begun with.
 case $SCHEME in
-    mask) modulus='' settings="SCHEME=mask" ;;  # it has no modulus
+    exact | mask) modulus='' settings="SCHEME=$SCHEME" ;;  # they have no modulus
     *) modulus="--modulus-bits $BITS" settings="SCHEME=$SCHEME BITS=$BITS" ;;
 esac
 case $modulus in *' 768' | *' 1024' | *' 1536')  # only for trying things out
@@ -86,15 +103,12 @@ esac
 if [ -s "$OUT/settings" ] && [ -e "$OUT/kmc" ]; then
     begun=$(cat "$OUT/settings")
     if [ "$begun" != "$settings" ]; then
-        say "OUT=$OUT was begun with $begun, but now it is $settings. Nothing was changed." >&2
+        say "$OUT was begun with $begun, but now it is $settings. Nothing was changed." >&2
         say "Give the former settings, or another OUT=." >&2
-        stop "To begin anew, first remove all that is there, keys and all: make fresh OUT='$OUT'"
+        stop "To begin anew, first remove all that is there, keys and all: make fresh OUT='$ALL'"
     fi
 else
-    for other in "$OUT"/*; do
-        [ ! -e "$other" ] || [ "$other" = "$OUT/settings" ] ||
-            stop "$other was there before the pipeline: give another OUT=, an empty or a new folder"
-    done
+    only_own "$OUT" settings
     mkdir -p "$OUT"
     say "$settings" > "$OUT/settings"
 fi
@@ -117,31 +131,45 @@ if [ "$due" != "$(cat "$OUT/enrolled" 2>/dev/null)" ]; then
     say "$due" > "$OUT/enrolled"
 fi
 
-# Owners encrypt what is new, each time into another upload: one from before may not be indexed yet.
+# Owners encrypt what is new, each time into another upload: one from before may not be indexed yet. A last
+# few pictures may make a small group.
+small=
+! kmc_ranks || small=--small
 for folder in "$IMAGES"/*/; do
     id=$(id_of "${folder%/}")
     number=1
     while [ -e "$OUT/uploads/$id-$number.h5" ] || [ -e "$OUT/uploads/indexed/$id-$number.h5" ]; do
         number=$((number + 1))
     done
-    run_if_new owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume
+    run_if_new owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume $small
 done
 
-# The cloud verifies and indexes what waits in uploads.
+# The cloud verifies and indexes what waits in uploads, and the KMC the features beside it.
+set -- "$OUT"/uploads/*.features.h5
+if [ -e "$1" ]; then
+    run_if_new kmc index "$OUT/kmc" "$@"
+    mv "$@" "$OUT/uploads/indexed"
+fi
 set -- "$OUT"/uploads/*.h5
 if [ -e "$1" ]; then
     run_if_new cloud index "$OUT/cloud" "$@"
     mv "$@" "$OUT/uploads/indexed"
 fi
 
-# The doctor asks; the cloud finds; the KMC re-encrypts for the doctor; the doctor decrypts and ranks. They do
-# so again if the examples, the index or the lists of users are others than those of the last answer.
+# The doctor asks; the KMC ranks, or else the cloud does; the cloud brings what was found; the KMC re-encrypts
+# it for the doctor, who decrypts. They do so again if the examples, the index or the lists of users are others
+# than those of the last answer.
 due=$({ find -L "$QUERIES" -type f -exec cksum {} + | LC_ALL=C sort
     cat "$OUT/cloud/index.h5" "$OUT"/owners/*/members.h5; } | cksum)
 if [ "$due" != "$(cat "$OUT/answered" 2>/dev/null)" ] || [ ! -e "$OUT/matches/matches.csv" ]; then
     rm -f "$OUT/answered"
     run user query "$OUT/doctor" "$QUERIES" -o "$OUT/query.h5" --force
-    run cloud search "$OUT/cloud" "$OUT/query.h5" -o "$OUT/results.h5" --force
+    request=$OUT/query.h5
+    if kmc_ranks; then
+        request=$OUT/selection.h5
+        run kmc rank "$OUT/kmc" "$OUT/query.h5" -o "$request" --force
+    fi
+    run cloud search "$OUT/cloud" "$request" -o "$OUT/results.h5" --force
     run kmc reencrypt "$OUT/kmc" "$OUT/results.h5" -o "$OUT/reencrypted.h5" --force
     set -- user decrypt "$OUT/doctor" "$OUT/reencrypted.h5" -o "$OUT/matches" --force
     show "$@"
@@ -151,6 +179,31 @@ if [ "$due" != "$(cat "$OUT/answered" 2>/dev/null)" ] || [ ! -e "$OUT/matches/ma
 fi
 cat "$OUT/matches.txt"
 say "contact sheet: $OUT/matches/contact-sheet.png"
+}
+
+# Print the matches of two schemes beside each other.
+beside() {
+    for scheme in "$1" "$2"; do
+        {
+            say "scheme $scheme"
+            grep -E '^(query |  +[0-9]+ )' "$ALL/$scheme/matches.txt" | grep -v '^query images: '
+        } > "$ALL/$scheme/beside.txt"
+    done
+    longest='{ if (length($0) > w) w = length($0) } END { print 2 * w + 6 }'
+    wide=$(awk "$longest" "$ALL/$1/beside.txt" "$ALL/$2/beside.txt")
+    say ''
+    pr -m -t -l 1 -w "$wide" "$ALL/$1/beside.txt" "$ALL/$2/beside.txt" | expand
+    rm -f "$ALL/$1/beside.txt" "$ALL/$2/beside.txt"
+}
+
+ALL=$OUT
+only_own "$ALL" "${SCHEME%% *}"
+set -- $SCHEME
+first=${1-} second=${2-}
+for scheme in "$@"; do
+    run_scheme "$scheme"
+done
+[ -z "$second" ] || beside "$first" "$second"
 endef
 export PIPELINE_SCRIPT := $(value PIPELINE)
 
@@ -159,13 +212,16 @@ pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed
 
 # Only a folder that the pipeline began: OUT may be mistyped.
 fresh:
-	@if [ -s "$$OUT/settings" ]; then \
-	  echo "removing $$OUT: all roles, with their keys"; rm -rf -- "$$OUT"; \
-	elif [ -e "$$OUT" ]; then \
-	  echo "$$OUT was not begun by make pipeline; remove it by hand, or give another OUT=" >&2; exit 2; \
-	else \
-	  echo "there is no $$OUT"; \
-	fi
+	@for scheme in $$SCHEME; do \
+	  if [ -s "$$OUT/$$scheme/settings" ]; then \
+	    echo "removing $$OUT/$$scheme: all roles, with their keys"; rm -rf -- "$$OUT/$$scheme"; \
+	  elif [ -e "$$OUT/$$scheme" ]; then \
+	    echo "$$OUT/$$scheme was not begun by make pipeline; remove it by hand, or give another OUT=" >&2; \
+	    exit 2; \
+	  else \
+	    echo "there is no $$OUT/$$scheme"; \
+	  fi; \
+	done
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mipp needs Python 3.11 or newer; give PYTHON=...")'

@@ -50,6 +50,22 @@ def changeable(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def exact(session_folder: Path) -> Iterator[Deployment]:
+    """A deployment of scheme `exact` to read from."""
+    shared = shared_deployment(session_folder, "exact")
+    with _unchanged(shared):
+        yield shared
+
+
+@pytest.fixture
+def changeable_exact(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A deployment of scheme `exact` of the test's own."""
+    folder = tmp_path_factory.mktemp("changeable-exact")
+    yield shared_deployment(session_folder, "exact").copy(folder / "deployment")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def _unchanged(shared: Deployment) -> Iterator[None]:
     """Fail if a test leaves traces in what other tests read."""

@@ -31,6 +31,7 @@ from mipp_cli.roles.state_files import parse_state, render_state
 from mipp_cli.scheme.edge_histogram import edge_histogram
 
 SCHEMES = {
+    "exact": ("--scheme", "exact", "--group-size", "2"),
     "dcr": ("--scheme", "dcr", "--modulus-bits", "1024", "--allow-insecure-modulus"),
     "mask": ("--scheme", "mask"),
     "paper": ("--scheme", "paper", "--modulus-bits", "768", "--allow-insecure-modulus"),
@@ -227,11 +228,27 @@ class Deployment:
         done("user", "query", self / user, *images, "-o", path, "--candidates", candidates)
         return path
 
+    def rank(self, query: Path) -> Path:
+        """Rank a query at the KMC and return the path of the selection (scheme `exact`)."""
+        path = query.with_suffix(".selection.h5")
+        done("kmc", "rank", self / "kmc", query, "-o", path)
+        return path
+
+    def request(self, query: Path) -> Path:
+        """Return what the cloud searches with for a query: in scheme `exact` the KMC ranks it first."""
+        return self.rank(query) if self.scheme == "exact" else query
+
     def search(self, query: Path) -> Path:
         """Search with a query and return the path of the results."""
         path = query.with_suffix(".results.h5")
-        done("cloud", "search", self / "cloud", query, "-o", path, *JOBS)
+        done("cloud", "search", self / "cloud", self.request(query), "-o", path, *JOBS)
         return path
+
+    def index(self, *uploads: Path) -> None:
+        """Index uploads at the cloud, and in scheme `exact` their features at the KMC."""
+        done("cloud", "index", self / "cloud", *uploads, *JOBS)
+        if self.scheme == "exact":
+            done("kmc", "index", self / "kmc", *(path.with_suffix(".features.h5") for path in uploads))
 
     def answer(self, results: Path) -> Path:
         """Re-encrypt results and return the path of the answer."""
@@ -266,11 +283,16 @@ def make_deployment(root: Path, scheme: str) -> Deployment:
         words = (root / owner, root / "pictures" / owner, "-o", root / f"{owner}.h5")
         step("owner", "encrypt", *words, *JOBS)
     step("cloud", "index", root / "cloud", *(root / f"{owner}.h5" for owner in OWNERS), *JOBS)
+    if scheme == "exact":
+        step("kmc", "index", root / "kmc", *(root / f"{owner}.features.h5" for owner in OWNERS))
     queries = [root / "pictures" / "queries" / name for name in ("q1.png", "q2.png")]
     for user in ("alice", "bob"):
         query, results, answer = (root / f"{user}.{kind}.h5" for kind in ("query", "results", "answer"))
         step("user", "query", root / user, *queries, "-o", query, "--candidates", 5)
-        step("cloud", "search", root / "cloud", query, "-o", results, *JOBS)
+        if scheme == "exact":
+            step("kmc", "rank", root / "kmc", query, "-o", root / f"{user}.selection.h5")
+        request = root / f"{user}.selection.h5" if scheme == "exact" else query
+        step("cloud", "search", root / "cloud", request, "-o", results, *JOBS)
         step("kmc", "reencrypt", root / "kmc", results, "-o", answer)
         step("user", "decrypt", root / user, answer, "-o", root / f"{user}.matches")
     (root / "transcript.txt").write_text(transcript.getvalue())
@@ -299,7 +321,8 @@ def secrets_of(root: Path) -> set[str]:
             {json.loads(file.read_bytes()).get("usk", "")} - {""}
         )  # KMC and cloud keep digests alone
     for file in root.glob("kmc/owners/*.json"):
-        found.update(json.loads(file.read_bytes())["image_keys"])
+        fields = json.loads(file.read_bytes())
+        found.update([*fields["image_keys"], fields["storage_key"]])
     # the sealing key is kept as the seeds of two halves; either alone would be a secret told
     halves = {part for secret in found if len(secret) > 64 for part in (secret[:128], secret[128:])}
     return found | halves

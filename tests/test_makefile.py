@@ -48,7 +48,7 @@ class Project:
 
     @property
     def out(self) -> Path:
-        return self.folder / SETTINGS["OUT"]
+        return self.folder / SETTINGS["OUT"] / SETTINGS["SCHEME"]
 
     @property
     def keys(self) -> dict[str, bytes]:
@@ -105,7 +105,7 @@ def test_names_with_spaces_and_parentheses_work(_run_once: tuple[Project, str]) 
     assert re.search(r"Clinic-Lake-1 +a \(1\)\.png", project.matches)
     assert "query scan (1).png" in project.matches
     assert project.matches in printed
-    assert printed.endswith(f"contact sheet: {SETTINGS['OUT']}/matches/contact-sheet.png\n")
+    assert printed.endswith(f"contact sheet: {SETTINGS['OUT']}/mask/matches/contact-sheet.png\n")
     assert (project.out / "matches" / "contact-sheet.png").exists()
 
 
@@ -113,6 +113,26 @@ def test_files_beside_the_owners_folders_are_left_out(_run_once: tuple[Project, 
     project, printed = _run_once
     assert f"left out: {SETTINGS['IMAGES']}/notes.txt" in printed
     assert {path.name for path in (project.out / "owners").iterdir()} == {"Clinic-Lake-1", "north"}
+
+
+def test_two_schemes_run_and_stand_beside_each_other(project: Project) -> None:
+    ran = project.make("pipeline", "SCHEME=exact mask")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = ran.stdout.splitlines()
+    beside = lines[next(n for n, line in enumerate(lines) if line.startswith("scheme exact")) :]
+    assert beside[0].split() == ["scheme", "exact", "scheme", "mask"]
+    assert beside[1].count("query scan (1).png") == 2
+    assert [line.count("b.png") for line in beside[2:]].count(2) == 1
+    assert len(beside) == 4
+
+
+def test_a_second_run_of_two_schemes_changes_nothing(project: Project) -> None:
+    assert project.make("pipeline", "SCHEME=exact mask").returncode == 0
+    queries = [path.read_bytes() for path in project.folder.glob("the roles (1)/*/query.h5")]
+    ran = project.make("pipeline", "SCHEME=exact mask")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert [path.read_bytes() for path in project.folder.glob("the roles (1)/*/query.h5")] == queries
+    assert len(queries) == 2
 
 
 def test_keys_survive_time_zones_languages_and_old_files(run: Project) -> None:
@@ -158,10 +178,11 @@ def test_a_run_that_was_killed_goes_on(project: Project) -> None:
 
 
 def test_other_settings_stop_it_and_nothing_is_removed(run: Project) -> None:
+    (run.out / "settings").write_text("SCHEME=mask BITS=768\n")
     before = {path: path.stat().st_mtime_ns for path in run.out.rglob("*")}
-    ran = run.make("pipeline", "SCHEME=dcr", "BITS=1024")
+    ran = run.make("pipeline")
     assert ran.returncode != 0
-    assert "was begun with SCHEME=mask, but now it is SCHEME=dcr BITS=1024" in ran.stderr
+    assert "was begun with SCHEME=mask BITS=768, but now it is SCHEME=mask" in ran.stderr
     assert f"make fresh OUT='{SETTINGS['OUT']}'" in ran.stderr
     assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
 
@@ -177,15 +198,17 @@ def test_only_make_fresh_removes_the_roles(run: Project) -> None:
     assert run.keys
     ran = run.make("fresh")
     assert ran.returncode == 0
-    assert ran.stdout == f"removing {SETTINGS['OUT']}: all roles, with their keys\n"
+    assert ran.stdout == f"removing {SETTINGS['OUT']}/mask: all roles, with their keys\n"
     assert not run.out.exists()
 
 
 def test_make_fresh_removes_no_other_folder(project: Project) -> None:
+    (project.images / "mask").mkdir()
+    (project.images / "mask" / "mine.txt").write_text("not the pipeline's\n")
     ran = project.make("fresh", f"OUT={SETTINGS['IMAGES']}")
     assert ran.returncode != 0
     assert "was not begun by make pipeline" in ran.stderr
-    assert (project.images / "notes.txt").exists()
+    assert (project.images / "mask" / "mine.txt").exists()
 
 
 def test_a_folder_with_other_things_in_it_is_not_taken(project: Project) -> None:

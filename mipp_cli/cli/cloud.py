@@ -133,8 +133,8 @@ def index(
 
 @cloud.command()
 @directory_argument("CLOUD")
-@click.argument("query", metavar="query.h5", type=PATH)
-@output_option("results.h5", "the matches, for the KMC")
+@click.argument("request", metavar="selection.h5|query.h5", type=PATH)
+@output_option("results.h5", "what was found, for the KMC")
 @click.option(
     "--without-index", is_flag=True, help="Decrypt all sums again, to compare; the answer is the same."
 )
@@ -142,17 +142,19 @@ def index(
 @force_option
 @reported
 def search(
-    directory: Path, query: Path, output: Path, without_index: bool, workplace: Workplace, force: bool
+    directory: Path, request: Path, output: Path, without_index: bool, workplace: Workplace, force: bool
 ) -> Report:
-    """Find the images most similar to a query, among the owners who authorised its user (ImageRetrieval).
+    """Bring the groups of images that a selection of the KMC names (scheme exact).
 
-    --jobs and --scheduler matter only with --without-index: the index itself is searched in one process.
+    In the other schemes, find the images most similar to a query, among the owners who authorised its user
+    (ImageRetrieval). --without-index, --jobs and --scheduler matter there alone: the index itself is searched
+    in one process.
     """
-    from mipp_cli.roles.cloud_search import search as step
+    from mipp_cli.roles.cloud_answer import search as step
 
     return step(
         directory,
-        query,
+        request,
         output,
         without_index=without_index,
         workplace=workplace,

@@ -9,6 +9,7 @@ import click
 
 from mipp_cli.cli.options import (
     PATH,
+    SIZE,
     Spoken,
     directory_argument,
     files_argument,
@@ -28,17 +29,25 @@ if TYPE_CHECKING:
 
 @click.group()
 def kmc() -> None:
-    """The key management centre: draw a deployment, enrol, re-encrypt."""
+    """The key management centre: draw a deployment, enrol, keep and rank features, re-encrypt."""
 
 
 @kmc.command()
 @new_directory_argument("KMC")
 @click.option(
     "--scheme",
-    type=click.Choice(["dcr", "mask", "paper"]),
-    default="dcr",
+    type=click.Choice(["exact", "dcr", "mask", "paper"]),
+    default="exact",
     show_default=True,
-    help="Feature cipher: dcr (Eq. 4 modulo N²), mask (zero-sum masks) or paper (as published: broken).",
+    help="exact: the KMC keeps the features and ranks (Eq. 7). In the others the cloud ranks (Eq. 9), with "
+    "features under dcr (Eq. 4 modulo N²), mask (zero-sum masks) or paper (as published: broken).",
+)
+@click.option(
+    "--group-size",
+    metavar="G",
+    type=click.IntRange(1, 1024),
+    help="For exact: how many images make a group, which the cloud brings whole; 1 for no groups.  "
+    "[default: 8]",
 )
 @click.option(
     "--modulus-bits", metavar="BITS", type=int, help="Size of N or p, for dcr and paper.  [default: 3072]"
@@ -65,6 +74,7 @@ def kmc() -> None:
 def init(
     directory: Path,
     scheme: str,
+    group_size: int | None,
     modulus_bits: int | None,
     descriptor: str | None,
     grey_bits: int,
@@ -79,6 +89,7 @@ def init(
     return init_kmc(
         directory,
         scheme=scheme,
+        group_size=group_size,
         descriptor=descriptor,
         modulus_bits=modulus_bits,
         grey_bits=grey_bits,
@@ -97,9 +108,56 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
     All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
     the fingerprint with what the owner's commands show, or demand it.
     """
-    from mipp_cli.roles.kmc import enroll_at_kmc
+    from mipp_cli.roles.kmc_enroll import enroll_at_kmc
 
     return enroll_at_kmc(directory, files, fingerprints=fingerprints)
+
+
+@kmc.command()
+@directory_argument("KMC")
+@files_argument("FILE...")
+@reported
+def index(directory: Path, files: tuple[Path, ...]) -> Report:
+    """Keep the features of owners' images, to rank them (scheme exact); delete what owners ask.
+
+    Each FILE is an upload.features.h5 or a delete.h5 of an owner. They may come in any order, late or twice:
+    of what they say of an image, the one made last counts. A features file that was applied before fills
+    again what was damaged here or is missing. What an owner sent and has not come is named.
+    """
+    from mipp_cli.roles.kmc_index import index_at_kmc
+
+    return index_at_kmc(directory, files, progress=progress_bar)
+
+
+@kmc.command()
+@directory_argument("KMC")
+@click.argument("query", metavar="query.h5", type=PATH)
+@output_option("selection.h5", "what the cloud is asked to bring")
+@click.option(
+    "--cloud",
+    metavar="cloud.pub",
+    type=PATH,
+    help="The cloud that is asked, if several are enrolled.",
+)
+@click.option(
+    "--limit",
+    metavar="SIZE",
+    type=SIZE,
+    default="10GB",
+    show_default=True,
+    help="Leave out the largest groups if the cloud would have to bring more.",
+)
+@force_option
+@reported
+def rank(directory: Path, query: Path, output: Path, cloud: Path | None, limit: int, force: bool) -> Report:
+    """Rank the images of the owners who authorised the user, by exact distance (Eq. 7; scheme exact).
+
+    The selection names whole groups of images, and neither the user nor the query. The ranking is remembered:
+    the same query selects the same again.
+    """
+    from mipp_cli.roles.kmc_rank import rank as step
+
+    return step(directory, query, output, cloud=cloud, limit=limit, force=force, progress=progress_bar)
 
 
 @kmc.command()
@@ -113,7 +171,7 @@ def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Repo
 
     The KMC checks again that each image's owner authorised the user.
     """
-    from mipp_cli.roles.kmc_reencrypt import reencrypt as step
+    from mipp_cli.roles.kmc_results import reencrypt as step
 
     return step(directory, results, output, force=force, progress=progress_bar)
 

@@ -114,7 +114,7 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 @owner.command()
 @directory_argument("OWNER")
 @click.argument("images", metavar="PATH...", nargs=-1)
-@output_option("delete.h5", "the deletion, for the cloud")
+@output_option("delete.h5", "the deletion, for the cloud, and in scheme exact for the KMC")
 @files_from_option
 @click.option("--again", metavar="NUMBER", type=NUMBER, help="Make the deletion NUMBER again: it was lost.")
 @force_option
@@ -193,7 +193,7 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
 @owner.command()
 @directory_argument("OWNER")
 @files_argument("IMAGES...", required=False)
-@output_option("upload.h5", "the upload, for the cloud", required=False)
+@output_option("upload.h5", "the upload, for the cloud (and upload.features.h5)", required=False)
 @click.option("--root", metavar="DIR", type=PATH, help="Call images by their path below DIR.")
 @files_from_option
 @click.option(
@@ -227,6 +227,11 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     "Stands behind IMAGES.",
 )
 @click.option("--undelete", is_flag=True, help="Send images that were deleted, too.")
+@click.option(
+    "--small",
+    is_flag=True,
+    help="Admit a group of fewer images than the deployment asks for, which hides less (scheme exact).",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")
 @workplace_options
 @force_option
@@ -244,11 +249,14 @@ def encrypt(
     skip_unreadable: bool,
     again: tuple[int, ...],
     undelete: bool,
+    small: bool,
     dry_run: bool,
     workplace: Workplace,
     force: bool,
 ) -> Report:
     """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
+
+    In scheme exact the features go into a file of their own beside it, upload.features.h5, for the KMC.
 
     IMAGES are files or folders, which are walked. An image's name is its path below the folder named,
     or below --root. What was sent before and is unchanged is left out, and so is what was deleted; an image
@@ -271,6 +279,7 @@ def encrypt(
         undelete=undelete,
         again=0 in again,
         messages=frozenset(again) - {0},
+        small=small,
     )
     if dry_run:
         return preview(directory, images, options, left_out)
@@ -288,6 +297,17 @@ def _listed(file: BinaryIO | None) -> list[str]:
     except UnicodeDecodeError:
         raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None
     return [line.removesuffix("\r") for line in lines if line.strip()]
+
+
+@owner.command()
+@directory_argument("OWNER")
+@output_option("DIR", "the features files: a folder that is made")
+@reported
+def features(directory: Path, output: Path) -> Report:
+    """Hand out the features files of all uploads that count, for a KMC that lacks some (scheme exact)."""
+    from mipp_cli.roles.kept_features import hand_out_features
+
+    return hand_out_features(directory, output)
 
 
 @owner.command()

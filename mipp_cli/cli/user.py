@@ -49,7 +49,7 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
 @user.command()
 @directory_argument("USER")
 @files_argument("IMAGE...")
-@output_option("query.h5", "the query, for the cloud")
+@output_option("query.h5", "the query, for the KMC in scheme exact, else for the cloud")
 @click.option(
     "--candidates",
     metavar="N",
@@ -57,6 +57,13 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
     default=100,
     show_default=True,
     help="How many matches to ask for, for each query image.",
+)
+@click.option(
+    "--owner",
+    "owners",
+    metavar="OID",
+    multiple=True,
+    help="Search the images of this owner; again for more.  [default: all owners who authorised the user]",
 )
 @features_option
 @force_option
@@ -66,6 +73,7 @@ def query(
     files: tuple[Path, ...],
     output: Path,
     candidates: int,
+    owners: tuple[str, ...],
     features: Path | None,
     force: bool,
 ) -> Report:
@@ -74,7 +82,9 @@ def query(
     from mipp_cli.roles.user import make_query
 
     images = collect_examples(files)
-    return make_query(directory, images, output, candidates=candidates, force=force, features=features)
+    return make_query(
+        directory, images, output, candidates=candidates, owners=owners, force=force, features=features
+    )
 
 
 @user.command()

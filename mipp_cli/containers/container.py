@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -293,6 +293,22 @@ def open_container(
         source = FileSource(path)
         try:
             return open_source(source, schema, deployment=deployment, check=check)
+        except BaseException:
+            source.close()
+            raise
+
+
+def open_one_of(path: Path, schemas: Sequence[Schema]) -> tuple[Container, Schema]:
+    """Open a container of a kind that has several schemas, whichever it fits; errors name the path."""
+    with at_path(path):
+        source = FileSource(path)
+        try:
+            header = read_header(source, kind=schemas[0].kind)
+            checked = check_digest(source, header)
+            for schema in schemas[:-1]:
+                with suppress(MalformedError):
+                    return Container(checked, header, schema), schema
+            return Container(checked, header, schemas[-1]), schemas[-1]
         except BaseException:
             source.close()
             raise

@@ -14,8 +14,8 @@ from mipp_cli.scheme.keys import SigningKey, verify_signature
 BLOCK_BYTES = 1024
 FORMAT_LINE = "mipp 2"
 
-NUMBERED_KINDS = ("enrolment", "members", "upload", "delete", "index", "part", "segment")
-QUERY_KINDS = ("query", "results", "reencrypted")
+NUMBERED_KINDS = ("enrolment", "members", "upload", "features", "delete", "index", "part", "segment")
+QUERY_KINDS = ("query", "selection", "results", "groups", "reencrypted")
 KINDS = NUMBERED_KINDS + QUERY_KINDS
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -38,8 +38,8 @@ LARGEST_NUMBER = 2**63 - 1
 class Header:
     """What the user block says: who sends what to which deployment, and the digest of the content.
 
-    ``number`` is a sequence number in decimal, or a query id of 32 hex digits; ``deployment`` is the
-    fingerprint of kmc.pub; ``digest`` is the SHA-256 of byte 1024 to the end; ``key`` is the
+    ``number`` is a sequence number in decimal, or the id of a query or a selection, 32 hex digits;
+    ``deployment`` is the fingerprint of kmc.pub; ``digest`` is the SHA-256 of byte 1024 to the end; ``key`` is the
     sender's public key. All in lower-case hex.
     """
 

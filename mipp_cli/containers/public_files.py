@@ -88,6 +88,7 @@ def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[s
         "dimension": parameters.l,
         "levels": parameters.levels,
         "grey_bits": parameters.grey_bits,
+        "group_size": parameters.group_size,
         "group": _group_fields(parameters),
         "hpke_suite": HPKE_SUITE,
         "sealing_key": sealing_key.octets.hex(),
@@ -150,6 +151,7 @@ def parse_kmc(data: bytes) -> Deployment:
             fields["dimension"],
             fields["levels"],
             fields["grey_bits"],
+            fields["group_size"],
         )
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
         signing_key = bytes.fromhex(fields["signing_key"])

@@ -1,8 +1,8 @@
-"""`results` (cloud → KMC): the query byte for byte, ER, and the Sim of each match."""
+"""`results` (cloud → KMC, sum schemes): the query byte for byte, ER, the Sim of each match, the owners."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mipp_cli.containers.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
 
 _MATCHES_LIMIT = 2**27
+_OWNERS_LIMIT = 2**20
 
 RESULTS = Schema(
     "results",
@@ -29,6 +30,8 @@ RESULTS = Schema(
         "match_queries": Matrix("<u4"),
         "match_images": Matrix("<u4"),
         "match_sims": Matrix("<f8"),
+        "searched_owners": Ragged(limit=64),
+        "searched_images": Matrix("<u8"),
     },
 )
 
@@ -59,10 +62,14 @@ def write_results(
     query: bytes,
     images: Iterable[tuple[ImageRef, bytes]],
     matches: list[Match],
+    searched: Mapping[str, int],
     *,
     force: bool = False,
 ) -> None:
-    """Write `results`; ``images`` gives each image once, with its EW, in the order that matches name."""
+    """Write `results`; ``images`` gives each image once, with its EW, in the order that matches name.
+
+    ``searched`` says how many images of which owner were ranked.
+    """
     with write_container(path, RESULTS, sender, query_id, force=force) as writer:
         writer.matrix("query").append(np.frombuffer(query, dtype=np.uint8))
         for ref, ew in images:
@@ -74,6 +81,8 @@ def write_results(
         writer.matrix("match_queries").append(np.array([m.query for m in matches], dtype=np.uint32))
         writer.matrix("match_images").append(np.array([m.image for m in matches], dtype=np.uint32))
         writer.matrix("match_sims").append(np.array([m.sim for m in matches], dtype=np.float64))
+        writer.ragged("searched_owners").extend([owner.encode("ascii") for owner in searched])
+        writer.matrix("searched_images").append(np.array([*searched.values()], dtype=np.uint64))
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class ResultsReader:
     query_octets: bytes
     images: list[ImageRef]
     matches: list[Match]
+    searched: dict[str, int]
 
     def encrypted_image(self, number: int) -> bytes:
         """Return EW of one image."""
@@ -96,10 +106,20 @@ def open_results(path: Path, deployment: str, check: Callable[[Header], None] | 
     try:
         images = _read_images(container)
         matches = _read_matches(container, len(images))
-        return ResultsReader(container, container.octets("query", QUERY_BYTES_LIMIT), images, matches)
+        query = container.octets("query", QUERY_BYTES_LIMIT)
+        return ResultsReader(container, query, images, matches, _read_searched(container))
     except BaseException:
         container.close()
         raise
+
+
+def _read_searched(container: Container) -> dict[str, int]:
+    if container.same_length("searched_owners", "searched_images") > _OWNERS_LIMIT:
+        raise MalformedError("searched more owners than there can be")
+    owners = container.ragged("searched_owners").texts()
+    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
+        raise MalformedError("names an owner by an identifier that is not one")
+    return dict(zip(owners, container.matrix("searched_images").all().tolist(), strict=True))
 
 
 def _read_images(container: Container) -> list[ImageRef]:

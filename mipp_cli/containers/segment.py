@@ -9,7 +9,7 @@ older upload that comes later does not bring the image back.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -23,13 +23,12 @@ from mipp_cli.containers.container import Container, ContainerWriter, Schema, Se
 from mipp_cli.containers.earlier import read_earlier, write_earlier
 from mipp_cli.containers.header import IDENTIFIER
 from mipp_cli.containers.source import DIGEST_BYTES
-from mipp_cli.containers.upload import UploadReader, upload_schema
+from mipp_cli.containers.upload import GROUP_ENDS, UploadReader, any_upload_schemas, upload_schema
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.parameters import Parameters
 
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 1 << 23
-_MATRICES = ("EF", "EFF")
 _OWNER_LIMIT = 64
 _KEY_BYTES = 32  # Ed25519
 
@@ -54,9 +53,17 @@ class Origin:
             raise MalformedError("names an owner, a key or a digest that is none")
 
 
-def segment_schema(parameters: Parameters | None) -> Schema:
-    """Return the schema of `segment` for a scheme (or any): an upload's, whose it is, and names deleted."""
-    upload = upload_schema(parameters)
+def segment_schema(parameters: Parameters) -> Schema:
+    """Return the schema of `segment` for a scheme: an upload's, whose it is, and names deleted."""
+    return _segment_of(upload_schema(parameters))
+
+
+def any_segment_schemas() -> list[Schema]:
+    """Return what `segment` may hold, for whoever reads without knowing the deployment."""
+    return [_segment_of(schema) for schema in any_upload_schemas()]
+
+
+def _segment_of(upload: Schema) -> Schema:
     own = {"owner": Matrix("u1"), "owner_key": Matrix("u1"), "digest": Matrix("u1")}
     columns = {**upload.columns, **own, "deleted": Matrix("u1", DIGEST_BYTES)}
     return Schema("segment", columns, upload.numbers)
@@ -125,30 +132,40 @@ def _copy_rows(
     for name in ("image_names", "EW"):
         column = upload.container.ragged(name)
         writer.ragged(name).expect(rows, column.total_bytes - _bytes_of(column, dropped))
-    for name in _MATRICES:
+    matrices = tuple(upload.parameters.protocol.upload_columns)
+    for name in matrices:
         writer.matrix(name).expect(rows)
-    for begin, end in _spans(upload):
+    if upload.parameters.protocol.grouped:
+        ends = upload.group_ends()
+        left = ends - np.searchsorted(dropped, ends)
+        writer.matrix(GROUP_ENDS).append(left.astype(np.uint32))
+    for begin, end in _spans(upload, matrices):
         keep = np.ones(end - begin, dtype=bool)
         first, last = np.searchsorted(dropped, (begin, end))
         keep[dropped[first:last] - begin] = False
         if keep.any():
-            _copy_span(upload.container, begin, end, keep, writer)
+            _copy_span(upload.container, matrices, begin, end, keep, writer)
         advance(end - begin)
 
 
 def _copy_span(
-    container: Container, begin: int, end: int, keep: NDArray[np.bool_], writer: ContainerWriter
+    container: Container,
+    matrices: Sequence[str],
+    begin: int,
+    end: int,
+    keep: NDArray[np.bool_],
+    writer: ContainerWriter,
 ) -> None:
     for name in ("image_names", "EW"):
         writer.ragged(name).extend(list(compress(container.ragged(name).rows(begin, end), keep)))
-    for name in _MATRICES:
+    for name in matrices:
         writer.matrix(name).append(container.matrix(name).rows(begin, end)[keep])
 
 
-def _spans(upload: UploadReader) -> Iterator[tuple[int, int]]:
+def _spans(upload: UploadReader, matrices: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield rows from … to …, few enough that memory holds them, but one at least."""
     ew = upload.container.ragged("EW")
-    width = sum(upload.container.matrix(name).row_bytes for name in _MATRICES)
+    width = sum(upload.container.matrix(name).row_bytes for name in matrices)
     for start in range(0, len(upload), _BATCH_ROWS):
         sizes = np.array(ew.sizes(start, min(start + _BATCH_ROWS, len(upload)))) + width
         ends, begin = np.cumsum(sizes), 0

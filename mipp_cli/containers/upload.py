@@ -1,8 +1,11 @@
-"""`upload` (owner → cloud): EW, EF and EFF under the names of their images."""
+"""`upload` (owner → cloud): EW under the names of their images, and what the scheme puts beside them.
+
+In the sum schemes that is EF and EFF of each image; in `exact`, where the groups of rows end.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,26 +28,31 @@ from mipp_cli.scheme.image_cipher import (
     length_prefixed,
 )
 from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.protocol import FeatureProtocol
 
 NAME_LIMIT = 4096
 _ROWS_LIMIT = 2**32 - 1
 _IMAGES: dict[str, Matrix | Ragged] = {"image_names": Ragged(limit=NAME_LIMIT), "EW": Ragged(limit=2**31)}
 _NUMBERS = ("key_id",)
+GROUP_ENDS = "group_ends"
 
 
-def feature_bytes(parameters: Parameters | None) -> int | None:
-    """Return the bytes of an encrypted feature, EF; None for any scheme."""
-    return None if parameters is None else parameters.l * parameters.cipher.number_bytes
+def upload_schema(parameters: Parameters) -> Schema:
+    """Return the schema of `upload` for a scheme.
 
-
-def upload_schema(parameters: Parameters | None) -> Schema:
-    """Return the schema of `upload` for a scheme (or any).
-
-    A row of EF or EFF is l numbers, end to end.
+    A row of EF or EFF is l numbers, end to end; ``group_ends`` says at which row each group ends.
     """
-    width = feature_bytes(parameters)
-    columns = {**_IMAGES, **EARLIER, "EF": Matrix("u1", width), "EFF": Matrix("u1", width)}
-    return Schema("upload", columns, _NUMBERS)
+    protocol = parameters.protocol
+    features = {name: Matrix("u1", width) for name, width in protocol.upload_columns.items()}
+    groups = {GROUP_ENDS: Matrix("<u4")} if protocol.grouped else {}
+    return Schema("upload", {**_IMAGES, **EARLIER, **features, **groups}, _NUMBERS)
+
+
+def any_upload_schemas() -> list[Schema]:
+    """Return what `upload` may hold, for whoever reads without knowing the deployment."""
+    sums = {name: Matrix("u1", None) for name in ("EF", "EFF")}
+    kinds: tuple[dict[str, Matrix | Ragged], ...] = ({GROUP_ENDS: Matrix("<u4")}, {**sums})
+    return [Schema("upload", {**_IMAGES, **EARLIER, **columns}, _NUMBERS) for columns in kinds]
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,13 +99,20 @@ class UploadWriter:
     """Appends images to an upload."""
 
     _writer: ContainerWriter
+    _protocol: FeatureProtocol
 
-    def append(self, name: str, ew: bytes, ef: bytes, eff: bytes) -> None:
-        """Append an image: name on the wire, encrypted image, encrypted feature and squares."""
+    def append(self, name: str, ew: bytes, features: Sequence[bytes] = ()) -> None:
+        """Append an image: name on the wire, encrypted image, and its encrypted features, a column each."""
         self._writer.ragged("image_names").append(name.encode())
         self._writer.ragged("EW").append(ew)
-        for column, feature in (("EF", ef), ("EFF", eff)):
+        for column, feature in zip(self._protocol.upload_columns, features, strict=True):
             self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
+
+    def end_group(self) -> None:
+        """End a group after the last image, where the scheme has groups."""
+        if self._protocol.grouped:
+            ends = np.array([self._writer.ragged("EW").rows], dtype=np.uint32)
+            self._writer.matrix(GROUP_ENDS).append(ends)
 
 
 @contextmanager
@@ -123,9 +138,9 @@ def write_upload(
         if size is not None:
             writer.ragged("image_names").expect(size.rows, size.name_bytes)
             writer.ragged("EW").expect(size.rows, size.ew_bytes)
-            for column in ("EF", "EFF"):
+            for column in parameters.protocol.upload_columns:
                 writer.matrix(column).expect(size.rows)
-        yield UploadWriter(writer)
+        yield UploadWriter(writer, parameters.protocol)
 
 
 @dataclass(frozen=True)
@@ -136,11 +151,13 @@ class UploadReader:
     parameters: Parameters
 
     def __post_init__(self) -> None:
-        rows = self.container.same_length("image_names", "EW", "EF", "EFF")
+        rows = self.container.same_length("image_names", "EW", *self.parameters.protocol.upload_columns)
         if not rows and self.container.header.kind == "upload":
             raise MalformedError("holds no images")
         if rows > _ROWS_LIMIT:
             raise MalformedError("has too many images")
+        if self.parameters.protocol.grouped:
+            check_group_ends(self.group_ends(), rows, empty_too=self.container.header.kind != "upload")
 
     def __len__(self) -> int:
         return len(self.container.ragged("EW"))
@@ -167,6 +184,18 @@ class UploadReader:
         """Return EW of one image."""
         return self.container.ragged("EW").row(row)
 
+    def group_ends(self) -> NDArray[np.int64]:
+        """Return at which row each group ends; groups are counted from 0."""
+        return self.container.matrix(GROUP_ENDS).all().astype(np.int64)
+
+    def group_rows(self, group: int) -> range:
+        """Return the rows of a group; none of a group that there is not."""
+        column = self.container.matrix(GROUP_ENDS)
+        if not 0 <= group < len(column):
+            return range(0)
+        bounds = column.rows(max(group - 1, 0), group + 1).tolist()
+        return range(bounds[0] if group else 0, bounds[-1])
+
     def encrypted_features(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return EF and EFF of rows ``begin`` to ``end``, each of shape (n, l, number_bytes)."""
         shape = (end - begin, self.parameters.l, self.parameters.cipher.number_bytes)
@@ -182,6 +211,16 @@ class UploadReader:
                 raise MalformedError("holds an image that is too large")
             if min(sizes) < OVERHEAD_BYTES:
                 raise MalformedError("holds an encrypted image that is too short to be one")
+
+
+def check_group_ends(ends: NDArray[np.int64], rows: int, *, empty_too: bool = False) -> None:
+    """Refuse groups that are not a partition of ``rows``; raises MalformedError.
+
+    In what is left of an upload groups may be empty; their numbers stay.
+    """
+    sizes = np.diff(ends, prepend=0)
+    if (ends[-1] if len(ends) else 0) != rows or (sizes < (0 if empty_too else 1)).any():
+        raise MalformedError("has groups that do not fit its images")
 
 
 def check_names(rows: list[bytes]) -> list[str]:

@@ -11,7 +11,8 @@ from mipp_cli.roles.cloud import PUBLIC_FILE as CLOUD_FILE
 from mipp_cli.roles.cloud import enroll_at_cloud, init_cloud
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.directory import KMC_FILE
-from mipp_cli.roles.kmc import enroll_at_kmc, init_kmc
+from mipp_cli.roles.kmc import init_kmc
+from mipp_cli.roles.kmc_enroll import enroll_at_kmc
 from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, init_owner
 from mipp_cli.roles.owner_encrypt import encrypt_images
 from mipp_cli.roles.progress import Progress, silent

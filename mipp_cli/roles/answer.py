@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipp_cli.containers.atomic import refuse_existing, write_bytes
 from mipp_cli.containers.header import Header
+from mipp_cli.containers.manifest import ManifestMatch
 from mipp_cli.containers.reencrypted import Answer, AnswerCipher, open_answer, open_reencrypted
 from mipp_cli.errors import (
     InvalidRequestError,
@@ -38,6 +39,7 @@ from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.names import safe_file_name
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.searched import fields_of, notes_of, warnings_of
 from mipp_cli.roles.user import RememberedQuery, remembered_query
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.image_cipher import Envelope
@@ -46,12 +48,16 @@ from mipp_cli.scheme.similarity import euclidean_distances
 
 @dataclass(frozen=True, order=True)
 class RankedMatch:
-    """A match of one query image, ranked by EucDis, ties by owner and image."""
+    """A match of one query image, ranked by EucDis; ties in the KMC's order, or by owner and image.
+
+    ``place`` is that of the image in the answer.
+    """
 
     distance: float
+    order: int
     owner: str
-    image_id: str
-    number: int
+    name: str
+    place: int
 
 
 def decrypt_answer(
@@ -66,9 +72,9 @@ def decrypt_answer(
 ) -> tuple[Report, list[WrittenMatch]]:
     """Decrypt an answer into the folder ``output``: matches.csv, the images, and a contact sheet.
 
-    For each query image the ``top`` matches, ranked by EucDis of the features that the images carry.
-    An image that its owner made wrongly is left out with a warning. Raises TamperedError if the answer
-    is not whole, WrongDeploymentError or MissingKeyError if it is not this user's.
+    For each query image the ``top`` matches, ranked by EucDis: as the KMC says, or of the features that the
+    images carry. An image that its owner made wrongly is left out with a warning. Raises TamperedError if
+    the answer is not whole, WrongDeploymentError or MissingKeyError if it is not this user's.
     """
     if top < 1:
         raise InvalidRequestError("at least one match must be asked for", hint="give --top 1 or more")
@@ -86,33 +92,31 @@ def decrypt_answer(
             query = remembered_query(directory, query_id)
             cipher = AnswerCipher(query.usk, directory.deployment.fingerprint, directory.name, query_id)
             answer = open_answer(container, cipher, query.digest)
-            with progress("decrypting", len(answer.manifest.images), "image") as advance:
+            candidates = len({match.image for match in answer.manifest.matches})
+            with progress("decrypting", candidates, "image") as advance:
                 ranked, warnings = _rank(answer, query, descriptor, advance)
             with new_output(output, force=force) as folder:
                 rows = [matches[:top] for matches in ranked]
                 written, tiles = _write_images(answer, query, rows, folder)
                 write_table(written, folder / MATCHES_FILE)
-                sheet = draw_sheet(query, tiles, len(answer.manifest.images), descriptor.name)
+                sheet = draw_sheet(query, tiles, candidates, descriptor.name)
                 write_bytes(contact_sheet or folder / SHEET_FILE, sheet, force=True, private=True)
     outputs = (
         Output(output / MATCHES_FILE, "matches"),
         Output(contact_sheet or output / SHEET_FILE, "contact sheet"),
         Output(output, "images"),
     )
-    counts = {"query images": len(rows), "candidates": len(answer.manifest.images), "matches": len(written)}
-    counts["left out"] = answer.manifest.left_out
-    told = (*directory.deployment.parameters.warnings, *_left_out_by_kmc(answer), *warnings)
-    return Report(outputs, counts, told), written
-
-
-def _left_out_by_kmc(answer: Answer) -> list[str]:
-    number = answer.manifest.left_out
-    if not number:
-        return []
-    return [
-        f"the KMC left out images that match but do not open ({number}): made wrongly, or under keys that "
-        "their owners did not enrol"
-    ]
+    manifest = answer.manifest
+    counts = {
+        "query images": len(rows),
+        "owners searched": sum(owner.images is not None for owner in manifest.owners),
+        "images searched": sum(owner.images or 0 for owner in manifest.owners),
+        "candidates": candidates,
+        "matches": len(written),
+    }
+    told = (*directory.deployment.parameters.warnings, *warnings_of(manifest), *warnings)
+    details = {"searched": {owner.name: fields_of(owner) for owner in manifest.owners}}
+    return Report(outputs, counts, told, notes=notes_of(manifest), details=details), written
 
 
 def _own_place(contact_sheet: Path | None, output: Path) -> Path | None:
@@ -149,33 +153,39 @@ def _rank(
     answer: Answer, query: RememberedQuery, descriptor: Descriptor, advance: Advance
 ) -> tuple[list[list[RankedMatch]], list[str]]:
     """Rank the matches of each query image by EucDis; images are decrypted one at a time."""
-    queries_of: dict[int, list[int]] = {}
-    for number, image in answer.manifest.matches:
-        if number >= len(query.pictures):
+    matches_of: dict[int, list[tuple[int, ManifestMatch]]] = {}
+    for order, match in enumerate(answer.manifest.matches):
+        if match.query >= len(query.pictures):
             raise MalformedError("matches a query image that there was not")
-        queries_of.setdefault(image, []).append(number)
+        matches_of.setdefault(match.image, []).append((order, match))
     ranked: list[list[RankedMatch]] = [[] for _ in query.pictures]
     warnings = []
-    for image, (owner, name) in enumerate(answer.manifest.images):
+    for place, matches in matches_of.items():
         advance(1)
+        owner = matches[0][1].owner
         try:
-            envelope = Envelope.unpack(answer.envelope(image))
-            feature = _checked_feature(envelope, descriptor)
+            envelope = Envelope.unpack(answer.envelope(place))
+            distances = [_distance(envelope, match, query, descriptor) for _, match in matches]
         except (MalformedError, UnreadableImageError) as error:
             if isinstance(error, TamperedError):
                 raise
             warnings.append(f"left out an image of {owner} that was made wrongly: {error.message}")
             continue
-        for number in queries_of.get(image, []):
-            distance = float(euclidean_distances(feature[np.newaxis], query.pictures[number].feature)[0])
-            ranked[number].append(RankedMatch(distance, owner, name, image))
+        for (order, match), distance in zip(matches, distances, strict=True):
+            known = order if match.distance is not None else 0
+            ranked[match.query].append(RankedMatch(distance, known, owner, envelope.path, place))
     return [sorted(matches) for matches in ranked], warnings
 
 
-def _checked_feature(envelope: Envelope, descriptor: Descriptor) -> NDArray[np.uint8]:
+def _distance(
+    envelope: Envelope, match: ManifestMatch, query: RememberedQuery, descriptor: Descriptor
+) -> float:
+    """Return the distance that the KMC found, or else that of the feature which the image carries."""
+    if match.distance is not None:
+        return math.sqrt(match.distance)
     if not descriptor.has(envelope.feature):
         raise MalformedError(f"its feature is not {descriptor.l} codes of {descriptor.levels} levels")
-    return envelope.feature
+    return float(euclidean_distances(envelope.feature[np.newaxis], query.pictures[match.query].feature)[0])
 
 
 def _write_images(
@@ -190,14 +200,13 @@ def _write_images(
         place.mkdir(mode=0o700)
         tiles.append([])
         for rank, match in enumerate(matches, start=1):
-            envelope = Envelope.unpack(answer.envelope(match.number))
+            envelope = Envelope.unpack(answer.envelope(match.place))
             content, suffix = file_of(envelope)
             file = place / f"{rank:03d}_{match.owner}_{safe_file_name(envelope.path)}{suffix}"
             write_private(file, content)
             relative = file.relative_to(folder).as_posix()
-            line = WrittenMatch(
-                picture_name, rank, match.owner, match.image_id, envelope.path, match.distance, relative
+            written.append(
+                WrittenMatch(picture_name, rank, match.owner, match.name, match.distance, relative)
             )
-            written.append(line)
             tiles[-1].append(Tile(rank, match.owner, envelope.path, match.distance, small_picture(content)))
     return written, tiles

@@ -30,7 +30,7 @@ MATCHES_FILE = "matches.csv"
 SHEET_FILE = "contact-sheet.png"
 _ELSEWHERE = "choose another folder"
 _QUERY_FOLDER = re.compile("query-[0-9]+")
-COLUMNS = ("query", "rank", "owner", "image_id", "name", "distance", "file")
+COLUMNS = ("query", "rank", "owner", "name", "distance", "file")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,6 @@ class WrittenMatch:
     query: str
     rank: int
     owner: str
-    image_id: str
     name: str
     distance: float
     file: str
@@ -51,8 +50,8 @@ class WrittenMatch:
 
     def cells(self) -> list[str]:
         """Return the line of matches.csv."""
-        names = [table_cell(text) for text in (self.image_id, self.name)]
-        return [table_cell(self.query), str(self.rank), self.owner, *names, f"{self.distance:.6f}", self.file]
+        name, distance = table_cell(self.name), f"{self.distance:.6f}"
+        return [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
 
 
 def file_of(envelope: Envelope) -> tuple[bytes, str]:

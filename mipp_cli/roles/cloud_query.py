@@ -47,12 +47,18 @@ def query_of(cloud: Cloud, octets: bytes) -> tuple[Query, list[str]]:
         owners.extend(_owners_of_user(cloud, header))
 
     query = parse_query(octets, deployment.parameters, deployment.fingerprint, check)
+    named = [owner for owner in owners if query.names_owner(owner)]
+    if not named:
+        raise NotAuthorisedError(
+            f"none of the owners that the query names authorised the user {query.header.sender!r}",
+            hint="leave out --owner, or ask these owners to authorise the user",
+        )
     recorded = cloud.directory.recorded(QUERIES_FOLDER, query_record(query.header))
     if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
         raise ReplayedError(
             "comes under an id that another query of the same user had", hint="make a new query"
         )
-    return query, owners
+    return query, named
 
 
 def _owners_of_user(cloud: Cloud, header: Header) -> list[str]:

@@ -1,17 +1,16 @@
-"""ImageRetrieval: the candidates of a query among the images of the owners who authorised its user."""
+"""ImageRetrieval in the sum schemes: candidates among the images of the owners who authorised the user."""
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.index import Index, Part
 from mipp_cli.containers.part import PartReader
 from mipp_cli.containers.query import Query
@@ -40,7 +39,7 @@ class Candidate:
     row: int
 
 
-def search(
+def search_sums(
     path: Path,
     query_file: Path,
     output: Path,
@@ -56,9 +55,7 @@ def search(
     NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
     query id.
     """
-    refuse_existing(output, force=force)
     cloud = Cloud.open(path)
-    cloud.directory.refuse_inside(output)
     parameters = cloud.directory.deployment.parameters
     with at_path(query_file):
         query, owners = authorised_query(cloud, query_file)
@@ -69,13 +66,23 @@ def search(
             found = _scan(cloud.store, index, owners, sums, query.candidates, workplace, progress)
         else:
             found = _look_up(cloud.store, index, owners, sums, query.candidates)
-        return _write_answer(cloud, index, query, found, output, force=force)
+        return _write_answer(cloud, index, query, found, _searched(index, owners), output, force=force)
 
     index, counts = from_latest(cloud, answer)
     cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex(), output)
-    searched = sum(segment.rows for segment in index.segments if segment.owner in owners)
+    searched = sum(_searched(index, owners).values())
     counts = {"query images": len(sums), "owners": len(owners), "images searched": searched} | counts
-    return Report((Output(output, "results"),), counts, tuple(parameters.warnings))
+    warnings = [*parameters.warnings]
+    warnings += [
+        f"{owner} was not searched: this owner did not authorise the user"
+        for owner in sorted(query.owners - set(owners))
+    ]
+    return Report((Output(output, "results"),), counts, tuple(warnings))
+
+
+def _searched(index: Index, owners: Sequence[str]) -> dict[str, int]:
+    """Return how many images of each owner are ranked."""
+    return {owner: sum(segment.rows for segment in index.of_owner(owner)) for owner in owners}
 
 
 def _write_answer(
@@ -83,6 +90,7 @@ def _write_answer(
     index: Index,
     query: Query,
     found: Sequence[Sequence[Candidate]],
+    searched: Mapping[str, int],
     output: Path,
     *,
     force: bool,
@@ -91,14 +99,18 @@ def _write_answer(
     places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
     matches = _matches(found, places, cloud.store.parameters.l)
     images = encrypted_images(cloud.store, index, places)
-    write_results(output, cloud.directory.sender, query.query_id, query.octets, images, matches, force=force)
+    sender, query_id = cloud.directory.sender, query.query_id
+    write_results(output, sender, query_id, query.octets, images, matches, searched, force=force)
     return {"matches": len(matches), "images": len(places)}
 
 
 def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
     """Eq. 5 and 6 for the query images: (Σy, Σy²) of each, checked to be possible."""
     parameters = cloud.directory.deployment.parameters
-    sums = list(zip(parameters.cipher.sums(query.eq), parameters.cipher.sums(query.eqq), strict=True))
+    cipher = parameters.cipher
+    shape = (query.images, parameters.l, cipher.number_bytes)
+    first, second = (cipher.sums(column.reshape(shape)) for column in query.features)
+    sums = list(zip(first, second, strict=True))
     for pair in sums:
         check_sums(*pair, parameters.l, parameters.levels)
     return sums

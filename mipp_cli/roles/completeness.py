@@ -1,10 +1,11 @@
-"""Which of an owner's messages have not come to the cloud, for people who can bring them."""
+"""Which of an owner's messages have not come to the cloud, or the KMC, for people who can bring them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from mipp_cli.containers.earlier import LIMIT
 from mipp_cli.containers.index import Index
 from mipp_cli.errors import MippError
 from mipp_cli.roles.directory import RoleDirectory
@@ -12,6 +13,14 @@ from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.sequence import moment
 from mipp_cli.roles.store import Store
 
+AGAIN_AT_CLOUD = (
+    "bring these files, or the owner makes them again with --again NUMBER (mipp owner encrypt, or for a "
+    "deletion mipp owner delete)"
+)
+AGAIN_AT_KMC = (
+    "bring these files: mipp owner features OWNER -o DIR hands out the features files that still count; the "
+    "owner makes a deletion again with mipp owner delete OWNER --again NUMBER -o delete.h5"
+)
 _SHOWN = 5
 
 
@@ -20,12 +29,14 @@ class Completeness:
     """How much of what an owner sent has come: everything ``up_to`` a number, and the ``gaps``.
 
     ``up_to`` is the newest message of whose earlier ones none is missing, and which knows of all older ones
-    of which images are left: what the cloud has of the messages up to it is what the owner's record says.
-    It is 0 if there is none. ``gaps`` are what the newest message of all misses.
+    of which images are left: what has come of the messages up to it is what the owner's record says. It is
+    0 if there is none. ``gaps`` are what the newest message of all misses, ``unlisted`` what it knows
+    nothing of though images are left of it.
     """
 
     up_to: int
-    gaps: tuple[int, ...]
+    gaps: tuple[int, ...] = ()
+    unlisted: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         found = (
@@ -33,28 +44,67 @@ class Completeness:
         )
         return found + (f"; missing: {listed(self.gaps)}" if self.gaps else "")
 
+    def warnings(self, owner: str, again: str) -> list[str]:
+        """Say what is missing, and ``again`` how it is brought; or what the owner's record lacks."""
+        if self.gaps:
+            return [f"{owner} sent what has not come here: {listed(self.gaps)}; {again}"]
+        if self.unlisted:
+            return [
+                f"the record of {owner} lacks what was sent as {listed(self.unlisted)}, of which images "
+                "are here: the owner must forget no key before they are sent again (mipp owner encrypt) or "
+                "deleted"
+            ]
+        return []
+
+
+def completeness_of(
+    rows: Mapping[int, int], lists: Iterable[tuple[int, Collection[int]]], removed: int
+) -> Completeness:
+    """Say how much of what an owner sent has come.
+
+    ``rows`` says how many images are left of each message that came. ``lists`` are the numbers of messages
+    and of the earlier ones that each lists, the newest first and as far as they can be read. What is not
+    above ``removed`` went with a removal and is not missing.
+    """
+    complete, newest = 0, None
+    for number, earlier in lists:
+        gaps = tuple(sorted(each for each in earlier if each > removed and each not in rows))
+        unlisted = _unlisted(rows, number, earlier)
+        newest = newest or (gaps, unlisted)
+        if not gaps and not unlisted:
+            complete = number
+            break
+    return Completeness(complete, *(newest or ()))
+
+
+def _unlisted(rows: Mapping[int, int], number: int, earlier: Collection[int]) -> tuple[int, ...]:
+    least = min(earlier) if len(earlier) == LIMIT else 0
+    known = set(earlier)
+    return tuple(sorted(each for each in rows if rows[each] and least < each < number and each not in known))
+
 
 def completeness(store: Store, index: Index, owner: str) -> Completeness:
-    """Say how much of what an owner sent has come; what a removal took is not missing."""
+    """Say how much of what an owner sent has come to the cloud; what a removal took is not missing."""
     removed = floor_of(RoleDirectory(store.folder, "cloud"), owner).removed
-    came = {segment.number for segment in index.of_owner(owner)}
-    complete, newest = 0, index.newest(owner)
+    rows = {segment.number: segment.rows for segment in index.of_owner(owner)}
+    return completeness_of(rows, _lists(store, index, owner), removed)
+
+
+def _lists(store: Store, index: Index, owner: str) -> Iterator[tuple[int, Collection[int]]]:
+    newest = index.newest(owner)
     for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True):
-        earlier = segment.earlier
+        earlier: Collection[int] = segment.earlier
         if segment != newest:
             try:
                 with store.segment(segment) as upload:
                     earlier = upload.earlier()
             except MippError:  # it is damaged, so what it knows of is not known: mipp cloud check says so
                 continue
-        if all(each in came or each <= removed for each in earlier) and not index.unlisted(segment, earlier):
-            complete = segment.number
-            break
-    return Completeness(complete, index.gaps(owner))
+        yield segment.number, earlier
 
 
 def notes_of(found: Mapping[str, Completeness]) -> tuple[str, ...]:
-    """Say of each owner up to which number the cloud has everything that still counts."""
+    """Say of each owner up to which number everything is here that still counts."""
     return tuple(f"{owner} is {each}" for owner, each in sorted(found.items()))
 
 
@@ -64,19 +114,14 @@ def details_of(found: Mapping[str, Completeness]) -> dict[str, object]:
 
 
 def gap_warnings(index: Index) -> list[str]:
-    """Say of each owner which messages are missing, and which the owner's own record lacks."""
+    """Say of each owner which messages the cloud misses, and which the owner's own record lacks."""
     warnings = []
     for owner in index.owners():
-        if gaps := index.gaps(owner):
-            warnings.append(
-                f"{owner} sent what has not come here: {listed(gaps)}; bring these files, or the owner makes "
-                "them again with --again NUMBER (mipp owner encrypt, or for a deletion mipp owner delete)"
-            )
-        elif (newest := index.newest(owner)) and (unlisted := index.unlisted(newest, newest.earlier)):
-            warnings.append(
-                f"the record of {owner} lacks what was sent as {listed(unlisted)}, of which images are here: "
-                "the owner must forget no key before they are sent again (mipp owner encrypt) or deleted"
-            )
+        newest = index.newest(owner)
+        if newest is not None:
+            unlisted = index.unlisted(newest, newest.earlier)
+            newest_of_all = Completeness(0, index.gaps(owner), unlisted)
+            warnings += newest_of_all.warnings(owner, AGAIN_AT_CLOUD)
     return warnings
 
 

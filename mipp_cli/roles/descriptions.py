@@ -13,6 +13,7 @@ import shutil
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,8 +28,8 @@ from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, envelope_bytes
 _FOLDER = "partial"
 _FILE = "descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
-_HEAD = struct.Struct(">4sIIII")
-_MAGIC = b"MPD2"
+_HEAD = struct.Struct(">4sIII")
+_MAGIC = b"MPD3"
 _DIGEST_BYTES = 32
 SYNC_IMAGES = 64  # what was done since the last sync is done again
 
@@ -47,8 +48,8 @@ class Description:
     payload_bytes: int
     media_type: str
     codes: bytes
-    ef: bytes
-    eff: bytes
+    inside: int  # how many of the codes go into the encrypted image
+    features: tuple[bytes, ...] = ()  # as they lie beside the image in the upload
 
     @property
     def feature(self) -> NDArray[np.uint8]:
@@ -58,14 +59,15 @@ class Description:
     @property
     def sealed_bytes(self) -> int:
         """Bytes of the encrypted image, EW."""
-        size = envelope_bytes(self.path, self.media_type, len(self.codes), self.payload_bytes)
+        size = envelope_bytes(self.path, self.media_type, self.inside, self.payload_bytes)
         return size + OVERHEAD_BYTES
 
     def pack(self) -> bytes:
         """Return the description as bytes, with a digest by which a torn write shows."""
         fields = [self.path, self.version, self.digest, self.payload_bytes, self.media_type]
-        meta = json.dumps(fields).encode()
-        parts = (meta, self.codes, self.ef, self.eff)
+        sizes = [len(feature) for feature in self.features]
+        meta = json.dumps([fields, self.inside, sizes]).encode()
+        parts = (meta, self.codes, b"".join(self.features))
         body = b"".join((_HEAD.pack(_MAGIC, *map(len, parts)), *parts))
         return body + hashlib.sha256(body).digest()
 
@@ -82,7 +84,11 @@ class Description:
         digest = file.read(_DIGEST_BYTES)
         if hashlib.sha256(b"".join((head, *parts))).digest() != digest:
             return None
-        return cls(*json.loads(parts[0]), *parts[1:])
+        fields, inside, bounds = json.loads(parts[0])
+        ends = [*accumulate(bounds, initial=0)]
+        features = tuple(parts[2][begin:end] for begin, end in pairwise(ends))
+        path, version, digest, payload_bytes, media_type = fields
+        return cls(path, version, digest, payload_bytes, media_type, parts[1], inside, features)
 
 
 class Described(NamedTuple):
@@ -219,5 +225,5 @@ class Descriptions:
 
 
 def _described(description: Description, offset: int) -> Described:
-    features = len(description.ef) + len(description.eff)
+    features = sum(map(len, description.features))
     return Described(description.version, offset, description.sealed_bytes, features)

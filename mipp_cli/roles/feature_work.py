@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipp_cli.errors import ChangedImageError, UnreadableImageError, at_path
 from mipp_cli.roles.collection import ImageFile
@@ -16,9 +15,7 @@ from mipp_cli.roles.own_features import Codes, OwnFeatures
 from mipp_cli.roles.pictures import media_type, open_picture
 from mipp_cli.roles.pixels import pack_pixels
 from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
-
-Bytes = NDArray[np.uint8]
+from mipp_cli.scheme.protocol import FeatureProtocol
 
 PIXELS_MEDIA_TYPE = "application/x-mipp-pixels"
 _BATCH_IMAGES = 8
@@ -47,7 +44,7 @@ class ReadImage:
 class FeatureTask:
     """A batch of images for a worker; no key goes with it."""
 
-    cipher: FeatureCipher
+    protocol: FeatureProtocol
     grey_bits: int
     pixels: bool
     images: tuple[ReadImage, ...]
@@ -64,7 +61,7 @@ def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
 
 
 def feature_tasks(
-    reads: Iterable[ReadImage], cipher: FeatureCipher, grey_bits: int, *, pixels: bool
+    reads: Iterable[ReadImage], protocol: FeatureProtocol, grey_bits: int, *, pixels: bool
 ) -> Iterator[FeatureTask]:
     """Put images together in batches that are small in number and in bytes."""
     batch: list[ReadImage] = []
@@ -73,10 +70,10 @@ def feature_tasks(
         batch.append(read)
         size += read.size
         if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
-            yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
+            yield FeatureTask(protocol, grey_bits, pixels, tuple(batch))
             batch, size = [], 0
     if batch:
-        yield FeatureTask(cipher, grey_bits, pixels, tuple(batch))
+        yield FeatureTask(protocol, grey_bits, pixels, tuple(batch))
 
 
 def describe_and_encrypt(task: FeatureTask) -> list[Description | UnreadableImageError]:
@@ -85,9 +82,10 @@ def describe_and_encrypt(task: FeatureTask) -> list[Description | UnreadableImag
     codes = [each.feature for each in described if isinstance(each, Description)]
     if not codes:
         return described
-    ciphertexts = zip(*encrypt_features(task.cipher, np.stack(codes)), strict=True)
+    columns = task.protocol.beside_image(np.stack(codes))
+    rows = iter([tuple(column[row].tobytes() for column in columns) for row in range(len(codes))])
     return [
-        each if isinstance(each, UnreadableImageError) else _with_features(each, *next(ciphertexts))
+        each if isinstance(each, UnreadableImageError) else replace(each, features=next(rows))
         for each in described
     ]
 
@@ -108,11 +106,8 @@ def _describe(read: ReadImage, task: FeatureTask) -> Description | UnreadableIma
     except UnreadableImageError as error:
         return error
     digest = hashlib.sha256(read.content).hexdigest()
-    return Description(read.image.name, read.version, digest, size, kind, feature.tobytes(), b"", b"")
-
-
-def _with_features(description: Description, ef: Bytes, eff: Bytes) -> Description:
-    return replace(description, ef=ef.tobytes(), eff=eff.tobytes())
+    inside = len(task.protocol.inside_image(feature))
+    return Description(read.image.name, read.version, digest, size, kind, feature.tobytes(), inside)
 
 
 def payload_of(image: ImageFile, description: Description, *, pixels: bool) -> bytes:

@@ -1,7 +1,7 @@
-"""Up to which number a cloud refuses an owner's messages, whatever it has of them: ``floors/OID.json``.
+"""Up to which number a cloud or KMC refuses an owner's messages, whatever it has: ``floors/OID.json``.
 
-A message may come late, so a cloud that removed or lost what decided an image must not take an older
-message that would bring the image back.
+A message may come late, so whoever removed or lost what decided an image must not take an older message that
+would bring the image back.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def floor_in_force(directory: RoleDirectory, owner: str, key: bytes) -> Floor:
         raise MalformedError(
             "is missing",
             path=floor_file(directory, owner),
-            hint=f"restore it from a backup; if the removal was cut short: mipp cloud remove CLOUD {owner}",
+            hint="restore it from a backup; if the removal was cut short: "
+            f"mipp {directory.role} remove {directory.role.upper()} {owner}",
         )
     return floor_of(directory, owner)
 
@@ -74,6 +75,15 @@ def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: 
     if raised != floor or not floor_file(directory, owner).exists():
         directory.folder(FLOORS_FOLDER)
         directory.write_json(_name(owner), {"refused": raised.refused, "removed": raised.removed})
+
+
+def set_floor_of_return(directory: RoleDirectory, header: Header) -> None:
+    """Refuse what an owner who comes back sent before; another who bears the name begins without a floor."""
+    removal = removal_of(directory, header.sender)
+    if removal is not None and removal.key == header.sender_key:
+        raise_floor(directory, header.sender, header.sequence_number, removed=True)
+    else:
+        drop_floor(directory, header.sender)
 
 
 def drop_floor(directory: RoleDirectory, owner: str) -> None:

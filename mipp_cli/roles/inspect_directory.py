@@ -13,7 +13,10 @@ from mipp_cli.roles.cloud import INDEX_FILE, Cloud
 from mipp_cli.roles.directory import RoleDirectory, role_of, with_article
 from mipp_cli.roles.inspected import Fields, Table
 from mipp_cli.roles.inspection import Inspection, inspect_file, parameter_fields
-from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.kmc import EnrolledOwner, Kmc
+from mipp_cli.roles.kmc_ranking import RANKINGS_FOLDER
+from mipp_cli.roles.kmc_store import FeatureStore
+from mipp_cli.roles.kmc_store_check import received
 from mipp_cli.roles.ledger import UPLOAD, Ledger, Message
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.removed import removals
@@ -61,10 +64,26 @@ def _kmc(directory: RoleDirectory) -> Found:
             fields.append(
                 (f"owner {name}", f"number {owner.membership.number}; users {users}; image keys {keys}")
             )
+            fields += _features(kmc, owner)
     fields += [("cloud", key) for key in kmc.cloud_names()]
     fields += [("sealing key", kmc.sealing_key.public.short_name), *_removed(directory, kmc.owner_names())]
-    fields.append(("queries answered", str(_entries(directory, "queries"))))
+    if directory.deployment.parameters.protocol.grouped:
+        rankings = directory.file(RANKINGS_FOLDER).glob("*.json")
+        ranked = [file for file in rankings if "." not in file.stem]
+        fields.append(("queries ranked", str(len(ranked))))
+    else:
+        fields.append(("queries answered", str(_entries(directory, "queries"))))
     return fields, None
+
+
+def _features(kmc: Kmc, owner: EnrolledOwner) -> Fields:
+    """Say how many images of an owner the KMC holds features of, and what has not come, where it ranks."""
+    if not kmc.directory.deployment.parameters.protocol.grouped:
+        return []
+    index = FeatureStore.of(kmc, owner).index()
+    uploads = sum(1 for _ in index.uploads)
+    found = f"features of {index.rows} images in {uploads} uploads; {received(kmc, owner.name, index)}"
+    return [(f"sent by {owner.name}", found)]
 
 
 def _removed(directory: RoleDirectory, enrolled: list[str]) -> Fields:

@@ -16,7 +16,7 @@ from mipp_cli.roles.store import Store
 
 
 def inspect_index(path: Path, header: Header) -> Found:
-    """Describe CLOUD/index.h5; its table has the sums of every image."""
+    """Describe CLOUD/index.h5; its table has the sums of every image, in schemes where the cloud has some."""
     index, store = read_index(path, header.deployment), _store_beside(path)
     fields: Fields = [
         ("segments", str(len(index.segments))),
@@ -37,9 +37,12 @@ def inspect_index(path: Path, header: Header) -> Found:
             raise InvalidRequestError(
                 "is not in its cloud's directory", path=path, hint="inspect it where it lies: CLOUD/index.h5"
             )
-        yield from _sums(store, index)
+        yield from _sums(store, index, len(columns))
 
-    return fields, Table(("owner", "image_id", "sum1", "sum2"), rows)
+    columns: tuple[str, ...] = ("owner", "image_id", "sum1", "sum2")
+    if store is not None and not store.parameters.protocol.upload_columns:
+        columns = columns[:2]
+    return fields, Table(columns, rows)
 
 
 def _store_beside(path: Path) -> Store | None:
@@ -51,9 +54,9 @@ def _store_beside(path: Path) -> Store | None:
     return Store(kmc.parent, deployment.parameters, deployment.fingerprint)
 
 
-def _sums(store: Store, index: Index) -> Iterator[Row]:
+def _sums(store: Store, index: Index, columns: int) -> Iterator[Row]:
     for part in index.parts:
         owner = index.segments[part.segments[0]].owner
         with store.part(part) as reader:
             for name, sum1, sum2 in reader.table():
-                yield owner, name.decode(errors="replace"), sum1, sum2
+                yield (owner, name.decode(errors="replace"), sum1, sum2)[:columns]

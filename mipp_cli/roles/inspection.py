@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.container import Schema, header_of, open_container
+import numpy as np
+
+from mipp_cli.containers.container import Schema, header_of, open_container, open_one_of
 from mipp_cli.containers.delete import DELETE
 from mipp_cli.containers.earlier import read_earlier
+from mipp_cli.containers.features import FEATURES
 from mipp_cli.containers.header import FORMAT_LINE, NUMBERED_KINDS, Header
 from mipp_cli.containers.membership import ENROLMENT, MEMBERS
 from mipp_cli.containers.public_files import (
@@ -21,15 +24,17 @@ from mipp_cli.containers.public_files import (
     public_kind,
     read_public_file,
 )
-from mipp_cli.containers.query import query_schema
+from mipp_cli.containers.query import any_query_schemas
 from mipp_cli.containers.reencrypted import REENCRYPTED
 from mipp_cli.containers.results import open_results
-from mipp_cli.containers.segment import origin_of, segment_schema
-from mipp_cli.containers.upload import upload_schema
+from mipp_cli.containers.segment import any_segment_schemas, origin_of
+from mipp_cli.containers.selection import open_groups, read_selection
+from mipp_cli.containers.upload import GROUP_ENDS, any_upload_schemas
 from mipp_cli.errors import MalformedError, at_path
 from mipp_cli.roles.completeness import listed
 from mipp_cli.roles.inspect_index import inspect_index
 from mipp_cli.roles.inspected import Fields, Found, Row, Table
+from mipp_cli.roles.names import printable
 from mipp_cli.roles.sequence import moment
 
 
@@ -60,6 +65,7 @@ def parameter_fields(deployment: Deployment) -> Fields:
         ("scheme", parameters.scheme + (f", modulus of {bits} bits" if bits else "")),
         ("descriptor", f"{parameters.descriptor}, {parameters.l} codes of {parameters.levels} levels"),
         ("grey bits", str(parameters.grey_bits)),
+        ("group size", "no groups" if parameters.group_size is None else str(parameters.group_size)),
         ("signing key", deployment.signing_key.hex()),
     ]
 
@@ -102,11 +108,14 @@ def _inspect_container(path: Path) -> Inspection:
     describe: dict[str, Callable[[], Found]] = {
         "enrolment": lambda: _members(path, ENROLMENT),
         "members": lambda: _members(path, MEMBERS),
-        "upload": lambda: _upload(path, upload_schema(None)),
-        "segment": lambda: _upload(path, segment_schema(None)),
+        "upload": lambda: _upload(path, any_upload_schemas()),
+        "segment": lambda: _upload(path, any_segment_schemas()),
+        "features": lambda: _features(path),
         "delete": lambda: _delete(path),
         "query": lambda: _query(path),
+        "selection": lambda: _selection(path, header),
         "results": lambda: _results(path, header),
+        "groups": lambda: _groups(path, header),
         "reencrypted": lambda: _reencrypted(path),
         "index": lambda: inspect_index(path, header),
         "part": lambda: _part(path),
@@ -116,14 +125,18 @@ def _inspect_container(path: Path) -> Inspection:
 
 
 def _header_fields(header: Header) -> Fields:
-    number = header.number
-    if header.kind in NUMBERED_KINDS and header.kind not in ("index", "part"):
-        number = f"{number} ({moment(header.sequence_number)})"
+    number, name = header.number, "query id"
+    if header.kind in NUMBERED_KINDS:
+        name = "number"
+        if header.kind not in ("index", "part"):
+            number = f"{number} ({moment(header.sequence_number)})"
+    elif header.kind in ("selection", "groups"):
+        name = "selection id"  # which tells nothing of the query
     return [
         ("format", FORMAT_LINE),
         ("kind", header.kind),
         ("sender", header.sender),
-        ("number" if header.kind in NUMBERED_KINDS else "query id", number),
+        (name, number),
         ("deployment", header.deployment),
         ("sender's key", header.key),
         ("digest", f"{header.digest} (fits)"),
@@ -143,15 +156,19 @@ def _members(path: Path, schema: Schema) -> Found:
     return fields, Table(("user", "key"), lambda: list(zip(names, keys, strict=True)))
 
 
-def _upload(path: Path, schema: Schema) -> Found:
-    with open_container(path, schema) as container:
+def _upload(path: Path, schemas: Sequence[Schema]) -> Found:
+    opened, schema = open_one_of(path, schemas)
+    with opened as container:
         ew = container.ragged("EW")
         fields: Fields = [
             ("images", str(len(ew))),
             ("image key", f"{container.number('key_id'):016x}"),
             ("bytes of EW", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
-            ("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"),
         ]
+        if GROUP_ENDS in schema.columns:
+            fields.append(("groups", str(len(container.matrix(GROUP_ENDS)))))
+        else:
+            fields.append(("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"))
         fields.append(("earlier messages", listed(read_earlier(container)) or "none"))
         if schema.kind == "segment":
             origin = origin_of(container)
@@ -192,15 +209,71 @@ def _spans(rows: int, size: int = 4096) -> Iterator[tuple[int, int]]:
     return ((begin, min(begin + size, rows)) for begin in range(0, rows, size))
 
 
-def _query(path: Path) -> Found:
-    with open_container(path, query_schema(None)) as container:
+def _features(path: Path) -> Found:
+    with open_container(path, FEATURES) as container:
+        container.same_length(GROUP_ENDS, "group_lengths")
+        ends = container.matrix(GROUP_ENDS).all().astype(np.int64)
+        lengths = container.matrix("group_lengths").all().tolist()
         fields: Fields = [
-            ("query images", str(len(container.matrix("EQ")))),
+            ("images", str(len(container.matrix("name_digests")))),
+            ("image key", f"{container.number('key_id'):016x}"),
+            ("groups", str(len(ends))),
+            ("codes", "under a key of the owner's, for the KMC"),
+            ("earlier messages", listed(read_earlier(container)) or "none"),
+        ]
+    sizes = np.diff(ends, prepend=0).tolist()
+    rows = [(group, *each) for group, each in enumerate(zip(sizes, lengths, strict=True))]
+    return fields, Table(("group", "images", "encrypted_bytes"), lambda: rows)
+
+
+def _query(path: Path) -> Found:
+    opened, schema = open_one_of(path, any_query_schemas())
+    with opened as container:
+        features = next(name for name in schema.columns if name in ("EQ", "codes"))
+        others = ", EQQ the same" if features == "EQ" else ""
+        owners = container.ragged("owners").texts()
+        fields: Fields = [
+            ("query images", str(len(container.matrix(features)))),
             ("candidates", f"{container.number('candidates')} for each"),
-            ("bytes of EQ", f"{container.matrix('EQ').row_bytes} an image, EQQ the same"),
+            ("owners", ", ".join(map(printable, owners)) or "all who authorised the user"),
+            (f"bytes of {features}", f"{container.matrix(features).row_bytes} an image{others}"),
             ("USK", "sealed to the KMC"),
         ]
     return fields, None
+
+
+def _selection(path: Path, header: Header) -> Found:
+    selection = read_selection(path, header.deployment)
+    owners = sorted({ref.owner for ref in selection.groups})
+    fields: Fields = [
+        ("for the cloud", selection.cloud.hex()),
+        ("groups", str(len(selection.groups))),
+        ("owners", ", ".join(owners) or "none"),
+    ]
+    return fields, Table(("owner", "upload", "group"), lambda: list(selection.groups))
+
+
+def _groups(path: Path, header: Header) -> Found:
+    reader = open_groups(path, header.deployment)
+    with reader.container:
+        ew = reader.container.ragged("ER")
+        fields: Fields = [
+            ("images", str(len(ew))),
+            ("groups with images", str(len(np.unique(reader.places)))),
+            ("bytes of ER", str(sum(sum(ew.sizes(*span)) for span in _spans(len(ew))))),
+        ]
+
+    def rows() -> Iterator[Row]:
+        again = open_groups(path, header.deployment)
+        with again.container:
+            for begin, end in _spans(len(again.places)):
+                names = again.container.ragged("image_names").rows(begin, end)
+                sizes = again.container.ragged("ER").sizes(begin, end)
+                places = again.places[begin:end].tolist()
+                texts = (name.decode(errors="replace") for name in names)
+                yield from zip(places, texts, sizes, strict=True)
+
+    return fields, Table(("place", "image_id", "encrypted_bytes"), rows)
 
 
 def _results(path: Path, header: Header) -> Found:
@@ -214,6 +287,7 @@ def _results(path: Path, header: Header) -> Found:
             ("matches", str(len(matches))),
             ("images", str(len(images))),
             ("owners", ", ".join(owners) or "none"),
+            ("searched", ", ".join(f"{o} ({n} images)" for o, n in reader.searched.items()) or "none"),
         ]
 
     def rows() -> Iterator[Row]:
@@ -230,7 +304,7 @@ def _reencrypted(path: Path) -> Found:
         fields: Fields = [
             ("images", str(len(ner))),
             ("bytes of NER", str(sum(sum(ner.sizes(*span)) for span in _spans(len(ner))))),
-            ("manifest", "under USK: query, owners and names"),
+            ("manifest", "under USK: what matches, and who was searched"),
         ]
     return fields, None
 

@@ -2,48 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
-from mipp_cli.containers.header import Header
-from mipp_cli.containers.membership import Membership, read_enrolment
-from mipp_cli.containers.public_files import (
-    KMC_NAME,
-    Party,
-    is_public_file,
-    load_deployment,
-    load_party,
-    read_public_file,
-    render_kmc,
-)
-from mipp_cli.errors import AlreadyAppliedError, MalformedError
+from mipp_cli.containers.atomic import write_bytes
+from mipp_cli.containers.membership import AuthorisedUsers, Membership
+from mipp_cli.containers.public_files import KMC_NAME, load_deployment, render_kmc
+from mipp_cli.errors import MalformedError
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
-from mipp_cli.roles.fingerprints import check_fingerprints
-from mipp_cli.roles.removed import check_return, removal_of
+from mipp_cli.roles.kmc_users import has_tag, tag_of, tags_of
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.sequence import check_clock, check_pinned_key, check_sequence, each_new
 from mipp_cli.scheme.descriptor import parse_descriptor
-from mipp_cli.scheme.image_cipher import key_id
+from mipp_cli.scheme.image_cipher import KEY_BYTES, derive_key, key_id
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
 from mipp_cli.scheme.parameters import generate_parameters
 
 OWNERS_FOLDER = "owners"
+USERS_FOLDER = "users"
 CLOUDS_FOLDER = "clouds"
+FEATURES_FOLDER = "features"
+
+User = tuple[str, bytes]
 
 
 @dataclass(frozen=True, repr=False)
 class EnrolledOwner:
     """An owner as the KMC knows it: the enrolment in force, its digest, and the SKs by key id.
 
-    ``forgotten`` are the ids of the SKs that the owner forgot: no enrolment brings one back.
+    ``forgotten`` are the ids of the SKs that the owner forgot: no enrolment brings one back. Under
+    ``storage_key`` lies what the KMC keeps of the owner's features. The list of users, which may be long,
+    is read when somebody asks for ``membership``.
     """
 
-    membership: Membership
+    name: str
+    number: int
+    key: bytes
     digest: str
     image_keys: dict[int, bytes]
-    forgotten: frozenset[int] = frozenset()
+    forgotten: frozenset[int]
+    storage_key: bytes
+    read_users: Callable[[], AuthorisedUsers]
+
+    @cached_property
+    def membership(self) -> Membership:
+        """The enrolment in force, with its users; raises MalformedError if the list is damaged."""
+        return Membership(self.name, self.number, self.key, self.read_users())
 
 
 class Kmc:
@@ -75,23 +81,64 @@ class Kmc:
         fields = self.directory.read_json(_owner_file(name))
         try:
             keys = [bytes.fromhex(key) for key in fields["image_keys"]]
-            users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
-            membership = Membership(name, int(fields["number"]), bytes.fromhex(fields["key"]), users)
-            digest = str(fields["digest"])
-            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
+            storage_key = bytes.fromhex(fields["storage_key"])
+            if len(storage_key) != KEY_BYTES:
+                raise ValueError("a key has another length")
+            return EnrolledOwner(
+                name,
+                int(fields["number"]),
+                bytes.fromhex(fields["key"]),
+                str(fields["digest"]),
+                {key_id(key): key for key in keys},
+                frozenset(int(key, 16) for key in fields["forgotten_keys"]),
+                storage_key,
+                lambda: self.listed_users(name)[1],
+            )
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
-            raise MalformedError(
-                "is damaged", path=self.owner_file(name), hint="restore it from a backup"
-            ) from None
-        return EnrolledOwner(membership, digest, {key_id(key): key for key in keys}, forgotten)
+            raise _damaged(self.owner_file(name)) from None
+
+    def listed_users(self, name: str) -> tuple[int, AuthorisedUsers]:
+        """Return the users of an owner, and the number of the enrolment that lists them."""
+        fields = self.directory.read_json(_users_file(name))
+        try:
+            users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
+            return int(fields["number"]), users
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise _damaged(self.directory.file(_users_file(name))) from None
 
     def owner_file(self, name: str) -> Path:
         """Return where an owner's enrolment is kept."""
         return self.directory.file(_owner_file(name))
 
+    def users_files(self, name: str) -> tuple[Path, Path]:
+        """Return where the list of an owner's users is kept, and where their tags are."""
+        return self.directory.file(_users_file(name)), self.directory.file(f"{USERS_FOLDER}/{name}.tags")
+
+    def features_folder(self, name: str) -> Path:
+        """Return where an owner's features are kept, in the schemes where the KMC ranks."""
+        return self.directory.file(FEATURES_FOLDER) / name
+
     def owner_names(self) -> list[str]:
         """Return the OIDs of all enrolled owners."""
         return sorted(file.stem for file in self.directory.file(OWNERS_FOLDER).glob("*.json"))
+
+    @cached_property
+    def _tag_key(self) -> bytes:
+        return derive_key(self.directory.secret("signing"), "mipp/1 tags of users", b"")
+
+    def tags(self, users: AuthorisedUsers) -> bytes:
+        """Return the content of a file of tags for ``users``."""
+        return tags_of(self._tag_key, users)
+
+    def authorises(self, owner_name: str, user: User) -> bool:
+        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list as a whole."""
+        if not self.owner_file(owner_name).exists():
+            return False
+        return has_tag(self.users_files(owner_name)[1], tag_of(self._tag_key, user))
+
+    def authorising(self, user: User) -> list[str]:
+        """Return the OIDs of the owners who authorised a user, (UID, AK)."""
+        return [name for name in self.owner_names() if self.authorises(name, user)]
 
     def cloud_file(self, key: bytes) -> Path:
         """Return where the public file of the cloud with this key is kept."""
@@ -106,24 +153,34 @@ class Kmc:
         return self.cloud_file(key).exists()
 
     def store_owner(self, owner: EnrolledOwner) -> None:
-        """Put an owner's enrolment in force."""
-        membership = owner.membership
+        """Put an owner's enrolment in force: the users first, so that what is cut short can be run again."""
+        name, users = owner.name, owner.membership.users
         self.directory.folder(OWNERS_FOLDER)
-        self.directory.write_json(
-            _owner_file(membership.owner),
-            {
-                "number": membership.number,
-                "digest": owner.digest,
-                "key": membership.key.hex(),
-                "users": {name: key.hex() for name, key in sorted(membership.users)},
-                "image_keys": [key.hex() for key in owner.image_keys.values()],
-                "forgotten_keys": [f"{key:016x}" for key in sorted(owner.forgotten)],
-            },
-        )
+        self.directory.folder(USERS_FOLDER)
+        listed = {user: key.hex() for user, key in sorted(users)}
+        self.directory.write_json(_users_file(name), {"number": owner.number, "users": listed})
+        write_bytes(self.users_files(name)[1], self.tags(users), force=True, private=True)
+        fields: dict[str, Any] = {
+            "number": owner.number,
+            "digest": owner.digest,
+            "key": owner.key.hex(),
+            "image_keys": [key.hex() for key in owner.image_keys.values()],
+            "forgotten_keys": [f"{key:016x}" for key in sorted(owner.forgotten)],
+            "storage_key": owner.storage_key.hex(),
+        }
+        self.directory.write_json(_owner_file(name), fields)
 
 
 def _owner_file(name: str) -> str:
     return f"{OWNERS_FOLDER}/{name}.json"
+
+
+def _users_file(name: str) -> str:
+    return f"{USERS_FOLDER}/{name}.json"
+
+
+def _damaged(path: Path) -> MalformedError:
+    return MalformedError("is damaged", path=path, hint="restore it from a backup")
 
 
 def init_kmc(
@@ -133,17 +190,20 @@ def init_kmc(
     descriptor: str | None = None,
     modulus_bits: int | None = None,
     grey_bits: int = 16,
+    group_size: int | None = None,
     allow_insecure_modulus: bool = False,
 ) -> Report:
     """Make a KMC's directory and with it a deployment: kmc.pub, for everybody.
 
-    ``descriptor`` is NAME:DIMENSION:LEVELS; without it, features are edge histograms.
+    ``descriptor`` is NAME:DIMENSION:LEVELS; without it, features are edge histograms. ``group_size`` is G,
+    how many images make a group in scheme `exact`.
     """
     parameters = generate_parameters(
         scheme,
         features=None if descriptor is None else parse_descriptor(descriptor),
         modulus_bits=modulus_bits,
         grey_bits=grey_bits,
+        group_size=group_size,
         allow_insecure=allow_insecure_modulus,
     )
     signing, sealing = SigningKey.generate(), SealingKey.generate()
@@ -153,90 +213,3 @@ def init_kmc(
     public = path / KMC_FILE
     shown = {str(public): load_deployment(public).fingerprint}
     return Report((Output(public, "kmc.pub"),), {}, tuple(parameters.warnings), shown)
-
-
-def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
-    """Put owners' enrolments in force, and make clouds known; all of ``files`` or none.
-
-    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do. Shown and
-    compared are the fingerprints of all ``files``: of owners, too, whose names are pinned here.
-    """
-    kmc = Kmc.open(path)
-    found: dict[Path, str] = {}
-    pending: dict[str, EnrolledOwner] = {}
-    clouds: dict[Path, Party] = {}
-
-    def read(file: Path) -> None:
-        if is_public_file(file):
-            clouds[file] = _new_cloud(kmc, file, found)
-        else:
-            owner = _new_enrolment(kmc, file, pending, found)
-            pending[owner.membership.owner] = owner
-
-    with kmc.directory.lock():
-        _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
-        changed = [kmc.owner_file(name) for name in pending]
-        with unchanged_on_failure(*changed, *(kmc.cloud_file(cloud.key) for cloud in clouds.values())):
-            for owner in pending.values():
-                kmc.store_owner(owner)
-            for file, cloud in clouds.items():
-                write_bytes(kmc.cloud_file(cloud.key), read_public_file(file), force=True)
-    counts = {"owners": len(pending), "clouds": len(clouds), "already enrolled": skipped}
-    shown = {str(file): fingerprint for file, fingerprint in found.items()}
-    warnings = [*kmc.directory.deployment.parameters.warnings, *_forgotten_warnings(pending)]
-    return Report((), counts, tuple(warnings), shown)
-
-
-def _forgotten_warnings(owners: Mapping[str, EnrolledOwner]) -> list[str]:
-    """Say of which owners no image key is left: a backup brought back one that was forgotten."""
-    return [
-        f"{name} enrols no image key that it did not forget before: what it sends cannot be re-encrypted; "
-        "the owner draws a new key: mipp owner rotate"
-        for name, owner in owners.items()
-        if not owner.image_keys
-    ]
-
-
-def _new_cloud(kmc: Kmc, file: Path, found: dict[Path, str]) -> Party:
-    cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
-    found[file] = cloud.fingerprint
-    if kmc.knows_cloud(cloud.key):
-        raise AlreadyAppliedError("the cloud is known already", hint="there is nothing to do")
-    return cloud
-
-
-def _new_enrolment(
-    kmc: Kmc, file: Path, pending: dict[str, EnrolledOwner], found: dict[Path, str]
-) -> EnrolledOwner:
-    digest = ""
-    owner: EnrolledOwner | None = None
-
-    def check(header: Header) -> None:
-        nonlocal digest, owner
-        digest, found[file] = header.digest, header.key
-        owner = pending.get(header.sender) or kmc.owner(header.sender)
-        check_return(kmc.directory, header, enrolled=owner is not None)
-        if owner is not None:
-            check_pinned_key(header, owner.membership.key)
-            check_sequence(header, owner.membership.number, owner.digest)
-        check_clock(header, owner.membership.number if owner else 0)
-
-    enrolment = read_enrolment(file, kmc.directory.deployment.fingerprint, kmc.sealing_keys, check)
-    # a key that is not named stays: an owner who restored an old backup does not know the newer ones
-    held, forgotten = _known_keys(kmc, enrolment.membership, owner)
-    forgotten |= enrolment.forgotten
-    keys = {key: value for key, value in held.items() if key not in enrolment.image_keys}
-    keys |= enrolment.image_keys
-    keys = {key: value for key, value in keys.items() if key not in forgotten}
-    return EnrolledOwner(enrolment.membership, digest, keys, forgotten)
-
-
-def _known_keys(
-    kmc: Kmc, membership: Membership, owner: EnrolledOwner | None
-) -> tuple[dict[int, bytes], frozenset[int]]:
-    """Return the SKs held of an owner, and the ids forgotten, of one who was removed too."""
-    if owner is not None:
-        return owner.image_keys, owner.forgotten
-    removal = removal_of(kmc.directory, membership.owner)
-    same = removal is not None and removal.key == membership.key
-    return {}, removal.forgotten if removal and same else frozenset()

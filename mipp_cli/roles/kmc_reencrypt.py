@@ -1,18 +1,18 @@
-"""The KMC's main step: ImageDec under the owners' SKs, ImageEnc under the user's USK."""
+"""The KMC's main step in the sum schemes: ImageDec under the owners' SKs, ImageEnc under the user's USK."""
 
 from __future__ import annotations
 
 import hmac
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.header import Header
+from mipp_cli.containers.manifest import Manifest, ManifestMatch, SearchedOwner
 from mipp_cli.containers.query import Query, parse_query
-from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
+from mipp_cli.containers.reencrypted import AnswerCipher, write_reencrypted
 from mipp_cli.containers.results import ImageRef, ResultsReader, open_results
 from mipp_cli.containers.upload import UploadCipher
 from mipp_cli.errors import (
@@ -33,7 +33,7 @@ from mipp_cli.scheme.image_cipher import sha256
 QUERIES_FOLDER = "queries"
 
 
-def reencrypt(
+def reencrypt_results(
     path: Path, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
 ) -> Report:
     """Re-encrypt the images of ``results`` for the user who asked, and nobody else (NER).
@@ -47,9 +47,7 @@ def reencrypt(
     for an image whose owner did not authorise the user; ReplayedError for another query, or another
     selection, under a known query id; TamperedError or MissingKeyError if not one of the images opens.
     """
-    refuse_existing(output, force=force)
     kmc = Kmc.open(path)
-    kmc.directory.refuse_inside(output)
     deployment = kmc.directory.deployment
     with kmc.directory.lock(shared=True), at_path(results):
         reader = open_results(results, deployment.fingerprint, lambda header: check_known_cloud(kmc, header))
@@ -62,7 +60,7 @@ def reencrypt(
             owners = check_authorisation(kmc, query, reader)
             usk = query.open_usk(kmc.sealing_keys)
             cipher = AnswerCipher(usk, deployment.fingerprint, query.header.sender, query.query_id)
-            step = _Reencryption(reader, owners, cipher, deployment.fingerprint)
+            step = _Reencryption(query, reader, owners, cipher, deployment.fingerprint)
             with progress("re-encrypting", len(reader.images), "image") as advance:
                 write_reencrypted(
                     output,
@@ -74,7 +72,9 @@ def reencrypt(
                 )
         content = f"{query.digest.hex()} {selection_digest(reader)}"
         kmc.directory.record(QUERIES_FOLDER, query_record(query.header), content, output)
-    counts = {"images": len(step.kept), "matches": len(step.matches()), "left out": len(step.left_out)}
+    kept = set(step.kept)
+    matches = sum(match.image in kept for match in reader.matches)
+    counts = {"images": len(step.kept), "matches": matches, "left out": len(step.left_out)}
     warnings = (*deployment.parameters.warnings, *step.warnings())
     return Report((Output(output, "reencrypted"),), counts, warnings)
 
@@ -130,16 +130,30 @@ def selection_digest(reader: ResultsReader) -> str:
 
 
 def authorising_owners(kmc: Kmc, query: Query) -> Mapping[str, EnrolledOwner]:
-    """Return the owners who authorised the user who asks; raises NotAuthorisedError if there is none."""
+    """Return the owners who authorised the user who asks, of those whom the query names if it names some.
+
+    Raises NotAuthorisedError if there is none.
+    """
     user = (query.header.sender, query.header.sender_key)
-    known = {name: kmc.owner(name) for name in kmc.owner_names()}
-    owners = {name: owner for name, owner in known.items() if owner and user in owner.membership.users}
-    if not owners:
+    names = kmc.authorising(user)
+    if not names:
         raise NotAuthorisedError(
             f"no enrolled owner authorised the user {user[0]!r} with this key",
             hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
         )
+    known = {name: kmc.owner(name) for name in names if query.names_owner(name)}
+    owners = {name: owner for name, owner in known.items() if owner}
+    if not owners:
+        raise NotAuthorisedError(
+            f"none of the owners that the query names authorised the user {user[0]!r}",
+            hint="leave out --owner, or ask these owners to authorise the user",
+        )
     return owners
+
+
+def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner, ...]:
+    """Return the owners whom a query names and who are not among those ``searched``."""
+    return tuple(SearchedOwner(name) for name in sorted(query.owners) if name not in searched)
 
 
 def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
@@ -158,6 +172,7 @@ def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mappin
 class _Reencryption:
     """The images of one answer on their way from SK to USK: which were kept, and which did not open."""
 
+    query: Query
     reader: ResultsReader
     owners: Mapping[str, EnrolledOwner]
     cipher: AnswerCipher
@@ -175,7 +190,7 @@ class _Reencryption:
                 self.left_out.append((ref.owner, error))
             else:
                 self.kept.append(number)
-                yield self.cipher.encrypt_image(plaintext, ref.owner, ref.name)
+                yield self.cipher.encrypt_image(plaintext, len(self.kept) - 1)
             advance(1)
         if self.left_out and not self.kept:
             raise self.left_out[0][1]
@@ -184,16 +199,25 @@ class _Reencryption:
         image_key = _image_key(self.owners[ref.owner], ref)
         return UploadCipher(image_key, self.deployment, ref.owner, ref.upload).decrypt(encrypted, ref.name)
 
-    def matches(self) -> list[tuple[int, int]]:
-        """Return (query image, position in NER) of each match whose image was kept."""
-        places = {number: place for place, number in enumerate(self.kept)}
-        return [(each.query, places[each.image]) for each in self.reader.matches if each.image in places]
-
-    def manifest(self, query_digest: bytes) -> Manifest:
+    def manifest(self, query_digest: bytes) -> bytes:
         """Return what the answer consists of, once all images went by."""
-        refs = [self.reader.images[number] for number in self.kept]
-        images = tuple((ref.owner, ref.name) for ref in refs)
-        return Manifest(query_digest.hex(), images, tuple(self.matches()), len(self.left_out))
+        places = {number: place for place, number in enumerate(self.kept)}
+        refs = self.reader.images
+        matches = tuple(
+            ManifestMatch(each.query, places[each.image], refs[each.image].owner)
+            for each in self.reader.matches
+            if each.image in places
+        )
+        bad = Counter(owner for owner, _ in self.left_out)
+        searched = {**dict.fromkeys(sorted({ref.owner for ref in refs})), **self.reader.searched}
+        owners = tuple(
+            SearchedOwner(owner, images or 0, bad=bad[owner])
+            for owner, images in searched.items()
+            if owner in self.owners
+        )
+        owners += not_searched(self.query, self.owners)
+        manifest = Manifest(query_digest.hex(), len(self.kept), owners, matches)
+        return manifest.pack(len(matches), len(owners))
 
     def warnings(self) -> list[str]:
         """Say of each owner how many images were left out, and why the first was."""

@@ -7,7 +7,9 @@ from typing import Any
 
 from mipp_cli.containers.public_files import load_renewal
 from mipp_cli.roles.directory import SEALING_FILE
-from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.kmc import EnrolledOwner, Kmc
+from mipp_cli.roles.kmc_store import FeatureStore
+from mipp_cli.roles.kmc_store_check import received
 from mipp_cli.roles.removed import removals
 from mipp_cli.roles.report import Report
 from mipp_cli.roles.sequence import moment
@@ -36,6 +38,10 @@ def kmc_status(path: Path) -> tuple[Report, dict[str, Any]]:
         "former sealing keys": len(sealing["former"]),
         "removed owners": len(removed),
     }
+    held = [fields["features"] for fields in owners.values() if "features" in fields]
+    if held:
+        counts |= {"images ranked": sum(each["images_ranked"] for each in held)}
+        counts |= {"images under forgotten keys": sum(each["images_under_forgotten_keys"] for each in held)}
     return Report((), counts, tuple(kmc.directory.deployment.parameters.warnings)), {"status": details}
 
 
@@ -44,12 +50,28 @@ def _owner(kmc: Kmc, name: str) -> dict[str, Any] | None:
     if owner is None:
         return None
     membership = owner.membership
-    return {
+    fields = {
         "number": membership.number,
         "date": moment(membership.number),
         "key": membership.key.hex(),
         "image_keys": [f"{key:016x}" for key in owner.image_keys],
         "users": {user: key.hex() for user, key in sorted(membership.users)},
+    }
+    if kmc.directory.deployment.parameters.protocol.grouped:
+        fields["features"] = _features(kmc, owner)
+    return fields
+
+
+def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
+    index = FeatureStore.of(kmc, owner).index()
+    ranked = sum(each.rows for each in index.uploads if each.coded and each.key_id in owner.image_keys)
+    found = received(kmc, owner.name, index)
+    return {
+        "images_ranked": ranked,
+        "images_under_forgotten_keys": index.rows - ranked,
+        "complete": found.up_to,
+        "missing": list(found.gaps),
+        "state": str(found),
     }
 
 
@@ -72,6 +94,10 @@ def status_lines(details: dict[str, Any]) -> list[str]:
         lines.append(f"owner {name}: enrolled {owner['date']}, number {owner['number']}")
         lines.append(f"  image keys: {_listed(owner['image_keys'])}")
         lines.append(f"  users: {_listed(owner['users'])}")
+        if features := owner.get("features"):
+            forgotten = features["images_under_forgotten_keys"]
+            out = f"; {forgotten} under forgotten keys, in no ranking" if forgotten else ""
+            lines.append(f"  images ranked: {features['images_ranked']}{out}; {features['state']}")
     for name, removed in status["removed"].items():
         released = "; the name is free" if removed["name_released"] else ""
         lines.append(f"removed {name}: last enrolled {removed['date']}, number {removed['number']}{released}")

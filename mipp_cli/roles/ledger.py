@@ -60,13 +60,15 @@ class Message:
 class SentImage(NamedTuple):
     """An image of a message: its name on the wire and its path, and of an upload what was sent.
 
-    ``version`` changes whenever the file is written, ``digest`` only when what is sent changes.
+    ``version`` changes whenever the file is written, ``digest`` only when what is sent changes. ``group``
+    is what the owner calls the image's group, where the scheme has groups.
     """
 
     name: str
     path: str
     version: str = ""
     digest: str = ""
+    group: str = ""
 
 
 class Standing(NamedTuple):
@@ -74,6 +76,7 @@ class Standing(NamedTuple):
 
     message: Message
     image: SentImage
+    group: str = ""  # the image's last one, of a deleted image too
 
     @property
     def live(self) -> bool:
@@ -259,8 +262,22 @@ class Ledger:
             for image in self.images(message.number):
                 if wanted(image.path):
                     known = image._replace(version="", digest="") if unsure else image
-                    found[image.path] = Standing(message, known)
+                    before = found.get(image.path)
+                    group = image.group or (before.group if before else "")
+                    found[image.path] = Standing(message, known, group)
         return found
+
+    def members(self, groups: Collection[str]) -> dict[str, set[str]]:
+        """Return the paths of the live images of each of ``groups``; memory grows with those alone."""
+        members: dict[str, set[str]] = {group: set() for group in groups}
+        if not members:
+            return members
+        sent = (image for message in self.messages() for image in self.images(message.number))
+        paths = {image.path for image in sent if image.group in members}
+        for path, standing in self.standing(paths).items():
+            if standing.live and standing.group in members:
+                members[standing.group].add(path)
+        return members
 
 
 def still_deciding(before: Mapping[int, int], superseded: Collection[Standing]) -> Counter[int]:

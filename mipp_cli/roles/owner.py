@@ -189,7 +189,8 @@ class Owner:
         self.remember(number)
         with unchanged_on_failure(members, *map(directory.file, (ENROLMENT_FILE, STATE_FILE))):
             enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
-            write_members(members, sender, number, users)
+            at_cloud = directory.deployment.parameters.protocol.users_at_cloud(users)
+            write_members(members, sender, number, at_cloud)
             self.remember(number, users)
         return enrolment, Output(members, "members")
 

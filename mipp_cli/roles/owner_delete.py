@@ -10,6 +10,7 @@ from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.container import header_of
 from mipp_cli.containers.delete import write_delete
 from mipp_cli.errors import InvalidRequestError, MippError
+from mipp_cli.roles.kept_features import sweep_kept
 from mipp_cli.roles.ledger import DELETE, Ledger, Message, SentImage, still_deciding
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.report import Output, Report
@@ -49,6 +50,7 @@ def delete_images(
                 if not _is_out(output, number):
                     ledger.remove(number)
                 raise
+        sweep_kept(owner.directory, ledger.deciding())
     unknown = [each for each in paths if each not in known]
     warnings = [*owner.warnings]
     if unknown:

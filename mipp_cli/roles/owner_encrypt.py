@@ -1,5 +1,7 @@
 """The owner's main step: ImageEnc and ImageFeatureEnc over a collection, into one upload or several.
 
+In a scheme where the KMC ranks, each upload has a features file beside it, for the KMC.
+
 An image goes two ways, one after the other. First it is read and described, and its feature encrypted: the
 slow part, whose results are kept for ``--resume``. Then, in the order of the upload's rows, it is read again,
 encrypted, and written straight into the upload.
@@ -7,14 +9,13 @@ encrypted, and written straight into the upload.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mipp_cli.containers.atomic import unchanged_on_failure
 from mipp_cli.containers.container import header_of
-from mipp_cli.containers.upload import UploadCipher, UploadSize, write_upload
+from mipp_cli.containers.features import FEATURES
 from mipp_cli.errors import (
-    ChangedImageError,
     InterruptedWorkError,
     InvalidRequestError,
     MippError,
@@ -24,17 +25,19 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.descriptions import Description, Descriptions
-from mipp_cli.roles.feature_work import describe_and_encrypt, feature_tasks, payload_of
-from mipp_cli.roles.ledger import UPLOAD, Message, SentImage, still_deciding
+from mipp_cli.roles.feature_work import describe_and_encrypt, feature_tasks
+from mipp_cli.roles.grouping import Group, Grouping
+from mipp_cli.roles.kept_features import sweep_kept
+from mipp_cli.roles.ledger import UPLOAD, still_deciding
 from mipp_cli.roles.own_features import OwnFeatures, own_features
 from mipp_cli.roles.owner import Owner
+from mipp_cli.roles.owner_upload import UploadTask
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.roles.upload_outputs import UploadOutputs
+from mipp_cli.roles.upload_outputs import UploadOutput, UploadOutputs
 from mipp_cli.roles.whats_new import Choice, EncryptOptions, Look
 from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
-from mipp_cli.scheme.edge_histogram import is_edgeless
-from mipp_cli.scheme.image_cipher import Envelope, key_id
+from mipp_cli.scheme.groups import Row
 
 
 def encrypt_images(
@@ -120,7 +123,8 @@ class _Run:
             "features": None if features is None else features.identity,
         }
         split, force = options.split is not None, options.force
-        self._outputs = UploadOutputs(output, self._may_replace, split=split, force=force)
+        apart = self._parameters.protocol.grouped
+        self._outputs = UploadOutputs(output, self._may_replace, split=split, force=force, features=apart)
         self.work = Descriptions.begin(owner.directory, request, resume=options.resume)
         self._choice = Choice(owner.ledger, images, options, features)
 
@@ -135,24 +139,15 @@ class _Run:
             header, sender = header_of(path), self._owner.directory.sender
         except MippError:
             return False
-        own = header.kind == UPLOAD and header.sender_key == sender.signing_key.public
+        own = header.kind in (UPLOAD, FEATURES.kind) and header.sender_key == sender.signing_key.public
         left = self._options.resume is True and own and self._ledger.is_unsure(header.sequence_number)
         return own and (self._options.force or left)
 
     def describe(self, workplace: Workplace, progress: Progress) -> None:
-        """First pass: describe what is sent and is not described yet."""
+        """First pass: describe what is sent and is not described yet, then the mates that go with it."""
         images = self._images.values()
         chosen = [image for image in images if self._choice.first_look(image) is not Look.LEAVE]
-        with progress("describing", len(chosen), "image") as advance:
-            todo = [image for image in chosen if not self.work.keep(image.name, image.version())]
-            self._choice.described_before(self.work.done)
-            advance(len(chosen) - len(todo))
-            for result in self._described(todo, workplace, advance):
-                if isinstance(result, UnreadableImageError):
-                    self._skipped.append(result)
-                else:
-                    self.work.append(result)
-                advance(1)
+        self._describe(chosen, workplace, progress)
         if self._skipped and not self._options.skip_unreadable:
             raise _unreadable(self._skipped)
         left_out = sum(self._choice.counted().values()) > self._choice.sent
@@ -166,6 +161,26 @@ class _Run:
             self.work.remove()  # nothing to go on with
             self.work.kept = 0
             raise self._choice.nothing_to_send()
+        known, sent = self._choice.groups(), set(self.work.done)
+        group_size = self._parameters.protocol.group_size
+        known = {path: group for path, group in known.items() if path in sent}
+        self._grouping = Grouping(self._ledger, known, group_size)
+        mates = self._grouping.mates(sent, self._images.keys() - {each.path for each in self._skipped})
+        if mates:
+            self._describe([self._images[path] for path in mates], workplace, progress)
+        self._mates = len(self.work.done) - len(sent)
+
+    def _describe(self, images: Sequence[ImageFile], workplace: Workplace, progress: Progress) -> None:
+        with progress("describing", len(images), "image") as advance:
+            todo = [image for image in images if not self.work.keep(image.name, image.version())]
+            self._choice.described_before(self.work.done)
+            advance(len(images) - len(todo))
+            for result in self._described(todo, workplace, advance):
+                if isinstance(result, UnreadableImageError):
+                    self._skipped.append(result)
+                else:
+                    self.work.append(result)
+                advance(1)
 
     def _described(
         self, images: Sequence[ImageFile], workplace: Workplace, advance: Advance
@@ -175,121 +190,63 @@ class _Run:
             return
         parameters = self._parameters
         # made before workers are forked, so that they share its table
-        cipher = parameters.cipher.prepared(2 * len(images), parameters.l)
+        protocol = parameters.protocol.prepared(len(images))
         with open_executor(workplace) as (executor, count):
             pixels = self._options.payload == "pixels"
             reads = self._choice.reads(images, advance)
-            tasks = feature_tasks(reads, cipher, parameters.grey_bits, pixels=pixels)
+            tasks = feature_tasks(reads, protocol, parameters.grey_bits, pixels=pixels)
             for _, results in ordered_results(executor, describe_and_encrypt, tasks, under_way=2 * count):
                 yield from results
 
     def write(self, progress: Progress) -> Report:
         """Second pass: write the uploads and their ledgers, all or none, then forget the descriptions."""
-        uploads = list(self._dealt())
+        uploads = self._dealt()
         first = self._owner.next_number()
         numbers = [first + place for place in range(len(uploads))]
         outputs = self._outputs.paths(len(uploads))
         self._owner.remember(numbers[-1])  # first: a number that got out must not be used again
         deciding = self._ledger.deciding()
+        pixels = self._options.payload == "pixels"
+        task = UploadTask(self._owner, self._images, self.work, self._choice, pixels)
         edgeless = 0
         with (
             self._ledger.unsure(numbers),
-            unchanged_on_failure(*outputs),
+            unchanged_on_failure(*(path for output in outputs for path in output.paths)),
             progress("encrypting", len(self.work.done), "image") as advance,
         ):
-            for number, output, rows in zip(numbers, outputs, uploads, strict=True):
-                deciding = still_deciding(deciding, self._choice.superseded(rows))
-                edgeless += self._write_upload(output, number, sorted(deciding), rows, advance)
-                deciding[number] = len(rows)
+            for number, output, groups in zip(numbers, outputs, uploads, strict=True):
+                paths = [row.path for group in groups for row in group.rows]
+                deciding = still_deciding(deciding, self._choice.superseded(paths))
+                edgeless += task.write(output, number, sorted(deciding), groups, advance)
+                deciding[number] = len(paths)
         self._ledger.sweep()
+        sweep_kept(self._owner.directory, deciding)
         self._ledger.refresh(self._choice.refreshed)
         self.work.remove()
         self._outputs.remove_older(outputs)
         return self._report(outputs, edgeless)
 
-    def _dealt(self) -> Iterator[list[str]]:
-        """Deal the images to uploads, in the order of their rows: that of a keyed digest of the path.
+    def _dealt(self) -> list[list[Group]]:
+        """Deal the groups to uploads, in the order of their rows: that of a keyed digest of the path.
 
         Whatever the order of the paths says, such as which pictures lie in one folder, that says nothing.
         """
-        rows: list[str] = []
+        size_class, done = self._parameters.protocol.size_class, self.work.done
+        rows = [
+            Row(path, each.sealed_bytes, self._owner.row_key(path), size_class(each.sealed_bytes))
+            for path, each in done.items()
+        ]
+        uploads: list[list[Group]] = [[]]
         size = 0
-        for path in sorted(self.work.done, key=self._owner.row_key):
-            if rows and self._options.split is not None and size >= self._options.split:
-                yield rows
-                rows, size = [], 0
-            rows.append(path)
-            size += self.work.done[path].sealed_bytes + self.work.done[path].feature_bytes
-        yield rows
+        for group in self._grouping.groups(rows, small=self._options.small):
+            if uploads[-1] and self._options.split is not None and size >= self._options.split:
+                uploads.append([])
+                size = 0
+            uploads[-1].append(group)
+            size += group.size + sum(done[row.path].feature_bytes for row in group.rows)
+        return uploads
 
-    def _write_upload(
-        self, output: Path, number: int, earlier: Sequence[int], rows: Sequence[str], advance: Advance
-    ) -> int:
-        """Write one upload and its ledger; return how many of its images have no edges.
-
-        The ledger is in place first: whoever goes on after a crash sees that the number may be out. It stays
-        so if another upload of the run fails, since this one could be copied meanwhile.
-        """
-        try:
-            return self._write(output, number, earlier, rows, advance)
-        except BaseException:
-            self._ledger.remove(number)
-            raise
-
-    def _write(
-        self, output: Path, number: int, earlier: Sequence[int], rows: Sequence[str], advance: Advance
-    ) -> int:
-        key, sender = self._owner.image_key, self._owner.directory.sender
-        names = [self._owner.name_on_the_wire(path) for path in rows]
-        size = UploadSize(
-            len(rows),
-            sum(len(name.encode()) for name in names),
-            sum(self.work.done[path].sealed_bytes for path in rows),
-        )
-        seal = self._sealing(UploadCipher(key, sender.deployment, sender.name, number))
-        edgeless = 0
-        with (
-            write_upload(
-                output,
-                self._parameters,
-                sender,
-                number,
-                key_id(key),
-                earlier=earlier,
-                size=size,
-                force=True,  # what must stay was refused before
-            ) as upload,
-            self._ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
-        ):
-            for path, name in zip(rows, names, strict=True):
-                description = self.work.read(path)
-                upload.append(name, seal(description, name), description.ef, description.eff)
-                ledger.append(self._sent_image(name, description))
-                edgeless += self._parameters.features.computed and is_edgeless(description.feature)
-                advance(1)
-        return edgeless
-
-    def _sealing(self, cipher: UploadCipher) -> Callable[[Description, str], bytes]:
-        """Return what reads an image again and encrypts it (ImageEnc) for an upload."""
-        pixels = self._options.payload == "pixels"
-
-        def seal(description: Description, name: str) -> bytes:
-            try:
-                payload = payload_of(self._images[description.path], description, pixels=pixels)
-            except ChangedImageError:
-                self.work.forget(description.path)
-                raise
-            envelope = Envelope(description.path, description.media_type, description.feature, payload)
-            return cipher.encrypt(envelope.pack(), name)
-
-        return seal
-
-    def _sent_image(self, name: str, description: Description) -> SentImage:
-        image = self._images[description.path]
-        version = self._choice.version(image, description.version)
-        return SentImage(name, description.path, version, self._choice.digest(image, description.digest))
-
-    def _report(self, outputs: Sequence[Path], edgeless: int) -> Report:
+    def _report(self, outputs: Sequence[UploadOutput], edgeless: int) -> Report:
         warnings = [*self._owner.warnings]
         left_out = [*self._left_out, *map(_problem, self._skipped)]
         warnings += [f"left out {each.path}: {each.message}" for each in left_out]
@@ -298,15 +255,23 @@ class _Run:
                 f"{self._choice.absent} more images that were to be sent again are not among those named: "
                 "name the folders that they are in, or delete them"
             )
+        if self._grouping.moved:
+            warnings.append(
+                f"{self._grouping.moved} images moved to new groups: the pictures of their mates are not among "
+                "those named; name the whole collection, so that images keep their mates for life"
+            )
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {
             "images": len(self.work.done),
             **self._choice.counted(),
+            "sent with their group": self._mates,
             "skipped": len(left_out),
             "edgeless": edgeless,
         }
-        return Report(tuple(Output(path, "upload") for path in outputs), counts, tuple(warnings))
+        files = [Output(output.upload, "upload") for output in outputs]
+        files += [Output(output.features, "features") for output in outputs if output.features]
+        return Report(tuple(files), counts, tuple(warnings))
 
 
 def _unreadable(errors: Sequence[UnreadableImageError]) -> UnreadableImageError:

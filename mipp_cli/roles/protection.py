@@ -20,29 +20,33 @@ from mipp_cli.scheme.passphrase import PassphraseSealed, Stretching, seal, unsea
 
 LOCK_FILE = "lock.json"
 SECRETS_FILE = "secrets.json"
-_SECRET_FOLDERS = {"kmc": "owners", "user": "queries"}  # SKs; USKs, features and small pictures
+_SECRET_FOLDERS = {
+    "kmc": ("owners", "users", "rankings"),  # SKs and storage keys; who may search; what was asked
+    "user": ("queries",),  # USKs, features and small pictures
+}
 _BACKUP = "restore the directory from a backup"
 
 
 def holds_secrets(role: str, name: str) -> bool:
     """Say whether a file of a role's directory holds keys, and is sealed where the directory is protected."""
     folder, _, rest = name.rpartition("/")
-    return name == SECRETS_FILE or (rest.endswith(".json") and folder == _SECRET_FOLDERS.get(role))
+    return name == SECRETS_FILE or (rest.endswith(".json") and folder in _SECRET_FOLDERS.get(role, ()))
 
 
 def secret_files(path: Path, role: str) -> list[str]:
     """Return the names of the files in a directory that hold keys."""
     found = [path / SECRETS_FILE]
-    if role in _SECRET_FOLDERS:
-        found += sorted((path / _SECRET_FOLDERS[role]).glob("*.json"))
+    for folder in _SECRET_FOLDERS.get(role, ()):
+        found += sorted((path / folder).glob("*.json"))
     return [file.relative_to(path).as_posix() for file in found if file.exists()]
 
 
 def draft_files(path: Path, role: str) -> list[Path]:
     """Return what killed commands left of files with keys: no others, which a command may be writing."""
-    patterns = {"kmc": "owners/.*.tmp", "user": "queries/.*.json.*.tmp"}
     found = list(path.glob(f".{SECRETS_FILE}.*.tmp"))
-    return found + (list(path.glob(patterns[role])) if role in patterns else [])
+    for folder in _SECRET_FOLDERS.get(role, ()):
+        found += path.glob(f"{folder}/.*.json.*.tmp")
+    return found
 
 
 @dataclass(frozen=True)

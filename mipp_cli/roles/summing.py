@@ -65,9 +65,12 @@ class _Task:
 def sums_of(upload: UploadReader, workplace: Workplace, progress: Progress, rows: Rows | None = None) -> Sums:
     """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each checked to be possible.
 
-    ``rows`` lets workers on this machine read for themselves; without it the rows travel to them.
+    Where the cloud holds no features there are none, and all are 0. ``rows`` lets workers on this machine
+    read for themselves; without it the rows travel to them.
     """
     parameters = upload.parameters
+    if not parameters.protocol.upload_columns:
+        return [0] * len(upload), [0] * len(upload)
     if len(upload) <= _batch_rows(upload):
         workplace = Workplace(jobs=1)  # one batch: workers would only cost
     sum1: list[int] = []

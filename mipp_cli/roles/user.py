@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from mipp_cli.containers.atomic import discard, refuse_existing, sweep, write_bytes
@@ -19,11 +18,11 @@ from mipp_cli.containers.public_files import load_deployment, read_public_file, 
 from mipp_cli.containers.query import (
     CANDIDATES_LIMIT,
     IMAGES_LIMIT,
+    OWNERS_LIMIT,
     QUERY_BYTES_LIMIT,
     write_query,
 )
 from mipp_cli.containers.source import read_file
-from mipp_cli.containers.upload import feature_bytes
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
@@ -42,7 +41,6 @@ from mipp_cli.roles.sheet_layout import THUMBNAIL_SIZE
 from mipp_cli.roles.thumbnails import thumbnail
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.edge_histogram import edge_histogram, is_edgeless
-from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import KEY_BYTES, generate_key, sha256
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.parameters import Parameters
@@ -124,13 +122,15 @@ def make_query(
     output: Path,
     *,
     candidates: int = DEFAULT_CANDIDATES,
+    owners: Sequence[str] = (),
     force: bool = False,
     features: Path | None = None,
 ) -> Report:
-    """Make a query of one or several images: EQ and EQQ, and a fresh USK sealed to the KMC.
+    """Make a query of one or several images: encrypted features, and a fresh USK sealed to the KMC.
 
     What is needed to read the answer is remembered in the user's directory before the query is out.
-    ``features`` is a file of the user's own features; without it, the images' edges describe them.
+    ``owners`` are those whose images are searched, without any all who authorised the user; ``features`` is
+    a file of the user's own features; without it, the images' edges describe them.
     """
     refuse_existing(output, force=force)
     directory = RoleDirectory.open(path, "user")
@@ -142,7 +142,11 @@ def make_query(
         )
     if len(images) > IMAGES_LIMIT:
         raise InvalidRequestError(f"a query has at most {IMAGES_LIMIT} images", hint="make several queries")
-    _check_size(len(images), parameters)
+    if len(set(owners)) > OWNERS_LIMIT:
+        raise InvalidRequestError(f"a query names at most {OWNERS_LIMIT} owners", hint="name fewer")
+    for owner in owners:
+        check_identifier(owner, "an owner's identifier")
+    _check_size(len(images), candidates, parameters)
     with own_features(features, images, parameters.features) as own:
         pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
     codes = np.stack([picture.feature for picture in pictures])
@@ -152,7 +156,17 @@ def make_query(
     sweep(output.parent, output.name)
     draft = folder / f".{query_id}.{secrets.token_hex(6)}.tmp"
     try:
-        _write_query(draft, directory, query_id, codes, candidates, usk)
+        write_query(
+            draft,
+            parameters,
+            directory.sender,
+            query_id,
+            codes=codes,
+            candidates=candidates,
+            usk=usk,
+            sealing_key=directory.sealing_key,
+            owners=set(owners),
+        )
         octets = read_file(draft, QUERY_BYTES_LIMIT)
     finally:
         discard(draft)
@@ -172,33 +186,13 @@ def make_query(
     return Report((Output(output, "query"),), counts, tuple(warnings))
 
 
-def _write_query(
-    path: Path,
-    directory: RoleDirectory,
-    query_id: str,
-    codes: NDArray[np.uint8],
-    candidates: int,
-    usk: bytes,
-) -> None:
-    parameters = directory.deployment.parameters
-    cipher = parameters.cipher.prepared(2 * len(codes), parameters.l)
-    write_query(
-        path,
-        parameters,
-        directory.sender,
-        query_id,
-        features=encrypt_features(cipher, codes),
-        candidates=candidates,
-        usk=usk,
-        sealing_key=directory.sealing_key,
-    )
-
-
-def _check_size(images: int, parameters: Parameters) -> None:
-    most = (QUERY_BYTES_LIMIT >> 1) // (feature_bytes(parameters) or 1) - 1
+def _check_size(images: int, candidates: int, parameters: Parameters) -> None:
+    protocol = parameters.protocol
+    protocol.check_matches(images * candidates)
+    most = (QUERY_BYTES_LIMIT >> 1) // sum(protocol.query_columns.values()) - 1
     if images > most:
         raise InvalidRequestError(
-            f"a query of {images} images would be larger than the {QUERY_BYTES_LIMIT} bytes that it may have",
+            f"{images} query images would make a query of more than {QUERY_BYTES_LIMIT >> 20} MB",
             hint=f"under this scheme and descriptor, a query has at most {most} images",
         )
 

@@ -36,7 +36,8 @@ class EncryptOptions:
     bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
     away, None refuses). ``features`` is a file of the owner's own features; without it, edges describe the
     images. What is new is sent; ``undelete`` sends images that were deleted, too, ``again`` all that were
-    sent before, and ``messages`` nothing but what these uploads still decide.
+    sent before, and ``messages`` nothing but what these uploads still decide. ``small`` admits groups that
+    are smaller than the deployment's.
     """
 
     payload: str = "file"
@@ -48,6 +49,7 @@ class EncryptOptions:
     undelete: bool = False
     again: bool = False
     messages: frozenset[int] = frozenset()
+    small: bool = False
 
 
 class Choice:
@@ -123,6 +125,10 @@ class Choice:
 
     def _codes(self, image: ImageFile) -> bytes:
         return b"" if self._features is None else self._features.codes(image).tobytes()
+
+    def groups(self) -> dict[str, str]:
+        """Return the group that the ledger has each image in, or had a deleted one in."""
+        return {path: each.group for path, each in self._standing.items() if each.group}
 
     def superseded(self, paths: Collection[str]) -> list[Standing]:
         """Return what an upload of ``paths`` decides over."""

@@ -106,7 +106,8 @@ def envelope_bytes(path: str, media_type: str, codes: int, content_bytes: int) -
 class Envelope:
     """What is encrypted of an image: its path, media type, feature and content.
 
-    ``feature`` has shape (l,); ``content`` is the file bit for bit, or the packed pixels.
+    ``feature`` has shape (l,), or (0,) in a scheme where the user does not rank; ``content`` is the file bit
+    for bit, or the packed pixels.
     """
 
     path: str
@@ -124,15 +125,15 @@ class Envelope:
         if len(self.path.encode()) >= 1 << 16 or len(self.media_type.encode()) >= 1 << 8:
             raise MalformedError("an image's path or media type is too long")
 
-    def pack(self) -> bytes:
-        """Return the envelope as bytes, padded with zeros to a Padmé length."""
+    def pack(self, length: int = 0) -> bytes:
+        """Return the envelope as bytes, padded with zeros to a Padmé length, and to ``length`` at least."""
         path, media_type = self.path.encode(), self.media_type.encode()
         head = _ENVELOPE_HEAD.pack(
             _ENVELOPE_VERSION, len(path), len(media_type), len(self.feature), len(self.content)
         )
         parts = (head, path, media_type, self.feature.tobytes(), self.content)
         size = sum(map(len, parts))
-        return b"".join((*parts, bytes(padme(size) - size)))
+        return b"".join((*parts, bytes(max(padme(size), length) - size)))
 
     @classmethod
     def unpack(cls, data: bytes) -> Envelope:
@@ -144,7 +145,7 @@ class Envelope:
             raise MalformedError("an image's envelope is of an unknown version")
         sizes = (path_size, type_size, codes, size)
         end = _ENVELOPE_HEAD.size + sum(sizes)
-        if padme(end) != len(data) or data[end:].strip(b"\0"):
+        if padme(end) > len(data) or data[end:].strip(b"\0"):
             raise MalformedError("an image's envelope has a length that does not fit its content")
         parts, position = [], _ENVELOPE_HEAD.size
         for part in sizes:

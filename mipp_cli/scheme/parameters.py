@@ -9,6 +9,8 @@ from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Descriptor
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
 from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher
+from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
+from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol, SumProtocol
 from mipp_cli.scheme.sum_groups import (
     DCR_LEAST_BITS,
     PAPER_BITS,
@@ -19,7 +21,8 @@ from mipp_cli.scheme.sum_groups import (
     generate_prime_group,
 )
 
-SCHEMES = ("dcr", "mask", "paper")
+SCHEMES = ("exact", "dcr", "mask", "paper")
+SUM_SCHEMES = SCHEMES[1:]
 DEFAULT_MODULUS_BITS = 3072
 PAPER_WARNING = (
     "scheme paper hides no feature: whoever has an upload or a query reads every code from the public p; "
@@ -33,7 +36,7 @@ class Parameters:
 
     ``l`` is the dimension of a feature, its codes are below ``levels``, ``descriptor`` says what they are
     called; ``grey_bits`` says how deep grey pictures of more than 8 bits are; ``group`` is None for the
-    scheme `mask`.
+    schemes `exact` and `mask`; ``group_size`` is G, how many images make a group, in `exact` alone.
     """
 
     scheme: str
@@ -42,15 +45,24 @@ class Parameters:
     l: int = DIMENSION
     levels: int = LEVELS
     grey_bits: int = 16
+    group_size: int | None = None
 
     def __post_init__(self) -> None:
-        groups = {"dcr": CompositeGroup, "paper": PrimeGroup, "mask": type(None)}
+        none = type(None)
+        groups = {"exact": none, "dcr": CompositeGroup, "paper": PrimeGroup, "mask": none}
         expected = groups.get(self.scheme)
         if expected is None or not isinstance(self.group, expected):
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
         Descriptor(self.descriptor, self.l, self.levels)  # refuses one that cannot be
         if not isinstance(self.grey_bits, int) or not 9 <= self.grey_bits <= 16:
             raise MalformedError("grey pictures have 9 to 16 bits")
+        size = self.group_size
+        if (size is None) == (self.scheme == "exact") or not (
+            size is None or (type(size) is int and 1 <= size <= LARGEST_GROUP_SIZE)
+        ):
+            raise MalformedError(
+                f"scheme exact, and no other, has groups of 1 to {LARGEST_GROUP_SIZE} images"
+            )
 
     @cached_property
     def features(self) -> Descriptor:
@@ -59,14 +71,21 @@ class Parameters:
 
     @cached_property
     def cipher(self) -> FeatureCipher:
-        """The feature cipher of the scheme."""
+        """The feature cipher of a sum scheme."""
         if self.group is None:
             return MaskCipher()
         return ProductCipher(self.group)
 
+    @cached_property
+    def protocol(self) -> FeatureProtocol:
+        """What the scheme asks of the hand-offs."""
+        if self.group_size is not None:
+            return ExactProtocol(self.l, self.group_size)
+        return SumProtocol(self.cipher, self.l)
+
     @property
     def modulus_bits(self) -> int | None:
-        """Bits of p or N; None for the scheme `mask`."""
+        """Bits of p or N; None for a scheme without a modulus."""
         return None if self.group is None else self.group.m.bit_length()
 
     @property
@@ -85,18 +104,23 @@ def generate_parameters(
     features: Descriptor | None = None,
     modulus_bits: int | None = None,
     grey_bits: int = 16,
+    group_size: int | None = None,
     allow_insecure: bool = False,
 ) -> Parameters:
     """Draw the public parameters of a deployment (KeyGen of the sum protocol, Eq. 1 and 2).
 
-    Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none.
+    Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none, and for
+    a size of groups given to a scheme without groups.
     """
     features = features or Descriptor()
     described = (features.name, features.l, features.levels, grey_bits)
-    if scheme == "mask":
+    if scheme != "exact" and group_size is not None:
+        raise InvalidRequestError(f"scheme {scheme} has no groups", hint="leave out --group-size")
+    if scheme in ("exact", "mask"):
         if modulus_bits is not None:
-            raise InvalidRequestError("scheme mask has no modulus", hint="leave out --modulus-bits")
-        return Parameters(scheme, None, *described)
+            raise InvalidRequestError(f"scheme {scheme} has no modulus", hint="leave out --modulus-bits")
+        size = (group_size or GROUP_SIZE) if scheme == "exact" else None
+        return Parameters(scheme, None, *described, size)
     bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
     if bits < SECURE_BITS and not allow_insecure:
         smallest = DCR_LEAST_BITS if scheme == "dcr" else PAPER_BITS[0]

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmark import ciphers, cloud, images, processes
+from tests.benchmark import ciphers, cloud, images, processes, ranking, selections
 from tests.benchmark.materials import Setting
 from tests.benchmark.measure import Result
 
@@ -22,6 +22,12 @@ CASES: dict[str, Callable[[Setting], Iterator[Result]]] = {
     "dcr-features": ciphers.dcr_features,
     "dcr-jobs": ciphers.dcr_jobs,
     "mask-features": ciphers.mask_features,
+    "ranking": ranking.ranking,
+    "ranking-bfv": ranking.beside_bfv,
+    "kmc-rank-memory": ranking.memory,
+    "kmc-index": selections.kmc_index,
+    "selection": selections.selection,
+    "small-commands": selections.small_commands,
     "descriptor": images.descriptor,
     "image-encryption": images.image_encryption,
     "index": cloud.index,
@@ -39,7 +45,7 @@ Of the two figures the first is this package's. Both sides of a ratio ran in tur
 median over their rounds; "—": the figure is bounded itself. Synthetic: the sums and names of the indexes
 of `cloud search` and of the index's size (sums drawn from a normal distribution fitted to the sample
 pictures), and the repetition of a few pictures and encrypted features where a row says how many images."""
-PACKAGES = ("numpy", "gmpy2", "cryptography", "h5py", "phe", "sf-heu")
+PACKAGES = ("numpy", "gmpy2", "cryptography", "h5py", "phe", "sf-heu", "numkong", "faiss-cpu", "tenseal")
 
 
 def main() -> None:

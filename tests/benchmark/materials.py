@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mipp_cli.containers.features import write_features
 from mipp_cli.containers.upload import UploadCipher, write_upload
-from mipp_cli.roles.cloud import enroll_at_cloud, init_cloud
+from mipp_cli.roles.cloud import PUBLIC_FILE, enroll_at_cloud, init_cloud
 from mipp_cli.roles.kmc import init_kmc
-from mipp_cli.roles.owner import MEMBERS_FILE, Owner, init_owner
+from mipp_cli.roles.kmc_enroll import enroll_at_kmc
+from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, Owner, init_owner
 from mipp_cli.roles.pictures import media_type, open_picture
 from mipp_cli.roles.user import init_user
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS, edge_histogram
 from mipp_cli.scheme.feature_cipher import encrypt_features
+from mipp_cli.scheme.groups import GROUP_SIZE
 from mipp_cli.scheme.image_cipher import Envelope, key_id
 from mipp_cli.scheme.retrieval_index import PairTable
 
@@ -102,6 +105,11 @@ class Roles:
     owners: tuple[str, ...]
 
     @property
+    def kmc(self) -> Path:
+        """The directory of the KMC, where all owners and the cloud are enrolled."""
+        return self.folder / "kmc"
+
+    @property
     def cloud(self) -> Path:
         """The directory of the cloud, where all owners are enrolled."""
         return self.folder / "cloud"
@@ -116,16 +124,20 @@ class Roles:
         return self.folder / name
 
 
-def make_roles(folder: Path, scheme: str, owners: Sequence[str] = OWNERS[:1]) -> Roles:
+def make_roles(
+    folder: Path, scheme: str, owners: Sequence[str] = OWNERS[:1], descriptor: str | None = None
+) -> Roles:
     """Make a deployment in ``folder``: a modulus of 3072 bits, where the scheme has one."""
     roles = Roles(folder, tuple(owners))
-    init_kmc(folder / "kmc", scheme=scheme)
+    init_kmc(folder / "kmc", scheme=scheme, descriptor=descriptor)
     public = folder / "kmc" / "kmc.pub"
     init_cloud(roles.cloud, public)
     init_user(roles.user, USER, public)
     for owner in owners:
         init_owner(roles.owner(owner), owner, public, authorize=[roles.user / "user.pub"])
     enroll_at_cloud(roles.cloud, [roles.owner(owner) / MEMBERS_FILE for owner in owners])
+    enrolments = [roles.owner(owner) / ENROLMENT_FILE for owner in owners]
+    enroll_at_kmc(roles.kmc, [*enrolments, roles.cloud / PUBLIC_FILE])
     return roles
 
 
@@ -148,8 +160,20 @@ def write_synthetic_upload(roles: Roles, name: str, images: int, output: Path) -
                 path, media_type(open_picture(contents[which], path=None)), codes[which], contents[which]
             )
             wire_name = owner.name_on_the_wire(path)
-            ef, eff = encrypted[which]
-            upload.append(wire_name, cipher.encrypt(envelope.pack(), wire_name), ef.tobytes(), eff.tobytes())
+            columns = tuple(column.tobytes() for column in encrypted[which])
+            upload.append(wire_name, cipher.encrypt(envelope.pack(), wire_name), columns)
+    return output
+
+
+def write_synthetic_features(roles: Roles, name: str, codes: Feature, output: Path) -> Path:
+    """Write an owner's features file of ``codes``, shape (n, l), in groups of 8; no picture is behind it."""
+    owner = Owner.open(roles.owner(name))
+    sender, number = owner.directory.sender, next(_numbers)
+    with write_features(output, codes.shape[1], sender, number, owner.image_key) as features:
+        for row, each in enumerate(codes):
+            features.append(f"{number}-{row}", row.to_bytes(32, "big"), each)
+            if row % GROUP_SIZE == GROUP_SIZE - 1 or row == len(codes) - 1:
+                features.end_group(1000)
     return output
 
 

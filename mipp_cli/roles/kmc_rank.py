@@ -1,0 +1,223 @@
+"""The KMC ranks a query by Eq. 7 (scheme `exact`), and says which groups of images the cloud must bring."""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from mipp_cli.containers.atomic import refuse_existing
+from mipp_cli.containers.container import read_header
+from mipp_cli.containers.header import Header
+from mipp_cli.containers.public_files import load_party
+from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
+from mipp_cli.containers.selection import write_selection
+from mipp_cli.containers.source import FileSource, read_file
+from mipp_cli.errors import (
+    InvalidRequestError,
+    MalformedError,
+    NotAuthorisedError,
+    ReplayedError,
+    TamperedError,
+    at_path,
+)
+from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.kmc_nearest import Collection, Found
+from mipp_cli.roles.kmc_ranking import (
+    RANKINGS_FOLDER,
+    RankedMatch,
+    Ranking,
+    ranking_number,
+    read_ranking,
+    room_for,
+    sealing_of,
+    write_ranking,
+)
+from mipp_cli.roles.kmc_reencrypt import authorising_owners, not_searched
+from mipp_cli.roles.locks import locked
+from mipp_cli.roles.progress import Progress, silent
+from mipp_cli.roles.report import Output, Report
+from mipp_cli.scheme.protocol import Codes, ExactProtocol
+
+DEFAULT_LIMIT = 10 * 10**9
+
+
+def rank(
+    path: Path,
+    query_file: Path,
+    output: Path,
+    *,
+    cloud: Path | None = None,
+    limit: int = DEFAULT_LIMIT,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Report:
+    """Rank a query over the owners who authorised its user, and write the `selection` ``output``.
+
+    The nearest images by exact squared distance, per query image as many as it asks for; ties by a digest
+    of query, owner and name. The ranking is remembered first: the same query selects the same again.
+    ``cloud`` is the public file of the cloud that is to bring the groups, if several are enrolled. Beyond
+    ``limit`` bytes the largest groups are left out. Raises NotAuthorisedError if no owner authorised the
+    user, ReplayedError for other content under a known query id, or for another cloud.
+    """
+    refuse_existing(output, force=force)
+    kmc = Kmc.open(path)
+    kmc.directory.refuse_inside(output)
+    deployment = kmc.directory.deployment
+    protocol = deployment.parameters.protocol
+    protocol.check_kmc_ranks()
+    chosen = _cloud_key(kmc, cloud)
+    with at_path(query_file):
+        query = _read_query(kmc, query_file)
+        protocol.check_matches(query.images * query.candidates)
+        owners = authorising_owners(kmc, query)
+        number = ranking_number(kmc, query.header)
+        ranking = _known(kmc, number, query, chosen)
+        if ranking is None:
+            codes = _codes(kmc, query)
+            found = Collection(kmc, owners).nearest(codes, query, progress)
+            ranking = _ranking(kmc, number, query, chosen, found, limit)
+            with locked(kmc.directory.folder(RANKINGS_FOLDER)):
+                # another run of the same query may have been faster: what it remembered counts
+                ranking = _known(kmc, number, query, chosen) or _remember(kmc, ranking)
+    write_selection(output, kmc.directory.sender, ranking.selection, force=force)
+    return _report(kmc, ranking, output)
+
+
+def _cloud_key(kmc: Kmc, cloud: Path | None) -> bytes:
+    """Return the key of the cloud that the selection is for."""
+    if cloud is not None:
+        key = load_party(cloud, "cloud", kmc.directory.deployment.fingerprint).key
+        if not kmc.knows_cloud(key):
+            raise NotAuthorisedError(
+                "is not enrolled with this KMC", path=cloud, hint="enrol it: mipp kmc enroll KMC cloud.pub"
+            )
+        return key
+    known = kmc.cloud_names()
+    if not known:
+        raise NotAuthorisedError(
+            "no cloud is enrolled with this KMC", hint="enrol one: mipp kmc enroll KMC cloud.pub"
+        )
+    if len(known) > 1:
+        raise InvalidRequestError(
+            f"{len(known)} clouds are enrolled, and the selection is for one",
+            hint="say which: --cloud cloud.pub",
+        )
+    return bytes.fromhex(known[0])
+
+
+def _read_query(kmc: Kmc, file: Path) -> Query:
+    """Return a verified query; who asks is checked before memory is taken for what they ask."""
+    deployment = kmc.directory.deployment
+    source = FileSource(file)
+    try:
+        _check(kmc, read_header(source, kind="query", deployment=deployment.fingerprint))
+    finally:
+        source.close()
+    octets = read_file(file, QUERY_BYTES_LIMIT)
+    return parse_query(octets, deployment.parameters, deployment.fingerprint, lambda h: _check(kmc, h))
+
+
+def _check(kmc: Kmc, header: Header) -> None:
+    """Refuse a user whom no owner authorised."""
+    if not kmc.authorising((header.sender, header.sender_key)):
+        raise NotAuthorisedError(
+            f"no enrolled owner authorised the user {header.sender!r} with this key",
+            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
+        )
+
+
+def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:
+    """Return what was remembered of a query; raises ReplayedError if it was another, or for another cloud."""
+    ranking = read_ranking(kmc.directory, number)
+    if ranking is None:
+        return None
+    if not hmac.compare_digest(ranking.query_digest, query.digest.hex()):
+        raise ReplayedError(
+            "comes under an id that another query of the same user had", hint="make a new query"
+        )
+    if not hmac.compare_digest(ranking.cloud, cloud):
+        raise ReplayedError("was ranked for another cloud before", hint="make a new query for this cloud")
+    return ranking
+
+
+def _remember(kmc: Kmc, ranking: Ranking) -> Ranking:
+    write_ranking(kmc.directory, ranking)
+    return ranking
+
+
+def _codes(kmc: Kmc, query: Query) -> Codes:
+    """Return the codes of the query images, shape (u, l)."""
+    deployment = kmc.directory.deployment
+    parameters = deployment.parameters
+    usk = query.open_usk(kmc.sealing_keys)
+    place = features_place(deployment.fingerprint, query.header.sender, query.query_id)
+    protocol = ExactProtocol(parameters.l, parameters.protocol.group_size)
+    try:
+        codes = protocol.open_query(query.features[0], usk, place)
+    except TamperedError:
+        raise TamperedError(
+            "holds features that do not fit its sealed key", hint="ask the user for a new query"
+        ) from None
+    if codes.max() >= parameters.levels:
+        raise MalformedError(f"holds a code that is not below {parameters.levels}")
+    return codes
+
+
+def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: Found, limit: int) -> Ranking:
+    """Return what is remembered of a query, without the largest groups if all would be too much."""
+    groups, left_out = found.within(limit)
+    places = {group.ref: place for place, group in enumerate(groups)}
+    names = [{name: place for place, name in enumerate(group.matched)} for group in groups]
+    matches = tuple(
+        RankedMatch(each.query, places[each.ref], names[places[each.ref]][each.name], each.distance)
+        for each in found.matches
+        if each.ref in places
+    )
+    owners = (*found.owners, *not_searched(query, {owner.name for owner in found.owners}))
+    return Ranking(
+        number,
+        query.digest.hex(),
+        query.query_id,
+        query.header.sender,
+        query.header.sender_key,
+        query.sealed_usk,
+        sealing_of(query),
+        cloud,
+        groups,
+        matches,
+        owners,
+        room_for(query, len(kmc.owner_names()) + len(query.owners)),
+        left_out,
+    )
+
+
+def _report(kmc: Kmc, ranking: Ranking, output: Path) -> Report:
+    searched = [owner for owner in ranking.owners if owner.images is not None]
+    counts = {
+        "owners": len(searched),
+        "images ranked": sum(owner.images or 0 for owner in searched),
+        "images not ranked": sum(owner.unranked for owner in searched),
+        "matches": len(ranking.matches),
+        "groups": len(ranking.groups),
+        "groups left out": ranking.left_out,
+        "bytes to bring": ranking.bytes_to_bring,
+    }
+    warnings = [*kmc.directory.deployment.parameters.warnings]
+    for owner in ranking.owners:
+        if owner.images is None:
+            warnings.append(f"{owner.name} was not searched: this owner did not authorise the user")
+        if owner.unread:
+            warnings.append(
+                f"{owner.name} was not searched: what is kept of its features is damaged; see mipp kmc check"
+            )
+        if owner.gaps:
+            warnings.append(
+                f"{owner.name} sent what is not here, or is damaged here: {', '.join(map(str, owner.gaps))}; "
+                "bring the features files: mipp kmc index KMC FILE (mipp owner features hands them out)"
+            )
+    if ranking.left_out:
+        warnings.append(
+            f"{ranking.left_out} groups were left out, the largest: the cloud would have had to bring more "
+            "than --limit"
+        )
+    return Report((Output(output, "selection"),), counts, tuple(warnings))

@@ -1,0 +1,195 @@
+"""What a scheme asks of the hand-offs: the one object that knows which scheme a deployment has.
+
+In the *sum* schemes (`dcr`, `mask`, `paper`) the cloud ranks, by Eq. 9, from encrypted features that lie
+beside the images. In `exact` the KMC ranks, by Eq. 7: features go to it, and the cloud brings whole groups.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
+from mipp_cli.scheme.groups import size_class
+from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, derive_key, image_dec, image_enc
+
+Codes = NDArray[np.uint8]
+Users = frozenset[tuple[str, bytes]]
+MATCHES_LIMIT = 10_000  # of a query, where the KMC ranks
+
+
+class FeatureProtocol(ABC):
+    """Says what an upload, an image, a list of users, a query and a search contain.
+
+    ``group_size`` is G, 1 without groups; ``grouped`` says whether rows are padded to the largest of their
+    group. ``search_input`` and ``results`` are the kinds of container that a cloud searches with, and that
+    it answers with. ``upload_columns`` and ``query_columns`` are the encrypted features that an upload and a
+    query hold beside each image, and the bytes of a row of each.
+    """
+
+    group_size: int = 1
+    grouped: bool = False
+    search_input: str
+    results: str
+    upload_columns: Mapping[str, int]
+    query_columns: Mapping[str, int]
+
+    @abstractmethod
+    def size_class(self, length: int) -> int:
+        """Return the class of lengths by which rows are sorted before their keyed digest."""
+
+    @abstractmethod
+    def prepared(self, images: int) -> FeatureProtocol:
+        """Return the protocol made ready to encrypt the features of so many images; later forks share it."""
+
+    @abstractmethod
+    def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
+        """ImageFeatureEnc: encrypt ``codes``, shape (n, l), for the upload; a row an image, a column each."""
+
+    @abstractmethod
+    def inside_image(self, codes: Codes) -> Codes:
+        """Return what of the feature goes into the encrypted image itself, for the user."""
+
+    @abstractmethod
+    def users_at_cloud(self, users: Users) -> Users:
+        """Return what the cloud hears of an owner's list of users."""
+
+    @abstractmethod
+    def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
+        """Encrypt the codes of query images, shape (u, l), for whoever ranks."""
+
+    @abstractmethod
+    def check_matches(self, most: int) -> None:
+        """Refuse a query that may have too many matches; raises InvalidRequestError."""
+
+    @abstractmethod
+    def check_kmc_ranks(self) -> None:
+        """Raise InvalidRequestError if the KMC holds no features in this scheme."""
+
+
+@dataclass(frozen=True)
+class SumProtocol(FeatureProtocol):
+    """Eq. 4 to 9: EF and EFF lie at the cloud, which sees Σx and Σx² of every image and ranks by Sim."""
+
+    cipher: FeatureCipher
+    l: int
+    search_input = "query"
+    results = "results"
+
+    @property
+    def upload_columns(self) -> Mapping[str, int]:  # type: ignore[override]
+        """EF and EFF: l numbers, end to end."""
+        return dict.fromkeys(("EF", "EFF"), self.l * self.cipher.number_bytes)
+
+    @property
+    def query_columns(self) -> Mapping[str, int]:  # type: ignore[override]
+        """EQ and EQQ."""
+        return dict.fromkeys(("EQ", "EQQ"), self.l * self.cipher.number_bytes)
+
+    def size_class(self, length: int) -> int:
+        """All lengths are of one class: rows are not padded to each other."""
+        return 0
+
+    def prepared(self, images: int) -> SumProtocol:
+        """Make the table of powers that suits so many images."""
+        return SumProtocol(self.cipher.prepared(2 * images, self.l), self.l)
+
+    def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
+        """EF and EFF."""
+        return tuple(each.reshape(len(codes), -1) for each in encrypt_features(self.cipher, codes))
+
+    def inside_image(self, codes: Codes) -> Codes:
+        """All of it: the user ranks anew, by Eq. 7."""
+        return codes
+
+    def users_at_cloud(self, users: Users) -> Users:
+        """All of it: the cloud searches for those users alone."""
+        return users
+
+    def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
+        """EQ and EQQ."""
+        return self.prepared(len(codes)).beside_image(codes)
+
+    def check_matches(self, most: int) -> None:
+        """Any number will do: the answer is as long as there are matches."""
+
+    def check_kmc_ranks(self) -> None:
+        """It does not."""
+        raise InvalidRequestError(
+            "in this deployment's scheme the cloud ranks, and the KMC holds no features",
+            hint="search with: mipp cloud search CLOUD query.h5 -o results.h5",
+        )
+
+
+@dataclass(frozen=True)
+class ExactProtocol(FeatureProtocol):
+    """Eq. 7 at the KMC: features go there, in a file of their own, and the cloud keeps images alone."""
+
+    l: int
+    group_size: int
+    grouped = True
+    search_input = "selection"
+    results = "groups"
+    upload_columns = MappingProxyType({})
+
+    @property
+    def query_columns(self) -> Mapping[str, int]:  # type: ignore[override]
+        """The codes, under a key from USK."""
+        return {"codes": self.l + OVERHEAD_BYTES}
+
+    def size_class(self, length: int) -> int:
+        """⌊log2(length)/4⌋."""
+        return size_class(length)
+
+    def prepared(self, images: int) -> ExactProtocol:
+        """Return itself: features are encrypted when the upload is written."""
+        return self
+
+    def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
+        """Nothing."""
+        return ()
+
+    def inside_image(self, codes: Codes) -> Codes:
+        """Nothing: the ranking is the KMC's."""
+        return codes[:0]
+
+    def users_at_cloud(self, users: Users) -> Users:
+        """Nobody: the cloud searches for the KMC."""
+        return frozenset()
+
+    def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
+        """AES-256-GCM of each row of codes, under a key from USK."""
+        key = _query_key(usk)
+        rows = [image_enc(key, row.tobytes(), associated_data + n) for n, row in _numbered(codes)]
+        return (np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(codes), -1),)
+
+    def open_query(self, rows: Codes, usk: bytes, associated_data: bytes) -> Codes:
+        """Return the codes that :meth:`query_features` encrypted; raises TamperedError."""
+        key = _query_key(usk)
+        opened = [image_dec(key, row.tobytes(), associated_data + n) for n, row in _numbered(rows)]
+        return np.frombuffer(b"".join(opened), dtype=np.uint8).reshape(len(rows), self.l)
+
+    def check_matches(self, most: int) -> None:
+        """The answer has room for all that there may be, whether or not there are so many."""
+        if most > MATCHES_LIMIT:
+            raise InvalidRequestError(
+                f"asks for up to {most} matches; images × candidates may be up to {MATCHES_LIMIT}",
+                hint="ask with fewer images at a time, or for fewer candidates (--candidates)",
+            )
+
+    def check_kmc_ranks(self) -> None:
+        """It does."""
+
+
+def _query_key(usk: bytes) -> bytes:
+    return derive_key(usk, "mipp/1 features of a query", b"")
+
+
+def _numbered(rows: Codes) -> list[tuple[bytes, Codes]]:
+    return [(number.to_bytes(4, "big"), row) for number, row in enumerate(rows)]
