@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +25,8 @@ from mipp_cli.containers.source import (
     BLOCK_BYTES as VERIFIED_BLOCK_BYTES,
 )
 from mipp_cli.containers.source import (
+    BlockDigests,
+    BlockTags,
     BlockVerifiedSource,
     BodyView,
     BytesSource,
@@ -261,18 +264,20 @@ def check_digest(source: Source, header: Header) -> Source:
     Returns the source to read from now on: HDF5 reads the file a second time, and must get the bytes
     that were checked, or none, if somebody writes into the file meanwhile.
     """
-    blocks = content_blocks(source, header)
+    tags = BlockTags()
+    blocks = content_blocks(source, header, tags)
     # bytes in memory are this process's own: nobody else writes into them
-    return source if isinstance(source, BytesSource) else BlockVerifiedSource(source, blocks)
+    return source if isinstance(source, BytesSource) else BlockVerifiedSource(source, blocks, tags)
 
 
-def content_blocks(source: Source, header: Header) -> bytes:
-    """Check the content as :func:`check_digest`; return the SHA-256 digests of the blocks of 64 KiB."""
+def content_blocks(source: Source, header: Header, kind: BlockDigests | BlockTags) -> bytes:
+    """Check the content as :func:`check_digest`; return what ``kind`` makes of the blocks of 64 KiB."""
     body, blocks = hashlib.sha256(), bytearray()
-    for number, chunk in enumerate(chunks(source)):
-        body.update(chunk if number else chunk[BLOCK_BYTES:])
+    numbers = count()
+    for place, chunk in enumerate(chunks(source)):
+        body.update(memoryview(chunk)[0 if place else BLOCK_BYTES :])
         for start in range(0, len(chunk), VERIFIED_BLOCK_BYTES):
-            blocks += hashlib.sha256(chunk[start : start + VERIFIED_BLOCK_BYTES]).digest()
+            blocks += kind.of(next(numbers), chunk[start : start + VERIFIED_BLOCK_BYTES])
     if not hmac.compare_digest(body.hexdigest(), header.digest):
         raise TamperedError(
             "the content does not fit the digest that its sender signed",

@@ -146,10 +146,19 @@ def write_features(
     image_key: bytes,
     *,
     earlier: Collection[int] = (),
+    rows: int | None = None,
     force: bool = False,
 ) -> Iterator[FeaturesWriter]:
-    """Write the `features` of the upload ``number``; ``earlier`` is what the upload says."""
+    """Write the `features` of the upload ``number``; ``earlier`` is what the upload says.
+
+    With ``rows``, how many there will be, large columns lie in one piece, which is read fastest.
+    """
     with write_container(path, FEATURES, sender, number, force=force) as container:
+        if rows is not None:
+            sealed = -(-rows // chunk_rows(l))
+            container.matrix("name_digests").expect(rows)
+            container.matrix("image_digests").expect(rows)
+            container.ragged("codes").expect(sealed, rows * l + sealed * OVERHEAD_BYTES)
         container.number("key_id", key_id(image_key))
         write_earlier(container, earlier)
         cipher = FeatureCipher(image_key, sender.deployment, sender.name, number)

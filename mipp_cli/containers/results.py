@@ -119,6 +119,8 @@ def _read_searched(container: Container) -> dict[str, int]:
     owners = container.ragged("searched_owners").texts()
     if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
         raise MalformedError("names an owner by an identifier that is not one")
+    if len(set(owners)) != len(owners):
+        raise MalformedError("says twice how much of an owner was searched")
     return dict(zip(owners, container.matrix("searched_images").all().tolist(), strict=True))
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError
 
 if TYPE_CHECKING:
@@ -99,15 +101,43 @@ class BytesSource:
         """Nothing to give back."""
 
 
+class BlockTags:
+    """Tags of the blocks of a file that this process verified: AES-256-GMAC under a key of its own.
+
+    They tell whether somebody wrote into the file since, some ten times faster than SHA-256; they are of no
+    use to anybody else, nor later.
+    """
+
+    size = 16
+
+    def __init__(self) -> None:
+        self._aes_gcm = AESGCM(os.urandom(32))
+
+    def of(self, number: int, block: bytes) -> bytes:
+        """Return the tag of a block; ``number`` is its nonce, which no other block of the file has."""
+        return self._aes_gcm.encrypt(number.to_bytes(12, "big"), b"", block)
+
+
+class BlockDigests:
+    """SHA-256 of the blocks of a file that is kept, whoever reads it and whenever."""
+
+    size = DIGEST_BYTES
+
+    def of(self, number: int, block: bytes) -> bytes:
+        """Return the digest of a block."""
+        return hashlib.sha256(block).digest()
+
+
 class BlockVerifiedSource:
     """A source whose every block of 64 KiB is checked against its digest before a byte of it is used.
 
-    ``digests`` is the list of SHA-256 digests, one behind the other. Some blocks are kept, so that
-    small reads near each other do not hash again.
+    ``digests`` is the list of SHA-256 digests, or of what ``kind`` makes, one behind the other. Some blocks
+    are kept, so that small reads near each other do not hash again.
     """
 
-    def __init__(self, source: Source, digests: bytes):
-        if len(digests) != DIGEST_BYTES * -(-source.size // BLOCK_BYTES):
+    def __init__(self, source: Source, digests: bytes, kind: BlockDigests | BlockTags | None = None):
+        self._kind = kind or BlockDigests()
+        if len(digests) != self._kind.size * -(-source.size // BLOCK_BYTES):
             raise TamperedError("the file does not have the size that it was stored with")
         self._source, self._digests = source, digests
         self.size = source.size
@@ -118,10 +148,8 @@ class BlockVerifiedSource:
             self._kept.move_to_end(number)
             return self._kept[number]
         block = self._source.read_at(number * BLOCK_BYTES, BLOCK_BYTES)
-        if (
-            hashlib.sha256(block).digest()
-            != self._digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
-        ):
+        begin = number * self._kind.size
+        if self._kind.of(number, block) != self._digests[begin : begin + self._kind.size]:
             raise TamperedError(f"block {number} is not as it was stored: the disk lost or changed it")
         self._kept[number] = block
         if len(self._kept) > _CACHED_BLOCKS:

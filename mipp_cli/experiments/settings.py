@@ -12,7 +12,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.seeds import SAMPLES, generator
 from mipp_cli.roles.collection import ImageFile
-from mipp_cli.scheme.parameters import SCHEMES
+from mipp_cli.scheme.parameters import SUM_SCHEMES
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,10 @@ def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list
     """Return every scheme with every modulus size; raises InvalidRequestError for an unknown scheme."""
     settings = []
     for scheme in schemes:
-        if scheme not in SCHEMES:
+        if scheme not in SUM_SCHEMES:
             raise InvalidRequestError(
-                f"there is no scheme {scheme!r}", hint="the schemes are " + ", ".join(SCHEMES)
+                f"there is no scheme {scheme!r} in which the cloud holds features",
+                hint="those are " + ", ".join(SUM_SCHEMES),
             )
         sizes = [None] if scheme == "mask" else modulus_bits
         settings += [SchemeSetting(scheme, bits) for bits in sizes]

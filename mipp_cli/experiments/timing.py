@@ -21,7 +21,7 @@ from mipp_cli.experiments.timed_runs import (
 from mipp_cli.experiments.timing_claims import ratio_claims, setting_label, time_claims
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.workers import LOCAL, Workplace
-from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS, SCHEMES
+from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS, SUM_SCHEMES
 
 INDEX_NAME, RETRIEVAL_NAME = "timing-index", "timing-retrieval"
 
@@ -41,11 +41,11 @@ class TimingOptions:
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1 or self.repeats < 1 or self.candidates < 1:
             raise InvalidRequestError("sizes, repeats and candidates begin at 1", hint="give 1 or more")
-        unknown = [scheme for scheme in self.schemes if scheme not in SCHEMES]
+        unknown = [scheme for scheme in self.schemes if scheme not in SUM_SCHEMES]
         if unknown or not self.schemes:
             raise InvalidRequestError(
                 f"there is no scheme {', '.join(unknown)!r} to time",
-                hint="schemes are: " + ", ".join(SCHEMES),
+                hint="schemes are: " + ", ".join(SUM_SCHEMES),
             )
         if self.seed < 0:
             raise InvalidRequestError("a seed is not negative", hint="give 0 or more")

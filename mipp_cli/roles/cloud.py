@@ -27,7 +27,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.fingerprints import check_fingerprints
-from mipp_cli.roles.floors import drop_floor, floor_file, raise_floor
+from mipp_cli.roles.floors import floor_file, set_floor_of_return
 from mipp_cli.roles.removed import check_return, removal_of
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import check_clock, check_pinned_key, check_sequence, each_new
@@ -154,7 +154,7 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
         floors = (floor_file(cloud.directory, owner) for owner in back)
         with unchanged_on_failure(*map(cloud.members_file, contents), *floors):
             for header in back.values():
-                _set_floor(cloud, header)
+                set_floor_of_return(cloud.directory, header)
             for owner, content in contents.items():
                 write_bytes(cloud.members_file(owner), content, force=True)
     counts = {"owners": len(contents), "already enrolled": skipped}
@@ -179,12 +179,3 @@ def _was_removed(cloud: Cloud, owner: str) -> bool:
             hint=f"finish it first: mipp cloud remove CLOUD {owner}",
         )
     return True
-
-
-def _set_floor(cloud: Cloud, header: Header) -> None:
-    """Refuse what an owner who comes back sent before; another who bears the name begins without a floor."""
-    removal = removal_of(cloud.directory, header.sender)
-    if removal is not None and removal.key == header.sender_key:
-        raise_floor(cloud.directory, header.sender, header.sequence_number, removed=True)
-    else:
-        drop_floor(cloud.directory, header.sender)

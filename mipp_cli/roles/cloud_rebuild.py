@@ -15,7 +15,7 @@ from mipp_cli.containers.container import content_blocks, read_header
 from mipp_cli.containers.header import IDENTIFIER, Header
 from mipp_cli.containers.index import Index, Segment, write_index
 from mipp_cli.containers.segment import deleted_in, origin_of
-from mipp_cli.containers.source import FileSource
+from mipp_cli.containers.source import BlockDigests, FileSource
 from mipp_cli.containers.stored import has_digests, store_digests
 from mipp_cli.containers.upload import UploadReader
 from mipp_cli.errors import (
@@ -268,7 +268,7 @@ class _Rebuild:
             header = read_header(source, deployment=self._cloud.directory.sender.deployment)
             self._check_header(header, message)
             with self._progress("verifying", source.size, "B") as advance:
-                blocks = content_blocks(source, header)
+                blocks = content_blocks(source, header, BlockDigests())
                 advance(source.size)
         finally:
             source.close()

@@ -186,7 +186,7 @@ def _damaged(path: Path) -> MalformedError:
 def init_kmc(
     path: Path,
     *,
-    scheme: str = "dcr",
+    scheme: str = "exact",
     descriptor: str | None = None,
     modulus_bits: int | None = None,
     grey_bits: int = 16,

@@ -13,7 +13,7 @@ from mipp_cli.roles.checking import Findings, check_key
 from mipp_cli.roles.directory import KMC_FILE, ROLE_FILE, SEALING_FILE
 from mipp_cli.roles.floors import FLOORS_FOLDER, floor_in_force, floor_of
 from mipp_cli.roles.kmc import CLOUDS_FOLDER, FEATURES_FOLDER, OWNERS_FOLDER, USERS_FOLDER, Kmc
-from mipp_cli.roles.kmc_ranking import RANKINGS_FOLDER
+from mipp_cli.roles.kmc_ranking import RANKINGS_FOLDER, read_ranking
 from mipp_cli.roles.kmc_reencrypt import QUERIES_FOLDER
 from mipp_cli.roles.kmc_store import is_stored
 from mipp_cli.roles.kmc_store_check import check_stores
@@ -165,9 +165,13 @@ def _check_floor(kmc: Kmc, name: str) -> None:
 
 
 def _check_ranking(kmc: Kmc, name: str) -> None:
-    kmc.directory.read_json(f"{RANKINGS_FOLDER}/{name}.json")
     if not _RANKING.fullmatch(name):
         raise MalformedError("is not the record of a ranking")
+    number, _, is_answer = name.partition(".")
+    if not is_answer:
+        read_ranking(kmc.directory, number)
+    elif not _DIGEST.fullmatch(kmc.directory.recorded(RANKINGS_FOLDER, name) or ""):
+        raise MalformedError("is not the record of an answer")
 
 
 def _check_query(kmc: Kmc, name: str) -> None:
