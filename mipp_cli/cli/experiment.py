@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from mipp_cli.cli.experiment_options import (
 )
 from mipp_cli.cli.experiment_run import carry_out, run_on
 from mipp_cli.cli.lists import NUMBERS
-from mipp_cli.cli.options import PATH, Spoken
+from mipp_cli.cli.options import PATH, Spoken, features_option
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -156,15 +157,20 @@ def storage(
 
 @experiment.command()
 @dataset_options
+@features_option
 @SEED
 @place_options
-def leakage(source: Source, place: Place, seed: int) -> Spoken:
-    """What the honest-but-curious cloud can work out (section 6.2)."""
+def leakage(source: Source, place: Place, features: Path | None, seed: int) -> Spoken:
+    """What the honest-but-curious cloud can work out (section 6.2).
+
+    It ranks by two sums, or watches what the KMC selects: groups of images, as scheme exact has them. With
+    --features all but the two owners' pictures, which are really encrypted, is measured on these.
+    """
     from mipp_cli.experiments.tasks import leakage_task
     from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
     return run_on(
-        source,
+        replace(source, features=features),
         place,
         lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.workplace, progress_bar)],
     )

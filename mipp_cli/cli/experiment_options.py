@@ -52,6 +52,7 @@ class Source:
     categories: tuple[str, ...] | None
     skip_unreadable: bool
     grey_bits: int
+    features: Path | None = None
 
     def load(self, workplace: Workplace) -> DataSet:
         """Describe its images."""
@@ -65,6 +66,7 @@ class Source:
             collection_categories=self.categories,
             skip_unreadable=self.skip_unreadable,
             grey_bits=self.grey_bits,
+            features_file=self.features,
         )
 
 

@@ -1,4 +1,4 @@
-"""A data set: a folder a category, every image described once by its edge histogram."""
+"""A data set: a folder a category, every image described once by its edge histogram, or by a file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError, at_path
 from mipp_cli.roles.collection import ImageFile, collect_images
+from mipp_cli.roles.own_features import OwnFeatures
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.workers import LOCAL, Workplace, open_executor, ordered_results
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.edge_histogram import edge_histogram, is_edgeless
 
 _FORM = "make a folder for each category, and put its images inside"
@@ -34,8 +37,8 @@ class LabelledImage(NamedTuple):
 class DataSet:
     """Images with categories and features, in the order of their names: the cloud breaks ties so.
 
-    ``features`` has shape (n, 80), uint8. ``digest`` (SHA-256, hex) covers every name and every file's
-    content. ``skipped`` says which images were left out and why.
+    ``features`` has shape (n, l), uint8. ``digest`` (SHA-256, hex) covers every name, every file's content
+    and the file of features, if there is one. ``skipped`` says which images were left out and why.
     """
 
     folder: Path
@@ -72,11 +75,13 @@ def load_dataset(
     collection_categories: Sequence[str] | None = None,
     skip_unreadable: bool = False,
     grey_bits: int = 16,
+    features_file: Path | None = None,
 ) -> DataSet:
     """Describe every image of a data set; its categories are the folders in ``folder``.
 
     ``collection_categories`` keeps only the categories named; one number alone keeps the first so many,
-    by name. Raises InvalidRequestError if there are fewer than two categories or one is empty,
+    by name. ``features_file`` has codes in the place of edge histograms, for every image found. Raises
+    InvalidRequestError if there are fewer than two categories or one is empty, or if that file does not fit,
     UnreadableImageError for the first image that cannot be read, unless they are skipped.
     """
     categories = _chosen(_categories(folder), collection_categories, folder)
@@ -92,6 +97,8 @@ def load_dataset(
     features: list[NDArray[np.uint8]] = []
     skipped: list[UnreadableImageError] = []
     digest = hashlib.sha256()
+    own, identity = (None, "") if features_file is None else _own_codes(features_file, found)
+    digest.update(identity.encode())
     position = {name: number for number, name in enumerate(categories)}
     with (
         open_executor(workplace) as (executor, count),
@@ -108,11 +115,22 @@ def load_dataset(
                 continue
             codes, content_digest = described
             images.append(LabelledImage(task.image.path, position[task.image.name.split("/")[0]]))
-            features.append(codes)
+            features.append(codes if own is None else own[task.image.name])
             digest.update(f"{content_digest} {task.image.name}\n".encode())
     _refuse_emptied(categories, images, skipped)
     reasons = tuple(f"{each.path}: {each.message}" for each in skipped)
     return DataSet(folder, categories, tuple(images), np.stack(features), digest.hexdigest(), reasons)
+
+
+def _own_codes(path: Path, images: Sequence[ImageFile]) -> tuple[dict[str, NDArray[np.uint8]], str]:
+    """Return the codes of each image, by its name, from a file of features, and the digest of that file."""
+    file = open_feature_file(path)
+    try:
+        with at_path(path):
+            own = OwnFeatures(path, file, images, Descriptor("own", file.shape[1], 256))
+            return {image.name: own.codes(image) for image in images}, own.identity
+    finally:
+        file.close()
 
 
 class _Task(NamedTuple):

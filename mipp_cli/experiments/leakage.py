@@ -8,6 +8,8 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.category_guess import measure_categories
 from mipp_cli.experiments.cloud_view import drawn_queries
 from mipp_cli.experiments.dataset import DataSet
+from mipp_cli.experiments.group_leaks import measure_groups
+from mipp_cli.experiments.groups import GroupTrial, file_sizes
 from mipp_cli.experiments.linking import LinkTrial, link_pictures, measure_false_links
 from mipp_cli.experiments.reordering import PARTS, measure_positions
 from mipp_cli.experiments.result import Result
@@ -23,7 +25,8 @@ class LeakageOptions:
 
     ``queries`` is the most images that are guessed or asked with; ``returned`` the length of the answer
     of Fig. 2; ``candidates`` and ``watched`` are the answers and numbers of queries whose selections the
-    cloud counts; ``links`` the trial with two owners.
+    cloud counts where it ranks; ``links`` the trial with two owners, ``groups`` that with selections of
+    groups, where the KMC ranks.
     """
 
     seed: int = 1
@@ -32,6 +35,7 @@ class LeakageOptions:
     candidates: tuple[int, ...] = (10, 100)
     watched: tuple[int, ...] = (10, 30, 100, 300, 1000)
     links: LinkTrial = field(default_factory=LinkTrial)
+    groups: GroupTrial = field(default_factory=GroupTrial)
     workplace: Workplace = LOCAL
 
     def __post_init__(self) -> None:
@@ -62,4 +66,5 @@ def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress = 
         measure_false_links(dataset, seed),
         measure_positions(dataset, queries, options.returned, seed, progress),
         measure_selections(dataset, options.candidates, options.watched, seed, progress),
+        measure_groups(dataset, file_sizes(dataset), options.groups, seed, progress),
     ]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipp_cli.experiments import category_guess, linking, reordering, selections, sums_ranking
+from mipp_cli.experiments import category_guess, group_claims, linking, reordering, selections, sums_ranking
 from mipp_cli.experiments.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.category_guess import BY_CODES, BY_SUMS, right_guesses
+from mipp_cli.experiments.group_figures import plot_groups
 from mipp_cli.experiments.plots import bar_style, drawing, legend_below, line_style
 from mipp_cli.experiments.reordering import BY_SIM, BY_SUMS_AGAIN, BY_USER, EUCLIDEAN, ORDERS, PARTS, spread
 from mipp_cli.experiments.result import Result
@@ -133,29 +134,24 @@ def plot_selections(result: Result, path: Path) -> None:
     """Draw the precision of neighbours by co-selection against the number of queries watched."""
     rows = result.observations
     candidates, queries = measured_settings(rows)
-    with drawing(path, columns=2, height=5.0) as (_, panels):
-        for panel, by in zip(panels, ("sim", "euclidean"), strict=True):
-            settings = [(c, d) for c in candidates for d in selections.measured_decoys(rows, by, c)]
-            for number, (count, decoys) in enumerate(settings):
-                found = [(each, learnt(rows, by, count, each, _SEED, decoys)) for each in queries]
-                points = [(watched, told) for watched, told in found if told is not None]
-                watched_queries = [watched for watched, _ in points]
-                label = f"{count} candidates" + (f", {decoys} decoys" if decoys else "")
-                _line(panel, watched_queries, [told.precision for _, told in points], label, number)
-                if decoys:
-                    continue
-                style = {**line_style(number), "marker": "", "linewidth": 0.9, "alpha": 0.8}
-                chance = [100 * told.chance for _, told in points]
-                panel.plot(watched_queries, chance, label=f"{count} candidates: chance (thin)", **style)
-            panel.set_xscale("log")
-            panel.set_xticks(queries, [str(watched) for watched in queries])
-            panel.minorticks_off()
-            panel.set(xlabel="queries watched (logarithmic)", ylabel="precision of the 10 nearest, %")
-            who = "The cloud ranks" if by == "sim" else "Were the KMC to rank"
-            _finish(panel, f"{who}: images selected by {_METHODS[by]}")
-            panel.legend(
-                loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2
-            )  # each panel has lines of its own
+    with drawing(path, width=7.5) as (figure, panels):
+        panel = panels[0]
+        for number, count in enumerate(candidates):
+            found = [(each, learnt(rows, count, each, _SEED)) for each in queries]
+            points = [(watched, told) for watched, told in found if told is not None]
+            watched_queries = [watched for watched, _ in points]
+            _line(
+                panel, watched_queries, [told.precision for _, told in points], f"{count} candidates", number
+            )
+            style = {**line_style(number), "marker": "", "linewidth": 0.9, "alpha": 0.8}
+            chance = [100 * told.chance for _, told in points]
+            panel.plot(watched_queries, chance, label=f"{count} candidates: chance (thin)", **style)
+        panel.set_xscale("log")
+        panel.set_xticks(queries, [str(watched) for watched in queries])
+        panel.minorticks_off()
+        panel.set(xlabel="queries watched (logarithmic)", ylabel="precision of the 10 nearest, %")
+        _finish(panel, f"The cloud ranks: images selected by {_METHODS['sim']}")
+        legend_below(figure, panel, columns=2)
 
 
 def _line(panel: Axes, x: Sequence[float], found: Sequence[Interval], label: str, number: int) -> None:
@@ -191,5 +187,6 @@ LEAKAGE_DRAWINGS: Mapping[str, tuple[tuple[str, _Draw], ...]] = {
     linking.FALSE_LINKS: ((f"{linking.FALSE_LINKS}.png", plot_false_links),),
     reordering.NAME: ((f"{reordering.NAME}.png", plot_reordering),),
     selections.NAME: ((f"{selections.NAME}.png", plot_selections),),
+    group_claims.NAME: ((f"{group_claims.NAME}.png", plot_groups),),
 }
 """Which file each result of `leakage` is drawn into, and by what."""

@@ -1,7 +1,7 @@
-"""Leakage (e): similarity learnt from which images are selected together, over many queries.
+"""Leakage (e): similarity learnt from which images are selected together, over many queries, by Sim.
 
-No sum is needed for it: whoever sees which images answer a query counts, in any scheme. Were the KMC to
-rank, it would be all that the cloud learns, and decoys among the selected images would blur it.
+No sum is needed for it: whoever sees which images answer a query counts. What the KMC's selections tell
+under scheme `exact`, where they are all that the cloud learns, is measured in `group_leaks.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mipp_cli.experiments.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.cloud_view import orders_of, percent
 from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.methods import CloudSim, Euclidean
+from mipp_cli.experiments.methods import CloudSim
 from mipp_cli.experiments.result import Claim, Observation, Result
 from mipp_cli.experiments.seeds import generator
 from mipp_cli.roles.progress import Progress
@@ -24,8 +24,6 @@ NAME = "leakage-selections"
 NEIGHBOURS = 10
 _DRAWN = 103  # the purposes of generators
 _TIES = 104
-_DECOYS = 105
-DECOYS = (0, 1, 10)  # for each candidate, were the KMC to rank
 _SHUFFLES = 500
 
 
@@ -41,21 +39,6 @@ def co_selection(answers: NDArray[np.int32], images: int) -> NDArray[np.float32]
     scale = np.sqrt(np.maximum(times, 1))
     together: NDArray[np.float32] = (selected @ selected.T) / scale[:, np.newaxis] / scale
     return together
-
-
-def with_decoys(
-    answers: NDArray[np.int32], count: int, images: int, random: np.random.Generator
-) -> NDArray[np.int32]:
-    """Return answers with ``count`` images each beside them, drawn at random from those not in the answer.
-
-    They are drawn anew for every query, of whatever owner.
-    """
-    if not count:
-        return answers
-    scores = random.random((len(answers), images))
-    scores[np.arange(len(answers))[:, np.newaxis], answers] = 2  # never among the lowest
-    decoys = np.argpartition(scores, count - 1, axis=1)[:, :count]
-    return np.concatenate((answers, decoys.astype(np.int32)), axis=1)
 
 
 @dataclass(frozen=True)
@@ -105,55 +88,33 @@ def neighbours(alike: NDArray[np.float32], random: np.random.Generator) -> Neigh
 
 
 def measure_selections(
-    dataset: DataSet,
-    candidates: Sequence[int],
-    queries: Sequence[int],
-    seed: int,
-    progress: Progress,
-    decoys: Sequence[int] = DECOYS,
+    dataset: DataSet, candidates: Sequence[int], queries: Sequence[int], seed: int, progress: Progress
 ) -> Result:
-    """Watch answers to so many queries, drawn with replacement, and rank images by co-selection.
-
-    ``decoys`` says how many would stand beside each candidate, were the KMC to rank.
-    """
+    """Watch answers to so many queries, drawn with replacement, and rank images by co-selection."""
     asked = generator(seed, _DRAWN).integers(len(dataset), size=max(queries))
     random = generator(seed, _TIES)
     unique, place = np.unique(asked, return_inverse=True)
-    settings = [
-        (method, answers[place], count, each * count)
-        for method, times in ((CloudSim(dataset), (0,)), (Euclidean(dataset), decoys))
-        for answers in (orders_of(method, unique, progress),)
-        for count in candidates
-        for each in times
-        if (each + 1) * count < len(dataset)
-    ]
+    answers = orders_of(CloudSim(dataset), unique, progress)[place]
     observations: list[Observation] = []
-    for method, answers, count, beside in settings:
-        selected = with_decoys(answers[:, :count], beside, len(dataset), generator(seed, _DECOYS))
+    for count in candidates:
+        if count >= len(dataset):
+            continue
         for watched in queries:
-            found = neighbours(co_selection(selected[:watched], len(dataset)), random)
+            found = neighbours(co_selection(answers[:watched, :count], len(dataset)), random)
             if len(found.selected) < 2:
                 continue  # one image has no neighbours
-            setting: Observation = {
-                "selected_by": method.name,
-                "candidates": count,
-                "decoys": beside,
-                "queries": watched,
-            }
-            observations += _observed(setting, found, dataset, random)
+            observations += _observed({"candidates": count, "queries": watched}, found, dataset, random)
     notes = (
         f"precision: how many of the {NEIGHBOURS} images most often selected together with an image are of "
         "its category (cosine of co-selection, ties at random); images never selected are left out.",
         "chance: how many of all images ever selected are of its category. That these were selected at all "
         "tells something too, which is not counted here. shuffled_high: what the mean precision stays below "
         "in 97.5 % of cases when the categories of these images are shuffled.",
-        "selected_by sim is what the cloud does; euclidean, a simulation on plain features, is what it would "
-        "see were the KMC to rank by EucDis and the cloud to hand out what it selects, decoys among it (as "
-        "many as stand there).",
+        "Images are selected by Sim, as the cloud does in every scheme in which it ranks.",
         "Queries are images of the data set, drawn with replacement from the seed, each left out of its "
         "own answer.",
     )
-    claims = [_claim(observations, by, len(dataset), seed) for by in ("sim", "euclidean") if observations]
+    claims = [_claim(observations, len(dataset), seed)] if observations else []
     title = "Similarity learnt from which images are selected together"
     return Result(NAME, title, observations, claims, notes)
 
@@ -187,15 +148,12 @@ class Learnt:
     above_chance: bool
 
 
-def learnt(
-    observations: Sequence[Observation], by: str, candidates: int, queries: int, seed: int, decoys: int = 0
-) -> Learnt | None:
+def learnt(observations: Sequence[Observation], candidates: int, queries: int, seed: int) -> Learnt | None:
     """Return what one setting told, None if it was not measured."""
-    setting = (by, candidates, decoys, queries)
     rows = [
         (row["precision"], row["chance"], row["shuffled_high"])
         for row in observations
-        if (row["selected_by"], row["candidates"], row["decoys"], row["queries"]) == setting
+        if (row["candidates"], row["queries"]) == (candidates, queries)
     ]
     if not rows:
         return None
@@ -210,28 +168,15 @@ def measured_settings(observations: Sequence[Observation]) -> tuple[list[int], l
     return sorted(candidates), sorted({int(row["queries"] or 0) for row in observations})
 
 
-def measured_decoys(observations: Sequence[Observation], by: str, candidates: int) -> list[int]:
-    """Return the numbers of decoys that were measured beside so many candidates, ascending."""
-    setting = (by, candidates)
-    rows = (row for row in observations if (row["selected_by"], row["candidates"]) == setting)
-    return sorted({int(row["decoys"] or 0) for row in rows})
-
-
-def _claim(observations: Sequence[Observation], by: str, images: int, seed: int) -> Claim:
+def _claim(observations: Sequence[Observation], images: int, seed: int) -> Claim:
     candidates, queries = measured_settings(observations)
-    told = {
-        (count, decoys): learnt(observations, by, count, queries[-1], seed, decoys)
-        for count in candidates
-        for decoys in measured_decoys(observations, by, count)
-    }
+    told = {count: learnt(observations, count, queries[-1], seed) for count in candidates}
     parts = [
-        f"{percent(found.precision)} with {count} candidates"
-        f"{f' and {decoys} decoys' if decoys else ''} (chance {100 * found.chance:.1f} %, "
+        f"{percent(found.precision)} with {count} candidates (chance {100 * found.chance:.1f} %, "
         f"{found.images} of {images} images ever selected)"
-        for (count, decoys), found in told.items()
+        for count, found in told.items()
         if found is not None
     ]
-    who = "Sim (the cloud ranks)" if by == "sim" else "EucDis (were the KMC to rank, the cloud watching)"
     if any(found is not None and found.above_chance for found in told.values()):
         follows = (
             "Which images are selected together tells which are similar, whatever order they stand in: "
@@ -242,6 +187,6 @@ def _claim(observations: Sequence[Observation], by: str, images: int, seed: int)
     return Claim(
         "section 6.2",
         "similarity leaks by the order of the images in the answer, which the scheme makes uniform",
-        f"after {queries[-1]} queries, selected by {who}, precision at {NEIGHBOURS} of the images most often "
-        f"selected together: {'; '.join(parts) or 'none was'}. {follows}",
+        f"after {queries[-1]} queries, selected by Sim (the cloud ranks), precision at {NEIGHBOURS} of the "
+        f"images most often selected together: {'; '.join(parts) or 'none was'}. {follows}",
     )

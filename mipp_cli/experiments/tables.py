@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mipp_cli.experiments import group_claims
 from mipp_cli.experiments.measures import MEASURES
 from mipp_cli.experiments.result import Observation, Result, Value
 
@@ -35,6 +36,9 @@ def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
     """Return the figures to look at first; None where there are too many to be a table."""
     if result.name == "accuracy":
         return _accuracy_table(result.observations)
+    if result.name == group_claims.NAME and result.observations:
+        header, rows = group_claims.group_table(result.observations)
+        return Table(header, rows, (False, *(True for _ in header[1:])))
     if not result.observations or len(result.observations) > most_rows:
         return None
     header = tuple(result.observations[0])

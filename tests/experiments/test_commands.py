@@ -7,9 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mipp_cli.experiments import tasks
+from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.result import Result
 from mipp_cli.experiments.workspace import EXPERIMENTS
 from tests.deployment import done, refused, run
@@ -81,6 +83,24 @@ def test_an_interrupted_run_of_all_continues(
     assert (folder / "done" / "accuracy.json").read_bytes() == accuracy
     report = json.loads((folder / "report.json").read_text())
     assert [each["experiment"] for each in report["experiments"]] == list(EXPERIMENTS)
+
+
+def test_leakage_is_measured_on_features_of_ones_own(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[DataSet] = []
+
+    def stand_in(dataset: DataSet, *_: object) -> list[Result]:
+        seen.append(dataset)
+        return [Result("leakage-stand-in", "leakage", [{"value": 1}])]
+
+    monkeypatch.setattr(tasks, "run_leakage", stand_in)
+    codes = np.arange(18 * 5, dtype=np.uint8).reshape(18, 5)
+    np.save(tmp_path / "own.npy", codes)
+    words = ("experiment", "leakage", drawn, "-o", tmp_path / "out", *FAST)
+    done(*words, "--features", tmp_path / "own.npy")
+    assert np.array_equal(seen[0].features, codes)
+    refused(10, *words)  # without them it is another data set
 
 
 def test_experiments_share_a_report(drawn: Path, tmp_path: Path) -> None:

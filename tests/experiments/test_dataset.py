@@ -96,3 +96,25 @@ def test_a_category_of_unreadable_pictures_is_refused(tmp_path: Path) -> None:
     (folder / "ruins" / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InvalidRequestError, match="'ruins' has no image that can be read"):
         load_dataset(folder, workplace=INLINE, skip_unreadable=True)
+
+
+def test_features_of_a_file_take_the_place_of_edge_histograms(drawn: Path, tmp_path: Path) -> None:
+    codes = np.arange(18 * 5, dtype=np.uint8).reshape(18, 5)
+    np.save(tmp_path / "own.npy", codes)
+    dataset = load_dataset(drawn, workplace=INLINE, features_file=tmp_path / "own.npy")
+    assert np.array_equal(dataset.features, codes)
+    assert dataset.digest != load_dataset(drawn, workplace=INLINE).digest
+    np.save(tmp_path / "own.npy", codes + 1)
+    assert load_dataset(drawn, workplace=INLINE, features_file=tmp_path / "own.npy").digest != dataset.digest
+    np.save(tmp_path / "own.npy", codes[:-1])
+    with pytest.raises(InvalidRequestError, match="17 rows for 18 images"):
+        load_dataset(drawn, workplace=INLINE, features_file=tmp_path / "own.npy")
+
+
+def test_rows_of_images_that_are_left_out_are_left_out_too(tmp_path: Path) -> None:
+    folder = draw_dataset(tmp_path / "set", images=2)
+    (folder / "flat" / "00.png").write_bytes(b"no picture")
+    codes = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4)
+    np.save(tmp_path / "own.npy", codes)
+    dataset = load_dataset(folder, workplace=INLINE, skip_unreadable=True, features_file=tmp_path / "own.npy")
+    assert np.array_equal(dataset.features, np.delete(codes, 2, axis=0))
