@@ -193,11 +193,12 @@ def status(directory: Path) -> Spoken:
 def check(directory: Path) -> Report:
     """Check every file of the KMC's directory, and say of each that is damaged, unknown or missing.
 
-    Keys are set beside the public files that name them. Nothing is changed.
+    Keys are set beside the public files that name them, and every block of features is opened. Nothing is
+    changed.
     """
     from mipp_cli.roles.kmc_check import check_kmc
 
-    return check_kmc(directory)
+    return check_kmc(directory, progress=progress_bar)
 
 
 @kmc.command()
@@ -206,7 +207,7 @@ def check(directory: Path) -> Report:
 @release_name_option
 @reported
 def remove(directory: Path, owner: str, release_name: bool) -> Report:
-    """End an owner's membership at the KMC: drop its image keys and its list of users.
+    """End an owner's membership at the KMC: drop its image keys, its features and its list of users.
 
     The owner may come back under the same key, with a newer enrolment. The cloud's part: mipp cloud remove.
     """

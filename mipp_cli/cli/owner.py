@@ -176,14 +176,15 @@ def rotate(directory: Path) -> Report:
     metavar="NUMBER",
     type=APPLIED,
     required=True,
-    help="Up to which number the cloud is complete, as mipp cloud index says.",
+    help="Up to which number the cloud, and in scheme exact the KMC, is complete, as mipp cloud index and "
+    "mipp kmc index say.",
 )
 @reported
 def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     """Drop former image keys that no image is under any more; rewrites OWNER/enrolment.h5, for the KMC.
 
     Refused while an image that the cloud has, or may have, is under KEYID. Of what was sent after NUMBER,
-    the cloud may have any.
+    the cloud may have any. Give the lower number, where cloud and KMC have two.
     """
     from mipp_cli.roles.owner_keys import forget_keys
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.columns import CHUNK_BYTES, UNSIGNED, Matrix, Ragged, hdf5_errors
 from mipp_cli.containers.header import BLOCK_BYTES
-from mipp_cli.containers.source import Source
+from mipp_cli.containers.source import BlockVerifiedSource, Source
 from mipp_cli.errors import MalformedError
 
 
@@ -49,8 +49,17 @@ class MatrixReader:
 
     def _piece(self, begin: int, end: int) -> NDArray[np.generic]:
         """Read rows that lie in one piece without going through HDF5, which costs much for a few bytes."""
+        return self._piece_from(self._source, begin, end)
+
+    def unverified(self, begin: int, end: int) -> NDArray[np.generic]:
+        """Return rows as :meth:`rows` does, but as they lie on the disk, their blocks not checked."""
+        if self._offset is None or not isinstance(self._source, BlockVerifiedSource):
+            return self.rows(begin, end)
+        return self._piece_from(self._source.unverified, begin, end)
+
+    def _piece_from(self, source: Source, begin: int, end: int) -> NDArray[np.generic]:
         size = self.row_bytes
-        octets = self._source.read_at(BLOCK_BYTES + self._offset + begin * size, (end - begin) * size)
+        octets = source.read_at(BLOCK_BYTES + self._offset + begin * size, (end - begin) * size)
         if len(octets) != (end - begin) * size:
             raise MalformedError(f"{self._where} claims more data than the file holds")
         return np.frombuffer(octets, self._dataset.dtype).reshape(-1, *self._dataset.shape[1:])
@@ -107,6 +116,12 @@ class RaggedReader:
     def row(self, number: int) -> bytes:
         """Return one row."""
         return self.rows(number, number + 1)[0]
+
+    def unverified_row(self, number: int) -> bytes:
+        """Return one row as it lies on the disk, for whoever checks it by its own digest."""
+        size = self.sizes(number, number + 1)[0]
+        start = int(self._offsets.rows(number, number + 1)[0])
+        return self._bytes.unverified(start, start + size).tobytes()
 
     def texts(self) -> list[str]:
         """Return all rows as text, what is not ASCII replaced; for columns that are small by nature."""

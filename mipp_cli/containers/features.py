@@ -52,7 +52,7 @@ FEATURES = Schema(
     {
         "name_digests": Matrix("u1", DIGEST_BYTES),
         "image_digests": Matrix("u1", DIGEST_BYTES),
-        "codes": Ragged(),
+        "codes": Ragged(limit=_CHUNK_BYTES + OVERHEAD_BYTES),
         GROUP_ENDS: Matrix("<u4"),
         "group_lengths": Matrix("<u8"),
         **EARLIER,

@@ -39,8 +39,8 @@ class Header:
     """What the user block says: who sends what to which deployment, and the digest of the content.
 
     ``number`` is a sequence number in decimal, or the id of a query or a selection, 32 hex digits;
-    ``deployment`` is the fingerprint of kmc.pub; ``digest`` is the SHA-256 of byte 1024 to the end; ``key`` is the
-    sender's public key. All in lower-case hex.
+    ``deployment`` is the fingerprint of kmc.pub; ``digest`` is the SHA-256 of byte 1024 to the end; ``key``
+    is the sender's public key. All in lower-case hex.
     """
 
     kind: str

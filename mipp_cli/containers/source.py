@@ -141,6 +141,7 @@ class BlockVerifiedSource:
             raise TamperedError("the file does not have the size that it was stored with")
         self._source, self._digests = source, digests
         self.size = source.size
+        self.unverified = source
         self._kept: OrderedDict[int, bytes] = OrderedDict()
 
     def _block(self, number: int) -> bytes:

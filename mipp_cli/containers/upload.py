@@ -157,7 +157,10 @@ class UploadReader:
         if rows > _ROWS_LIMIT:
             raise MalformedError("has too many images")
         if self.parameters.protocol.grouped:
-            check_group_ends(self.group_ends(), rows, empty_too=self.container.header.kind != "upload")
+            ends, most = self.group_ends(), 2 * self.parameters.protocol.group_size - 1
+            check_group_ends(ends, rows, empty_too=self.container.header.kind != "upload")
+            if np.diff(ends, prepend=0).max(initial=0) > most:
+                raise MalformedError(f"has a group of more than {most} images")
 
     def __len__(self) -> int:
         return len(self.container.ragged("EW"))
@@ -183,6 +186,10 @@ class UploadReader:
     def encrypted_image(self, row: int) -> bytes:
         """Return EW of one image."""
         return self.container.ragged("EW").row(row)
+
+    def stored_image(self, row: int) -> bytes:
+        """Return EW of one image as it lies on the disk, for whoever has its digest."""
+        return self.container.ragged("EW").unverified_row(row)
 
     def group_ends(self) -> NDArray[np.int64]:
         """Return at which row each group ends; groups are counted from 0."""

@@ -96,7 +96,8 @@ class _Bringing:
                 for place, ref in groups:
                     for row in upload.group_rows(ref.group):
                         try:
-                            brought = BroughtRow(place, upload.name(row), upload.encrypted_image(row))
+                            # the KMC has the digest that the owner gave: what is damaged shows there
+                            brought = BroughtRow(place, upload.name(row), upload.stored_image(row))
                         except MippError as error:
                             self._leave_out(segment, error)
                             continue

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.atomic import output_error
+from mipp_cli.containers.atomic import discard, output_error, write_bytes
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, envelope_bytes
@@ -28,6 +28,7 @@ from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, envelope_bytes
 _FOLDER = "partial"
 _FILE = "descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
+_WAITING_FILE = f"{_FOLDER}/waiting"
 _HEAD = struct.Struct(">4sIII")
 _MAGIC = b"MPD3"
 _DIGEST_BYTES = 32
@@ -117,11 +118,14 @@ class Descriptions:
     def begin(cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None) -> Descriptions:
         """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
 
+        One that :meth:`wait` kept is gone on with, if it was asked for with the same options, or thrown away.
         Raises ConflictError if there is an interrupted run and ``resume`` is None, InvalidRequestError if it
         was asked for with other options.
         """
         folder = directory.file(_FOLDER)
         interrupted = directory.file(_REQUEST_FILE).exists()
+        if interrupted and resume is None and directory.file(_WAITING_FILE).exists():
+            resume = directory.read_json(_REQUEST_FILE) == request
         if interrupted and resume is None:
             raise ConflictError(
                 "an interrupted run left work behind",
@@ -146,6 +150,7 @@ class Descriptions:
 
     def _load(self) -> None:
         self._begun = True
+        discard(self._directory.file(_WAITING_FILE))
         if not self._path.exists():
             return
         with self._path.open("r+b") as file:
@@ -210,6 +215,18 @@ class Descriptions:
                 "changed while the command ran", path=self._path, hint="run it again with --no-resume"
             )
         return description
+
+    def put_back(self, path: str) -> None:
+        """Let an image that is described be none of this run, unless it is asked for again."""
+        self._earlier[path] = self.done.pop(path)
+
+    def wait(self) -> None:
+        """Let the next run go on with the descriptions without being told so; raises OutputError.
+
+        This one was not interrupted: it was refused, and is run again with other images or options.
+        """
+        if self.kept:
+            write_bytes(self._directory.file(_WAITING_FILE), b"", force=True, private=True)
 
     def close(self) -> None:
         """Close the file; what is worth going on with stays, the rest goes."""

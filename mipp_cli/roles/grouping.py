@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 
 from mipp_cli.errors import InvalidRequestError
@@ -17,6 +17,10 @@ from mipp_cli.roles.ledger import Ledger
 from mipp_cli.scheme.groups import Row, cut, in_order
 
 _ID_BYTES = 8
+
+
+class TooFewImagesError(InvalidRequestError):
+    """Raised when the images that go into new groups are fewer than a group has."""
 
 
 @dataclass(frozen=True)
@@ -38,47 +42,59 @@ class Group:
 
 
 class Grouping:
-    """The groups of the images that are sent; ``known`` are the groups that the ledger has them in."""
+    """The groups of a run that sends the images ``sent``, of which the ledger has ``known`` in groups.
 
-    def __init__(self, ledger: Ledger, known: Mapping[str, str], group_size: int):
-        self._known, self._group_size = known, group_size
-        self._members = ledger.members({known[path] for path in known})
-        self.moved = 0
+    ``sent`` is what is sent for its own sake, without mates.
+    """
 
-    def mates(self, sent: Collection[str], at_hand: Collection[str]) -> list[str]:
-        """Return the mates of images that are ``sent``, if those of a group are all ``at_hand``."""
-        found: set[str] = set()
-        for group in {self._known[path] for path in sent if path in self._known}:
-            others = self._members[group] - set(sent)
-            if others <= set(at_hand):
-                found |= others
-        return sorted(found)
+    def __init__(self, ledger: Ledger, known: Mapping[str, str], sent: Set[str], group_size: int):
+        self._sent, self._group_size = sent, group_size
+        group_of = {path: known[path] for path in sent if path in known}
+        self._members = ledger.members(set(group_of.values()))
+        mates = {path: group for group, paths in self._members.items() for path in paths}
+        self._group_of = mates | group_of
 
-    def groups(self, rows: Collection[Row], *, small: bool) -> list[Group]:
-        """Return the groups of ``rows`` in the order of an upload.
+    def mates(self, at_hand: Set[str]) -> list[str]:
+        """Return the mates of the images that are sent, of the groups whose members are all ``at_hand``.
 
-        Raises InvalidRequestError for new groups that would be too small, unless ``small`` admits them.
+        Members that are sent themselves need not be.
         """
-        sent = {row.path for row in rows}
+        others = (members - self._sent for members in self._members.values())
+        return sorted(path for group in others if group <= at_hand for path in group)
+
+    def moved(self, done: Set[str]) -> int:
+        """Return how many images leave their groups, if ``done`` is all that is sent, mates among them."""
+        return len(self._new(done) & self._group_of.keys())
+
+    def check_size(self, done: Set[str]) -> None:
+        """Raise TooFewImagesError if those of ``done`` that go into new groups are too few for one."""
+        count, moved = len(self._new(done)), self.moved(done)
+        if not 0 < count < self._group_size:
+            return
+        ways = "wait until there are more, or give --small: the fewer images a group has, the less it hides "
+        ways += "which of them a query matches"
+        if moved:
+            ways = f"name the whole collection, so that {moved} of them stay with their mates; or {ways}"
+        raise TooFewImagesError(
+            f"images to be put into new groups: {count}; that is too few for a group of {self._group_size}",
+            hint=ways,
+        )
+
+    def groups(self, rows: Collection[Row]) -> list[Group]:
+        """Return the groups of ``rows``, of the images sent and their mates, in the order of an upload."""
+        new = self._new({row.path for row in rows})
         kept: defaultdict[str, list[Row]] = defaultdict(list)
-        pool = []
         for row in rows:
-            group = self._known.get(row.path)
-            if group is not None and self._members[group] <= sent:
-                kept[group].append(row)
-            else:
-                pool.append(row)
-                self.moved += group is not None
-        if pool and len(pool) < self._group_size and not small:
-            raise InvalidRequestError(
-                f"{len(pool)} images are too few for a group of {self._group_size}",
-                hint="wait until there are more, or give --small: the fewer images a group has, the less it "
-                "hides which of them a query matches",
-            )
-        new = cut(pool, self._group_size) if pool else []
-        names = {group[0].path: name for name, group in kept.items()}
-        ordered = in_order([*kept.values(), *new])
-        by_path = {row.path: names.get(group[0].path) for group in [*kept.values(), *new] for row in group}
+            if row.path not in new:
+                kept[self._group_of[row.path]].append(row)
+        cuts = cut((row for row in rows if row.path in new), self._group_size)
+        names = {path: group for path, group in self._group_of.items() if path not in new}
+        ordered = in_order([*kept.values(), *cuts])
         return [
-            Group(by_path[group[0].path] or secrets.token_hex(_ID_BYTES), tuple(group)) for group in ordered
+            Group(names.get(group[0].path) or secrets.token_hex(_ID_BYTES), tuple(group)) for group in ordered
         ]
+
+    def _new(self, done: Set[str]) -> set[str]:
+        """Return which images go into new groups: those that had none, or not all of whose mates are sent."""
+        whole = {group for group, members in self._members.items() if members <= done}
+        return {path for path in done if self._group_of.get(path) not in whole}

@@ -6,13 +6,13 @@ again.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from mipp_cli.containers.atomic import new_file, new_folder, output_error, put_folder, refuse_existing
-from mipp_cli.containers.stored import remove
-from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MalformedError
+from mipp_cli.containers.atomic import discard, new_file, new_folder, output_error, put_folder, sweep
+from mipp_cli.errors import AlreadyAppliedError, MalformedError, OutputError
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.report import Output, Report
@@ -22,7 +22,7 @@ FEATURES_FOLDER = "features"
 
 def kept_file(directory: RoleDirectory, number: int) -> Path:
     """Return where the features file of an upload is kept."""
-    return directory.folder(FEATURES_FOLDER) / f"{number}.h5"
+    return directory.file(FEATURES_FOLDER) / f"{number}.h5"
 
 
 def copy_file(source: Path, output: Path, *, force: bool = False) -> None:
@@ -32,27 +32,26 @@ def copy_file(source: Path, output: Path, *, force: bool = False) -> None:
 
 
 def sweep_kept(directory: RoleDirectory, deciding: Collection[int]) -> None:
-    """Remove the features of uploads of which no image counts any more; raises OutputError."""
+    """Remove the features of uploads of which no image counts any more; what stays goes the next time."""
     folder = directory.file(FEATURES_FOLDER)
     for file in folder.glob("*.h5") if folder.is_dir() else ():
         if file.stem.isdecimal() and int(file.stem) not in deciding:
-            remove(file)
+            discard(file)
 
 
 def hand_out_features(path: Path, output: Path) -> Report:
     """Copy the features files that count into the new folder ``output``, for the KMC.
 
-    Raises InvalidRequestError in a scheme without them, AlreadyAppliedError if nothing counts,
-    MalformedError if one is missing.
+    Raises InvalidRequestError in a scheme without them, OutputError if ``output`` exists,
+    AlreadyAppliedError if nothing counts, MalformedError if a file is missing.
     """
     owner = Owner.open(path)
     directory = owner.directory
     directory.deployment.parameters.protocol.check_kmc_ranks()
     directory.refuse_inside(output)
-    refuse_existing(output, force=False)
-    if not output.name:
-        raise InvalidRequestError("is no new folder", path=output, hint="name a folder that is to be made")
-    with directory.lock():
+    if os.path.lexists(output):
+        raise OutputError("the output exists", path=output, hint="name a folder that is to be made")
+    with directory.lock(shared=True):
         ledger = owner.ledger
         deciding = ledger.deciding()
         numbers = [
@@ -67,10 +66,11 @@ def hand_out_features(path: Path, output: Path) -> Report:
                 path=directory.file(FEATURES_FOLDER),
                 hint=f"send these images again: mipp owner encrypt OWNER IMAGES --again {missing[0]}",
             )
+        sweep(output.parent, output.name)
         try:
             with new_folder(output) as building:
                 for number in numbers:
-                    shutil.copyfile(kept_file(directory, number), building / f"{number}.features.h5")
+                    copy_file(kept_file(directory, number), building / f"{number}.features.h5")
                 put_folder(building, output)
         except OSError as error:
             raise output_error(error, output) from error

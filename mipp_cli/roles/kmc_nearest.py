@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
 from mipp_cli.roles.kmc_ranking import RankedGroup
-from mipp_cli.roles.kmc_store import FeatureStore, Table
+from mipp_cli.roles.kmc_store import DIGEST_BYTES, PAGE_ROWS, TABLE, FeatureStore, Table, pages_of
 from mipp_cli.roles.kmc_store_index import StoredMessage, StoreIndex
 from mipp_cli.roles.progress import Advance, Progress
 from mipp_cli.scheme.nearest import Nearest, squared_distances
@@ -209,26 +210,47 @@ class _TableError(Exception):
 
 
 class _Tables:
-    """The tables of the blocks that matches lie in, the last one used at hand."""
+    """The tables of the blocks that matches lie in, the piece used last at hand."""
 
     def __init__(self, blocks: list[_Block], firsts: NDArray[np.int64]):
         self._blocks, self._firsts = blocks, firsts
-        self._at_hand: tuple[int, Table] | None = None
+        self._at_hand: tuple[int, int, int] | None = None  # a block, and of its table the pages at hand
+        self._table = np.empty(0, dtype=TABLE)
 
-    def _table(self, place: int) -> Table:
+    def _around(self, place: int, row: int) -> tuple[int, Table]:
+        """Return a piece of a block's table that holds all of the group of ``row``, and where it begins."""
+        block = self._blocks[place]
+        pages = pages_of(block.message.blocks[block.number].rows)
         if self._at_hand is None or self._at_hand[0] != place:
-            block = self._blocks[place]
-            try:
-                self._at_hand = place, block.store.table(block.message, block.number)
-            except MippError as error:
-                raise _TableError(_block_id(block.store.owner, block.message, block.number)) from error
-        return self._at_hand[1]
+            self._read(place, row // PAGE_ROWS, row // PAGE_ROWS + 1)
+        while True:
+            _, begin, end = self._at_hand or (place, 0, 0)
+            first, groups = begin * PAGE_ROWS, self._table["group"]
+            if not first <= row < first + len(groups):
+                self._read(place, row // PAGE_ROWS, row // PAGE_ROWS + 1)
+            elif begin and groups[row - first] == groups[0]:
+                self._read(place, begin - 1, end)
+            elif end < pages and groups[row - first] == groups[-1]:
+                self._read(place, begin, end + 1)
+            else:
+                return first, self._table
+
+    def _read(self, place: int, begin: int, end: int) -> None:
+        if self._at_hand == (place, begin, end):
+            return
+        block = self._blocks[place]
+        try:
+            self._table = block.store.pages(block.message, block.number, begin, end)
+        except MippError as error:
+            raise _TableError(_block_id(block.store.owner, block.message, block.number)) from error
+        self._at_hand = place, begin, end
 
     def row(self, row_id: int) -> _RankedRow:
         """Return a row by its id in this ranking."""
         place = int(np.searchsorted(self._firsts, row_id, side="right")) - 1
-        block, table = self._blocks[place], self._table(place)
-        row = table[row_id - block.first]
+        block = self._blocks[place]
+        first, table = self._around(place, row_id - block.first)
+        row = table[row_id - block.first - first]
         begin, end = np.searchsorted(table["group"], (row["group"], row["group"] + 1)).tolist()
         ref = GroupRef(block.store.owner, block.message.number, int(row["group"]))
         return _RankedRow(ref, row["name"].tobytes(), int(row["length"]), end - begin)
@@ -238,8 +260,15 @@ class _Tables:
 
         Nobody knows a query's id before it is made, so no name can be chosen to come first.
         """
-        return [self._tie_key(row_id, query_id) for row_id in ids.tolist()]
-
-    def _tie_key(self, row_id: int, query_id: str) -> bytes:
-        row = self.row(row_id)
-        return hashlib.sha256(f"{query_id} {row.ref.owner} ".encode() + row.name).digest()
+        places = np.searchsorted(self._firsts, ids, side="right") - 1
+        rows = ids - self._firsts[places]
+        pages = rows // PAGE_ROWS
+        changes = np.flatnonzero(np.diff(places) | np.diff(pages)) + 1
+        keys: list[bytes] = []
+        for begin, end in pairwise([0, *changes.tolist(), len(ids)]):
+            self._read(int(places[begin]), int(pages[begin]), int(pages[begin]) + 1)
+            said = f"{query_id} {self._blocks[places[begin]].store.owner} ".encode()
+            octets = self._table["name"][rows[begin:end] % PAGE_ROWS].tobytes()
+            names = (octets[at : at + DIGEST_BYTES] for at in range(0, len(octets), DIGEST_BYTES))
+            keys += [hashlib.sha256(said + name).digest() for name in names]
+        return keys

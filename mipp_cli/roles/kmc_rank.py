@@ -186,7 +186,7 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: Found, li
         groups,
         matches,
         owners,
-        room_for(query, len(kmc.owner_names()) + len(query.owners)),
+        room_for(query, len({*kmc.owner_names(), *query.owners})),
         left_out,
     )
 

@@ -19,7 +19,7 @@ _STEPS = {"results": reencrypt_results, "groups": reencrypt_groups}
 def reencrypt(
     path: Path, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
 ) -> Report:
-    """Re-encrypt matches (sum schemes), or what matched among groups (scheme `exact`), for the user who asked.
+    """Re-encrypt matches (sum schemes), or what matched in groups (scheme `exact`), for the user who asked.
 
     Raises MalformedError for what this deployment's clouds do not answer with, and what
     :func:`reencrypt_results` and :func:`reencrypt_groups` raise.

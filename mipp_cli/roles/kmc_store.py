@@ -1,16 +1,17 @@
 """The KMC's feature store: per owner, KMC/features/OID/, sealed under the owner's storage key.
 
 `index` (kmc_store_index.py) lists the messages applied. `NUMBER-BLOCK.GENERATION` is a run of rows of one
-upload: the codes, row-major, one byte a code, and behind them a table of names, images and groups, each
-sealed by itself, since ranking reads codes alone. `NUMBER.deleted` are the digests of the names that a
-deletion deletes, ascending; they stay, so that an older upload that comes later brings nothing back.
+upload: the codes, row-major, one byte a code, and behind them a table of names, images and groups in pages
+of 1,024 rows, each sealed by itself: ranking reads codes alone, and then the pages that matches lie in.
+`NUMBER.deleted` are the digests of the names that a deletion deletes, ascending; they stay, so that an older
+upload that comes later brings nothing back.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,8 @@ DIGEST_BYTES = 32
 TABLE = np.dtype(
     [("name", "u1", (DIGEST_BYTES,)), ("image", "u1", (DIGEST_BYTES,)), ("group", "<u4"), ("length", "<u8")]
 )
+PAGE_ROWS = 1024  # of a table that are sealed together
+_PAGE_BYTES = PAGE_ROWS * TABLE.itemsize
 _MOST_INDEX_BYTES = 1 << 31
 
 Codes = NDArray[np.uint8]
@@ -106,9 +109,9 @@ class FeatureStore:
         write_bytes(self.index_file, bytes(sealed), force=True, private=True)
 
     def buffer(self, index: StoreIndex) -> bytearray:
-        """Return a buffer that the codes of every block fit into."""
+        """Return a buffer for :meth:`codes`: every block fits into it, sealed and opened."""
         rows = (block.rows for message in index.messages if message.coded for block in message.blocks)
-        return bytearray(max(rows, default=0) * self.l)
+        return bytearray(2 * max(rows, default=0) * self.l + OVERHEAD_BYTES)
 
     def codes(self, message: StoredMessage, block_number: int, buffer: bytearray | None = None) -> Codes:
         """Return the codes of a block, shape (rows, l), in ``buffer`` if they fit: valid until it is reused.
@@ -121,17 +124,36 @@ class FeatureStore:
             raise ValueError("this upload was applied without codes")
         if not block.rows:
             return np.empty((0, self.l), dtype=np.uint8)
-        room = memoryview(buffer)[:size] if buffer is not None and len(buffer) >= size else None
-        opened = self._open(message, block_number, "codes", 0, size, room)
+        sealed = opened = None
+        if buffer is not None and len(buffer) >= 2 * size + OVERHEAD_BYTES:
+            opened, sealed = memoryview(buffer)[:size], memoryview(buffer)[size : 2 * size + OVERHEAD_BYTES]
+        with self._of_block(message, block_number) as (path, whole):
+            sealed = read_part(path, 0, size + OVERHEAD_BYTES, whole, sealed)
+            opened = self.cipher.open(sealed, self._bound(message, block_number, "codes"), opened)
         return np.frombuffer(opened, dtype=np.uint8).reshape(block.rows, self.l)
 
     def table(self, message: StoredMessage, block_number: int) -> Table:
         """Return name, image, group and length of every row of a block; raises what :meth:`codes` does."""
+        return self.pages(message, block_number, 0, pages_of(message.blocks[block_number].rows))
+
+    def pages(self, message: StoredMessage, block_number: int, begin: int, end: int) -> Table:
+        """Return the rows of the table of a block that pages ``begin`` to ``end`` hold, as :meth:`table`."""
         block, codes = self._sizes(message, block_number)
-        if not block.rows:
+        rows = max(0, min(end * PAGE_ROWS, block.rows) - begin * PAGE_ROWS)
+        opened = memoryview(bytearray(rows * TABLE.itemsize))
+        if not rows:
             return np.empty(0, dtype=TABLE)
         offset = codes + OVERHEAD_BYTES if message.coded else 0
-        opened = self._open(message, block_number, "table", offset, block.rows * TABLE.itemsize, None)
+        with self._of_block(message, block_number) as (path, whole):
+            size = len(opened) + (end - begin) * OVERHEAD_BYTES
+            sealed = read_part(path, offset + begin * (_PAGE_BYTES + OVERHEAD_BYTES), size, whole)
+            for place, page in enumerate(range(begin, end)):
+                first = place * (_PAGE_BYTES + OVERHEAD_BYTES)
+                self.cipher.open(
+                    sealed[first : first + _PAGE_BYTES + OVERHEAD_BYTES],
+                    self._bound(message, block_number, f"table {page}"),
+                    opened[place * _PAGE_BYTES : (place + 1) * _PAGE_BYTES],
+                )
         return np.frombuffer(opened, dtype=TABLE)
 
     def tables(self, index: StoreIndex) -> Iterator[tuple[StoredMessage, int, Table]]:
@@ -145,20 +167,12 @@ class FeatureStore:
         block = message.blocks[block_number]
         return block, block.rows * self.l
 
-    def _open(
-        self,
-        message: StoredMessage,
-        block_number: int,
-        part: str,
-        offset: int,
-        size: int,
-        room: memoryview | None,
-    ) -> memoryview:
+    @contextmanager
+    def _of_block(self, message: StoredMessage, block_number: int) -> Iterator[tuple[Path, int]]:
+        """Give the path of a block and the size that it must have; errors name the file and what to bring."""
         path = self.block_path(message, block_number)
         try:
-            whole = self._block_size(message, block_number)
-            sealed = read_part(path, offset, size + OVERHEAD_BYTES, whole)
-            return self.cipher.open(sealed, self._bound(message, block_number, part), room)
+            yield path, self._block_size(message, block_number)
         except MippError as error:
             error.path = str(path)
             error.hint = (
@@ -169,7 +183,8 @@ class FeatureStore:
 
     def _block_size(self, message: StoredMessage, block_number: int) -> int:
         block, codes = self._sizes(message, block_number)
-        return block.rows * TABLE.itemsize + OVERHEAD_BYTES + message.coded * (codes + OVERHEAD_BYTES)
+        table = block.rows * TABLE.itemsize + pages_of(block.rows) * OVERHEAD_BYTES
+        return table + message.coded * (codes + OVERHEAD_BYTES)
 
     def _bound(self, message: StoredMessage, block_number: int, part: str) -> bytes:
         block = message.blocks[block_number]
@@ -183,7 +198,9 @@ class FeatureStore:
         parts: list[tuple[Octets, bytes]] = []
         if codes is not None:
             parts.append((_octets(codes), self._bound(message, block_number, "codes")))
-        parts.append((_octets(table), self._bound(message, block_number, "table")))
+        for page in range(pages_of(len(table))):
+            rows = table[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
+            parts.append((_octets(rows), self._bound(message, block_number, f"table {page}")))
         write_unlisted(self.block_path(message, block_number), self.cipher.seal(parts))
 
     def block_path(self, message: StoredMessage, block_number: int) -> Path:
@@ -226,9 +243,21 @@ class FeatureStore:
         block_number = None if message is None else message.block_of(group)
         if message is None or block_number is None:
             return np.empty(0, dtype=TABLE)
-        table = self.table(message, block_number)
-        begin, end = np.searchsorted(table["group"], (group, group + 1))
-        return table[begin:end]
+        pages = pages_of(message.blocks[block_number].rows)
+        begin, end = 0, pages
+        while end - begin > 1:  # the group, if it is there, begins in one of pages begin to end
+            middle = (begin + end) // 2
+            if self.pages(message, block_number, middle, middle + 1)["group"][0] >= group:
+                end = middle
+            else:
+                begin = middle
+        end = begin + 1
+        table = self.pages(message, block_number, begin, end)
+        while end < pages and table["group"][-1] <= group:
+            end += 1
+            table = self.pages(message, block_number, begin, end)
+        first, last = np.searchsorted(table["group"], (group, group + 1))
+        return table[first:last]
 
     def live(self, index: StoreIndex, names: Digests) -> NDArray[np.bool_]:
         """Say which of ``names``, digests of shape (n, 32), are live."""
@@ -270,6 +299,11 @@ class FeatureStore:
             for folder in (self.folder, self.folder.parent):
                 with suppress(OSError):  # it is not empty
                     folder.rmdir()
+
+
+def pages_of(rows: int) -> int:
+    """Return how many pages the table of so many rows has."""
+    return -(-rows // PAGE_ROWS)
 
 
 def _octets(array: Codes | Table) -> memoryview:

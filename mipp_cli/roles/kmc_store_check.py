@@ -18,7 +18,7 @@ from mipp_cli.roles.completeness import (
 )
 from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.kmc_store import FeatureStore, is_stored
+from mipp_cli.roles.kmc_store import INDEX_FILE, FeatureStore, is_stored
 from mipp_cli.roles.kmc_store_index import StoredMessage, StoreIndex
 from mipp_cli.roles.progress import Progress
 
@@ -67,8 +67,8 @@ def check_stores(findings: Findings, kmc: Kmc, progress: Progress) -> tuple[list
         except MippError:
             continue  # of which there is a problem already
         if owner is not None and folder.is_dir():
-            store = FeatureStore.of(kmc, owner)
-            with findings.of(store.index_file, "stores"):
+            with findings.of(folder / INDEX_FILE, "stores"):
+                store = FeatureStore.of(kmc, owner)
                 index = store.index()
                 found[name] = received(kmc, name, index)
                 _check_store(findings, store, index, progress)

@@ -63,20 +63,31 @@ class StoreCipher:
         return opened
 
 
-def read_part(path: Path, offset: int, size: int, file_size: int) -> bytes:
-    """Return ``size`` bytes of a file at ``offset``; MalformedError if the file is not of ``file_size``."""
+def read_part(
+    path: Path, offset: int, size: int, file_size: int, into: memoryview | None = None
+) -> memoryview:
+    """Return ``size`` bytes of a file at ``offset``, read ``into`` memory that is there if it is given.
+
+    Raises MalformedError if the file is not of ``file_size``, or is missing.
+    """
+    data = memoryview(bytearray(size)) if into is None else into
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise _unreadable(error) from None
     try:
         found = os.fstat(descriptor).st_size
-        data = os.pread(descriptor, size, offset) if found == file_size else b""
+        done = 0
+        while found == file_size and done < size:
+            count = os.preadv(descriptor, [data[done:]], offset + done)
+            if not count:
+                break
+            done += count
     except OSError as error:
         raise _unreadable(error) from None
     finally:
         os.close(descriptor)
-    if len(data) != size:
+    if done != size:
         raise MalformedError(f"has {found} bytes, not {file_size}")
     return data
 

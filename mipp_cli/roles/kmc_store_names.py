@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,9 +26,14 @@ class NameSet:
 
     def __init__(self, digests: Digests):
         self._digests = digests
-        keys = _keys(digests)
-        self._order = np.argsort(keys)
-        self._sorted = keys[self._order]
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        return np.argsort(_keys(self._digests))
+
+    @cached_property
+    def _sorted(self) -> NDArray[np.uint64]:
+        return _keys(self._digests)[self._order]
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -53,8 +60,9 @@ class NameSet:
 
     def has_twins(self) -> bool:
         """Say whether a digest is here twice."""
-        alike = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
-        if not len(alike):
+        keys = np.sort(_keys(self._digests))  # which is much faster than finding their order
+        if not (keys[1:] == keys[:-1]).any():
             return False
+        alike = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
         suspects = self._digests[self._order[np.union1d(alike, alike + 1)]]
         return len(np.unique(suspects, axis=0)) < len(suspects)

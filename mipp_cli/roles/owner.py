@@ -26,7 +26,7 @@ from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.roles.report import Output, Report
 from mipp_cli.roles.sequence import clock_number
-from mipp_cli.scheme.image_cipher import generate_key, key_id
+from mipp_cli.scheme.image_cipher import derive_key, generate_key, key_id
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 ENROLMENT_FILE = "enrolment.h5"
@@ -152,6 +152,17 @@ class Owner:
     def row_key(self, path: str) -> bytes:
         """Return the keyed digest of a path, by which the rows of an upload are sorted."""
         return hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
+
+    def lot(self, path: str) -> bytes:
+        """Return another keyed digest of a path, by which new images are put into groups.
+
+        Nobody outside learns it, while an opaque name is half of :meth:`row_key`.
+        """
+        return hmac.new(self._lot_key, path.encode(), hashlib.sha256).digest()
+
+    @cached_property
+    def _lot_key(self) -> bytes:
+        return derive_key(self.directory.secret("identifier"), "mipp/1 groups of images", b"")
 
     def remember(
         self, number: int, users: AuthorisedUsers | None = None, forgotten: frozenset[int] | None = None

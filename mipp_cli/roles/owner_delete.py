@@ -50,7 +50,7 @@ def delete_images(
                 if not _is_out(output, number):
                     ledger.remove(number)
                 raise
-        sweep_kept(owner.directory, ledger.deciding())
+        sweep_kept(owner.directory, earlier)
     unknown = [each for each in paths if each not in known]
     warnings = [*owner.warnings]
     if unknown:

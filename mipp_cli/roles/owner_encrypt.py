@@ -26,7 +26,7 @@ from mipp_cli.errors import (
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.descriptions import Description, Descriptions
 from mipp_cli.roles.feature_work import describe_and_encrypt, feature_tasks
-from mipp_cli.roles.grouping import Group, Grouping
+from mipp_cli.roles.grouping import Group, Grouping, TooFewImagesError
 from mipp_cli.roles.kept_features import sweep_kept
 from mipp_cli.roles.ledger import UPLOAD, still_deciding
 from mipp_cli.roles.own_features import OwnFeatures, own_features
@@ -71,6 +71,9 @@ def encrypt_images(
                 f"interrupted; {run.work.kept} of {len(images)} images are described",
                 hint="run it again with --resume to go on",
             ) from None
+        except TooFewImagesError:
+            run.work.wait()
+            raise
         except MippError as error:
             if run.work.kept:
                 go_on = f"{run.work.kept} images are described: give --resume to go on after them"
@@ -88,16 +91,29 @@ def preview(
     descriptor = owner.directory.deployment.parameters.features
     with own_features(options.features, images, descriptor) as features, owner.directory.lock(shared=True):
         choice = Choice(owner.ledger, images, options, features)
-        unsure = [image for image in images if choice.first_look(image) is Look.READ]
-        unreadable = sum(isinstance(read.content, UnreadableImageError) for read in choice.reads(unsure))
-    counts = {"images": choice.sent, **choice.counted(), "unreadable": unreadable + len(left_out)}
-    return Report(
-        (),
-        counts,
-        owner.warnings,
-        {},
-        ("this is what would be done; nothing was written, and new images were not opened",),
-    )
+        looks = {image: choice.first_look(image) for image in images}
+        unsure = [image for image, look in looks.items() if look is Look.READ]
+        read = {each.image.name: isinstance(each.content, bytes) for each in choice.reads(unsure)}
+        sent = {image.name for image, look in looks.items() if look is Look.SEND}
+        sent |= {path for path in read if read[path]}
+        unreadable = read.keys() - sent
+        group_size = owner.directory.deployment.parameters.protocol.group_size
+        grouping = Grouping(owner.ledger, choice.groups(), sent, group_size)
+        mates = grouping.mates({image.name for image in images} - unreadable)
+    counts = {
+        "images": len(sent) + len(mates),
+        **choice.counted(),
+        "sent with their group": len(mates),
+        "unreadable": len(unreadable) + len(left_out),
+    }
+    notes = ["this is what would be done; nothing was written, and new images were not opened"]
+    try:
+        grouping.check_size(sent.union(mates))
+    except TooFewImagesError as error:
+        if not options.small:
+            notes.append(f"it would be refused without --small: {error.message}")
+    warnings = (*owner.warnings, *_moved(grouping.moved(sent.union(mates))))
+    return Report((), counts, warnings, notes=tuple(notes))
 
 
 class _Run:
@@ -112,7 +128,7 @@ class _Run:
         features: OwnFeatures | None,
         left_out: Sequence[Problem],
     ):
-        self._left_out = left_out
+        self._left_out, self._output = left_out, output
         self._owner, self._options, self._features = owner, options, features
         self._images = {image.name: image for image in images}
         self._parameters = owner.directory.deployment.parameters
@@ -129,11 +145,11 @@ class _Run:
         self._choice = Choice(owner.ledger, images, options, features)
 
     def _may_replace(self, path: Path) -> bool:
-        """Say whether an output may go: an upload of this owner, if one says so or a killed run left it.
+        """Say whether an output may go: a file of this owner, if one says so or a killed run left it.
 
-        A file of another kind goes only if it is named itself.
+        One of others, or of another kind, goes only if it is named itself.
         """
-        if self._options.force and self._options.split is None:
+        if self._options.force and path == self._output and self._options.split is None:
             return True
         try:
             header, sender = header_of(path), self._owner.directory.sender
@@ -161,19 +177,31 @@ class _Run:
             self.work.remove()  # nothing to go on with
             self.work.kept = 0
             raise self._choice.nothing_to_send()
-        known, sent = self._choice.groups(), set(self.work.done)
-        group_size = self._parameters.protocol.group_size
-        known = {path: group for path, group in known.items() if path in sent}
-        self._grouping = Grouping(self._ledger, known, group_size)
-        mates = self._grouping.mates(sent, self._images.keys() - {each.path for each in self._skipped})
+        sent, group_size = set(self.work.done), self._parameters.protocol.group_size
+        self._grouping = Grouping(self._ledger, self._choice.groups(), sent, group_size)
+        mates = self._grouping.mates(self._readable())
         if mates:
             self._describe([self._images[path] for path in mates], workplace, progress)
+        if self._skipped and not self._options.skip_unreadable:
+            raise _unreadable(self._skipped)
+        for path in set(mates).difference(self._grouping.mates(self._readable())) & self.work.done.keys():
+            self.work.put_back(path)  # a mate of it cannot be read: it stays where it is
+        if not self._options.small:
+            self._grouping.check_size(self.work.done.keys())
         self._mates = len(self.work.done) - len(sent)
+
+    def _readable(self) -> set[str]:
+        """Return the images named but for those that are known to be unreadable."""
+        unreadable = {str(each.path) for each in self._skipped}
+        return {name for name, image in self._images.items() if str(image.path) not in unreadable}
 
     def _describe(self, images: Sequence[ImageFile], workplace: Workplace, progress: Progress) -> None:
         with progress("describing", len(images), "image") as advance:
             todo = [image for image in images if not self.work.keep(image.name, image.version())]
-            self._choice.described_before(self.work.done)
+            for path in self._choice.undecided([*self.work.done]):
+                description = self.work.read(path)
+                if not self._choice.settle(self._images[path], description.digest, description.version):
+                    self.work.put_back(path)
             advance(len(images) - len(todo))
             for result in self._described(todo, workplace, advance):
                 if isinstance(result, UnreadableImageError):
@@ -233,12 +261,18 @@ class _Run:
         """
         size_class, done = self._parameters.protocol.size_class, self.work.done
         rows = [
-            Row(path, each.sealed_bytes, self._owner.row_key(path), size_class(each.sealed_bytes))
+            Row(
+                path,
+                each.sealed_bytes,
+                self._owner.row_key(path),
+                size_class(each.sealed_bytes),
+                self._owner.lot(path),
+            )
             for path, each in done.items()
         ]
         uploads: list[list[Group]] = [[]]
         size = 0
-        for group in self._grouping.groups(rows, small=self._options.small):
+        for group in self._grouping.groups(rows):
             if uploads[-1] and self._options.split is not None and size >= self._options.split:
                 uploads.append([])
                 size = 0
@@ -255,11 +289,7 @@ class _Run:
                 f"{self._choice.absent} more images that were to be sent again are not among those named: "
                 "name the folders that they are in, or delete them"
             )
-        if self._grouping.moved:
-            warnings.append(
-                f"{self._grouping.moved} images moved to new groups: the pictures of their mates are not among "
-                "those named; name the whole collection, so that images keep their mates for life"
-            )
+        warnings += _moved(self._grouping.moved(self.work.done.keys()))
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {
@@ -272,6 +302,16 @@ class _Run:
         files = [Output(output.upload, "upload") for output in outputs]
         files += [Output(output.features, "features") for output in outputs if output.features]
         return Report(tuple(files), counts, tuple(warnings))
+
+
+def _moved(count: int) -> list[str]:
+    """Return what is warned of if so many images move to new groups."""
+    if not count:
+        return []
+    return [
+        f"{count} images moved to new groups: the pictures of their mates are not among those named, or "
+        "cannot be read; name the whole collection, so that images keep their mates for life"
+    ]
 
 
 def _unreadable(errors: Sequence[UnreadableImageError]) -> UnreadableImageError:

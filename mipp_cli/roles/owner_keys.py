@@ -52,8 +52,9 @@ def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
             raise InvalidRequestError(
                 f"this directory gave no number as high as {applied}; its last is {owner.last_number}",
                 path=path,
-                hint="give the number up to which the cloud is complete, as mipp cloud index says; if the "
-                "directory is a backup that does not know it: mipp owner renumber OWNER --above NUMBER",
+                hint="give the number up to which the cloud (and in scheme exact the KMC) is complete, as "
+                "their index commands say; if the directory is a backup that does not know it: mipp owner "
+                "renumber OWNER --above NUMBER",
             )
         images = _images_by_key(owner.ledger, applied)
         chosen = _unused(owner, images) if key is None else [_checked(owner, images, key)]

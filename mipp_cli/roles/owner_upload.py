@@ -15,7 +15,7 @@ from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.descriptions import Description, Descriptions
 from mipp_cli.roles.feature_work import payload_of
 from mipp_cli.roles.grouping import Group
-from mipp_cli.roles.kept_features import copy_file, kept_file
+from mipp_cli.roles.kept_features import FEATURES_FOLDER, copy_file, kept_file
 from mipp_cli.roles.ledger import UPLOAD, Message, SentImage
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.progress import Advance
@@ -45,8 +45,9 @@ class UploadTask:
     ) -> int:
         """Write one upload; return how many of its images have no edges.
 
-        The ledger is in place first: whoever goes on after a crash sees that the number may be out. It stays
-        so if another upload of the run fails, since this one could be copied meanwhile.
+        The ledger is in place first, and before it the features that are kept: whoever goes on after a crash
+        sees that the number may be out, and has its features. It stays so if another upload of the run
+        fails, since this one could be copied meanwhile.
         """
         ledger, kept = self.owner.ledger, kept_file(self.owner.directory, number)
         try:
@@ -82,8 +83,8 @@ class UploadTask:
                 size=self._size(groups),
                 force=True,  # what must stay was refused before
             ) as upload,
-            self._features(output.features, number, earlier) as features,
             self.owner.ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
+            self._features(output.features, number, earlier, groups) as features,  # first of all in place
         ):
             for group in groups:
                 for row in group.rows:
@@ -103,16 +104,18 @@ class UploadTask:
 
     @contextmanager
     def _features(
-        self, output: Path | None, number: int, earlier: Sequence[int]
+        self, output: Path | None, number: int, earlier: Sequence[int], groups: Sequence[Group]
     ) -> Iterator[FeaturesWriter | None]:
         """Write the features file where it is kept, if there is to be one."""
         if output is None:
             yield None
             return
         directory = self.owner.directory
+        directory.folder(FEATURES_FOLDER)
         kept, l = kept_file(directory, number), directory.deployment.parameters.l
         key, sender = self.owner.image_key, directory.sender
-        with write_features(kept, l, sender, number, key, earlier=earlier, force=True) as features:
+        rows = sum(len(group.rows) for group in groups)
+        with write_features(kept, l, sender, number, key, earlier=earlier, rows=rows, force=True) as features:
             yield features
 
     def _size(self, groups: Sequence[Group]) -> UploadSize:

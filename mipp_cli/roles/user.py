@@ -189,7 +189,7 @@ def make_query(
 def _check_size(images: int, candidates: int, parameters: Parameters) -> None:
     protocol = parameters.protocol
     protocol.check_matches(images * candidates)
-    most = (QUERY_BYTES_LIMIT >> 1) // sum(protocol.query_columns.values()) - 1
+    most = QUERY_BYTES_LIMIT // sum(protocol.query_columns.values()) - 1
     if images > most:
         raise InvalidRequestError(
             f"{images} query images would make a query of more than {QUERY_BYTES_LIMIT >> 20} MB",

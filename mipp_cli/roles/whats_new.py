@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -93,24 +93,29 @@ class Choice:
         self._undecided.add(image.name)
         return Look.READ
 
-    def described_before(self, paths: Collection[str]) -> None:
-        """Send those of ``paths`` that are undecided: the run that described them had decided so."""
-        for path in self._undecided.intersection(paths):
-            self._undecided.remove(path)
+    def undecided(self, paths: Iterable[str]) -> list[str]:
+        """Return those of ``paths`` whose files must be read, to see whether they are sent."""
+        return [path for path in paths if path in self._undecided]
+
+    def settle(self, image: ImageFile, content: str, version: str) -> bool:
+        """Say whether an undecided image is sent, by the SHA-256 of its file, in hex; it is decided then."""
+        self._undecided.remove(image.name)
+        if self.digest(image, content) != self._standing[image.name].image.digest:
             self._send(CHANGED)
+            return True
+        self._leave(UNCHANGED)
+        self.refreshed[image.name] = self.version(image, version)
+        return False
 
     def reads(self, images: Sequence[ImageFile], leave: Advance = lambda _: None) -> Iterator[ReadImage]:
         """Read ``images``, and yield those that are sent; ``leave`` is called for each of the others."""
         for image in images:
             read = read_image(image, self._features)
             if isinstance(read.content, bytes) and image.name in self._undecided:
-                digest = self.digest(image, hashlib.sha256(read.content).hexdigest())
-                if digest == self._standing[image.name].image.digest:
-                    self._leave(UNCHANGED)
-                    self.refreshed[image.name] = self.version(image, read.version)
+                content = hashlib.sha256(read.content).hexdigest()
+                if not self.settle(image, content, read.version):
                     leave(1)
                     continue
-                self._send(CHANGED)
             yield read
 
     def version(self, image: ImageFile, version: str) -> str:

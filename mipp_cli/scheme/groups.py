@@ -18,13 +18,16 @@ _CLASS_BITS = 4  # lengths of one class differ by a factor of 16 at most
 class Row(NamedTuple):
     """An image to be put into a group: its path, the length of its ciphertext, its keyed digest.
 
-    ``size_class`` is :func:`size_class` of the length, or 0 in a scheme that does not sort by it.
+    ``size_class`` is :func:`size_class` of the length, or 0 in a scheme that does not sort by it. ``lot`` is
+    another keyed digest, which decides who becomes whose mate. The names of images tell ``key``: if new
+    groups were cut by that, the names in a group of two classes would tell which of its rows are the larger.
     """
 
     path: str
     length: int
     key: bytes
     size_class: int = 0
+    lot: bytes = b""
 
 
 def size_class(length: int) -> int:
@@ -33,11 +36,11 @@ def size_class(length: int) -> int:
 
 
 def cut(rows: Iterable[Row], group_size: int) -> list[list[Row]]:
-    """Cut ``rows`` into groups: by size class, then by keyed digest, the last group with the remainder.
+    """Cut ``rows`` into groups: by size class, then by their lots, the last group with the remainder.
 
     n rows make max(1, ⌊n/G⌋) groups, none of them of more than 2G − 1 rows.
     """
-    ordered = sorted(rows, key=lambda row: (row.size_class, row.key))
+    ordered = sorted(rows, key=lambda row: (row.size_class, row.lot, row.key))
     count = max(1, len(ordered) // group_size)
     bounds = [*(number * group_size for number in range(count)), len(ordered)]
     return [ordered[begin:end] for begin, end in pairwise(bounds) if begin < end]

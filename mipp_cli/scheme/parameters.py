@@ -119,7 +119,8 @@ def generate_parameters(
     if scheme in ("exact", "mask"):
         if modulus_bits is not None:
             raise InvalidRequestError(f"scheme {scheme} has no modulus", hint="leave out --modulus-bits")
-        size = (group_size or GROUP_SIZE) if scheme == "exact" else None
+        default = GROUP_SIZE if scheme == "exact" else None
+        size = default if group_size is None else group_size
         return Parameters(scheme, None, *described, size)
     bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
     if bits < SECURE_BITS and not allow_insecure:
