@@ -234,7 +234,7 @@ def every(
     from mipp_cli.experiments.settings import scheme_settings
     from mipp_cli.experiments.storage import StorageOptions
     from mipp_cli.experiments.timing import TimingOptions
-    from mipp_cli.scheme.parameters import SCHEMES
+    from mipp_cli.scheme.parameters import SUM_SCHEMES
 
     seed, workplace = choice.seed, place.workplace
     asked = max(candidates) if candidates else 100
@@ -243,7 +243,7 @@ def every(
     spread = PositionsOptions(choice, candidates, rankings)
     timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, workplace)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
-    stored = StorageOptions(tuple(scheme_settings(SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
+    stored = StorageOptions(tuple(scheme_settings(SUM_SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
     attacked = AttackTrial(modulus_bits[-1], seed=seed, workplace=workplace)
     sheet = place.folder(source.folder) / PAD_SHEET
 

@@ -31,6 +31,7 @@ ENROLMENT = Schema("enrolment", {**_USERS, "sealed_keys": Matrix("u1"), "forgott
 
 AuthorisedUsers = frozenset[tuple[str, bytes]]
 _USERS_LIMIT = 100_000
+_MANY_KEYS = 100
 MEMBERS_BYTES_LIMIT = 1 << 26
 _SEALED_LIMIT = 1 << 20
 _FORGOTTEN_LIMIT = 1 << 16
@@ -129,7 +130,7 @@ def _read_membership(container: Container) -> Membership:
         raise MalformedError("lists a user by an identifier that is not one, or twice")
     keys = [row.tobytes() for row in container.matrix("user_keys").all()]
     for key in keys:
-        check_public_key(key)
+        check_public_key(key, many=len(keys) > _MANY_KEYS)
     header = container.header
     users = frozenset(zip(names, keys, strict=True))
     return Membership(header.sender, header.sequence_number, header.sender_key, users)

@@ -9,7 +9,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mipp_cli.containers.header import IDENTIFIER, LARGEST_NUMBER
 from mipp_cli.containers.signed_text import (
@@ -25,7 +25,9 @@ from mipp_cli.errors import MalformedError, WrongDeploymentError, at_path
 from mipp_cli.scheme.image_cipher import sha256
 from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey
 from mipp_cli.scheme.parameters import Parameters
-from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
+
+if TYPE_CHECKING:
+    from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
 
 _LARGEST_NUMBER_DIGITS = 16384 // 4  # of a modulus, in hex: the largest that `mipp kmc init` makes
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
@@ -89,7 +91,7 @@ def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[s
         "levels": parameters.levels,
         "grey_bits": parameters.grey_bits,
         "group_size": parameters.group_size,
-        "group": _group_fields(parameters),
+        "group": None if parameters.group is None else parameters.group.to_fields(),
         "hpke_suite": HPKE_SUITE,
         "sealing_key": sealing_key.octets.hex(),
     }
@@ -107,16 +109,6 @@ def _renewal_fields(number: int, sealing_key: SealingPublicKey, deployment: str)
         "hpke_suite": HPKE_SUITE,
         "sealing_key": sealing_key.octets.hex(),
     }
-
-
-def _group_fields(parameters: Parameters) -> dict[str, str] | None:
-    match parameters.group:
-        case CompositeGroup(n):
-            return {"N": f"{n:x}"}
-        case PrimeGroup(p, h):
-            return {"p": f"{p:x}", "h": f"{h:x}"}
-        case None:
-            return None
 
 
 def read_public_file(path: Path) -> bytes:
@@ -171,9 +163,9 @@ def _read_group(scheme: str, fields: dict[str, str] | None) -> CompositeGroup | 
         return None
     if any(len(number) > _LARGEST_NUMBER_DIGITS for number in fields.values()):
         raise MalformedError("has a modulus that is too large")  # it would take hours to check
-    if scheme == "dcr":
-        return CompositeGroup(int(fields["N"], 16))
-    return PrimeGroup(int(fields["p"], 16), int(fields["h"], 16))
+    from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
+
+    return (CompositeGroup if scheme == CompositeGroup.scheme else PrimeGroup).from_fields(fields)
 
 
 def load_party(path: Path, kind: str, deployment: str) -> Party:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mipp_cli.containers.atomic import new_file, output_error, write_bytes
@@ -40,6 +39,8 @@ def store_copy(source: Source, path: Path, body_digest: str, advance: Callable[[
     ``advance`` is called with the bytes done. Returns the root. Raises TamperedError, with nothing left
     behind, if the digest does not fit.
     """
+    from concurrent.futures import ThreadPoolExecutor  # which takes long to import
+
     body, blocks = hashlib.sha256(), bytearray()
     with (
         new_file(path, force=True) as temporary,

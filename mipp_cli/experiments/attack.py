@@ -54,10 +54,17 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     """Read the features of an upload without a key, and compare them with the images if these are given.
 
     On schemes `dcr` and `mask` nothing is recovered, and the result says so. Raises what opening the
-    upload raises, InvalidRequestError or UnreadableImageError for the images.
+    upload raises, InvalidRequestError for scheme `exact`, InvalidRequestError or UnreadableImageError for
+    the images.
     """
     deployment = load_deployment(options.kmc)
     parameters = deployment.parameters
+    if not parameters.protocol.upload_columns:
+        raise InvalidRequestError(
+            f"an upload of scheme {parameters.scheme} holds no features that could be read",
+            path=upload,
+            hint="there they go to the KMC, in a file of their own",
+        )
     if options.images is not None and not parameters.features.computed:
         raise InvalidRequestError(
             f"features of this deployment ({parameters.descriptor}) cannot be compared with images",

@@ -214,11 +214,11 @@ class RoleDirectory:
         with locked(self.path, shared=True):  # nobody protects the directory meanwhile, or ends that
             write_secrets(self.path, name, fields, self.protection)
 
-    def record(self, folder: str, name: str, content: str, output: Path) -> None:
+    def record(self, folder: str, name: str, content: str, output: Path | None = None) -> None:
         """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.
 
         If that fails, or another command remembered other content meanwhile (ReplayedError), the output
-        is removed: what is not remembered must not be out.
+        is removed: what is not remembered must not be out. Without an output, it is yet to come.
         """
         try:
             with locked(self.folder(folder)):
@@ -228,7 +228,8 @@ class RoleDirectory:
                     )
                 self.write_json(_record_file(folder, name), {"content": content})
         except BaseException:
-            discard(output)
+            if output is not None:
+                discard(output)
             raise
 
     def recorded(self, folder: str, name: str) -> str | None:

@@ -23,22 +23,21 @@ class TooFewImagesError(InvalidRequestError):
     """Raised when the images that go into new groups are fewer than a group has."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Group:
-    """A group as it is sent: its id in the ledger, which stays, and its rows in order."""
+    """A group as it is sent: its id in the ledger, which stays, and the paths of its rows in order.
+
+    All of its ciphertexts have the ``length`` of the largest.
+    """
 
     name: str
-    rows: tuple[Row, ...]
-
-    @property
-    def length(self) -> int:
-        """The length of its ciphertexts: that of the largest."""
-        return max(row.length for row in self.rows)
+    paths: tuple[str, ...]
+    length: int
 
     @property
     def size(self) -> int:
         """Bytes of its ciphertexts together."""
-        return self.length * len(self.rows)
+        return self.length * len(self.paths)
 
 
 class Grouping:
@@ -89,9 +88,13 @@ class Grouping:
                 kept[self._group_of[row.path]].append(row)
         cuts = cut((row for row in rows if row.path in new), self._group_size)
         names = {path: group for path, group in self._group_of.items() if path not in new}
-        ordered = in_order([*kept.values(), *cuts])
         return [
-            Group(names.get(group[0].path) or secrets.token_hex(_ID_BYTES), tuple(group)) for group in ordered
+            Group(
+                names.get(group[0].path) or secrets.token_hex(_ID_BYTES),
+                tuple(row.path for row in group),
+                max(row.length for row in group),
+            )
+            for group in in_order([*kept.values(), *cuts])
         ]
 
     def _new(self, done: Set[str]) -> set[str]:

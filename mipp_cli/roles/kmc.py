@@ -78,7 +78,12 @@ class Kmc:
         """Return an enrolled owner, or None."""
         if not self.owner_file(name).exists():
             return None
-        fields = self.directory.read_json(_owner_file(name))
+        try:
+            fields = self.directory.read_json(_owner_file(name))
+        except MalformedError:
+            if self.owner_file(name).exists():
+                raise
+            return None  # the owner was removed meanwhile
         try:
             keys = [bytes.fromhex(key) for key in fields["image_keys"]]
             storage_key = bytes.fromhex(fields["storage_key"])
@@ -134,7 +139,12 @@ class Kmc:
         """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list as a whole."""
         if not self.owner_file(owner_name).exists():
             return False
-        return has_tag(self.users_files(owner_name)[1], tag_of(self._tag_key, user))
+        try:
+            return has_tag(self.users_files(owner_name)[1], tag_of(self._tag_key, user))
+        except MalformedError:
+            if self.owner_file(owner_name).exists():
+                raise
+            return False  # the owner was removed meanwhile
 
     def authorising(self, user: User) -> list[str]:
         """Return the OIDs of the owners who authorised a user, (UID, AK)."""

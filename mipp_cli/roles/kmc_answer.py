@@ -74,7 +74,6 @@ def reencrypt_groups(
                     step.sealed_manifest,
                     force=force,
                 )
-        kmc.directory.record(RANKINGS_FOLDER, _answer_record(ranking), step.digest, output)
     return step.report(output)
 
 
@@ -252,9 +251,11 @@ class _Answer:
             return _OwnerState(unread=True)
 
     def sealed_manifest(self) -> bytes:
-        """Return the sealed manifest, once all images went by.
+        """Return the sealed manifest, once all images went by, and remember what was answered.
 
         Raises ReplayedError if the selection was answered with other rows before: nothing is written then.
+        It is remembered before the answer is in place: whatever ends the command there, the same results
+        can be given again, and others cannot.
         """
         directory = self.kmc.directory
         recorded = directory.recorded(RANKINGS_FOLDER, _answer_record(self.ranking))
@@ -263,6 +264,7 @@ class _Answer:
                 "answers a selection that was answered with other images before",
                 hint="a selection is answered once: ask the user to make a new query",
             )
+        directory.record(RANKINGS_FOLDER, _answer_record(self.ranking), self.digest)
         ranking = self.ranking
         places = [ranking.places[match.group] + match.name for match in ranking.matches]
         matches = tuple(

@@ -158,7 +158,7 @@ class Owner:
 
         Nobody outside learns it, while an opaque name is half of :meth:`row_key`.
         """
-        return hmac.new(self._lot_key, path.encode(), hashlib.sha256).digest()
+        return hmac.new(self._lot_key, path.encode(), hashlib.sha256).digest()[:16]
 
     @cached_property
     def _lot_key(self) -> bytes:

@@ -243,7 +243,7 @@ class _Run:
             progress("encrypting", len(self.work.done), "image") as advance,
         ):
             for number, output, groups in zip(numbers, outputs, uploads, strict=True):
-                paths = [row.path for group in groups for row in group.rows]
+                paths = [path for group in groups for path in group.paths]
                 deciding = still_deciding(deciding, self._choice.superseded(paths))
                 edgeless += task.write(output, number, sorted(deciding), groups, advance)
                 deciding[number] = len(paths)
@@ -277,7 +277,7 @@ class _Run:
                 uploads.append([])
                 size = 0
             uploads[-1].append(group)
-            size += group.size + sum(done[row.path].feature_bytes for row in group.rows)
+            size += group.size + sum(done[path].feature_bytes for path in group.paths)
         return uploads
 
     def _report(self, outputs: Sequence[UploadOutput], edgeless: int) -> Report:

@@ -10,6 +10,7 @@ from mipp_cli.containers.header import LARGEST_NUMBER
 from mipp_cli.containers.stored import remove
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError
 from mipp_cli.roles.directory import STATE_FILE
+from mipp_cli.roles.kept_features import sweep_kept
 from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
 from mipp_cli.roles.report import Report
 from mipp_cli.roles.sequence import A_DAY, clock_number, moment
@@ -48,6 +49,7 @@ def renumber(path: Path, *, above: int = 0) -> Report:
                 remove(ledger.file(number))
             owner.take_back(max([above, *(number for number in numbers if number <= accepted)]))
             outputs = owner.write_membership(owner.users)
+        sweep_kept(owner.directory, set(numbers).difference(struck))
     counts = {"uploads and deletions struck": len(struck)}
     notes = [NOT_IN_FORCE]
     if struck:

@@ -87,9 +87,9 @@ class UploadTask:
             self._features(output.features, number, earlier, groups) as features,  # first of all in place
         ):
             for group in groups:
-                for row in group.rows:
-                    description = self.work.read(row.path)
-                    name = self.owner.name_on_the_wire(row.path)
+                for path in group.paths:
+                    description = self.work.read(path)
+                    name = self.owner.name_on_the_wire(path)
                     ew = cipher.encrypt(self._envelope(description).pack(group.length - OVERHEAD_BYTES), name)
                     upload.append(name, ew, description.features)
                     if features is not None:
@@ -114,14 +114,14 @@ class UploadTask:
         directory.folder(FEATURES_FOLDER)
         kept, l = kept_file(directory, number), directory.deployment.parameters.l
         key, sender = self.owner.image_key, directory.sender
-        rows = sum(len(group.rows) for group in groups)
+        rows = sum(len(group.paths) for group in groups)
         with write_features(kept, l, sender, number, key, earlier=earlier, rows=rows, force=True) as features:
             yield features
 
     def _size(self, groups: Sequence[Group]) -> UploadSize:
-        names = (self.owner.name_on_the_wire(row.path) for group in groups for row in group.rows)
+        names = (self.owner.name_on_the_wire(path) for group in groups for path in group.paths)
         return UploadSize(
-            sum(len(group.rows) for group in groups),
+            sum(len(group.paths) for group in groups),
             sum(len(name.encode()) for name in names),
             sum(group.size for group in groups),
         )

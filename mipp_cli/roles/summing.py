@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from mipp_cli.containers.upload import UploadReader
 from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.store import Store
 from mipp_cli.roles.workers import Workplace, open_executor, ordered_results
-from mipp_cli.scheme.feature_cipher import FeatureCipher
 from mipp_cli.scheme.retrieval_index import check_sums
+
+if TYPE_CHECKING:
+    from mipp_cli.scheme.feature_cipher import FeatureCipher
 
 _BATCH_BYTES = 1 << 23
 

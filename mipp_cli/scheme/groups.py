@@ -6,7 +6,7 @@ anew for each query, could be learnt from the selections.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -46,11 +46,12 @@ def cut(rows: Iterable[Row], group_size: int) -> list[list[Row]]:
     return [ordered[begin:end] for begin, end in pairwise(bounds) if begin < end]
 
 
-def in_order(groups: Iterable[Iterable[Row]]) -> list[list[Row]]:
+def in_order(groups: Collection[list[Row]]) -> list[list[Row]]:
     """Return groups in the order in which an upload holds them, and the rows of each in theirs.
 
     By the size class of a group's largest row, then by keyed digests: neither says which groups were sent
     before, nor which row of a group is the largest.
     """
-    sorted_rows = [sorted(group, key=lambda row: row.key) for group in groups]
-    return sorted(sorted_rows, key=lambda group: (max(row.size_class for row in group), group[0].key))
+    for group in groups:
+        group.sort(key=lambda row: row.key)
+    return sorted(groups, key=lambda group: (max(row.size_class for row in group), group[0].key))

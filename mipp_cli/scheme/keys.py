@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-import gmpy2
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
@@ -36,11 +35,12 @@ def _suite() -> Suite:
     return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
-def check_public_key(key: bytes) -> None:
+def check_public_key(key: bytes, *, many: bool = False) -> None:
     """Refuse an Ed25519 public key that is no point, or a point of small order; raises MalformedError.
 
     Under a key of small order there are signatures that fit without any secret, and the library accepts
-    them. Source: RFC 8032, section 5.1.3, by which y ≥ p is no point either.
+    them. ``many`` says that it is one of many. Source: RFC 8032, section 5.1.3, by which y ≥ p is no point
+    either.
     """
     y = int.from_bytes(key, "little") & ((1 << 255) - 1)  # the last bit is the sign of x
     y2 = y * y
@@ -48,8 +48,18 @@ def check_public_key(key: bytes) -> None:
     if len(key) == _ED25519_BYTES and y * (y2 - 1) * (_D * y2 * y2 + 2 * y2 - 1) % _P == 0:
         raise MalformedError("names a signing key of small order, under which anybody can sign")
     # x² = (y² − 1)/(d·y² + 1), which is a square where numerator times denominator is one
-    if len(key) != _ED25519_BYTES or y >= _P or gmpy2.jacobi((y2 - 1) * (_D * y2 + 1), _P) < 0:
+    square = (y2 - 1) * (_D * y2 + 1)
+    if len(key) != _ED25519_BYTES or y >= _P or not _is_square(square % _P, many=many):
         raise MalformedError("names a signing key that is no point of the curve")
+
+
+def _is_square(x: int, *, many: bool) -> bool:
+    """Say whether x is a square modulo _P; gmpy2 is fast for ``many``, and takes long to import for a few."""
+    if not many:
+        return pow(x, (_P - 1) // 2, _P) in (0, 1)
+    import gmpy2
+
+    return bool(gmpy2.jacobi(x, _P) >= 0)
 
 
 def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Distances = NDArray[np.uint32]
 
 _SLICE_CODES = 1 << 18  # what numpy works on at once: few calls, and all its buffers stay near the processor
+_LEAST_CODES = 1 << 22
 _CHECKED_DIMENSIONS = (3, 31, 80, 127, 1001, 65535)
 _SPARE_ROWS = 65536  # rows held beyond need, so that they are seldom sorted out
 _MOST_PARTS = 1024
@@ -32,7 +33,8 @@ def squared_distances(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Dist
     """
     if not len(rows):
         return np.empty(0, dtype=np.uint32)
-    fast = _numkong()
+    # importing and checking it takes as long as numpy for some million codes
+    fast = _numkong() if rows.size >= _LEAST_CODES else None
     return _by_numpy(query, rows) if fast is None else _by_numkong(fast, query, rows)
 
 

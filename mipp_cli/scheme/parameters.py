@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Descriptor
 from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
-from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCipher
 from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
 from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol, SumProtocol
-from mipp_cli.scheme.sum_groups import (
-    DCR_LEAST_BITS,
-    PAPER_BITS,
-    SECURE_BITS,
-    CompositeGroup,
-    PrimeGroup,
-    generate_composite_group,
-    generate_prime_group,
-)
+
+if TYPE_CHECKING:
+    from mipp_cli.scheme.feature_cipher import FeatureCipher
+    from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
 
 SCHEMES = ("exact", "dcr", "mask", "paper")
 SUM_SCHEMES = SCHEMES[1:]
 DEFAULT_MODULUS_BITS = 3072
+SECURE_BITS = 2048
+_WITHOUT_MODULUS = ("exact", "mask")
 PAPER_WARNING = (
     "scheme paper hides no feature: whoever has an upload or a query reads every code from the public p; "
     "use it to reproduce the paper, not for pictures that matter"
@@ -48,10 +45,9 @@ class Parameters:
     group_size: int | None = None
 
     def __post_init__(self) -> None:
-        none = type(None)
-        groups = {"exact": none, "dcr": CompositeGroup, "paper": PrimeGroup, "mask": none}
-        expected = groups.get(self.scheme)
-        if expected is None or not isinstance(self.group, expected):
+        has_modulus = self.scheme in SCHEMES and self.scheme not in _WITHOUT_MODULUS
+        fits = self.group is None if not has_modulus else getattr(self.group, "scheme", None) == self.scheme
+        if self.scheme not in SCHEMES or not fits:
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
         Descriptor(self.descriptor, self.l, self.levels)  # refuses one that cannot be
         if not isinstance(self.grey_bits, int) or not 9 <= self.grey_bits <= 16:
@@ -72,6 +68,8 @@ class Parameters:
     @cached_property
     def cipher(self) -> FeatureCipher:
         """The feature cipher of a sum scheme."""
+        from mipp_cli.scheme.feature_cipher import MaskCipher, ProductCipher
+
         if self.group is None:
             return MaskCipher()
         return ProductCipher(self.group)
@@ -116,18 +114,20 @@ def generate_parameters(
     described = (features.name, features.l, features.levels, grey_bits)
     if scheme != "exact" and group_size is not None:
         raise InvalidRequestError(f"scheme {scheme} has no groups", hint="leave out --group-size")
-    if scheme in ("exact", "mask"):
+    if scheme in _WITHOUT_MODULUS:
         if modulus_bits is not None:
             raise InvalidRequestError(f"scheme {scheme} has no modulus", hint="leave out --modulus-bits")
         default = GROUP_SIZE if scheme == "exact" else None
         size = default if group_size is None else group_size
         return Parameters(scheme, None, *described, size)
+    from mipp_cli.scheme import sum_groups
+
     bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
     if bits < SECURE_BITS and not allow_insecure:
-        smallest = DCR_LEAST_BITS if scheme == "dcr" else PAPER_BITS[0]
+        smallest = sum_groups.DCR_LEAST_BITS if scheme == "dcr" else sum_groups.PAPER_BITS[0]
         raise InvalidRequestError(
             f"a modulus of {bits} bits is insecure",
             hint=f"take {SECURE_BITS} or more; for tests, --allow-insecure-modulus admits {smallest} and up",
         )
-    group = generate_composite_group(bits) if scheme == "dcr" else generate_prime_group(bits)
-    return Parameters(scheme, group, *described)
+    draw = sum_groups.generate_composite_group if scheme == "dcr" else sum_groups.generate_prime_group
+    return Parameters(scheme, draw(bits), *described)

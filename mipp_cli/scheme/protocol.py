@@ -10,14 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
 from mipp_cli.scheme.groups import size_class
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, derive_key, image_dec, image_enc
+
+if TYPE_CHECKING:
+    from mipp_cli.scheme.feature_cipher import FeatureCipher
 
 Codes = NDArray[np.uint8]
 Users = frozenset[tuple[str, bytes]]
@@ -102,6 +105,8 @@ class SumProtocol(FeatureProtocol):
 
     def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
         """EF and EFF."""
+        from mipp_cli.scheme.feature_cipher import encrypt_features
+
         return tuple(each.reshape(len(codes), -1) for each in encrypt_features(self.cipher, codes))
 
     def inside_image(self, codes: Codes) -> Codes:

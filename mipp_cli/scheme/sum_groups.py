@@ -7,9 +7,10 @@ e_1 … e_l whose blinding factors R_i = g2^{e_i} have product 1.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import gmpy2
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,7 +19,6 @@ from gmpy2 import mpz
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.scheme.randomness import KeyStream
 
-SECURE_BITS = 2048
 DCR_EXPONENT_BITS = 256  # short exponents: uniform in [0, 2^256)
 DCR_LEAST_BITS = 1024  # the RSA key generator makes no smaller modulus
 DCR_MOST_BITS = 16384  # nor a larger one; whoever checks a forged N must not compute for hours
@@ -82,6 +82,16 @@ class PrimeGroup:
 
     p: int
     h: int
+    scheme: ClassVar[str] = "paper"
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> PrimeGroup:
+        """Read what :meth:`to_fields` gave; raises KeyError or ValueError for anything else."""
+        return cls(int(fields["p"], 16), int(fields["h"], 16))
+
+    def to_fields(self) -> dict[str, str]:
+        """Return the group as kmc.pub says it."""
+        return {"p": f"{self.p:x}", "h": f"{self.h:x}"}
 
     def __post_init__(self) -> None:
         if self.p.bit_length() not in _STANDARD_PRIMES or self.p != standard_prime(self.p.bit_length()):
@@ -134,6 +144,16 @@ class CompositeGroup:
     """
 
     n: int
+    scheme: ClassVar[str] = "dcr"
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> CompositeGroup:
+        """Read what :meth:`to_fields` gave; raises KeyError or ValueError for anything else."""
+        return cls(int(fields["N"], 16))
+
+    def to_fields(self) -> dict[str, str]:
+        """Return the group as kmc.pub says it."""
+        return {"N": f"{self.n:x}"}
 
     def __post_init__(self) -> None:
         bits = self.n.bit_length()
