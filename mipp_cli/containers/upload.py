@@ -157,10 +157,7 @@ class UploadReader:
         if rows > _ROWS_LIMIT:
             raise MalformedError("has too many images")
         if self.parameters.protocol.grouped:
-            ends, most = self.group_ends(), 2 * self.parameters.protocol.group_size - 1
-            check_group_ends(ends, rows, empty_too=self.container.header.kind != "upload")
-            if np.diff(ends, prepend=0).max(initial=0) > most:
-                raise MalformedError(f"has a group of more than {most} images")
+            check_group_ends(self.group_ends(), rows, empty_too=self.container.header.kind != "upload")
 
     def __len__(self) -> int:
         return len(self.container.ragged("EW"))
@@ -210,7 +207,11 @@ class UploadReader:
         return ef.astype(np.uint8, copy=False).reshape(shape), eff.astype(np.uint8, copy=False).reshape(shape)
 
     def check_images(self) -> None:
-        """Refuse encrypted images of a length that cannot be."""
+        """Refuse encrypted images of a length that cannot be, and groups of more images than any has."""
+        protocol = self.parameters.protocol
+        most = 2 * protocol.group_size - 1
+        if protocol.grouped and np.diff(self.group_ends(), prepend=0).max(initial=0) > most:
+            raise MalformedError(f"has a group of more than {most} images")
         ew = self.container.ragged("EW")
         for begin in range(0, len(self), 4096):
             sizes = ew.sizes(begin, min(begin + 4096, len(self)))

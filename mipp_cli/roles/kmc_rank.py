@@ -36,7 +36,7 @@ from mipp_cli.roles.kmc_reencrypt import authorising_owners, not_searched
 from mipp_cli.roles.locks import locked
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
-from mipp_cli.scheme.protocol import Codes, ExactProtocol
+from mipp_cli.scheme.protocol import Codes
 
 DEFAULT_LIMIT = 10 * 10**9
 
@@ -63,8 +63,7 @@ def rank(
     kmc = Kmc.open(path)
     kmc.directory.refuse_inside(output)
     deployment = kmc.directory.deployment
-    protocol = deployment.parameters.protocol
-    protocol.check_kmc_ranks()
+    protocol = deployment.parameters.protocol.check_kmc_ranks()
     chosen = _cloud_key(kmc, cloud)
     with at_path(query_file):
         query = _read_query(kmc, query_file)
@@ -151,7 +150,7 @@ def _codes(kmc: Kmc, query: Query) -> Codes:
     parameters = deployment.parameters
     usk = query.open_usk(kmc.sealing_keys)
     place = features_place(deployment.fingerprint, query.header.sender, query.query_id)
-    protocol = ExactProtocol(parameters.l, parameters.protocol.group_size)
+    protocol = parameters.protocol.check_kmc_ranks()
     try:
         codes = protocol.open_query(query.features[0], usk, place)
     except TamperedError:

@@ -72,8 +72,8 @@ class FeatureProtocol(ABC):
         """Refuse a query that may have too many matches; raises InvalidRequestError."""
 
     @abstractmethod
-    def check_kmc_ranks(self) -> None:
-        """Raise InvalidRequestError if the KMC holds no features in this scheme."""
+    def check_kmc_ranks(self) -> ExactProtocol:
+        """Return the protocol by which the KMC ranks; InvalidRequestError if it holds no features."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class SumProtocol(FeatureProtocol):
     def check_matches(self, most: int) -> None:
         """Any number will do: the answer is as long as there are matches."""
 
-    def check_kmc_ranks(self) -> None:
+    def check_kmc_ranks(self) -> ExactProtocol:
         """It does not."""
         raise InvalidRequestError(
             "in this deployment's scheme the cloud ranks, and the KMC holds no features",
@@ -188,8 +188,9 @@ class ExactProtocol(FeatureProtocol):
                 hint="ask with fewer images at a time, or for fewer candidates (--candidates)",
             )
 
-    def check_kmc_ranks(self) -> None:
-        """It does."""
+    def check_kmc_ranks(self) -> ExactProtocol:
+        """It does, by this one."""
+        return self
 
 
 def _query_key(usk: bytes) -> bytes:

@@ -29,6 +29,7 @@ MALLORY = Sender("mallory", OTHER_KEY, DEPLOYMENT)
 KMC = SealingKey(bytes(range(96)))
 OTHER_KMC = SealingKey(bytes(range(1, 97)))
 MASK = Parameters("mask", None)
+EXACT = Parameters("exact", None, group_size=2)
 QUERY_ID = "0123456789abcdef" * 2
 
 Fill = Callable[[h5py.File], object]

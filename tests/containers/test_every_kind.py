@@ -16,7 +16,7 @@ import pytest
 from mipp_cli.containers import container
 from mipp_cli.containers.header import BLOCK_BYTES, KINDS
 from mipp_cli.errors import MalformedError
-from tests.fuzz.seeds import WRITERS, containers
+from tests.fuzz.seeds import WRITERS, containers, kind_of
 from tests.fuzz.targets import BODY, TARGETS, attempt
 
 TERABYTES = 1 << 43
@@ -122,7 +122,9 @@ def spoiled(original: bytes, name: str, spoil: Spoil, path: Path) -> bytes:
     return path.with_suffix(".new").read_bytes()[BLOCK_BYTES:]
 
 
-@pytest.fixture(scope="module", params=[*((target, 0) for target in WRITERS), ("segment", 1)])
+@pytest.fixture(
+    scope="module", params=[*((target, 0) for target in WRITERS), ("segment", 1), ("segment-exact", 1)]
+)
 def original(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, bytes]:
     """A target, and a container for it as the package writes it: of segments what either message leaves."""
     target, number = request.param
@@ -163,4 +165,4 @@ def test_no_column_of_any_kind_takes_memory_for_terabytes_that_it_claims(
 
 
 def test_every_kind_is_among_them() -> None:
-    assert {target.partition("-")[0] for target in WRITERS} == set(KINDS)
+    assert {kind_of(target) for target in WRITERS} == set(KINDS)

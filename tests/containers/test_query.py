@@ -1,4 +1,4 @@
-"""`query` carries EQ and EQQ of some images, and USK sealed to the KMC and to this query alone."""
+"""`query` carries features of some images and names of owners, and USK sealed to the KMC and to it alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.container import Sender
+from mipp_cli.containers.container import Sender, open_one_of
 from mipp_cli.containers.query import (
     CANDIDATES_LIMIT,
     IMAGES_LIMIT,
+    OWNERS_LIMIT,
     Query,
+    any_query_schemas,
+    features_place,
     parse_query,
     write_query,
 )
@@ -27,13 +30,14 @@ from mipp_cli.errors import (
     TamperedError,
     WrongDeploymentError,
 )
-from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import sha256
 from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.protocol import ExactProtocol
 from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
 from tests.containers.conftest import (
     ALICE,
     DEPLOYMENT,
+    EXACT,
     KMC,
     MALLORY,
     MASK,
@@ -48,71 +52,187 @@ USK = b"\7" * 32
 OTHER_ID = "f" * 32
 
 
-def features(images: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    codes = np.random.default_rng(seed).integers(0, 8, (images, 80), dtype=np.uint8)
-    return encrypt_features(MASK.cipher, codes)
+def codes_of(images: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 8, (images, 80), dtype=np.uint8)
 
 
-def write(path: Path, *, images: int = 2, query_id: str = QUERY_ID, candidates: int = 10) -> Query:
+def write(
+    path: Path,
+    *,
+    codes: np.ndarray | None = None,
+    query_id: str = QUERY_ID,
+    candidates: int = 10,
+    usk: bytes = USK,
+    owners: tuple[str, ...] = (),
+    parameters: Parameters = MASK,
+    force: bool = True,
+) -> Query:
     write_query(
         path,
-        MASK,
+        parameters,
         ALICE,
         query_id,
-        features=features(images),
+        codes=codes_of(2) if codes is None else codes,
         candidates=candidates,
-        usk=USK,
+        usk=usk,
         sealing_key=KMC.public,
-        force=True,
+        owners=owners,
+        force=force,
     )
-    return parse_query(path.read_bytes(), MASK, DEPLOYMENT)
+    return parse_query(path.read_bytes(), parameters, DEPLOYMENT)
 
 
-def fill_query(sealed: bytes = b"x", *, eq: int = 1, eqq: int = 1, candidates: int = 10) -> Fill:
+def put_owners(file: h5py.File, owners: list[bytes]) -> None:
+    group = file.create_group("owners")
+    group["offsets"] = np.cumsum([0, *map(len, owners)]).astype("<u8")
+    group["bytes"] = np.frombuffer(b"".join(owners), np.uint8)
+
+
+def fill_query(
+    sealed: bytes = b"x",
+    *,
+    eq: int = 1,
+    eqq: int = 1,
+    candidates: int = 10,
+    owners: list[bytes] | None = None,
+) -> Fill:
     def fill(file: h5py.File) -> None:
         file["EQ"] = np.zeros((eq, 320), np.uint8)
         file["EQQ"] = np.zeros((eqq, 320), np.uint8)
         file["sealed_usk"] = np.frombuffer(sealed, np.uint8)
+        put_owners(file, owners or [])
         file.attrs.create("candidates", candidates, dtype="<u8")
 
     return fill
 
 
-def parsed(path: Path, fill: Fill, sender: Sender = ALICE, number: str = QUERY_ID) -> Query:
+def fill_query_to_rank(*, images: int = 1, width: int = 108) -> Fill:
+    def fill(file: h5py.File) -> None:
+        fill_query()(file)
+        del file["EQ"], file["EQQ"]
+        file["codes"] = np.zeros((images, width), np.uint8)
+
+    return fill
+
+
+def parsed(
+    path: Path,
+    fill: Fill,
+    sender: Sender = ALICE,
+    number: str = QUERY_ID,
+    parameters: Parameters = MASK,
+) -> Query:
     octets = forge(path, fill, kind="query", number=number, sender=sender).read_bytes()
-    return parse_query(octets, MASK, sender.deployment)
+    return parse_query(octets, parameters, sender.deployment)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(
+def exact_protocol() -> ExactProtocol:
+    protocol = EXACT.protocol
+    assert isinstance(protocol, ExactProtocol)
+    return protocol
+
+
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+queries = given(
     st.integers(1, 20),
     st.integers(1, CANDIDATES_LIMIT),
     st.binary(min_size=16, max_size=16).map(bytes.hex),
     st.binary(min_size=32, max_size=32),
+    st.frozensets(identifiers, max_size=4),
     st.integers(0, 2**32 - 1),
 )
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@queries
 def test_a_query_comes_back_as_it_was_written(
-    place: Path, images: int, candidates: int, query_id: str, usk: bytes, seed: int
+    place: Path, images: int, candidates: int, query_id: str, usk: bytes, owners: frozenset[str], seed: int
 ) -> None:
-    eq, eqq = features(images, seed)
-    write_query(
-        place,
-        MASK,
-        ALICE,
-        query_id,
-        features=(eq, eqq),
-        candidates=candidates,
-        usk=usk,
-        sealing_key=KMC.public,
-        force=True,
-    )
-    query = parse_query(place.read_bytes(), MASK, DEPLOYMENT)
-    assert (query.query_id, query.candidates) == (query_id, candidates)
-    assert (query.eq == eq).all()
-    assert (query.eqq == eqq).all()
+    codes = codes_of(images, seed)
+    query = write(place, codes=codes, query_id=query_id, candidates=candidates, usk=usk, owners=tuple(owners))
+    assert (query.query_id, query.candidates, query.images) == (query_id, candidates, images)
+    sums = [MASK.cipher.sums(column.reshape(images, 80, 4)) for column in query.features]
+    squares = np.square(codes, dtype=np.uint32)
+    assert sums == [codes.sum(axis=1).tolist(), squares.sum(axis=1).tolist()]
+    assert query.owners == owners
     assert query.open_usk(KMC) == usk
     assert query.octets == place.read_bytes()
     assert query.digest == sha256(place.read_bytes())
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@queries
+def test_a_query_to_rank_comes_back_as_it_was_written(
+    place: Path, images: int, candidates: int, query_id: str, usk: bytes, owners: frozenset[str], seed: int
+) -> None:
+    codes = codes_of(images, seed)
+    query = write(
+        place,
+        codes=codes,
+        query_id=query_id,
+        candidates=candidates,
+        usk=usk,
+        owners=tuple(owners),
+        parameters=EXACT,
+    )
+    assert (query.query_id, query.candidates, query.images) == (query_id, candidates, images)
+    bound_to = features_place(DEPLOYMENT, "alice", query_id)
+    assert (exact_protocol().open_query(query.features[0], query.open_usk(KMC), bound_to) == codes).all()
+    assert query.owners == owners
+
+
+def test_a_query_that_names_no_owner_is_for_all_of_them(tmp_path: Path) -> None:
+    query = write(tmp_path / "a")
+    assert query.names_owner("north")
+
+
+def test_a_query_that_names_owners_is_for_them_alone(tmp_path: Path) -> None:
+    query = write(tmp_path / "a", owners=("south", "north"))
+    assert [query.names_owner(owner) for owner in ("north", "south", "nort", "lake")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("owner", [b"", b".x", b"a/b", b"a\0", b"\xff", b"n" * 65, b"north\n"])
+def test_an_owner_that_is_no_identifier_is_malformed(tmp_path: Path, owner: bytes) -> None:
+    with pytest.raises(MalformedError):
+        parsed(tmp_path / "a", fill_query(owners=[b"north", owner]))
+
+
+def test_too_many_owners_are_malformed(tmp_path: Path) -> None:
+    owners = [str(number).encode() for number in range(OWNERS_LIMIT + 1)]
+    assert len(parsed(tmp_path / "a", fill_query(owners=owners[1:])).owners) == OWNERS_LIMIT
+    with pytest.raises(MalformedError, match="names more than"):
+        parsed(tmp_path / "a", fill_query(owners=owners))
+
+
+def test_a_query_is_read_without_knowing_its_scheme(tmp_path: Path) -> None:
+    for parameters, columns in ((MASK, {"EQ", "EQQ"}), (EXACT, {"codes"})):
+        write(tmp_path / "a", parameters=parameters)
+        opened, schema = open_one_of(tmp_path / "a", any_query_schemas())
+        with opened:
+            assert set(schema.columns) == columns | {"sealed_usk", "owners"}
+
+
+def test_neither_codes_nor_usk_stand_in_a_query_to_rank(tmp_path: Path) -> None:
+    codes = codes_of(2)
+    octets = write(tmp_path / "a", codes=codes, parameters=EXACT).octets
+    assert all(part not in octets for part in (USK, *(row[:16].tobytes() for row in codes)))
+
+
+@pytest.mark.parametrize("width", [0, 80, 107, 109])
+def test_codes_of_another_width_are_malformed(tmp_path: Path, width: int) -> None:
+    with pytest.raises(MalformedError, match="another type or shape"):
+        parsed(tmp_path / "a", fill_query_to_rank(width=width), parameters=EXACT)
+
+
+@pytest.mark.parametrize("images", [0, IMAGES_LIMIT + 1])
+def test_an_impossible_number_of_images_to_rank_is_malformed(tmp_path: Path, images: int) -> None:
+    with pytest.raises(MalformedError, match="impossible number"):
+        parsed(tmp_path / "a", fill_query_to_rank(images=images), parameters=EXACT)
 
 
 def test_the_query_key_does_not_stand_in_the_file(tmp_path: Path) -> None:
@@ -122,16 +242,7 @@ def test_the_query_key_does_not_stand_in_the_file(tmp_path: Path) -> None:
 def test_an_existing_query_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"old")
     with pytest.raises(OutputError):
-        write_query(
-            tmp_path / "a",
-            MASK,
-            ALICE,
-            QUERY_ID,
-            features=features(1),
-            candidates=1,
-            usk=USK,
-            sealing_key=KMC.public,
-        )
+        write(tmp_path / "a", force=False)
     assert (tmp_path / "a").read_bytes() == b"old"
 
 
@@ -149,7 +260,8 @@ def test_an_impossible_number_of_images_is_malformed(tmp_path: Path, images: int
 
 def test_the_largest_query_is_read(tmp_path: Path) -> None:
     query = parsed(tmp_path / "a", fill_query(eq=IMAGES_LIMIT, eqq=IMAGES_LIMIT, candidates=CANDIDATES_LIMIT))
-    assert query.eq.shape == (IMAGES_LIMIT, 80, 4)
+    assert query.images == IMAGES_LIMIT
+    assert [column.shape for column in query.features] == [(IMAGES_LIMIT, 320)] * 2
 
 
 @pytest.mark.parametrize(("eq", "eqq"), [(1, 2), (2, 1), (0, 1)])
@@ -162,6 +274,10 @@ def test_a_query_of_another_scheme_is_malformed(tmp_path: Path) -> None:
     paper = Parameters("paper", PrimeGroup(standard_prime(768), 2))
     with pytest.raises(MalformedError, match="another type or shape"):
         parse_query(write(tmp_path / "a").octets, paper, DEPLOYMENT)
+    with pytest.raises(MalformedError, match="other parts"):
+        parse_query(write(tmp_path / "a").octets, EXACT, DEPLOYMENT)
+    with pytest.raises(MalformedError, match="other parts"):
+        parse_query(write(tmp_path / "a", parameters=EXACT).octets, MASK, DEPLOYMENT)
 
 
 def test_another_deployment_is_refused_as_such(tmp_path: Path) -> None:
@@ -241,4 +357,6 @@ def test_another_centre_cannot_open_a_query(tmp_path: Path) -> None:
 
 
 def test_the_same_query_twice_has_nothing_sealed_alike(tmp_path: Path) -> None:
-    assert write(tmp_path / "a").sealed_usk != write(tmp_path / "b").sealed_usk
+    first, second = (write(tmp_path / name, parameters=EXACT) for name in ("a", "b"))
+    assert first.sealed_usk != second.sealed_usk
+    assert (first.features[0] != second.features[0]).any(axis=1).all()

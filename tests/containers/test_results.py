@@ -56,6 +56,8 @@ def fill_results(file: h5py.File) -> None:
     put(file, "match_queries", [0, 0, 1], "<u4")
     put(file, "match_images", [0, 1, 1], "<u4")
     put(file, "match_sims", [0.5, 1.5, 0.0], "<f8")
+    put_ragged(file, "searched_owners", [b"north", b"lake"])
+    put(file, "searched_images", [7, 0], "<u8")
 
 
 def opened(path: Path, spoil: Fill = lambda _file: None) -> ResultsReader:
@@ -71,22 +73,30 @@ def opened(path: Path, spoil: Fill = lambda _file: None) -> ResultsReader:
     st.lists(references, max_size=6, unique_by=lambda ref: (ref.owner, ref.name)),
     st.data(),
     st.binary(max_size=3000),
+    st.dictionaries(identifiers, numbers, max_size=4),
     st.integers(0, 2**32 - 1),
 )
 def test_results_come_back_as_they_were_written(
-    place: Path, images: list[ImageRef], data: st.DataObject, query: bytes, seed: int
+    place: Path,
+    images: list[ImageRef],
+    data: st.DataObject,
+    query: bytes,
+    searched: dict[str, int],
+    seed: int,
 ) -> None:
     source = random.Random(seed)
     contents = [source.randbytes(source.choice([0, 28, 5000, 300_000])) for _ in images]
     pairs = st.tuples(st.integers(0, 2**32 - 1), st.integers(0, max(0, len(images) - 1)))
     drawn = data.draw(st.dictionaries(pairs, sims, max_size=8)) if images else {}
     matches = [Match(*pair, sim) for pair, sim in drawn.items()]
-    write_results(place, ALICE, QUERY_ID, query, zip(images, contents, strict=True), matches, force=True)
+    rows = zip(images, contents, strict=True)
+    write_results(place, ALICE, QUERY_ID, query, rows, matches, searched, force=True)
     results = open_results(place, DEPLOYMENT)
     with results.container:
         assert results.query_octets == query
         assert results.images == images
         assert results.matches == matches
+        assert results.searched == searched
         assert [results.encrypted_image(number) for number in range(len(images))] == contents
 
 
@@ -95,6 +105,7 @@ def test_results_made_by_hand_are_read(tmp_path: Path) -> None:
     with results.container:
         assert results.images == [ImageRef("north", "x", 1, 3), ImageRef("south", "x", 2, 4)]
         assert results.matches == [Match(0, 0, 0.5), Match(0, 1, 1.5), Match(1, 1, 0.0)]
+        assert results.searched == {"north": 7, "lake": 0}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +127,31 @@ def test_columns_of_different_lengths_are_malformed(tmp_path: Path, name: str, r
 def test_an_owner_that_is_no_identifier_is_malformed(tmp_path: Path, owner: bytes) -> None:
     with pytest.raises(MalformedError):
         opened(tmp_path / "a", lambda file: put_ragged(file, "image_owners", [b"north", owner]))
+
+
+@pytest.mark.parametrize("owner", [b"", b".x", b"a/b", b"a\0", b"\xff", b"n" * 65, b"north\n"])
+def test_a_searched_owner_that_is_no_identifier_is_malformed(tmp_path: Path, owner: bytes) -> None:
+    with pytest.raises(MalformedError):
+        opened(tmp_path / "a", lambda file: put_ragged(file, "searched_owners", [b"north", owner]))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_searched_owners_without_a_count_each_are_malformed(tmp_path: Path, rows: int) -> None:
+    with pytest.raises(MalformedError, match="different lengths"):
+        opened(tmp_path / "a", lambda file: put(file, "searched_images", [5] * rows, "<u8"))
+
+
+def test_an_owner_who_was_searched_twice_is_malformed(tmp_path: Path) -> None:
+    with pytest.raises(MalformedError, match="twice"):
+        opened(tmp_path / "a", lambda file: put_ragged(file, "searched_owners", [b"north", b"north"]))
+
+
+def test_more_owners_than_there_can_be_are_malformed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mipp_cli.containers import results
+
+    monkeypatch.setattr(results, "_OWNERS_LIMIT", 1)
+    with pytest.raises(MalformedError, match="more owners"):
+        opened(tmp_path / "a")
 
 
 @pytest.mark.parametrize("name", [b"", b"\0", b"a\0b", b"\xff", b"\xed\xa0\x80", b"x" * 4097])

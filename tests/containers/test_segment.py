@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers import segment as module
-from mipp_cli.containers.container import open_container, write_container
+from mipp_cli.containers.container import open_container, open_one_of, write_container
 from mipp_cli.containers.segment import (
     Origin,
+    any_segment_schemas,
     deleted_in,
     name_digest,
     origin_of,
@@ -25,7 +26,7 @@ from mipp_cli.containers.segment import (
 )
 from mipp_cli.containers.upload import UploadReader, upload_schema, write_upload
 from mipp_cli.errors import MalformedError
-from tests.containers.conftest import ALICE, DEPLOYMENT, MASK
+from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, MASK
 
 ORIGIN = Origin("north", b"\x05" * 32, 7, bytes(range(32)), (2, 5))
 FIELDS = {"owner": b"north", "owner_key": bytes(32), "digest": bytes(32)}
@@ -49,7 +50,8 @@ def images(count: int, *, largest: int = 300) -> list[Image]:
 def write_images(path: Path, rows: list[Image]) -> UploadReader:
     with write_upload(path, MASK, ALICE, 7, 5, force=True) as writer:
         for row in rows:
-            writer.append(*row)
+            name, ew, *features = row
+            writer.append(name, ew, features)
     return UploadReader(open_container(path, upload_schema(MASK), deployment=DEPLOYMENT), MASK)
 
 
@@ -145,7 +147,7 @@ def test_a_deleted_name_itself_is_nowhere_in_a_segment(tmp_path: Path) -> None:
 
 def test_a_segment_keeps_the_number_of_its_message(tmp_path: Path) -> None:
     write_deletion_segment(tmp_path / "a", MASK, ALICE, ORIGIN, [b"x"])
-    with open_container(tmp_path / "a", segment_schema(None), deployment=DEPLOYMENT) as container:
+    with open_container(tmp_path / "a", segment_schema(MASK), deployment=DEPLOYMENT) as container:
         assert container.header.number == "7"
         assert container.header.sender == "alice"
         assert origin_of(container) == ORIGIN
@@ -172,6 +174,85 @@ def test_memory_does_not_grow_with_a_segment(tmp_path: Path, monkeypatch: pytest
         tracemalloc.stop()
     assert (tmp_path / "a").stat().st_size > 30 << 20
     assert peak < 16 << 20
+
+
+def write_groups_of(path: Path, sizes: list[int]) -> UploadReader:
+    """Write an upload of scheme `exact`: how many rows each group has; row 7 is called "7"."""
+    row = 0
+    with write_upload(path, EXACT, ALICE, 7, 5, force=True) as writer:
+        for size in sizes:
+            for _ in range(size):
+                writer.append(str(row), bytes(28 + row))
+                row += 1
+            writer.end_group()
+    return UploadReader(open_container(path, upload_schema(EXACT), deployment=DEPLOYMENT), EXACT)
+
+
+def read_groups(path: Path) -> list[list[str]]:
+    with open_container(path, segment_schema(EXACT), deployment=DEPLOYMENT) as container:
+        reader = UploadReader(container, EXACT)
+        groups = range(len(reader.group_ends()))
+        return [[reader.name(row) for row in reader.group_rows(group)] for group in groups]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=9),
+    st.sets(st.integers(0, 26)),
+    st.sampled_from([1, 3, 4096]),
+)
+def test_groups_of_a_segment_keep_their_numbers(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], gone: set[int], batch: int
+) -> None:
+    folder = tmp_path_factory.mktemp("segment")
+    dropped = np.array(sorted(row for row in gone if row < sum(sizes)), dtype=np.int64)
+    upload = write_groups_of(folder / "upload", sizes)
+    with upload.container, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BATCH_ROWS", batch)
+        write_upload_segment(folder / "segment", EXACT, ALICE, ORIGIN, upload, dropped)
+    ends = np.cumsum(sizes).tolist()
+    whole = [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    assert read_groups(folder / "segment") == [
+        [str(row) for row in rows if row not in gone] for rows in whole
+    ]
+
+
+def test_a_segment_of_a_segment_keeps_the_numbers_of_its_groups(tmp_path: Path) -> None:
+    upload = write_groups_of(tmp_path / "upload", [2, 2, 3])
+    with upload.container:
+        write_upload_segment(tmp_path / "one", EXACT, ALICE, ORIGIN, upload, np.array([2, 3]))
+    with open_container(tmp_path / "one", segment_schema(EXACT)) as container:
+        reader = UploadReader(container, EXACT)
+        write_upload_segment(tmp_path / "two", EXACT, ALICE, ORIGIN, reader, np.array([0, 3]))
+    assert read_groups(tmp_path / "two") == [["1"], [], ["4", "6"]]
+
+
+def test_the_segment_of_a_deletion_has_no_groups(tmp_path: Path) -> None:
+    write_deletion_segment(tmp_path / "a", EXACT, ALICE, ORIGIN, [b"x"])
+    assert read_groups(tmp_path / "a") == []
+
+
+@pytest.mark.parametrize("ends", [[], [1], [3], [2, 1, 2], [2, 3, 2]], ids=str)
+def test_groups_that_do_not_fit_a_segment_are_malformed(tmp_path: Path, ends: list[int]) -> None:
+    with write_container(tmp_path / "a", segment_schema(EXACT), ALICE, 7) as writer:
+        writer.number("key_id", 0)
+        writer.matrix("group_ends").append(np.array(ends, np.uint32))
+        for name in (b"x", b"y"):
+            writer.ragged("image_names").append(name)
+            writer.ragged("EW").append(bytes(40))
+    with (
+        open_container(tmp_path / "a", segment_schema(EXACT)) as container,
+        pytest.raises(MalformedError, match="do not fit its images"),
+    ):
+        UploadReader(container, EXACT)
+
+
+def test_a_segment_is_read_without_knowing_its_scheme(tmp_path: Path) -> None:
+    for parameters, column in ((MASK, "EF"), (EXACT, "group_ends")):
+        write_deletion_segment(tmp_path / column, parameters, ALICE, ORIGIN, [b"x"])
+        opened, schema = open_one_of(tmp_path / column, any_segment_schemas())
+        with opened:
+            assert column in schema.columns
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`upload` carries EW, EF and EFF under names that come once; EW belongs to one place alone."""
+"""`upload` carries EW under names that come once, and EF and EFF or groups; EW belongs to one place."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.container import open_container
+from mipp_cli.containers.container import open_container, open_one_of
 from mipp_cli.containers.upload import (
     NAME_LIMIT,
     UploadCipher,
     UploadReader,
+    any_upload_schemas,
     check_names,
-    feature_bytes,
     upload_schema,
     write_upload,
 )
 from mipp_cli.errors import MalformedError, OutputError, TamperedError
-from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import key_id
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
-from tests.containers.conftest import ALICE, DEPLOYMENT, MASK, OTHER_DEPLOYMENT, Fill, forge
+from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, MASK, OTHER_DEPLOYMENT, Fill, forge
 
 PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2))
 WIDTH = 320
@@ -75,10 +74,11 @@ def test_an_upload_comes_back_as_it_was_written(
     source = random.Random(seed)
     images = [source.randbytes(source.choice([28, 100, 70_000])) for _ in names]
     features = np.random.default_rng(seed).integers(0, 8, (len(names), 80), dtype=np.uint8)
-    ef, eff = encrypt_features(MASK.cipher, features)
+    ef, eff = MASK.protocol.beside_image(features)
     with write_upload(place, MASK, ALICE, number, key, force=True) as writer:
         for row, name in enumerate(names):
-            writer.append(name, images[row], ef[row].tobytes(), eff[row].tobytes())
+            writer.append(name, images[row], (ef[row].tobytes(), eff[row].tobytes()))
+            writer.end_group()
     upload = open_upload(place)
     with upload.container:
         assert len(upload) == len(names)
@@ -86,9 +86,9 @@ def test_an_upload_comes_back_as_it_was_written(
         assert [upload.name(row) for row in range(len(names))] == names
         assert [upload.encrypted_image(row) for row in range(len(names))] == images
         read_ef, read_eff = upload.encrypted_features(0, len(names))
-        assert (read_ef == ef).all()
-        assert (read_eff == eff).all()
-        assert (upload.encrypted_features(len(names) - 1, len(names))[0] == ef[-1:]).all()
+        assert (read_ef == ef.reshape(-1, 80, 4)).all()
+        assert (read_eff == eff.reshape(-1, 80, 4)).all()
+        assert (upload.encrypted_features(len(names) - 1, len(names))[0] == read_ef[-1:]).all()
         assert (upload.key_id, upload.earlier()) == (key, ())
         assert upload.container.header.sequence_number == number
         upload.check_images()
@@ -98,7 +98,7 @@ def test_a_feature_of_a_product_cipher_comes_back_as_it_was_written(tmp_path: Pa
     rows = np.random.default_rng(2).integers(0, 256, (2, 80, 192), dtype=np.uint8)
     with write_upload(tmp_path / "a", PAPER, ALICE, 1, 5) as writer:
         for number, row in enumerate(rows):
-            writer.append(f"image {number}", bytes(40), row.tobytes(), row[::-1].tobytes())
+            writer.append(f"image {number}", bytes(40), (row.tobytes(), row[::-1].tobytes()))
     upload = open_upload(tmp_path / "a", PAPER)
     with upload.container:
         ef, eff = upload.encrypted_features(0, 2)
@@ -107,21 +107,107 @@ def test_a_feature_of_a_product_cipher_comes_back_as_it_was_written(tmp_path: Pa
 
 
 def test_the_width_of_a_feature_is_that_of_its_ciphertexts() -> None:
-    assert feature_bytes(MASK) == 80 * 4
-    assert feature_bytes(PAPER) == 80 * 192
-    assert feature_bytes(None) is None
+    assert dict(MASK.protocol.upload_columns) == {"EF": 80 * 4, "EFF": 80 * 4}
+    assert dict(PAPER.protocol.upload_columns) == {"EF": 80 * 192, "EFF": 80 * 192}
 
 
 def test_an_upload_of_another_scheme_is_malformed(tmp_path: Path) -> None:
     path = forge(tmp_path / "a", fill_upload([b"x"]), kind="upload")
     with pytest.raises(MalformedError, match="another type or shape"):
         open_upload(path, PAPER)
+    with pytest.raises(MalformedError, match="other parts"):
+        open_upload(path, EXACT)
+    groups = write_groups_of(tmp_path / "b", [["x"]])
+    with pytest.raises(MalformedError, match="other parts"):
+        open_upload(groups, MASK)
 
 
 def test_an_upload_is_read_without_knowing_its_scheme(tmp_path: Path) -> None:
     path = forge(tmp_path / "a", fill_upload([b"x", b"y"], width=7), kind="upload")
-    with open_container(path, upload_schema(None)) as container:
-        assert container.matrix("EF").row_bytes == 7
+    opened, schema = open_one_of(path, any_upload_schemas())
+    with opened:
+        assert (opened.matrix("EF").row_bytes, "group_ends" in schema.columns) == (7, False)
+    opened, schema = open_one_of(write_groups_of(tmp_path / "b", [["x", "y"]]), any_upload_schemas())
+    with opened:
+        assert (opened.matrix("group_ends").all().tolist(), "EF" in schema.columns) == ([2], False)
+
+
+def write_groups_of(path: Path, groups: list[list[str]]) -> Path:
+    """Write an upload of scheme `exact`: names by group."""
+    with write_upload(path, EXACT, ALICE, 7, 5, force=True) as writer:
+        for group in groups:
+            for name in group:
+                writer.append(name, bytes(40))
+            writer.end_group()
+    return path
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=8))
+def test_the_groups_of_an_upload_come_back(place: Path, sizes: list[int]) -> None:
+    groups = [[f"{group} {row}" for row in range(size)] for group, size in enumerate(sizes)]
+    upload = open_upload(write_groups_of(place, groups), EXACT)
+    with upload.container:
+        rows = [upload.group_rows(group) for group in range(len(groups))]
+        assert [[upload.name(row) for row in each] for each in rows] == groups
+        assert upload.group_ends().tolist() == np.cumsum(sizes).tolist()
+
+
+@pytest.mark.parametrize("group", [-1, 2, 2**32 - 1])
+def test_a_group_that_there_is_not_has_no_rows(tmp_path: Path, group: int) -> None:
+    upload = open_upload(write_groups_of(tmp_path / "a", [["x"], ["y", "z"]]), EXACT)
+    with upload.container:
+        assert upload.group_rows(group) == range(0)
+
+
+def fill_groups(ends: list[int], *, images: int = 3, dtype: str = "<u4") -> Fill:
+    """Return what fills an upload of scheme `exact` with groups that end where ``ends`` says."""
+
+    def fill(file: h5py.File) -> None:
+        fill_upload([b"abcd"[row : row + 1] for row in range(images)])(file)
+        del file["EF"], file["EFF"]
+        file["group_ends"] = np.array(ends, dtype)
+
+    return fill
+
+
+def test_groups_made_by_hand_are_read(tmp_path: Path) -> None:
+    upload = open_upload(forge(tmp_path / "a", fill_groups([1, 3]), kind="upload"), EXACT)
+    with upload.container:
+        assert [upload.group_rows(0), upload.group_rows(1)] == [range(1), range(1, 3)]
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [[], [0], [2], [4], [3, 3], [0, 3], [2, 1, 3], [3, 2, 3], [1, 2], [1, 1, 3], [2**32 - 1, 3], [1, 4]],
+    ids=str,
+)
+def test_groups_that_are_no_partition_are_malformed(tmp_path: Path, ends: list[int]) -> None:
+    with pytest.raises(MalformedError, match="do not fit its images"):
+        open_upload(forge(tmp_path / "a", fill_groups(ends), kind="upload"), EXACT)
+
+
+def test_a_group_of_too_many_images_is_malformed(tmp_path: Path) -> None:
+    largest = open_upload(forge(tmp_path / "a", fill_groups([3]), kind="upload"), EXACT)
+    with largest.container:
+        largest.check_images()
+    larger = open_upload(forge(tmp_path / "b", fill_groups([4], images=4), kind="upload"), EXACT)
+    with larger.container, pytest.raises(MalformedError, match="a group of more than 3 images"):
+        larger.check_images()
+
+
+def test_an_upload_without_groups_is_malformed_in_scheme_exact(tmp_path: Path) -> None:
+    def fill(file: h5py.File) -> None:
+        fill_groups([3])(file)
+        del file["group_ends"]
+
+    with pytest.raises(MalformedError, match="other parts"):
+        open_upload(forge(tmp_path / "a", fill, kind="upload"), EXACT)
+
+
+def test_an_upload_of_scheme_exact_has_no_features() -> None:
+    assert dict(EXACT.protocol.upload_columns) == {}
+    assert EXACT.protocol.beside_image(np.zeros((2, 80), np.uint8)) == ()
 
 
 def test_an_existing_upload_is_not_overwritten(tmp_path: Path) -> None:
@@ -133,7 +219,7 @@ def test_an_existing_upload_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_an_upload_lists_the_earlier_messages_asked_for(tmp_path: Path) -> None:
     with write_upload(tmp_path / "a", MASK, ALICE, 9, 5, earlier={8, 2, 3}) as writer:
-        writer.append("x", bytes(40), bytes(WIDTH), bytes(WIDTH))
+        writer.append("x", bytes(40), (bytes(WIDTH), bytes(WIDTH)))
     upload = open_upload(tmp_path / "a")
     with upload.container:
         assert upload.earlier() == (2, 3, 8)

@@ -10,21 +10,30 @@ import numpy as np
 
 from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import write_delete
+from mipp_cli.containers.features import FeatureCipher, write_features
 from mipp_cli.containers.header import BLOCK_BYTES
 from mipp_cli.containers.index import Index, Part, Segment, write_index
+from mipp_cli.containers.manifest import Manifest, ManifestMatch, SearchedOwner
 from mipp_cli.containers.membership import write_enrolment, write_members
 from mipp_cli.containers.part import write_part
 from mipp_cli.containers.query import write_query
-from mipp_cli.containers.reencrypted import AnswerCipher, Manifest, write_reencrypted
+from mipp_cli.containers.reencrypted import AnswerCipher, write_reencrypted
 from mipp_cli.containers.results import ImageRef, Match, write_results
 from mipp_cli.containers.segment import Origin, write_deletion_segment, write_upload_segment
+from mipp_cli.containers.selection import (
+    BroughtRow,
+    GroupRef,
+    Selection,
+    write_groups,
+    write_selection,
+)
 from mipp_cli.containers.upload import UploadCipher, UploadReader, UploadSize, upload_schema, write_upload
 from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
 from mipp_cli.roles.parts import part_of_sums
 from mipp_cli.roles.pixels import pack_pixels
-from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, Envelope, key_id, sha256
-from tests.containers.conftest import ALICE, DEPLOYMENT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
+from mipp_cli.scheme.parameters import Parameters
+from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
 from tests.deployment import picture
 
 IMAGE_KEY = bytes(range(32))
@@ -35,6 +44,15 @@ USERS = frozenset({("alice", KEY.public), ("bob", OTHER_KEY.public)})
 ANSWER_CIPHER = AnswerCipher(USK, DEPLOYMENT, "alice", QUERY_ID)
 FEATURES = np.random.default_rng(5).integers(0, 8, (3, 80), dtype=np.uint8)
 NAMES = ["8f", "image of an owner", "naïve/ways.png"]
+ROWS = [(0, NAMES[0]), (0, NAMES[1]), (2, NAMES[2])]  # place of the group, name
+FEATURE_CIPHER = FeatureCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER)
+OWNERS = (
+    SearchedOwner("north", 5, bad=1, missing=2, uploads=(7, 9), gaps=(8,)),
+    SearchedOwner("south"),
+)
+MANIFEST = Manifest(
+    sha256(b"").hex(), 2, OWNERS, (ManifestMatch(0, 1, "north", 25), ManifestMatch(1, 1, "north")), left_out=3
+)
 
 
 def _members(path: Path) -> None:
@@ -45,26 +63,56 @@ def _enrolment(path: Path) -> None:
     write_enrolment(path, ALICE, NUMBER, USERS, [IMAGE_KEY, USK], KMC.public)
 
 
-def _upload(path: Path, *, size: UploadSize | None = None, earlier: tuple[int, ...] = EARLIER) -> None:
+def _upload(
+    path: Path,
+    parameters: Parameters = MASK,
+    *,
+    size: UploadSize | None = None,
+    earlier: tuple[int, ...] = EARLIER,
+) -> None:
     cipher = UploadCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER)
     key = key_id(IMAGE_KEY)
-    with write_upload(path, MASK, ALICE, NUMBER, key, size=size, earlier=earlier) as upload:
-        for name, feature in zip(NAMES, FEATURES, strict=True):
-            ef, eff = encrypt_features(MASK.cipher, feature[np.newaxis])
-            upload.append(name, cipher.encrypt(b"content", name), ef[0], eff[0])
+    with write_upload(path, parameters, ALICE, NUMBER, key, size=size, earlier=earlier) as upload:
+        for row, name in enumerate(NAMES):
+            beside = parameters.protocol.beside_image(FEATURES[row : row + 1])
+            upload.append(name, cipher.encrypt(b"content", name), [column.tobytes() for column in beside])
+            if row != 1:
+                upload.end_group()
 
 
-def _upload_in_pieces(path: Path) -> None:
+def _upload_of_groups(path: Path) -> None:
+    _upload(path, EXACT)
+
+
+def _upload_in_pieces(path: Path, parameters: Parameters = MASK) -> None:
     name_bytes = sum(len(name.encode()) for name in NAMES)
     size = UploadSize(len(NAMES), name_bytes, len(NAMES) * (len(b"content") + OVERHEAD_BYTES))
-    _upload(path, size=size, earlier=())
+    _upload(path, parameters, size=size, earlier=())
+
+
+def _upload_of_groups_in_pieces(path: Path) -> None:
+    _upload_in_pieces(path, EXACT)
 
 
 def _upload_in_chunks(path: Path) -> None:
     """An upload of which one column is too large to be stored in one piece."""
-    feature = [each[0].tobytes() for each in encrypt_features(MASK.cipher, FEATURES[:1])]
+    feature = [column.tobytes() for column in MASK.protocol.beside_image(FEATURES[:1])]
     with write_upload(path, MASK, ALICE, NUMBER, key_id(IMAGE_KEY)) as upload:
-        upload.append("large", bytes(1 << 20), *feature)
+        upload.append("large", bytes(1 << 20), feature)
+
+
+def _features(path: Path) -> None:
+    with write_features(path, EXACT.l, ALICE, NUMBER, IMAGE_KEY, earlier=EARLIER) as features:
+        for row, name in enumerate(NAMES):
+            features.append(name, sha256(name.encode()), FEATURES[row])
+            if row != 1:
+                features.end_group(35 + row)
+
+
+def _features_of_one(path: Path) -> None:
+    with write_features(path, EXACT.l, ALICE, NUMBER, IMAGE_KEY) as features:
+        features.append(NAMES[0], bytes(32), FEATURES[0])
+        features.end_group(OVERHEAD_BYTES)
 
 
 def _delete(path: Path) -> None:
@@ -79,17 +127,27 @@ def _origin(earlier: tuple[int, ...] = EARLIER) -> Origin:
     return Origin("north", bytes(32), NUMBER, bytes(32), earlier)
 
 
-def _segment_of(path: Path, *dropped: int, earlier: tuple[int, ...] = EARLIER) -> None:
+def _segment_of(
+    path: Path, *dropped: int, parameters: Parameters = MASK, earlier: tuple[int, ...] = EARLIER
+) -> None:
     upload = path.with_name("upload.h5")
-    _upload(upload)
-    with open_container(upload, upload_schema(MASK)) as container:
-        reader, rows = UploadReader(container, MASK), np.array(dropped, dtype=np.int64)
-        write_upload_segment(path, MASK, ALICE, _origin(earlier), reader, rows)
+    _upload(upload, parameters)
+    with open_container(upload, upload_schema(parameters)) as container:
+        reader, rows = UploadReader(container, parameters), np.array(dropped, dtype=np.int64)
+        write_upload_segment(path, parameters, ALICE, _origin(earlier), reader, rows)
     upload.unlink()
 
 
 def _segment(path: Path) -> None:
     _segment_of(path, 1)
+
+
+def _segment_of_groups(path: Path) -> None:
+    _segment_of(path, 1, parameters=EXACT)
+
+
+def _segment_without_a_group(path: Path) -> None:
+    _segment_of(path, 0, parameters=EXACT)
 
 
 def _segment_of_nothing(path: Path) -> None:
@@ -101,13 +159,56 @@ def _segment_of_a_deletion(path: Path) -> None:
     write_deletion_segment(path, MASK, ALICE, _origin(), names)
 
 
+def _segment_of_a_deletion_of_groups(path: Path) -> None:
+    names = [name.encode() for name in NAMES]
+    write_deletion_segment(path, EXACT, ALICE, _origin(), names)
+
+
 def _segment_of_a_deletion_of_nothing(path: Path) -> None:
     write_deletion_segment(path, MASK, ALICE, _origin(()), [])
 
 
-def _query(path: Path) -> None:
-    features = encrypt_features(MASK.cipher, FEATURES[:2])
-    write_query(path, MASK, ALICE, QUERY_ID, features=features, candidates=5, usk=USK, sealing_key=KMC.public)
+def _query(path: Path, parameters: Parameters = MASK, owners: tuple[str, ...] = ()) -> None:
+    write_query(
+        path,
+        parameters,
+        ALICE,
+        QUERY_ID,
+        codes=FEATURES[:2],
+        candidates=5,
+        usk=USK,
+        sealing_key=KMC.public,
+        owners=owners,
+    )
+
+
+def _query_of_two_owners(path: Path) -> None:
+    _query(path, owners=("north", "south"))
+
+
+def _query_to_rank(path: Path) -> None:
+    _query(path, EXACT)
+
+
+def _query_of_two_owners_to_rank(path: Path) -> None:
+    _query(path, EXACT, ("north", "south"))
+
+
+def _selection(path: Path) -> None:
+    groups = (GroupRef("north", NUMBER, 0), GroupRef("north", NUMBER, 2), GroupRef("south", 2**63 - 1, 1))
+    write_selection(path, ALICE, Selection(QUERY_ID, KEY.public, groups))
+
+
+def _selection_of_nothing(path: Path) -> None:
+    write_selection(path, ALICE, Selection(QUERY_ID, KEY.public, ()))
+
+
+def _groups(path: Path) -> None:
+    write_groups(path, ALICE, QUERY_ID, [BroughtRow(place, name, b"ew" * 20) for place, name in ROWS])
+
+
+def _groups_of_nothing(path: Path) -> None:
+    write_groups(path, ALICE, QUERY_ID, [])
 
 
 def _results(path: Path) -> None:
@@ -115,14 +216,14 @@ def _results(path: Path) -> None:
     _query(query)
     images = [(ImageRef("north", name, NUMBER, key_id(IMAGE_KEY)), b"ew" * 20) for name in NAMES]
     matches = [Match(0, 0, 0.0), Match(0, 2, 1.5), Match(1, 1, 3.25)]
-    write_results(path, ALICE, QUERY_ID, query.read_bytes(), images, matches)
+    write_results(path, ALICE, QUERY_ID, query.read_bytes(), images, matches, {"north": 3, "south": 0})
     query.unlink()
 
 
 def _reencrypted(path: Path) -> None:
-    sealed = ANSWER_CIPHER.seal_manifest(Manifest(sha256(b"").hex(), (("north", "8f"),), ((0, 0),)))
-    ner = [ANSWER_CIPHER.encrypt_image(b"content", "north", "8f")]
-    write_reencrypted(path, ALICE, QUERY_ID, ner, sealed)
+    sealed = ANSWER_CIPHER.seal_manifest(MANIFEST.pack(4, 2))
+    ner = [ANSWER_CIPHER.encrypt_image(b"content", place) for place in range(MANIFEST.images)]
+    write_reencrypted(path, ALICE, QUERY_ID, ner, lambda: sealed)
 
 
 def _index(path: Path) -> None:
@@ -141,14 +242,19 @@ def _part(path: Path) -> None:
     write_part(path, ALICE, NUMBER, part_of_sums([5, 9, 5], [7, 11, 7], [name.encode() for name in NAMES]))
 
 
-# by target, which is the kind
+# by target: the kind, and the scheme if that of the others makes another file of it
 WRITERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "members": (_members,),
     "enrolment": (_enrolment,),
     "upload": (_upload, _upload_in_pieces, _upload_in_chunks),
+    "upload-exact": (_upload_of_groups, _upload_of_groups_in_pieces),
+    "features": (_features, _features_of_one),
     "delete": (_delete, _delete_that_nothing_came_before),
-    "query": (_query,),
+    "query": (_query, _query_of_two_owners),
+    "query-exact": (_query_to_rank, _query_of_two_owners_to_rank),
+    "selection": (_selection, _selection_of_nothing),
     "results": (_results,),
+    "groups": (_groups, _groups_of_nothing),
     "reencrypted": (_reencrypted,),
     "index": (_index,),
     "part": (_part,),
@@ -158,7 +264,13 @@ WRITERS: dict[str, tuple[Callable[[Path], None], ...]] = {
         _segment_of_nothing,
         _segment_of_a_deletion_of_nothing,
     ),
+    "segment-exact": (_segment_of_groups, _segment_of_a_deletion_of_groups, _segment_without_a_group),
 }
+
+
+def kind_of(target: str) -> str:
+    """Return the kind of the containers of a target."""
+    return target.partition("-")[0]
 
 
 def containers(name: str, scratch: Path) -> list[bytes]:
@@ -223,11 +335,7 @@ def envelopes() -> list[bytes]:
 
 def answer_manifests() -> list[bytes]:
     """Return manifests as the KMC writes them."""
-    images = (("north", "x"), ("south", "naïve"), ("south", "y"))
-    return [
-        Manifest("ab" * 32, (), ()).pack(),
-        Manifest("ab" * 32, images, ((0, 2), (0, 0), (1, 1)), 2).pack(),
-    ]
+    return [Manifest("ab" * 32, 0, (), ()).pack(0, 0), MANIFEST.pack(2, 2), MANIFEST.pack(9, 3)]
 
 
 def feature_files() -> list[bytes]:

@@ -21,8 +21,10 @@ from mipp_cli.containers.container import open_container
 from mipp_cli.containers.delete import DELETE, deleted_names
 from mipp_cli.containers.earlier import read_earlier
 from mipp_cli.containers.feature_file import open_feature_file
+from mipp_cli.containers.features import open_features
 from mipp_cli.containers.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.index import read_index
+from mipp_cli.containers.manifest import Manifest
 from mipp_cli.containers.membership import parse_members, read_enrolment
 from mipp_cli.containers.part import open_part
 from mipp_cli.containers.public_files import (
@@ -35,10 +37,11 @@ from mipp_cli.containers.public_files import (
     render_party,
     render_renewal,
 )
-from mipp_cli.containers.query import parse_query
-from mipp_cli.containers.reencrypted import Manifest, open_answer, open_reencrypted
+from mipp_cli.containers.query import features_place, parse_query
+from mipp_cli.containers.reencrypted import open_answer, open_reencrypted
 from mipp_cli.containers.results import open_results
 from mipp_cli.containers.segment import deleted_in, origin_of, segment_schema
+from mipp_cli.containers.selection import open_groups, read_selection
 from mipp_cli.containers.source import BytesSource
 from mipp_cli.containers.upload import UploadReader, upload_schema
 from mipp_cli.errors import MippError
@@ -46,16 +49,18 @@ from mipp_cli.roles import pictures
 from mipp_cli.roles.answer_files import file_of, small_picture
 from mipp_cli.roles.completeness import gap_warnings
 from mipp_cli.roles.inspection import inspect_file
+from mipp_cli.roles.kmc_store_names import NameSet
 from mipp_cli.roles.names import safe_file_name, table_cell
 from mipp_cli.roles.pictures import open_picture
 from mipp_cli.roles.pixels import pack_pixels, unpack_pixels
 from mipp_cli.scheme.edge_histogram import edge_histogram
 from mipp_cli.scheme.image_cipher import Envelope, sha256
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
+from mipp_cli.scheme.protocol import ExactProtocol
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
-from tests.containers.conftest import ALICE, DEPLOYMENT, KEY, KMC, MASK, QUERY_ID
-from tests.fuzz import seeds
+from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
+from tests.fuzz import hand_offs, seeds
 from tests.fuzz.recipes import cook
 
 BODY, RECIPE = b"\0", b"\1"
@@ -78,8 +83,9 @@ class Target:
     mode: int | None = None
 
 
-def signed(kind: str, body: bytes) -> bytes:
-    """Put ``body`` behind a user block whose digest and signature fit."""
+def signed(name: str, body: bytes) -> bytes:
+    """Put ``body`` behind a user block for a target, whose digest and signature fit."""
+    kind = seeds.kind_of(name)
     number = QUERY_ID if kind in QUERY_KINDS else str(seeds.NUMBER)
     digest = hashlib.sha256(body).hexdigest()
     return Header(kind, ALICE.name, number, DEPLOYMENT, digest, KEY.public.hex()).render(KEY) + body
@@ -90,11 +96,10 @@ def _bodies(name: str, scratch: Path) -> list[bytes]:
     return seeds.bodies(name, scratch)
 
 
-def body_of(name: str, data: bytes, scratch: Path) -> bytes:
-    """Return the HDF5 content that an input stands for."""
+def body_of(known: list[bytes], data: bytes) -> bytes:
+    """Return the HDF5 content that an input stands for, made of one of the ``known``."""
     if data[:1] == BODY:
         return _ended(data[1:])
-    known = _bodies(name, scratch)
     return cook(known[data[1] % len(known)], data[2:]) if len(data) > 1 else known[0]
 
 
@@ -106,18 +111,37 @@ def _ended(body: bytes) -> bytes:
 
 
 def _seeds_of_container(name: str, scratch: Path) -> list[bytes]:
+    return _inputs(name, _bodies(name, scratch))
+
+
+def _inputs(name: str, known: list[bytes]) -> list[bytes]:
     recipes = random.Random(name)
     cooked = [RECIPE + recipes.randbytes(size) for size in (1, 8, 16, 24, 32, 48, 64, 96) * 3]
-    return [*(BODY + body for body in _bodies(name, scratch) if len(body) < 1 << 16), *cooked]
+    return [*(BODY + body for body in known if len(body) < 1 << 16), *cooked]
 
 
 def _container(name: str, read: Callable[[Path], object]) -> Target:
     def run(data: bytes, scratch: Path) -> None:
         path = scratch / "input.h5"
-        path.write_bytes(signed(name, body_of(name, data, scratch)))
+        path.write_bytes(signed(name, body_of(_bodies(name, scratch), data)))
         read(path)
 
     return Target(run, partial(_seeds_of_container, name), mode=0)
+
+
+def _hand_off(step: str) -> Target:
+    """Return a target that is a role's whole step."""
+
+    def run(data: bytes, scratch: Path) -> None:
+        made = hand_offs.world(scratch)
+        handed, path = made.hand_off(step), made / "input.h5"
+        path.write_bytes(handed.signed(body_of([handed.body], data)))
+        hand_offs.STEPS[step](made, path)
+
+    def begin(scratch: Path) -> list[bytes]:
+        return _inputs(step, [hand_offs.world(scratch).hand_off(step).body])
+
+    return Target(run, begin, mode=0)
 
 
 def _read_members(path: Path) -> None:
@@ -128,16 +152,16 @@ def _read_enrolment(path: Path) -> None:
     read_enrolment(path, DEPLOYMENT, KMC)
 
 
-def _read_upload(path: Path) -> None:
-    with open_container(path, upload_schema(MASK), deployment=DEPLOYMENT) as container:
-        upload = UploadReader(container, MASK)
+def _read_upload(path: Path, parameters: Parameters = MASK) -> None:
+    with open_container(path, upload_schema(parameters), deployment=DEPLOYMENT) as container:
+        upload = UploadReader(container, parameters)
         _read_images(upload)
         upload.earlier()
 
 
-def _read_segment(path: Path) -> None:
-    with open_container(path, segment_schema(MASK), deployment=DEPLOYMENT) as container:
-        _read_images(UploadReader(container, MASK))
+def _read_segment(path: Path, parameters: Parameters = MASK) -> None:
+    with open_container(path, segment_schema(parameters), deployment=DEPLOYMENT) as container:
+        _read_images(UploadReader(container, parameters))
         for _ in zip(deleted_in(container), range(64), strict=False):
             pass
         origin_of(container)
@@ -151,9 +175,32 @@ def _read_images(upload: UploadReader) -> None:
         with suppress(MippError):
             upload.name(row)
             upload.encrypted_image(row)
+    if upload.parameters.protocol.grouped:
+        _read_group_rows(upload)
+        return
     ef, eff = upload.encrypted_features(0, min(len(upload), 64))
     for sums in zip(MASK.cipher.sums(ef), MASK.cipher.sums(eff), strict=True):
         check_sums(*sums, MASK.l, MASK.levels)
+
+
+def _read_group_rows(upload: UploadReader) -> None:
+    """Read the rows of some groups, and of groups that cannot be, as the cloud brings them."""
+    for group in (*_some(len(upload.group_ends())), 2**32 - 1):
+        for row in list(upload.group_rows(group))[:4]:
+            with suppress(MippError):
+                upload.name(row)
+
+
+def _read_features(path: Path) -> None:
+    reader = open_features(path, EXACT, DEPLOYMENT)
+    with reader.container:
+        reader.earlier()
+        NameSet(reader.name_digests).has_twins()
+        for begin, end, _ in reader.chunks(None):
+            reader.image_digests(begin, end)
+        for begin, end, codes in reader.chunks(seeds.FEATURE_CIPHER):
+            if codes is None or codes.shape != (end - begin, EXACT.l):
+                raise AssertionError("codes of another shape were read")
 
 
 def _read_delete(path: Path) -> None:
@@ -169,10 +216,42 @@ def _some(rows: int) -> list[int]:
 
 def _read_query(path: Path) -> None:
     query = parse_query(path.read_bytes(), MASK, DEPLOYMENT)
-    sums = list(zip(MASK.cipher.sums(query.eq), MASK.cipher.sums(query.eqq), strict=True))
+    shape = (query.images, MASK.l, MASK.cipher.number_bytes)
+    eq, eqq = (MASK.cipher.sums(column.reshape(shape)) for column in query.features)
     query.open_usk(KMC)
-    for pair in sums:
+    for pair in zip(eq, eqq, strict=True):
         check_sums(*pair, MASK.l, MASK.levels)
+
+
+def _read_query_to_rank(path: Path) -> None:
+    query = parse_query(path.read_bytes(), EXACT, DEPLOYMENT)
+    protocol = EXACT.protocol
+    protocol.check_matches(query.images * query.candidates)
+    usk = query.open_usk(KMC)
+    place = features_place(DEPLOYMENT, query.header.sender, query.query_id)
+    if not isinstance(protocol, ExactProtocol):
+        raise AssertionError("the KMC does not rank")
+    if protocol.open_query(query.features[0], usk, place).shape != (query.images, EXACT.l):
+        raise AssertionError("codes of another shape were read")
+    query.names_owner("north")
+
+
+def _read_selection(path: Path) -> None:
+    selection = read_selection(path, DEPLOYMENT)
+    if list(selection.groups) != sorted(set(selection.groups)):
+        raise AssertionError("groups were read out of order")
+
+
+def _read_groups(path: Path) -> None:
+    reader = open_groups(path, DEPLOYMENT)
+    with reader.container:
+        for place in (*_some(64), 2**32 - 1):
+            rows = reader.rows_at(place)
+            with suppress(MippError):
+                reader.names(rows)
+            for row in list(rows)[:4]:
+                with suppress(MippError):
+                    reader.encrypted_image(row)
 
 
 def _read_results(path: Path) -> None:
@@ -187,7 +266,7 @@ def _read_results(path: Path) -> None:
 def _read_reencrypted(path: Path) -> None:
     with open_reencrypted(path, DEPLOYMENT) as container:
         answer = open_answer(container, seeds.ANSWER_CIPHER, sha256(b""))
-        for number in range(len(answer.manifest.images)):
+        for number in range(answer.manifest.images):
             answer.envelope(number)
 
 
@@ -230,7 +309,7 @@ def _run_inspect(data: bytes, scratch: Path) -> None:
     kinds = sorted(seeds.WRITERS)
     kind = kinds[data[0] % len(kinds)] if data else kinds[0]
     path = scratch / "input.h5"
-    path.write_bytes(signed(kind, body_of(kind, data[1:], scratch)))
+    path.write_bytes(signed(kind, body_of(_bodies(kind, scratch), data[1:])))
     _inspected(path)
 
 
@@ -289,7 +368,7 @@ def _signed_json(text: bytes) -> bytes:
 def _seeds_of_public(_scratch: Path) -> list[bytes]:
     dcr = Parameters("dcr", CompositeGroup(int(N_1024, 16)))
     paper = generate_parameters("paper", modulus_bits=768, allow_insecure=True)
-    texts = [render_kmc(parameters, KMC.public, KEY) for parameters in (MASK, dcr, paper)]
+    texts = [render_kmc(parameters, KMC.public, KEY) for parameters in (EXACT, MASK, dcr, paper)]
     texts += [render_party(kind, "alice", DEPLOYMENT, KEY) for kind in ("user", "cloud")]
     texts.append(render_renewal(seeds.NUMBER, KMC.public, DEPLOYMENT, KEY))
     return [mark + text for mark in (BODY, RECIPE) for text in texts]
@@ -297,7 +376,7 @@ def _seeds_of_public(_scratch: Path) -> list[bytes]:
 
 def _run_envelope(data: bytes, _scratch: Path) -> None:
     envelope = Envelope.unpack(data)
-    if envelope.pack() != data:
+    if envelope.pack(len(data)) != data:
         raise AssertionError("an envelope was read that would have been written otherwise")
     name = safe_file_name(envelope.path) + file_of(envelope)[1]
     if "/" in name or "\0" in name or len(name.encode()) > 255 or name.startswith("."):
@@ -337,13 +416,20 @@ TARGETS: dict[str, Target] = {
     "members": _container("members", _read_members),
     "enrolment": _container("enrolment", _read_enrolment),
     "upload": _container("upload", _read_upload),
+    "upload-exact": _container("upload-exact", partial(_read_upload, parameters=EXACT)),
+    "features": _container("features", _read_features),
     "delete": _container("delete", _read_delete),
     "query": _container("query", _read_query),
+    "query-exact": _container("query-exact", _read_query_to_rank),
+    "selection": _container("selection", _read_selection),
     "results": _container("results", _read_results),
+    "groups": _container("groups", _read_groups),
     "reencrypted": _container("reencrypted", _read_reencrypted),
     "index": _container("index", _read_index),
     "part": _container("part", _read_part),
     "segment": _container("segment", _read_segment),
+    "segment-exact": _container("segment-exact", partial(_read_segment, parameters=EXACT)),
+    **{step: _hand_off(step) for step in hand_offs.STEPS},
     "inspect": Target(_run_inspect, _seeds_of_inspect, mode=1),
     "envelope": Target(_run_envelope, lambda _scratch: seeds.envelopes()),
     "answer-manifest": Target(_run_answer_manifest, lambda _scratch: seeds.answer_manifests()),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.errors import MippError
-from tests.fuzz import targets
+from tests.fuzz import hand_offs, targets
 from tests.fuzz.targets import TARGETS, Target, attempt
 
 ROOT = Path(__file__).parents[2]
@@ -47,3 +47,9 @@ def test_memory_that_could_not_be_had_is_a_finding_though_it_became_a_refusal(tm
 def test_what_the_package_writes_is_read_by_its_target(name: str, tmp_path: Path) -> None:
     for body in targets.seeds.bodies(name, tmp_path):
         assert attempt(TARGETS[name], targets.BODY + body, tmp_path) is None
+
+
+@pytest.mark.parametrize("step", hand_offs.STEPS)
+def test_what_roles_hand_each_other_is_taken_by_its_target(step: str, tmp_path: Path) -> None:
+    body = hand_offs.world(tmp_path).hand_off(step).body
+    assert attempt(TARGETS[step], targets.BODY + body, tmp_path) is None

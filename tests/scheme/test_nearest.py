@@ -23,8 +23,9 @@ Measure = Callable[[Features, Features], NDArray[np.uint32]]
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """Forget before and after each test whether numkong computes right."""
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget before and after each test whether numkong computes right; ask it for a few codes, too."""
+    monkeypatch.setattr(nearest, "_LEAST_CODES", 0)
     nearest._numkong.cache_clear()
     yield
     nearest._numkong.cache_clear()
@@ -153,6 +154,14 @@ def test_numkong_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     squared_distances(rows[0], rows)
     assert len(calls) == checked + 1
     assert {3, 65535} <= set(calls)
+
+
+def test_numkong_is_not_asked_for_a_few_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "numkong", None)
+    rows = np.eye(4, dtype=np.uint8)
+    assert squared_distances(rows[0], rows).tolist() == [0, 2, 2, 2]
+    assert nearest._numkong.cache_info().currsize == 0
 
 
 def key_of(row: int) -> bytes:

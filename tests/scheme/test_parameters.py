@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
 from mipp_cli.scheme.feature_cipher import MaskCipher, ProductCipher
-from mipp_cli.scheme.parameters import PAPER_WARNING, Parameters, generate_parameters
+from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
+from mipp_cli.scheme.parameters import (
+    PAPER_WARNING,
+    SCHEMES,
+    SUM_SCHEMES,
+    Parameters,
+    generate_parameters,
+)
+from mipp_cli.scheme.protocol import ExactProtocol, SumProtocol
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup, standard_prime
 
 
@@ -27,8 +35,9 @@ def test_keygen_of_scheme_paper_takes_a_standard_prime_of_3072_bits_unless_told(
     assert parameters.modulus_bits == 3072
 
 
-def test_keygen_of_scheme_mask_makes_no_modulus() -> None:
-    parameters = generate_parameters("mask")
+@pytest.mark.parametrize("scheme", ["exact", "mask"])
+def test_keygen_of_a_scheme_without_a_modulus_makes_none(scheme: str) -> None:
+    parameters = generate_parameters(scheme)
     assert parameters.group is None
     assert parameters.modulus_bits is None
     assert parameters.warnings == []
@@ -38,6 +47,53 @@ def test_each_scheme_has_its_feature_cipher(dcr_group: CompositeGroup, paper_gro
     assert Parameters("dcr", dcr_group).cipher == ProductCipher(dcr_group)
     assert Parameters("paper", paper_group).cipher == ProductCipher(paper_group)
     assert Parameters("mask", None).cipher == MaskCipher()
+
+
+def test_each_scheme_has_its_protocol(dcr_group: CompositeGroup, paper_group: PrimeGroup) -> None:
+    dcr, paper = Parameters("dcr", dcr_group), Parameters("paper", paper_group)
+    assert dcr.protocol == SumProtocol(ProductCipher(dcr_group), 80)
+    assert paper.protocol == SumProtocol(ProductCipher(paper_group), 80)
+    assert Parameters("mask", None).protocol == SumProtocol(MaskCipher(), 80)
+    assert Parameters("exact", None, group_size=5).protocol == ExactProtocol(80, 5)
+
+
+def test_the_sum_schemes_are_all_but_exact() -> None:
+    assert set(SCHEMES) == {"exact", *SUM_SCHEMES}
+    assert "exact" not in SUM_SCHEMES
+
+
+def test_keygen_makes_groups_of_eight_unless_told() -> None:
+    assert GROUP_SIZE == 8
+    assert generate_parameters("exact").group_size == 8
+
+
+@pytest.mark.parametrize("size", [1, 2, 11, LARGEST_GROUP_SIZE])
+def test_keygen_takes_the_size_of_groups_asked_for(size: int) -> None:
+    parameters = generate_parameters("exact", group_size=size)
+    assert (parameters.group_size, parameters.protocol.group_size) == (size, size)
+
+
+@pytest.mark.parametrize("scheme", SUM_SCHEMES)
+def test_a_sum_scheme_has_no_groups(scheme: str, dcr_group: CompositeGroup, paper_group: PrimeGroup) -> None:
+    group = {"dcr": dcr_group, "paper": paper_group}.get(scheme)
+    parameters = Parameters(scheme, group)
+    assert (parameters.group_size, parameters.protocol.grouped) == (None, False)
+    with pytest.raises(InvalidRequestError, match="has no groups"):
+        generate_parameters(scheme, group_size=8)
+    with pytest.raises(MalformedError, match="groups of 1 to"):
+        replace(parameters, group_size=8)
+
+
+@pytest.mark.parametrize("size", [None, 0, -1, LARGEST_GROUP_SIZE + 1, 8.0, True, "8"], ids=str)
+def test_scheme_exact_takes_no_size_of_groups_that_cannot_be(size: Any) -> None:
+    with pytest.raises(MalformedError, match="groups of 1 to"):
+        Parameters("exact", None, group_size=size)
+
+
+@pytest.mark.parametrize("size", [0, -1, LARGEST_GROUP_SIZE + 1])
+def test_keygen_refuses_a_size_of_groups_that_cannot_be(size: int) -> None:
+    with pytest.raises(MippError):
+        generate_parameters("exact", group_size=size)
 
 
 def test_the_feature_is_eighty_codes_of_eight_levels() -> None:
@@ -72,9 +128,10 @@ def test_the_least_secure_modulus_is_made() -> None:
 
 
 @pytest.mark.parametrize("allow_insecure", [False, True])
-def test_scheme_mask_refuses_a_modulus(allow_insecure: bool) -> None:
-    with pytest.raises(InvalidRequestError):
-        generate_parameters("mask", modulus_bits=3072, allow_insecure=allow_insecure)
+@pytest.mark.parametrize("scheme", ["exact", "mask"])
+def test_a_scheme_without_a_modulus_refuses_one(scheme: str, allow_insecure: bool) -> None:
+    with pytest.raises(InvalidRequestError, match="no modulus"):
+        generate_parameters(scheme, modulus_bits=3072, allow_insecure=allow_insecure)
 
 
 def test_scheme_paper_is_warned_about_whatever_its_modulus(paper_group: PrimeGroup) -> None:
@@ -115,6 +172,8 @@ def test_the_depth_of_grey_pictures_is_kept(grey_bits: int) -> None:
         {"scheme": "MASK"},
         {"scheme": "dcr"},
         {"scheme": "paper"},
+        {"scheme": "exact"},
+        {"group_size": 8},
     ],
     ids=str,
 )
@@ -123,12 +182,13 @@ def test_parameters_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
         replace(generate_parameters("mask"), **change)
 
 
-@pytest.mark.parametrize("scheme", ["dcr", "paper", "mask"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_scheme_with_the_modulus_of_another_is_refused(
     scheme: str, dcr_group: CompositeGroup, paper_group: PrimeGroup
 ) -> None:
-    own = {"dcr": dcr_group, "paper": paper_group, "mask": None}[scheme]
+    own = {"dcr": dcr_group, "paper": paper_group}.get(scheme)
+    size = 8 if scheme == "exact" else None
     for group in (dcr_group, paper_group, None):
         if group is not own:
             with pytest.raises(MalformedError):
-                Parameters(scheme, group)
+                Parameters(scheme, group, group_size=size)
