@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.container import Sender
+from mipp_cli.containers.features import write_features
 from mipp_cli.containers.query import write_query
 from mipp_cli.containers.results import ImageRef, Match, ResultsReader, open_results, write_results
 from mipp_cli.containers.upload import UploadCipher, write_upload
 from mipp_cli.roles.owner import Owner
-from mipp_cli.scheme.feature_cipher import encrypt_features
-from mipp_cli.scheme.image_cipher import Envelope, generate_key, key_id
+from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, Envelope, generate_key, key_id, sha256
 from mipp_cli.scheme.keys import SigningKey
-from tests.deployment import JOBS, Deployment, done
+from tests.deployment import Deployment
 
 Feature = NDArray[np.uint8]
 _numbers = count(time.time_ns() // 1000 + 10**9)
@@ -47,17 +47,55 @@ def forge_upload(
     sender: Sender | None = None,
     earlier: Sequence[int] = (),
 ) -> Path:
-    """Write an upload under the owner's real keys: name on the wire, envelope and feature of each image."""
+    """Write an upload under the owner's real keys: name on the wire, envelope and feature of each image.
+
+    In scheme `exact` the images make groups in the order in which they come, and the features go into a
+    file of their own beside the upload.
+    """
     role = Owner.open(deployment / owner)
     number = next_number() if number is None else number
     cipher = UploadCipher(role.image_key, deployment.public.fingerprint, owner, number)
     parameters = deployment.public.parameters
+    protocol = parameters.protocol
     sender, key = sender or role.directory.sender, key_id(role.image_key)
+    groups = _groups(images, protocol.group_size) if protocol.grouped else [images]
+    lengths = []
+    digests = []
     with write_upload(path, parameters, sender, number, key, earlier=earlier) as upload:
-        for name, envelope, feature in images:
-            ef, eff = encrypt_features(parameters.cipher, feature[np.newaxis])
-            upload.append(name, cipher.encrypt(envelope.pack(), name), ef[0], eff[0])
+        for group in groups:
+            longest = max((len(envelope.pack()) for _, envelope, _ in group), default=0)
+            padded = longest if protocol.grouped else 0
+            for name, envelope, feature in group:
+                ew = cipher.encrypt(envelope.pack(padded), name)
+                digests.append(sha256(ew))
+                beside = protocol.beside_image(feature[np.newaxis])
+                upload.append(name, ew, [column[0].tobytes() for column in beside])
+            upload.end_group()
+            lengths.append(longest + OVERHEAD_BYTES)
+    if protocol.grouped:
+        features_file = features_beside(path)
+        with write_features(
+            features_file, parameters.l, sender, number, role.image_key, earlier=earlier
+        ) as features:
+            found = iter(digests)
+            for group, length in zip(groups, lengths, strict=True):
+                for name, _, feature in group:
+                    features.append(name, next(found), feature)
+                features.end_group(length)
     return path
+
+
+def features_beside(upload: Path) -> Path:
+    """Return where the features file of an upload lies."""
+    return upload.with_suffix(".features.h5")
+
+
+def _groups(
+    images: Sequence[tuple[str, Envelope, Feature]], group_size: int
+) -> list[Sequence[tuple[str, Envelope, Feature]]]:
+    count = max(1, len(images) // group_size)
+    bounds = [*range(0, count * group_size, group_size), len(images)]
+    return [images[begin:end] for begin, end in pairwise(bounds)]
 
 
 def forge_query(
@@ -69,6 +107,7 @@ def forge_query(
     candidates: int = 5,
     query_id: str | None = None,
     sender: Sender | None = None,
+    owners: Sequence[str] = (),
 ) -> Path:
     """Write a query for features, shape (u, 80), under the user's real keys."""
     parameters = deployment.public.parameters
@@ -77,10 +116,11 @@ def forge_query(
         parameters,
         sender or deployment.sender(user),
         query_id or f"{next_number():032x}",
-        features=encrypt_features(parameters.cipher, features),
+        codes=features,
         candidates=candidates,
         usk=generate_key(),
         sealing_key=deployment.public.sealing_key,
+        owners=owners,
     )
     return path
 
@@ -93,6 +133,7 @@ class Contents:
     query: bytes
     images: list[tuple[ImageRef, bytes]]
     matches: list[Match]
+    searched: dict[str, int]
 
     def refer(self, number: int, **changes: Any) -> None:
         """Change what is said of an image."""
@@ -105,7 +146,8 @@ def contents_of(deployment: Deployment, results: Path) -> Contents:
     reader = open_results(results, deployment.public.fingerprint)
     with reader.container:
         images = [(ref, reader.encrypted_image(number)) for number, ref in enumerate(reader.images)]
-        return Contents(reader.container.header.number, reader.query_octets, images, reader.matches)
+        number = reader.container.header.number
+        return Contents(number, reader.query_octets, images, reader.matches, reader.searched)
 
 
 @contextmanager
@@ -127,6 +169,7 @@ def forge_results(
         contents.query,
         contents.images,
         contents.matches,
+        contents.searched,
     )
     return path
 
@@ -145,7 +188,7 @@ def results_for(deployment: Deployment, query: Path, owner: str, path: Path, *, 
     octets = query.read_bytes()
     number = octets.split(b"\n")[3].removeprefix(b"number ").decode()
     matches = [Match(0, position, 0.0) for position in range(len(refs))]
-    return forge_results(deployment, Contents(number, octets, refs, matches), path)
+    return forge_results(deployment, Contents(number, octets, refs, matches, {owner: len(refs)}), path)
 
 
 def _stored_images(deployment: Deployment, owner: str, segment: Path) -> list[tuple[ImageRef, bytes]]:
@@ -188,4 +231,4 @@ def publish(deployment: Deployment, owner: str, pictures: Sequence[Picture]) -> 
         for number, each in enumerate(pictures)
     ]
     upload = forge_upload(deployment, owner, images, deployment / f"forged-{next_number()}.h5")
-    done("cloud", "index", deployment / "cloud", upload, *JOBS)
+    deployment.index(upload)

@@ -28,14 +28,14 @@ from tests.roles.stores import (
 )
 
 
-def ciphertexts(deployment: Deployment, upload: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
-    """Return EW, EF and EFF of each image of an upload."""
+def ciphertexts(deployment: Deployment, upload: Path) -> dict[str, tuple[bytes, ...]]:
+    """Return EW of each image of an upload, and in the sum schemes EF and EFF."""
     parameters = deployment.public.parameters
     with open_container(upload, upload_schema(parameters)) as container:
         reader = UploadReader(container, parameters)
-        ef, eff = reader.encrypted_features(0, len(reader))
+        columns = [container.matrix(column).all() for column in parameters.protocol.upload_columns]
         return {
-            name: (reader.encrypted_image(row), ef[row].tobytes(), eff[row].tobytes())
+            name: (reader.encrypted_image(row), *(column[row].tobytes() for column in columns))
             for row, name in enumerate(reader.names())
         }
 
@@ -54,24 +54,24 @@ def test_a_deleted_image_leaves_no_byte_behind(any_scheme: Deployment, tmp_path:
     counts = index(deployment, deletion_of(deployment, "north", gone))
     assert counts == {"deletions": 1, "images deleted": 1, "images in all": 13}
     assert rows(deployment) == {row for row in before if row[:2] != ("north", gone)}
-    assert [files_with(deployment, part) for part in (*octets[gone], gone.encode())] == [[], [], [], []]
+    assert not any(files_with(deployment, part) for part in (*octets[gone], gone.encode()))
     for name in kept:
         assert all(files_with(deployment, part) for part in octets[name])
     check_searches(deployment)
 
 
-def test_a_replaced_image_leaves_no_byte_of_the_old_behind(changeable: Deployment) -> None:
-    name = sorted(changeable.names("north"))[2]
-    old = ciphertexts(changeable, changeable / "north.h5")[name]
-    before = rows(changeable)
-    upload = upload_of(changeable, "north", name, seed=50)
-    counts = index(changeable, upload)
+def test_a_replaced_image_leaves_no_byte_of_the_old_behind(each_way: Deployment) -> None:
+    name = sorted(each_way.names("north"))[2]
+    old = ciphertexts(each_way, each_way / "north.h5")[name]
+    before = rows(each_way)
+    upload = upload_of(each_way, "north", name, seed=50)
+    counts = index(each_way, upload)
     assert counts == {"uploads": 1, "images": 1, "images replaced": 1, "images in all": 14}
     left = {row for row in before if row[:2] != ("north", name)}
-    assert rows(changeable) == left | {expected_row("north", name, 50)}
-    assert [files_with(changeable, part) for part in old] == [[], [], []]
-    assert all(files_with(changeable, part) for part in ciphertexts(changeable, upload)[name])
-    check_searches(changeable)
+    assert rows(each_way) == left | {expected_row(each_way, "north", name, 50)}
+    assert not any(files_with(each_way, part) for part in old)
+    assert all(files_with(each_way, part) for part in ciphertexts(each_way, upload)[name])
+    check_searches(each_way)
 
 
 def test_the_bytes_of_a_deleted_image_that_cannot_be_removed_are_told_of_and_go_later(
@@ -93,13 +93,13 @@ def test_the_bytes_of_a_deleted_image_that_cannot_be_removed_are_told_of_and_go_
     assert not files_with(changeable, octets[0])
 
 
-def test_of_another_owner_nothing_is_deleted_or_replaced(changeable: Deployment) -> None:
-    known, other = sorted(changeable.names("north"))[0], next(iter(changeable.names("south")))
-    before = {row for row in rows(changeable) if row[0] == "south"}
-    counts = index(changeable, deletion_of(changeable, "north", known, other, "absent"))
+def test_of_another_owner_nothing_is_deleted_or_replaced(each_way: Deployment) -> None:
+    known, other = sorted(each_way.names("north"))[0], next(iter(each_way.names("south")))
+    before = {row for row in rows(each_way) if row[0] == "south"}
+    counts = index(each_way, deletion_of(each_way, "north", known, other, "absent"))
     assert counts == {"deletions": 1, "images deleted": 1, "images in all": 13}
-    index(changeable, upload_of(changeable, "north", other))
-    assert {row for row in rows(changeable) if row[0] == "south"} == before
+    index(each_way, upload_of(each_way, "north", other))
+    assert {row for row in rows(each_way) if row[0] == "south"} == before
 
 
 def test_a_deletion_of_nothing_that_is_there_is_kept(changeable: Deployment) -> None:
@@ -110,51 +110,51 @@ def test_a_deletion_of_nothing_that_is_there_is_kept(changeable: Deployment) -> 
     assert "late" not in names(changeable, "north")
 
 
-def test_an_owner_may_delete_everything_and_begin_again(changeable: Deployment) -> None:
-    index(changeable, deletion_of(changeable, "north", *changeable.names("north")))
-    assert names(changeable, "north") == set()
-    assert read_store(changeable).parts_of("north") == []
-    check_searches(changeable)
-    index(changeable, upload_of(changeable, "north", *changeable.names("north")))
-    assert names(changeable, "north") == set(changeable.names("north"))
-    check_searches(changeable)
+def test_an_owner_may_delete_everything_and_begin_again(each_way: Deployment) -> None:
+    index(each_way, deletion_of(each_way, "north", *each_way.names("north")))
+    assert names(each_way, "north") == set()
+    assert read_store(each_way).parts_of("north") == []
+    check_searches(each_way)
+    index(each_way, upload_of(each_way, "north", *each_way.names("north")))
+    assert names(each_way, "north") == set(each_way.names("north"))
+    check_searches(each_way)
 
 
-def test_what_was_applied_of_a_deletion_or_a_deleted_upload_is_still_known(changeable: Deployment) -> None:
-    upload = upload_of(changeable, "north", "new")
-    deletion = deletion_of(changeable, "north", "new")
-    index(changeable, upload)
-    index(changeable, deletion)
-    refuse(changeable, 5, "was applied before", deletion)
-    refuse(changeable, 5, "was applied before", upload)
-    refuse(changeable, 5, "was applied before", changeable / "north.h5")
-    index(changeable, deletion_of(changeable, "north", *changeable.names("north")))
-    refuse(changeable, 5, "was applied before", changeable / "north.h5")
+def test_what_was_applied_of_a_deletion_or_a_deleted_upload_is_still_known(each_way: Deployment) -> None:
+    upload = upload_of(each_way, "north", "new")
+    deletion = deletion_of(each_way, "north", "new")
+    index(each_way, upload)
+    index(each_way, deletion)
+    refuse(each_way, 5, "was applied before", deletion)
+    refuse(each_way, 5, "was applied before", upload)
+    refuse(each_way, 5, "was applied before", each_way / "north.h5")
+    index(each_way, deletion_of(each_way, "north", *each_way.names("north")))
+    refuse(each_way, 5, "was applied before", each_way / "north.h5")
 
 
-def test_a_late_deletion_spares_what_came_again(changeable: Deployment) -> None:
-    gone, again = sorted(changeable.names("north"))[:2]
-    deletion = deletion_of(changeable, "north", gone, again)
-    index(changeable, upload_of(changeable, "north", again, seed=70))
-    counts = index(changeable, deletion)
+def test_a_late_deletion_spares_what_came_again(each_way: Deployment) -> None:
+    gone, again = sorted(each_way.names("north"))[:2]
+    deletion = deletion_of(each_way, "north", gone, again)
+    index(each_way, upload_of(each_way, "north", again, seed=70))
+    counts = index(each_way, deletion)
     assert counts == {"deletions": 1, "images deleted": 1, "superseded": 1, "images in all": 13}
-    assert expected_row("north", again, 70) in rows(changeable)
-    assert gone not in names(changeable, "north")
-    check_searches(changeable)
+    assert expected_row(each_way, "north", again, 70) in rows(each_way)
+    assert gone not in names(each_way, "north")
+    check_searches(each_way)
 
 
-def test_late_rows_leave_no_byte(changeable: Deployment) -> None:
-    late = upload_of(changeable, "north", "replaced", "was-deleted", "kept")
-    index(changeable, upload_of(changeable, "north", "replaced", seed=60))
-    index(changeable, deletion_of(changeable, "north", "was-deleted"))
-    counts = index(changeable, late)
+def test_late_rows_leave_no_byte(each_way: Deployment) -> None:
+    late = upload_of(each_way, "north", "replaced", "was-deleted", "kept")
+    index(each_way, upload_of(each_way, "north", "replaced", seed=60))
+    index(each_way, deletion_of(each_way, "north", "was-deleted"))
+    counts = index(each_way, late)
     assert counts == {"uploads": 1, "images": 1, "superseded": 2, "images in all": 16}
-    octets = ciphertexts(changeable, late)
-    assert all(files_with(changeable, part) for part in octets["kept"])
+    octets = ciphertexts(each_way, late)
+    assert all(files_with(each_way, part) for part in octets["kept"])
     for name in ("replaced", "was-deleted"):
-        assert [files_with(changeable, part) for part in octets[name]] == [[], [], []]
-    assert not files_with(changeable, b"was-deleted")
-    check_searches(changeable)
+        assert not any(files_with(each_way, part) for part in octets[name])
+    assert not files_with(each_way, b"was-deleted")
+    check_searches(each_way)
 
 
 def test_a_deletion_in_anothers_name_is_refused(changeable: Deployment) -> None:
@@ -173,16 +173,16 @@ def test_a_changed_deletion_is_refused(changeable: Deployment) -> None:
     refuse(changeable, 3, "does not fit the digest", path)
 
 
-def test_messages_of_one_call_are_applied_one_upon_the_other(changeable: Deployment) -> None:
+def test_messages_of_one_call_are_applied_one_upon_the_other(each_way: Deployment) -> None:
     files = [
-        upload_of(changeable, "north", "a", "b", "c", "d"),
-        deletion_of(changeable, "north", "b"),
-        upload_of(changeable, "north", "c", "a", seed=20),
-        deletion_of(changeable, "north", "c"),
-        upload_of(changeable, "north", "b", seed=40),
+        upload_of(each_way, "north", "a", "b", "c", "d"),
+        deletion_of(each_way, "north", "b"),
+        upload_of(each_way, "north", "c", "a", seed=20),
+        deletion_of(each_way, "north", "c"),
+        upload_of(each_way, "north", "b", seed=40),
     ]
-    before = rows(changeable)
-    counts = index(changeable, *files)
+    before = rows(each_way)
+    counts = index(each_way, *files)
     assert counts == {
         "uploads": 3,
         "deletions": 2,
@@ -191,9 +191,13 @@ def test_messages_of_one_call_are_applied_one_upon_the_other(changeable: Deploym
         "images deleted": 2,
         "images in all": 17,
     }
-    new = {expected_row("north", "d", 3), expected_row("north", "a", 21), expected_row("north", "b", 40)}
-    assert rows(changeable) == before | new
-    check_searches(changeable)
+    new = {
+        expected_row(each_way, "north", "d", 3),
+        expected_row(each_way, "north", "a", 21),
+        expected_row(each_way, "north", "b", 40),
+    }
+    assert rows(each_way) == before | new
+    check_searches(each_way)
 
 
 def test_a_bad_message_takes_the_deletions_before_it_with_it(changeable: Deployment) -> None:
@@ -203,11 +207,9 @@ def test_a_bad_message_takes_the_deletions_before_it_with_it(changeable: Deploym
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_long_life_leaves_the_index_that_a_fresh_start_would_make(
-    changeable: Deployment, seed: int
-) -> None:
+def test_a_long_life_leaves_the_index_that_a_fresh_start_would_make(each_way: Deployment, seed: int) -> None:
     choose = random.Random(seed)
-    truth = {row[1]: row for row in rows(changeable) if row[0] == "north"}
+    truth = {row[1]: row for row in rows(each_way) if row[0] == "north"}
     for step in range(8):
         files = []
         for turn in range(choose.randrange(1, 4)):
@@ -220,19 +222,21 @@ def test_a_long_life_leaves_the_index_that_a_fresh_start_would_make(
             if not chosen:
                 continue
             if action == "delete":
-                files.append(deletion_of(changeable, "north", *chosen))
+                files.append(deletion_of(each_way, "north", *chosen))
                 truth = {name: row for name, row in truth.items() if name not in chosen}
             else:
-                files.append(upload_of(changeable, "north", *chosen, seed=first))
-                truth |= {n: expected_row("north", n, first + place) for place, n in enumerate(chosen)}
+                files.append(upload_of(each_way, "north", *chosen, seed=first))
+                truth |= {
+                    n: expected_row(each_way, "north", n, first + place) for place, n in enumerate(chosen)
+                }
         if files:
-            index(changeable, *files)
-        assert {row for row in rows(changeable) if row[0] == "north"} == set(truth.values())
-    check_searches(changeable)
+            index(each_way, *files)
+        assert {row for row in rows(each_way) if row[0] == "north"} == set(truth.values())
+    check_searches(each_way)
 
 
 def test_many_deletions_of_one_call_write_a_segment_anew_once(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
     write = cloud_changes.write_upload_segment
@@ -241,10 +245,10 @@ def test_many_deletions_of_one_call_write_a_segment_anew_once(
         written.append(path.name)
         write(path, *words)  # type: ignore[arg-type]
 
-    known = sorted(changeable.names("north"))
-    deletions = [deletion_of(changeable, "north", name) for name in known[:3]]
+    known = sorted(each_way.names("north"))
+    deletions = [deletion_of(each_way, "north", name) for name in known[:3]]
     monkeypatch.setattr(cloud_changes, "write_upload_segment", counted)
-    index(changeable, *deletions)
+    index(each_way, *deletions)
     assert len(written) == 1
 
 
@@ -261,21 +265,21 @@ def test_an_interrupt_while_images_leave_changes_nothing(
     index(changeable, deletion)
 
 
-def test_a_segment_that_was_written_anew_can_be_inspected(changeable: Deployment) -> None:
-    gone, *kept = sorted(changeable.names("north"))
-    index(changeable, deletion_of(changeable, "north", gone))
+def test_a_segment_that_was_written_anew_can_be_inspected(each_way: Deployment) -> None:
+    gone, *kept = sorted(each_way.names("north"))
+    index(each_way, deletion_of(each_way, "north", gone))
 
     def table(segment: Segment) -> list[str]:
-        path = changeable / "cloud" / "segments" / segment.file_name
+        path = each_way / "cloud" / "segments" / segment.file_name
         fields = done("inspect", path, "--json").json["inspection"]["fields"]
         assert fields["owner"] == "north"
         assert fields["of the digest"] == segment.digest.hex()
         return [line.split(",")[0] for line in done("inspect", path, "--csv").out.splitlines()[1:]]
 
-    upload, deletion = read_store(changeable).of_owner("north")
+    upload, deletion = read_store(each_way).of_owner("north")
     assert sorted(table(upload)) == kept
     assert table(deletion) == []
-    assert "4 images in 1 uploads; complete up to" in done("inspect", changeable / "cloud" / "index.h5").out
+    assert "4 images in 1 uploads; complete up to" in done("inspect", each_way / "cloud" / "index.h5").out
 
 
 def test_nothing_but_uploads_and_deletions_is_indexed(changeable: Deployment) -> None:

@@ -24,15 +24,15 @@ from tests.roles.forgery import next_number
 
 
 @pytest.fixture
-def cloud(changeable: Deployment) -> Path:
+def cloud(each_way: Deployment) -> Path:
     """A cloud's directory with a file of every kind: an upload cut short, an owner removed."""
-    deletion = changeable / "delete.h5"
-    name = sorted(changeable.names("north"))[0]
-    earlier = [message.number for message in Owner.open(changeable / "north").ledger.messages()]
-    write_delete(deletion, changeable.sender("north"), next_number(), [name], earlier=earlier)
-    done("cloud", "index", changeable / "cloud", deletion, *JOBS)
-    done("cloud", "remove", changeable / "cloud", "lake")
-    return changeable / "cloud"
+    deletion = each_way / "delete.h5"
+    name = sorted(each_way.names("north"))[0]
+    earlier = [message.number for message in Owner.open(each_way / "north").ledger.messages()]
+    write_delete(deletion, each_way.sender("north"), next_number(), [name], earlier=earlier)
+    done("cloud", "index", each_way / "cloud", deletion, *JOBS)
+    done("cloud", "remove", each_way / "cloud", "lake")
+    return each_way / "cloud"
 
 
 def damaged(cloud: Path, *, with_sums: bool = False) -> set[str]:
@@ -52,13 +52,13 @@ def reindex(cloud: Path, change: Callable[[Index], Index]) -> None:
 def test_a_sound_directory_is_counted(cloud: Path, options: tuple[str, ...]) -> None:
     before = snapshot(cloud)
     outcome = done("cloud", "check", cloud, "--json", *options)
-    assert outcome.json["counts"] == {
+    where_the_cloud_ranks = {"queries": 2} if (cloud / "queries").exists() else {}
+    assert outcome.json["counts"] == where_the_cloud_ranks | {
         "files": 5,
         "members": 2,
         "removals": 1,
         "refusals": 1,
         "owners": 2,
-        "queries": 2,
         "segments": 3,
         "parts": 2,
         "images": 9,

@@ -15,6 +15,7 @@ from mipp_cli.roles import cloud_changes, cloud_index, cloud_rebuild, cloud_sear
 from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
 from tests.roles.forgery import next_number, stranger
 from tests.roles.stores import (
+    bring_to_the_kmc,
     check_searches,
     deletion_of,
     expected_row,
@@ -62,28 +63,28 @@ def killed_at(module: object, step: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield
 
 
-def test_an_index_that_was_lost_is_made_anew(changeable: Deployment) -> None:
-    live(changeable)
-    before, old = rows(changeable), read_store(changeable)
-    (changeable / "cloud" / "index.h5").unlink()
-    for path in (changeable / "cloud" / "parts").iterdir():
+def test_an_index_that_was_lost_is_made_anew(each_way: Deployment) -> None:
+    live(each_way)
+    before, old = rows(each_way), read_store(each_way)
+    (each_way / "cloud" / "index.h5").unlink()
+    for path in (each_way / "cloud" / "parts").iterdir():
         path.unlink()
-    for path in (changeable / "cloud" / "segments").glob("*.blocks"):
+    for path in (each_way / "cloud" / "segments").glob("*.blocks"):
         path.unlink()
-    assert index(changeable, "--rebuild") == {"uploads and deletions": 8, "images in all": len(before)}
-    assert rows(changeable) == before
-    new = read_store(changeable)
+    assert index(each_way, "--rebuild") == {"uploads and deletions": 8, "images in all": len(before)}
+    assert rows(each_way) == before
+    new = read_store(each_way)
     # their places may be others
     assert set(new.segments) == set(old.segments)
     assert new.number > max(segment.revision for segment in new.segments)
-    check_searches(changeable)
+    check_searches(each_way)
     done(
         "user",
         "decrypt",
-        changeable / "alice",
-        changeable.answer(changeable.search(changeable.ask("alice"))),
+        each_way / "alice",
+        each_way.answer(each_way.search(each_way.ask("alice"))),
         "-o",
-        changeable / "decrypted",
+        each_way / "decrypted",
     )
 
 
@@ -108,16 +109,16 @@ def test_a_damaged_index_is_replaced(changeable: Deployment, position: int) -> N
     check_searches(changeable)
 
 
-def test_what_was_applied_is_known_after_a_rebuild(changeable: Deployment) -> None:
-    upload = upload_of(changeable, "north", "new")
-    deletion = deletion_of(changeable, "north", "new")
-    late = upload_of(changeable, "north", "late")
-    index(changeable, upload)
-    index(changeable, deletion)
-    index(changeable, "--rebuild")
-    for known in (upload, deletion, changeable / "north.h5"):
-        refuse(changeable, 5, "was applied before", known)
-    index(changeable, late)
+def test_what_was_applied_is_known_after_a_rebuild(each_way: Deployment) -> None:
+    upload = upload_of(each_way, "north", "new")
+    deletion = deletion_of(each_way, "north", "new")
+    late = upload_of(each_way, "north", "late")
+    index(each_way, upload)
+    index(each_way, deletion)
+    index(each_way, "--rebuild")
+    for known in (upload, deletion, each_way / "north.h5"):
+        refuse(each_way, 5, "was applied before", known)
+    index(each_way, late)
 
 
 def test_of_damaged_segments_all_are_named_and_nothing_changes(changeable: Deployment) -> None:
@@ -176,24 +177,24 @@ def test_what_was_dropped_is_a_gap_until_it_is_made_again(changeable: Deployment
 
 
 def test_an_older_revision_does_not_bring_back_what_was_deleted(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = sorted(changeable.names("north"))[0]
+    gone = sorted(each_way.names("north"))[0]
     with monkeypatch.context() as patch:
         patch.setattr(store.Store, "remove_unlisted", lambda *_: None)
-        index(changeable, deletion_of(changeable, "north", gone))
-    before, path = rows(changeable), segment_files(changeable, "north")[0]
+        index(each_way, deletion_of(each_way, "north", gone))
+    before, path = rows(each_way), segment_files(each_way, "north")[0]
     assert len(list(path.parent.glob("north-*.h5"))) == 3
     kept = path.read_bytes()
     damage(path)
-    refuse(changeable, 3, "is damaged, in 1 file", "--rebuild")
+    refuse(each_way, 3, "is damaged, in 1 file", "--rebuild")
     path.write_bytes(kept)
-    index(changeable, "--rebuild")
-    assert rows(changeable) == before
+    index(each_way, "--rebuild")
+    assert rows(each_way) == before
     assert len(list(path.parent.glob("north-*.h5"))) == 2
     damage(path)
-    done("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
-    assert names(changeable, "north") == set()
+    done("cloud", "index", each_way / "cloud", "--rebuild", "--drop-damaged", *JOBS)
+    assert names(each_way, "north") == set()
 
 
 @pytest.mark.parametrize(
@@ -204,21 +205,22 @@ def test_an_older_revision_does_not_bring_back_what_was_deleted(
     ],
 )
 def test_a_deletion_that_was_cut_short_is_applied_to_the_end_by_a_rebuild(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
-    live(changeable)
-    before, gone = rows(changeable), sorted(changeable.names("north"))[2]
-    deletion = deletion_of(changeable, "north", gone, "a", "b")
+    live(each_way)
+    before, gone = rows(each_way), sorted(each_way.names("north"))[2]
+    deletion = deletion_of(each_way, "north", gone, "a", "b")
     with killed_at(module, step, monkeypatch):
-        refused(130, "cloud", "index", changeable / "cloud", deletion, *JOBS)
-    assert rows(changeable) == before
-    (changeable / "cloud" / "index.h5").unlink()
-    index(changeable, "--rebuild")
-    assert rows(changeable) == {
+        refused(130, "cloud", "index", each_way / "cloud", deletion, *JOBS)
+    assert rows(each_way) == before
+    (each_way / "cloud" / "index.h5").unlink()
+    index(each_way, "--rebuild")
+    bring_to_the_kmc(each_way, deletion)
+    assert rows(each_way) == {
         row for row in before if row[:2] not in {("north", n) for n in (gone, "a", "b")}
     }
-    check_searches(changeable)
-    refuse(changeable, 5, "was applied before", deletion)
+    check_searches(each_way)
+    refuse(each_way, 5, "was applied before", deletion)
 
 
 @pytest.mark.parametrize(
@@ -226,17 +228,18 @@ def test_a_deletion_that_was_cut_short_is_applied_to_the_end_by_a_rebuild(
     [(cloud_changes, "write_upload_segment"), (cloud_index, "write_index")],
 )
 def test_images_that_were_being_replaced_are_taken_over_by_a_rebuild(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
-    before, name = rows(changeable), sorted(changeable.names("north"))[2]
-    upload = upload_of(changeable, "north", name, seed=70)
+    before, name = rows(each_way), sorted(each_way.names("north"))[2]
+    upload = upload_of(each_way, "north", name, seed=70)
     with killed_at(module, step, monkeypatch):
-        refused(130, "cloud", "index", changeable / "cloud", upload, *JOBS)
-    (changeable / "cloud" / "index.h5").unlink()
-    index(changeable, "--rebuild")
+        refused(130, "cloud", "index", each_way / "cloud", upload, *JOBS)
+    (each_way / "cloud" / "index.h5").unlink()
+    index(each_way, "--rebuild")
+    bring_to_the_kmc(each_way, upload)
     left = {row for row in before if row[:2] != ("north", name)}
-    assert rows(changeable) == left | {expected_row("north", name, 70)}
-    check_searches(changeable)
+    assert rows(each_way) == left | {expected_row(each_way, "north", name, 70)}
+    check_searches(each_way)
 
 
 def test_searches_go_on_while_the_index_is_rebuilt(
@@ -283,17 +286,17 @@ def test_segments_of_an_owner_who_is_not_enrolled_are_named(changeable: Deployme
 
 
 def test_images_of_an_owner_who_was_removed_do_not_come_back(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live(changeable)
-    before = rows(changeable)
+    live(each_way)
+    before = rows(each_way)
     with monkeypatch.context() as patch:
         patch.setattr(store.Store, "remove_unlisted", lambda *_: None)
-        done("cloud", "remove", changeable / "cloud", "north")
-    assert list((changeable / "cloud" / "segments").glob("north-*.h5"))
-    index(changeable, "--rebuild")
-    assert rows(changeable) == {row for row in before if row[0] != "north"}
-    assert not list((changeable / "cloud" / "segments").glob("north-*"))
+        done("cloud", "remove", each_way / "cloud", "north")
+    assert list((each_way / "cloud" / "segments").glob("north-*.h5"))
+    index(each_way, "--rebuild")
+    assert rows(each_way) == {row for row in before if row[0] != "north"}
+    assert not list((each_way / "cloud" / "segments").glob("north-*"))
 
 
 def test_a_damaged_list_of_members_costs_no_images(changeable: Deployment) -> None:
@@ -342,11 +345,11 @@ def test_rebuilding_takes_no_files_and_dropping_goes_with_rebuilding(changeable:
     assert run("cloud", "index", changeable / "absent", "--rebuild").code == 2
 
 
-def test_the_folder_of_the_parts_may_be_lost_as_a_whole(changeable: Deployment) -> None:
-    before = rows(changeable)
-    shutil.rmtree(changeable / "cloud" / "parts")
-    index(changeable, "--rebuild")
-    assert rows(changeable) == before
+def test_the_folder_of_the_parts_may_be_lost_as_a_whole(each_way: Deployment) -> None:
+    before = rows(each_way)
+    shutil.rmtree(each_way / "cloud" / "parts")
+    index(each_way, "--rebuild")
+    assert rows(each_way) == before
 
 
 def test_an_upload_that_is_missing_is_not_forgotten_in_silence(changeable: Deployment) -> None:

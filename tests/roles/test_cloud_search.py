@@ -40,9 +40,9 @@ def refuse(deployment: Deployment, query: Path, code: int, words: str) -> None:
 
 @pytest.mark.parametrize("user", ["alice", "bob"])
 def test_sim_over_ciphertexts_ranks_as_newdis_over_plain_features(
-    any_scheme: Deployment, user: str, tmp_path: Path
+    sum_scheme: Deployment, user: str, tmp_path: Path
 ) -> None:
-    deployment = any_scheme.copy(tmp_path / "copy")
+    deployment = sum_scheme.copy(tmp_path / "copy")
     found = table(deployment.search(deployment.ask(user, candidates=100)))
     images = [
         (owner, image_id, feature_of(deployment.pictures(owner)[path]).astype(int))
@@ -66,10 +66,10 @@ def test_sim_over_ciphertexts_ranks_as_newdis_over_plain_features(
     assert found == expected
 
 
-def test_the_answer_is_the_same_with_and_without_the_index(any_scheme: Deployment, tmp_path: Path) -> None:
-    query, results = any_scheme / "bob.query.h5", tmp_path / "r.h5"
-    done("cloud", "search", any_scheme / "cloud", query, "-o", results, "--without-index", *JOBS)
-    assert contents_of(any_scheme, results) == contents_of(any_scheme, any_scheme / "bob.results.h5")
+def test_the_answer_is_the_same_with_and_without_the_index(sum_scheme: Deployment, tmp_path: Path) -> None:
+    query, results = sum_scheme / "bob.query.h5", tmp_path / "r.h5"
+    done("cloud", "search", sum_scheme / "cloud", query, "-o", results, "--without-index", *JOBS)
+    assert contents_of(sum_scheme, results) == contents_of(sum_scheme, sum_scheme / "bob.results.h5")
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -170,7 +170,7 @@ def test_a_query_with_impossible_sums_is_refused(
     feature = random_feature(1).astype(np.uint64)
     cipher = changeable.public.parameters.cipher
     forged = cipher.encrypt(feature[None]), cipher.encrypt(feature[None] * 0)
-    monkeypatch.setattr("tests.roles.forgery.encrypt_features", lambda *_: forged)
+    monkeypatch.setattr("mipp_cli.scheme.protocol.encrypt_features", lambda *_: forged)
     query = forge_query(changeable, "alice", random_feature(1)[None], changeable / "q.h5")
     outcome = refused(3, "cloud", "search", changeable / "cloud", query, "-o", changeable / "r.h5")
     assert "no feature has the sums" in outcome.err

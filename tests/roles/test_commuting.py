@@ -25,9 +25,8 @@ from mipp_cli.roles.cloud_rebuild import rebuild_index
 from mipp_cli.roles.completeness import completeness
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.workers import Workplace
-from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.image_cipher import Envelope, key_id
-from tests.deployment import JOBS, done, picture
+from tests.deployment import JOBS, SCHEMES, done, picture
 from tests.roles.forgery import random_feature
 
 NAMES = "abcde"
@@ -76,9 +75,11 @@ class Making:
                 for place, name in enumerate(names):
                     feature = random_feature(number % 2**32 + place)
                     content = f"{name} of {number}".encode()
-                    ef, eff = encrypt_features(parameters.cipher, feature[None])
+                    beside = parameters.protocol.beside_image(feature[None])
                     envelope = Envelope(name, "image/png", feature, content)
-                    upload.append(name, cipher.encrypt(envelope.pack(), name), ef[0], eff[0])
+                    ew = cipher.encrypt(envelope.pack(256), name)
+                    upload.append(name, ew, [column[0].tobytes() for column in beside])
+                    upload.end_group()
         return Message(number, deletes, tuple(names), tuple(earlier), path)
 
     def history(self, steps: Sequence[tuple[bool, Sequence[str]]]) -> list[Message]:
@@ -148,10 +149,10 @@ def apply(cloud: Path, *batches: Sequence[Message]) -> None:
             index_containers(cloud, [message.path for message in batch], workplace=ALONE)
 
 
-@pytest.fixture(scope="module")
-def making(tmp_path_factory: pytest.TempPathFactory) -> Making:
+@pytest.fixture(scope="module", params=["mask", "exact"])
+def making(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Making:
     root = tmp_path_factory.mktemp("commuting")
-    done("kmc", "init", root / "kmc", "--scheme", "mask")
+    done("kmc", "init", root / "kmc", *SCHEMES[request.param])
     kmc = root / "kmc" / "kmc.pub"
     done("cloud", "init", root / "cloud", "--kmc", kmc)
     done("owner", "init", root / "north", "--id", "north", "--kmc", kmc)
@@ -223,7 +224,7 @@ def test_what_the_commands_made_commutes(making: Making, tmp_path: Path, lost: i
     choose = random.Random(lost)
 
     def sent(name: str, *options: str) -> Path:
-        done("owner", "encrypt", owner, pictures, "-o", tmp_path / name, *options, *JOBS)
+        done("owner", "encrypt", owner, pictures, "--small", "-o", tmp_path / name, *options, *JOBS)
         return tmp_path / name
 
     for seed, name in enumerate("pqr"):
@@ -255,7 +256,7 @@ def test_a_lost_upload_is_told_and_made_again(making: Making, tmp_path: Path) ->
     pictures.mkdir()
     for number in range(3):
         picture(number).save(pictures / f"{number}.png")
-        done("owner", "encrypt", owner, pictures, "-o", tmp_path / f"{number}.h5", *JOBS)
+        done("owner", "encrypt", owner, pictures, "--small", "-o", tmp_path / f"{number}.h5", *JOBS)
     told = done("cloud", "index", cloud, tmp_path / "2.h5", tmp_path / "0.h5", *JOBS, "--json").json
     (number,) = told["owners"]["north"]["missing"]
     assert any(str(number) in warning and "--again" in warning for warning in told["warnings"])
@@ -263,7 +264,7 @@ def test_a_lost_upload_is_told_and_made_again(making: Making, tmp_path: Path) ->
     assert str(number) in done("inspect", cloud).out
     assert str(number) in done("inspect", cloud / "index.h5").out
     again = ("owner", "encrypt", owner, pictures, "--again", number, "-o", tmp_path / "again.h5", *JOBS)
-    assert done(*again, "--json").json["counts"]["images"] == 1
+    assert done(*again, "--small", "--json").json["counts"]["images"] == 1
     told = done("cloud", "index", cloud, tmp_path / "again.h5", *JOBS, "--json").json
     assert told["owners"]["north"]["missing"] == []
     assert told["counts"]["images in all"] == 3
@@ -275,10 +276,10 @@ def test_a_lost_deletion_is_made_again(making: Making, tmp_path: Path) -> None:
     pictures.mkdir()
     for number in range(2):
         picture(number).save(pictures / f"{number}.png")
-    done("owner", "encrypt", owner, pictures, "-o", tmp_path / "all.h5", *JOBS)
+    done("owner", "encrypt", owner, pictures, "--small", "-o", tmp_path / "all.h5", *JOBS)
     done("owner", "delete", owner, "0.png", "-o", tmp_path / "lost.h5")
     picture(2).save(pictures / "2.png")
-    done("owner", "encrypt", owner, pictures, "-o", tmp_path / "new.h5", *JOBS)
+    done("owner", "encrypt", owner, pictures, "--small", "-o", tmp_path / "new.h5", *JOBS)
     told = done("cloud", "index", cloud, tmp_path / "all.h5", tmp_path / "new.h5", *JOBS, "--json").json
     (number,) = told["owners"]["north"]["missing"]
     done("owner", "delete", owner, "--again", number, "-o", tmp_path / "again.h5")

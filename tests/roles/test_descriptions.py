@@ -144,24 +144,24 @@ def test_a_signal_that_comes_while_a_picture_is_read_is_one_too(
     assert "--resume" in refused(130, *command(changeable, collection)).err
 
 
-def test_a_resumed_run_does_not_begin_at_zero(changeable: Deployment, collection: Path) -> None:
-    stopped(changeable, collection)
-    assert kept(changeable, collection, "--resume") == (STOP_AFTER, COUNT)
+def test_a_resumed_run_does_not_begin_at_zero(each_way: Deployment, collection: Path) -> None:
+    stopped(each_way, collection)
+    assert kept(each_way, collection, "--resume") == (STOP_AFTER, COUNT)
 
 
-def test_a_resumed_run_ends_complete(changeable: Deployment, collection: Path) -> None:
-    stopped(changeable, collection)
-    outcome = done(*command(changeable, collection, "--resume", "--json"))
+def test_a_resumed_run_ends_complete(each_way: Deployment, collection: Path) -> None:
+    stopped(each_way, collection)
+    outcome = done(*command(each_way, collection, "--resume", "--json"))
     assert outcome.json["counts"]["images"] == COUNT
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(collection)
-    assert not (changeable / "north" / "partial").exists()
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(collection)
+    assert not (each_way / "north" / "partial").exists()
 
 
-def test_a_run_may_be_interrupted_again_and_again(changeable: Deployment, collection: Path) -> None:
+def test_a_run_may_be_interrupted_again_and_again(each_way: Deployment, collection: Path) -> None:
     for after in (9, 17, 26):
-        stopped(changeable, collection, "--resume", after=after)
-    assert kept(changeable, collection, "--resume") == (26, COUNT)
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(collection)
+        stopped(each_way, collection, "--resume", after=after)
+    assert kept(each_way, collection, "--resume") == (26, COUNT)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(collection)
 
 
 def test_an_upload_of_a_resumed_run_is_indexed_like_any_other(
@@ -181,23 +181,23 @@ def test_interrupted_work_is_not_thrown_away_unasked(changeable: Deployment, col
     assert kept(changeable, collection, "--resume") == (STOP_AFTER, COUNT)
 
 
-def test_interrupted_work_is_thrown_away_where_told_so(changeable: Deployment, collection: Path) -> None:
-    stopped(changeable, collection)
-    assert kept(changeable, collection, "--no-resume")[0] < SYNC
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(collection)
+def test_interrupted_work_is_thrown_away_where_told_so(each_way: Deployment, collection: Path) -> None:
+    stopped(each_way, collection)
+    assert kept(each_way, collection, "--no-resume")[0] < SYNC
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(collection)
 
 
 def test_pictures_that_replace_others_are_kept_as_new_ones_are(
-    changeable: Deployment, collection: Path, tmp_path: Path
+    each_way: Deployment, collection: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
     shutil.copytree(collection, folder)
-    done(*command(changeable, folder))
+    done(*command(each_way, folder))
     for number, path in enumerate(sorted(folder.iterdir())):
         picture(100 + number, size=(72, 72), mode="L").save(path)
-    stopped(changeable, folder, "--force")
-    assert kept(changeable, folder, "--force", "--resume") == (STOP_AFTER, COUNT)
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(folder)
+    stopped(each_way, folder, "--force")
+    assert kept(each_way, folder, "--force", "--resume") == (STOP_AFTER, COUNT)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(folder)
 
 
 def test_a_resumed_run_counts_what_a_whole_run_counts(
@@ -222,16 +222,16 @@ def test_a_resumed_run_counts_what_a_whole_run_counts(
 
 
 def test_an_image_that_changes_and_changes_back_is_taken_once(
-    changeable: Deployment, collection: Path, tmp_path: Path
+    each_way: Deployment, collection: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
     shutil.copytree(collection, folder)
     for moment in (10**9, 2 * 10**9):
         os.utime(folder / "000.png", (moment, moment))
-        stopped(changeable, folder, "--resume", after=STOP_AFTER + 3)
+        stopped(each_way, folder, "--resume", after=STOP_AFTER + 3)
     os.utime(folder / "000.png", (10**9, 10**9))
-    done(*command(changeable, folder, "--resume"))
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(folder)
+    done(*command(each_way, folder, "--resume"))
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(folder)
 
 
 def test_a_run_that_stops_before_there_is_much_keeps_nothing(
@@ -250,50 +250,48 @@ def test_resume_with_nothing_to_go_on_with_is_an_ordinary_run(
 
 
 def test_what_changed_or_went_since_is_not_taken_as_it_was(
-    changeable: Deployment, collection: Path, tmp_path: Path
+    each_way: Deployment, collection: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
     for path in collection.iterdir():
         (folder / path.name).symlink_to(path)
-    stopped(changeable, folder)
+    stopped(each_way, folder)
     (folder / "003.png").unlink()
     (folder / "005.png").unlink()
     Image.linear_gradient("L").save(folder / "005.png")
-    done(*command(changeable, folder, "--resume"))
-    found = dict(contents(changeable, changeable / "new.h5"))
+    done(*command(each_way, folder, "--resume"))
+    found = dict(contents(each_way, each_way / "new.h5"))
     assert found == dict(on_disk(folder))
-    ledger = Ledger(changeable / "north" / "uploads")
+    ledger = Ledger(each_way / "north" / "uploads")
     listed = [image.path for image in ledger.images(ledger.messages()[-1].number)]
     assert sorted(listed) == sorted(found)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 3000])
-def test_a_description_that_was_torn_is_made_again(
-    changeable: Deployment, collection: Path, cut: int
-) -> None:
-    stopped(changeable, collection)
-    file = changeable / "north" / "partial" / "descriptions"
+def test_a_description_that_was_torn_is_made_again(each_way: Deployment, collection: Path, cut: int) -> None:
+    stopped(each_way, collection)
+    file = each_way / "north" / "partial" / "descriptions"
     file.write_bytes(file.read_bytes()[:-cut])
-    taken, described = kept(changeable, collection, "--resume")
+    taken, described = kept(each_way, collection, "--resume")
     assert 0 < taken < STOP_AFTER
     assert described == COUNT
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(collection)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(collection)
 
 
-def test_another_payload_is_not_the_interrupted_run(changeable: Deployment, collection: Path) -> None:
-    stopped(changeable, collection)
-    outcome = refused(2, *command(changeable, collection, "--resume", "--payload", "pixels"))
+def test_another_payload_is_not_the_interrupted_run(each_way: Deployment, collection: Path) -> None:
+    stopped(each_way, collection)
+    outcome = refused(2, *command(each_way, collection, "--resume", "--payload", "pixels"))
     assert "another payload" in outcome.err
-    assert kept(changeable, collection, "--resume") == (STOP_AFTER, COUNT)
+    assert kept(each_way, collection, "--resume") == (STOP_AFTER, COUNT)
 
 
-def test_a_key_drawn_meanwhile_is_the_one_in_use(changeable: Deployment, collection: Path) -> None:
-    stopped(changeable, collection)
-    done("owner", "rotate", changeable / "north")
-    assert kept(changeable, collection, "--resume") == (STOP_AFTER, COUNT)
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(collection)
-    owner = Owner.open(changeable / "north")
+def test_a_key_drawn_meanwhile_is_the_one_in_use(each_way: Deployment, collection: Path) -> None:
+    stopped(each_way, collection)
+    done("owner", "rotate", each_way / "north")
+    assert kept(each_way, collection, "--resume") == (STOP_AFTER, COUNT)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(collection)
+    owner = Owner.open(each_way / "north")
     assert owner.ledger.messages()[-1].key == key_id(owner.image_key)
 
 
@@ -305,8 +303,8 @@ def test_descriptions_are_readable_by_their_owner_alone(changeable: Deployment, 
 
 
 DESCRIPTIONS = [
-    Description("a/ü.png", "1 2", "ab" * 32, 7, "image/png", b"codes", b"f", b"ff"),
-    Description("", "", "", 0, "", b"", b"", b""),
+    Description("a/ü.png", "1 2", "ab" * 32, 7, "image/png", b"codes", 5, (b"f", b"ff")),
+    Description("", "", "", 0, "", b"", 0),
 ]
 
 
@@ -348,7 +346,7 @@ def test_the_length_of_what_will_be_encrypted_is_known_before(
     outcome = watched(look, *command(changeable, tmp_path, "--payload", payload))
     assert outcome.code == 0, outcome.err
     names = changeable.names("north")
-    with open_container(changeable / "new.h5", upload_schema(None)) as container:
+    with open_container(changeable / "new.h5", upload_schema(changeable.public.parameters)) as container:
         reader = UploadReader(container, changeable.public.parameters)
         sizes = [(names[reader.name(row)], len(reader.encrypted_image(row))) for row in range(3)]
     assert sorted(described) == sorted(sizes)

@@ -57,8 +57,8 @@ class Place:
 
 
 @pytest.fixture(params=["kmc", "cloud"])
-def place(request: pytest.FixtureRequest, changeable: Deployment) -> Place:
-    return Place(changeable, request.param)
+def place(request: pytest.FixtureRequest, each_way: Deployment) -> Place:
+    return Place(each_way, request.param)
 
 
 def test_the_first_enrolment_pins_an_owner_to_its_key(place: Place) -> None:
@@ -227,9 +227,9 @@ def test_a_stored_enrolment_that_is_damaged_is_named_and_not_the_new_file(change
     assert str(stored) in outcome.err
 
 
-def test_a_cloud_enrolled_before_is_known(changeable: Deployment) -> None:
-    public = changeable / "cloud" / "cloud.pub"
-    Place(changeable, "kmc").refuse(5, "the cloud is known already", public)
+def test_a_cloud_enrolled_before_is_known(each_way: Deployment) -> None:
+    public = each_way / "cloud" / "cloud.pub"
+    Place(each_way, "kmc").refuse(5, "the cloud is known already", public)
 
 
 def test_a_second_cloud_may_be_enrolled_beside_the_first(changeable: Deployment, tmp_path: Path) -> None:
@@ -239,6 +239,44 @@ def test_a_second_cloud_may_be_enrolled_beside_the_first(changeable: Deployment,
     )
     assert (counts["clouds"], counts["already enrolled"]) == (1, 1)
     assert changeable.answer(changeable.search(changeable.ask("alice"))).exists()
+
+
+def test_with_two_clouds_the_kmc_asks_which_is_meant(changeable_exact: Deployment, tmp_path: Path) -> None:
+    kmc, query = changeable_exact / "kmc", changeable_exact.ask("alice")
+    done("cloud", "init", tmp_path / "cloud2", "--kmc", kmc / "kmc.pub")
+    done("kmc", "enroll", kmc, tmp_path / "cloud2" / "cloud.pub")
+    words = ("kmc", "rank", kmc, query, "-o", tmp_path / "s.h5")
+    outcome = refused(2, *words)
+    assert "2 clouds are enrolled" in outcome.err
+    assert "--cloud cloud.pub" in outcome.err
+    done(*words, "--cloud", changeable_exact / "cloud" / "cloud.pub")
+    done("cloud", "search", changeable_exact / "cloud", tmp_path / "s.h5", "-o", tmp_path / "r.h5")
+
+
+def test_a_selection_for_one_cloud_is_not_answered_by_another(
+    changeable_exact: Deployment, tmp_path: Path
+) -> None:
+    kmc = changeable_exact / "kmc"
+    done("cloud", "init", tmp_path / "cloud2", "--kmc", kmc / "kmc.pub")
+    done("kmc", "enroll", kmc, tmp_path / "cloud2" / "cloud.pub")
+    words = ("cloud", "search", tmp_path / "cloud2", changeable_exact / "alice.selection.h5")
+    assert "is for another cloud" in refused(8, *words, "-o", tmp_path / "r.h5").err
+
+
+def test_a_cloud_that_is_not_enrolled_is_not_ranked_for(changeable_exact: Deployment, tmp_path: Path) -> None:
+    kmc, query = changeable_exact / "kmc", changeable_exact.ask("alice")
+    done("cloud", "init", tmp_path / "cloud2", "--kmc", kmc / "kmc.pub")
+    words = ("--cloud", tmp_path / "cloud2" / "cloud.pub", "-o", tmp_path / "s.h5")
+    assert "is not enrolled with this KMC" in refused(4, "kmc", "rank", kmc, query, *words).err
+
+
+def test_the_cloud_hears_of_no_user_where_the_kmc_ranks(changeable_exact: Deployment) -> None:
+    place = Place(changeable_exact, "cloud")
+    done("owner", "authorize", changeable_exact / "north", changeable_exact / "eve" / "user.pub")
+    octets = place.file("north").read_bytes()
+    assert b"eve" not in octets
+    assert changeable_exact.sender("eve").signing_key.public not in octets
+    assert place.enroll(place.file("north"))["owners"] == 1
 
 
 def test_the_kmc_takes_no_user_for_a_cloud(changeable: Deployment) -> None:
@@ -253,11 +291,11 @@ def test_image_keys_sealed_to_another_centre_are_refused(changeable: Deployment)
 
 
 @pytest.mark.parametrize("keys", [[], [b"short"], [bytes(33)]])
-def test_image_keys_of_impossible_length_are_refused(changeable: Deployment, keys: list[bytes]) -> None:
-    path = changeable / "e.h5"
-    sealing_key = changeable.public.sealing_key
-    write_enrolment(path, changeable.sender("north"), next_number(), frozenset(), keys, sealing_key)
-    Place(changeable, "kmc").refuse(3, "impossible length", path)
+def test_image_keys_of_impossible_length_are_refused(each_way: Deployment, keys: list[bytes]) -> None:
+    path = each_way / "e.h5"
+    sealing_key = each_way.public.sealing_key
+    write_enrolment(path, each_way.sender("north"), next_number(), frozenset(), keys, sealing_key)
+    Place(each_way, "kmc").refuse(3, "impossible length", path)
 
 
 @pytest.mark.parametrize("name", ["../eve", "", "x" * 65, "eve\n", "-eve"])

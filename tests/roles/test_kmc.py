@@ -19,11 +19,25 @@ from tests.deployment import Deployment, Outcome, done, mode
 from tests.roles.forgery import next_number
 
 
-def test_unless_told_a_deployment_has_the_repaired_cipher_at_3072_bits(tmp_path: Path) -> None:
+def test_unless_told_the_kmc_ranks_and_groups_are_of_eight(tmp_path: Path) -> None:
     report = init_kmc(tmp_path / "kmc")
     parameters = load_deployment(tmp_path / "kmc" / "kmc.pub").parameters
-    assert (parameters.scheme, parameters.modulus_bits, parameters.grey_bits) == ("dcr", 3072, 16)
+    assert (parameters.scheme, parameters.group_size, parameters.grey_bits) == ("exact", 8, 16)
     assert report.warnings == ()
+
+
+def test_unless_told_the_repaired_cipher_has_3072_bits(tmp_path: Path) -> None:
+    report = init_kmc(tmp_path / "kmc", scheme="dcr")
+    parameters = load_deployment(tmp_path / "kmc" / "kmc.pub").parameters
+    assert (parameters.modulus_bits, parameters.group_size, parameters.grey_bits) == (3072, None, 16)
+    assert report.warnings == ()
+
+
+@pytest.mark.parametrize("group_size", [1, 16, 1024])
+def test_the_size_of_groups_is_a_deployments(tmp_path: Path, group_size: int) -> None:
+    init_kmc(tmp_path / "kmc", scheme="exact", group_size=group_size)
+    parameters = load_deployment(tmp_path / "kmc" / "kmc.pub").parameters
+    assert parameters.group_size == parameters.protocol.group_size == group_size
 
 
 def test_the_scheme_of_the_paper_is_never_used_without_a_warning(tmp_path: Path) -> None:
@@ -33,7 +47,7 @@ def test_the_scheme_of_the_paper_is_never_used_without_a_warning(tmp_path: Path)
 
 def test_a_modulus_for_tests_is_never_used_without_a_warning(any_scheme: Deployment) -> None:
     warnings = any_scheme.public.parameters.warnings
-    assert len(warnings) == {"dcr": 1, "mask": 0, "paper": 1}[any_scheme.scheme]
+    assert len(warnings) == {"exact": 0, "dcr": 1, "mask": 0, "paper": 1}[any_scheme.scheme]
 
 
 def test_two_deployments_have_nothing_in_common(tmp_path: Path) -> None:
@@ -55,6 +69,14 @@ def test_the_keys_of_owners_are_kept_for_the_kmc_alone(any_scheme: Deployment) -
     assert len(files) == 3
     for file in files:
         assert mode(file) == "0600"
+
+
+def test_features_and_rankings_are_kept_for_the_kmc_alone(exact: Deployment) -> None:
+    kept = [*(exact / "kmc" / "features").rglob("*"), *(exact / "kmc" / "rankings").iterdir()]
+    files = [file for file in kept if file.is_file()]
+    assert len(files) >= 3 + 2
+    for file in files:
+        assert mode(file) == "0600", file
 
 
 def test_an_enrolled_owner_is_known_by_key_users_and_image_keys(any_scheme: Deployment) -> None:

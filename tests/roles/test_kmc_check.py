@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from tests.deployment import Deployment, done, refused, run, snapshot
 
 
 @pytest.fixture
-def kmc(changeable: Deployment) -> Path:
+def kmc(each_way: Deployment) -> Path:
     """A KMC's directory with a file of every kind."""
-    done("kmc", "rotate", changeable / "kmc")
-    done("kmc", "remove", changeable / "kmc", "lake")
-    return changeable / "kmc"
+    done("kmc", "rotate", each_way / "kmc")
+    done("kmc", "remove", each_way / "kmc", "lake")
+    return each_way / "kmc"
 
 
 def damaged(kmc: Path) -> set[str]:
@@ -34,7 +35,11 @@ def damaged(kmc: Path) -> set[str]:
 def test_a_sound_directory_is_counted(kmc: Path) -> None:
     before = snapshot(kmc)
     counts = done("kmc", "check", kmc, "--json").json["counts"]
-    assert counts == {"files": 4, "owners": 2, "removals": 1, "clouds": 1, "queries": 2}
+    common = {"files": 4, "owners": 2, "lists of users": 2, "removals": 1, "clouds": 1}
+    where_the_cloud_ranks = {"queries": 2}
+    where_the_kmc_ranks = {"refusals": 1, "rankings": 4, "stores": 2, "blocks": 2, "images": 10}
+    ranks = (kmc / "features").exists()
+    assert counts == common | (where_the_kmc_ranks if ranks else where_the_cloud_ranks)
     assert snapshot(kmc) == before
 
 
@@ -57,6 +62,17 @@ def test_a_missing_file_is_named(kmc: Path, name: str) -> None:
     assert outcome.code == (2 if name == "role.json" else 3)
     assert "Traceback" not in outcome.err
     assert name in outcome.err or name == "role.json"
+
+
+def test_a_list_of_users_whose_tags_are_others_is_found(kmc: Path) -> None:
+    shutil.copy(kmc / "users" / "south.tags", kmc / "users" / "north.tags")
+    assert damaged(kmc) == {"users/north.tags"}
+
+
+@pytest.mark.parametrize("name", ["north.json", "north.tags"])
+def test_a_list_of_users_that_is_missing_is_named(kmc: Path, name: str) -> None:
+    (kmc / "users" / name).unlink()
+    assert f"users/{name}" in damaged(kmc)
 
 
 def test_all_problems_are_told_at_once(kmc: Path) -> None:
@@ -95,7 +111,12 @@ Change = Callable[[dict[str, object]], object]
         ("owners/north.json", lambda fields: fields.update(image_keys=["00"])),
         ("owners/north.json", lambda fields: fields.update(image_keys=[])),
         ("owners/north.json", lambda fields: fields.update(key="00")),
-        ("owners/north.json", lambda fields: fields.update(users={"../x": "00" * 32})),
+        ("users/north.json", lambda fields: fields.update(users={"../x": "00" * 32})),
+        ("users/north.json", lambda fields: fields.update(users={"alice": "00"})),
+        ("users/north.json", lambda fields: fields.update(users=["alice"])),
+        ("users/north.json", lambda fields: fields.pop("number")),
+        ("owners/north.json", lambda fields: fields.update(storage_key="00")),
+        ("owners/north.json", lambda fields: fields.pop("storage_key")),
         ("owners/north.json", lambda fields: fields.update(number=-1)),
         ("owners/north.json", lambda fields: fields.update(forgotten_keys=["key"])),
         ("owners/north.json", lambda fields: fields.update(forgotten_keys=7)),
@@ -120,9 +141,9 @@ def test_an_owner_who_forgot_every_key_is_no_damage(kmc: Path) -> None:
     assert check_kmc(kmc).counts["owners"] == 2
 
 
-def test_a_sealing_key_that_is_not_held_is_found(kmc: Path, changeable: Deployment) -> None:
+def test_a_sealing_key_that_is_not_held_is_found(kmc: Path, each_way: Deployment) -> None:
     public = SealingKey.generate().public
-    text = render_renewal(7, public, changeable.public.fingerprint, changeable.sender("kmc").signing_key)
+    text = render_renewal(7, public, each_way.public.fingerprint, each_way.sender("kmc").signing_key)
     (kmc / "sealing.pub").write_bytes(text)
     assert damaged(kmc) == {"secrets.json"}
 

@@ -12,7 +12,7 @@ from mipp_cli.containers.results import Match
 from mipp_cli.errors import OutputError
 from mipp_cli.roles.owner import Owner
 from mipp_cli.scheme.image_cipher import key_id
-from tests.deployment import JOBS, Deployment, done, refused, run, snapshot
+from tests.deployment import Deployment, done, refused, run, snapshot
 from tests.roles.forgery import (
     Contents,
     Picture,
@@ -70,6 +70,23 @@ def test_one_image_of_an_owner_who_did_not_authorise_spoils_the_whole_answer(
     south.images += north.images
     south.matches.append(Match(0, 2, 0.0))
     refuse(deployment, forge_results(deployment, south, tmp_path / "r.h5"), 4, "an image of 'north'")
+
+
+def test_images_of_an_owner_whom_the_query_does_not_name_are_refused(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    feature = random_feature(1)[None]
+    query = forge_query(deployment, "alice", feature, tmp_path / "q.h5", owners=["south"])
+    results = results_for(deployment, query, "north", tmp_path / "r.h5")
+    refuse(deployment, results, 4, "an image of 'north', who did not authorise the user 'alice'")
+
+
+def test_the_way_of_another_scheme_to_answer_is_refused(exact: Deployment, deployment: Deployment) -> None:
+    for here, other, kinds in (
+        (exact, deployment, "results, not groups"),
+        (deployment, exact, "groups, not "),
+    ):
+        refuse(here, other / "alice.results.h5", 3, f"is of kind {kinds}")
 
 
 def test_a_name_that_an_owner_authorised_under_another_key_is_unknown(
@@ -199,10 +216,8 @@ def test_an_image_that_does_not_open_is_left_out_and_the_others_are_answered(
     told = done(
         *("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m", "--top", 100, "--json")
     ).json
-    assert told["counts"]["left out"] == number
-    assert any(
-        f"the KMC left out images that match but do not open ({number})" in w for w in told["warnings"]
-    )
+    assert sum(owner["bad"] for owner in told["searched"].values()) == number
+    assert any("not as the owner sent them: damaged at the cloud" in w for w in told["warnings"])
     assert len(told["matches"]) == report["counts"]["matches"] < len(spoiled.matches)
 
 
@@ -220,11 +235,12 @@ def test_a_hostile_owner_cannot_deny_the_answers_of_the_others(changeable: Deplo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mipp_cli.containers.upload.UploadCipher.encrypt", lambda *_: bytes(40))
         upload = forge_upload(changeable, "south", images, changeable / "bad.h5")
-    done("cloud", "index", changeable / "cloud", upload, *JOBS)
+    changeable.index(upload)
     answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
     words = ("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m", "--top", 100, "--json")
     told = done(*words).json
-    assert (len(told["matches"]), told["counts"]["left out"]) == (20, 3)
+    assert (len(told["matches"]), told["searched"]["south"]["bad"]) == (20, 3)
+    assert told["searched"]["north"]["bad"] == 0
 
 
 def test_an_answer_without_images_left_out_says_nothing_of_it(changeable: Deployment) -> None:
@@ -234,6 +250,7 @@ def test_an_answer_without_images_left_out_says_nothing_of_it(changeable: Deploy
     words = ("user", "decrypt", changeable / "alice", changeable / "a.h5", "-o", changeable / "m")
     outcome = done(*words)
     assert "left out" not in outcome.out + outcome.err
+    assert "warning: " not in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -256,6 +273,22 @@ def test_results_that_a_cloud_changed_are_refused_whole(
 ) -> None:
     results = changeable / "alice.results.h5"
     refuse(changeable, changed_results(changeable, results, change), code, words)
+
+
+@pytest.mark.parametrize("searched", [{"../x": 5}, {"": 5}, {"a b": 5}])
+def test_results_that_searched_owners_of_no_name_are_refused(
+    changeable: Deployment, searched: dict[str, int]
+) -> None:
+    results = changeable / "alice.results.h5"
+    changed = changed_results(changeable, results, lambda c: c.searched.update(searched))
+    refuse(changeable, changed, 3, "an identifier that is not one")
+
+
+def test_what_a_cloud_says_of_owners_who_did_not_authorise_is_not_told_on(changeable: Deployment) -> None:
+    results = changeable.search(changeable.ask("alice"))
+    changed = changed_results(changeable, results, lambda c: c.searched.update(lake=4, nobody=7))
+    words = (changeable / "alice", changeable.answer(changed), "-o", changeable / "m", "--json")
+    assert set(done("user", "decrypt", *words).json["searched"]) == {"north", "south"}
 
 
 def test_more_images_than_the_query_asked_for_are_refused(changeable: Deployment, tmp_path: Path) -> None:
@@ -377,7 +410,6 @@ def test_an_answer_without_matches_is_an_answer(changeable: Deployment, tmp_path
 
 def test_a_query_sealed_to_another_centre_is_refused(deployment: Deployment, tmp_path: Path) -> None:
     from mipp_cli.containers.query import write_query
-    from mipp_cli.scheme.feature_cipher import encrypt_features
     from mipp_cli.scheme.image_cipher import generate_key
     from mipp_cli.scheme.keys import SealingKey
 
@@ -388,7 +420,7 @@ def test_a_query_sealed_to_another_centre_is_refused(deployment: Deployment, tmp
         parameters,
         deployment.sender("alice"),
         "ab" * 16,
-        features=encrypt_features(parameters.cipher, random_feature(1)[None]),
+        codes=random_feature(1)[None],
         candidates=1,
         usk=generate_key(),
         sealing_key=SealingKey.generate().public,

@@ -11,6 +11,7 @@ import pytest
 from mipp_cli.containers.container import open_container, write_container
 from mipp_cli.containers.header import BLOCK_BYTES
 from mipp_cli.containers.query import query_schema
+from mipp_cli.containers.selection import read_selection, write_selection
 from tests.deployment import JOBS, Deployment, done, refused, run, secrets_of, snapshot
 from tests.roles.forgery import next_number
 
@@ -20,7 +21,7 @@ def with_sealed_part_of(deployment: Deployment, victim: Path, thief: str) -> Pat
     schema = query_schema(deployment.public.parameters)
     path = deployment / f"lifted-{next_number()}.h5"
     with open_container(victim, schema) as query:
-        columns = {name: query.matrix(name).all() for name in schema.columns}
+        columns = {name: query.matrix(name).all() for name in schema.columns if name != "owners"}
         with write_container(path, schema, deployment.sender(thief), query.header.number) as writer:
             writer.number("candidates", query.number("candidates"))
             for name, rows in columns.items():
@@ -34,6 +35,31 @@ def test_a_sealed_key_lifted_into_the_query_of_another_user_opens_nothing(change
     outcome = refused(8, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "out.h5")
     assert "does not open with this centre's key" in outcome.err
     assert not (changeable / "out.h5").exists()
+
+
+def test_a_sealed_key_lifted_into_anothers_query_ranks_nothing(changeable_exact: Deployment) -> None:
+    lifted = with_sealed_part_of(changeable_exact, changeable_exact / "alice.query.h5", "bob")
+    words = ("kmc", "rank", changeable_exact / "kmc", lifted, "-o", changeable_exact / "out.h5")
+    assert "does not open with this centre's key" in refused(8, *words).err
+    assert not (changeable_exact / "out.h5").exists()
+
+
+def test_nobody_but_the_kmc_asks_a_cloud_for_groups(changeable_exact: Deployment) -> None:
+    fingerprint = changeable_exact.public.fingerprint
+    selection = read_selection(changeable_exact / "alice.selection.h5", fingerprint)
+    for thief in ("alice", "cloud", "north"):
+        forged = changeable_exact / f"{thief}-forged.h5"
+        write_selection(forged, changeable_exact.sender(thief), selection)
+        words = ("cloud", "search", changeable_exact / "cloud", forged, "-o", changeable_exact / "out.h5")
+        assert "is not signed by the KMC of this deployment" in refused(8, *words).err
+        assert not (changeable_exact / "out.h5").exists()
+
+
+def test_a_user_brings_no_query_to_the_cloud_where_the_kmc_ranks(exact: Deployment, tmp_path: Path) -> None:
+    words = ("cloud", "search", exact / "cloud", exact / "alice.query.h5", "-o", tmp_path / "out.h5")
+    outcome = refused(3, *words)
+    assert "is a query, which the KMC ranks first" in outcome.err
+    assert "mipp kmc rank KMC query.h5 -o selection.h5" in outcome.err
 
 
 @pytest.mark.parametrize("role", ["kmc", "cloud"])
@@ -54,38 +80,38 @@ def test_a_list_to_which_somebody_added_a_user_is_refused(changeable: Deployment
 
 
 def test_namesakes_with_different_keys_get_what_those_authorised_who_know_them(
-    changeable: Deployment, tmp_path: Path
+    each_way: Deployment, tmp_path: Path
 ) -> None:
-    done("user", "init", tmp_path / "other", "--id", "alice", "--kmc", changeable / "kmc" / "kmc.pub")
-    done("owner", "authorize", changeable / "lake", tmp_path / "other" / "user.pub")
-    changeable.enroll_all()
-    picture = changeable / "pictures" / "queries" / "q1.png"
+    done("user", "init", tmp_path / "other", "--id", "alice", "--kmc", each_way / "kmc" / "kmc.pub")
+    done("owner", "authorize", each_way / "lake", tmp_path / "other" / "user.pub")
+    each_way.enroll_all()
+    picture = each_way / "pictures" / "queries" / "q1.png"
     found = {}
-    for directory in (changeable / "alice", tmp_path / "other"):
+    for directory in (each_way / "alice", tmp_path / "other"):
         query, results = tmp_path / f"{directory.name}.h5", tmp_path / f"{directory.name}.results.h5"
         answer, folder = tmp_path / f"{directory.name}.answer.h5", tmp_path / f"{directory.name}.matches"
         done("user", "query", directory, picture, "-o", query)
-        done("cloud", "search", changeable / "cloud", query, "-o", results, *JOBS)
-        done("kmc", "reencrypt", changeable / "kmc", results, "-o", answer)
+        request = each_way.request(query)
+        done("cloud", "search", each_way / "cloud", request, "-o", results, *JOBS)
+        done("kmc", "reencrypt", each_way / "kmc", results, "-o", answer)
         done("user", "decrypt", directory, answer, "-o", folder, "--top", 100)
         rows = (folder / "matches.csv").read_text().splitlines()[1:]
         found[directory.name] = {row.split(",")[2] for row in rows}
     assert found == {"alice": {"north", "south"}, "other": {"lake"}}
 
 
-def test_an_answer_of_the_kmc_is_of_no_use_to_a_namesake(changeable: Deployment, tmp_path: Path) -> None:
-    done("user", "init", tmp_path / "other", "--id", "alice", "--kmc", changeable / "kmc" / "kmc.pub")
-    answer = changeable / "alice.answer.h5"
+def test_an_answer_of_the_kmc_is_of_no_use_to_a_namesake(each_way: Deployment, tmp_path: Path) -> None:
+    done("user", "init", tmp_path / "other", "--id", "alice", "--kmc", each_way / "kmc" / "kmc.pub")
+    answer = each_way / "alice.answer.h5"
     outcome = refused(8, "user", "decrypt", tmp_path / "other", answer, "-o", tmp_path / "matches")
     assert "did not make, or forgot" in outcome.err
 
 
 def test_no_command_says_a_secret(any_scheme: Deployment) -> None:
     said = (any_scheme / "transcript.txt").read_text().lower()
-    shown = [
-        done("inspect", any_scheme / name, "--json").out.lower()
-        for name in ("kmc", "cloud", "alice", "north", "north.h5", "alice.query.h5", "north/enrolment.h5")
-    ]
+    names = ["kmc", "cloud", "alice", "north", "north.h5", "alice.query.h5", "north/enrolment.h5"]
+    names += ["north.features.h5", "alice.selection.h5"] if any_scheme.scheme == "exact" else []
+    shown = [done("inspect", any_scheme / name, "--json").out.lower() for name in names]
     for secret in secrets_of(any_scheme.root):
         assert all(secret not in text for text in (said, *shown))
 

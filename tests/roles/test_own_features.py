@@ -341,5 +341,5 @@ def test_a_query_that_would_be_too_large_is_refused_at_once(tmp_path: Path) -> N
         (tmp_path / "images" / f"{number}.png").touch()
     words = (tmp_path / "images", "-o", tmp_path / "q.h5", "--features", tmp_path / "missing.npy")
     outcome = refused(2, "user", "query", tmp_path / "user", *words)
-    assert "a query of 16 images would be larger than the 536870912 bytes" in outcome.err
+    assert "16 query images would make a query of more than 512 MB" in outcome.err
     assert "at most 15 images" in outcome.err

@@ -38,6 +38,10 @@ def test_both_files_name_the_users_that_were_authorised(deployment: Deployment) 
     assert users_sent(deployment, "south") == ({"alice", "bob"}, {"alice", "bob"})
 
 
+def test_where_the_kmc_ranks_the_cloud_hears_of_no_user(exact: Deployment) -> None:
+    assert users_sent(exact, "south") == ({"alice", "bob"}, set())
+
+
 def test_the_image_key_goes_to_the_kmc_and_nowhere_else(deployment: Deployment) -> None:
     image_key = Owner.open(deployment / "north").image_key
     enrolment = read_enrolment(

@@ -63,6 +63,7 @@ def refuse(
 
 
 def test_an_image_carries_its_path_feature_and_every_bit(any_scheme: Deployment) -> None:
+    inside_image = any_scheme.public.parameters.protocol.inside_image
     for owner in ("north", "south", "lake"):
         paths = any_scheme.names(owner)
         found = envelopes(any_scheme, any_scheme / f"{owner}.h5", owner)
@@ -71,7 +72,14 @@ def test_an_image_carries_its_path_feature_and_every_bit(any_scheme: Deployment)
             original = any_scheme.pictures(owner)[paths[name]]
             assert envelope.path == paths[name]
             assert envelope.content == original.read_bytes()
-            assert envelope.feature.tolist() == feature_of(original).tolist()
+            assert envelope.feature.tolist() == inside_image(feature_of(original)).tolist()
+
+
+def test_where_the_kmc_ranks_no_feature_is_inside_an_image(exact: Deployment) -> None:
+    for owner in ("north", "south", "lake"):
+        for envelope in envelopes(exact, exact / f"{owner}.h5", owner).values():
+            assert envelope.feature.size == 0
+            assert feature_of(exact.pictures(owner)[envelope.path]).tobytes() not in envelope.pack()
 
 
 def test_the_media_type_is_that_of_the_content(changeable: Deployment, tmp_path: Path) -> None:

@@ -68,18 +68,17 @@ def test_rotate_draws_a_key_and_tells_the_kmc_of_both(changeable: Deployment) ->
     assert held_by_kmc(changeable) == {former, new}
 
 
-def test_images_under_both_keys_are_read_after_a_rotation(changeable: Deployment) -> None:
-    done("owner", "rotate", changeable / "north")
-    new = changeable / "pictures" / "queries" / "q1.png"
-    done("owner", "encrypt", changeable / "north", new, "-o", changeable / "new.h5", *JOBS)
-    done("cloud", "index", changeable / "cloud", changeable / "new.h5", *JOBS)
-    enroll(changeable)
-    answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=20)))
-    report = done(
-        "user", "decrypt", changeable / "alice", answer, "-o", changeable / "m", "--top", 20, "--json"
-    )
-    found = {match["name"] for match in report.json["matches"] if match["owner"] == "north"}
-    assert found == {"q1.png", *changeable.pictures("north")}
+def test_images_under_both_keys_are_read_after_a_rotation(each_way: Deployment) -> None:
+    done("owner", "rotate", each_way / "north")
+    new = each_way / "pictures" / "queries"
+    done("owner", "encrypt", each_way / "north", new, "-o", each_way / "new.h5", *JOBS)
+    enroll(each_way)
+    each_way.index(each_way / "new.h5")
+    answer = each_way.answer(each_way.search(each_way.ask("alice", candidates=20)))
+    words = (each_way / "alice", answer, "-o", each_way / "m", "--top", 20, "--json")
+    matches = done("user", "decrypt", *words).json["matches"]
+    found = {match["name"] for match in matches if match["owner"] == "north"}
+    assert found == {"q1.png", "q2.png", *each_way.pictures("north")}
 
 
 def test_every_later_enrolment_lists_the_former_keys_too(changeable: Deployment) -> None:
@@ -169,6 +168,22 @@ def test_a_key_is_forgotten_once_its_images_were_sent_anew(changeable: Deploymen
     refuse_to_forget(changeable, 9, f"5 under {former:016x}", upto=number - 1)
     done("owner", "forget-key", changeable / "north", "--applied", number)
     assert enrolment(changeable).forgotten == {former}
+
+
+def test_images_sent_anew_are_found_without_the_old_key(changeable_exact: Deployment) -> None:
+    there = changeable_exact
+    done("owner", "rotate", there / "north")
+    enroll(there)
+    words = (there / "north", there / "pictures" / "north", "--again", "-o", there / "again.h5", *JOBS)
+    done("owner", "encrypt", *words)
+    there.index(there / "again.h5")
+    assert forget(there)["forgotten"] == 1
+    enroll(there)
+    answer = there.answer(there.search(there.ask("alice", candidates=20)))
+    decrypt = ("user", "decrypt", there / "alice", answer, "-o", there / "m", "--top", 20, "--json")
+    matches = done(*decrypt).json["matches"]
+    found = {match["name"] for match in matches if match["owner"] == "north"}
+    assert found == set(there.pictures("north"))
 
 
 def test_a_key_is_forgotten_once_its_images_were_deleted(changeable: Deployment) -> None:

@@ -130,6 +130,19 @@ def test_what_was_struck_is_not_taken_up_again(ahead: Deployment) -> None:
         assert f"sent no message {number}" in refused(2, "owner", "encrypt", *words, *JOBS).err
 
 
+def test_the_features_of_what_was_struck_are_not_kept(changeable_exact: Deployment) -> None:
+    there, folder = changeable_exact, changeable_exact / "north" / "features"
+    before = set(folder.iterdir())
+    with clock_ahead(TEN_YEARS):
+        encrypt(there, "ahead.h5", there / "pictures" / "queries")
+    assert len(set(folder.iterdir()) - before) == 1
+    renumber(there)
+    assert set(folder.iterdir()) == before
+    encrypt(there, "new.h5", there / "pictures" / "queries")
+    there.enroll_all()
+    there.index(there / "new.h5")
+
+
 def test_who_is_right_has_nothing_to_renumber(changeable: Deployment) -> None:
     refuse(changeable, 5, "its numbers are not ahead")
 

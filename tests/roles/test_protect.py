@@ -11,14 +11,27 @@ from typing import Any
 
 import pytest
 
+from mipp_cli.containers.selection import read_selection
 from mipp_cli.errors import ConflictError, MalformedError, MissingKeyError, TamperedError
 from mipp_cli.roles import protect as module
 from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.passphrases import Passphrases, passphrases_from
 from mipp_cli.roles.state_files import parse_state, write_state
 from mipp_cli.scheme import passphrase as primitive
+from mipp_cli.scheme.image_cipher import sha256
 from mipp_cli.scheme.passphrase import Stretching
-from tests.deployment import Deployment, change_state, done, mode, refused, run, secrets_of, snapshot
+from tests.deployment import (
+    OWNERS,
+    Deployment,
+    change_state,
+    done,
+    feature_of,
+    mode,
+    refused,
+    run,
+    secrets_of,
+    snapshot,
+)
 
 ROLES = ("kmc", "cloud", "alice", "north")
 KINDS = {"kmc": "kmc", "cloud": "cloud", "alice": "user", "north": "owner"}
@@ -61,8 +74,9 @@ def keys_in(path: Path, role: str, passphrase: bytes) -> dict[str, Any]:
 
 
 def files_with_keys(path: Path, role: str) -> list[str]:
-    folder = {"kmc": "owners", "alice": "queries"}.get(role, "none")
-    return ["secrets.json", *sorted(file.relative_to(path).as_posix() for file in path.glob(f"{folder}/*"))]
+    folders = {"kmc": ["owners", "users", "rankings"], "alice": ["queries"]}.get(role, [])
+    files = [file for folder in folders for file in path.glob(f"{folder}/*.json")]
+    return ["secrets.json", *sorted(file.relative_to(path).as_posix() for file in files)]
 
 
 def plain_in(path: Path, role: str) -> dict[str, Any]:
@@ -76,18 +90,18 @@ def spellings(secret: str) -> list[bytes]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_key_stands_in_plain_in_any_file_of_a_protected_directory(
-    changeable: Deployment, passphrase: Path, role: str
+    each_way: Deployment, passphrase: Path, role: str
 ) -> None:
-    secrets = secrets_of(changeable.root)
-    kept = plain_in(changeable / role, role)
-    assert any(each.encode() in (changeable / role / "secrets.json").read_bytes() for each in secrets)
-    protect(changeable / role, passphrase)
-    for file in (changeable / role).rglob("*"):
+    secrets = secrets_of(each_way.root)
+    kept = plain_in(each_way / role, role)
+    assert any(each.encode() in (each_way / role / "secrets.json").read_bytes() for each in secrets)
+    protect(each_way / role, passphrase)
+    for file in (each_way / role).rglob("*"):
         if file.is_file():
             content = file.read_bytes()
             assert not [each for secret in secrets for each in spellings(secret) if each in content], file
-    assert keys_in(changeable / role, role, b"open sesame") == kept
-    assert mode(changeable / role / "lock.json") == "0600"
+    assert keys_in(each_way / role, role, b"open sesame") == kept
+    assert mode(each_way / role / "lock.json") == "0600"
 
 
 def test_a_users_pictures_and_features_are_sealed_with_the_keys(
@@ -100,18 +114,59 @@ def test_a_users_pictures_and_features_are_sealed_with_the_keys(
 
 
 def test_what_a_command_adds_to_a_protected_directory_is_sealed(
-    changeable: Deployment, passphrase: Path
+    each_way: Deployment, passphrase: Path
 ) -> None:
     words = ("--passphrase-file", passphrase)
     for role in ("kmc", "alice", "north"):
-        protect(changeable / role, passphrase)
-    picture = changeable / "pictures" / "queries" / "q1.png"
-    done("user", "query", changeable / "alice", picture, "-o", changeable / "q.h5", *words)
-    done("owner", "authorize", changeable / "north", changeable / "eve" / "user.pub", *words)
-    done("kmc", "enroll", changeable / "kmc", changeable / "north" / "enrolment.h5", *words)
+        protect(each_way / role, passphrase)
+    picture = each_way / "pictures" / "queries" / "q1.png"
+    done("user", "query", each_way / "alice", picture, "-o", each_way / "q.h5", *words)
+    done("owner", "authorize", each_way / "north", each_way / "eve" / "user.pub", *words)
+    done("kmc", "enroll", each_way / "kmc", each_way / "north" / "enrolment.h5", *words)
     for role in ("kmc", "alice"):
-        for file in files_with_keys(changeable / role, role):
-            assert set(parse_state((changeable / role / file).read_bytes())) == {"sealed"}
+        for file in files_with_keys(each_way / role, role):
+            assert set(parse_state((each_way / role / file).read_bytes())) == {"sealed"}
+
+
+def test_no_feature_ranking_or_name_stands_in_plain_at_a_protected_kmc(
+    changeable_exact: Deployment, passphrase: Path
+) -> None:
+    kmc = changeable_exact / "kmc"
+    done("owner", "delete", changeable_exact / "north", "chest/a.jpg", "-o", changeable_exact / "d.h5")
+    done("kmc", "index", kmc, changeable_exact / "d.h5")
+    known: dict[str, bytes] = {}
+    for owner in OWNERS:
+        for name, path in changeable_exact.names(owner).items():
+            known[f"path of {path}"] = path.encode()
+            known[f"name of {path}"] = name.encode()
+            known[f"digest of {path}"] = sha256(name.encode())
+            known[f"digest of {path} in hex"] = sha256(name.encode()).hex().encode()
+            known[f"feature of {path}"] = feature_of(changeable_exact.pictures(owner)[path]).tobytes()
+    for file in (kmc / "rankings").glob("*.json"):
+        query = parse_state(file.read_bytes()).get("query_id", "")
+        known |= {f"query of {file.name}": query.encode(), f"user of {file.name}": b'"alice"'}
+    known = {what: octets for what, octets in known.items() if len(octets) > 6}
+    assert len(known) >= 4 * 14
+    protect(kmc, passphrase)
+    words = ("--passphrase-file", passphrase)
+    query = changeable_exact.ask("alice")
+    done("kmc", "rank", kmc, query, "-o", changeable_exact / "s.h5", *words)
+    for file in kmc.rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert not [what for what, octets in known.items() if octets in content], file
+    done("kmc", "check", kmc, *words)
+
+
+def test_a_protected_kmc_ranks_as_before(changeable_exact: Deployment, passphrase: Path) -> None:
+    kmc, query = changeable_exact / "kmc", changeable_exact / "alice.query.h5"
+    deployment = changeable_exact.public.fingerprint
+    protect(kmc, passphrase)
+    words = ("kmc", "rank", kmc, query, "-o", changeable_exact / "s.h5", "--passphrase-file", passphrase)
+    done(*words)
+    before, after = (
+        read_selection(changeable_exact / name, deployment) for name in ("alice.selection.h5", "s.h5")
+    )
+    assert after == before
 
 
 @pytest.mark.parametrize("kind", ["user", "owner", "cloud", "kmc"])
@@ -209,23 +264,23 @@ def test_any_bytes_can_be_a_passphrase(changeable: Deployment, tmp_path: Path) -
 
 @pytest.mark.parametrize("role", ROLES)
 def test_another_passphrase_takes_the_place_of_the_first(
-    changeable: Deployment, passphrase: Path, other: Path, role: str
+    each_way: Deployment, passphrase: Path, other: Path, role: str
 ) -> None:
-    kept = plain_in(changeable / role, role)
-    protect(changeable / role, passphrase)
-    protect(changeable / role, other, "--passphrase-file", passphrase)
-    refused(8, "inspect", changeable / role, "--passphrase-file", passphrase)
-    assert keys_in(changeable / role, role, b"close sesame") == kept
+    kept = plain_in(each_way / role, role)
+    protect(each_way / role, passphrase)
+    protect(each_way / role, other, "--passphrase-file", passphrase)
+    refused(8, "inspect", each_way / role, "--passphrase-file", passphrase)
+    assert keys_in(each_way / role, role, b"close sesame") == kept
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_protection_that_ended_leaves_the_directory_as_it_was(
-    changeable: Deployment, passphrase: Path, role: str
+    each_way: Deployment, passphrase: Path, role: str
 ) -> None:
-    before = snapshot(changeable / role)
-    protect(changeable / role, passphrase)
-    done("protect", changeable / role, "--remove", "--passphrase-file", passphrase)
-    assert snapshot(changeable / role) == before
+    before = snapshot(each_way / role)
+    protect(each_way / role, passphrase)
+    done("protect", each_way / role, "--remove", "--passphrase-file", passphrase)
+    assert snapshot(each_way / role) == before
 
 
 def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path) -> None:
@@ -317,13 +372,13 @@ def test_sealed_keys_without_their_lock_are_told_from_damage(
 
 
 def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
-    changeable: Deployment, passphrase: Path
+    each_way: Deployment, passphrase: Path
 ) -> None:
-    protect(changeable / "kmc", passphrase)
-    owners = changeable / "kmc" / "owners"
+    protect(each_way / "kmc", passphrase)
+    owners = each_way / "kmc" / "owners"
     (owners / "south.json").write_bytes((owners / "north.json").read_bytes())
     with pytest.raises(TamperedError, match="is not sealed with the key of this directory") as caught:
-        opened(changeable / "kmc", "kmc", b"open sesame").read_json("owners/south.json")
+        opened(each_way / "kmc", "kmc", b"open sesame").read_json("owners/south.json")
     assert caught.value.path == str(owners / "south.json")
 
 
@@ -385,12 +440,12 @@ def ways(directory: Path, passphrase: Path, other: Path) -> dict[str, tuple[obje
 
 @pytest.mark.parametrize("way", ["protect", "change", "remove"])
 def test_whatever_is_interrupted_opens_and_the_same_command_again_finishes(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path, other: Path, way: str
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path, other: Path, way: str
 ) -> None:
-    kept = plain_in(changeable / "kmc", "kmc")
+    kept = plain_in(each_way / "kmc", "kmc")
     stops = 0
     while True:
-        directory = changeable.copy(changeable.root.parent / f"{way}-{stops}") / "kmc"
+        directory = each_way.copy(each_way.root.parent / f"{way}-{stops}") / "kmc"
         if way != "protect":
             protect(directory, passphrase)
         words = ways(directory, passphrase, other)[way]
@@ -433,37 +488,37 @@ def _plain_keys(directory: Path) -> dict[str, Any]:
 
 
 def test_while_protecting_is_unfinished_every_command_warns(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
 ) -> None:
     with stopping(monkeypatch, 2):
-        assert _stopped(("protect", changeable / "kmc", "--new-passphrase-file", passphrase))
-    outcome = done("inspect", changeable / "kmc", "--passphrase-file", passphrase)
+        assert _stopped(("protect", each_way / "kmc", "--new-passphrase-file", passphrase))
+    outcome = done("inspect", each_way / "kmc", "--passphrase-file", passphrase)
     assert "may still hold keys in plain: protecting it was interrupted" in outcome.err
 
 
 def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_protected(
-    changeable: Deployment, passphrase: Path
+    each_way: Deployment, passphrase: Path
 ) -> None:
     for role, draft in (
         ("north", ".secrets.json.0123456789ab.tmp"),
         ("kmc", f"owners/.{'o' * 40}.0123456789ab.tmp"),
         ("alice", f"queries/.{'a' * 32}.json.0123456789ab.tmp"),
     ):
-        (changeable / role / draft).write_bytes((changeable / role / "secrets.json").read_bytes())
-        protect(changeable / role, passphrase)
-        assert not (changeable / role / draft).exists()
+        (each_way / role / draft).write_bytes((each_way / role / "secrets.json").read_bytes())
+        protect(each_way / role, passphrase)
+        assert not (each_way / role / draft).exists()
 
 
 @pytest.mark.parametrize("role", ["kmc", "cloud"])
 def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_a_damaged_lock(
-    changeable: Deployment, passphrase: Path, role: str
+    each_way: Deployment, passphrase: Path, role: str
 ) -> None:
-    protect(changeable / role, passphrase)
-    refused(8, role, "check", changeable / role)
-    done(role, "check", changeable / role, "--passphrase-file", passphrase)
-    lock = changeable / role / "lock.json"
+    protect(each_way / role, passphrase)
+    refused(8, role, "check", each_way / role)
+    done(role, "check", each_way / role, "--passphrase-file", passphrase)
+    lock = each_way / role / "lock.json"
     lock.write_bytes(lock.read_bytes()[:-1])
-    outcome = run(role, "check", changeable / role, "--passphrase-file", passphrase)
+    outcome = run(role, "check", each_way / role, "--passphrase-file", passphrase)
     assert outcome.code == 3
     assert [line for line in outcome.err.splitlines() if line.startswith("damaged: ")] == [
         f"damaged: {lock}: is missing or damaged"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +38,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def owner(deployment: Deployment, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A new owner, whose images are called in either way."""
     words = ("--id", "owner", "--kmc", deployment / "kmc" / "kmc.pub", "--image-ids", request.param)
+    done("owner", "init", tmp_path / "owner", *words)
+    return tmp_path / "owner"
+
+
+@pytest.fixture(params=["opaque", "path"])
+def grouped(exact: Deployment, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A new owner whose images lie in groups, and are called in either way."""
+    words = ("--id", "owner", "--kmc", exact / "kmc" / "kmc.pub", "--image-ids", request.param)
     done("owner", "init", tmp_path / "owner", *words)
     return tmp_path / "owner"
 
@@ -119,6 +128,35 @@ def test_two_owners_have_orders_of_their_own(owner: Path, folder: Path) -> None:
     assert one != two
 
 
+def digests_of_groups(owner: Path, upload: Path) -> list[list[bytes]]:
+    """Return the keyed digest of every row's path, group by group."""
+    parameters = Owner.open(owner).directory.deployment.parameters
+    row_key = Owner.open(owner).row_key
+    keys = [row_key(path) for path in paths(owner, upload)]
+    with open_container(upload, upload_schema(parameters)) as container:
+        ends = UploadReader(container, parameters).group_ends().tolist()
+    return [keys[begin:end] for begin, end in pairwise([0, *ends])]
+
+
+def test_groups_and_their_rows_are_in_the_order_of_digests(grouped: Path, folder: Path) -> None:
+    done(*command(grouped, folder))  # the pictures are of one class of size
+    groups = digests_of_groups(grouped, grouped.parent / "new.h5")
+    assert [len(group) for group in groups] == [2] * (CATEGORIES * EACH // 2)
+    assert all(group == sorted(group) for group in groups)
+    assert groups == sorted(groups)
+
+
+def test_groups_are_the_same_however_images_are_named(grouped: Path, folder: Path) -> None:
+    orders = []
+    for number, reverse in enumerate((False, True)):
+        owner = grouped.parent / str(number) / "owner"
+        shutil.copytree(grouped, owner)
+        given = sorted(folder.rglob("*.png"), reverse=reverse)
+        done(*command(owner, given[0], *given[1:], "--root", folder))
+        orders.append(paths(owner, owner.parent / "new.h5"))
+    assert orders[0] == orders[1]
+
+
 # An attack: whoever knows what one row shows takes the rows beside it for the same.
 
 
@@ -138,6 +176,12 @@ BOUND = CHANCE + 5 * (CHANCE * (1 - CHANCE) / (CATEGORIES * EACH - 1)) ** 0.5
 def test_neighbouring_rows_tell_nothing_of_categories(owner: Path, folder: Path, byte: int) -> None:
     done(*command(with_key(owner, byte), folder))
     assert neighbours_alike(paths(owner, owner.parent / "new.h5")) < BOUND
+
+
+@pytest.mark.parametrize("byte", [1, 2, 3])
+def test_neighbouring_rows_of_groups_tell_nothing_either(grouped: Path, folder: Path, byte: int) -> None:
+    done(*command(with_key(grouped, byte), folder))
+    assert neighbours_alike(paths(grouped, grouped.parent / "new.h5")) < BOUND
 
 
 def test_neighbours_tell_nothing_across_several_uploads(owner: Path, folder: Path) -> None:

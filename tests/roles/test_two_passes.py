@@ -63,31 +63,31 @@ def once(what: str, count: int, act: Callable[[], object]) -> Step:
 # No encrypted picture is spooled
 
 
-def test_no_picture_lies_on_disk_between_the_passes(changeable: Deployment, tmp_path: Path) -> None:
+def test_no_picture_lies_on_disk_between_the_passes(each_way: Deployment, tmp_path: Path) -> None:
     size, folder = 1 << 17, tmp_path / "pictures"
     folder.mkdir()
     for seed in range(3):
         noise = np.random.default_rng(seed).integers(0, 256, (400, 400), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{seed}.png")  # noise cannot be compressed
     assert all(path.stat().st_size > size for path in folder.iterdir())
-    before, seen = snapshot(changeable / "north"), []
+    before, seen = snapshot(each_way / "north"), []
 
     def look(what: str, count: int) -> None:
-        for path in (changeable / "north").rglob("*"):
+        for path in (each_way / "north").rglob("*"):
             if path.is_file() and str(path) not in before:
                 assert path.stat().st_size < size, path
                 seen.append((what, path.name))
 
-    assert watched(look, *command(changeable, folder)).code == 0
+    assert watched(look, *command(each_way, folder)).code == 0
     assert ("describing", "descriptions") in seen
     assert ("encrypting", "descriptions") in seen
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(folder)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(folder)
 
 
 @pytest.mark.parametrize("payload", ["file", "pixels"])
-def test_descriptions_hold_no_part_of_a_picture(changeable: Deployment, folder: Path, payload: str) -> None:
-    watched(stop_at("encrypting", 5), *command(changeable, folder, "--payload", payload))
-    data = (changeable / "north" / "partial" / "descriptions").read_bytes()
+def test_descriptions_hold_no_part_of_a_picture(each_way: Deployment, folder: Path, payload: str) -> None:
+    watched(stop_at("encrypting", 5), *command(each_way, folder, "--payload", payload))
+    data = (each_way / "north" / "partial" / "descriptions").read_bytes()
     assert data
     for path in folder.iterdir():
         with Image.open(path) as image:
@@ -96,9 +96,9 @@ def test_descriptions_hold_no_part_of_a_picture(changeable: Deployment, folder: 
             assert not any(content[at : at + 16] in data for at in range(0, len(content) - 16, 16))
 
 
-def test_descriptions_go_once_the_upload_is_there(changeable: Deployment, folder: Path) -> None:
-    done(*command(changeable, folder))
-    assert not (changeable / "north" / "partial").exists()
+def test_descriptions_go_once_the_upload_is_there(each_way: Deployment, folder: Path) -> None:
+    done(*command(each_way, folder))
+    assert not (each_way / "north" / "partial").exists()
 
 
 # Interrupted in the second pass
@@ -106,27 +106,27 @@ def test_descriptions_go_once_the_upload_is_there(changeable: Deployment, folder
 
 @pytest.mark.parametrize("count", [0, 1, COUNT])
 def test_the_second_pass_interrupted_describes_nothing_again(
-    changeable: Deployment, folder: Path, count: int
+    each_way: Deployment, folder: Path, count: int
 ) -> None:
-    before = numbers(changeable)
-    outcome = watched(stop_at("encrypting", count), *command(changeable, folder))
+    before = numbers(each_way)
+    outcome = watched(stop_at("encrypting", count), *command(each_way, folder))
     check_refusal(outcome, 130)
     assert f"{COUNT} of {COUNT} images are described" in outcome.err
-    assert not (changeable / "new.h5").exists()
-    assert numbers(changeable) == before
-    assert kept(changeable, folder, "--resume") == (COUNT, COUNT)
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(folder)
+    assert not (each_way / "new.h5").exists()
+    assert numbers(each_way) == before
+    assert kept(each_way, folder, "--resume") == (COUNT, COUNT)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(folder)
 
 
-def test_an_upload_that_cannot_be_written_keeps_descriptions(changeable: Deployment, folder: Path) -> None:
-    before = numbers(changeable)
-    hinder = once("encrypting", 3, (changeable / "new.h5").mkdir)
-    outcome = watched(hinder, *command(changeable, folder))
+def test_an_upload_that_cannot_be_written_keeps_descriptions(each_way: Deployment, folder: Path) -> None:
+    before = numbers(each_way)
+    hinder = once("encrypting", 3, (each_way / "new.h5").mkdir)
+    outcome = watched(hinder, *command(each_way, folder))
     check_refusal(outcome, 10)
     assert f"{COUNT} images are described: give --resume" in outcome.err
-    assert numbers(changeable) == before
-    (changeable / "new.h5").rmdir()
-    assert kept(changeable, folder, "--resume") == (COUNT, COUNT)
+    assert numbers(each_way) == before
+    (each_way / "new.h5").rmdir()
+    assert kept(each_way, folder, "--resume") == (COUNT, COUNT)
 
 
 # Files that change between the passes
@@ -182,9 +182,9 @@ def changed(there: Deployment, folder: Path, how: str, *options: object) -> Outc
 
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_file_that_changes_between_the_passes_is_named(
-    changeable: Deployment, folder: Path, how: str
+    each_way: Deployment, folder: Path, how: str
 ) -> None:
-    assert "--resume" in changed(changeable, folder, how).err
+    assert "--resume" in changed(each_way, folder, how).err
 
 
 @pytest.mark.parametrize("options", [(), SPLIT])
@@ -201,20 +201,20 @@ def test_a_changed_file_is_taken_as_it_is_when_the_run_goes_on(
     assert sorted(found) == on_disk(folder)
 
 
-def test_all_but_the_changed_file_is_kept(changeable: Deployment, folder: Path) -> None:
-    changed(changeable, folder, "another picture")
-    assert kept(changeable, folder, "--resume") == (COUNT - 1, COUNT)
+def test_all_but_the_changed_file_is_kept(each_way: Deployment, folder: Path) -> None:
+    changed(each_way, folder, "another picture")
+    assert kept(each_way, folder, "--resume") == (COUNT - 1, COUNT)
 
 
-def test_a_changed_pixel_payload_is_noticed_as_well(changeable: Deployment, folder: Path) -> None:
-    changed(changeable, folder, "another picture", "--payload", "pixels")
-    done(*command(changeable, folder, "--payload", "pixels", "--resume"))
+def test_a_changed_pixel_payload_is_noticed_as_well(each_way: Deployment, folder: Path) -> None:
+    changed(each_way, folder, "another picture", "--payload", "pixels")
+    done(*command(each_way, folder, "--payload", "pixels", "--resume"))
 
 
-def test_a_file_that_went_is_left_out_when_the_run_goes_on(changeable: Deployment, folder: Path) -> None:
-    changed(changeable, folder, "gone")
-    assert kept(changeable, folder, "--resume") == (COUNT - 1, COUNT - 1)
-    assert sorted(contents(changeable, changeable / "new.h5")) == on_disk(folder)
+def test_a_file_that_went_is_left_out_when_the_run_goes_on(each_way: Deployment, folder: Path) -> None:
+    changed(each_way, folder, "gone")
+    assert kept(each_way, folder, "--resume") == (COUNT - 1, COUNT - 1)
+    assert sorted(contents(each_way, each_way / "new.h5")) == on_disk(folder)
 
 
 def test_a_file_that_changes_amid_several_uploads_is_named(changeable: Deployment, folder: Path) -> None:
@@ -258,11 +258,11 @@ def deciding(there: Deployment) -> set[str]:
 
 
 @pytest.mark.parametrize("count", [0, 7, COUNT])
-def test_who_is_killed_in_the_second_pass_goes_on(changeable: Deployment, folder: Path, count: int) -> None:
-    killed(changeable, folder, "encrypting", count)
-    refused(9, *command(changeable, folder))
-    assert kept(changeable, folder, "--resume") == (COUNT, COUNT)
-    assert all_contents(changeable, changeable / "new.h5") == on_disk(folder)
+def test_who_is_killed_in_the_second_pass_goes_on(each_way: Deployment, folder: Path, count: int) -> None:
+    killed(each_way, folder, "encrypting", count)
+    refused(9, *command(each_way, folder))
+    assert kept(each_way, folder, "--resume") == (COUNT, COUNT)
+    assert all_contents(each_way, each_way / "new.h5") == on_disk(folder)
 
 
 def test_a_killed_run_leaves_no_file_behind_that_stays(changeable: Deployment, folder: Path) -> None:
@@ -291,14 +291,14 @@ def test_who_is_killed_between_ledger_and_upload_sends_all(
     assert numbers(changeable)[-1] == number_of(changeable / "new.h5") > number
 
 
-def test_who_is_killed_with_all_written_writes_it_again(changeable: Deployment, folder: Path) -> None:
-    killed(changeable, folder, "encrypting is over", COUNT)
-    before = number_of(changeable / "new.h5")
-    done(*command(changeable, folder, "--resume"))
-    assert number_of(changeable / "new.h5") > before
-    assert all_contents(changeable, changeable / "new.h5") == on_disk(folder)
-    assert not (changeable / "north" / "partial").exists()
-    assert deciding(changeable) == {path.name for path in folder.iterdir()}
+def test_who_is_killed_with_all_written_writes_it_again(each_way: Deployment, folder: Path) -> None:
+    killed(each_way, folder, "encrypting is over", COUNT)
+    before = number_of(each_way / "new.h5")
+    done(*command(each_way, folder, "--resume"))
+    assert number_of(each_way / "new.h5") > before
+    assert all_contents(each_way, each_way / "new.h5") == on_disk(folder)
+    assert not (each_way / "north" / "partial").exists()
+    assert deciding(each_way) == {path.name for path in folder.iterdir()}
 
 
 def split_and_killed(there: Deployment, folder: Path, *options: object) -> tuple[list[Path], int]:

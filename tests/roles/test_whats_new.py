@@ -73,7 +73,7 @@ def listed(there: Deployment) -> set[str]:
 def sent(there: Deployment) -> int:
     """Return how many images the last upload holds, which the ledger must list."""
     newest = max(there.root.glob("new-*.h5"), key=lambda path: int(path.stem.split("-")[1]))
-    with open_container(newest, upload_schema(None)) as container:
+    with open_container(newest, upload_schema(there.public.parameters)) as container:
         names = UploadReader(container, there.public.parameters).names()
     called = {path: name for name, path in there.names("north").items()}
     assert {called[path] for path in listed(there)} == set(names)
