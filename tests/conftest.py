@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from mipp_cli.scheme.parameters import SUM_SCHEMES
 from tests.deployment import SCHEMES, Deployment, shared_deployment
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -32,6 +33,14 @@ def any_scheme(_each_scheme: Deployment) -> Iterator[Deployment]:
     """A deployment to read from, of each scheme in turn."""
     with _unchanged(_each_scheme):
         yield _each_scheme
+
+
+@pytest.fixture(params=SUM_SCHEMES)
+def sum_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Iterator[Deployment]:
+    """A deployment to read from, of each scheme in which the cloud ranks."""
+    shared = shared_deployment(session_folder, request.param)
+    with _unchanged(shared):
+        yield shared
 
 
 @pytest.fixture

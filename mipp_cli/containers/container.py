@@ -246,7 +246,7 @@ def open_source(
     schema: Schema,
     *,
     deployment: str | None = None,
-    check: Callable[[Header], None] | None = None,
+    check: Callable[[Header], object] | None = None,
 ) -> Container:
     """Verify header, then ``check`` (may its key speak for the sender?), then digest; then open HDF5.
 
@@ -291,7 +291,7 @@ def open_container(
     schema: Schema,
     *,
     deployment: str | None = None,
-    check: Callable[[Header], None] | None = None,
+    check: Callable[[Header], object] | None = None,
 ) -> Container:
     """Open the container at ``path``; see :func:`open_source`. Errors name the path."""
     with at_path(path):

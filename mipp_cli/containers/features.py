@@ -258,7 +258,7 @@ class FeaturesReader:
 
 
 def open_features(
-    path: Path, parameters: Parameters, deployment: str, check: Callable[[Header], None] | None = None
+    path: Path, parameters: Parameters, deployment: str, check: Callable[[Header], object] | None = None
 ) -> FeaturesReader:
     """Read and verify a features file; close the reader's container when done."""
     container = open_container(path, FEATURES, deployment=deployment, check=check)

@@ -172,7 +172,7 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
             writer.ragged("part_segments").append(np.array(part.segments, dtype="<u4").tobytes())
 
 
-def read_index(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Index:
+def read_index(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> Index:
     """Read and verify CLOUD/index.h5."""
     with at_path(path), open_container(path, INDEX, deployment=deployment, check=check) as container:
         names = [name for name in INDEX.columns if name.startswith("segment_")]

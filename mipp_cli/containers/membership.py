@@ -87,7 +87,7 @@ def _write_users(writer: ContainerWriter, users: AuthorisedUsers) -> None:
 
 
 def parse_members(
-    octets: bytes, deployment: str, check: Callable[[Header], None] | None = None
+    octets: bytes, deployment: str, check: Callable[[Header], object] | None = None
 ) -> Membership:
     """Read and verify `members` from its bytes."""
     with open_source(BytesSource(octets), MEMBERS, deployment=deployment, check=check) as container:
@@ -98,7 +98,7 @@ def read_enrolment(
     path: Path,
     deployment: str,
     sealing_key: SealingKey | SealingKeys,
-    check: Callable[[Header], None] | None = None,
+    check: Callable[[Header], object] | None = None,
 ) -> Enrolment:
     """Read and verify `enrolment`."""
     with (

@@ -117,7 +117,7 @@ def features_place(deployment: str, user: str, query_id: str) -> bytes:
 
 
 def parse_query(
-    octets: bytes, parameters: Parameters, deployment: str, check: Callable[[Header], None] | None = None
+    octets: bytes, parameters: Parameters, deployment: str, check: Callable[[Header], object] | None = None
 ) -> Query:
     """Read and verify a query from its bytes."""
     if len(octets) < BLOCK_BYTES:

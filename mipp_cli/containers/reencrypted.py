@@ -80,7 +80,9 @@ class Answer:
         return self.cipher.decrypt_image(self.container.ragged("NER").row(place), place)
 
 
-def open_reencrypted(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Container:
+def open_reencrypted(
+    path: Path, deployment: str, check: Callable[[Header], object] | None = None
+) -> Container:
     """Read and verify `reencrypted`, without opening what is under USK."""
     return open_container(path, REENCRYPTED, deployment=deployment, check=check)
 

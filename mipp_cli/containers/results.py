@@ -100,7 +100,9 @@ class ResultsReader:
         return self.container.ragged("ER").row(number)
 
 
-def open_results(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> ResultsReader:
+def open_results(
+    path: Path, deployment: str, check: Callable[[Header], object] | None = None
+) -> ResultsReader:
     """Read and verify `results`; close the reader's container when done."""
     container = open_container(path, RESULTS, deployment=deployment, check=check)
     try:

@@ -1,8 +1,8 @@
 """`selection` (KMC → cloud) and `groups` (cloud → KMC): whole groups of rows, asked for and brought.
 
-A selection holds a number of 128 random bits, the cloud that it is for, and (owner, upload, group), sorted:
-no user, no query, no counts. The answer holds every live row of each group, and nothing for a group that the
-cloud lacks.
+A selection holds a number of 128 random bits, the cloud that it is for, and (owner, upload, group, length of
+a row), sorted: no user, no query, no counts. The answer holds every live row of each group, if it has
+that length, and nothing for a group that the cloud lacks.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ SELECTION = Schema(
         "owners": Ragged(limit=64),
         "uploads": Matrix("<u8"),
         "groups": Matrix("<u4"),
+        "lengths": Matrix("<u8"),
     },
 )
 GROUPS = Schema(
@@ -52,15 +53,22 @@ class GroupRef(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which groups the cloud with the public key ``cloud`` is to bring; ``number`` is 32 hex digits."""
+    """Which groups the cloud with the public key ``cloud`` is to bring; ``number`` is 32 hex digits.
+
+    ``lengths`` are those of the ciphertexts of each group, as the owner stated them to the KMC: rows of
+    another length are not asked for, however large they are.
+    """
 
     number: str
     cloud: bytes
     groups: tuple[GroupRef, ...]
+    lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if len(self.cloud) != _KEY_BYTES or len(self.groups) > MATCHES_LIMIT:
             raise MalformedError("names no cloud, or too many groups")
+        if len(self.lengths) != len(self.groups):
+            raise MalformedError("does not say how long the rows of each group are")
         if any(low >= high for low, high in pairwise(self.groups)):
             raise MalformedError("names its groups out of order")
 
@@ -73,12 +81,13 @@ def write_selection(path: Path, sender: Sender, selection: Selection, *, force: 
         writer.ragged("owners").extend([group.owner.encode("ascii") for group in groups])
         writer.matrix("uploads").append(np.array([group.upload for group in groups], dtype=np.uint64))
         writer.matrix("groups").append(np.array([group.group for group in groups], dtype=np.uint32))
+        writer.matrix("lengths").append(np.array(selection.lengths, dtype=np.uint64))
 
 
-def read_selection(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> Selection:
+def read_selection(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> Selection:
     """Read and verify a `selection`."""
     with open_container(path, SELECTION, deployment=deployment, check=check) as container:
-        if container.same_length("owners", "uploads", "groups") > MATCHES_LIMIT:
+        if container.same_length("owners", "uploads", "groups", "lengths") > MATCHES_LIMIT:
             raise MalformedError("names too many groups")
         owners = container.ragged("owners").texts()
         if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
@@ -87,7 +96,8 @@ def read_selection(path: Path, deployment: str, check: Callable[[Header], None] 
         if any(number > LARGEST_NUMBER for number in uploads):
             raise MalformedError("names an upload by a number that is not one")
         refs = tuple(map(GroupRef, owners, uploads, groups))
-        return Selection(container.header.number, container.octets("cloud", _KEY_BYTES), refs)
+        lengths = tuple(container.matrix("lengths").all().tolist())
+        return Selection(container.header.number, container.octets("cloud", _KEY_BYTES), refs, lengths)
 
 
 class BroughtRow(NamedTuple):
@@ -133,7 +143,7 @@ class GroupsReader:
         return self.container.ragged("ER").row(row)
 
 
-def open_groups(path: Path, deployment: str, check: Callable[[Header], None] | None = None) -> GroupsReader:
+def open_groups(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> GroupsReader:
     """Read and verify `groups`; close the reader's container when done."""
     container = open_container(path, GROUPS, deployment=deployment, check=check)
     try:

@@ -184,6 +184,10 @@ class UploadReader:
         """Return EW of one image."""
         return self.container.ragged("EW").row(row)
 
+    def image_bytes(self, row: int) -> int:
+        """Return the length of EW of one image."""
+        return self.container.ragged("EW").sizes(row, row + 1)[0]
+
     def stored_image(self, row: int) -> bytes:
         """Return EW of one image as it lies on the disk, for whoever has its digest."""
         return self.container.ragged("EW").unverified_row(row)

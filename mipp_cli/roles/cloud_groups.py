@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.index import Index, Segment
@@ -68,6 +69,14 @@ def _check_kmc(cloud: Cloud, header: Header) -> None:
         )
 
 
+class _Asked(NamedTuple):
+    """A group of a selection: its place there, where it is here, and the length of its rows."""
+
+    place: int
+    ref: GroupRef
+    length: int
+
+
 @dataclass
 class _Bringing:
     """An answer from one index: ``found`` are the places of groups that have rows, ``damaged`` what has not.
@@ -83,19 +92,21 @@ class _Bringing:
     def rows(self, selection: Selection, advance: Advance) -> Iterator[BroughtRow]:
         """Yield the rows of each group in order."""
         segments = {(segment.owner, segment.number): segment for segment in self.index.segments}
-        numbered = enumerate(selection.groups)
-        for key, groups in groupby(numbered, key=lambda each: (each[1].owner, each[1].upload)):
+        asked = map(_Asked, range(len(selection.groups)), selection.groups, selection.lengths)
+        for key, groups in groupby(asked, key=lambda each: (each.ref.owner, each.ref.upload)):
             segment, places = segments.get(key), list(groups)
             if segment is not None and segment.rows:
                 yield from self._rows_of(segment, places)
             advance(len(places))
 
-    def _rows_of(self, segment: Segment, groups: list[tuple[int, GroupRef]]) -> Iterator[BroughtRow]:
+    def _rows_of(self, segment: Segment, groups: list[_Asked]) -> Iterator[BroughtRow]:
         try:
             with self.cloud.store.segment(segment) as upload:
-                for place, ref in groups:
+                for place, ref, length in groups:
                     for row in upload.group_rows(ref.group):
                         try:
+                            if upload.image_bytes(row) != length:
+                                continue  # its owner stated another length to the KMC
                             # the KMC has the digest that the owner gave: what is damaged shows there
                             brought = BroughtRow(place, upload.name(row), upload.stored_image(row))
                         except MippError as error:

@@ -159,4 +159,4 @@ def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[str, str]:
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:
-    return sum(1 for _ in directory.folder(folder).iterdir())
+    return sum(1 for _ in directory.file(folder).glob("*"))

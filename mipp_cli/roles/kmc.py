@@ -11,7 +11,7 @@ from typing import Any
 from mipp_cli.containers.atomic import write_bytes
 from mipp_cli.containers.membership import AuthorisedUsers, Membership
 from mipp_cli.containers.public_files import KMC_NAME, load_deployment, render_kmc
-from mipp_cli.errors import MalformedError
+from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.directory import KMC_FILE, RoleDirectory, new_directory
 from mipp_cli.roles.kmc_users import has_tag, tag_of, tags_of
 from mipp_cli.roles.report import Output, Report
@@ -146,9 +146,16 @@ class Kmc:
                 raise
             return False  # the owner was removed meanwhile
 
-    def authorising(self, user: User) -> list[str]:
-        """Return the OIDs of the owners who authorised a user, (UID, AK)."""
-        return [name for name in self.owner_names() if self.authorises(name, user)]
+    def authorising(self, user: User) -> tuple[list[str], list[MippError]]:
+        """Return the OIDs of the owners who authorised a user, (UID, AK), and what is damaged of others."""
+        names, damaged = [], []
+        for name in self.owner_names():
+            try:
+                if self.authorises(name, user):
+                    names.append(name)
+            except MippError as error:
+                damaged.append(error)
+        return names, damaged
 
     def cloud_file(self, key: bytes) -> Path:
         """Return where the public file of the cloud with this key is kept."""

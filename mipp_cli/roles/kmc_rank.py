@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 
 from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.container import read_header
-from mipp_cli.containers.header import Header
 from mipp_cli.containers.public_files import load_party
 from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
 from mipp_cli.containers.selection import write_selection
@@ -15,6 +15,7 @@ from mipp_cli.containers.source import FileSource, read_file
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
+    MippError,
     NotAuthorisedError,
     ReplayedError,
     TamperedError,
@@ -32,7 +33,7 @@ from mipp_cli.roles.kmc_ranking import (
     sealing_of,
     write_ranking,
 )
-from mipp_cli.roles.kmc_reencrypt import authorising_owners, not_searched
+from mipp_cli.roles.kmc_reencrypt import authorising_owners, check_user, not_searched
 from mipp_cli.roles.locks import locked
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.report import Output, Report
@@ -68,18 +69,18 @@ def rank(
     with at_path(query_file):
         query = _read_query(kmc, query_file)
         protocol.check_matches(query.images * query.candidates)
-        owners = authorising_owners(kmc, query)
+        authorising = authorising_owners(kmc, query)
         number = ranking_number(kmc, query.header)
         ranking = _known(kmc, number, query, chosen)
         if ranking is None:
             codes = _codes(kmc, query)
-            found = Collection(kmc, owners).nearest(codes, query, progress)
+            found = Collection(kmc, authorising.owners).nearest(codes, query, progress)
             ranking = _ranking(kmc, number, query, chosen, found, limit)
             with locked(kmc.directory.folder(RANKINGS_FOLDER)):
                 # another run of the same query may have been faster: what it remembered counts
                 ranking = _known(kmc, number, query, chosen) or _remember(kmc, ranking)
     write_selection(output, kmc.directory.sender, ranking.selection, force=force)
-    return _report(kmc, ranking, output)
+    return _report(kmc, ranking, authorising.damaged, output)
 
 
 def _cloud_key(kmc: Kmc, cloud: Path | None) -> bytes:
@@ -109,20 +110,11 @@ def _read_query(kmc: Kmc, file: Path) -> Query:
     deployment = kmc.directory.deployment
     source = FileSource(file)
     try:
-        _check(kmc, read_header(source, kind="query", deployment=deployment.fingerprint))
+        check_user(kmc, read_header(source, kind="query", deployment=deployment.fingerprint))
     finally:
         source.close()
     octets = read_file(file, QUERY_BYTES_LIMIT)
-    return parse_query(octets, deployment.parameters, deployment.fingerprint, lambda h: _check(kmc, h))
-
-
-def _check(kmc: Kmc, header: Header) -> None:
-    """Refuse a user whom no owner authorised."""
-    if not kmc.authorising((header.sender, header.sender_key)):
-        raise NotAuthorisedError(
-            f"no enrolled owner authorised the user {header.sender!r} with this key",
-            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
-        )
+    return parse_query(octets, deployment.parameters, deployment.fingerprint, lambda h: check_user(kmc, h))
 
 
 def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:
@@ -190,7 +182,7 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: Found, li
     )
 
 
-def _report(kmc: Kmc, ranking: Ranking, output: Path) -> Report:
+def _report(kmc: Kmc, ranking: Ranking, damaged: Sequence[MippError], output: Path) -> Report:
     searched = [owner for owner in ranking.owners if owner.images is not None]
     counts = {
         "owners": len(searched),
@@ -202,6 +194,9 @@ def _report(kmc: Kmc, ranking: Ranking, output: Path) -> Report:
         "bytes to bring": ranking.bytes_to_bring,
     }
     warnings = [*kmc.directory.deployment.parameters.warnings]
+    warnings += [
+        f"{each.path} {each.message}: its owner was not searched; see mipp kmc check" for each in damaged
+    ]
     for owner in ranking.owners:
         if owner.images is None:
             warnings.append(f"{owner.name} was not searched: this owner did not authorise the user")

@@ -75,7 +75,8 @@ class Ranking:
     @property
     def selection(self) -> Selection:
         """What the cloud is asked for."""
-        return Selection(self.number, self.cloud, tuple(group.ref for group in self.groups))
+        refs = tuple(group.ref for group in self.groups)
+        return Selection(self.number, self.cloud, refs, tuple(group.length for group in self.groups))
 
     @property
     def bytes_to_bring(self) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hmac
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.manifest import Manifest, ManifestMatch, SearchedOwner
@@ -129,26 +130,53 @@ def selection_digest(reader: ResultsReader) -> str:
     return sha256(json.dumps(matches).encode()).hex()
 
 
-def authorising_owners(kmc: Kmc, query: Query) -> Mapping[str, EnrolledOwner]:
+class Authorising(NamedTuple):
+    """The owners who authorised a user, and what is damaged of other owners, who cannot be asked."""
+
+    owners: Mapping[str, EnrolledOwner]
+    damaged: Sequence[MippError]
+
+
+def check_user(kmc: Kmc, header: Header) -> list[MippError]:
+    """Refuse a user whom no owner authorised; return what is damaged of owners who cannot be asked.
+
+    Raises NotAuthorisedError, or the damage if nobody else is left.
+    """
+    names, damaged = kmc.authorising((header.sender, header.sender_key))
+    if not names and damaged:
+        raise damaged[0]
+    if not names:
+        raise NotAuthorisedError(
+            f"no enrolled owner authorised the user {header.sender!r} with this key",
+            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
+        )
+    return damaged
+
+
+def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
     """Return the owners who authorised the user who asks, of those whom the query names if it names some.
 
     Raises NotAuthorisedError if there is none.
     """
     user = (query.header.sender, query.header.sender_key)
-    names = kmc.authorising(user)
-    if not names:
-        raise NotAuthorisedError(
-            f"no enrolled owner authorised the user {user[0]!r} with this key",
-            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
-        )
-    known = {name: kmc.owner(name) for name in names if query.names_owner(name)}
-    owners = {name: owner for name, owner in known.items() if owner}
+    damaged = check_user(kmc, query.header)
+    owners: dict[str, EnrolledOwner] = {}
+    for name in filter(query.names_owner, kmc.authorising(user)[0]):
+        try:
+            owner = kmc.owner(name)
+        except MippError as error:
+            damaged.append(error)
+            continue
+        if owner is not None:
+            owners[name] = owner
+    if not owners and damaged:
+        raise damaged[0]
     if not owners:
         raise NotAuthorisedError(
             f"none of the owners that the query names authorised the user {user[0]!r}",
             hint="leave out --owner, or ask these owners to authorise the user",
         )
-    return owners
+    return Authorising(owners, damaged)
 
 
 def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner, ...]:
@@ -158,7 +186,7 @@ def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner
 
 def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
     """Return the owners who authorised the user; raises NotAuthorisedError if an image is of another."""
-    owners, user = authorising_owners(kmc, query), query.header.sender
+    owners, user = authorising_owners(kmc, query).owners, query.header.sender
     for ref in reader.images:
         if ref.owner not in owners:
             raise NotAuthorisedError(

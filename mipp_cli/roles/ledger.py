@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.atomic import discard, new_file, write_bytes
-from mipp_cli.containers.stored import remove
-from mipp_cli.errors import MalformedError
+from mipp_cli.errors import MalformedError, OutputError
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
@@ -143,7 +142,8 @@ class Ledger:
     def unsure(self, numbers: Sequence[int]) -> Iterator[None]:
         """Mark messages, numbered one after the other, as unsure while they are written.
 
-        If the block fails, those stay unsure whose ledgers are in place. Raises OutputError.
+        If the block fails, those stay unsure whose ledgers are in place; also if the mark cannot be removed,
+        which costs no more than that their images are sent again. Raises OutputError before the block.
         """
         mark = self.folder / f"{numbers[0]}-{numbers[-1]}{_UNSURE}"
         write_bytes(mark, b"", private=True)
@@ -153,15 +153,15 @@ class Ledger:
             if not any(self.file(number).exists() for number in numbers):
                 discard(mark)
             raise
-        remove(mark)
+        discard(mark)
 
     def sweep(self) -> None:
-        """Remove the marks of messages that decide nothing, or were never written; raises OutputError."""
+        """Remove the marks of messages that decide nothing, or were never written; what stays goes later."""
         marks = self._unsure()
         deciding = self.deciding() if marks else ()
         for mark, numbers in marks.items():
             if not any(number in numbers for number in deciding):
-                remove(mark)
+                discard(mark)
 
     def remove(self, number: int) -> None:
         """Forget a message that never got out."""
@@ -169,11 +169,14 @@ class Ledger:
             self.file(number).unlink(missing_ok=True)
 
     def refresh(self, versions: Mapping[str, str]) -> None:
-        """Note of images that are unchanged under which version their files are known now."""
+        """Note of images that are unchanged under which version their files are known now.
+
+        Where that cannot be written, the files are read again the next time.
+        """
         standing = self.standing(versions.keys())
         for message in {each.message for each in standing.values()}:
             images = list(self.images(message.number))
-            with self.writing(message) as writer:
+            with suppress(OutputError), self.writing(message) as writer:
                 for image in images:
                     decides = standing.get(image.path)
                     fresh = decides is not None and decides.message == message

@@ -97,9 +97,9 @@ def selection(setting: Setting) -> Iterator[Result]:
     kmc, cloud = RoleDirectory.open(roles.kmc, "kmc"), RoleDirectory.open(roles.cloud, "cloud")
     first = images // 2 // GROUP_SIZE
     refs = tuple(GroupRef(roles.owners[0], _UPLOAD, first + n) for n in range(_PICTURES // GROUP_SIZE))
-    write_selection(
-        request, kmc.sender, Selection("0" * 32, cloud.sender.signing_key.public, refs), force=True
-    )
+    lengths = (MEGABYTE,) * len(refs)
+    asked = Selection("0" * 32, cloud.sender.signing_key.public, refs, lengths)
+    write_selection(request, kmc.sender, asked, force=True)
     segment = next((roles.cloud / "segments").glob("*.h5"))
     offset, size = segment.stat().st_size // 2, _PICTURES * MEGABYTE
 

@@ -11,7 +11,7 @@ import pytest
 
 from mipp_cli.containers.public_files import render_renewal
 from mipp_cli.roles.sequence import A_DAY, clock_number
-from tests.deployment import JOBS, Deployment, done, picture, refused, run, snapshot
+from tests.deployment import JOBS, Deployment, done, picture, refused, run, shared_deployment, snapshot
 from tests.roles.forgery import Picture, forge_upload, random_feature
 
 VERSION_1 = Path(__file__).parents[1] / "vectors" / "v1"  # written by version 0.1
@@ -42,6 +42,11 @@ READERS: dict[str, tuple[str, ...]] = {
     "owner renew": ("owner", "renew", "@north", "{}"),
     "user renew": ("user", "renew", "@alice", "{}"),
     "inspect": ("inspect", "{}"),
+    "kmc index": ("kmc", "index", "@kmc", "{}"),
+    "kmc rank": ("kmc", "rank", "@kmc", "{}", "-o", "@new"),
+    "kmc rank --cloud": ("kmc", "rank", "@kmc", "@alice.query.h5", "-o", "@new", "--cloud", "{}"),
+    "cloud search of a selection": ("cloud", "search", "@cloud", "{}", "-o", "@new", *JOBS),
+    "kmc reencrypt of groups": ("kmc", "reencrypt", "@kmc", "{}", "-o", "@new"),
 }
 # Every command that reads images.
 IMAGE_READERS: dict[str, tuple[str, ...]] = {
@@ -75,6 +80,17 @@ ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
     "cloud check": ("cloud", "check", "{}"),
     "cloud remove": ("cloud", "remove", "{}", "north"),
     "cloud index --rebuild": ("cloud", "index", "{}", "--rebuild", *JOBS),
+    "kmc index": ("kmc", "index", "{}", "@north.features.h5"),
+    "kmc rank": ("kmc", "rank", "{}", "@alice.query.h5", "-o", "@new"),
+    "cloud search of a selection": ("cloud", "search", "{}", "@alice.selection.h5", "-o", "@new", *JOBS),
+    "kmc reencrypt of groups": ("kmc", "reencrypt", "{}", "@alice.results.h5", "-o", "@new"),
+    "owner encrypt of groups": ("owner", "encrypt", "{}", "@pictures/queries", "-o", "@new", *JOBS),
+    "owner features": ("owner", "features", "{}", "-o", "@new"),
+}
+# What is for scheme `exact`, or differs there.
+EXACT = {
+    *("kmc index", "kmc rank", "kmc rank --cloud", "owner features"),
+    *("cloud search of a selection", "kmc reencrypt of groups", "owner encrypt of groups"),
 }
 # Every command with -o, complete but for it.
 WRITERS: dict[str, tuple[str, ...]] = {
@@ -82,6 +98,24 @@ WRITERS: dict[str, tuple[str, ...]] = {
     for name, words in ROLE_COMMANDS.items()
     if "-o" in words
 }
+
+
+def scheme_of(request: pytest.FixtureRequest) -> str:
+    """Return the scheme in which the command of a test works."""
+    name = request.node.callspec.params.get("name") if hasattr(request.node, "callspec") else None
+    return "exact" if name in EXACT else "mask"
+
+
+@pytest.fixture
+def deployment(request: pytest.FixtureRequest, session_folder: Path) -> Deployment:
+    """A deployment to read from, of a scheme that has the command."""
+    return shared_deployment(session_folder, scheme_of(request))
+
+
+@pytest.fixture
+def changeable(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """A deployment of the test's own, of a scheme that has the command."""
+    return deployment.copy(tmp_path_factory.mktemp("changeable") / "deployment")
 
 
 def words_of(deployment: Deployment, words: tuple[str, ...], value: object = None) -> list[str]:
@@ -146,7 +180,7 @@ def test_a_file_of_another_kind_is_named(
 
 CONTAINER_READERS = [
     *("kmc enroll", "cloud enroll", "cloud index", "cloud search", "kmc reencrypt", "user decrypt"),
-    "inspect",
+    *("inspect", "kmc index", "kmc rank", "cloud search of a selection", "kmc reencrypt of groups"),
 ]
 
 
@@ -190,7 +224,7 @@ def test_a_directory_of_version_1_is_said_to_be_one(changeable: Deployment, role
 
 
 @pytest.mark.parametrize(
-    "name", ["cloud enroll", "cloud index", "cloud search", "kmc reencrypt", "user decrypt"]
+    "name", [name for name in CONTAINER_READERS if name not in ("kmc enroll", "inspect")]
 )
 def test_a_container_of_another_kind_is_named_with_the_kind_wanted(deployment: Deployment, name: str) -> None:
     given = deployment / "north" / "enrolment.h5"
@@ -233,19 +267,20 @@ def test_an_output_that_exists_is_not_replaced_without_force(
     (tmp_path / "out").write_bytes(b"mine")
     words = words_of(changeable, WRITERS[name])
     said = refuse(changeable, 10, *words, "-o", tmp_path / "out")
-    assert said.startswith(f"error: {tmp_path / 'out'}: the output exists\nhint: choose another")
+    assert said.startswith(f"error: {tmp_path / 'out'}: the output exists\nhint: ")
     assert (tmp_path / "out").read_bytes() == b"mine"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if name != "user decrypt"])
+@pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("user decrypt", "owner features")])
 def test_an_output_that_exists_is_replaced_with_force(
     changeable: Deployment, name: str, tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_bytes(b"mine")
     done(*words_of(changeable, WRITERS[name]), "-o", tmp_path / "out", "--force")
     assert (tmp_path / "out").read_bytes().startswith(b"mipp 2\n")
-    assert len(list(tmp_path.iterdir())) == 1
+    beside = ["out.features"] if name == "owner encrypt of groups" else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", *beside]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -258,7 +293,8 @@ def test_an_output_that_cannot_be_written_is_named(
     (tmp_path / "folder" / "mine").touch()
     before = snapshot(tmp_path)
     output = tmp_path / place
-    said = refuse(changeable, 10, *words_of(changeable, WRITERS[name]), "-o", output, "--force")
+    force = () if name == "owner features" else ("--force",)
+    said = refuse(changeable, 10, *words_of(changeable, WRITERS[name]), "-o", output, *force)
     assert str(output) in said.splitlines()[0]
     assert snapshot(tmp_path) == before
 
@@ -320,13 +356,15 @@ def test_an_identifier_that_is_none_is_refused(
 
 
 @pytest.mark.parametrize(
-    "name", ["cloud search", "kmc reencrypt", "user decrypt", "cloud index", "cloud enroll", "kmc enroll"]
+    "name",
+    [
+        *("cloud search", "kmc reencrypt", "user decrypt", "cloud index", "cloud enroll", "kmc enroll"),
+        "kmc rank",
+    ],
 )
 def test_a_file_of_another_deployment_is_refused(
     deployment: Deployment, session_folder: Path, name: str
 ) -> None:
-    from tests.deployment import shared_deployment
-
     other = shared_deployment(session_folder, "dcr")
     file = {
         "cloud search": "alice.query.h5",
@@ -335,6 +373,7 @@ def test_a_file_of_another_deployment_is_refused(
         "cloud index": "north.h5",
         "cloud enroll": "north/members.h5",
         "kmc enroll": "north/enrolment.h5",
+        "kmc rank": "alice.query.h5",
     }[name]
     said = refuse(deployment, 8, *words_of(deployment, READERS[name], other / file))
     assert f"{other / file}: belongs to the deployment {other.public.fingerprint[:16]}" in said
@@ -352,6 +391,11 @@ def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: 
         "owner authorize": "eve/user.pub",
         "owner init --authorize": "eve/user.pub",
         "inspect": "alice.query.h5",
+        "kmc index": "north.features.h5",
+        "kmc rank": "alice.query.h5",
+        "kmc rank --cloud": "cloud/cloud.pub",
+        "cloud search of a selection": "alice.selection.h5",
+        "kmc reencrypt of groups": "alice.results.h5",
     }.get(name, "kmc/kmc.pub")
     content = (deployment / file).read_bytes()
     if name in ("owner renew", "user renew"):
@@ -364,7 +408,7 @@ def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: 
         given.write_bytes(changed)
         outcome = run(*words_of(deployment, READERS[name], given))
         # an upload or enrolment whose header is that of one applied before is not read any further
-        codes = (3, 5) if name in ("cloud index", "cloud enroll", "kmc enroll") else (3,)
+        codes = (3, 5) if name in ("cloud index", "cloud enroll", "kmc enroll", "kmc index") else (3,)
         assert outcome.code in codes, (number, outcome)
         assert str(given) in outcome.err
     assert not (deployment / "new").exists()
@@ -375,11 +419,16 @@ def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: 
     [
         (("--scheme", "rsa"), "'rsa' is not one of"),
         (("--scheme", "mask", "--modulus-bits", "2048"), "scheme mask has no modulus"),
-        (("--modulus-bits", "1024"), "a modulus of 1024 bits is insecure"),
-        (("--modulus-bits", "512", "--allow-insecure-modulus"), "512"),
-        (("--modulus-bits", "0", "--allow-insecure-modulus"), "0"),
-        (("--modulus-bits", "-5"), "-5"),
-        (("--modulus-bits", "10000000"), "10000000"),
+        (("--modulus-bits", "3072"), "scheme exact has no modulus"),
+        (("--scheme", "dcr", "--modulus-bits", "1024"), "a modulus of 1024 bits is insecure"),
+        (("--scheme", "dcr", "--modulus-bits", "512", "--allow-insecure-modulus"), "512"),
+        (("--scheme", "dcr", "--modulus-bits", "0", "--allow-insecure-modulus"), "0"),
+        (("--scheme", "dcr", "--modulus-bits", "-5"), "-5"),
+        (("--scheme", "dcr", "--modulus-bits", "10000000"), "10000000"),
+        (("--group-size", "0"), "0 is not in the range"),
+        (("--group-size", "1025"), "1025 is not in the range"),
+        (("--group-size", "many"), "'many' is not a valid integer"),
+        (("--scheme", "dcr", "--group-size", "8"), "scheme dcr has no groups"),
         (("--scheme", "paper", "--modulus-bits", "2049"), "2049"),
         (("--grey-bits", "8"), "8 is not in the range"),
         (("--modulus-bits", "many"), "'many' is not a valid integer"),
@@ -395,7 +444,18 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "no such command": (("fly",), "No such command 'fly'"),
     "no such subcommand": (("owner", "fly"), "No such command 'fly'"),
     "no such option": (("inspect", "x", "--fly"), "No such option"),
-    "argument missing": (("cloud", "search", "x"), "Missing argument 'query.h5'"),
+    "argument missing": (("cloud", "search", "x"), "Missing argument 'selection.h5|query.h5'"),
+    "no query to rank": (("kmc", "rank", "x", "-o", "y"), "Missing argument 'query.h5'"),
+    "no place for a selection": (("kmc", "rank", "x", "y"), "Missing option '-o'"),
+    "a limit that is none": (
+        ("kmc", "rank", "x", "y", "-o", "z", "--limit", "much"),
+        "'much' is not a size; write 500MB or 4GB",
+    ),
+    "a limit of nothing": (("kmc", "rank", "x", "y", "-o", "z", "--limit", "0"), "'0' is not a size"),
+    "no features to index": (("kmc", "index", "x"), "Missing argument 'FILE...'"),
+    "no place for features": (("owner", "features", "x"), "Missing option '-o'"),
+    "collect is gone": (("cloud", "collect", "x", "y", "-o", "z"), "No such command 'collect'"),
+    "--decoys is gone": (("user", "query", "x", "y", "-o", "z", "--decoys", "1"), "No such option"),
     "option missing": (("cloud", "search", "x", "y"), "Missing option '-o'"),
     "too many arguments": (("inspect", "x", "y"), "unexpected extra argument"),
     "no number": (("user", "query", "x", "y", "-o", "z", "--candidates", "many"), "not a valid integer"),
@@ -596,3 +656,71 @@ def test_json_cannot_go_with_csv(deployment: Deployment) -> None:
         outcome = run(*words, "--csv", "--json")
         assert outcome.code == 2
         assert outcome.json["error"]["message"] == "--csv and --json cannot go together"
+
+
+@pytest.mark.parametrize("name", ["cloud search of a selection"])
+def test_a_selection_is_not_searched_without_the_index(
+    deployment: Deployment, name: str, tmp_path: Path
+) -> None:
+    words = words_of(deployment, READERS[name], deployment / "alice.selection.h5")
+    said = refuse(deployment, 2, *words, "--without-index")
+    assert "a selection is not searched: it says which groups to bring" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("kmc", "rank", "@kmc", "@alice.query.h5", "-o", "@new"),
+        ("kmc", "index", "@kmc", "@north.h5"),
+        ("owner", "features", "@north", "-o", "@new"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_what_is_for_scheme_exact_says_so_elsewhere(deployment: Deployment, words: tuple[str, ...]) -> None:
+    said = refuse(deployment, 2, *words_of(deployment, words))
+    assert "in this deployment's scheme the cloud ranks, and the KMC holds no features" in said
+
+
+@pytest.mark.parametrize("name", ["owner encrypt of groups"])
+def test_fewer_images_than_a_group_need_a_word(changeable: Deployment, name: str, tmp_path: Path) -> None:
+    one = changeable / "pictures" / "queries" / "q1.png"
+    words = words_of(changeable, ("owner", "encrypt", "{}", str(one), "-o", str(tmp_path / "u.h5"), *JOBS))
+    before = snapshot(tmp_path)
+    outcome = refused(2, *words)
+    assert "that is too few for a group of 2" in outcome.err
+    assert "--small" in outcome.err
+    assert snapshot(tmp_path) == before
+    assert done(*words, "--small", "--no-resume", "--json").json["counts"]["images"] == 1
+
+
+@pytest.mark.parametrize("name", ["owner encrypt of groups"])
+@pytest.mark.parametrize("there", ["u.h5", "u.features.h5"])
+def test_neither_of_two_outputs_is_replaced(
+    changeable: Deployment, name: str, there: str, tmp_path: Path
+) -> None:
+    (tmp_path / there).write_bytes(b"mine")
+    words = words_of(changeable, WRITERS[name])
+    said = refuse(changeable, 10, *words, "-o", tmp_path / "u.h5")
+    assert said.startswith(f"error: {tmp_path / there}: the output exists")
+    assert [path.name for path in tmp_path.iterdir()] == [there]
+
+
+@pytest.mark.parametrize("name", ["kmc rank"])
+def test_a_user_whom_nobody_authorised_is_not_ranked_for(
+    changeable: Deployment, name: str, tmp_path: Path
+) -> None:
+    query = changeable.ask("eve")
+    said = refuse(changeable, 4, "kmc", "rank", changeable / "kmc", query, "-o", tmp_path / "s.h5")
+    assert "no enrolled owner authorised the user 'eve'" in said
+
+
+@pytest.mark.parametrize("name", ["kmc rank"])
+def test_beyond_the_limit_groups_are_left_out_with_a_warning(
+    changeable: Deployment, name: str, tmp_path: Path
+) -> None:
+    query = changeable.ask("alice")
+    words = ("kmc", "rank", changeable / "kmc", query, "-o", tmp_path / "s.h5", "--limit", "20kB", "--json")
+    told = done(*words).json
+    assert told["counts"]["groups left out"] > 0
+    assert told["counts"]["bytes to bring"] <= 20_000
+    assert any("the largest: the cloud would have had to bring more" in each for each in told["warnings"])

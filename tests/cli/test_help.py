@@ -35,15 +35,22 @@ WANTED = {
     *("owner encrypt", "describe", "inspect", "owner delete", "owner rotate", "owner forget-key"),
     *("owner renumber", "owner renew", "user renew", "user forget", "cloud check", "cloud remove"),
     *("kmc status", "kmc check", "kmc remove", "kmc rotate", "kmc forget-key", "protect"),
+    *("kmc index", "kmc rank", "owner features"),
 }
 OPTIONS = {
-    "owner encrypt": {"--again", "--undelete", "--dry-run", "--skip-unreadable", "--resume", "--split"},
+    "kmc init": {"--scheme", "--group-size", "--descriptor", "--modulus-bits"},
+    "kmc rank": {"--output", "--cloud", "--limit", "--force"},
+    "owner encrypt": {
+        *("--again", "--undelete", "--dry-run", "--skip-unreadable", "--resume", "--split", "--small"),
+    },
+    "owner features": {"--output"},
+    "user query": {"--candidates", "--owner", "--features"},
     "owner delete": {"--again", "--files-from"},
     "owner forget-key": {"--applied"},
     "owner renumber": {"--above"},
     "cloud index": {"--rebuild", "--drop-damaged"},
 }
-GONE = {"--replace", "--unlisted", "--undo"}
+GONE = {"--replace", "--unlisted", "--undo", "--decoys"}
 
 
 def test_every_command_of_the_design_is_there() -> None:
@@ -53,6 +60,15 @@ def test_every_command_of_the_design_is_there() -> None:
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_of_the_design_is_there(name: str) -> None:
     assert OPTIONS[name] <= {option for each in COMMANDS[name].params for option in each.opts}
+
+
+def test_no_command_of_version_1_is_left() -> None:
+    assert not {"cloud collect", "owner withdraw"} & set(COMMANDS)
+
+
+def test_scheme_exact_is_what_a_deployment_has_unless_told() -> None:
+    (scheme,) = (each for each in COMMANDS["kmc init"].params if "--scheme" in each.opts)
+    assert scheme.default == "exact"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -11,7 +11,7 @@ import pytest
 
 from mipp_cli.roles.owner import Owner
 from mipp_cli.roles.sequence import A_DAY, clock_number
-from tests.deployment import JOBS, SCHEMES, Deployment, done, secrets_of
+from tests.deployment import JOBS, SCHEMES, Deployment, done, secrets_of, shared_deployment
 from tests.roles.stores import upload_of
 
 FIELDS = {"command", "outputs", "counts", "seconds", "warnings"}
@@ -34,6 +34,12 @@ def _new_upload(d: Deployment, p: Path) -> list[object]:
     queries = d / "pictures" / "queries"
     done("owner", "encrypt", d / "north", queries, "--again", "-o", p / "u.h5", *JOBS)
     return ["cloud", "index", d / "cloud", p / "u.h5", d / "north.h5", *JOBS]
+
+
+def _new_features(d: Deployment, p: Path) -> list[object]:
+    queries = d / "pictures" / "queries"
+    done("owner", "encrypt", d / "north", queries, "--again", "-o", p / "u.h5", *JOBS)
+    return ["kmc", "index", d / "kmc", p / "u.features.h5", d / "north.features.h5"]
 
 
 def _unused_key(d: Deployment, p: Path) -> list[object]:
@@ -132,6 +138,59 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
 }
 
 
+# The same where the KMC ranks, for what is different there.
+EXACT: dict[str, tuple[Words, list[str], dict[str, int]]] = {
+    "kmc init": (lambda d, p: ["kmc", "init", p / "k", *SCHEMES["exact"]], ["kmc.pub"], {}),
+    "owner init": COMMANDS["owner init"],
+    "owner encrypt": (COMMANDS["owner encrypt"][0], ["upload", "features"], COMMANDS["owner encrypt"][2]),
+    "owner features": (
+        lambda d, p: ["owner", "features", d / "north", "-o", p / "f"],
+        ["features"],
+        {"uploads": 1},
+    ),
+    "cloud index": (_new_upload, ["index"], COMMANDS["cloud index"][2]),
+    "kmc index": (
+        _new_features,
+        [],
+        {"uploads": 1, "images": 2, "already applied": 1},
+    ),
+    "user query": COMMANDS["user query"],
+    "kmc rank": (
+        lambda d, p: ["kmc", "rank", d / "kmc", d / "alice.query.h5", "-o", p / "s.h5"],
+        ["selection"],
+        {
+            "owners": 2,
+            "images ranked": 10,
+            "images not ranked": 0,
+            "matches": 10,
+            "groups left out": 0,
+        },
+    ),
+    "cloud search": (
+        lambda d, p: ["cloud", "search", d / "cloud", d / "alice.selection.h5", "-o", p / "r.h5"],
+        ["groups"],
+        {"groups not here": 0},
+    ),
+    "kmc reencrypt": (
+        lambda d, p: ["kmc", "reencrypt", d / "kmc", d / "alice.results.h5", "-o", p / "a.h5"],
+        ["reencrypted"],
+        {"bad": 0, "missing": 0, "withdrawn": 0},
+    ),
+    "user decrypt": (
+        COMMANDS["user decrypt"][0],
+        COMMANDS["user decrypt"][1],
+        {"query images": 2, "matches": 6, "owners searched": 2, "images searched": 10},
+    ),
+    "kmc check": (lambda d, p: ["kmc", "check", d / "kmc"], [], {"owners": 3, "stores": 3, "images": 14}),
+    "kmc status": (lambda d, p: ["kmc", "status", d / "kmc"], [], {"owners": 3, "images ranked": 14}),
+    "kmc remove": (
+        lambda d, p: ["kmc", "remove", d / "kmc", "north"],
+        [],
+        {"owners": 1, "image keys": 1, "users": 1, "images": 5},
+    ),
+}
+
+
 WARNINGS = {
     "owner delete": [
         "1 of the images are not in the ledger, which lists what was sent, the first: 'never sent.png': "
@@ -141,13 +200,12 @@ WARNINGS = {
 
 
 def report_of(deployment: Deployment, folder: Path, name: str) -> dict[str, Any]:
-    return done(*COMMANDS[name][0](deployment, folder), "--json").json
+    commands = EXACT if deployment.scheme == "exact" else COMMANDS
+    return done(*commands[name][0](deployment, folder), "--json").json
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_report_of_every_command_is_one_object(changeable: Deployment, tmp_path: Path, name: str) -> None:
-    report = report_of(changeable, tmp_path, name)
-    _, kinds, counts = COMMANDS[name]
+def check_report(report: dict[str, Any], name: str, kinds: list[str], counts: dict[str, int]) -> None:
+    """Demand that a command reported these outputs and counts, and warned of what it should."""
     assert set(report) >= FIELDS
     assert report["command"] == name
     assert [output["kind"] for output in report["outputs"]] == kinds
@@ -156,9 +214,9 @@ def test_the_report_of_every_command_is_one_object(changeable: Deployment, tmp_p
     assert report["warnings"] == WARNINGS.get(name, [])
 
 
-@pytest.mark.parametrize("name", [name for name, (_, kinds, _) in COMMANDS.items() if kinds])
-def test_digest_and_size_of_every_output_are_true(changeable: Deployment, tmp_path: Path, name: str) -> None:
-    for output in report_of(changeable, tmp_path, name)["outputs"]:
+def check_digests(report: dict[str, Any]) -> None:
+    """Demand that digest and size of every output are true."""
+    for output in report["outputs"]:
         path = Path(output["path"])
         if path.is_dir():
             assert output["sha256"] is None
@@ -168,19 +226,45 @@ def test_digest_and_size_of_every_output_are_true(changeable: Deployment, tmp_pa
             assert output["bytes"] == path.stat().st_size
 
 
-def test_no_report_holds_a_secret(changeable: Deployment, tmp_path: Path) -> None:
-    said = ""
-    for number, name in enumerate(COMMANDS):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_report_of_every_command_is_one_object(changeable: Deployment, tmp_path: Path, name: str) -> None:
+    check_report(report_of(changeable, tmp_path, name), name, *COMMANDS[name][1:])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_where_the_kmc_ranks_the_report_is_one_object(
+    changeable_exact: Deployment, tmp_path: Path, name: str
+) -> None:
+    check_report(report_of(changeable_exact, tmp_path, name), name, *EXACT[name][1:])
+
+
+@pytest.mark.parametrize("name", [name for name, (_, kinds, _) in COMMANDS.items() if kinds])
+def test_digest_and_size_of_every_output_are_true(changeable: Deployment, tmp_path: Path, name: str) -> None:
+    check_digests(report_of(changeable, tmp_path, name))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, kinds, _) in EXACT.items() if kinds])
+def test_where_the_kmc_ranks_digest_and_size_are_true(
+    changeable_exact: Deployment, tmp_path: Path, name: str
+) -> None:
+    check_digests(report_of(changeable_exact, tmp_path, name))
+
+
+@pytest.mark.parametrize("scheme", ["mask", "exact"])
+def test_no_report_holds_a_secret(scheme: str, session_folder: Path, tmp_path: Path) -> None:
+    changeable = shared_deployment(session_folder, scheme).copy(tmp_path / "deployment")
+    said, commands = "", EXACT if scheme == "exact" else COMMANDS
+    for number, name in enumerate(commands):
         folder = tmp_path / str(number)
         folder.mkdir()
-        words = COMMANDS[name][0](changeable, folder)
+        words = commands[name][0](changeable, folder)
         outcome = done(*words, *(() if number % 2 else ("--json",)))
         said += outcome.out + outcome.err
     # the secrets of what these commands made, as well
     secrets = (
         secrets_of(changeable.root)
         | secrets_of(tmp_path)
-        | {secret for number in range(len(COMMANDS)) for secret in secrets_of(tmp_path / str(number))}
+        | {secret for number in range(len(commands)) for secret in secrets_of(tmp_path / str(number))}
     )
     assert len(secrets) > 20
     for secret in secrets:
@@ -233,6 +317,18 @@ def test_a_note_says_up_to_what_the_cloud_is_complete(changeable: Deployment) ->
     upload = upload_of(changeable, "north", "x", number=number, earlier=[sent])
     report = done("cloud", "index", changeable / "cloud", upload, "--json", *JOBS).json
     assert [note for note in report["notes"] if note.startswith(f"north is complete up to {number} (20")]
+
+
+def test_the_kmc_tells_scripts_how_complete_each_owner_is(changeable_exact: Deployment) -> None:
+    number, gaps = clock_number() + A_DAY // 2, [5, 6]
+    upload = upload_of(changeable_exact, "north", "x", number=number, earlier=gaps)
+    features = upload.with_suffix(".features.h5")
+    report = done("kmc", "index", changeable_exact / "kmc", features, "--json").json
+    assert report["owners"]["north"]["missing"] == gaps
+    assert 0 < report["owners"]["north"]["complete"] < number
+    assert any("north sent what has not come here: 5 (" in each for each in report["warnings"])
+    checked = done("kmc", "check", changeable_exact / "kmc", "--json").json["owners"]
+    assert checked["north"] == report["owners"]["north"]
 
 
 def test_people_read_what_was_written_and_how_much(changeable: Deployment, tmp_path: Path) -> None:

@@ -160,6 +160,29 @@ def test_an_index_on_a_full_disk_fails_cleanly_and_stays_as_it_was(
     assert snapshot(cloud) == before
 
 
+def test_features_on_a_full_disk_fail_cleanly(
+    changeable_exact: Deployment, small_disk: Path, large_images: Path
+) -> None:
+    north, root = changeable_exact / "north", changeable_exact.root
+    words = ("owner", "encrypt", north, large_images, "-o", small_disk / "u.h5", *JOBS)
+    outcome = on_small_disk(small_disk, *words)
+    check_full(outcome, small_disk if os.path.ismount(small_disk) else root)
+    assert list(small_disk.iterdir()) == []
+    assert not list(root.rglob("*.tmp"))
+    assert len(list((north / "features").iterdir())) == 1
+
+
+def test_a_ranking_on_a_full_disk_fails_cleanly(changeable_exact: Deployment, small_disk: Path) -> None:
+    kmc, query = changeable_exact / "kmc", changeable_exact.ask("alice")
+    words = ("kmc", "rank", kmc, query, "-o")
+    check_full(on_small_disk(small_disk, *words, small_disk / "s.h5", left=0), small_disk)
+    assert list(small_disk.iterdir()) == []
+    for name in ("one.h5", "two.h5"):
+        done(*words, changeable_exact / name)
+    one, two = (done("inspect", changeable_exact / name, "--csv").out for name in ("one.h5", "two.h5"))
+    assert one == two
+
+
 def test_results_and_answers_on_a_full_disk_fail_cleanly(
     changeable: Deployment, small_disk: Path, large_images: Path
 ) -> None:

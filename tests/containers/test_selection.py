@@ -44,7 +44,7 @@ from tests.containers.conftest import (
 )
 
 REFS = (GroupRef("north", 7, 0), GroupRef("north", 7, 2), GroupRef("north", 8, 1), GroupRef("south", 3, 9))
-SELECTION = Selection(QUERY_ID, KEY.public, REFS)
+SELECTION = Selection(QUERY_ID, KEY.public, REFS, (1000, 1000, 2**31, 28))
 ROWS = [BroughtRow(0, "x", b"first"), BroughtRow(0, "y", b"second"), BroughtRow(2, "x", b"third")]
 
 identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
@@ -76,6 +76,7 @@ def fill_selection(file: h5py.File) -> None:
     put_ragged(file, "owners", [b"north", b"south"])
     put(file, "uploads", [7, 3], "<u8")
     put(file, "groups", [0, 9], "<u4")
+    put(file, "lengths", [28, 1000], "<u8")
 
 
 def selected(path: Path, spoil: Fill = lambda _file: None) -> Selection:
@@ -91,19 +92,20 @@ def selected(path: Path, spoil: Fill = lambda _file: None) -> Selection:
 def test_a_selection_comes_back_as_it_was_written(
     place: Path, refs: list[GroupRef], number: str, cloud: bytes
 ) -> None:
-    selection = Selection(number, cloud, tuple(sorted(set(refs))))
+    groups = tuple(sorted(set(refs)))
+    selection = Selection(number, cloud, groups, tuple(range(len(groups))))
     write_selection(place, ALICE, selection, force=True)
     assert read_selection(place, DEPLOYMENT) == selection
 
 
 def test_a_selection_made_by_hand_is_read(tmp_path: Path) -> None:
     refs = (GroupRef("north", 7, 0), GroupRef("south", 3, 9))
-    assert selected(tmp_path / "a") == Selection(QUERY_ID, KEY.public, refs)
+    assert selected(tmp_path / "a") == Selection(QUERY_ID, KEY.public, refs, (28, 1000))
 
 
 def test_a_selection_names_nobody_but_the_centre_and_owners(tmp_path: Path) -> None:
     """Columns and numbers are all that a container can hold."""
-    assert sorted(module.SELECTION.columns) == ["cloud", "groups", "owners", "uploads"]
+    assert sorted(module.SELECTION.columns) == ["cloud", "groups", "lengths", "owners", "uploads"]
     assert module.SELECTION.numbers == ()
 
 
@@ -124,11 +126,12 @@ def test_groups_out_of_order_are_malformed(tmp_path: Path, refs: tuple[GroupRef,
         put_ragged(file, "owners", [ref.owner.encode() for ref in refs])
         put(file, "uploads", [ref.upload for ref in refs], "<u8")
         put(file, "groups", [ref.group for ref in refs], "<u4")
+        put(file, "lengths", [28] * len(refs), "<u8")
 
     with pytest.raises(MalformedError, match="out of order"):
         selected(tmp_path / "a", spoil)
     with pytest.raises(MalformedError, match="out of order"):
-        replace(SELECTION, groups=refs)
+        replace(SELECTION, groups=refs, lengths=(28,) * len(refs))
 
 
 @pytest.mark.parametrize("owner", [b"", b".x", b"a/b", b"a\0", b"\xff", b"n" * 65, b"north\n"])
@@ -151,7 +154,7 @@ def test_an_upload_whose_number_is_none_is_malformed(tmp_path: Path, number: int
         selected(tmp_path / "a", lambda file: put(file, "uploads", [7, number], "<u8"))
 
 
-@pytest.mark.parametrize("column", ["owners", "uploads", "groups"])
+@pytest.mark.parametrize("column", ["owners", "uploads", "groups", "lengths"])
 @pytest.mark.parametrize("rows", [0, 1, 3])
 def test_columns_of_a_selection_must_have_one_length(tmp_path: Path, column: str, rows: int) -> None:
     def spoil(file: h5py.File) -> None:
@@ -169,6 +172,7 @@ def select_many(count: int) -> Fill:
         put_ragged(file, "owners", [b"north"] * count)
         put(file, "uploads", [7] * count, "<u8")
         put(file, "groups", list(range(count)), "<u4")
+        put(file, "lengths", [28] * count, "<u8")
 
     return spoil
 
@@ -183,6 +187,8 @@ def test_more_groups_than_a_query_can_match_are_malformed(tmp_path: Path) -> Non
     refs = tuple(GroupRef("north", 7, group) for group in range(MATCHES_LIMIT + 1))
     with pytest.raises(MalformedError, match="too many groups"):
         replace(SELECTION, groups=refs)
+    with pytest.raises(MalformedError, match="how long"):
+        replace(SELECTION, groups=REFS[:1])
 
 
 # groups

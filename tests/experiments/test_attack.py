@@ -30,14 +30,14 @@ def rows(result: Result, reading: str) -> list[Observation]:
     return [row for row in result.observations if row["reading"] == reading]
 
 
-def test_scheme_paper_falls_and_no_other_does(any_scheme: Deployment) -> None:
-    result = attacked(any_scheme)
+def test_scheme_paper_falls_and_no_other_does(sum_scheme: Deployment) -> None:
+    result = attacked(sum_scheme)
     codes, squares = rows(result, CODES), rows(result, SQUARES)
     assert len(codes) == len(squares) == 5 * 80
-    if any_scheme.scheme == "paper":
+    if sum_scheme.scheme == "paper":
         assert all(row["fits"] and row["agrees"] == 1 for row in [*codes, *squares])
         read = np.array([row["read"] for row in codes]).reshape(5, 80)
-        true = [feature_of(path) for path in any_scheme.pictures("north").values()]
+        true = [feature_of(path) for path in sum_scheme.pictures("north").values()]
         assert sorted(read.tolist()) == sorted(each.tolist() for each in true)
         assert "All is recovered" in result.claims[0].measured
         assert "codes of 5 images are those of pictures in the folder" in result.claims[0].measured
@@ -49,17 +49,17 @@ def test_scheme_paper_falls_and_no_other_does(any_scheme: Deployment) -> None:
         assert "codes of 0 images" in result.claims[0].measured
 
 
-def test_one_blinding_for_a_code_and_its_square_leaks_and_two_do_not(any_scheme: Deployment) -> None:
-    result = attacked(any_scheme)
+def test_one_blinding_for_a_code_and_its_square_leaks_and_two_do_not(sum_scheme: Deployment) -> None:
+    result = attacked(sum_scheme)
     shared, apart = rows(result, SHARED), rows(result, QUOTIENTS)
     assert all(row["fits"] and row["agrees"] == 1 for row in shared)
     assert not any(row["fits"] for row in apart)
     assert "400 of 400 differences" in result.claims[1].measured
 
 
-def test_the_leak_of_shared_blinding_is_x_squared_less_x(any_scheme: Deployment) -> None:
+def test_the_leak_of_shared_blinding_is_x_squared_less_x(sum_scheme: Deployment) -> None:
     codes = np.arange(80) % 8
-    assert shared_blinding(any_scheme.public.parameters, codes).values.tolist() == (codes**2 - codes).tolist()
+    assert shared_blinding(sum_scheme.public.parameters, codes).values.tolist() == (codes**2 - codes).tolist()
 
 
 def test_images_are_compared_by_name_where_names_are_paths(tmp_path: Path, deployment: Deployment) -> None:
@@ -77,39 +77,44 @@ def test_images_are_compared_by_name_where_names_are_paths(tmp_path: Path, deplo
     assert all(row["agrees"] == float(row["read"] == row["true"]) for row in found)
 
 
-def test_only_as_many_images_are_read_as_asked_for(any_scheme: Deployment) -> None:
-    readings, seconds = read_upload(any_scheme / "north.h5", any_scheme.public, 3, INLINE, silent)
+def test_only_as_many_images_are_read_as_asked_for(sum_scheme: Deployment) -> None:
+    readings, seconds = read_upload(sum_scheme / "north.h5", sum_scheme.public, 3, INLINE, silent)
     assert len(readings) == 3
     assert seconds > 0
 
 
-def test_without_images_nothing_is_compared_and_no_sheet_is_drawn(any_scheme: Deployment) -> None:
-    result = attacked(any_scheme, images=None, limit=1)
+def test_without_images_nothing_is_compared_and_no_sheet_is_drawn(sum_scheme: Deployment) -> None:
+    result = attacked(sum_scheme, images=None, limit=1)
     assert (
         {row["true"] for row in rows(result, CODES)} == {None} == {r["agrees"] for r in rows(result, CODES)}
     )
     assert len(result.claims) == 2
     assert "true" not in result.notes[0]
     with pytest.raises(InvalidRequestError):
-        attacked(any_scheme, images=None, picture=Path("sheet.png"))
+        attacked(sum_scheme, images=None, picture=Path("sheet.png"))
 
 
-def test_two_pictures_under_one_key_stream_show_each_other(any_scheme: Deployment, tmp_path: Path) -> None:
+def test_two_pictures_under_one_key_stream_show_each_other(sum_scheme: Deployment, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
-    result = attacked(any_scheme, limit=1, picture=sheet)
+    result = attacked(sum_scheme, limit=1, picture=sheet)
     assert "in 100 % of the bytes" in result.claims[2].measured
     with Image.open(sheet) as picture:
         assert picture.size == (912, 656)
-    first, second = sorted(any_scheme.pictures("south").values())[:2]
+    first, second = sorted(sum_scheme.pictures("south").values())[:2]
     pad = one_key_stream(first, second)
     assert (pad.difference == pad.plain[0] ^ pad.plain[1]).all()
     assert not (pad.encrypted[0] == pad.plain[0]).all()
 
 
-def test_an_upload_of_another_deployment_is_refused(any_scheme: Deployment, tmp_path: Path) -> None:
+def test_an_upload_of_another_deployment_is_refused(sum_scheme: Deployment, tmp_path: Path) -> None:
     other = make_trial_deployment(tmp_path / "other", "mask", None)
     with pytest.raises(WrongDeploymentError):
-        run_attack(any_scheme / "north.h5", AttackOptions(other.kmc / "kmc.pub"))
+        run_attack(sum_scheme / "north.h5", AttackOptions(other.kmc / "kmc.pub"))
+
+
+def test_where_the_kmc_ranks_an_upload_holds_nothing_to_attack(exact: Deployment) -> None:
+    with pytest.raises(InvalidRequestError, match="an upload of scheme exact holds no features"):
+        attacked(exact)
 
 
 def test_at_least_one_image_is_read() -> None:

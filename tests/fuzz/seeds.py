@@ -196,11 +196,11 @@ def _query_of_two_owners_to_rank(path: Path) -> None:
 
 def _selection(path: Path) -> None:
     groups = (GroupRef("north", NUMBER, 0), GroupRef("north", NUMBER, 2), GroupRef("south", 2**63 - 1, 1))
-    write_selection(path, ALICE, Selection(QUERY_ID, KEY.public, groups))
+    write_selection(path, ALICE, Selection(QUERY_ID, KEY.public, groups, (1000, 1000, 28)))
 
 
 def _selection_of_nothing(path: Path) -> None:
-    write_selection(path, ALICE, Selection(QUERY_ID, KEY.public, ()))
+    write_selection(path, ALICE, Selection(QUERY_ID, KEY.public, (), ()))
 
 
 def _groups(path: Path) -> None:

@@ -233,7 +233,7 @@ class World:
         """Rank a query in memory, with nothing remembered."""
         kmc, parsed = self.kmc, self.parsed(query)
         user = (parsed.header.sender, parsed.header.sender_key)
-        owners = {name: owner for name in kmc.authorising(user) if (owner := kmc.owner(name))}
+        owners = {name: owner for name in kmc.authorising(user)[0] if (owner := kmc.owner(name))}
         place = features_place(self.deployment, parsed.header.sender, parsed.query_id)
         codes = self.parameters.protocol.open_query(  # type: ignore[attr-defined]
             parsed.features[0], parsed.open_usk(kmc.sealing_keys), place

@@ -52,7 +52,7 @@ def reindex(cloud: Path, change: Callable[[Index], Index]) -> None:
 def test_a_sound_directory_is_counted(cloud: Path, options: tuple[str, ...]) -> None:
     before = snapshot(cloud)
     outcome = done("cloud", "check", cloud, "--json", *options)
-    where_the_cloud_ranks = {"queries": 2} if (cloud / "queries").exists() else {}
+    where_the_cloud_ranks = {"queries": 2} if any(cloud.glob("queries/*")) else {}
     assert outcome.json["counts"] == where_the_cloud_ranks | {
         "files": 5,
         "members": 2,

@@ -50,8 +50,20 @@ def world(_made: tuple[World, Sent, Sent], tmp_path: Path) -> World:
 def asked(world: World, *refs: GroupRef, sender: Sender | None = None, cloud: str = "cloud") -> Path:
     """Write a selection under the KMC's key, or another's."""
     path, key = world.file("selection"), world.sender(cloud).signing_key.public
-    write_selection(path, sender or world.sender("kmc"), Selection("ab" * 16, key, tuple(sorted(refs))))
+    ordered = tuple(sorted(refs))
+    lengths = tuple(_length(world, ref) for ref in ordered)
+    write_selection(path, sender or world.sender("kmc"), Selection("ab" * 16, key, ordered, lengths))
     return path
+
+
+def _length(world: World, ref: GroupRef) -> int:
+    """Return the length of a group's rows at the cloud, 0 if there are none."""
+    cloud = Cloud.open(world / "cloud")
+    for segment in cloud.index().of_owner(ref.owner):
+        if segment.number == ref.upload and segment.rows:
+            with cloud.store.segment(segment) as upload:
+                return max(map(upload.image_bytes, upload.group_rows(ref.group)), default=0)
+    return 0
 
 
 def brought(world: World, *refs: GroupRef) -> list[tuple[int, str]]:
@@ -109,6 +121,18 @@ def test_the_same_selection_is_answered_with_the_same_rows(world: World, north: 
     assert world.bring(selection).read_bytes() == world.bring(selection).read_bytes()
 
 
+@pytest.mark.parametrize("off", [-1, 1, 2**31])
+def test_rows_of_another_length_are_not_brought(world: World, north: int, south: int, off: int) -> None:
+    refs = GroupRef("north", north, 0), GroupRef("south", south, 0)
+    lengths = _length(world, refs[0]) + off, _length(world, refs[1])
+    key = world.sender("cloud").signing_key.public
+    path = world.file("selection")
+    write_selection(path, world.sender("kmc"), Selection("ab" * 16, key, refs, lengths))
+    assert [(row.place, row.name) for row in world.rows(world.bring(path))] == [
+        (1, row.name) for row in SOUTH
+    ]
+
+
 def test_the_cloud_remembers_nothing_of_a_selection(world: World, north: int) -> None:
     before = snapshot(world / "cloud")
     brought(world, GroupRef("north", north, 0))
@@ -159,6 +183,7 @@ def test_a_selection_of_another_form_is_refused(world: World, form: str) -> None
         key = world.sender("cloud").signing_key.public
         writer.matrix("cloud").append(np.frombuffer(key, dtype=np.uint8))
         writer.ragged("owners").extend([owner.encode() for owner in owners])
+        writer.matrix("lengths").append(np.full(len(owners), 1000, dtype=np.uint64))
         writer.matrix("uploads").append(np.array(uploads, dtype=np.uint64))
         writer.matrix("groups").append(np.array(groups, dtype=np.uint32))
     with pytest.raises(MalformedError) as caught:
@@ -227,10 +252,10 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 def test_a_damaged_segment_takes_its_own_rows_alone(
     world: World, north: int, south: int, damage: str
 ) -> None:
-    DAMAGES[damage](_segment(world, "north"))
     refs = GroupRef("north", north, 0), GroupRef("north", north, 1), GroupRef("south", south, 0)
-    path = world.file("results")
-    report = search(world / "cloud", asked(world, *refs), path)
+    path, selection = world.file("results"), asked(world, *refs)
+    DAMAGES[damage](_segment(world, "north"))
+    report = search(world / "cloud", selection, path)
     assert report.counts == {"groups": 3, "images": 4, "groups not here": 2}
     assert [row.name for row in world.rows(path)] == [row.name for row in SOUTH]
     (said,) = report.warnings

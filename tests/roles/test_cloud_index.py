@@ -190,7 +190,7 @@ def test_sums_that_no_feature_can_have_are_refused(
     def mislead(cipher: object, features: np.ndarray) -> object:
         return encrypt_features(cipher, np.full_like(features, 200))  # type: ignore[arg-type]
 
-    monkeypatch.setattr("mipp_cli.scheme.protocol.encrypt_features", mislead)
+    monkeypatch.setattr("mipp_cli.scheme.feature_cipher.encrypt_features", mislead)
     upload = upload_of(changeable, "north", "new")
     refuse(changeable, 3, f"{upload}: no feature has the sums", upload)
 

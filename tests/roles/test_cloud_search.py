@@ -170,7 +170,7 @@ def test_a_query_with_impossible_sums_is_refused(
     feature = random_feature(1).astype(np.uint64)
     cipher = changeable.public.parameters.cipher
     forged = cipher.encrypt(feature[None]), cipher.encrypt(feature[None] * 0)
-    monkeypatch.setattr("mipp_cli.scheme.protocol.encrypt_features", lambda *_: forged)
+    monkeypatch.setattr("mipp_cli.scheme.feature_cipher.encrypt_features", lambda *_: forged)
     query = forge_query(changeable, "alice", random_feature(1)[None], changeable / "q.h5")
     outcome = refused(3, "cloud", "search", changeable / "cloud", query, "-o", changeable / "r.h5")
     assert "no feature has the sums" in outcome.err

@@ -72,9 +72,7 @@ def test_one_image_of_an_owner_who_did_not_authorise_spoils_the_whole_answer(
     refuse(deployment, forge_results(deployment, south, tmp_path / "r.h5"), 4, "an image of 'north'")
 
 
-def test_images_of_an_owner_whom_the_query_does_not_name_are_refused(
-    deployment: Deployment, tmp_path: Path
-) -> None:
+def test_images_of_an_owner_not_named_are_refused(deployment: Deployment, tmp_path: Path) -> None:
     feature = random_feature(1)[None]
     query = forge_query(deployment, "alice", feature, tmp_path / "q.h5", owners=["south"])
     results = results_for(deployment, query, "north", tmp_path / "r.h5")
@@ -284,7 +282,7 @@ def test_results_that_searched_owners_of_no_name_are_refused(
     refuse(changeable, changed, 3, "an identifier that is not one")
 
 
-def test_what_a_cloud_says_of_owners_who_did_not_authorise_is_not_told_on(changeable: Deployment) -> None:
+def test_what_is_said_of_other_owners_is_not_told_on(changeable: Deployment) -> None:
     results = changeable.search(changeable.ask("alice"))
     changed = changed_results(changeable, results, lambda c: c.searched.update(lake=4, nobody=7))
     words = (changeable / "alice", changeable.answer(changed), "-o", changeable / "m", "--json")

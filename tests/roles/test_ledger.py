@@ -256,7 +256,9 @@ def test_damage_is_told_whatever_is_asked(ledger: Ledger, ask: Callable[[Ledger]
 
 def earlier_of(there: Deployment, file: Path) -> list[int]:
     """Return the numbers that an upload or a deletion lists."""
-    schema = DELETE if b"\nkind delete\n" in file.read_bytes()[:1024] else upload_schema(there.public.parameters)
+    schema = (
+        DELETE if b"\nkind delete\n" in file.read_bytes()[:1024] else upload_schema(there.public.parameters)
+    )
     with open_container(file, schema, deployment=there.public.fingerprint) as container:
         return list(read_earlier(container))
 

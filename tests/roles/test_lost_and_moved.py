@@ -160,7 +160,7 @@ def test_images_under_a_key_newer_than_the_backup_stay_readable(each_way: Deploy
     assert newer not in kmc.image_keys
 
 
-def test_a_kmc_that_lost_its_features_is_made_whole_from_the_owners(changeable_exact: Deployment) -> None:
+def test_a_kmc_that_lost_its_features_is_made_whole(changeable_exact: Deployment) -> None:
     kmc, handed = changeable_exact / "kmc", changeable_exact / "handed"
     assert found(changeable_exact) == NORTH
     shutil.rmtree(kmc / "features" / "north")

@@ -55,7 +55,7 @@ def test_nobody_but_the_kmc_asks_a_cloud_for_groups(changeable_exact: Deployment
         assert not (changeable_exact / "out.h5").exists()
 
 
-def test_a_user_brings_no_query_to_the_cloud_where_the_kmc_ranks(exact: Deployment, tmp_path: Path) -> None:
+def test_where_the_kmc_ranks_no_query_goes_to_the_cloud(exact: Deployment, tmp_path: Path) -> None:
     words = ("cloud", "search", exact / "cloud", exact / "alice.query.h5", "-o", tmp_path / "out.h5")
     outcome = refused(3, *words)
     assert "is a query, which the KMC ranks first" in outcome.err

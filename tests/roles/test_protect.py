@@ -128,7 +128,7 @@ def test_what_a_command_adds_to_a_protected_directory_is_sealed(
             assert set(parse_state((each_way / role / file).read_bytes())) == {"sealed"}
 
 
-def test_no_feature_ranking_or_name_stands_in_plain_at_a_protected_kmc(
+def test_a_protected_kmc_has_no_feature_or_name_in_plain(
     changeable_exact: Deployment, passphrase: Path
 ) -> None:
     kmc = changeable_exact / "kmc"

@@ -241,7 +241,7 @@ def test_of_owners_named_those_alone_are_searched(each_way: Deployment) -> None:
     assert told["warnings"] == []
 
 
-def test_an_owner_named_who_did_not_authorise_is_said_not_to_be_searched(each_way: Deployment) -> None:
+def test_an_owner_who_did_not_authorise_is_not_searched(each_way: Deployment) -> None:
     told = decrypted(each_way, ask(each_way, "south", "lake"))
     assert {match["owner"] for match in told["matches"]} == {"south"}
     assert told["warnings"] == ["lake was not searched: this owner did not authorise you"]
@@ -250,7 +250,7 @@ def test_an_owner_named_who_did_not_authorise_is_said_not_to_be_searched(each_wa
     assert told["notes"] == ["searched: south (5 images)"]
 
 
-def test_an_owner_whom_nobody_knows_is_told_as_one_who_did_not_authorise(each_way: Deployment) -> None:
+def test_an_owner_whom_nobody_knows_is_not_searched(each_way: Deployment) -> None:
     told = decrypted(each_way, ask(each_way, "south", "nobody"))
     assert told["warnings"] == ["nobody was not searched: this owner did not authorise you"]
 
@@ -274,7 +274,7 @@ def test_a_query_whose_owners_did_not_authorise_is_refused(each_way: Deployment)
     assert not (each_way / "out.h5").exists()
 
 
-def test_a_query_for_other_owners_than_it_was_signed_for_is_refused(each_way: Deployment) -> None:
+def test_a_query_whose_owners_were_changed_is_refused(each_way: Deployment) -> None:
     query = ask(each_way, "south")
     octets = query.read_bytes()
     assert octets.count(b"south") == 1
@@ -297,7 +297,7 @@ def test_more_owners_than_a_query_may_name_are_refused(changeable: Deployment) -
     refuse(changeable, 2, f"names at most {OWNERS_LIMIT} owners", *words)
 
 
-def test_where_the_kmc_ranks_a_query_has_no_more_matches_than_an_answer(changeable_exact: Deployment) -> None:
+def test_where_the_kmc_ranks_matches_are_bounded(changeable_exact: Deployment) -> None:
     images, candidates = changeable_exact / "pictures/queries", MATCHES_LIMIT // 2
     refuse(changeable_exact, 2, "images × candidates may be up to", images, "--candidates", candidates + 1)
     words = (changeable_exact / "alice", images, "--candidates", candidates)
