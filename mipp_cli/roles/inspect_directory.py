@@ -107,7 +107,8 @@ def _cloud(directory: RoleDirectory) -> Found:
         if name in ("segments", "parts", "images") or name.startswith("sent by ")
     ]
     fields += _removed(directory, [member.owner for member in cloud.members()])
-    fields.append(("queries answered", str(_entries(directory, "queries"))))
+    if not directory.deployment.parameters.protocol.grouped:
+        fields.append(("queries answered", str(_entries(directory, "queries"))))
     fields.append(("public file", str(directory.file(cloud_role.PUBLIC_FILE))))
     return fields, index.table
 

@@ -43,7 +43,7 @@ def hand_out_features(path: Path, output: Path) -> Report:
     """Copy the features files that count into the new folder ``output``, for the KMC.
 
     Raises InvalidRequestError in a scheme without them, OutputError if ``output`` exists,
-    AlreadyAppliedError if nothing counts, MalformedError if a file is missing.
+    AlreadyAppliedError if nothing counts, MalformedError if none is there; of some that are missing it warns.
     """
     owner = Owner.open(path)
     directory = owner.directory
@@ -60,19 +60,27 @@ def hand_out_features(path: Path, output: Path) -> Report:
         if not numbers:
             raise AlreadyAppliedError("no image that was sent counts any more", hint="there is nothing to do")
         missing = [number for number in numbers if not kept_file(directory, number).exists()]
-        if missing:
+        again = " ".join(f"--again {number}" for number in missing)
+        if len(missing) == len(numbers):
             raise MalformedError(
-                f"lacks the features of {len(missing)} uploads, the first: {missing[0]}",
+                f"lacks the features of all {len(numbers)} uploads that count",
                 path=directory.file(FEATURES_FOLDER),
-                hint=f"send these images again: mipp owner encrypt OWNER IMAGES --again {missing[0]}",
+                hint=f"send these images again: mipp owner encrypt OWNER IMAGES {again}",
             )
         sweep(output.parent, output.name)
         try:
             with new_folder(output) as building:
-                for number in numbers:
+                for number in sorted(set(numbers).difference(missing)):
                     copy_file(kept_file(directory, number), building / f"{number}.features.h5")
                 put_folder(building, output)
         except OSError as error:
             raise output_error(error, output) from error
     note = f"bring them to the KMC: mipp kmc index KMC {output}/*.features.h5"
-    return Report((Output(output, "features"),), {"uploads": len(numbers)}, owner.warnings, notes=(note,))
+    warnings = [*owner.warnings]
+    if missing:
+        warnings.append(
+            f"the features of {len(missing)} uploads are missing here; send these images again: mipp owner "
+            f"encrypt OWNER IMAGES {again}"
+        )
+    counts = {"uploads": len(numbers) - len(missing), "missing": len(missing)}
+    return Report((Output(output, "features"),), counts, tuple(warnings), notes=(note,))

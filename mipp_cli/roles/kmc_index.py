@@ -66,7 +66,7 @@ def _report(batch: _Batch, left: Sequence[str]) -> Report:
         "superseded": sum(each.late for each in done),
         "repaired": sum(each.repaired for each in done),
         "already applied": len(batch.skipped),
-        "images in all": sum(owner.change.index.rows for owner in batch.owners.values()),
+        "images of these owners": sum(owner.change.index.rows for owner in batch.owners.values()),
     }
     directory = batch.kmc.directory
     found = {name: received(batch.kmc, name, owner.change.index) for name, owner in batch.owners.items()}

@@ -17,6 +17,7 @@ from tests.faults.injection import FAULTS
 from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
 
+SCHEMES = ("mask", "exact")
 _BY_CHANCE = re.compile(r"\b([0-9a-f]{12,}|[0-9]{12,})\b")
 _benches: dict[str, Bench] = {}
 
@@ -25,19 +26,21 @@ def main() -> int:
     """Run the trials asked for; return 1 if something is wrong."""
     arguments = _arguments()
     passphrase.STRETCHING = passphrase.Stretching(16, 8, 1)  # nobody guesses here
-    names = [command.name for command in COMMANDS if command.name in (arguments.only or [command.name])]
+    commands = [command for command in COMMANDS if command.scheme in arguments.scheme]
+    names = [command.name for command in commands if command.name in (arguments.only or [command.name])]
     faults = arguments.fault or list(FAULTS)
     failures = 0
     begin = time.perf_counter()
     print(f"| command | boundaries | {' | '.join(FAULTS)} | failures |")
     print(f"| --- | --- |{' --- |' * len(FAULTS)} --- |", flush=True)
     with TemporaryDirectory(prefix="mipp-faults-", dir=arguments.scratch) as folder:
-        store = make_store(Path(folder) / "store")
+        schemes = {command.scheme for command in COMMANDS if command.name in names}
+        stores = {scheme: make_store(Path(folder) / f"store-{scheme}", scheme) for scheme in sorted(schemes)}
         for command in COMMANDS:
             if command.name not in names:
                 continue
             (scratch := Path(folder) / command.name).mkdir()
-            bench = _benches[command.name] = Bench(command, store, scratch)
+            bench = _benches[command.name] = Bench(command, stores[command.scheme], scratch)
             trials = [trial for trial in bench.trials() if trial.fault in faults]
             tasks = [(command.name, trial) for trial in trials][:: arguments.every]
             with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
@@ -50,6 +53,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=[each.name for each in COMMANDS], metavar="COMMAND")
+    parser.add_argument("--scheme", nargs="+", choices=SCHEMES, default=SCHEMES)
     parser.add_argument("--fault", nargs="+", choices=FAULTS, help="; ".join(map(": ".join, FAULTS.items())))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="do every N-th trial")
     parser.add_argument("--jobs", type=int, default=2)

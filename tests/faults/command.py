@@ -30,6 +30,8 @@ class Command:
     in_steps: bool = False  # one output after the other, or one thing that must be gone before the next
     repeats: bool = False  # done twice it does more
     output: Callable[[Deployment], Any] = lambda store: None
+    scheme: str = "mask"
+    is_like_another: bool = False  # so that the ordinary tests do without
 
     def written(self, store: Deployment) -> Meaning:
         """Return the meaning of the outputs, None where there is none."""

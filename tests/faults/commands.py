@@ -8,35 +8,36 @@ from typing import Any
 
 from tests.deployment import JOBS, Deployment, done, run
 from tests.faults.command import Command, Words
+from tests.faults.exact import EXACT
 from tests.faults.messages import MESSAGES, owner_keys
 from tests.faults.store import answer, decrypted, matches, opening
 
 
-def _ask(store: Deployment) -> None:
+def ask(store: Deployment) -> None:
     done("user", "query", store / "alice", store / "pictures" / "query.png", "-o", store / "query.h5")
 
 
-def _search(store: Deployment) -> None:
-    _ask(store)
-    done("cloud", "search", store / "cloud", store / "query.h5", "-o", store / "results.h5", *JOBS)
+def search(store: Deployment) -> None:
+    ask(store)
+    store.search(store / "query.h5").rename(store / "results.h5")
 
 
-def _reencrypt(store: Deployment) -> None:
-    _search(store)
+def reencrypt(store: Deployment) -> None:
+    search(store)
     done("kmc", "reencrypt", store / "kmc", store / "results.h5", "-o", store / "back.h5")
 
 
-def _query_output(store: Deployment) -> Any:
-    done("cloud", "search", store / "cloud", store / "query.h5", "-o", store / "results.h5", *JOBS)
-    return _results_output(store)
+def query_output(store: Deployment) -> Any:
+    store.search(store / "query.h5").rename(store / "results.h5")
+    return results_output(store)
 
 
-def _results_output(store: Deployment) -> Any:
+def results_output(store: Deployment) -> Any:
     done("kmc", "reencrypt", store / "kmc", store / "results.h5", "-o", store / "back.h5")
-    return _back_output(store)
+    return back_output(store)
 
 
-def _back_output(store: Deployment) -> Any:
+def back_output(store: Deployment) -> Any:
     return decrypted(store, "alice", store / "back.h5")
 
 
@@ -44,7 +45,7 @@ def _authorize(store: Deployment, owner: str) -> None:
     done("owner", "authorize", store / owner, store / "bob" / "user.pub")
 
 
-def _authorize_both(store: Deployment) -> None:
+def authorize_both(store: Deployment) -> None:
     _authorize(store, "north")
     _authorize(store, "south")
 
@@ -59,11 +60,11 @@ def _role_output(kind: str, place: str) -> Callable[[Deployment], Any]:
 
 
 def _renewed(store: Deployment) -> None:
-    _search(store)
+    search(store)
     done("kmc", "rotate", store / "kmc")
 
 
-def _kmc_keys(store: Deployment) -> Any:
+def kmc_keys(store: Deployment) -> Any:
     """Tell whether an old query is answered, whether a key was published, and what alice finds with it."""
     published = (store / "kmc" / "sealing.pub").exists()
     old = run("kmc", "reencrypt", store / "kmc", store / "results.h5", "-o", store / "back.h5").code
@@ -77,19 +78,19 @@ def _remembered(store: Deployment) -> Any:
     return found.code
 
 
-def _protection(store: Deployment) -> Any:
+def protection(store: Deployment) -> Any:
     """Tell what opens, and whether a key of alice stands in plain anywhere."""
     secrets = store / "alice-was" / "secrets.json"
     key = json.loads(secrets.read_bytes())["signing"].encode()
     files = [path for path in (store / "alice").rglob("*") if path.is_file()]
     return {
-        "what was asked before": _back_output(store),
+        "what was asked before": back_output(store),
         "keys in plain": any(key in path.read_bytes() for path in files),
     }
 
 
 def _protected(store: Deployment) -> None:
-    _reencrypt(store)
+    reencrypt(store)
     done("protect", store / "alice", "--new-passphrase-file", store / "first.txt")
 
 
@@ -145,7 +146,7 @@ COMMANDS = [
             store / "kmc",
             *(store / owner / "enrolment.h5" for owner in ("north", "south")),
         ),
-        prepare=_authorize_both,
+        prepare=authorize_both,
     ),
     Command(
         "cloud enroll",
@@ -155,7 +156,7 @@ COMMANDS = [
             store / "cloud",
             *(store / owner / "members.h5" for owner in ("north", "south")),
         ),
-        prepare=_authorize_both,
+        prepare=authorize_both,
     ),
     Command(
         "user query",
@@ -168,7 +169,7 @@ COMMANDS = [
             store / "query.h5",
         ),
         files=("query.h5",),
-        output=_query_output,
+        output=query_output,
     ),
     Command(
         "cloud search",
@@ -181,9 +182,9 @@ COMMANDS = [
             store / "results.h5",
             *JOBS,
         ),
-        prepare=_ask,
+        prepare=ask,
         files=("results.h5",),
-        output=_results_output,
+        output=results_output,
     ),
     Command(
         "kmc reencrypt",
@@ -195,14 +196,14 @@ COMMANDS = [
             "-o",
             store / "back.h5",
         ),
-        prepare=_search,
+        prepare=search,
         files=("back.h5",),
-        output=_back_output,
+        output=back_output,
     ),
     Command(
         "user decrypt",
         lambda store: ("user", "decrypt", store / "alice", store / "back.h5", "-o", store / "found"),
-        prepare=_reencrypt,
+        prepare=reencrypt,
         files=("found",),
         output=lambda store: matches(store / "found"),
     ),
@@ -218,36 +219,36 @@ COMMANDS = [
         lambda store: ("user", "renew", store / "alice", store / "kmc" / "sealing.pub"),
         prepare=_renewed,
         files=("alice/sealing.pub",),
-        output=_kmc_keys,
+        output=kmc_keys,
     ),
     Command(
         "user forget",
         lambda store: ("user", "forget", store / "alice", store / "query.h5"),
-        prepare=_reencrypt,
+        prepare=reencrypt,
         files=("alice",),
         output=_remembered,
     ),
     Command(
         "kmc rotate",
         lambda store: ("kmc", "rotate", store / "kmc"),
-        prepare=_search,
+        prepare=search,
         files=("kmc",),
-        output=_kmc_keys,
+        output=kmc_keys,
     ),
     Command(
         "kmc forget-key",
         lambda store: ("kmc", "forget-key", store / "kmc"),
         prepare=_renewed,
         files=("kmc",),
-        output=_kmc_keys,
+        output=kmc_keys,
     ),
-    Command("kmc remove", lambda store: ("kmc", "remove", store / "kmc", "north")),
+    Command("kmc remove", lambda store: ("kmc", "remove", store / "kmc", "north"), in_steps=True),
     Command(
         "protect",
         lambda store: ("protect", store / "alice", "--new-passphrase-file", store / "first.txt"),
-        prepare=_reencrypt,
+        prepare=reencrypt,
         files=("alice",),
-        output=_protection,
+        output=protection,
         in_steps=True,
     ),
     Command(
@@ -265,8 +266,9 @@ COMMANDS = [
         lambda store: ("protect", store / "alice", "--remove", *opening(store / "alice")),
         prepare=_protected,
         files=("alice",),
-        output=_protection,
+        output=protection,
         in_steps=True,
     ),
     *MESSAGES,
+    *EXACT,
 ]

@@ -35,7 +35,7 @@ def more_pictures(store: Deployment) -> None:
         picture(20 + number, size=(24, 16)).save(store / "more" / f"{number}.png")
 
 
-def _encrypt_words(
+def encrypt_words(
     *options: object, of: str = "more", output: str = "more.h5"
 ) -> Callable[[Deployment], Words]:
     return lambda store: (
@@ -45,32 +45,32 @@ def _encrypt_words(
     )
 
 
-def _encrypt(store: Deployment, *options: object, of: str = "more", output: str = "more.h5") -> None:
-    done(*_encrypt_words(*options, of=of, output=output)(store))
+def encrypt(store: Deployment, *options: object, of: str = "more", output: str = "more.h5") -> None:
+    done(*encrypt_words(*options, of=of, output=output)(store))
 
 
-def _index_words(*files: str) -> Callable[[Deployment], Words]:
+def index_words(*files: str) -> Callable[[Deployment], Words]:
     return lambda store: ("cloud", "index", store / "cloud", *(store / file for file in files), *JOBS)
 
 
-def _index(store: Deployment, *files: str) -> None:
-    done(*_index_words(*files)(store))
+def index(store: Deployment, *files: str) -> None:
+    done(*index_words(*files)(store))
 
 
-def _more_upload(store: Deployment) -> None:
+def more_upload(store: Deployment) -> None:
     more_pictures(store)
-    _encrypt(store)
+    encrypt(store)
 
 
 @contextmanager
-def _aside(store: Deployment) -> Iterator[Deployment]:
+def aside(store: Deployment) -> Iterator[Deployment]:
     """Give a copy to try something in, of which nothing is to be seen afterwards."""
     with TemporaryDirectory(dir=store.root.parent) as folder:
         yield store.copy(Path(folder) / "store")
 
 
-def _code(store: Deployment, words: Callable[[Deployment], Words]) -> int:
-    with _aside(store) as copy:
+def code_of(store: Deployment, words: Callable[[Deployment], Words]) -> int:
+    with aside(store) as copy:
         return run(*words(copy)).code
 
 
@@ -90,17 +90,17 @@ def _message_output(name: str) -> Callable[[Deployment], Any]:
     """Apply what was written, and tell what the cloud has then."""
 
     def output(store: Deployment) -> Any:
-        _index(store, name)
+        index(store, name)
         return table(store / "cloud" / "index.h5", "upload")
 
     return output
 
 
-def _interrupted(store: Deployment, output: str, *options: object) -> None:
+def interrupted(store: Deployment, output: str, *options: object) -> None:
     """Leave the work of a run behind that was killed when it put an upload in its place."""
     more_pictures(store)
-    words = _encrypt_words(*options)
-    with _aside(store) as copy:
+    words = encrypt_words(*options)
+    with aside(store) as copy:
         boundaries = broken_off(words(copy)).boundaries
     renamed = (
         at
@@ -111,7 +111,7 @@ def _interrupted(store: Deployment, output: str, *options: object) -> None:
     assert (store / "north" / "partial" / "descriptions").stat().st_size
 
 
-def _changed_picture(store: Deployment) -> None:
+def changed_picture(store: Deployment) -> None:
     picture(30, size=(24, 16)).save(store / "pictures" / "north" / "a.png")
 
 
@@ -119,17 +119,17 @@ def _first_upload(store: Deployment) -> int:
     return Owner.open(store / "north").ledger.messages()[0].number
 
 
-def _complete(store: Deployment) -> int:
+def complete_at_cloud(store: Deployment) -> int:
     cloud = Cloud.open(store / "cloud")
     return completeness(cloud.store, cloud.index(), "north").up_to
 
 
-def _delete_words(*images: str, output: str = "delete.h5") -> Callable[[Deployment], Words]:
+def delete_words(*images: str, output: str = "delete.h5") -> Callable[[Deployment], Words]:
     return lambda store: ("owner", "delete", store / "north", *images, "-o", store / output)
 
 
 def _lost_deletion(store: Deployment) -> None:
-    done(*_delete_words("a.png", "c.png", output="lost.h5")(store))
+    done(*delete_words("a.png", "c.png", output="lost.h5")(store))
 
 
 def _lost(store: Deployment) -> int:
@@ -140,16 +140,16 @@ def _lost(store: Deployment) -> int:
     return kinds[DELETE]
 
 
-def _rotated(store: Deployment) -> None:
+def rotated(store: Deployment) -> None:
     done("owner", "rotate", store / "north")
     done("kmc", "enroll", store / "kmc", store / "north" / "enrolment.h5")
 
 
-def _unneeded_key(store: Deployment) -> None:
+def unneeded_key(store: Deployment) -> None:
     """Leave a former key of an owner behind that no image is under any more."""
-    _rotated(store)
-    _encrypt(store, "--again", of="pictures/north", output="new.h5")
-    _index(store, "new.h5")
+    rotated(store)
+    encrypt(store, "--again", of="pictures/north", output="new.h5")
+    index(store, "new.h5")
 
 
 def owner_keys(store: Deployment) -> Any:
@@ -169,16 +169,16 @@ def _clock_was_ahead(store: Deployment) -> None:
     more_pictures(store)
     ahead = SimpleNamespace(time_ns=lambda: time.time_ns() + _A_YEAR)
     with mock.patch.object(sequence, "time", ahead):
-        _encrypt(store)
+        encrypt(store)
         done("owner", "authorize", store / "north", store / "alice" / "user.pub")
 
 
 def _numbers_output(store: Deployment) -> Any:
     """Tell whether what the owner wrote is taken, and what the owner sends next."""
-    with _aside(store) as copy:
+    with aside(store) as copy:
         kmc = run("kmc", "enroll", copy / "kmc", copy / "north" / "enrolment.h5").code
         cloud = run("cloud", "enroll", copy / "cloud", copy / "north" / "members.h5").code
-        send, take = _encrypt_words(output="next.h5"), _index_words("next.h5")
+        send, take = encrypt_words(output="next.h5"), index_words("next.h5")
         taken = run(*send(copy)).code == 0 and run(*take(copy)).code == 0
     return {"kmc takes": kmc, "cloud takes": cloud, "next is taken": taken}
 
@@ -194,15 +194,15 @@ def _bytes_of(store: Deployment, upload: str, path: str) -> bytes:
         return reader.encrypted_image(list(reader.names()).index(name))
 
 
-def _kept(upload: str, *paths: str) -> Callable[[Deployment], Any]:
+def bytes_kept(upload: str, *paths: str) -> Callable[[Deployment], Any]:
     """Return an output that says of which pictures the encryption in an upload is still at the cloud.
 
     What a command that was killed left there goes with the next; here that is one with nothing to do.
     """
 
     def output(store: Deployment) -> Any:
-        with _aside(store) as copy:
-            assert run(*_index_words("south.h5")(copy)).code == 5
+        with aside(store) as copy:
+            assert run(*index_words("south.h5")(copy)).code == 5
             there = [path.read_bytes() for path in (copy / "cloud").rglob("*") if path.is_file()]
             kept = [path for path in paths if any(_bytes_of(copy, upload, path) in each for each in there)]
         return {"kept": kept}
@@ -210,39 +210,39 @@ def _kept(upload: str, *paths: str) -> Callable[[Deployment], Any]:
     return output
 
 
-def _deletion(store: Deployment) -> None:
-    done(*_delete_words("a.png", "c.png")(store))
+def deletion(store: Deployment) -> None:
+    done(*delete_words("a.png", "c.png")(store))
 
 
-def _changed(store: Deployment) -> None:
-    _changed_picture(store)
-    _encrypt(store, of="pictures/north", output="new.h5")
+def changed(store: Deployment) -> None:
+    changed_picture(store)
+    encrypt(store, of="pictures/north", output="new.h5")
 
 
-def _four_messages(store: Deployment) -> None:
+def four_messages(store: Deployment) -> None:
     """Make four messages: four pictures sent, two deleted, one of these sent again, one changed."""
-    _more_upload(store)
-    done(*_delete_words("0.png", "1.png")(store))
+    more_upload(store)
+    done(*delete_words("0.png", "1.png")(store))
     (store / "more" / "0.png").unlink()  # else it would be sent again, too
-    _encrypt(store, "--undelete", output="back.h5")
+    encrypt(store, "--undelete", output="back.h5")
     picture(31, size=(24, 16)).save(store / "more" / "2.png")
-    _encrypt(store, output="changed.h5")
+    encrypt(store, output="changed.h5")
 
 
-def _all_but(*late: str) -> Callable[[Deployment], None]:
+def all_but(*late: str) -> Callable[[Deployment], None]:
     def prepare(store: Deployment) -> None:
-        _four_messages(store)
+        four_messages(store)
         files = ("more.h5", "delete.h5", "back.h5", "changed.h5")
-        _index(store, *(file for file in files if file not in late))
+        index(store, *(file for file in files if file not in late))
 
     return prepare
 
 
 def _damaged(store: Deployment) -> None:
     """Flip a byte of what the cloud has of the newest upload; an older one has not come yet."""
-    _more_upload(store)
-    _changed(store)
-    _index(store, "new.h5")
+    more_upload(store)
+    changed(store)
+    index(store, "new.h5")
     segment = max((store / "cloud" / "segments").glob("north-*.h5"))
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 1
@@ -252,30 +252,30 @@ def _damaged(store: Deployment) -> None:
 def _after_damage(store: Deployment) -> Any:
     """Tell whether the upload that was damaged is taken again, and whether an older one is."""
     return {
-        "damaged one": _code(store, _index_words("new.h5")),
-        "older one": _code(store, _index_words("more.h5")),
+        "damaged one": code_of(store, index_words("new.h5")),
+        "older one": code_of(store, index_words("more.h5")),
     }
 
 
 def _back_after_removal(store: Deployment) -> None:
     """Remove an owner from the cloud, of whom an upload has not come yet, and let the owner come back."""
-    _more_upload(store)
+    more_upload(store)
     done("cloud", "remove", store / "cloud", "north")
     done("owner", "authorize", store / "north", store / "alice" / "user.pub")
-    _encrypt(store, "--again", of="pictures/north", output="new.h5")
+    encrypt(store, "--again", of="pictures/north", output="new.h5")
 
 
 def _after_return(store: Deployment) -> Any:
     """Tell what the cloud takes of an owner who came back: not what was made before."""
     files = ("north.h5", "more.h5", "new.h5")
-    return {f"takes {file}": _code(store, _index_words(file)) for file in files}
+    return {f"takes {file}": code_of(store, index_words(file)) for file in files}
 
 
 def _back_with_a_forgotten_key(store: Deployment) -> None:
     """Let the KMC forget a key and then the owner, who comes back from a backup that holds the key."""
-    _unneeded_key(store)
+    unneeded_key(store)
     backup = shutil.copytree(store / "north", store / "north-backup")
-    done("owner", "forget-key", store / "north", "--applied", _complete(store))
+    done("owner", "forget-key", store / "north", "--applied", complete_at_cloud(store))
     done("kmc", "enroll", store / "kmc", store / "north" / "enrolment.h5")
     done("kmc", "remove", store / "kmc", "north")
     done("owner", "authorize", backup, store / "bob" / "user.pub")
@@ -286,70 +286,70 @@ def _owner_commands() -> Iterator[Command]:
     again = ("--again", _first_upload)
     yield Command(
         "owner encrypt",
-        _encrypt_words(),
+        encrypt_words(),
         prepare=more_pictures,
-        again=_encrypt_words("--resume"),
+        again=encrypt_words("--resume"),
         files=("more.h5",),
         output=_uploads_output,
     )
     yield Command(
         "owner encrypt --split",
-        _encrypt_words("--split", "1kB"),
+        encrypt_words("--split", "1kB"),
         prepare=more_pictures,
-        again=_encrypt_words("--split", "1kB", "--resume"),
+        again=encrypt_words("--split", "1kB", "--resume"),
         files=("more-001.h5",),
         in_steps=True,
         output=_uploads_output,
     )
     yield Command(
         "owner encrypt --resume",
-        _encrypt_words("--resume"),
-        prepare=lambda store: _interrupted(store, "more.h5"),
-        again=_encrypt_words("--resume"),
+        encrypt_words("--resume"),
+        prepare=lambda store: interrupted(store, "more.h5"),
+        again=encrypt_words("--resume"),
         files=("more.h5",),
         output=_uploads_output,
     )
     yield Command(
         "owner encrypt --split --resume",
-        _encrypt_words("--split", "1kB", "--resume"),
-        prepare=lambda store: _interrupted(store, "more-002.h5", "--split", "1kB"),
-        again=_encrypt_words("--split", "1kB", "--resume"),
+        encrypt_words("--split", "1kB", "--resume"),
+        prepare=lambda store: interrupted(store, "more-002.h5", "--split", "1kB"),
+        again=encrypt_words("--split", "1kB", "--resume"),
         files=("more-001.h5",),
         in_steps=True,
         output=_uploads_output,
     )
     yield Command(
         "owner encrypt (changed)",
-        _encrypt_words(**pictures),
-        prepare=_changed_picture,
-        again=_encrypt_words("--resume", **pictures),
+        encrypt_words(**pictures),
+        prepare=changed_picture,
+        again=encrypt_words("--resume", **pictures),
         files=("new.h5",),
         output=_message_output("new.h5"),
     )
     yield Command(
         "owner encrypt --again",
-        _encrypt_words("--again", **pictures),
-        again=_encrypt_words("--again", "--resume", **pictures),
+        encrypt_words("--again", **pictures),
+        again=encrypt_words("--again", "--resume", **pictures),
         files=("new.h5",),
         repeats=True,
         output=_message_output("new.h5"),
     )
     yield Command(
         "owner encrypt --again NUMBER",
-        _encrypt_words(*again, **pictures),
-        again=_encrypt_words(*again, "--resume", **pictures),
+        encrypt_words(*again, **pictures),
+        again=encrypt_words(*again, "--resume", **pictures),
         files=("new.h5",),
         output=_message_output("new.h5"),
     )
     yield Command(
         "owner delete",
-        _delete_words("a.png", "c.png", "never.png"),
+        delete_words("a.png", "c.png", "never.png"),
         files=("delete.h5",),
         output=_message_output("delete.h5"),
     )
     yield Command(
         "owner delete --again",
-        lambda store: (*_delete_words()(store), "--again", _lost(store)),
+        lambda store: (*delete_words()(store), "--again", _lost(store)),
         prepare=_lost_deletion,
         files=("delete.h5",),
         output=_message_output("delete.h5"),
@@ -370,54 +370,54 @@ def _owner_commands() -> Iterator[Command]:
     )
     yield Command(
         "owner forget-key",
-        lambda store: ("owner", "forget-key", store / "north", "--applied", _complete(store)),
-        prepare=_unneeded_key,
+        lambda store: ("owner", "forget-key", store / "north", "--applied", complete_at_cloud(store)),
+        prepare=unneeded_key,
         files=("north",),
         output=owner_keys,
     )
 
 
 def _cloud_commands() -> Iterator[Command]:
-    yield Command("cloud index", _index_words("more.h5"), prepare=_more_upload)
+    yield Command("cloud index", index_words("more.h5"), prepare=more_upload)
     yield Command(
         "cloud index (delete)",
-        _index_words("delete.h5"),
-        prepare=_deletion,
+        index_words("delete.h5"),
+        prepare=deletion,
         files=("cloud",),
-        output=_kept("north.h5", "a.png", "b.png"),
+        output=bytes_kept("north.h5", "a.png", "b.png"),
     )
     yield Command(
         "cloud index (changed)",
-        _index_words("new.h5"),
-        prepare=_changed,
+        index_words("new.h5"),
+        prepare=changed,
         files=("cloud",),
-        output=_kept("north.h5", "a.png", "b.png"),
+        output=bytes_kept("north.h5", "a.png", "b.png"),
     )
     yield Command(
         "cloud index (late upload)",
-        _index_words("more.h5"),
-        prepare=_all_but("more.h5"),
+        index_words("more.h5"),
+        prepare=all_but("more.h5"),
         files=("cloud",),
-        output=_kept("more.h5", "0.png", "1.png", "2.png", "3.png"),
+        output=bytes_kept("more.h5", "0.png", "1.png", "2.png", "3.png"),
     )
     yield Command(
         "cloud index (late deletion)",
-        _index_words("delete.h5"),
-        prepare=_all_but("delete.h5"),
+        index_words("delete.h5"),
+        prepare=all_but("delete.h5"),
         files=("cloud",),
-        output=_kept("more.h5", "0.png", "1.png", "2.png", "3.png"),
+        output=bytes_kept("more.h5", "0.png", "1.png", "2.png", "3.png"),
     )
     yield Command(
         "cloud index (mixed)",
-        _index_words("changed.h5", "delete.h5", "more.h5", "back.h5", "delete.h5", "south.h5"),
-        prepare=_four_messages,
+        index_words("changed.h5", "delete.h5", "more.h5", "back.h5", "delete.h5", "south.h5"),
+        prepare=four_messages,
         files=("cloud",),
-        output=_kept("more.h5", "0.png", "1.png", "2.png", "3.png"),
+        output=bytes_kept("more.h5", "0.png", "1.png", "2.png", "3.png"),
     )
     yield Command(
         "cloud index --rebuild",
         lambda store: ("cloud", "index", store / "cloud", "--rebuild", *JOBS),
-        prepare=_all_but("back.h5"),
+        prepare=all_but("back.h5"),
     )
     yield Command(
         "cloud index --drop-damaged",
@@ -430,7 +430,7 @@ def _cloud_commands() -> Iterator[Command]:
         "cloud remove",
         lambda store: ("cloud", "remove", store / "cloud", "north"),
         files=("cloud",),
-        output=_kept("north.h5", "a.png", "b.png"),
+        output=bytes_kept("north.h5", "a.png", "b.png"),
         in_steps=True,
     )
     yield Command(
@@ -448,4 +448,4 @@ def _cloud_commands() -> Iterator[Command]:
 
 
 MESSAGES = [*_owner_commands(), *_cloud_commands()]
-DRY_RUN = Command("owner encrypt --dry-run", _encrypt_words("--dry-run"), prepare=more_pictures)
+DRY_RUN = Command("owner encrypt --dry-run", encrypt_words("--dry-run"), prepare=more_pictures)

@@ -7,16 +7,21 @@ import hashlib
 import io
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mipp_cli.containers.index import Index
-from mipp_cli.errors import MalformedError
+from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.completeness import completeness
-from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.completeness import Completeness, completeness
+from mipp_cli.roles.kmc import EnrolledOwner, Kmc
+from mipp_cli.roles.kmc_store import FeatureStore
+from mipp_cli.roles.kmc_store_check import received
+from mipp_cli.roles.kmc_store_index import StoreIndex
 from mipp_cli.roles.owner import Owner
-from tests.deployment import JOBS, Deployment, done, picture, run
+from tests.deployment import JOBS, SCHEMES, Deployment, done, picture, run
 
 OWNERS = ("north", "south")
 USERS = ("alice", "bob")
@@ -25,9 +30,9 @@ Meaning = dict[str, Any]
 _TEMPORARY = re.compile(r"\..*|partial|[0-9a-f]{32}\.h5")  # the last: a query that is being made
 
 
-def make_store(root: Path) -> Deployment:
+def make_store(root: Path, scheme: str = "mask") -> Deployment:
     """Make a deployment of two owners, whom alice may search, and their first uploads, indexed."""
-    made = Deployment(root, "mask")
+    made = Deployment(root, scheme)
     for number, name in enumerate(("a", "b", "c", "d", "e", "f")):
         folder = root / "pictures" / (OWNERS[0] if number < 4 else OWNERS[1])
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +41,7 @@ def make_store(root: Path) -> Deployment:
     for name in PASSPHRASES:
         (root / name).write_text(name)
         (root / name).chmod(0o600)
-    done("kmc", "init", root / "kmc", "--scheme", "mask")
+    done("kmc", "init", root / "kmc", *SCHEMES[scheme])
     done("cloud", "init", root / "cloud", "--kmc", root / "kmc" / "kmc.pub")
     for user in USERS:
         done("user", "init", root / user, "--id", user, "--kmc", root / "kmc" / "kmc.pub")
@@ -48,7 +53,7 @@ def make_store(root: Path) -> Deployment:
     done("cloud", "enroll", root / "cloud", *(root / owner / "members.h5" for owner in OWNERS))
     for owner in OWNERS:
         done("owner", "encrypt", root / owner, root / "pictures" / owner, "-o", root / f"{owner}.h5", *JOBS)
-    done("cloud", "index", root / "cloud", *(root / f"{owner}.h5" for owner in OWNERS), *JOBS)
+    made.index(*(root / f"{owner}.h5" for owner in OWNERS))
     for role in ("alice", "north"):  # to look for their keys later
         shutil.copytree(root / role, root / f"{role}-was")
     return made
@@ -83,7 +88,53 @@ def _kmc(store: Deployment) -> Meaning:
         assert owner is not None
         users = sorted(user for user, _ in owner.membership.users)
         found[f"kmc knows {name}"] = (users, len(owner.image_keys))
+        if kmc.directory.deployment.parameters.protocol.grouped:
+            found |= _features(kmc, owner)
     return found
+
+
+def _features(kmc: Kmc, owner: EnrolledOwner) -> Meaning:
+    """Tell what came of an owner's features, and each row that is kept: name, codes, how many mates."""
+    has, keeps = f"kmc has of {owner.name}", f"kmc keeps of {owner.name}"
+    store = FeatureStore.of(kmc, owner)
+    try:
+        index = store.index()
+    except MalformedError:
+        return {has: "damaged"}
+    numbers = [message.number for message in index.messages]
+    complete = received(kmc, owner.name, index)
+    return {has: _numbers(numbers, complete), keeps: _rows(store, index)}
+
+
+def kept_features(store: Deployment, owner_name: str) -> list[tuple[str, ...]]:
+    """Return each row of an owner's features at the KMC, as the meaning of a store says it."""
+    kmc = Kmc.open(store / "kmc")
+    owner = kmc.owner(owner_name)
+    assert owner is not None
+    features = FeatureStore.of(kmc, owner)
+    return _rows(features, features.index())
+
+
+def _rows(store: FeatureStore, index: StoreIndex) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for message in index.uploads:
+        for number in range(len(message.blocks)):
+            try:
+                codes, table = store.codes(message, number), store.table(message, number)
+            except MippError:
+                rows.append(("damaged",))
+                continue
+            groups = table["group"].tolist()
+            rows += [
+                (row["name"].tobytes().hex(), hashlib.sha256(code).hexdigest(), str(groups.count(group)))
+                for row, code, group in zip(table, codes, groups, strict=True)
+            ]
+    for message in index.messages:
+        try:
+            rows += [("deleted", str(len(store.deleted(message))))] if message.deleted else []
+        except MippError:
+            rows.append(("damaged",))
+    return sorted(rows)
 
 
 def _cloud(store: Deployment) -> Meaning:
@@ -103,7 +154,10 @@ def _reach(cloud: Cloud, index: Index, owner: str) -> tuple[int, ...] | str:
         found = completeness(cloud.store, index, owner)
     except MalformedError:
         return "damaged"
-    numbers = [segment.number for segment in index.of_owner(owner)]
+    return _numbers([segment.number for segment in index.of_owner(owner)], found)
+
+
+def _numbers(numbers: list[int], found: Completeness) -> tuple[int, ...]:
     return len(numbers), sum(number <= found.up_to for number in numbers), len(found.gaps)
 
 
@@ -141,6 +195,8 @@ def answer(store: Deployment, user: str) -> Any:
     try:
         query, results, back = probe / "query.h5", probe / "results.h5", probe / "back.h5"
         done("user", "query", store / user, store / "pictures" / "query.png", "-o", query, *unlocked)
+        if store.scheme == "exact":
+            return _ranked_answer(store, user, query)
         words = ("cloud", "search", store / "cloud", query, *JOBS)
         found = run(*words, "-o", results)
         if found.code:
@@ -152,6 +208,24 @@ def answer(store: Deployment, user: str) -> Any:
         return answered.code or decrypted(store, user, back)
     finally:
         shutil.rmtree(probe)
+
+
+def _ranked_answer(store: Deployment, user: str, query: Path) -> Any:
+    """Ask where the KMC ranks; the answer says, too, what was searched of each owner, and what lacks."""
+    selection, results, back = (query.with_name(f"{name}.h5") for name in ("selection", "results", "back"))
+    ranked = run("kmc", "rank", store / "kmc", query, "-o", selection)
+    if ranked.code:
+        return ranked.code
+    done("cloud", "search", store / "cloud", selection, "-o", results)
+    answered = run("kmc", "reencrypt", store / "kmc", results, "-o", back)
+    if answered.code:
+        return answered.code
+    found, place = decrypted(store, user, back), back.with_name("again")
+    words = ("user", "decrypt", store / user, back, "-o", place, "--json", *opening(store / user))
+    searched = done(*words).json["searched"]
+    for fields in searched.values():  # numbers follow the clock
+        fields["uploads"], fields["gaps"] = len(fields["uploads"]), len(fields["gaps"])
+    return found, sorted(searched.items())
 
 
 def decrypted(store: Deployment, user: str, back: Path) -> list[tuple[str, ...]]:
@@ -182,9 +256,23 @@ def matches(folder: Path) -> list[tuple[str, ...]]:
 
 
 def leftovers(root: Path) -> list[str]:
-    """Return the temporary files and folders below ``root``, and what the cloud's index does not list."""
+    """Return the temporary files and folders below ``root``, and what no index lists."""
     found = {path for path in root.rglob("*") if _TEMPORARY.fullmatch(path.name)}
     if (root / "cloud" / "index.h5").exists():
         cloud = Cloud.open(root / "cloud")
         found |= {*cloud.store.unlisted(cloud.index())}
+    if (root / "kmc" / "features").exists():
+        found |= {*_unlisted_features(Kmc.open(root / "kmc"))}
     return sorted(str(path.relative_to(root)) for path in found)
+
+
+def _unlisted_features(kmc: Kmc) -> Iterator[Path]:
+    """Yield the files of features that no index lists; of an owner who is not enrolled, all."""
+    for folder in kmc.directory.file("features").iterdir():
+        owner = kmc.owner(folder.name)
+        if owner is None:
+            yield from folder.iterdir()
+            continue
+        store = FeatureStore.of(kmc, owner)
+        with suppress(MalformedError):
+            yield from store.unlisted(store.index())

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from tests.deployment import JOBS, done, picture, run, snapshot
-from tests.faults.rot import ROLES, flips, make_rotting_store, unnoticed
+from tests.faults.rot import ROLES, can_be_mended, flips, make_rotting_store, unmended, unnoticed
 from tests.faults.store import make_store, meaning
 
-_TRIED = 300
+_TRIED = 200
 
 
-def test_a_flipped_byte_is_found_or_changes_nothing(tmp_path: Path) -> None:
-    store = make_rotting_store(tmp_path / "store")
+@pytest.mark.parametrize("scheme", ["mask", "exact"])
+def test_a_flipped_byte_is_found_or_changes_nothing(tmp_path: Path, scheme: str) -> None:
+    store = make_rotting_store(tmp_path / "store", scheme)
     before = meaning(store)
     every = list(flips(store))
     chosen = every[:: len(every) // _TRIED]
     assert {flip.role for flip in chosen} == {*ROLES}
     assert [(flip, problem) for flip in chosen if (problem := unnoticed(store, before, flip))] == []
+
+
+def test_the_kmc_ranks_beside_damage_and_is_mended(tmp_path: Path) -> None:
+    store = make_rotting_store(tmp_path / "store", "exact")
+    before = meaning(store)
+    of_file = defaultdict(list)
+    for flip in filter(can_be_mended, flips(store)):
+        of_file[flip.file].append(flip)
+    assert {Path(file).parts[0] for file in of_file} == {"features", "users", "rankings"}
+    chosen = [each[len(each) // 2] for each in of_file.values()]
+    assert [(flip, problem) for flip in chosen if (problem := unmended(store, before, flip))] == []
 
 
 def test_indexing_beside_damage_does_all_or_nothing(tmp_path: Path) -> None:

@@ -352,11 +352,22 @@ def test_features_that_are_missing_are_told(world: OwnerWorld) -> None:
     (number,) = numbers(world)
     world.kept[number].unlink()
     outcome = refused(3, "owner", "features", world.north, "-o", world.root / "out")
-    assert f"lacks the features of 1 uploads, the first: {number}" in outcome.err
+    assert "lacks the features of all 1 uploads that count" in outcome.err
     assert f"--again {number}" in outcome.err
     assert not (world.root / "out").exists()
     world.send("--again", number)
     assert set(out(world)) == {numbers(world)[-1]}
+
+
+def test_features_that_are_there_are_handed_out(world: OwnerWorld) -> None:
+    (first,) = numbers(world)
+    world.draw("more/a.png", seed=91)
+    world.send("--small")
+    second = numbers(world)[-1]
+    world.kept[first].unlink()
+    outcome = done("owner", "features", world.north, "-o", world.root / "out")
+    assert f"--again {first}" in outcome.err
+    assert {path.name for path in (world.root / "out").iterdir()} == {f"{second}.features.h5"}
 
 
 def test_without_images_there_are_no_features_to_hand_out(world: OwnerWorld) -> None:

@@ -181,7 +181,7 @@ def test_what_was_done_is_counted(world: World) -> None:
         "superseded": 3,
         "repaired": 0,
         "already applied": 0,
-        "images in all": 4,
+        "images of these owners": 4,
     }
     assert report.details == {"owners": {"north": {"complete": third, "missing": []}}}
     with pytest.raises(AlreadyAppliedError):
@@ -221,7 +221,7 @@ def test_owners_are_mixed_and_all_or_none_of_them_applied(world: World) -> None:
     assert not list(world.kmc.glob("features/*/*-*"))
     assert snapshot(world.kmc / "owners") == before
     report = index_at_kmc(world.kmc, [north, south])
-    assert report.counts["images in all"] == 6
+    assert report.counts["images of these owners"] == 6
     assert sorted(report.details["owners"]) == ["north", "south"]  # type: ignore[call-overload]
     assert len(world.state("south").rows) == 3
 
@@ -624,7 +624,7 @@ def test_an_heir_of_the_name_begins_without_a_floor(world: World) -> None:
     shutil.rmtree(world.root / "north")
     init_owner(world.root / "north", "north", world.kmc / "kmc.pub")
     enroll_at_kmc(world.kmc, [world.root / "north" / "enrolment.h5"])
-    assert index_at_kmc(world.kmc, [world.features(ago(3), "ab")]).counts["images in all"] == 2
+    assert index_at_kmc(world.kmc, [world.features(ago(3), "ab")]).counts["images of these owners"] == 2
 
 
 @pytest.mark.parametrize("step", ["floor", "owner", "features"])

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.deployment import SCHEMES
-from tests.soak.life import Life
+from tests.soak.lives import begin
 
 
 def main() -> int:
@@ -18,14 +18,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--operations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--scheme", choices=[*SCHEMES], default="mask")
+    parser.add_argument("--scheme", choices=[*SCHEMES], default="exact")
     parser.add_argument(
         "--scratch", type=Path, help="where the deployment lives; a disk in memory is fastest"
     )
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        life = Life(Path(folder), options.seed, *SCHEMES[options.scheme])
+        life = begin(Path(folder), options.seed, options.scheme)
         done = 0
         try:
             while done < options.operations:

@@ -7,7 +7,8 @@ import io
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -18,13 +19,30 @@ from mipp_cli.roles.owner import Owner
 from mipp_cli.scheme.image_cipher import key_id
 from tests.deployment import JOBS, Outcome, picture
 from tests.soak.clock import HOUR
-from tests.soak.model import Counts, Enrolment, Message, Stored, live_of
+from tests.soak.model import CloudModel, Counts, Enrolment, Message, Stored, live_of
 from tests.soak.post import Letter, Post
-from tests.soak.world import OWNERS, USERS, World, number_of, table_of
+from tests.soak.world import OWNERS, USERS, World, number_of
 
 FILES = {"kmc": "enrolment.h5", "cloud": "members.h5"}
 _MOST_IMAGES = 24  # of an owner, so that a long life stays fast
 _AHEAD = (2, 20, 72, 1500, 26_000)  # hours by which a clock may be wrong
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """The cloud or the KMC as a place that owners' messages come to."""
+
+    place: str
+    model: CloudModel
+    post: Post
+
+    def is_below_floor(self, letter: Letter) -> bool:
+        """Say whether a letter is from before a removal, or from before what was lost."""
+        return letter.message.number <= self.model.refused.get(letter.message.owner, 0)
+
+    def is_ahead(self, letter: Letter, now: int) -> bool:
+        """Say whether a letter is of a time to come."""
+        return letter.message.number > max(now, self.model.highest(letter.message.owner)) + 25 * HOUR
 
 
 class Life(World):
@@ -35,7 +53,7 @@ class Life(World):
         self.user_sealing = dict.fromkeys(USERS, 0)
         self.enrolments: dict[tuple[str, str], list[tuple[Enrolment, Path]]] = defaultdict(list)
         self.counts: Counter[str] = Counter()
-        self.post = Post(self.random, self.figures)
+        self.receivers = [Receiver("cloud", self.cloud, Post(self.random, self.figures))]
         self._pictures = count()
         self._begin(scheme)
 
@@ -64,11 +82,12 @@ class Life(World):
         self._change_files(owner)
         undelete, again, split = (self.random.random() < share for share in (0.1, 0.08, 0.2))
         flags = [("--undelete", undelete), ("--again", again)]
-        options = [flag for flag, is_given in flags if is_given]
+        options: list[object] = [flag for flag, is_given in flags if is_given]
         chosen = self.owners[owner].to_send(undelete=undelete, again=again)
         if self.random.random() < 0.1:
             self._preview(owner, chosen, options)
-        self._encrypt(owner, chosen, [*options, *(["--split", "20kB"] if split else [])], nothing=5)
+        options += ["--split", "20kB"] if split else []
+        self._encrypt(owner, chosen, options, nothing=5)
         self._bring()
 
     def _change_files(self, owner: str) -> None:
@@ -89,11 +108,16 @@ class Life(World):
         picture(self.random.getrandbits(32), size=(64, 64)).save(file)
         self.owners[owner].files[path] = file.read_bytes()
 
-    def _preview(self, owner: str, chosen: set[str], options: list[str]) -> None:
+    def _preview(self, owner: str, chosen: set[str], options: list[object]) -> None:
         folder = self.root / "pictures" / owner
         if self.owners[owner].files:
             words = ("owner", "encrypt", self.root / owner, folder, "--dry-run", "--json")
-            assert self.expect(0, *words, *options, *JOBS).json["counts"]["images"] == len(chosen)
+            due = len(self._sent_with(owner, chosen))
+            assert self.expect(0, *words, *options, *JOBS).json["counts"]["images"] == due
+
+    def _sent_with(self, owner: str, chosen: set[str]) -> set[str]:
+        """Return all that is sent if ``chosen`` is."""
+        return chosen
 
     def _encrypt(self, owner: str, chosen: set[str], options: list[object], *, nothing: int) -> None:
         """Run `owner encrypt` over the owner's folder, which is to send ``chosen``, and post what it made."""
@@ -116,13 +140,20 @@ class Life(World):
 
     def _sent(self, owner: str, images: Mapping[str, Stored | None], file: Path) -> frozenset[int]:
         """Note a message in the ledger and give it to the post; return what it is to list."""
-        model, number = self.owners[owner], number_of(file)
-        earlier = model.earlier(images)
-        message = Message(owner, number, images, earlier)
-        self._gave(owner, number)
-        model.sent[number] = message
-        self.post.send(message, file, self.clock.now())
+        number, earlier = number_of(file), self.owners[owner].earlier(images)
+        self.note_sent(Message(owner, number, images, earlier), file)
         return earlier
+
+    def note_sent(self, message: Message, file: Path) -> None:
+        """Note a message in the ledger and give it to the post."""
+        self._gave(message.owner, message.number)
+        self.owners[message.owner].sent[message.number] = message
+        for receiver in self.receivers:
+            receiver.post.send(message, self.file_for(receiver, message, file), self.clock.now())
+
+    def file_for(self, receiver: Receiver, message: Message, file: Path) -> Path:
+        """Return which file of a message a receiver gets."""
+        return file
 
     def _gave(self, owner: str, number: int) -> None:
         """Note the number that an owner gave: it follows the clock, and never goes back."""
@@ -157,7 +188,8 @@ class Life(World):
 
     def send_again(self, owner: str) -> None:
         """Make a message again: one that the cloud lacks, or any, or one that never was."""
-        gaps, sent = self.cloud.gaps(owner), sorted(self.owners[owner].sent)
+        gaps = sorted({number for each in self.receivers for number in each.model.gaps(owner)})
+        sent = sorted(self.owners[owner].sent)
         numbers = gaps if gaps and self.random.random() < 0.8 else [*sent, 1]
         self._make_again(owner, self.random.choice(numbers))
         self._bring()
@@ -182,78 +214,100 @@ class Life(World):
             self.deliver("")
 
     def deliver(self, _: str) -> None:
-        """Bring letters of all owners to the cloud at once; at times one that it is to refuse."""
-        letters = self.post.some(self.clock.now())
-        refused = [each for each in self.post.struck if self._is_ahead(each)]
-        refused += [each for each in self.post.came if self._is_below_floor(each)]
-        if refused and self.random.random() < 0.15:
-            letters.append(self.random.choice(refused))
-        if letters:
-            self._index(letters)
+        """Bring letters of all owners to each place at once; at times one that it is to refuse."""
+        for receiver in self.receivers:
+            now = self.clock.now()
+            letters = receiver.post.some(now)
+            refused = [each for each in receiver.post.struck if receiver.is_ahead(each, now)]
+            refused += [each for each in receiver.post.came if receiver.is_below_floor(each)]
+            if refused and self.random.random() < 0.15:
+                letters.append(self.random.choice(refused))
+            if letters:
+                self.bring(receiver, letters)
 
-    def _is_below_floor(self, letter: Letter) -> bool:
-        return letter.message.number <= self.cloud.refused.get(letter.message.owner, 0)
-
-    def _is_ahead(self, letter: Letter) -> bool:
-        return (
-            letter.message.number
-            > max(self.clock.now(), self.cloud.highest(letter.message.owner)) + 25 * HOUR
-        )
-
-    def _index(self, letters: list[Letter]) -> None:
-        messages = [letter.message for letter in letters]
-        before, gaps = self.cloud.applied, self._all_gaps()
-        code, counts = self.cloud.apply(messages, self.clock.now())
+    def bring(self, receiver: Receiver, letters: list[Letter]) -> None:
+        """Bring letters to a place in one call, and compare what it says of them."""
+        messages, model = [letter.message for letter in letters], receiver.model
+        before, gaps = model.applied, self._all_gaps(model)
+        before = {owner: dict(each) for owner, each in before.items()}
+        code, counts = self.apply(receiver, messages)
         files = [letter.file for letter in letters]
-        outcome = self.expect(code, "cloud", "index", self.root / "cloud", *files, *JOBS, "--json")
+        words = (receiver.place, "index", self.root / receiver.place, *files, "--json")
+        outcome = self.expect(code, *words, *(JOBS if receiver.place == "cloud" else ()))
         if code == 0:
-            self._check_counts(
-                outcome,
-                counts,
-                {each.owner for each in messages if each.number not in before.get(each.owner, {})},
-            )
-            self.post.delivered(letters)
+            self.check_counts(receiver, outcome, counts, messages, before)
+            receiver.post.delivered(letters)
             new = {each.number for each in messages if each.number not in before.get(each.owner, {})}
             late = {
                 each.number for each in messages if each.number < max(before.get(each.owner, {}), default=0)
             }
-            self.figures["delivered"] += len(new)
-            self.figures["out of order"] += len(new & late)
-            self.figures["doubled"] += counts.skipped
-            self.figures["late rows dropped"] += counts.superseded
-            self.figures["gaps closed"] += len(gaps - self._all_gaps())
+            to = receiver.post.to
+            self.figures[f"{to}delivered"] += len(new)
+            self.figures[f"{to}out of order"] += len(new & late)
+            self.figures[f"{to}doubled"] += counts.skipped
+            self.figures[f"{to}late rows dropped"] += counts.superseded
+            self.figures[f"{to}gaps closed"] += len(gaps - self._all_gaps(model))
         elif code == 5:
-            self.figures["doubled"] += len(letters)
+            self.figures[f"{receiver.post.to}doubled"] += len(letters)
         else:
-            self._refused(letters)
+            self._refused(receiver, letters)
 
-    def _all_gaps(self) -> set[tuple[str, int]]:
-        return {(owner, number) for owner in OWNERS for number in self.cloud.gaps(owner)}
+    def apply(self, receiver: Receiver, messages: list[Message]) -> tuple[int, Counts]:
+        """Let the model of a place take messages; return the exit code that is due, and the counts."""
+        return receiver.model.apply(messages, self.clock.now())
 
-    def _check_counts(self, outcome: Outcome, due: Counts, heard_of: set[str]) -> None:
+    def _all_gaps(self, model: CloudModel) -> set[tuple[str, int]]:
+        return {(owner, number) for owner in OWNERS for number in model.gaps(owner)}
+
+    def check_counts(
+        self,
+        receiver: Receiver,
+        outcome: Outcome,
+        due: Counts,
+        messages: list[Message],
+        before: Mapping[str, Mapping[int, Message]],
+    ) -> None:
+        """Compare what a place counted with what is due."""
+        new = {each.owner for each in messages if each.number not in before.get(each.owner, {})}
+        self.compare_counts(outcome, due, receiver.model, new, receiver.model.rows)
+
+    def compare_counts(
+        self,
+        outcome: Outcome,
+        due: Counts,
+        model: CloudModel,
+        heard_of: Collection[str],
+        counted: Collection[str],
+    ) -> None:
+        """Compare counts, and how much of what the owners ``heard_of`` sent has come."""
         counts, owners = outcome.json["counts"], outcome.json["owners"]
         kinds = ("uploads", "deletions", "images", "images replaced", "images deleted", "superseded")
         assert [counts[kind] for kind in kinds] == [
             *(due.uploads, due.deletions, due.images, due.replaced, due.deleted, due.superseded)
         ]
         assert counts["already applied"] == due.skipped
-        assert counts["images in all"] == sum(map(len, self.cloud.rows.values()))
+        images = counts["images in all"] if "images in all" in counts else counts["images of these owners"]
+        assert images == sum(len(model.rows.get(owner, ())) for owner in counted)
         assert owners == {
-            owner: {"complete": self.cloud.complete(owner), "missing": self.cloud.gaps(owner)}
-            for owner in heard_of
+            owner: {"complete": model.complete(owner), "missing": model.gaps(owner)} for owner in heard_of
         }
 
-    def _refused(self, letters: list[Letter]) -> None:
+    def _refused(self, receiver: Receiver, letters: list[Letter]) -> None:
         """Sort letters that were refused: what is too old goes, what may be taken later waits."""
-        old = [each for each in letters if self._is_below_floor(each)]
+        post, now = receiver.post, self.clock.now()
+        old = [each for each in letters if receiver.is_below_floor(each)]
         self.figures["refused for good"] += len(old)
-        self.post.throw_away(old)
-        again = [each for each in letters if each in self.post.waiting]
-        strangers = [each for each in again if each.message.owner not in self.cloud.members]
-        self.post.put_off(strangers, self.clock.now() + self.random.randint(24, 240) * HOUR)
-        ahead = [each for each in again if each not in strangers and self._is_ahead(each)]
+        post.throw_away(old)
+        again = [each for each in letters if each in post.waiting]
+        early = [each for each in again if self.comes_too_early(receiver, each)]
+        post.put_off(early, now + self.random.randint(24, 240) * HOUR)
+        ahead = [each for each in again if each not in early and receiver.is_ahead(each, now)]
         self.figures["refused by the clock"] += len(ahead)
-        self.post.put_off(ahead, self.clock.now() + 24 * HOUR)
+        post.put_off(ahead, now + 24 * HOUR)
+
+    def comes_too_early(self, receiver: Receiver, letter: Letter) -> bool:
+        """Say whether a place does not know enough of an owner yet to take a letter."""
+        return letter.message.owner not in receiver.model.members
 
     def rebuild(self, _: str) -> None:
         """Make the index anew from the segments."""
@@ -327,7 +381,7 @@ class Life(World):
     def forget_key(self, owner: str) -> None:
         """Drop former keys that no image at the cloud can need, as far as it says that it is complete."""
         model = self.owners[owner]
-        applied = self.cloud.complete(owner)
+        applied = self.complete_everywhere(owner)
         if self.random.random() < 0.2:
             applied = self.random.choice(self.reported[owner])
         former, in_use = model.keys[:-1], model.in_use(applied)
@@ -376,8 +430,12 @@ class Life(World):
     def enroll_at_kmc(self, owner: str) -> None:
         """Enrol at the KMC."""
         enrolment, file = self._enrolment(owner, "kmc")
-        code = self.kmc.enroll(owner, enrolment, self.clock.now())
+        code = self.note_enrolled_at_kmc(owner, enrolment)
         self.expect(code, "kmc", "enroll", self.root / "kmc", file)
+
+    def note_enrolled_at_kmc(self, owner: str, enrolment: Enrolment) -> int:
+        """Let the model of the KMC take an enrolment; return the exit code that is due."""
+        return self.kmc.enroll(owner, enrolment, self.clock.now())
 
     def enroll_at_cloud(self, owner: str) -> None:
         """Enrol at the cloud."""
@@ -390,8 +448,12 @@ class Life(World):
     def remove(self, owner: str) -> None:
         """End a membership at one of the two places."""
         place = self.random.choice(("kmc", "cloud"))
-        code = self.kmc.remove(owner) if place == "kmc" else self.cloud.remove(owner)
+        code = self.note_removed_from_kmc(owner) if place == "kmc" else self.cloud.remove(owner)
         self.expect(code, place, "remove", self.root / place, owner)
+
+    def note_removed_from_kmc(self, owner: str) -> int:
+        """Let the model of the KMC let go of an owner; return the exit code that is due."""
+        return self.kmc.remove(owner)
 
     def rotate_kmc(self, _: str) -> None:
         """Renew the KMC's sealing key; most of the others take it over."""
@@ -423,9 +485,9 @@ class Life(World):
         self.clock.ahead[owner] = 0
         model, now = self.owners[owner], self.clock.now()
         at_kmc = self.kmc.enrolled[owner].number if owner in self.kmc.enrolled else self.kmc.left[owner]
-        taken = max(
-            self.cloud.highest(owner), self.cloud.left.get(owner, 0), self.cloud.refused.get(owner, 0), at_kmc
-        )
+        taken = max(self.cloud.left.get(owner, 0), at_kmc)
+        for place in (receiver.model for receiver in self.receivers):
+            taken = max(taken, place.highest(owner), place.refused.get(owner, 0))
         above = taken if taken > now else 0
         struck = model.renumber(above, now)
         words = ("owner", "renumber", self.root / owner, *(["--above", above] if above else []))
@@ -433,7 +495,8 @@ class Life(World):
         if struck is not None:
             self.figures["renumbered"] += 1
             self.figures["struck"] += len(struck)
-            self.post.strike(owner, struck)
+            for receiver in self.receivers:
+                receiver.post.strike(owner, struck)
             self._note_enrolment(owner)
             self.enroll(owner)
 
@@ -517,23 +580,32 @@ class Life(World):
             self.expect(0, "owner", "authorize", self.root / owner, self.root / "alice" / "user.pub")
             self.owners[owner].users |= {"alice"}
             self._note_enrolment(owner)
-            enrolment, file = self.enrolments[owner, "cloud"][-1]
-            code = self.cloud.enroll(owner, enrolment, self.clock.now())
-            self.expect(code, "cloud", "enroll", self.root / "cloud", file)
-            assert code == 0
+            self.enroll_everywhere(owner)
         for _ in range(4):  # what is made again may be lost again
             for owner in OWNERS:
-                for number in self.cloud.gaps(owner):
+                for number in self.lost(owner):
                     self._make_again(owner, number)
                 self._draw(owner, f"last/{next(self._pictures)}.png")  # the last lists all before it
                 self._encrypt(owner, self.owners[owner].to_send(), [], nothing=5)
-            letters = self.random.sample(self.post.waiting, len(self.post.waiting))
-            for letter in letters:
-                self._index([letter])
+            for receiver in self.receivers:
+                for letter in self.random.sample(receiver.post.waiting, len(receiver.post.waiting)):
+                    self.bring(receiver, [letter])
             self.compare()
         for owner in OWNERS:
-            self.compare_with_record(owner)
+            for receiver in self.receivers:
+                self.compare_with_record(owner, receiver.model)
         self._compare_with_another_cloud()
+
+    def enroll_everywhere(self, owner: str) -> None:
+        """Bring an owner's last word to where owners' messages come to."""
+        enrolment, file = self.enrolments[owner, "cloud"][-1]
+        code = self.cloud.enroll(owner, enrolment, self.clock.now())
+        self.expect(code, "cloud", "enroll", self.root / "cloud", file)
+        assert code == 0
+
+    def lost(self, owner: str) -> list[int]:
+        """Return which messages of an owner are to be made again."""
+        return self.cloud.gaps(owner)
 
     def _compare_with_another_cloud(self) -> None:
         """Bring all that was ever made to a new cloud, in another order: the highest number decides there.
@@ -544,7 +616,7 @@ class Life(World):
         self.expect(0, "cloud", "init", folder, "--kmc", self.root / "kmc" / "kmc.pub")
         members = [self.enrolments[owner, "cloud"][-1][1] for owner in OWNERS]
         self.expect(0, "cloud", "enroll", folder, *members)
-        came = [letter for letter in self.post.all if self.random.random() < 0.95]
+        came = [letter for letter in self.receivers[0].post.all if self.random.random() < 0.95]
         files = [letter.file for letter in self.random.sample(came, len(came))]
         while files:
             number = self.random.randint(1, 20)
@@ -554,5 +626,5 @@ class Life(World):
         live = {
             owner: live_of(each.message for each in came if each.message.owner == owner) for owner in OWNERS
         }
-        assert table_of(cloud, cloud.index()) == self.table_due(live)
+        assert self.table_of(cloud, cloud.index()) == self.table_due(live)
         self.figures["in another order"] = len(came)

@@ -22,12 +22,18 @@ class Stored:
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """An upload or a deletion: its number, what it says of each path (None: deleted), what it lists."""
+    """An upload or a deletion: its number, what it says of each path (None: deleted), what it lists.
+
+    Where images go in groups, ``groups`` says which each is in, by a number of the owner's own, and
+    ``places`` where that group stands in the upload.
+    """
 
     owner: str
     number: int
     images: Mapping[str, Stored | None]
     earlier: frozenset[int]
+    groups: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_deletion(self) -> bool:
@@ -112,7 +118,7 @@ class CloudModel:
         if code:
             return code
         if known is None and owner in self.left:  # back after a removal
-            self._raise_floor(owner, enrolment.number, removed=True)
+            self.raise_floor(owner, enrolment.number, removed=True)
         self.members[owner] = enrolment
         return 0
 
@@ -123,23 +129,27 @@ class CloudModel:
         rows = {owner: dict(each) for owner, each in self.rows.items()}
         for message in messages:
             there = applied.setdefault(message.owner, {})
-            code = self._refusal(message, there, now)
+            code = self.refusal(message, there, now)
             if code == 5:
                 counts.skipped += 1
             elif code:
                 return code, counts
             else:
-                _apply(message, there, rows.setdefault(message.owner, {}), counts)
+                apply_to(message, there, rows.setdefault(message.owner, {}), counts)
         if counts.skipped == len(messages):
             return 5, counts
         self.applied, self.rows = applied, rows
+        self.note_deleted(messages)
+        return 0, counts
+
+    def note_deleted(self, messages: Iterable[Message]) -> None:
+        """Remember for good what messages delete."""
         for message in messages:
             for path in message.images if message.is_deletion else ():
                 place = message.owner, path
                 self.deleted[place] = max(message.number, self.deleted.get(place, 0))
-        return 0, counts
 
-    def _refusal(self, message: Message, applied: Mapping[int, Message], now: int) -> int:
+    def refusal(self, message: Message, applied: Mapping[int, Message], now: int) -> int:
         if message.owner not in self.members:
             return 4
         if message.number in applied:
@@ -167,7 +177,7 @@ class CloudModel:
         """End an owner's membership."""
         if owner not in self.members:
             return 5
-        self._raise_floor(owner, max(self.applied.get(owner, {}), default=0), removed=True)
+        self.raise_floor(owner, max(self.applied.get(owner, {}), default=0), removed=True)
         self.left[owner] = self.members.pop(owner).number
         self.rows.pop(owner, None)
         self.applied.pop(owner, None)
@@ -180,9 +190,9 @@ class CloudModel:
         """
         del self.applied[owner][number]
         self.rows[owner] = {path: each for path, each in self.rows[owner].items() if each != number}
-        self._raise_floor(owner, min(number, now + A_DAY) - 1, removed=False)
+        self.raise_floor(owner, min(number, now + A_DAY) - 1, removed=False)
 
-    def _raise_floor(self, owner: str, number: int, *, removed: bool) -> None:
+    def raise_floor(self, owner: str, number: int, *, removed: bool) -> None:
         self.refused[owner] = max(number, self.refused.get(owner, 0))
         if removed:
             self.removed[owner] = max(number, self.removed.get(owner, 0))
@@ -215,7 +225,7 @@ class CloudModel:
         return sum(map(len, self.applied.values()))
 
 
-def _apply(message: Message, applied: dict[int, Message], rows: dict[str, int], counts: Counts) -> None:
+def apply_to(message: Message, applied: dict[int, Message], rows: dict[str, int], counts: Counts) -> None:
     """Apply a message: it says nothing of a path that a newer one mentions."""
     newer = {path for each in applied.values() if each.number > message.number for path in each.images}
     says = [path for path in message.images if path not in newer]
@@ -230,6 +240,60 @@ def _apply(message: Message, applied: dict[int, Message], rows: dict[str, int], 
         counts.uploads += 1
         counts.images += len(says)
         counts.replaced += went
+
+
+@dataclass
+class FeaturesModel(CloudModel):
+    """What the KMC keeps of features: as the cloud keeps images, for whoever is enrolled there.
+
+    ``uncoded`` are the uploads that came after their key was forgotten.
+    """
+
+    uncoded: set[tuple[str, int]] = field(default_factory=set)
+
+    def take(self, messages: list[Message], now: int, kmc: KmcModel) -> tuple[int, Counts]:
+        """Return the exit code that is due for messages in one call, and apply them if it is 0.
+
+        They are checked from the oldest on, and applied from the newest.
+        """
+        counts, new = Counts(), list[Message]()
+        for message in sorted(messages, key=lambda each: each.number):
+            there = dict(self.applied.get(message.owner, {}))
+            there |= {each.number: each for each in new if each.owner == message.owner}
+            code = self.refusal(message, there, now)
+            if code == 5:
+                counts.skipped += 1
+            elif code:
+                return code, counts
+            else:
+                new.append(message)
+        if not new:
+            return 5, counts
+        keys = {(each.owner, stored.key) for each in new for stored in each.images.values() if stored}
+        if any(key not in kmc.keys[owner] | kmc.forgotten[owner] for owner, key in keys):
+            return 8, counts
+        for message in reversed(new):
+            rows = self.rows.setdefault(message.owner, {})
+            apply_to(message, self.applied.setdefault(message.owner, {}), rows, counts)
+            if {stored.key for stored in message.images.values() if stored} & kmc.forgotten[message.owner]:
+                self.uncoded.add((message.owner, message.number))
+        self.note_deleted(new)
+        return 0, counts
+
+    def leave(self, owner: str) -> None:
+        """Let go of what an owner sent who is removed."""
+        self.raise_floor(owner, max(self.applied.get(owner, {}), default=0), removed=True)
+        self.rows.pop(owner, None)
+        self.applied.pop(owner, None)
+
+
+def live_in_group(store: CloudModel, owner: str, number: int, place: int) -> set[str]:
+    """Return the images of a group of an upload that are live at the cloud or the KMC."""
+    message = store.applied.get(owner, {}).get(number)
+    if message is None:
+        return set()
+    rows = store.rows.get(owner, {})
+    return {path for path in message.images if rows.get(path) == number and message.places[path] == place}
 
 
 @dataclass
@@ -283,6 +347,16 @@ class KmcModel:
         return (8 if found and not opened else 0), opened
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run of `owner encrypt` sends: groups that stay, images for new groups, how many moved there."""
+
+    sent: set[str]
+    kept: dict[int, set[str]]
+    new: set[str]
+    moved: int
+
+
 @dataclass
 class OwnerModel:
     """What an owner holds and sent; ``sent`` is the ledger, ``last`` the last number given."""
@@ -326,6 +400,29 @@ class OwnerModel:
             if is_sent:
                 chosen.add(path)
         return chosen
+
+    def plan(self, chosen: set[str], at_hand: Collection[str]) -> Plan:
+        """Return what is sent if ``chosen`` is and ``at_hand`` are named: an image keeps its mates for life.
+
+        Groups are sent whole, as the ledger has them; where the files of mates are not at hand, the images
+        move to new groups.
+        """
+        group_of = {path: group for message in self._in_order() for path, group in message.groups.items()}
+        members: dict[int, set[str]] = {group_of[path]: set() for path in chosen if path in group_of}
+        for path in self.live():
+            if group_of[path] in members:
+                members[group_of[path]].add(path)
+        sent = set(chosen)
+        for mates in members.values():
+            if mates - chosen <= set(at_hand):
+                sent |= mates
+        whole = {group for group, mates in members.items() if mates <= sent}
+        kept = {group: {path for path in sent if group_of.get(path) == group} for group in whole}
+        new = sent.difference(*kept.values())
+        return Plan(sent, kept, new, sum(path in group_of for path in new))
+
+    def _in_order(self) -> list[Message]:
+        return sorted(self.sent.values(), key=lambda each: each.number)
 
     def decided_by(self, number: int) -> set[str]:
         """Return the paths that a message still decides."""

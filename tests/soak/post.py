@@ -1,4 +1,4 @@
-"""The post between owners and the cloud: it delays, loses, doubles and reorders messages."""
+"""The post between owners and the cloud, or the KMC: it delays, loses, doubles and reorders messages."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Post:
 
     random: random.Random
     figures: Counter[str]
+    to: str = ""  # before the names of figures
     all: list[Letter] = field(default_factory=list)
     waiting: list[Letter] = field(default_factory=list)
     came: list[Letter] = field(default_factory=list)
@@ -37,13 +38,13 @@ class Post:
     def send(self, message: Message, file: Path, now: int) -> None:
         """Take a message; whether it is lost or late is decided here."""
         kind = "deletions" if message.is_deletion else "uploads"
-        self.figures[f"{kind} made"] += 1
+        self.figures[f"{self.to}{kind} made"] += 1
         if self.random.random() < _LOST:
-            self.figures["lost"] += 1
+            self.figures[f"{self.to}lost"] += 1
             return
         due = now
         if self.random.random() < _DELAYED:
-            self.figures["delayed"] += 1
+            self.figures[f"{self.to}delayed"] += 1
             due += self.random.choice([self.random.randint(1, 48), self.random.randint(48, 1500)]) * HOUR
         self.waiting.append(Letter(message, file, due))
         self.all.append(self.waiting[-1])

@@ -14,6 +14,7 @@ from mipp_cli.containers.source import FileSource
 from mipp_cli.containers.upload import UploadCipher
 from mipp_cli.roles.cloud import Cloud
 from mipp_cli.roles.completeness import completeness
+from mipp_cli.roles.directory import RoleDirectory
 from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.owner import Owner
@@ -75,7 +76,7 @@ class World:
     def _compare_table(self, cloud: Cloud, index: Index) -> None:
         """Compare which images there are, and their sums."""
         if self._table[0] != index:  # which names its parts by their content
-            self._table = index, table_of(cloud, index)
+            self._table = index, self.table_of(cloud, index)
         due = self.table_due({owner: self.cloud.images(owner) for owner in OWNERS})
         assert self._table[1] == due
 
@@ -83,10 +84,25 @@ class World:
         """Return what an index of the ``live`` images of each owner says."""
         roles = {owner: Owner.open(self.root / owner) for owner in live}
         return {
-            (owner, roles[owner].name_on_the_wire(path)): sums(stored.content)
+            (owner, roles[owner].name_on_the_wire(path)): self.sums(stored.content)
             for owner, images in live.items()
             for path, stored in images.items()
         }
+
+    def table_of(self, cloud: Cloud, index: Index) -> Table:
+        """Return Σx and Σx² of every image in the index, by owner and name on the wire."""
+        table: Table = {}
+        for part in index.parts:
+            owner = index.segments[part.segments[0]].owner
+            with cloud.store.part(part) as reader:
+                for name, sum1, sum2 in reader.table():
+                    assert (owner, name.decode()) not in table
+                    table[owner, name.decode()] = (sum1, sum2)
+        return table
+
+    def sums(self, content: bytes) -> tuple[int, int]:
+        """Return Σx and Σx² of a picture's plain codes."""
+        return sums_of(content)
 
     def _compare_owner(self, cloud: Cloud, index: Index, owner: str) -> None:
         """Compare the messages of an owner that came, what is left of each, and what is missing."""
@@ -98,16 +114,25 @@ class World:
         found = completeness(cloud.store, index, owner)
         gaps, complete = self.cloud.gaps(owner), self.cloud.complete(owner)
         assert (found.up_to, list(found.gaps)) == (complete, gaps)
-        self.reported[owner].append(complete)
+        self.reported[owner].append(self.complete_everywhere(owner))
         self.figures["most gaps of an owner"] = max(len(gaps), self.figures["most gaps of an owner"])
-        floor, removed = floor_of(cloud.directory, owner), self.cloud.removed.get(owner, 0)
-        assert (floor.refused, floor.removed) == (self.cloud.refused.get(owner, 0), removed)
-        # what completeness promises: nothing that decides an image by the owner's record is missing
-        deciding = {message.number for message in model.standing(complete).values()}
-        assert {number for number in deciding if number > removed} <= {*applied}
-        for path, number in self.cloud.rows.get(owner, {}).items():
-            assert number > self.cloud.deleted.get((owner, path), 0), "a deleted picture came back"
+        self.compare_promises(cloud.directory, self.cloud, owner)
         assert not {stored.key for stored in self.cloud.images(owner).values()} & model.forgotten
+
+    def complete_everywhere(self, owner: str) -> int:
+        """Return up to which number all has come that an owner sent."""
+        return self.cloud.complete(owner)
+
+    def compare_promises(self, directory: RoleDirectory, model: CloudModel, owner: str) -> None:
+        """Compare what a place refuses; nothing that decides is missing, and nothing deleted came back."""
+        floor, removed = floor_of(directory, owner), model.removed.get(owner, 0)
+        assert (floor.refused, floor.removed) == (model.refused.get(owner, 0), removed)
+        # what completeness promises: nothing that decides an image by the owner's record is missing
+        standing = self.owners[owner].standing(model.complete(owner)).values()
+        deciding = {message.number for message in standing}
+        assert {number for number in deciding if number > removed} <= {*model.applied.get(owner, {})}
+        for path, number in model.rows.get(owner, {}).items():
+            assert number > model.deleted.get((owner, path), 0), "a deleted picture came back"
 
     def _compare_segment(self, cloud: Cloud, segment: Segment) -> None:
         """Compare what a segment holds, name by name and byte by byte, when it was written anew."""
@@ -141,9 +166,9 @@ class World:
         users = {name: {user for user, _ in owner.membership.users} for name, owner in held.items()}
         assert users == {name: set(each.users) for name, each in self.kmc.enrolled.items()}
 
-    def compare_with_record(self, owner: str) -> None:
-        """Demand that the cloud has what the owner's record says, but for what cannot be made again."""
-        model, cloud = self.owners[owner], self.cloud
+    def compare_with_record(self, owner: str, cloud: CloudModel) -> None:
+        """Demand that a place has what the owner's record says, but for what cannot be made again."""
+        model = self.owners[owner]
         applied, removed = cloud.applied[owner], cloud.removed.get(owner, 0)
         due: dict[str, Stored] = {}
         for path, message in model.standing().items():
@@ -158,20 +183,8 @@ class World:
         assert cloud.images(owner) == due
 
 
-def table_of(cloud: Cloud, index: Index) -> Table:
-    """Return Σx and Σx² of every image in the index, by owner and name on the wire."""
-    table: Table = {}
-    for part in index.parts:
-        owner = index.segments[part.segments[0]].owner
-        with cloud.store.part(part) as reader:
-            for name, sum1, sum2 in reader.table():
-                assert (owner, name.decode()) not in table
-                table[owner, name.decode()] = (sum1, sum2)
-    return table
-
-
 @lru_cache(maxsize=4096)
-def sums(content: bytes) -> tuple[int, int]:
+def sums_of(content: bytes) -> tuple[int, int]:
     """Return Σx and Σx² of a picture's plain codes."""
     codes = edge_histogram(open_picture(content, path=None)).astype(int)
     return int(codes.sum()), int((codes**2).sum())
