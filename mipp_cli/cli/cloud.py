@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def cloud() -> None:
-    """The cloud: enrol owners, index uploads, search."""
+    """The cloud: enrol owners, keep their pictures, bring what was found."""
 
 
 @cloud.command()
@@ -106,7 +106,7 @@ def remove(directory: Path, owner: str, release_name: bool) -> Report:
 def index(
     directory: Path, files: tuple[Path, ...], rebuild: bool, drop_damaged: bool, workplace: Workplace
 ) -> Report:
-    """Verify uploads, keep them, and index their sums (IndexConstruct, Table 2); delete what owners ask.
+    """Verify uploads, keep and index them (IndexConstruct, Table 2); delete what owners ask.
 
     Each CONTAINER is an owner's upload or deletion. They may come in any order, late or twice: of what they
     say of an image, the one made last counts. All of them are applied or none; those that were applied

@@ -16,8 +16,11 @@ from mipp_cli.cli.messages import report_error
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
 _COMMANDS = {
-    "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: draw a deployment, enrol, re-encrypt."),
-    "cloud": ("mipp_cli.cli.cloud:cloud", "The cloud: enrol owners, index uploads, search."),
+    "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: enrol, keep and rank features, re-encrypt."),
+    "cloud": (
+        "mipp_cli.cli.cloud:cloud",
+        "The cloud: enrol owners, keep their pictures, bring what was found.",
+    ),
     "user": ("mipp_cli.cli.user:user", "A user: query by example, decrypt the matches."),
     "owner": (
         "mipp_cli.cli.owner:owner",
@@ -132,9 +135,10 @@ class MippUsageError(MippError):
 def mipp() -> None:
     """Search the encrypted pictures of several owners by example.
 
-    Owners put encrypted pictures on a cloud. A user whom they authorised sends an encrypted example. The
-    cloud finds similar pictures without seeing any, and the key management centre (KMC) re-encrypts them
-    for that user alone. Each role works in a directory of its own; they hand each other files.
+    Owners put encrypted pictures on a cloud. A user whom they authorised asks with an encrypted example.
+    The key management centre (KMC) ranks, the cloud brings what was found without seeing any of it, and the
+    KMC re-encrypts it for that user alone. Each role works in a directory of its own; they hand each other
+    files.
 
     \b
     The order of a first run:
@@ -143,11 +147,15 @@ def mipp() -> None:
       mipp owner init OWNER --id OID --kmc kmc.pub --authorize user.pub
       mipp kmc enroll KMC enrolment.h5 cloud.pub mipp cloud enroll CLOUD members.h5
       mipp owner encrypt OWNER IMAGES -o upload.h5
-      mipp cloud index CLOUD upload.h5
+      mipp cloud index CLOUD upload.h5           mipp kmc index KMC upload.features.h5
       mipp user query USER IMAGE -o query.h5
-      mipp cloud search CLOUD query.h5 -o results.h5
+      mipp kmc rank KMC query.h5 -o selection.h5
+      mipp cloud search CLOUD selection.h5 -o results.h5
       mipp kmc reencrypt KMC results.h5 -o reencrypted.h5
       mipp user decrypt USER reencrypted.h5 -o DIR
+
+    In schemes dcr, mask and paper the cloud ranks: there is no kmc index and no kmc rank, and cloud search
+    takes query.h5.
     """
 
 

@@ -127,7 +127,7 @@ def delete(
     again: int | None,
     force: bool,
 ) -> Report:
-    """Say which images the cloud is to remove, ciphertexts and all.
+    """Say which images the cloud, and in scheme exact the KMC, is to remove, ciphertexts and all.
 
     A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`. A picture whose
     file is still there does not come back: mipp owner encrypt leaves it out, unless told to --undelete.

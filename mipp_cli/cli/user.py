@@ -110,7 +110,10 @@ def query(
 def decrypt(
     directory: Path, reencrypted: Path, output: Path, top: int, contact_sheet: Path | None, force: bool
 ) -> Spoken:
-    """Decrypt the matches of a query, and rank them by Euclidean distance of their features (Eq. 7)."""
+    """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
+
+    In scheme exact the KMC ranked them; in the others they are ranked here.
+    """
     from mipp_cli.roles.answer import decrypt_answer
 
     report, matches = decrypt_answer(

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -41,7 +42,10 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise OutputError if ``path`` exists and ``force`` is not given, or if it is a folder."""
+    """Raise OutputError if ``path`` exists and ``force`` is not given, or if it is no regular file.
+
+    A link counts as what it points to; one that points nowhere may be replaced.
+    """
     try:
         is_folder, has_folder = path.is_dir(), path.parent.is_dir()
     except OSError as error:  # the name is too long, or a folder on the way may not be entered
@@ -50,10 +54,22 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputError("is a folder, not a file", path=path, hint="name a file for the output")
     if not has_folder:
         raise OutputError("its folder does not exist", path=path, hint="make the folder first")
+    if _is_special(path):
+        raise OutputError(
+            "is not a regular file, and is not replaced", path=path, hint="name a file for the output"
+        )
     if os.path.lexists(path) and not force:
         raise OutputError(
             "the output exists", path=path, hint="choose another name, or give --force to replace it"
         )
+
+
+def _is_special(path: Path) -> bool:
+    """Say whether ``path`` is a device, a pipe or a socket: those of others, and nothing to write over."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # nothing is there, or a link to nothing
+        return False
 
 
 @contextmanager

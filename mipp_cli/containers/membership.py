@@ -34,8 +34,8 @@ _USERS_LIMIT = 100_000
 _MANY_KEYS = 100
 MEMBERS_BYTES_LIMIT = 1 << 26
 _SEALED_LIMIT = 1 << 20
-_FORGOTTEN_LIMIT = 1 << 16
-_IMAGE_KEYS_LIMIT = 4096
+FORGOTTEN_LIMIT = 1 << 16
+KEYS_LIMIT = 4096
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,14 @@ def read_enrolment(
         keys = sealing_key.open(sealed, sealing_info(container.header))
         if not keys or len(keys) % KEY_BYTES:
             raise MalformedError("the sealed image keys have an impossible length")
-        if len(keys) > _IMAGE_KEYS_LIMIT * KEY_BYTES:
+        if len(keys) > KEYS_LIMIT * KEY_BYTES:
             raise MalformedError(
-                f"holds more than {_IMAGE_KEYS_LIMIT} image keys",
+                f"holds more than {KEYS_LIMIT} image keys",
                 hint="the owner forgets those that no image needs: mipp owner forget-key",
             )
         seeds = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
-        if len(container.matrix("forgotten_keys")) > _FORGOTTEN_LIMIT:
-            raise MalformedError(f"names more than {_FORGOTTEN_LIMIT} forgotten keys")
+        if len(container.matrix("forgotten_keys")) > FORGOTTEN_LIMIT:
+            raise MalformedError(f"names more than {FORGOTTEN_LIMIT} forgotten keys")
         forgotten = frozenset(container.matrix("forgotten_keys").all().tolist())
         return Enrolment(membership, {key_id(seed): seed for seed in seeds}, forgotten)
 

@@ -8,7 +8,7 @@ every image is a group of its own.
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 
@@ -17,6 +17,16 @@ from mipp_cli.roles.ledger import Ledger
 from mipp_cli.scheme.groups import Row, cut, in_order
 
 _ID_BYTES = 8
+
+
+def thin_warning(images: int, group_size: int) -> list[str]:
+    """Return what is warned of if so many images are in groups of fewer than ``group_size``."""
+    if not images:
+        return []
+    return [
+        f"{images} images are in groups of fewer than {group_size}, which hide less which of their images a "
+        "query matches; if that is too few, delete them and send them with others (--undelete)"
+    ]
 
 
 class TooFewImagesError(InvalidRequestError):
@@ -97,7 +107,16 @@ class Grouping:
             for group in in_order([*kept.values(), *cuts])
         ]
 
+    def thinned(self, done: Set[str]) -> int:
+        """Return how many images will be in groups that have fewer than a group has: sent, or left behind."""
+        sizes = Counter(self._group_of[path] for path in done - self._new(done))
+        left = (len(members - done) for group, members in self._members.items() if group not in sizes)
+        return sum(size for size in (*sizes.values(), *left) if size < self._group_size)
+
     def _new(self, done: Set[str]) -> set[str]:
-        """Return which images go into new groups: those that had none, or not all of whose mates are sent."""
-        whole = {group for group, members in self._members.items() if members <= done}
+        """Return which images go into new groups: those that had none, or not all of whose mates are sent.
+
+        An image that was deleted has none left if all of its mates were.
+        """
+        whole = {group for group, members in self._members.items() if members and members <= done}
         return {path for path in done if self._group_of.get(path) not in whole}

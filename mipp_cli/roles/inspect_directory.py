@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from mipp_cli.containers.membership import Membership
 from mipp_cli.errors import NotInitialisedError
 from mipp_cli.roles import cloud as cloud_role
 from mipp_cli.roles import user as user_role
@@ -47,6 +48,12 @@ def inspect_path(path: Path) -> Inspection:
 
 
 Found = tuple[Fields, Table | None]
+
+
+def _users_at_cloud(directory: RoleDirectory, member: Membership) -> str:
+    if directory.deployment.parameters.protocol.grouped:
+        return "are known to the KMC alone"
+    return _users(member.users)
 
 
 def _users(users: frozenset[tuple[str, bytes]]) -> str:
@@ -97,7 +104,7 @@ def _removed(directory: RoleDirectory, enrolled: list[str]) -> Fields:
 def _cloud(directory: RoleDirectory) -> Found:
     cloud = Cloud(directory)
     fields: Fields = [
-        (f"owner {member.owner}", f"number {member.number}; users {_users(member.users)}")
+        (f"owner {member.owner}", f"number {member.number}; users {_users_at_cloud(directory, member)}")
         for member in cloud.members()
     ]
     index = inspect_file(directory.file(INDEX_FILE))

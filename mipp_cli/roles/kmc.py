@@ -131,30 +131,31 @@ class Kmc:
     def _tag_key(self) -> bytes:
         return derive_key(self.directory.secret("signing"), "mipp/1 tags of users", b"")
 
-    def tags(self, users: AuthorisedUsers) -> bytes:
-        """Return the content of a file of tags for ``users``."""
-        return tags_of(self._tag_key, users)
+    def tags(self, owner_name: str, users: AuthorisedUsers) -> bytes:
+        """Return the content of an owner's file of tags for ``users``."""
+        return tags_of(self._tag_key, owner_name, users)
 
     def authorises(self, owner_name: str, user: User) -> bool:
-        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list as a whole."""
+        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list of users."""
         if not self.owner_file(owner_name).exists():
             return False
         try:
-            return has_tag(self.users_files(owner_name)[1], tag_of(self._tag_key, user))
+            key = self._tag_key
+            return has_tag(self.users_files(owner_name)[1], key, owner_name, tag_of(key, user))
         except MalformedError:
             if self.owner_file(owner_name).exists():
                 raise
             return False  # the owner was removed meanwhile
 
-    def authorising(self, user: User) -> tuple[list[str], list[MippError]]:
+    def authorising(self, user: User) -> tuple[list[str], dict[str, MippError]]:
         """Return the OIDs of the owners who authorised a user, (UID, AK), and what is damaged of others."""
-        names, damaged = [], []
+        names, damaged = [], {}
         for name in self.owner_names():
             try:
                 if self.authorises(name, user):
                     names.append(name)
             except MippError as error:
-                damaged.append(error)
+                damaged[name] = error
         return names, damaged
 
     def cloud_file(self, key: bytes) -> Path:
@@ -176,7 +177,7 @@ class Kmc:
         self.directory.folder(USERS_FOLDER)
         listed = {user: key.hex() for user, key in sorted(users)}
         self.directory.write_json(_users_file(name), {"number": owner.number, "users": listed})
-        write_bytes(self.users_files(name)[1], self.tags(users), force=True, private=True)
+        write_bytes(self.users_files(name)[1], self.tags(name, users), force=True, private=True)
         fields: dict[str, Any] = {
             "number": owner.number,
             "digest": owner.digest,

@@ -36,6 +36,7 @@ from mipp_cli.roles.kmc_store import FeatureStore
 from mipp_cli.roles.kmc_store_index import StoreIndex
 from mipp_cli.roles.progress import Advance, Progress, silent
 from mipp_cli.roles.report import Output, Report
+from mipp_cli.roles.searched import missing_at_cloud
 from mipp_cli.scheme.image_cipher import length_prefixed, sha256
 
 
@@ -172,6 +173,8 @@ class _Answer:
         state = self._state(group.ref.owner)
         live = state.live(group)
         rows = self.reader.rows_at(place)
+        if len(rows) >= 2 * self.kmc.directory.deployment.parameters.protocol.group_size:
+            raise MalformedError("holds more rows of a group than a group has")
         names = self.reader.names(rows) if len(rows) else []
         brought = {sha256(name.encode()): (row, name) for row, name in zip(rows, names, strict=True)}
         positions = {name: self.ranking.places[place] + n for n, name in enumerate(group.matched)}
@@ -298,7 +301,7 @@ class _Answer:
         states = self._owners.values()
         counts = {
             "groups": len(self.ranking.groups),
-            "rows brought": len(self.reader.places),
+            "images brought": len(self.reader.places),
             "bad": sum(state.bad for state in states),
             "missing": sum(state.missing for state in states),
             "withdrawn": sum(state.withdrawn for state in states),
@@ -306,11 +309,9 @@ class _Answer:
         warnings = [*self.kmc.directory.deployment.parameters.warnings]
         for name, state in sorted(self._owners.items()):
             if state.missing:
-                uploads = ", ".join(map(str, sorted(state.uploads)))
-                warnings.append(
-                    f"{state.missing} images of {name} are missing at the cloud, of upload {uploads}: bring "
-                    "it to mipp cloud index"
-                )
+                behind = any(owner.gaps for owner in self.ranking.owners if owner.name == name)
+                uploads = sorted(state.uploads)
+                warnings.append(missing_at_cloud(name, state.missing, uploads, kmc_is_behind=behind))
             if state.bad:
                 warnings.append(f"{state.bad} images of {name} are not as the owner sent them")
             if state.unread or state.damaged:

@@ -27,6 +27,8 @@ from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.sequence import check_clock, check_message, check_pinned_key
 from mipp_cli.scheme.image_cipher import sha256
 
+_ALIKE = 8  # digests of one message that may begin with the same 64 bits
+
 
 @dataclass(frozen=True)
 class Done:
@@ -130,6 +132,9 @@ class OwnersMessages:
     def _upload(self, task: Task) -> Done:
         with self._opened(task) as reader:
             cipher, names = self._cipher(reader), NameSet(reader.name_digests)
+            if names.most_alike() > _ALIKE:
+                # whoever chooses digests, and not names, would make every later look-up a long one
+                raise MalformedError("names images by digests that names do not have")
             if names.has_twins():
                 raise MalformedError("names two images alike")
             earlier = reader.earlier()

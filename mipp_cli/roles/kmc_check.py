@@ -116,7 +116,7 @@ def _check_users(findings: Findings, kmc: Kmc, name: str) -> None:
             f"{listed} belongs to an enrolment of {name!r} that was cut short: enrol the owner again, "
             "or remove it"
         )
-    elif _holds_own_key(kmc) and (not tags.exists() or tags.read_bytes() != kmc.tags(users)):
+    elif _holds_own_key(kmc) and (not tags.exists() or tags.read_bytes() != kmc.tags(name, users)):
         raise MalformedError("is not the list of users that the owner enrolled", path=tags)
 
 

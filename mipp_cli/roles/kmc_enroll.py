@@ -7,9 +7,14 @@ from pathlib import Path
 
 from mipp_cli.containers.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.containers.header import Header
-from mipp_cli.containers.membership import Membership, read_enrolment
+from mipp_cli.containers.membership import (
+    FORGOTTEN_LIMIT,
+    KEYS_LIMIT,
+    Membership,
+    read_enrolment,
+)
 from mipp_cli.containers.public_files import Party, is_public_file, load_party, read_public_file
-from mipp_cli.errors import AlreadyAppliedError, ConflictError
+from mipp_cli.errors import AlreadyAppliedError, ConflictError, MalformedError
 from mipp_cli.roles.fingerprints import check_fingerprints
 from mipp_cli.roles.floors import floor_file, set_floor_of_return
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
@@ -106,6 +111,13 @@ def _new_enrolment(
     keys = {key: value for key, value in held.items() if key not in enrolment.image_keys}
     keys |= enrolment.image_keys
     keys = {key: value for key, value in keys.items() if key not in forgotten}
+    # each enrolment has its bounds, and what all of them leave here must have some, too
+    if len(keys) > KEYS_LIMIT or len(forgotten) > FORGOTTEN_LIMIT:
+        raise MalformedError(
+            f"would leave {len(keys)} image keys and {len(forgotten)} forgotten ones here; kept are up to "
+            f"{KEYS_LIMIT} and {FORGOTTEN_LIMIT} of an owner",
+            hint="the owner forgets keys that are not needed (mipp owner forget-key), or begins anew",
+        )
     membership = enrolment.membership
     storage_key = owner.storage_key if owner else generate_key()
     return EnrolledOwner(

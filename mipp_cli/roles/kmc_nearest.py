@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.floors import floor_of
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
 from mipp_cli.roles.kmc_ranking import RankedGroup
-from mipp_cli.roles.kmc_store import DIGEST_BYTES, PAGE_ROWS, TABLE, FeatureStore, Table, pages_of
+from mipp_cli.roles.kmc_store import PAGE_ROWS, TABLE, FeatureStore, Table, pages_of
 from mipp_cli.roles.kmc_store_index import StoredMessage, StoreIndex
 from mipp_cli.roles.progress import Advance, Progress
 from mipp_cli.scheme.nearest import Nearest, squared_distances
@@ -47,6 +45,10 @@ class Found:
     matches: tuple[FoundMatch, ...]
     sizes: Mapping[GroupRef, tuple[int, int]]
     owners: tuple[SearchedOwner, ...]
+
+    def also(self, owners: Iterable[SearchedOwner]) -> Found:
+        """Return the same with more owners of whom nothing could be searched."""
+        return replace(self, owners=(*self.owners, *owners))
 
     def within(self, limit: int) -> tuple[tuple[RankedGroup, ...], int]:
         """Return the groups as they are selected, and how many of the largest were left out.
@@ -110,7 +112,8 @@ class Collection:
     def _nearest(
         self, indexes: Mapping[str, StoreIndex | None], codes: Codes, query: Query, progress: Progress
     ) -> Found:
-        pools = [Nearest(query.candidates) for _ in codes]
+        # nobody knows a query's id before it is made, so no owner can choose which of like rows come first
+        pools = [Nearest(query.candidates, f"{query.query_id} {n}".encode()) for n in range(len(codes))]
         self._blocks = []
         total = sum(index.rows for index in indexes.values() if index)
         with progress("ranking", total, "image") as advance:
@@ -118,7 +121,7 @@ class Collection:
         matches: list[FoundMatch] = []
         firsts = np.array([block.first for block in self._blocks], dtype=np.int64)
         tables = _Tables(self._blocks, firsts)
-        nearest = [pool.nearest(lambda ids: tables.tie_keys(ids, query.query_id)) for pool in pools]
+        nearest = [pool.nearest() for pool in pools]
         ids = sorted({row_id for found in nearest for _, row_id in found})
         rows = {row_id: tables.row(row_id) for row_id in ids}  # in order, so that a table is read once
         for number, found in enumerate(nearest):
@@ -254,21 +257,3 @@ class _Tables:
         begin, end = np.searchsorted(table["group"], (row["group"], row["group"] + 1)).tolist()
         ref = GroupRef(block.store.owner, block.message.number, int(row["group"]))
         return _RankedRow(ref, row["name"].tobytes(), int(row["length"]), end - begin)
-
-    def tie_keys(self, ids: NDArray[np.int64], query_id: str) -> list[bytes]:
-        """Return by what rows at one distance are ordered: a digest of query, owner and name.
-
-        Nobody knows a query's id before it is made, so no name can be chosen to come first.
-        """
-        places = np.searchsorted(self._firsts, ids, side="right") - 1
-        rows = ids - self._firsts[places]
-        pages = rows // PAGE_ROWS
-        changes = np.flatnonzero(np.diff(places) | np.diff(pages)) + 1
-        keys: list[bytes] = []
-        for begin, end in pairwise([0, *changes.tolist(), len(ids)]):
-            self._read(int(places[begin]), int(pages[begin]), int(pages[begin]) + 1)
-            said = f"{query_id} {self._blocks[places[begin]].store.owner} ".encode()
-            octets = self._table["name"][rows[begin:end] % PAGE_ROWS].tobytes()
-            names = (octets[at : at + DIGEST_BYTES] for at in range(0, len(octets), DIGEST_BYTES))
-            keys += [hashlib.sha256(said + name).digest() for name in names]
-        return keys

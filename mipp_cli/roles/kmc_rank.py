@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.container import read_header
+from mipp_cli.containers.manifest import SearchedOwner
 from mipp_cli.containers.public_files import load_party
 from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
 from mipp_cli.containers.selection import write_selection
@@ -21,6 +22,7 @@ from mipp_cli.errors import (
     TamperedError,
     at_path,
 )
+from mipp_cli.roles.completeness import listed
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.kmc_nearest import Collection, Found
 from mipp_cli.roles.kmc_ranking import (
@@ -71,16 +73,23 @@ def rank(
         protocol.check_matches(query.images * query.candidates)
         authorising = authorising_owners(kmc, query)
         number = ranking_number(kmc, query.header)
-        ranking = _known(kmc, number, query, chosen)
+        ranking = known = _known(kmc, number, query, chosen)
         if ranking is None:
             codes = _codes(kmc, query)
             found = Collection(kmc, authorising.owners).nearest(codes, query, progress)
+            if not any(owner.images for owner in found.owners):
+                raise InvalidRequestError(
+                    f"nothing of {', '.join(owner.name for owner in found.owners)} can be ranked",
+                    hint="bring the owners' upload.features.h5 (mipp kmc index KMC FILE), then rank again; "
+                    "mipp kmc check says what is damaged, mipp kmc status which keys are held",
+                )
+            found = found.also(SearchedOwner(name, 0, unread=True) for name in sorted(authorising.unread))
             ranking = _ranking(kmc, number, query, chosen, found, limit)
             with locked(kmc.directory.folder(RANKINGS_FOLDER)):
                 # another run of the same query may have been faster: what it remembered counts
                 ranking = _known(kmc, number, query, chosen) or _remember(kmc, ranking)
     write_selection(output, kmc.directory.sender, ranking.selection, force=force)
-    return _report(kmc, ranking, authorising.damaged, output)
+    return _report(kmc, ranking, authorising.damaged, output, again=known is not None)
 
 
 def _cloud_key(kmc: Kmc, cloud: Path | None) -> bytes:
@@ -177,12 +186,14 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: Found, li
         groups,
         matches,
         owners,
-        room_for(query, len({*kmc.owner_names(), *query.owners})),
+        room_for(query, len({*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)})),
         left_out,
     )
 
 
-def _report(kmc: Kmc, ranking: Ranking, damaged: Sequence[MippError], output: Path) -> Report:
+def _report(
+    kmc: Kmc, ranking: Ranking, damaged: Mapping[str, MippError], output: Path, *, again: bool
+) -> Report:
     searched = [owner for owner in ranking.owners if owner.images is not None]
     counts = {
         "owners": len(searched),
@@ -195,18 +206,23 @@ def _report(kmc: Kmc, ranking: Ranking, damaged: Sequence[MippError], output: Pa
     }
     warnings = [*kmc.directory.deployment.parameters.warnings]
     warnings += [
-        f"{each.path} {each.message}: its owner was not searched; see mipp kmc check" for each in damaged
+        f"{each.path} {each.message}: its owner was not searched; see mipp kmc check"
+        for each in damaged.values()
     ]
     for owner in ranking.owners:
         if owner.images is None:
-            warnings.append(f"{owner.name} was not searched: this owner did not authorise the user")
+            enrolled = kmc.owner_file(owner.name).exists()
+            why = "this owner did not authorise the user" if enrolled else "no such owner is enrolled"
+            warnings.append(f"{owner.name} was not searched: {why}")
+        elif not owner.images and not owner.unread:
+            warnings.append(f"no features of {owner.name} are here to be ranked: mipp kmc index KMC FILE")
         if owner.unread:
             warnings.append(
                 f"{owner.name} was not searched: what is kept of its features is damaged; see mipp kmc check"
             )
         if owner.gaps:
             warnings.append(
-                f"{owner.name} sent what is not here, or is damaged here: {', '.join(map(str, owner.gaps))}; "
+                f"{owner.name} sent what is not here, or is damaged here: {listed(owner.gaps)}; "
                 "bring the features files: mipp kmc index KMC FILE (mipp owner features hands them out)"
             )
     if ranking.left_out:
@@ -214,4 +230,7 @@ def _report(kmc: Kmc, ranking: Ranking, damaged: Sequence[MippError], output: Pa
             f"{ranking.left_out} groups were left out, the largest: the cloud would have had to bring more "
             "than --limit"
         )
-    return Report((Output(output, "selection"),), counts, tuple(warnings))
+    notes = ["bring it to the cloud: mipp cloud search CLOUD selection.h5 -o results.h5"]
+    if again:
+        notes.insert(0, "this query was ranked before: the selection and what is said of it are of then")
+    return Report((Output(output, "selection"),), counts, tuple(warnings), notes=tuple(notes))

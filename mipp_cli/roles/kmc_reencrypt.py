@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -131,20 +131,24 @@ def selection_digest(reader: ResultsReader) -> str:
 
 
 class Authorising(NamedTuple):
-    """The owners who authorised a user, and what is damaged of other owners, who cannot be asked."""
+    """The owners who authorised a user, and what is damaged of other owners, who cannot be asked.
+
+    ``unread`` are those of the latter of whom the user is told: who did authorise the user, or are named.
+    """
 
     owners: Mapping[str, EnrolledOwner]
-    damaged: Sequence[MippError]
+    damaged: Mapping[str, MippError]
+    unread: frozenset[str] = frozenset()
 
 
-def check_user(kmc: Kmc, header: Header) -> list[MippError]:
+def check_user(kmc: Kmc, header: Header) -> dict[str, MippError]:
     """Refuse a user whom no owner authorised; return what is damaged of owners who cannot be asked.
 
     Raises NotAuthorisedError, or the damage if nobody else is left.
     """
     names, damaged = kmc.authorising((header.sender, header.sender_key))
     if not names and damaged:
-        raise damaged[0]
+        raise next(iter(damaged.values()))
     if not names:
         raise NotAuthorisedError(
             f"no enrolled owner authorised the user {header.sender!r} with this key",
@@ -159,24 +163,28 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
     Raises NotAuthorisedError if there is none.
     """
     user = (query.header.sender, query.header.sender_key)
-    damaged = check_user(kmc, query.header)
+    damaged = {
+        name: error for name, error in check_user(kmc, query.header).items() if query.names_owner(name)
+    }
+    unread = query.owners & damaged.keys()
     owners: dict[str, EnrolledOwner] = {}
     for name in filter(query.names_owner, kmc.authorising(user)[0]):
         try:
             owner = kmc.owner(name)
         except MippError as error:
-            damaged.append(error)
+            damaged[name] = error
+            unread |= {name}
             continue
         if owner is not None:
             owners[name] = owner
     if not owners and damaged:
-        raise damaged[0]
+        raise next(iter(damaged.values()))
     if not owners:
         raise NotAuthorisedError(
             f"none of the owners that the query names authorised the user {user[0]!r}",
             hint="leave out --owner, or ask these owners to authorise the user",
         )
-    return Authorising(owners, damaged)
+    return Authorising(owners, damaged, unread)
 
 
 def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner, ...]:
@@ -186,8 +194,10 @@ def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner
 
 def check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
     """Return the owners who authorised the user; raises NotAuthorisedError if an image is of another."""
-    owners, user = authorising_owners(kmc, query).owners, query.header.sender
+    (owners, damaged, _), user = authorising_owners(kmc, query), query.header.sender
     for ref in reader.images:
+        if ref.owner in damaged:
+            raise damaged[ref.owner]
         if ref.owner not in owners:
             raise NotAuthorisedError(
                 f"holds an image of {ref.owner!r}, who did not authorise the user {user!r}",

@@ -13,9 +13,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+from mipp_cli.errors import MalformedError
+
 UPLOAD = "upload"
 DELETE = "delete"
 _LARGEST = 2**63 - 1
+_MOST_CHANGES = 1 << 18  # honest lists change by a few numbers from one message to the next
 _DIGEST_DIGITS = 64
 
 
@@ -168,7 +171,13 @@ class StoreIndex:
             after = (replace(after[0], earlier_change=tuple(sorted(change))), *after[1:])
         change = expected ^ set(earlier)
         message = replace(message, earlier_change=tuple(sorted(change)))
-        return replace(self, messages=(*before, message, *after))
+        messages = (*before, message, *after)
+        if sum(len(each.earlier_change) for each in messages) > _MOST_CHANGES:
+            raise MalformedError(
+                "lists earlier messages that have too little to do with what came before",
+                hint="an owner's record lists what still counts: ask the owner for another file",
+            )
+        return replace(self, messages=messages)
 
     def with_changed(self, message: StoredMessage) -> StoreIndex:
         """Return the index with ``message`` in the place of the one with its number."""

@@ -10,6 +10,7 @@ from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.container import header_of
 from mipp_cli.containers.delete import write_delete
 from mipp_cli.errors import InvalidRequestError, MippError
+from mipp_cli.roles.grouping import thin_warning
 from mipp_cli.roles.kept_features import sweep_kept
 from mipp_cli.roles.ledger import DELETE, Ledger, Message, SentImage, still_deciding
 from mipp_cli.roles.owner import Owner
@@ -51,15 +52,20 @@ def delete_images(
                     ledger.remove(number)
                 raise
         sweep_kept(owner.directory, earlier)
+        groups = ledger.members({each.group for each in known.values() if each.group})
+    group_size = owner.directory.deployment.parameters.protocol.group_size
+    thin = sum(size for size in map(len, groups.values()) if size < group_size)
     unknown = [each for each in paths if each not in known]
-    warnings = [*owner.warnings]
+    warnings = [*owner.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
             f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
             f"{unknown[0]!r}: check their names (mipp inspect OWNER --csv); if the cloud has them, they go"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
-    return Report((Output(output, DELETE),), counts, tuple(warnings))
+    kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
+    note = f"bring it to the cloud (mipp cloud index){kmc}"
+    return Report((Output(output, DELETE),), counts, tuple(warnings), notes=(note,))
 
 
 def _as_listed(image: str) -> str:

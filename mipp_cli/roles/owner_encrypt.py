@@ -26,7 +26,7 @@ from mipp_cli.errors import (
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.descriptions import Description, Descriptions
 from mipp_cli.roles.feature_work import describe_and_encrypt, feature_tasks
-from mipp_cli.roles.grouping import Group, Grouping, TooFewImagesError
+from mipp_cli.roles.grouping import Group, Grouping, TooFewImagesError, thin_warning
 from mipp_cli.roles.kept_features import sweep_kept
 from mipp_cli.roles.ledger import UPLOAD, still_deciding
 from mipp_cli.roles.own_features import OwnFeatures, own_features
@@ -289,7 +289,9 @@ class _Run:
                 f"{self._choice.absent} more images that were to be sent again are not among those named: "
                 "name the folders that they are in, or delete them"
             )
-        warnings += _moved(self._grouping.moved(self.work.done.keys()))
+        done, group_size = self.work.done.keys(), self._parameters.protocol.group_size
+        warnings += _moved(self._grouping.moved(done))
+        warnings += thin_warning(self._grouping.thinned(done), group_size)
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
         counts = {
@@ -301,7 +303,10 @@ class _Run:
         }
         files = [Output(output.upload, "upload") for output in outputs]
         files += [Output(output.features, "features") for output in outputs if output.features]
-        return Report(tuple(files), counts, tuple(warnings))
+        note = "bring upload.h5 to the cloud (mipp cloud index)"
+        if self._parameters.protocol.grouped:
+            note += " and upload.features.h5 to the KMC (mipp kmc index)"
+        return Report(tuple(files), counts, tuple(warnings), notes=(note,))
 
 
 def _moved(count: int) -> list[str]:

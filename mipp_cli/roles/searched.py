@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,7 +28,8 @@ def warnings_of(manifest: Manifest) -> list[str]:
     if manifest.left_out:
         warnings.append(
             f"{manifest.left_out} groups of images were left out, the largest: the cloud would have had to "
-            "bring too much at once; ask for fewer candidates, or the KMC may raise --limit"
+            "bring too much at once; ask for fewer candidates, or the KMC ranks a new query with a higher "
+            "--limit"
         )
     return warnings
 
@@ -35,8 +37,10 @@ def warnings_of(manifest: Manifest) -> list[str]:
 def _warnings(owner: SearchedOwner) -> list[str]:
     name = owner.name
     if owner.images is None:
-        return [f"{name} was not searched: this owner did not authorise you"]
+        return [f"{name} was not searched: no such owner is enrolled, or this owner did not authorise you"]
     warnings = []
+    if not owner.images and not owner.unread:
+        warnings.append(f"the KMC holds no features of {name}: the owner brings them to mipp kmc index")
     if owner.unread:
         warnings.append(
             f"what the KMC keeps of {name} is damaged, and could not be searched or given out: ask the KMC "
@@ -52,8 +56,7 @@ def _warnings(owner: SearchedOwner) -> list[str]:
             "(mipp owner features) or deletions to mipp kmc index"
         )
     if owner.missing:
-        bring = f" of upload {_numbers(owner.uploads)}: bring it to mipp cloud index" if owner.uploads else ""
-        warnings.append(f"{_images(owner.missing)} of {name} are missing at the cloud{bring}")
+        warnings.append(missing_at_cloud(name, owner.missing, owner.uploads, kmc_is_behind=bool(owner.gaps)))
     if owner.bad:
         warnings.append(
             f"{_images(owner.bad)} of {name} are not as the owner sent them: damaged at the cloud, or "
@@ -67,9 +70,19 @@ def _warnings(owner: SearchedOwner) -> list[str]:
     return warnings
 
 
+def missing_at_cloud(name: str, count: int, uploads: Sequence[int], *, kmc_is_behind: bool) -> str:
+    """Say that images are not at the cloud, and who is to bring what: the KMC may be what is behind."""
+    said = f"{_images(count)} of {name} are not at the cloud, of upload {_numbers(uploads)}: "
+    if kmc_is_behind:
+        return (
+            said + "replaced or deleted there, and the KMC lacks what says so: bring that to mipp kmc index"
+        )
+    return said + "bring it to mipp cloud index; or bring what replaced or deleted them to mipp kmc index"
+
+
 def _images(count: int | None) -> str:
     return f"{count or 0} image{'' if count == 1 else 's'}"
 
 
-def _numbers(numbers: tuple[int, ...]) -> str:
+def _numbers(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))

@@ -7,10 +7,8 @@ The key management centre decrypts features block by block. :func:`squared_dista
 from __future__ import annotations
 
 import functools
-import heapq
+import hashlib
 import importlib
-from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,9 +19,9 @@ Distances = NDArray[np.uint32]
 _SLICE_CODES = 1 << 18  # what numpy works on at once: few calls, and all its buffers stay near the processor
 _LEAST_CODES = 1 << 22
 _CHECKED_DIMENSIONS = (3, 31, 80, 127, 1001, 65535)
-_SPARE_ROWS = 65536  # rows held beyond need, so that they are seldom sorted out
+_SPARE_ROWS = 4096  # rows held beyond need, so that they are seldom sorted out; there may be 1,000 queries
 _MOST_PARTS = 1024
-_KEYS_AT_ONCE = 65536  # a million rows may tie, and their keys need not be in memory together
+_SPLITMIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # Steele, Lea and Flood, OOPSLA 2014
 
 
 def squared_distances(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Distances:
@@ -117,16 +115,20 @@ def _repeated_query(query: bytes, times: int) -> tuple[NDArray[np.uint16], NDArr
 
 
 class Nearest:
-    """The nearest of rows that come in batches, with all that tie with the last of them (Eq. 7)."""
+    """The nearest of rows that come in batches (Eq. 7); ties by a hash of the row's id under ``key``.
 
-    def __init__(self, count: int) -> None:
+    Whoever does not know the key cannot choose which of rows at one distance come first, and rows that tie
+    cost no more than others, however many they are.
+    """
+
+    def __init__(self, count: int, key: bytes = b"") -> None:
         if count < 1:
             raise ValueError("at least one row must be wanted")
         self._count = count
+        self._keys = np.frombuffer(hashlib.sha256(key).digest(), dtype="<u8")[:2]
         self._limit = np.uint32(2**32 - 1)  # no row beyond it is among the nearest; rows at it may be
         self._parts: list[tuple[Distances, NDArray[np.int64]]] = []
         self._held = 0
-        self._most_held = 4 * count + _SPARE_ROWS
 
     def add(self, distances: Distances, first: int) -> None:
         """Take the squared distances of the rows ``first``, ``first + 1`` and so on."""
@@ -135,49 +137,36 @@ class Nearest:
             return
         self._parts.append((distances[places], places.astype(np.int64) + first))
         self._held += len(places)
-        if self._held > self._most_held or len(self._parts) > _MOST_PARTS:
+        if self._held > 4 * self._count + _SPARE_ROWS or len(self._parts) > _MOST_PARTS:
             self._prune()
 
     def _prune(self) -> tuple[Distances, NDArray[np.int64]]:
-        """Let go of rows that others have outdone, and return those left."""
+        """Let go of rows that others have outdone, and return those left: as many as are wanted."""
         distances = np.concatenate([np.empty(0, dtype=np.uint32), *(part[0] for part in self._parts)])
         ids = np.concatenate([np.empty(0, dtype=np.int64), *(part[1] for part in self._parts)])
-        if len(ids) >= self._count:
+        if len(ids) > self._count:
             self._limit = np.partition(distances, self._count - 1)[self._count - 1]
-            kept = distances <= self._limit
+            nearer, tied = np.flatnonzero(distances < self._limit), np.flatnonzero(distances == self._limit)
+            missing = self._count - len(nearer)
+            first = np.argpartition(self._hashes(ids[tied]), missing - 1)[:missing]
+            kept = np.concatenate([nearer, tied[first]])
             distances, ids = distances[kept], ids[kept]
         self._parts, self._held = [(distances, ids)], len(ids)
-        # rows that tie stay however many they are: wait for as many again before looking anew
-        self._most_held = max(self._most_held, 2 * self._held)
         return distances, ids
 
-    def nearest(self, tie_keys: Callable[[NDArray[np.int64]], Sequence[bytes]]) -> list[tuple[int, int]]:
-        """Return (squared distance, id) of the nearest rows, ascending, ties by the keys of their ids.
+    def _hashes(self, ids: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Return a hash of each id: the finaliser of splitmix64, twice, under two words of the key."""
+        words = ids.astype(np.uint64)
+        for key in self._keys:
+            words += key
+            for shift, factor in _SPLITMIX:
+                words ^= words >> np.uint64(shift)
+                words *= np.uint64(factor)
+            words ^= words >> np.uint64(31)
+        return words
 
-        ``tie_keys`` is asked for rows of which the distance alone does not say the place, ids ascending.
-        """
+    def nearest(self) -> list[tuple[int, int]]:
+        """Return (squared distance, id) of the nearest rows, ascending."""
         distances, ids = self._prune()
-        _, group, sizes = np.unique(distances, return_inverse=True, return_counts=True)
-        alone = (sizes == 1)[group.reshape(-1)]
-        decided = list(zip(distances[alone].tolist(), ids[alone].tolist(), strict=True))
-        wanted = min(self._count, len(ids)) - len(decided)
-        # every row left is wanted or ties with the last that is, so those that tie compete for the rest
-        tied = _first_by_key(distances[~alone], ids[~alone], wanted, tie_keys)
-        return sorted(decided + tied, key=itemgetter(0))
-
-
-def _first_by_key(
-    distances: Distances,
-    ids: NDArray[np.int64],
-    wanted: int,
-    tie_keys: Callable[[NDArray[np.int64]], Sequence[bytes]],
-) -> list[tuple[int, int]]:
-    """Return the first ``wanted`` of rows in the order of distance, key and id."""
-    order = np.argsort(ids)
-    best: list[tuple[int, bytes, int]] = []
-    for begin in range(0, len(order), _KEYS_AT_ONCE):
-        chosen = order[begin : begin + _KEYS_AT_ONCE]
-        keys = tie_keys(ids[chosen])
-        candidates = zip(distances[chosen].tolist(), keys, ids[chosen].tolist(), strict=True)
-        best = heapq.nsmallest(wanted, [*best, *candidates])
-    return [(distance, row) for distance, _, row in best]
+        order = np.lexsort((self._hashes(ids), distances))
+        return list(zip(distances[order].tolist(), ids[order].tolist(), strict=True))

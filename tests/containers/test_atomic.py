@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -153,6 +154,36 @@ def test_a_link_to_a_folder_at_the_output_is_refused(tmp_path: Path, force: bool
     with pytest.raises(OutputError, match="folder"):
         write_bytes(tmp_path / "a", b"new", force=force)
     assert names_in(tmp_path / "folder") == []
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, make_socket])
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("force", [False, True])
+def test_what_is_no_regular_file_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], linked: bool, force: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path may be short alone
+    path = special = Path("special")
+    make(special)
+    if linked:
+        path = Path("a")
+        path.symlink_to(special)
+    before, kind = names_in(tmp_path), special.lstat().st_mode
+    with pytest.raises(OutputError, match="is not a regular file, and is not replaced"):
+        write_bytes(path, b"new", force=force)
+    assert names_in(tmp_path) == before
+    assert special.lstat().st_mode == kind
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_device_is_never_replaced(force: bool) -> None:
+    with pytest.raises(OutputError, match="is not a regular file, and is not replaced"):
+        refuse_existing(Path("/dev/null"), force=force)
 
 
 @pytest.mark.parametrize("place", ["missing/a", "missing/deeper/a", "file/a", "n" * 300, "n" * 300 + "/a"])

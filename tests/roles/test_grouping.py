@@ -552,7 +552,7 @@ class Model:
         whole, mates = {}, set()
         for group in {self.group[path] for path in sent if path in self.group}:
             members = {path for path in self.live if self.group[path] == group}
-            if members <= named:
+            if members and members <= named:
                 whole[group] = members | {path for path in sent if self.group.get(path) == group}
                 mates |= members - sent
         pool = sent - {path for paths in whole.values() for path in paths}

@@ -62,7 +62,7 @@ EXACT_FILES = {
 }
 DIRECTORIES = {
     "kmc": ["role", "id", "scheme", "owner lake", "owner north", "owner south", "cloud"],
-    "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "sent by lake", "queries answered"],
+    "cloud": ["role", "id", "owner lake", "segments", "parts", "images", "sent by lake"],
     "alice": ["role", "id", "public file", "seals to"],
     "north": ["role", "id", "users", "image ids", "seals to", "image key"],
 }
@@ -181,6 +181,18 @@ def test_the_kmc_says_what_features_it_has(changeable_exact: Deployment) -> None
     assert fields(changeable_exact, "kmc")["sent by north"] == (
         f"features of 6 images in 2 uploads; complete up to {sent} ({moment(sent)}); missing: 5 ({moment(5)})"
     )
+
+
+def test_a_cloud_that_ranks_says_who_may_ask_and_has(sum_scheme: Deployment) -> None:
+    found = fields(sum_scheme, "cloud")
+    assert found["owner south"].endswith("; users alice, bob")
+    assert int(found["queries answered"]) > 0
+
+
+def test_where_the_kmc_ranks_the_cloud_knows_nobody_who_asks(exact: Deployment) -> None:
+    found = fields(exact, "cloud")
+    assert found["owner south"].endswith("; users are known to the KMC alone")
+    assert "queries answered" not in found
 
 
 @pytest.mark.parametrize("name", DIRECTORIES)

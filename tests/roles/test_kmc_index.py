@@ -47,7 +47,7 @@ from mipp_cli.roles.protect import protect_directory
 from mipp_cli.roles.removal import remove_from_kmc
 from mipp_cli.roles.state_files import read_state
 from mipp_cli.scheme import passphrase as primitive
-from mipp_cli.scheme.image_cipher import generate_key, key_id
+from mipp_cli.scheme.image_cipher import generate_key, key_id, sha256
 from mipp_cli.scheme.keys import SigningKey
 from tests.deployment import snapshot
 from tests.roles.kmc_stores import Row, State, World, codes_of, digest, image_digest, make_world
@@ -731,3 +731,14 @@ def test_a_protected_directory_seals_keys_and_users_and_goes_on(
         assert len(world.state().rows) == 4
         enrol_anew(world)
         check_kmc(world.kmc)
+
+
+def test_digests_that_begin_alike_are_refused(world: World) -> None:
+    """Who chose them would make every look-up walk all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mipp_cli.containers.features.sha256", lambda data: bytes(8) + sha256(data)[:24])
+        path = world.features(ago(1), "abcdefghij")
+    before = snapshot(world.kmc)
+    with pytest.raises(MalformedError, match="digests that names do not have"):
+        index_at_kmc(world.kmc, [path])
+    assert snapshot(world.kmc) == before

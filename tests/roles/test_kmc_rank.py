@@ -97,20 +97,26 @@ def test_distances_are_those_of_all_images_reckoned_one_by_one(tmp_path: Path) -
         assert [match.distance for match in found.matches] == expected
 
 
-def test_of_thousands_that_tie_the_digest_says_which_come(tmp_path: Path) -> None:
-    """Ties over pages, blocks and uploads, in the order of a digest that nobody knows beforehand."""
+def test_of_thousands_that_tie_the_query_says_which_come(tmp_path: Path) -> None:
+    """Ties over pages, blocks and uploads, in an order that every query has for itself."""
     world = make_world(tmp_path / "world", ("north", "south"))
-    everybody = []
+    sent: list[set[tuple[str, bytes]]] = []
     for owner, count in (("north", 1500), ("north", 1100), ("south", 1200)):
         rows = [Row(f"{owner}{count}-{n}", bytes(4)) for n in range(count)]
         groups = [rows[begin : begin + 4] for begin in range(0, count, 4)]
         index_at_kmc(world / "kmc", [world.upload(owner, groups).features])
-        everybody += [(owner, sha256(row.name.encode())) for row in rows]
+        sent.append({(owner, sha256(row.name.encode())) for row in rows})
+
+    def nearest(query: Path) -> list[tuple[str, bytes]]:
+        return [(match.ref.owner, match.name) for match in world.found(query).matches]
+
     query = world.ask(bytes(4), candidates=50)
-    query_id = world.parsed(query).query_id
-    keys = {each: sha256(f"{query_id} {each[0]} ".encode() + each[1]) for each in everybody}
-    found = [(match.ref.owner, match.name) for match in world.found(query).matches]
-    assert found == sorted(everybody, key=keys.__getitem__)[:50]
+    found = nearest(query)
+    assert len(set(found)) == 50
+    assert nearest(query) == found
+    for upload in sent:  # none of three is spared in 50 fair draws but once in ten million times
+        assert upload & set(found)
+    assert set(nearest(world.ask(bytes(4), candidates=50))) != set(found)
 
 
 def test_the_user_hears_who_was_searched_and_how_many_images(shared: World) -> None:
@@ -126,11 +132,40 @@ def test_the_report_says_what_the_cloud_will_bring(shared: World) -> None:
     assert report.counts["groups"] == 1
 
 
-def test_without_one_image_the_answer_is_empty(tmp_path: Path) -> None:
+def test_with_nothing_to_rank_a_query_is_refused_until_there_is(tmp_path: Path) -> None:
+    """Nothing is remembered, so the same query ranks what came since."""
     world = make_world(tmp_path / "world")
-    opened = world.answered(world.ask(bytes(4)))
-    assert opened.contents == []
-    assert opened.manifest.owners == (SearchedOwner("north", 0),)
+    query, selection = world.ask(bytes(4)), world.file("selection")
+    before = snapshot(world / "kmc")
+    with pytest.raises(InvalidRequestError, match="nothing of north can be ranked") as caught:
+        world.ranked(query, selection)
+    assert caught.value.exit_code == 2
+    assert "mipp kmc index" in str(caught.value.hint)
+    assert snapshot(world / "kmc") == before
+    assert not selection.exists()
+    world.send("north", [[Row("first", bytes(4), b"first")]])
+    assert world.answered(query).contents == [b"first"]
+
+
+def test_an_owner_of_no_features_keeps_nobody_from_an_answer(tmp_path: Path) -> None:
+    world = make_world(tmp_path / "world", ("north", "south"))
+    world.send("south", [[Row("s", bytes(4), b"south")]])
+    query = world.ask(bytes(4))
+    assert (
+        "no features of north are here to be ranked: mipp kmc index KMC FILE" in world.ranked(query).warnings
+    )
+    opened = world.answered(query)
+    assert opened.contents == [b"south"]
+    assert opened.of("north") == SearchedOwner("north", 0)
+    assert warnings_of(opened.manifest) == [
+        "the KMC holds no features of north: the owner brings them to mipp kmc index"
+    ]
+
+
+def test_a_query_that_was_ranked_before_is_said_to_be(world: World) -> None:
+    query, said = world.ask(bytes(4)), "this query was ranked before"
+    assert not any(said in note for note in world.ranked(query).notes)
+    assert any(said in note for note in world.ranked(query).notes)
 
 
 # Who may ask, and whom.

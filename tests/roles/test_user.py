@@ -17,6 +17,7 @@ from mipp_cli.errors import TamperedError
 from mipp_cli.roles import user as user_role
 from mipp_cli.roles.kmc import Kmc
 from mipp_cli.roles.user import remembered_query
+from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES
 from mipp_cli.scheme.protocol import MATCHES_LIMIT, ExactProtocol
 from tests.deployment import Deployment, done, feature_of, picture, refused, run, snapshot
 from tests.roles.forgery import Picture, features_beside, forge_upload, next_number, random_feature
@@ -241,10 +242,15 @@ def test_of_owners_named_those_alone_are_searched(each_way: Deployment) -> None:
     assert told["warnings"] == []
 
 
+def not_searched(owner: str) -> str:
+    """Return what the user is told: whether there is such an owner is not hers to know."""
+    return f"{owner} was not searched: no such owner is enrolled, or this owner did not authorise you"
+
+
 def test_an_owner_who_did_not_authorise_is_not_searched(each_way: Deployment) -> None:
     told = decrypted(each_way, ask(each_way, "south", "lake"))
     assert {match["owner"] for match in told["matches"]} == {"south"}
-    assert told["warnings"] == ["lake was not searched: this owner did not authorise you"]
+    assert told["warnings"] == [not_searched("lake")]
     assert told["searched"]["lake"]["images"] is None
     assert told["searched"]["south"]["images"] == 5
     assert told["notes"] == ["searched: south (5 images)"]
@@ -252,7 +258,7 @@ def test_an_owner_who_did_not_authorise_is_not_searched(each_way: Deployment) ->
 
 def test_an_owner_whom_nobody_knows_is_not_searched(each_way: Deployment) -> None:
     told = decrypted(each_way, ask(each_way, "south", "nobody"))
-    assert told["warnings"] == ["nobody was not searched: this owner did not authorise you"]
+    assert told["warnings"] == [not_searched("nobody")]
 
 
 def test_whoever_ranks_says_whom_it_does_not_search(each_way: Deployment) -> None:
@@ -322,9 +328,14 @@ def test_the_user_is_told_who_was_searched_and_how_many_images(any_scheme: Deplo
 
 
 def test_the_user_is_told_of_images_that_are_not_what_was_sent(each_way: Deployment) -> None:
+    """They have the length that was stated, since others are not brought."""
     images = [("spoiled", Picture().envelope(), random_feature(1))]
+
+    def spoil(_cipher: object, plaintext: bytes, _name: str) -> bytes:
+        return bytes(len(plaintext) + OVERHEAD_BYTES)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mipp_cli.containers.upload.UploadCipher.encrypt", lambda *_: bytes(400))
+        patch.setattr("mipp_cli.containers.upload.UploadCipher.encrypt", spoil)
         upload = forge_upload(each_way, "south", images, each_way / "bad.h5")
     each_way.index(upload)
     told = decrypted(each_way, ask(each_way, "south"))
@@ -342,7 +353,7 @@ def test_the_user_is_told_which_upload_the_cloud_lacks(changeable_exact: Deploym
     assert told["searched"]["south"]["missing"] == 1
     assert told["searched"]["south"]["uploads"] == [number]
     assert any(
-        f"missing at the cloud of upload {number}: bring it to mipp cloud index" in each
+        f"1 image of south are not at the cloud, of upload {number}: bring it to mipp cloud index" in each
         for each in told["warnings"]
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -164,25 +165,22 @@ def test_numkong_is_not_asked_for_a_few_codes(monkeypatch: pytest.MonkeyPatch) -
     assert nearest._numkong.cache_info().currsize == 0
 
 
-def key_of(row: int) -> bytes:
-    """Return a key whose order is not the ids'."""
-    return f"{row * 7919 % 1009:04}".encode()
+KEY = b"a query"
+_WORDS = [int.from_bytes(hashlib.sha256(KEY).digest()[n : n + 8], "little") for n in (0, 8)]
 
 
-class Keys:
-    """Gives the keys of ids, and remembers of whom."""
-
-    def __init__(self) -> None:
-        self.asked: list[int] = []
-
-    def __call__(self, ids: NDArray[np.int64]) -> Sequence[bytes]:
-        assert ids.dtype == np.int64
-        self.asked += ids.tolist()
-        return [key_of(row) for row in ids.tolist()]
+def hash_of(row: int) -> int:
+    """Return by what rows at one distance are ordered, in Python's whole numbers."""
+    for word in _WORDS:
+        row = (row + word) % 2**64
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            row = (row ^ row >> shift) * factor % 2**64
+        row ^= row >> 31
+    return row
 
 
 def by_sorting(rows: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
-    return sorted(rows, key=lambda row: (row[0], key_of(row[1]), row[1]))[:count]
+    return sorted(rows, key=lambda row: (row[0], hash_of(row[1])))[:count]
 
 
 def fill(pool: Nearest, batches: list[list[tuple[int, int]]]) -> None:
@@ -208,16 +206,10 @@ def test_the_nearest_are_those_of_sorting_everything(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nearest, "_SPARE_ROWS", spare)
-        patch.setattr(nearest, "_KEYS_AT_ONCE", 5)
-        pool, keys = Nearest(count), Keys()
+        pool = Nearest(count, KEY)
         fill(pool, batches)
         rows = [row for batch in batches for row in batch]
-        result = pool.nearest(keys)
-    assert result == by_sorting(rows, count)
-    distances = [distance for distance, _ in rows]
-    reached = {distance for distance, _ in result}
-    tied = [row for distance, row in rows if distance in reached and distances.count(distance) > 1]
-    assert keys.asked == sorted(tied)
+        assert pool.nearest() == by_sorting(rows, count)
 
 
 @repeatable(100)
@@ -229,57 +221,61 @@ def test_the_nearest_are_those_of_sorting_everything(
 def test_the_nearest_do_not_depend_on_the_batches(distances: list[int], cuts: list[int], count: int) -> None:
     rows = [(distance, row) for row, distance in enumerate(distances)]
     places = [0, *sorted(cuts), len(rows)]
-    whole, cut = Nearest(count), Nearest(count)
+    whole, cut = Nearest(count, KEY), Nearest(count, KEY)
     fill(whole, [rows])
     fill(cut, [rows[a:b] for a, b in itertools.pairwise(places) if rows[a:b]])
-    assert whole.nearest(Keys()) == cut.nearest(Keys()) == by_sorting(rows, count)
+    assert whole.nearest() == cut.nearest() == by_sorting(rows, count)
 
 
 @pytest.mark.parametrize("count", [1, 10, 2999, 3000, 5000])
 def test_more_rows_are_held_than_wanted_and_none_that_is_wanted_is_lost(count: int) -> None:
     """A quarter of a million rows come nearer and nearer, so every batch passes the limit."""
     distances = np.arange(250_000, 0, -1, dtype=np.uint32) // 7
-    pool = Nearest(count)
+    pool = Nearest(count, KEY)
     for first in range(0, len(distances), 10_000):
         pool.add(distances[first : first + 10_000], first)
-        assert pool._held <= 4 * count + 65536
+        assert pool._held <= 4 * count + 4096
     rows = list(zip(distances.tolist(), range(len(distances)), strict=True))
-    assert pool.nearest(Keys()) == by_sorting(rows, count)
+    assert pool.nearest() == by_sorting(rows, count)
 
 
-def test_rows_that_all_tie_are_all_kept_and_cut_by_their_keys() -> None:
-    pool = Nearest(3)
+def test_rows_that_all_tie_take_no_more_memory_than_others() -> None:
+    pool = Nearest(3, KEY)
     for first in range(0, 300_000, 50_000):
         pool.add(np.full(50_000, 5, dtype=np.uint32), first)
-    assert pool._held == 300_000
-    assert pool.nearest(Keys()) == by_sorting([(5, row) for row in range(300_000)], 3)
+        assert pool._held <= 4 * 3 + 4096
+    assert pool.nearest() == by_sorting([(5, row) for row in range(300_000)], 3)
+
+
+def test_another_key_takes_others_of_the_rows_that_tie() -> None:
+    """Of 40 rows 4 are taken: over 400 keys each row about 40 times."""
+    taken = np.zeros(40, dtype=int)
+    for number in range(400):
+        pool = Nearest(4, f"query {number}".encode())
+        pool.add(np.full(40, 7, dtype=np.uint32), 0)
+        taken[[row for _, row in pool.nearest()]] += 1
+    assert taken.sum() == 1600
+    assert 15 < taken.min() <= taken.max() < 70
 
 
 def test_batches_of_single_rows_are_put_together() -> None:
-    pool = Nearest(4000)
+    pool = Nearest(4000, KEY)
     for row in range(3000):
         pool.add(np.array([row], dtype=np.uint32), row)
     assert len(pool._parts) <= 1025
-    assert pool.nearest(Keys()) == [(row, row) for row in range(3000)]
+    assert pool.nearest() == [(row, row) for row in range(3000)]
 
 
 def test_asking_twice_gives_the_same_and_more_may_be_added_between() -> None:
-    pool = Nearest(2)
+    pool = Nearest(2, KEY)
     pool.add(np.array([7, 9, 8], dtype=np.uint32), 0)
-    assert pool.nearest(Keys()) == pool.nearest(Keys()) == [(7, 0), (8, 2)]
+    assert pool.nearest() == pool.nearest() == [(7, 0), (8, 2)]
     pool.add(np.array([1, 8], dtype=np.uint32), 10)
-    assert pool.nearest(Keys()) == [(1, 10), (7, 0)]
-
-
-def test_no_key_is_asked_for_where_distances_differ() -> None:
-    pool, keys = Nearest(2), Keys()
-    pool.add(np.array([3, 1, 2, 3, 3], dtype=np.uint32), 0)
-    assert pool.nearest(keys) == [(1, 1), (2, 2)]
-    assert keys.asked == []
+    assert pool.nearest() == [(1, 10), (7, 0)]
 
 
 def test_of_no_rows_none_is_nearest() -> None:
-    assert Nearest(3).nearest(Keys()) == []
+    assert Nearest(3, KEY).nearest() == []
 
 
 def test_wanting_none_is_refused() -> None:

@@ -416,7 +416,7 @@ class OwnerModel:
         for mates in members.values():
             if mates - chosen <= set(at_hand):
                 sent |= mates
-        whole = {group for group, mates in members.items() if mates <= sent}
+        whole = {group for group, mates in members.items() if mates and mates <= sent}
         kept = {group: {path for path in sent if group_of.get(path) == group} for group in whole}
         new = sent.difference(*kept.values())
         return Plan(sent, kept, new, sum(path in group_of for path in new))

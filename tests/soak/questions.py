@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import numpy as np
 from mipp_cli.containers.container import header_of
 from mipp_cli.containers.selection import read_selection
 from mipp_cli.roles.kmc import Kmc
+from mipp_cli.roles.kmc_ranking import read_ranking
 from tests.soak.exact_world import codes_of
 from tests.soak.model import Place, Stored, live_in_group
 from tests.soak.world import USERS
@@ -89,12 +90,13 @@ class Questions:
         """Have a query ranked, and compare what is selected with what is due."""
         life, owners = self._life, self._trusting(user)
         asked = [owner for owner in owners if owner in named or not named]
-        code = 4 if not asked else 0 if life.user_sealing[user] in life.kmc.opens else 8
+        nothing = not any(each["images"] for each in self._due(asked, candidates).searched.values())
+        code = 4 if not asked else 8 if life.user_sealing[user] not in life.kmc.opens else 2 if nothing else 0
         words = ("kmc", "rank", life.root / "kmc", query, "-o", selection, "--json")
         outcome = life.expect(code, *words)
         if code:
             return None
-        due = self._due(asked, candidates, _number(query))
+        due = self._due(asked, candidates, self._ranked(selection))
         due.sealed_to = life.user_sealing[user]
         for owner in named:
             due.searched.setdefault(owner, {"images": None, "unranked": 0, "gaps": []})
@@ -110,11 +112,27 @@ class Questions:
         life.figures["images not ranked"] += counts["images not ranked"]
         return due
 
-    def _due(self, owners: list[str], candidates: int, query_id: str) -> Due:
-        """Return the nearest live images of ``owners`` among what the KMC has the features of."""
+    def _ranked(self, selection: Path) -> list[Place]:
+        """Return what the KMC remembers as matches, which decides between images at one distance."""
+        life = self._life
+        ranking = read_ranking(Kmc.open(life.root / "kmc").directory, _number(selection))
+        assert ranking is not None
+        names = {
+            (owner, life.digest_of(owner, path)): path
+            for owner in life.kmc.enrolled
+            for path in life.features.images(owner)
+        }
+        groups = [(ranking.groups[match.group], match.name) for match in ranking.matches]
+        return [(group.ref.owner, names[group.ref.owner, group.matched[name]]) for group, name in groups]
+
+    def _due(self, owners: list[str], candidates: int, ranked_so: Sequence[Place] = ()) -> Due:
+        """Return the nearest live images of ``owners`` among what the KMC has the features of.
+
+        Of images at one distance those come first that ``ranked_so`` has, in its order.
+        """
         life, due = self._life, Due()
         sought = codes_of((life.root / "query.png").read_bytes()).astype(np.int64)
-        found: list[tuple[int, bytes, Place, Group, bytes]] = []
+        found: list[tuple[int, int, Place, Group, bytes]] = []
         for owner in owners:
             images, ranked = life.features.images(owner), 0
             for path, stored in images.items():
@@ -123,14 +141,16 @@ class Questions:
                     continue
                 ranked += 1
                 distance = int(((codes_of(stored.content).astype(np.int64) - sought) ** 2).sum())
-                tie = f"{query_id} {owner} ".encode() + life.digest_of(owner, path)
+                place = owner, path
+                tie = ranked_so.index(place) if place in ranked_so else len(ranked_so)
                 group = owner, number, life.features.applied[owner][number].places[path]
-                found.append((distance, hashlib.sha256(tie).digest(), (owner, path), group, stored.content))
+                found.append((distance, tie, place, group, stored.content))
             gaps = life.features.gaps(owner)
             due.searched[owner] = {"images": ranked, "unranked": len(images) - ranked, "gaps": gaps[:_SHOWN]}
         for _, _, place, group, content in sorted(found)[:candidates]:
             due.matches.append(place)
             due.groups[place], due.contents[place] = group, content
+        assert not ranked_so or due.matches == list(ranked_so)
         return due
 
     def _has_key(self, owner: str, stored: Stored) -> bool:
@@ -177,7 +197,7 @@ class Questions:
         for name in ("bad", "missing", "withdrawn"):
             assert counts[name] == sum(each[name] for each in searched.values())
             life.figures[f"told {name}"] += counts[name]
-        assert counts["rows brought"] == sum(map(len, brought.values()))
+        assert counts["images brought"] == sum(map(len, brought.values()))
         folder = answer.with_suffix("")
         opened = ("user", "decrypt", life.root / user, answer, "-o", folder, "--top", 999, "--json")
         told = life.expect(0, *opened).json["searched"]
@@ -248,8 +268,10 @@ class Questions:
             return
         query, selection = self._query(user, 999, []), life.path("selection")
         words = ("kmc", "rank", life.root / "kmc", query, "-o", selection, "--json")
+        due = self._due(self._trusting(user), 999)
+        if not any(each["images"] for name, each in due.searched.items() if name != owner):
+            return  # there may be nothing left to rank
         outcome = life.expect(0, *words)
-        due = self._due(self._trusting(user), 999, _number(query))
         stored = life.features.images(owner)
         lost = [path for path in stored if life.features.rows[owner][path] == number]
         coded = (owner, number) not in life.features.uncoded
