@@ -142,7 +142,9 @@ def output_option(metavar: str, what: str, *, required: bool = True) -> Callable
 
 def force_option(function: Function) -> Function:
     """``--force``: replace the output."""
-    return click.option("--force", is_flag=True, help="Replace the output if it exists; never a device or a pipe.")(function)
+    return click.option(
+        "--force", is_flag=True, help="Replace the output if it exists; never a device or a pipe."
+    )(function)
 
 
 def owner_argument(function: Function) -> Function:

@@ -23,7 +23,7 @@ from mipp_cli.containers.header import LARGEST_NUMBER
 from mipp_cli.containers.stored import remove
 from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.roles.kmc import EnrolledOwner, Kmc
-from mipp_cli.roles.kmc_store_files import Octets, StoreCipher, read_part, write_unlisted
+from mipp_cli.roles.kmc_store_files import Octets, StoreCipher, map_part, read_part, write_unlisted
 from mipp_cli.roles.kmc_store_index import StoredBlock, StoredMessage, StoreIndex
 from mipp_cli.roles.kmc_store_names import NameSet
 from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES
@@ -109,9 +109,9 @@ class FeatureStore:
         write_bytes(self.index_file, bytes(sealed), force=True, private=True)
 
     def buffer(self, index: StoreIndex) -> bytearray:
-        """Return a buffer for :meth:`codes`: every block fits into it, sealed and opened."""
+        """Return a buffer that the codes of every block fit into."""
         rows = (block.rows for message in index.messages if message.coded for block in message.blocks)
-        return bytearray(2 * max(rows, default=0) * self.l + OVERHEAD_BYTES)
+        return bytearray(max(rows, default=0) * self.l)
 
     def codes(self, message: StoredMessage, block_number: int, buffer: bytearray | None = None) -> Codes:
         """Return the codes of a block, shape (rows, l), in ``buffer`` if they fit: valid until it is reused.
@@ -124,12 +124,10 @@ class FeatureStore:
             raise ValueError("this upload was applied without codes")
         if not block.rows:
             return np.empty((0, self.l), dtype=np.uint8)
-        sealed = opened = None
-        if buffer is not None and len(buffer) >= 2 * size + OVERHEAD_BYTES:
-            opened, sealed = memoryview(buffer)[:size], memoryview(buffer)[size : 2 * size + OVERHEAD_BYTES]
+        room = memoryview(buffer)[:size] if buffer is not None and len(buffer) >= size else None
         with self._of_block(message, block_number) as (path, whole):
-            sealed = read_part(path, 0, size + OVERHEAD_BYTES, whole, sealed)
-            opened = self.cipher.open(sealed, self._bound(message, block_number, "codes"), opened)
+            sealed = map_part(path, size + OVERHEAD_BYTES, whole)
+            opened = self.cipher.open(sealed, self._bound(message, block_number, "codes"), room)
         return np.frombuffer(opened, dtype=np.uint8).reshape(block.rows, self.l)
 
     def table(self, message: StoredMessage, block_number: int) -> Table:

@@ -6,6 +6,7 @@ the disk, and its folder too, before the index that lists it.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,14 +64,30 @@ class StoreCipher:
         return opened
 
 
-def read_part(
-    path: Path, offset: int, size: int, file_size: int, into: memoryview | None = None
-) -> memoryview:
-    """Return ``size`` bytes of a file at ``offset``, read ``into`` memory that is there if it is given.
+def map_part(path: Path, size: int, file_size: int) -> memoryview:
+    """Return the first ``size`` bytes of a file as they lie in the page cache; raises as :func:`read_part`.
+
+    Copying them first takes as long as opening them. Nobody writes into a file of the store once it is
+    there: what changes is written anew, and a file that is removed stays for whoever has it mapped.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if os.fstat(descriptor).st_size == file_size:
+                return memoryview(mmap.mmap(descriptor, size, prot=mmap.PROT_READ))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        pass  # some file systems map nothing; if it is something else, reading says what
+    return read_part(path, 0, size, file_size)
+
+
+def read_part(path: Path, offset: int, size: int, file_size: int) -> memoryview:
+    """Return ``size`` bytes of a file at ``offset``.
 
     Raises MalformedError if the file is not of ``file_size``, or is missing.
     """
-    data = memoryview(bytearray(size)) if into is None else into
+    data = memoryview(bytearray(size))
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
