@@ -132,7 +132,7 @@ class OwnersMessages:
     def _upload(self, task: Task) -> Done:
         with self._opened(task) as reader:
             cipher, names = self._cipher(reader), NameSet(reader.name_digests)
-            if names.most_alike() > _ALIKE:
+            if names.most_alike > _ALIKE:
                 # whoever chooses digests, and not names, would make every later look-up a long one
                 raise MalformedError("names images by digests that names do not have")
             if names.has_twins():

@@ -58,15 +58,16 @@ class NameSet:
             which, step = which[alike], step[alike]
         return np.concatenate(hits), np.concatenate(places)
 
+    @cached_property
     def most_alike(self) -> int:
-        """Return how many digests begin alike at the most: those of real names hardly ever do."""
+        """How many digests begin alike at the most: those of real names hardly ever do."""
         keys = np.sort(_keys(self._digests))  # which is much faster than finding their order
         begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
         return int(np.diff(begins, append=len(keys)).max(initial=0))
 
     def has_twins(self) -> bool:
         """Say whether a digest is here twice."""
-        if self.most_alike() < 2:
+        if self.most_alike < 2:
             return False
         alike = np.flatnonzero(self._sorted[1:] == self._sorted[:-1])
         suspects = self._digests[self._order[np.union1d(alike, alike + 1)]]
