@@ -48,12 +48,23 @@ run() { show "$@"; .venv/bin/mipp "$@"; }
 # In scheme exact the KMC keeps the features, and ranks.
 kmc_ranks() { [ "$SCHEME" = exact ]; }
 
-# Exit code 5 is "already applied": there is nothing new, or the run before ended just after this step.
+# Exit code 5 is "already applied": there is nothing new, or the run before ended just after this step. Here it
+# is no error, and one line says it.
 run_if_new() {
-    run "$@" && return
-    code=$?
-    [ $code -eq 5 ] || exit $code
-    say "(nothing to do here; going on)"
+    show "$@"
+    code=0
+    { said=$(.venv/bin/mipp "$@" 2>&1 >&3 3>&-) || code=$?; } 3>&1
+    case $code in
+        0) [ -z "$said" ] || say "$said" >&2 ;;
+        5) say "nothing new: $(say "$said" | sed -n 's/^error: //p' | sed 's/^nothing is new: //')" ;;
+        *) say "$said" >&2; exit $code ;;
+    esac
+}
+
+# Whether the folder $1 holds a picture, as mipp sees it: hidden files and folders are passed over.
+has_pictures() {
+    find "${1%/}/." -name '.?*' -prune -o ! -type d -print |
+        LC_ALL=C grep -qiE '\.(jpe?g|png|tiff?|bmp|webp)$'
 }
 
 # The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits, dots, hyphens and underscores.
@@ -63,10 +74,15 @@ id_of() {
         cut -c 1-64
 }
 
+[ -e "$QUERIES" ] || stop "QUERIES=$QUERIES does not exist: give a picture, or a folder of pictures, to ask with"
+[ ! -d "$QUERIES" ] || has_pictures "$QUERIES" ||
+    stop "QUERIES=$QUERIES holds no pictures: give a picture, or a folder of pictures, to ask with"
+
 # Owners: a folder each.
 ids=
 for folder in "$IMAGES"/*/; do
     [ -d "$folder" ] || stop "IMAGES=$IMAGES has no folders: give each owner a folder of pictures there"
+    has_pictures "$folder" || { say "left out: ${folder%/}, which holds no pictures"; continue; }
     id=$(id_of "${folder%/}")
     [ -n "$id" ] ||
         stop "${folder%/}: no owner's id can be made of this name: it needs a digit or a letter a to z"
@@ -78,6 +94,7 @@ done
 for other in "$IMAGES"/*; do
     [ -d "$other" ] || say "left out: $other, which is in no owner's folder"
 done
+[ -n "$ids" ] || stop "IMAGES=$IMAGES has no folder with pictures: give each owner a folder of pictures there"
 
 # Stop at what lies in the folder $1 and is not called $2, nor a folder that the pipeline began.
 only_own() {
@@ -136,12 +153,18 @@ fi
 small=
 ! kmc_ranks || small=--small
 for folder in "$IMAGES"/*/; do
+    has_pictures "$folder" || continue
     id=$(id_of "${folder%/}")
     number=1
     while [ -e "$OUT/uploads/$id-$number.h5" ] || [ -e "$OUT/uploads/indexed/$id-$number.h5" ]; do
         number=$((number + 1))
     done
-    run_if_new owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume $small
+    set -- owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume $small
+    if [ $number -gt 1 ]; then
+        run_if_new "$@"
+    else  # all is new, and a terminal is to show how far it is
+        run "$@" || { code=$?; [ $code -eq 5 ] || exit $code; }
+    fi
 done
 
 # The cloud verifies and indexes what waits in uploads, and the KMC the features beside it.

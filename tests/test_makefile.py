@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mipp_cli.roles.pictures import PICTURE_SUFFIXES
 from tests.deployment import picture
 
 ROOT = Path(__file__).parent.parent
@@ -75,6 +76,10 @@ def _new_project(folder: Path) -> Project:
         (project.images / place).parent.mkdir(parents=True)
         picture(seed).save(project.images / place)
     (project.images / "notes.txt").write_text("not a picture\n")
+    (project.images / "empty").mkdir()
+    for place in ("documents/more/letter.txt", "hidden/.thumbnails/a.png"):
+        (project.images / place).parent.mkdir(parents=True)
+        (project.images / place).touch()
     (folder / SETTINGS["QUERIES"]).mkdir()
     picture(3).save(folder / SETTINGS["QUERIES"] / "scan (1).png")
     return project
@@ -115,6 +120,59 @@ def test_files_beside_the_owners_folders_are_left_out(_run_once: tuple[Project, 
     assert {path.name for path in (project.out / "owners").iterdir()} == {"Clinic-Lake-1", "north"}
 
 
+def test_folders_without_pictures_are_left_out(_run_once: tuple[Project, str]) -> None:
+    """Hidden pictures are none, as everywhere; no owner is made for them."""
+    project, printed = _run_once
+    for folder in ("empty", "documents", "hidden"):
+        assert f"left out: {SETTINGS['IMAGES']}/{folder}, which holds no pictures\n" in printed
+    assert {path.name for path in (project.out / "owners").iterdir()} == {"Clinic-Lake-1", "north"}
+
+
+def test_an_owner_whose_pictures_are_gone_stops_nobody(run: Project) -> None:
+    for path in (run.images / "north").iterdir():
+        path.unlink()
+    picture(4).save(run.images / "Clinic (Lake) 1" / "later.png")
+    ran = run.make("pipeline")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert f"left out: {SETTINGS['IMAGES']}/north, which holds no pictures\n" in ran.stdout
+    assert "later.png" in run.matches
+    assert "b.png" in run.matches
+
+
+def test_a_folder_of_pictures_of_every_kind_makes_an_owner(project: Project) -> None:
+    for suffix in PICTURE_SUFFIXES:
+        (project.images / f"only{suffix[1:]}").mkdir()
+        (project.images / f"only{suffix[1:]}" / f"x{suffix.upper()}").write_text("not checked here\n")
+    printed = project.make("pipeline", "SCHEME=none").stdout
+    assert "left out" in printed
+    assert "left out: " + SETTINGS["IMAGES"] + "/only" not in printed
+
+
+def test_without_any_picture_nothing_is_begun(project: Project) -> None:
+    for path in project.images.rglob("*.png"):
+        path.unlink()
+    ran = project.make("pipeline")
+    assert ran.returncode == 2
+    assert f"IMAGES={SETTINGS['IMAGES']} has no folder with pictures" in ran.stderr
+    assert not project.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"), [("nowhere", "does not exist"), (".venv", "holds no pictures")]
+)
+def test_without_examples_nothing_is_begun(project: Project, queries: str, message: str) -> None:
+    ran = project.make("pipeline", f"QUERIES={queries}")
+    assert ran.returncode == 2
+    assert f"QUERIES={queries} {message}" in ran.stderr
+    assert not project.out.exists()
+
+
+def test_a_single_picture_may_be_the_example(project: Project) -> None:
+    ran = project.make("pipeline", f"QUERIES={SETTINGS['QUERIES']}/scan (1).png")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "query scan (1).png" in project.matches
+
+
 def test_two_schemes_run_and_stand_beside_each_other(project: Project) -> None:
     ran = project.make("pipeline", "SCHEME=exact mask")
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -149,6 +207,8 @@ def test_a_second_run_with_nothing_new_changes_nothing(run: Project) -> None:
     ran = run.make("pipeline")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert run.matches in ran.stdout
+    assert ran.stdout.count("\nnothing new: 1 unchanged\n") == 2
+    assert ran.stderr == ""
     assert (run.out / "query.h5").read_bytes() == query
     assert sorted(run.out.glob("uploads/**/*.h5")) == uploads
 
@@ -163,6 +223,25 @@ def test_pictures_and_owners_that_come_later_are_found(run: Project) -> None:
     assert "later.png" in run.matches
     assert "first.png" in run.matches
     assert keys.items() <= run.keys.items()
+
+
+def test_what_a_later_run_warns_of_is_said(run: Project) -> None:
+    command = run.folder / ".venv" / "bin" / "mipp"
+    command.write_text(MIPP.replace("\n", '\n[ "$1 $2" != "cloud index" ] || echo beware >&2\n', 1))
+    picture(4).save(run.images / "north" / "later.png")
+    ran = run.make("pipeline")
+    assert ran.returncode == 0
+    assert "beware\n" in ran.stderr
+    assert "later.png" in run.matches
+
+
+def test_a_later_run_that_fails_says_why(run: Project) -> None:
+    (run.images / "north" / "later.png").write_text("not a picture\n")
+    ran = run.make("pipeline")
+    assert ran.returncode != 0
+    assert "error: " in ran.stderr
+    assert "later.png" in ran.stderr
+    assert "nothing new" not in ran.stdout.partition("north-2.h5")[2]
 
 
 def test_a_run_that_was_killed_goes_on(project: Project) -> None:
@@ -223,6 +302,7 @@ def test_a_folder_with_other_things_in_it_is_not_taken(project: Project) -> None
 )
 def test_a_folder_that_makes_no_owner_is_refused(project: Project, folder: str, message: str) -> None:
     (project.images / folder).mkdir()
+    picture(4).save(project.images / folder / "c.png")
     ran = project.make("pipeline")
     assert ran.returncode != 0
     assert message in ran.stderr
