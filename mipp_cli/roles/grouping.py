@@ -29,6 +29,16 @@ def thin_warning(images: int, group_size: int) -> list[str]:
     ]
 
 
+def moved_warning(count: int) -> list[str]:
+    """Return what is warned of if so many images move to new groups."""
+    if not count:
+        return []
+    return [
+        f"{count} images moved to new groups: the pictures of their mates are not among those named, or "
+        "cannot be read; name the whole collection, so that images keep their mates for life"
+    ]
+
+
 class TooFewImagesError(InvalidRequestError):
     """Raised when the images that go into new groups are fewer than a group has."""
 

@@ -26,7 +26,7 @@ from mipp_cli.errors import (
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.descriptions import Description, Descriptions
 from mipp_cli.roles.feature_work import describe_and_encrypt, feature_tasks
-from mipp_cli.roles.grouping import Group, Grouping, TooFewImagesError, thin_warning
+from mipp_cli.roles.grouping import Group, Grouping, TooFewImagesError, moved_warning, thin_warning
 from mipp_cli.roles.kept_features import sweep_kept
 from mipp_cli.roles.ledger import UPLOAD, still_deciding
 from mipp_cli.roles.own_features import OwnFeatures, own_features
@@ -112,7 +112,7 @@ def preview(
     except TooFewImagesError as error:
         if not options.small:
             notes.append(f"it would be refused without --small: {error.message}")
-    warnings = (*owner.warnings, *_moved(grouping.moved(sent.union(mates))))
+    warnings = (*owner.warnings, *moved_warning(grouping.moved(sent.union(mates))))
     return Report((), counts, warnings, notes=tuple(notes))
 
 
@@ -290,7 +290,7 @@ class _Run:
                 "name the folders that they are in, or delete them"
             )
         done, group_size = self.work.done.keys(), self._parameters.protocol.group_size
-        warnings += _moved(self._grouping.moved(done))
+        warnings += moved_warning(self._grouping.moved(done))
         warnings += thin_warning(self._grouping.thinned(done), group_size)
         if edgeless:
             warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
@@ -307,16 +307,6 @@ class _Run:
         if self._parameters.protocol.grouped:
             note += " and upload.features.h5 to the KMC (mipp kmc index)"
         return Report(tuple(files), counts, tuple(warnings), notes=(note,))
-
-
-def _moved(count: int) -> list[str]:
-    """Return what is warned of if so many images move to new groups."""
-    if not count:
-        return []
-    return [
-        f"{count} images moved to new groups: the pictures of their mates are not among those named, or "
-        "cannot be read; name the whole collection, so that images keep their mates for life"
-    ]
 
 
 def _unreadable(errors: Sequence[UnreadableImageError]) -> UnreadableImageError:

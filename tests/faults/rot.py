@@ -98,11 +98,11 @@ def unmended(store: Deployment, before: Meaning, flip: Flip) -> str | None:
         query = copy / "new-query.h5"
         done("user", "query", copy / "alice", copy / "pictures" / "query.png", "-o", query)
         outcome = run("kmc", "rank", copy / "kmc", query, "-o", copy / "new-selection.h5")
-        # a user whose tag is damaged is taken for nobody; everything else costs what is damaged, and no more
-        if outcome.code != (4 if path.suffix == ".tags" else 0):
+        # damage costs what is damaged, and no more; where that leaves nothing to rank, ranking says so
+        is_feature = path.parent.name == "north" and path.suffix != ".deleted"
+        if outcome.code not in ({3} if path.suffix == ".tags" else {0, 2} if is_feature else {0}):
             return f"ranking ended with {outcome.code}: {outcome.err.strip()}"
-        is_ranked = path.parent.name == "north" and path.suffix != ".deleted"
-        if is_ranked and "damaged" not in outcome.err:
+        if is_feature and "damaged" not in outcome.err:
             return f"ranking says nothing: {outcome.err.strip()}"
         for words in _mending(copy, path):
             if run(*words).code:
