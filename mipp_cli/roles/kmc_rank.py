@@ -56,8 +56,8 @@ def rank(
 ) -> Report:
     """Rank a query over the owners who authorised its user, and write the `selection` ``output``.
 
-    The nearest images by exact squared distance, per query image as many as it asks for; ties by a digest
-    of query, owner and name. The ranking is remembered first: the same query selects the same again.
+    The nearest images by exact squared distance, per query image as many as it asks for; ties by a hash of
+    the row under the query's id. The ranking is remembered first: the same query selects the same again.
     ``cloud`` is the public file of the cloud that is to bring the groups, if several are enrolled. Beyond
     ``limit`` bytes the largest groups are left out. Raises NotAuthorisedError if no owner authorised the
     user, ReplayedError for other content under a known query id, or for another cloud.

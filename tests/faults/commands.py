@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tests.deployment import JOBS, Deployment, done, run
@@ -272,3 +273,21 @@ COMMANDS = [
     *MESSAGES,
     *EXACT,
 ]
+
+# what the ordinary tests do in one scheme, or one way, alone
+_LIKE_OTHERS = (
+    "owner encrypt",
+    "owner encrypt (changed)",
+    "owner encrypt --split",
+    "owner encrypt --again",
+    "owner delete",
+    "owner revoke",
+    "owner renew",
+    "kmc enroll",
+    "kmc enroll (after a removal)",
+    "kmc remove",
+    "cloud index",
+    "cloud index (late deletion)",
+    "cloud index (mixed)",
+)
+COMMANDS = [replace(each, is_like_another=True) if each.name in _LIKE_OTHERS else each for each in COMMANDS]

@@ -17,7 +17,7 @@ from tests.fuzz import hand_offs, targets
 from tests.fuzz.targets import TARGETS, Target, attempt
 
 ROOT = Path(__file__).parents[2]
-INPUTS = "50"
+INPUTS = "40"
 
 
 def test_no_damage_ends_in_anything_but_a_reading_or_a_refusal(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_no_damage_ends_in_anything_but_a_reading_or_a_refusal(tmp_path: Path) -
     for outcome in outcomes:
         assert outcome["read"] >= 3, outcome
         if outcome["target"] != "public":  # which asks several readers, each of which refuses most
-            assert outcome["refused"] >= 20, outcome
+            assert outcome["refused"] >= 15, outcome
 
 
 def test_memory_that_could_not_be_had_is_a_finding_though_it_became_a_refusal(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def making(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 STEPS = st.tuples(st.booleans(), st.sets(st.sampled_from(NAMES), min_size=1).map(sorted))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, min_size=1, max_size=6), data=st.data())
 def test_any_order_doubled_and_in_any_batches_gives_the_same(
     making: Making, steps: list[tuple[bool, list[str]]], data: st.DataObject
@@ -187,7 +187,7 @@ def test_any_order_doubled_and_in_any_batches_gives_the_same(
             assert (ew in stored) == (ew in live)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, min_size=2, max_size=6), data=st.data())
 def test_a_rebuilt_index_is_in_the_same_state(
     making: Making, steps: list[tuple[bool, list[str]]], data: st.DataObject

@@ -8,7 +8,7 @@ import pytest
 
 from tests.soak.lives import begin
 
-_OPERATIONS = {"mask": 120, "exact": 80}
+_OPERATIONS = {"mask": 100, "exact": 80}
 _FIGURES = {
     "mask": ("lost", "delayed", "doubled", "out of order", "late rows dropped", "gaps closed"),
     "exact": ("KMC: lost", "KMC: delayed", "KMC: out of order", "sent with their group", "told missing"),
