@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +19,8 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all tests share, of other processes of this run too."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    """A folder that the tests of this process share."""
+    return tmp_path_factory.getbasetemp()
 
 
 # `paper` differs from `dcr` in its group alone: tests/scheme and tests/cli have it

@@ -6,7 +6,6 @@ the commands themselves, once for each scheme and session, and copied by the tes
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -301,11 +300,9 @@ def make_deployment(root: Path, scheme: str) -> Deployment:
 
 
 def shared_deployment(base: Path, scheme: str) -> Deployment:
-    """Return the deployment of a scheme below ``base``, made when a process first asks for it."""
+    """Return the deployment of a scheme below ``base``, made when it is first asked for."""
     root = base / f"deployment-{scheme}"
-    with (base / f"deployment-{scheme}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return Deployment(root, scheme) if root.exists() else make_deployment(root, scheme)
+    return Deployment(root, scheme) if root.exists() else make_deployment(root, scheme)
 
 
 def change_state(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

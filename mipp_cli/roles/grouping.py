@@ -82,8 +82,12 @@ class Grouping:
         return sorted(path for group in others if group <= at_hand for path in group)
 
     def moved(self, done: Set[str]) -> int:
-        """Return how many images leave their groups, if ``done`` is all that is sent, mates among them."""
-        return len(self._new(done) & self._group_of.keys())
+        """Return how many images leave their groups, if ``done`` is all that is sent, mates among them.
+
+        A group of which no image is live is none to leave.
+        """
+        known = (self._group_of.get(path) for path in self._new(done))
+        return sum(group is not None and bool(self._members[group]) for group in known)
 
     def check_size(self, done: Set[str]) -> None:
         """Raise TooFewImagesError if those of ``done`` that go into new groups are too few for one."""

@@ -32,7 +32,8 @@ def squared_distances(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Dist
     if not len(rows):
         return np.empty(0, dtype=np.uint32)
     # importing and checking it takes as long as numpy for some million codes
-    fast = _numkong() if rows.size >= _LEAST_CODES else None
+    is_there = rows.size >= _LEAST_CODES or _numkong.cache_info().currsize
+    fast = _numkong() if is_there else None
     return _by_numpy(query, rows) if fast is None else _by_numkong(fast, query, rows)
 
 

@@ -171,6 +171,7 @@ def beside_bfv(setting: Setting) -> Iterator[Result]:
     numbers for each dimension and 4096 images. Encrypting the query and opening the distances are left out.
     """
     images = setting.size(10_000, 1_000)
+    nearest._numkong()  # which a process asks for once it has many codes to measure
     with one_core():
         stored = StoredFeatures(setting.folder("ranking-bfv"), images, 80, 8)
         other = _BfvDistances(stored.codes, stored.query)

@@ -224,7 +224,7 @@ def four_messages(store: Deployment) -> None:
     more_upload(store)
     done(*delete_words("0.png", "1.png")(store))
     (store / "more" / "0.png").unlink()  # else it would be sent again, too
-    encrypt(store, "--undelete", output="back.h5")
+    encrypt(store, "--undelete", "--small", output="back.h5")
     picture(31, size=(24, 16)).save(store / "more" / "2.png")
     encrypt(store, output="changed.h5")
 
