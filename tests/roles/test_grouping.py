@@ -581,7 +581,8 @@ class Model:
         assert all(len(group) < 2 * G for group in new)
         assert len(pool) < G or all(len(group) >= G for group in new)
         assert report.counts["sent with their group"] == len(mates)
-        moves = sum(path in self.group for path in pool)
+        living = {self.group[path] for path in self.live}  # of a group that is gone nobody moves
+        moves = sum(self.group.get(path) in living for path in pool)
         warned = [warning for warning in report.warnings if "moved to new groups" in warning]
         assert [warning.split()[0] for warning in warned] == ([str(moves)] if moves else [])
         for file in files:

@@ -419,7 +419,9 @@ class OwnerModel:
         whole = {group for group, mates in members.items() if mates and mates <= sent}
         kept = {group: {path for path in sent if group_of.get(path) == group} for group in whole}
         new = sent.difference(*kept.values())
-        return Plan(sent, kept, new, sum(path in group_of for path in new))
+        return Plan(
+            sent, kept, new, sum(bool(members.get(group_of[path])) for path in new if path in group_of)
+        )
 
     def _in_order(self) -> list[Message]:
         return sorted(self.sent.values(), key=lambda each: each.number)
