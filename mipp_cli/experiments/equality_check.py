@@ -16,8 +16,8 @@ from mipp_cli.experiments.methods import CloudSim
 from mipp_cli.experiments.result import Observation, Result
 from mipp_cli.experiments.settings import SchemeSetting, draw_sample, image_files
 from mipp_cli.experiments.trial_deployment import make_trial_deployment
+from mipp_cli.roles.cloud_answer import search
 from mipp_cli.roles.cloud_index import index_containers
-from mipp_cli.roles.cloud_search import search_sums
 from mipp_cli.roles.progress import Progress, silent
 from mipp_cli.roles.user import make_query
 from mipp_cli.roles.workers import LOCAL, Workplace
@@ -110,7 +110,7 @@ def _encrypted_search(
         index_containers(cloud, [upload], workplace=workplace, progress=progress)
         query, results = Path(folder, "query.h5"), Path(folder, "results.h5")
         make_query(trial.user, image_files(dataset, asked), query, candidates=len(sample))
-        search_sums(cloud, query, results)
+        search(cloud, query, results)
         reader = open_results(results, trial.public.fingerprint)
         with reader.container:
             answers: list[list[tuple[str, float]]] = [[] for _ in asked]

@@ -16,8 +16,8 @@ from mipp_cli.experiments.dataset import DataSet
 from mipp_cli.experiments.methods import Order
 from mipp_cli.experiments.seeds import generator
 from mipp_cli.experiments.trial_deployment import TrialDeployment, make_trial_deployment
+from mipp_cli.roles.cloud_answer import search
 from mipp_cli.roles.cloud_index import index_containers
-from mipp_cli.roles.cloud_search import search_sums
 from mipp_cli.roles.collection import ImageFile
 from mipp_cli.roles.progress import Progress
 from mipp_cli.roles.user import make_query
@@ -105,7 +105,7 @@ class TimedDeployment:
         for repeat in repeats:
             cloud = self.deployment.new_cloud(f"{pieces}-{repeat}-{len(repeats)}")
             index = partial(index_containers, cloud, uploads, workplace=self.workplace)
-            ask = partial(search_sums, output=answer, workplace=self.workplace, force=True)
+            ask = partial(search, output=answer, workplace=self.workplace, force=True)
             query, for_one = self.queries[repeat], self.for_one[repeat]
             yield size, INDEX, repeat, seconds(index)
             yield size, WITH_INDEX, repeat, seconds(partial(ask, cloud, query))

@@ -50,9 +50,9 @@ def search(
             raise InvalidRequestError(
                 "a selection is not searched: it says which groups to bring", hint="leave out --without-index"
             )
-        return bring_groups(path, request, output, force=force, progress=progress)
+        return bring_groups(cloud, request, output, force=force, progress=progress)
     return search_sums(
-        path,
+        cloud,
         request,
         output,
         without_index=without_index,

@@ -26,14 +26,13 @@ from mipp_cli.roles.report import Output, Report
 
 
 def bring_groups(
-    path: Path, selection_file: Path, output: Path, *, force: bool = False, progress: Progress = silent
+    cloud: Cloud, selection_file: Path, output: Path, *, force: bool = False, progress: Progress = silent
 ) -> Report:
     """Bring every live row of each group of a selection, and nothing for groups that this cloud lacks.
 
     Raises WrongDeploymentError for a selection that another key than the KMC's signed, or that is for
     another cloud.
     """
-    cloud = Cloud.open(path)
     deployment = cloud.directory.deployment
     with at_path(selection_file):
         selection = read_selection(selection_file, deployment.fingerprint, lambda h: _check_kmc(cloud, h))

@@ -40,7 +40,7 @@ class Candidate:
 
 
 def search_sums(
-    path: Path,
+    cloud: Cloud,
     query_file: Path,
     output: Path,
     *,
@@ -55,7 +55,6 @@ def search_sums(
     NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
     query id.
     """
-    cloud = Cloud.open(path)
     parameters = cloud.directory.deployment.parameters
     with at_path(query_file):
         query, owners = authorised_query(cloud, query_file)

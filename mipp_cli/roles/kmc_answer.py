@@ -41,7 +41,7 @@ from mipp_cli.scheme.image_cipher import length_prefixed, sha256
 
 
 def reencrypt_groups(
-    path: Path, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
+    kmc: Kmc, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
 ) -> Report:
     """Re-encrypt what matched among the groups of ``results`` for the user who asked, and nobody else.
 
@@ -51,7 +51,6 @@ def reencrypt_groups(
     selection was not for; MalformedError for a selection that was not made here, or rows outside it;
     ReplayedError for a second different answer to a selection.
     """
-    kmc = Kmc.open(path)
     deployment = kmc.directory.deployment
     with kmc.directory.lock(shared=True), at_path(results):
         rankings: list[Ranking] = []

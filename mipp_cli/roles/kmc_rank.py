@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from mipp_cli.containers.atomic import refuse_existing
 from mipp_cli.containers.container import read_header
+from mipp_cli.containers.header import Header
 from mipp_cli.containers.manifest import SearchedOwner
 from mipp_cli.containers.public_files import load_party
 from mipp_cli.containers.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
 from mipp_cli.containers.selection import write_selection
-from mipp_cli.containers.source import FileSource, read_file
+from mipp_cli.containers.source import FileSource
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
@@ -119,11 +121,20 @@ def _read_query(kmc: Kmc, file: Path) -> Query:
     deployment = kmc.directory.deployment
     source = FileSource(file)
     try:
-        check_user(kmc, read_header(source, kind="query", deployment=deployment.fingerprint))
+        header = read_header(source, kind="query", deployment=deployment.fingerprint)
+        check_user(kmc, header)
+        if source.size > QUERY_BYTES_LIMIT:
+            raise MalformedError("is larger than a query can be")
+        octets = source.read_at(0, source.size)
     finally:
         source.close()
-    octets = read_file(file, QUERY_BYTES_LIMIT)
-    return parse_query(octets, deployment.parameters, deployment.fingerprint, lambda h: check_user(kmc, h))
+    return parse_query(octets, deployment.parameters, deployment.fingerprint, partial(_check_same, header))
+
+
+def _check_same(checked: Header, found: Header) -> None:
+    """Refuse a file that somebody writes into: who asks was checked by its header alone."""
+    if found != checked:
+        raise MalformedError("changed while it was read")
 
 
 def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:

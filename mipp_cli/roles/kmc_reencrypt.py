@@ -35,7 +35,7 @@ QUERIES_FOLDER = "queries"
 
 
 def reencrypt_results(
-    path: Path, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
+    kmc: Kmc, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
 ) -> Report:
     """Re-encrypt the images of ``results`` for the user who asked, and nobody else (NER).
 
@@ -48,7 +48,6 @@ def reencrypt_results(
     for an image whose owner did not authorise the user; ReplayedError for another query, or another
     selection, under a known query id; TamperedError or MissingKeyError if not one of the images opens.
     """
-    kmc = Kmc.open(path)
     deployment = kmc.directory.deployment
     with kmc.directory.lock(shared=True), at_path(results):
         reader = open_results(results, deployment.fingerprint, lambda header: check_known_cloud(kmc, header))
@@ -141,8 +140,8 @@ class Authorising(NamedTuple):
     unread: frozenset[str] = frozenset()
 
 
-def check_user(kmc: Kmc, header: Header) -> dict[str, MippError]:
-    """Refuse a user whom no owner authorised; return what is damaged of owners who cannot be asked.
+def check_user(kmc: Kmc, header: Header) -> tuple[list[str], dict[str, MippError]]:
+    """Return the owners who authorised a user, and what is damaged of others, who cannot be asked.
 
     Raises NotAuthorisedError, or the damage if nobody else is left.
     """
@@ -154,7 +153,7 @@ def check_user(kmc: Kmc, header: Header) -> dict[str, MippError]:
             f"no enrolled owner authorised the user {header.sender!r} with this key",
             hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
         )
-    return damaged
+    return names, damaged
 
 
 def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
@@ -162,13 +161,11 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
 
     Raises NotAuthorisedError if there is none.
     """
-    user = (query.header.sender, query.header.sender_key)
-    damaged = {
-        name: error for name, error in check_user(kmc, query.header).items() if query.names_owner(name)
-    }
+    user, (names, found) = query.header.sender, check_user(kmc, query.header)
+    damaged = {name: error for name, error in found.items() if query.names_owner(name)}
     unread = query.owners & damaged.keys()
     owners: dict[str, EnrolledOwner] = {}
-    for name in filter(query.names_owner, kmc.authorising(user)[0]):
+    for name in filter(query.names_owner, names):
         try:
             owner = kmc.owner(name)
         except MippError as error:
@@ -181,7 +178,7 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
         raise next(iter(damaged.values()))
     if not owners:
         raise NotAuthorisedError(
-            f"none of the owners that the query names authorised the user {user[0]!r}",
+            f"none of the owners that the query names authorised the user {user!r}",
             hint="leave out --owner, or ask these owners to authorise the user",
         )
     return Authorising(owners, damaged, unread)

@@ -34,4 +34,4 @@ def reencrypt(
             path=results,
             hint="give the results.h5 that mipp cloud search wrote",
         )
-    return _STEPS[kind](path, results, output, force=force, progress=progress)
+    return _STEPS[kind](kmc, results, output, force=force, progress=progress)

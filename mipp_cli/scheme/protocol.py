@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,16 +31,23 @@ class FeatureProtocol(ABC):
 
     ``group_size`` is G, 1 without groups; ``grouped`` says whether rows are padded to the largest of their
     group. ``search_input`` and ``results`` are the kinds of container that a cloud searches with, and that
-    it answers with. ``upload_columns`` and ``query_columns`` are the encrypted features that an upload and a
-    query hold beside each image, and the bytes of a row of each.
+    it answers with.
     """
 
     group_size: int = 1
     grouped: bool = False
     search_input: str
     results: str
-    upload_columns: Mapping[str, int]
-    query_columns: Mapping[str, int]
+
+    @property
+    @abstractmethod
+    def upload_columns(self) -> Mapping[str, int]:
+        """The encrypted features that an upload holds beside each image, and the bytes of a row of each."""
+
+    @property
+    @abstractmethod
+    def query_columns(self) -> Mapping[str, int]:
+        """The encrypted features that a query holds of each image, and the bytes of a row of each."""
 
     @abstractmethod
     def size_class(self, length: int) -> int:
@@ -86,12 +92,12 @@ class SumProtocol(FeatureProtocol):
     results = "results"
 
     @property
-    def upload_columns(self) -> Mapping[str, int]:  # type: ignore[override]
+    def upload_columns(self) -> Mapping[str, int]:
         """EF and EFF: l numbers, end to end."""
         return dict.fromkeys(("EF", "EFF"), self.l * self.cipher.number_bytes)
 
     @property
-    def query_columns(self) -> Mapping[str, int]:  # type: ignore[override]
+    def query_columns(self) -> Mapping[str, int]:
         """EQ and EQQ."""
         return dict.fromkeys(("EQ", "EQQ"), self.l * self.cipher.number_bytes)
 
@@ -141,10 +147,14 @@ class ExactProtocol(FeatureProtocol):
     grouped = True
     search_input = "selection"
     results = "groups"
-    upload_columns = MappingProxyType({})
 
     @property
-    def query_columns(self) -> Mapping[str, int]:  # type: ignore[override]
+    def upload_columns(self) -> Mapping[str, int]:
+        """None."""
+        return {}
+
+    @property
+    def query_columns(self) -> Mapping[str, int]:
         """The codes, under a key from USK."""
         return {"codes": self.l + OVERHEAD_BYTES}
 
