@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from mipp_cli.scheme.parameters import SUM_SCHEMES
-from tests.deployment import SCHEMES, Deployment, shared_deployment
+from tests.deployment import SCHEMES, Deployment, own_deployment, shared_deployment
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -42,41 +41,38 @@ def any_scheme(_each_scheme: Deployment) -> Iterator[Deployment]:
 @pytest.fixture(params=[scheme for scheme in _TRIED if scheme in SUM_SCHEMES])
 def sum_scheme(request: pytest.FixtureRequest, session_folder: Path) -> Iterator[Deployment]:
     """A deployment to read from, of each scheme in which the cloud ranks."""
-    shared = shared_deployment(session_folder, request.param)
-    with _unchanged(shared):
-        yield shared
+    yield from _to_read(session_folder, request.param)
 
 
 @pytest.fixture
 def deployment(session_folder: Path) -> Iterator[Deployment]:
     """A deployment to read from, of the scheme that is the fastest."""
-    shared = shared_deployment(session_folder, "mask")
-    with _unchanged(shared):
-        yield shared
+    yield from _to_read(session_folder, "mask")
 
 
 @pytest.fixture
 def changeable(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment of the test's own, of the scheme that is the fastest."""
-    folder = tmp_path_factory.mktemp("changeable")
-    yield shared_deployment(session_folder, "mask").copy(folder / "deployment")
-    shutil.rmtree(folder, ignore_errors=True)
+    yield from own_deployment(session_folder, tmp_path_factory, "mask")
 
 
 @pytest.fixture
 def exact(session_folder: Path) -> Iterator[Deployment]:
     """A deployment of scheme `exact` to read from."""
-    shared = shared_deployment(session_folder, "exact")
-    with _unchanged(shared):
-        yield shared
+    yield from _to_read(session_folder, "exact")
 
 
 @pytest.fixture
 def changeable_exact(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment of scheme `exact` of the test's own."""
-    folder = tmp_path_factory.mktemp("changeable-exact")
-    yield shared_deployment(session_folder, "exact").copy(folder / "deployment")
-    shutil.rmtree(folder, ignore_errors=True)
+    yield from own_deployment(session_folder, tmp_path_factory, "exact")
+
+
+def _to_read(base: Path, scheme: str) -> Iterator[Deployment]:
+    """Give the shared deployment of a scheme, and fail if the test changes it."""
+    shared = shared_deployment(base, scheme)
+    with _unchanged(shared):
+        yield shared
 
 
 @contextmanager

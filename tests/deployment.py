@@ -12,12 +12,13 @@ import json
 import shutil
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
@@ -303,6 +304,13 @@ def shared_deployment(base: Path, scheme: str) -> Deployment:
     """Return the deployment of a scheme below ``base``, made when it is first asked for."""
     root = base / f"deployment-{scheme}"
     return Deployment(root, scheme) if root.exists() else make_deployment(root, scheme)
+
+
+def own_deployment(base: Path, folders: pytest.TempPathFactory, scheme: str) -> Iterator[Deployment]:
+    """Give a copy of the deployment of a scheme that a test may change, and remove it afterwards."""
+    folder = folders.mktemp(f"changeable-{scheme}")
+    yield shared_deployment(base, scheme).copy(folder / "deployment")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def change_state(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:

@@ -28,16 +28,12 @@ from mipp_cli.containers.container import (
 from mipp_cli.containers.earlier import EARLIER, read_earlier, write_earlier
 from mipp_cli.containers.header import Header
 from mipp_cli.containers.source import DIGEST_BYTES
-from mipp_cli.containers.upload import GROUP_ENDS, check_group_ends
+from mipp_cli.containers.upload import GROUP_ENDS, CipherOfUpload, check_group_ends
 from mipp_cli.errors import MalformedError, TamperedError
 from mipp_cli.scheme.image_cipher import (
     IMAGE_LIMIT,
     OVERHEAD_BYTES,
-    derive_key,
-    image_dec,
-    image_enc,
     key_id,
-    length_prefixed,
     sha256,
 )
 from mipp_cli.scheme.parameters import Parameters
@@ -68,33 +64,19 @@ def chunk_rows(l: int) -> int:
     return max(1, _CHUNK_BYTES // l)
 
 
-@dataclass(frozen=True, repr=False)
-class FeatureCipher:
-    """AES-256-GCM of the codes of one upload, bound to owner, upload, place and names: HKDF(SK, number)."""
+class FeatureCipher(CipherOfUpload):
+    """AES-256-GCM of the codes of one upload, bound to the rows that they are of, too, and to their names."""
 
-    image_key: bytes
-    deployment: str
-    owner: str
-    number: int
-
-    @cached_property
-    def _key(self) -> bytes:
-        return derive_key(self.image_key, "mipp/1 features of an upload", self.number.to_bytes(8, "big"))
-
-    @cached_property
-    def _upload(self) -> bytes:
-        return length_prefixed("features", self.deployment, self.owner, key_id(self.image_key), self.number)
-
-    def _associated_data(self, first: int, names: Digests) -> bytes:
-        return self._upload + length_prefixed(first, sha256(names.tobytes()))
+    _purpose = "mipp/1 features of an upload"
+    _kind = "features"
 
     def encrypt(self, codes: Codes, first: int, names: Digests) -> bytes:
         """Seal the codes of the rows from ``first`` on, shape (n, l), called ``names``, shape (n, 32)."""
-        return image_enc(self._key, codes.tobytes(), self._associated_data(first, names))
+        return self._seal(codes.tobytes(), first, sha256(names.tobytes()))
 
     def decrypt(self, sealed: bytes, first: int, names: Digests) -> bytes:
         """Open what :meth:`encrypt` sealed; raises TamperedError."""
-        return image_dec(self._key, sealed, self._associated_data(first, names))
+        return self._open(sealed, first, sha256(names.tobytes()))
 
 
 @dataclass

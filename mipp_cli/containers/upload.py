@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,33 +57,44 @@ def any_upload_schemas() -> list[Schema]:
 
 
 @dataclass(frozen=True, repr=False)
-class UploadCipher:
-    """ImageEnc and ImageDec for the images of one upload: the key is HKDF(SK, upload's number)."""
+class CipherOfUpload:
+    """AES-256-GCM for what belongs to one upload: HKDF(SK, number), bound to owner and upload."""
 
     image_key: bytes
     deployment: str
     owner: str
     number: int
+    _purpose: ClassVar[str]
+    _kind: ClassVar[str]
 
     @cached_property
     def _key(self) -> bytes:
-        return derive_key(self.image_key, "mipp/1 images of an upload", self.number.to_bytes(8, "big"))
+        return derive_key(self.image_key, self._purpose, self.number.to_bytes(8, "big"))
 
     @cached_property
-    def _place(self) -> bytes:
-        key = key_id(self.image_key)
-        return length_prefixed("image", self.deployment, self.owner, key, self.number)
+    def _upload(self) -> bytes:
+        return length_prefixed(self._kind, self.deployment, self.owner, key_id(self.image_key), self.number)
 
-    def _associated_data(self, name: str) -> bytes:
-        return self._place + length_prefixed(name)
+    def _seal(self, plaintext: bytes, *place: str | bytes | int) -> bytes:
+        return image_enc(self._key, plaintext, self._upload + length_prefixed(*place))
+
+    def _open(self, sealed: bytes, *place: str | bytes | int) -> bytes:
+        return image_dec(self._key, sealed, self._upload + length_prefixed(*place))
+
+
+class UploadCipher(CipherOfUpload):
+    """ImageEnc and ImageDec for the images of one upload."""
+
+    _purpose = "mipp/1 images of an upload"
+    _kind = "image"
 
     def encrypt(self, plaintext: bytes, name: str) -> bytes:
         """Algorithm 1: EW of one image, called ``name`` on the wire."""
-        return image_enc(self._key, plaintext, self._associated_data(name))
+        return self._seal(plaintext, name)
 
     def decrypt(self, ew: bytes, name: str) -> bytes:
         """Algorithm 2; raises TamperedError if the image, its owner, name, key or upload does not fit."""
-        return image_dec(self._key, ew, self._associated_data(name))
+        return self._open(ew, name)
 
 
 @dataclass(frozen=True)
