@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.deployment import Deployment, shared_deployment
+from tests.deployment import Deployment, own_deployment
 
 
 @pytest.fixture(params=["mask", "exact"])
@@ -16,6 +15,4 @@ def each_way(
     request: pytest.FixtureRequest, session_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     """A deployment of the test's own: once the cloud ranks, by sums, and once the KMC."""
-    folder = tmp_path_factory.mktemp("each-way")
-    yield shared_deployment(session_folder, request.param).copy(folder / "deployment")
-    shutil.rmtree(folder, ignore_errors=True)
+    yield from own_deployment(session_folder, tmp_path_factory, request.param)
