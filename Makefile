@@ -270,11 +270,11 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/pytest
 
 # Each dependency in the lowest version that pyproject.toml allows, on the lowest Python.
-$(LOWEST)/installed: pyproject.toml tests/lowest.py
+$(LOWEST)/installed: pyproject.toml tests/support/lowest.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "this needs Python 3.11; give PYTHON=...")'
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
-	$(PYTHON) tests/lowest.py > $(LOWEST)/versions.txt
+	$(PYTHON) tests/support/lowest.py > $(LOWEST)/versions.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $(LOWEST)/versions.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -134,7 +134,7 @@ class InterruptedWorkError(MippError):
 
 
 @contextmanager
-def at_path(path: str | os.PathLike[str]) -> Iterator[None]:
+def errors_at(path: str | os.PathLike[str]) -> Iterator[None]:
     """Say of an error that comes out of the block, and names no place yet, that it was at ``path``."""
     try:
         yield

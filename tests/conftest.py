@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from mipp_cli.scheme.parameters import SUM_SCHEMES
-from tests.deployment import SCHEMES, Deployment, own_deployment, shared_deployment
+from tests.support.deployment import SCHEMES, Deployment, own_deployment, shared_deployment
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
@@ -66,6 +66,14 @@ def exact(session_folder: Path) -> Iterator[Deployment]:
 def changeable_exact(session_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment of scheme `exact` of the test's own."""
     yield from own_deployment(session_folder, tmp_path_factory, "exact")
+
+
+@pytest.fixture(params=["mask", "exact"])
+def each_way(
+    request: pytest.FixtureRequest, session_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """A deployment of the test's own: once the cloud ranks, by sums, and once the KMC."""
+    yield from own_deployment(session_folder, tmp_path_factory, request.param)
 
 
 def _to_read(base: Path, scheme: str) -> Iterator[Deployment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def test_there_are_modules_to_look_at() -> None:
-    assert {"errors.py", "cli/main.py", "containers/container.py"} <= set(MODULES)
+    assert {"errors.py", "cli/main.py", "containers/base/container.py"} <= set(MODULES)
 
 
 @each_module
@@ -75,3 +76,16 @@ def test_every_module_says_what_it_is_for(name: str) -> None:
 @each_module
 def test_every_public_function_and_class_says_what_it_does(name: str) -> None:
     assert [node.name for node in public(syntax(name)) if not ast.get_docstring(node)] == []
+
+
+def test_the_readme_of_the_house_names_every_room() -> None:
+    page = (PACKAGE / "README.md").read_text()
+    rooms = {name.partition("/")[0] for name in MODULES if "/" in name}
+    assert [room for room in sorted(rooms) if f"`{room}/`" not in page] == []
+
+
+def test_the_readme_of_the_house_names_modules_that_are_there() -> None:
+    table = (PACKAGE / "README.md").read_text().partition("## The roles")[2]
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", table)
+    assert len(named) > 20
+    assert [name for name in named if name not in MODULES] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.lowest import lowest_versions
+from tests.support.lowest import lowest_versions
 
 PYPROJECT = """
 [build-system]

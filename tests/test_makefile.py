@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.roles.pictures import PICTURE_SUFFIXES
-from tests.deployment import picture
+from mipp_cli.images.pictures import PICTURE_SUFFIXES
+from tests.support.deployment import picture
 
 ROOT = Path(__file__).parent.parent
 MIPP = f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m mipp_cli "$@"\n'

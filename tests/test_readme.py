@@ -60,9 +60,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     assert listed == codes | {0}
 
 
-@pytest.mark.parametrize(
-    "page", [path for path in ROOT.rglob("README.md") if ".venv" not in path.parts], ids=str
-)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *(ROOT / "mipp_cli").rglob("*.md")], ids=str)
 def test_every_link_and_every_file_named_in_a_readme_is_there(page: Path) -> None:
     text = page.read_text()
     links = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]

@@ -17,15 +17,15 @@ from mipp_cli.cli.options import (
     new_directory_argument,
     output_option,
     owner_argument,
+    parallelism_options,
+    prints_report,
     release_name_option,
-    reported,
-    workplace_options,
 )
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from mipp_cli.roles.report import Report
-    from mipp_cli.roles.workers import Workplace
+    from mipp_cli.compute.processes import Parallelism
+    from mipp_cli.report import Report
 
 
 @click.group()
@@ -37,10 +37,10 @@ def cloud() -> None:
 @new_directory_argument("CLOUD")
 @kmc_option
 @fingerprint_option
-@reported
+@prints_report
 def init(directory: Path, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
     """Make the directory CLOUD, and CLOUD/cloud.pub for the KMC."""
-    from mipp_cli.roles.cloud import init_cloud
+    from mipp_cli.cloud.cloud import init_cloud
 
     return init_cloud(directory, kmc, fingerprints=fingerprints)
 
@@ -49,14 +49,14 @@ def init(directory: Path, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
 @directory_argument("CLOUD")
 @files_argument("members.h5...")
 @fingerprint_option
-@reported
+@prints_report
 def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
     """Put owners' lists of authorised users in force.
 
     All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
     the fingerprint with what the owner's commands show, or demand it.
     """
-    from mipp_cli.roles.cloud import enroll_at_cloud
+    from mipp_cli.cloud.cloud import enroll_at_cloud
 
     return enroll_at_cloud(directory, files, fingerprints=fingerprints)
 
@@ -64,30 +64,30 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 @cloud.command()
 @directory_argument("CLOUD")
 @click.option("--sums", is_flag=True, help="Compute all sums again, too, and compare them with the index.")
-@workplace_options
-@reported
-def check(directory: Path, sums: bool, workplace: Workplace) -> Report:
+@parallelism_options
+@prints_report
+def check(directory: Path, sums: bool, parallelism: Parallelism) -> Report:
     """Check every file of the cloud's directory, and say of each that is damaged, unknown or missing.
 
     Every block of what is stored is read, every signature verified, and the index compared with the
     images. Nothing is changed. --jobs and --scheduler matter only with --sums.
     """
-    from mipp_cli.roles.cloud_check import check_cloud
+    from mipp_cli.cloud.check import check_cloud
 
-    return check_cloud(directory, with_sums=sums, workplace=workplace, progress=progress_bar)
+    return check_cloud(directory, with_sums=sums, parallelism=parallelism, progress=progress_bar)
 
 
 @cloud.command()
 @directory_argument("CLOUD")
 @owner_argument
 @release_name_option
-@reported
+@prints_report
 def remove(directory: Path, owner: str, release_name: bool) -> Report:
     """End an owner's membership at the cloud: users, images, features and sums are gone from CLOUD.
 
     The owner may come back under the same key, with newer members.h5. The KMC's part: mipp kmc remove.
     """
-    from mipp_cli.roles.removal import remove_from_cloud
+    from mipp_cli.cloud.remove import remove_from_cloud
 
     return remove_from_cloud(directory, owner, release_name=release_name)
 
@@ -101,10 +101,10 @@ def remove(directory: Path, owner: str, release_name: bool) -> Report:
     is_flag=True,
     help="With --rebuild: leave out, for good, what is damaged or of an owner who is not enrolled.",
 )
-@workplace_options
-@reported
+@parallelism_options
+@prints_report
 def index(
-    directory: Path, files: tuple[Path, ...], rebuild: bool, drop_damaged: bool, workplace: Workplace
+    directory: Path, files: tuple[Path, ...], rebuild: bool, drop_damaged: bool, parallelism: Parallelism
 ) -> Report:
     """Verify uploads, keep and index them (IndexConstruct, Table 2); delete what owners ask.
 
@@ -119,16 +119,18 @@ def index(
     if rebuild:
         if files:
             raise click.UsageError("--rebuild takes no CONTAINER: it makes the index from CLOUD/segments")
-        from mipp_cli.roles.cloud_rebuild import rebuild_index
+        from mipp_cli.cloud.rebuild import rebuild_index
 
-        return rebuild_index(directory, drop_damaged=drop_damaged, workplace=workplace, progress=progress_bar)
+        return rebuild_index(
+            directory, drop_damaged=drop_damaged, parallelism=parallelism, progress=progress_bar
+        )
     if drop_damaged:
         raise click.UsageError("--drop-damaged goes with --rebuild")
     if not files:
         raise click.UsageError("Missing argument 'CONTAINER...'.")
-    from mipp_cli.roles.cloud_index import index_containers
+    from mipp_cli.cloud.index import index_containers
 
-    return index_containers(directory, files, workplace=workplace, progress=progress_bar)
+    return index_containers(directory, files, parallelism=parallelism, progress=progress_bar)
 
 
 @cloud.command()
@@ -138,11 +140,11 @@ def index(
 @click.option(
     "--without-index", is_flag=True, help="Decrypt all sums again, to compare; the answer is the same."
 )
-@workplace_options
+@parallelism_options
 @force_option
-@reported
+@prints_report
 def search(
-    directory: Path, request: Path, output: Path, without_index: bool, workplace: Workplace, force: bool
+    directory: Path, request: Path, output: Path, without_index: bool, parallelism: Parallelism, force: bool
 ) -> Report:
     """Bring the groups of images that a selection of the KMC names (scheme exact).
 
@@ -150,14 +152,14 @@ def search(
     (ImageRetrieval). --without-index, --jobs and --scheduler matter there alone: the index itself is searched
     in one process.
     """
-    from mipp_cli.roles.cloud_answer import search as step
+    from mipp_cli.cloud.search import search as step
 
     return step(
         directory,
         request,
         output,
         without_index=without_index,
-        workplace=workplace,
+        parallelism=parallelism,
         force=force,
         progress=progress_bar,
     )

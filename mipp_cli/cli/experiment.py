@@ -10,8 +10,8 @@ import click
 
 from mipp_cli.cli.experiment_options import (
     SEED,
+    DataSource,
     Place,
-    Source,
     dataset_options,
     method_options,
     place_options,
@@ -22,12 +22,12 @@ from mipp_cli.cli.experiment_options import (
 )
 from mipp_cli.cli.experiment_run import carry_out, run_on
 from mipp_cli.cli.lists import NUMBERS
-from mipp_cli.cli.options import PATH, Spoken, features_option
+from mipp_cli.cli.options import PATH, CommandResult, features_option
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from mipp_cli.experiments.dataset import DataSet
-    from mipp_cli.experiments.sampling import QueryChoice
+    from mipp_cli.experiments.base.dataset import DataSet
+    from mipp_cli.experiments.base.sampling import QueryChoice
     from mipp_cli.experiments.suite import Task
 
 _RETURNED = click.option(
@@ -55,7 +55,7 @@ def experiment() -> None:
 @sample_option(50, _CHECKED)
 @place_options
 def accuracy(
-    source: Source,
+    source: DataSource,
     place: Place,
     choice: QueryChoice,
     returned: tuple[int, ...] | None,
@@ -64,16 +64,16 @@ def accuracy(
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     sample: int,
-) -> Spoken:
+) -> CommandResult:
     """Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
-    from mipp_cli.experiments.accuracy import AccuracyOptions
-    from mipp_cli.experiments.equality_check import EqualityOptions
-    from mipp_cli.experiments.settings import scheme_settings
+    from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
+    from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
+    from mipp_cli.experiments.base.settings import scheme_settings
     from mipp_cli.experiments.tasks import accuracy_task
 
     options = AccuracyOptions(choice, candidates, rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
-    check = EqualityOptions(settings, sample, choice.seed, place.workplace)
+    check = EqualityOptions(settings, sample, choice.seed, place.parallelism)
     return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
 
 
@@ -84,15 +84,15 @@ def accuracy(
 @method_options
 @place_options
 def positions(
-    source: Source,
+    source: DataSource,
     place: Place,
     choice: QueryChoice,
     returned: int | None,
     candidates: tuple[int, ...] | None,
     rankings: tuple[Path, ...],
-) -> Spoken:
+) -> CommandResult:
     """Fig. 2: where truly similar images stand among those returned."""
-    from mipp_cli.experiments.positions import PositionsOptions
+    from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.tasks import positions_task
 
     options = PositionsOptions(choice, candidates, rankings, returned)
@@ -114,7 +114,7 @@ def positions(
 @SEED
 @place_options
 def timing(
-    source: Source,
+    source: DataSource,
     place: Place,
     sizes: tuple[int, ...],
     repeats: int,
@@ -122,12 +122,12 @@ def timing(
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     seed: int,
-) -> Spoken:
+) -> CommandResult:
     """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
     from mipp_cli.experiments.tasks import timing_task
-    from mipp_cli.experiments.timing import TimingOptions
+    from mipp_cli.experiments.timing.timing import TimingOptions
 
-    options = TimingOptions(sizes, repeats, schemes, modulus_bits, candidates, seed, place.workplace)
+    options = TimingOptions(sizes, repeats, schemes, modulus_bits, candidates, seed, place.parallelism)
     return run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
 
 
@@ -138,20 +138,20 @@ def timing(
 @SEED
 @place_options
 def storage(
-    source: Source,
+    source: DataSource,
     place: Place,
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     sample: int,
     seed: int,
-) -> Spoken:
+) -> CommandResult:
     """Table 3: what features and index take, for each scheme and modulus."""
-    from mipp_cli.experiments.settings import scheme_settings
-    from mipp_cli.experiments.storage import StorageOptions
+    from mipp_cli.experiments.base.settings import scheme_settings
     from mipp_cli.experiments.tasks import storage_task
+    from mipp_cli.experiments.timing.storage import StorageOptions
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
-    options = StorageOptions(settings, sample, seed, place.workplace)
+    options = StorageOptions(settings, sample, seed, place.parallelism)
     return run_on(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
 
 
@@ -160,7 +160,7 @@ def storage(
 @features_option
 @SEED
 @place_options
-def leakage(source: Source, place: Place, features: Path | None, seed: int) -> Spoken:
+def leakage(source: DataSource, place: Place, features: Path | None, seed: int) -> CommandResult:
     """What the honest-but-curious cloud can work out (section 6.2).
 
     It ranks by two sums, or watches what the KMC selects: groups of images, as scheme exact has them. With
@@ -172,7 +172,7 @@ def leakage(source: Source, place: Place, features: Path | None, seed: int) -> S
     return run_on(
         replace(source, features=features),
         place,
-        lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.workplace, progress_bar)],
+        lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.parallelism, progress_bar)],
     )
 
 
@@ -184,16 +184,16 @@ def leakage(source: Source, place: Place, features: Path | None, seed: int) -> S
     "--limit", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="Images to read."
 )
 @place_options
-def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Place) -> Spoken:
+def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Place) -> CommandResult:
     """Read the features out of UPLOAD without a key: scheme `paper` falls, the others must not."""
-    from mipp_cli.experiments.attack import AttackOptions
-    from mipp_cli.experiments.drawings import PAD_SHEET
+    from mipp_cli.experiments.attack.attack import AttackOptions
+    from mipp_cli.experiments.plots.drawings import PAD_SHEET
     from mipp_cli.experiments.suite import recorded
     from mipp_cli.experiments.tasks import attack_task
 
     folder = place.folder(upload)
     sheet = None if images is None else folder / PAD_SHEET
-    task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.workplace), progress_bar)
+    task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.parallelism), progress_bar)
     file = recorded(upload)
     return carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
 
@@ -208,7 +208,7 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 @sample_option(50, _CHECKED)
 @place_options
 def every(
-    source: Source,
+    source: DataSource,
     place: Place,
     choice: QueryChoice,
     returned: tuple[int, ...] | None,
@@ -219,32 +219,34 @@ def every(
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     sample: int,
-) -> Spoken:
+) -> CommandResult:
     """Everything, and one report.
 
     Storage is measured under scheme paper too, and with moduli of 1024 and 2048 bits; the attack is made on
     every scheme.
     """
     from mipp_cli.experiments import tasks
-    from mipp_cli.experiments.accuracy import AccuracyOptions
-    from mipp_cli.experiments.attack_trial import AttackTrial
-    from mipp_cli.experiments.drawings import PAD_SHEET
-    from mipp_cli.experiments.equality_check import EqualityOptions
-    from mipp_cli.experiments.positions import PositionsOptions
-    from mipp_cli.experiments.settings import scheme_settings
-    from mipp_cli.experiments.storage import StorageOptions
-    from mipp_cli.experiments.timing import TimingOptions
+    from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
+    from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
+    from mipp_cli.experiments.accuracy.positions import PositionsOptions
+    from mipp_cli.experiments.attack.trial import AttackTrial
+    from mipp_cli.experiments.base.settings import scheme_settings
+    from mipp_cli.experiments.plots.drawings import PAD_SHEET
+    from mipp_cli.experiments.timing.storage import StorageOptions
+    from mipp_cli.experiments.timing.timing import TimingOptions
     from mipp_cli.scheme.parameters import SUM_SCHEMES
 
-    seed, workplace = choice.seed, place.workplace
+    seed, parallelism = choice.seed, place.parallelism
     asked = max(candidates) if candidates else 100
     measured = AccuracyOptions(choice, candidates, rankings, returned)
-    check = EqualityOptions(tuple(scheme_settings(schemes, modulus_bits)), sample, seed, workplace)
+    check = EqualityOptions(tuple(scheme_settings(schemes, modulus_bits)), sample, seed, parallelism)
     spread = PositionsOptions(choice, candidates, rankings)
-    timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, workplace)
+    timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, parallelism)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
-    stored = StorageOptions(tuple(scheme_settings(SUM_SCHEMES, sizes_stored)), seed=seed, workplace=workplace)
-    attacked = AttackTrial(modulus_bits[-1], seed=seed, workplace=workplace)
+    stored = StorageOptions(
+        tuple(scheme_settings(SUM_SCHEMES, sizes_stored)), seed=seed, parallelism=parallelism
+    )
+    attacked = AttackTrial(modulus_bits[-1], seed=seed, parallelism=parallelism)
     sheet = place.folder(source.folder) / PAD_SHEET
 
     def planned(dataset: DataSet) -> list[Task]:
@@ -253,7 +255,7 @@ def every(
             tasks.positions_task(dataset, spread, progress_bar),
             tasks.timing_task(dataset, timed, progress_bar),
             tasks.storage_task(dataset, stored, progress_bar),
-            tasks.leakage_task(dataset, seed, modulus_bits[-1], workplace, progress_bar),
+            tasks.leakage_task(dataset, seed, modulus_bits[-1], parallelism, progress_bar),
             tasks.attack_trial_task(dataset, attacked, sheet, progress_bar),
         ]
 

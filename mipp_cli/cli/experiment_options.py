@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mipp_cli.cli.lists import NUMBERS, QUERIES, WORDS
-from mipp_cli.cli.options import PATH, reported, workplace_options
+from mipp_cli.cli.options import PATH, parallelism_options, prints_report
 
 if TYPE_CHECKING:
-    from mipp_cli.experiments.dataset import DataSet
-    from mipp_cli.roles.workers import Workplace
+    from mipp_cli.compute.processes import Parallelism
+    from mipp_cli.experiments.base.dataset import DataSet
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,7 +37,7 @@ class Place:
     output: Path | None
     force: bool
     plots: bool
-    workplace: Workplace
+    parallelism: Parallelism
 
     def folder(self, subject: Path) -> Path:
         """Return the output folder: the one given, or one named after the data set or upload."""
@@ -45,7 +45,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """The data set as the command line names it."""
 
     folder: Path
@@ -54,14 +54,14 @@ class Source:
     grey_bits: int
     features: Path | None = None
 
-    def load(self, workplace: Workplace) -> DataSet:
+    def load(self, parallelism: Parallelism) -> DataSet:
         """Describe its images."""
         from mipp_cli.cli.progress import progress_bar
-        from mipp_cli.experiments.dataset import load_dataset
+        from mipp_cli.experiments.base.dataset import load_dataset
 
         return load_dataset(
             self.folder,
-            workplace=workplace,
+            parallelism=parallelism,
             progress=progress_bar,
             collection_categories=self.categories,
             skip_unreadable=self.skip_unreadable,
@@ -82,13 +82,13 @@ def place_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option("--force", is_flag=True, help="Run again what the folder holds, and replace it.")
     @click.option("--no-plots", is_flag=True, help="Draw no plots; they need matplotlib.")
-    @workplace_options
-    @reported
+    @parallelism_options
+    @prints_report
     @functools.wraps(function)
     def run(
-        *args: Any, output: Path | None, force: bool, no_plots: bool, workplace: Workplace, **kwargs: Any
+        *args: Any, output: Path | None, force: bool, no_plots: bool, parallelism: Parallelism, **kwargs: Any
     ) -> Any:
-        return function(*args, place=Place(output, force, not no_plots, workplace), **kwargs)
+        return function(*args, place=Place(output, force, not no_plots, parallelism), **kwargs)
 
     return run
 
@@ -117,7 +117,7 @@ def dataset_options(function: Callable[..., Any]) -> Callable[..., Any]:
         grey_bits: int,
         **kwargs: Any,
     ) -> Any:
-        return function(*args, source=Source(dataset, categories, skip_unreadable, grey_bits), **kwargs)
+        return function(*args, source=DataSource(dataset, categories, skip_unreadable, grey_bits), **kwargs)
 
     return run
 
@@ -142,7 +142,7 @@ def query_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @SEED
     @functools.wraps(function)
     def run(*args: Any, queries: int | str, query_categories: int | None, seed: int, **kwargs: Any) -> Any:
-        from mipp_cli.experiments.sampling import QueryChoice
+        from mipp_cli.experiments.base.sampling import QueryChoice
 
         every = isinstance(queries, str)
         categories = query_categories or (None if every else 10)

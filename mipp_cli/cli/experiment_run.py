@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mipp_cli.cli.experiment_options import Place, Source
-from mipp_cli.cli.options import Spoken
-from mipp_cli.roles.report import Report
+from mipp_cli.cli.experiment_options import DataSource, Place
+from mipp_cli.cli.options import CommandResult
+from mipp_cli.report import Report
 
 if TYPE_CHECKING:
-    from mipp_cli.experiments.dataset import DataSet
-    from mipp_cli.experiments.result import Result
+    from mipp_cli.experiments.base.dataset import DataSet
+    from mipp_cli.experiments.base.result import Result
     from mipp_cli.experiments.suite import Task
 
 _MOST_ROWS = 12  # of a table in a terminal
 
 
-def run_on(source: Source, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> Spoken:
+def run_on(source: DataSource, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> CommandResult:
     """Describe the data set and run what is planned on it."""
-    from mipp_cli.experiments.environment import describe_dataset
+    from mipp_cli.experiments.base.environment import describe_dataset
 
-    dataset = source.load(place.workplace)
+    dataset = source.load(place.parallelism)
     skipped = [f"left out {each}" for each in dataset.skipped]
     described = describe_dataset(dataset)
     return carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
@@ -34,7 +34,7 @@ def carry_out(
     folder: Path,
     place: Place,
     warnings: Sequence[str] = (),
-) -> Spoken:
+) -> CommandResult:
     """Run tasks into the output folder, and say what was measured beside what the paper claims."""
     from mipp_cli.experiments.suite import run_tasks
 
@@ -43,7 +43,7 @@ def carry_out(
     if "images" in dataset:
         counts["images"] = dataset["images"]
     report = Report(outcome.outputs, counts, (*warnings, *outcome.warnings))
-    return Spoken(report, {"results": _as_json(outcome.results)}, _as_lines(outcome.results))
+    return CommandResult(report, {"results": _as_json(outcome.results)}, _as_lines(outcome.results))
 
 
 def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def _as_lines(results: Sequence[Result]) -> list[str]:
     """Return the figures to look at first, and each claim of the paper with what was measured."""
-    from mipp_cli.experiments.tables import key_table
+    from mipp_cli.experiments.report.tables import key_table
 
     lines: list[str] = []
     for result in results:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.options import PATH, Spoken, refuse_with_json, reported
+from mipp_cli.cli.options import PATH, CommandResult, prints_report, refuse_with_json
 from mipp_cli.cli.passphrases import passphrase_option
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.roles.names import printable, table_cell
+from mipp_cli.sanitize import printable, table_cell
 
 if TYPE_CHECKING:
-    from mipp_cli.roles.inspection import Inspection
+    from mipp_cli.inspection.files import Inspection
 
 
 @click.command()
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "--csv", "as_csv", is_flag=True, help="Print the main table: the rows of an index, the matches, …"
 )
-@reported
-def inspect(path: Path, as_csv: bool) -> Spoken:
+@prints_report
+def inspect(path: Path, as_csv: bool) -> CommandResult:
     """Say what PATH holds: any container, public file or role's directory; never a secret.
 
     With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
@@ -34,19 +34,19 @@ def inspect(path: Path, as_csv: bool) -> Spoken:
     query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of a deletion image_id; of an owner's
     directory upload,image_id,path of the images that the cloud has.
     """
-    from mipp_cli.roles.inspect_directory import inspect_path
-    from mipp_cli.roles.report import Report
+    from mipp_cli.inspection.directories import inspect_path
+    from mipp_cli.report import Report
 
     found = inspect_path(path)
     if as_csv:
         refuse_with_json("--csv")
         _print_table(found, path)
-        return Spoken(Report(warnings=found.warnings))
+        return CommandResult(Report(warnings=found.warnings))
     width = max(len(name) for name, _ in found.fields)
     lines = [printable(found.title)]
     lines += [f"  {printable(name):{width}}  {printable(value)}" for name, value in found.fields]
     report = Report(warnings=found.warnings)
-    return Spoken(report, {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
+    return CommandResult(report, {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
 
 
 def _print_table(found: Inspection, path: Path) -> None:

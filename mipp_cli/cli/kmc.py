@@ -10,7 +10,7 @@ import click
 from mipp_cli.cli.options import (
     PATH,
     SIZE,
-    Spoken,
+    CommandResult,
     directory_argument,
     files_argument,
     fingerprint_option,
@@ -18,13 +18,13 @@ from mipp_cli.cli.options import (
     new_directory_argument,
     output_option,
     owner_argument,
+    prints_report,
     release_name_option,
-    reported,
 )
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from mipp_cli.roles.report import Report
+    from mipp_cli.report import Report
 
 
 @click.group()
@@ -70,7 +70,7 @@ def kmc() -> None:
     is_flag=True,
     help="Admit a modulus of less than 2048 bits: insecure, for tests.",
 )
-@reported
+@prints_report
 def init(
     directory: Path,
     scheme: str,
@@ -84,7 +84,7 @@ def init(
 
     Tell everybody the fingerprint over another channel than the file itself.
     """
-    from mipp_cli.roles.kmc import init_kmc
+    from mipp_cli.kmc.kmc import init_kmc
 
     return init_kmc(
         directory,
@@ -101,14 +101,14 @@ def init(
 @directory_argument("KMC")
 @files_argument("enrolment.h5|cloud.pub...")
 @fingerprint_option
-@reported
+@prints_report
 def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
     """Put owners' enrolments in force (keys and users), and make clouds known.
 
     All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
     the fingerprint with what the owner's commands show, or demand it.
     """
-    from mipp_cli.roles.kmc_enroll import enroll_at_kmc
+    from mipp_cli.kmc.enroll import enroll_at_kmc
 
     return enroll_at_kmc(directory, files, fingerprints=fingerprints)
 
@@ -116,7 +116,7 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 @kmc.command()
 @directory_argument("KMC")
 @files_argument("FILE...")
-@reported
+@prints_report
 def index(directory: Path, files: tuple[Path, ...]) -> Report:
     """Keep the features of owners' images, to rank them (scheme exact); delete what owners ask.
 
@@ -124,7 +124,7 @@ def index(directory: Path, files: tuple[Path, ...]) -> Report:
     of what they say of an image, the one made last counts. A features file that was applied before fills
     again what was damaged here or is missing. What an owner sent and has not come is named.
     """
-    from mipp_cli.roles.kmc_index import index_at_kmc
+    from mipp_cli.kmc.index import index_at_kmc
 
     return index_at_kmc(directory, files, progress=progress_bar)
 
@@ -148,14 +148,14 @@ def index(directory: Path, files: tuple[Path, ...]) -> Report:
     help="Leave out the largest groups if the cloud would have to bring more.",
 )
 @force_option
-@reported
+@prints_report
 def rank(directory: Path, query: Path, output: Path, cloud: Path | None, limit: int, force: bool) -> Report:
     """Rank the images of the owners who authorised the user, by exact distance (Eq. 7; scheme exact).
 
     The selection names whole groups of images, and neither the user nor the query. The ranking is remembered:
     the same query selects the same again.
     """
-    from mipp_cli.roles.kmc_rank import rank as step
+    from mipp_cli.kmc.rank import rank as step
 
     return step(directory, query, output, cloud=cloud, limit=limit, force=force, progress=progress_bar)
 
@@ -165,38 +165,38 @@ def rank(directory: Path, query: Path, output: Path, cloud: Path | None, limit: 
 @click.argument("results", metavar="results.h5", type=PATH)
 @output_option("reencrypted.h5", "the matches, re-encrypted for the user")
 @force_option
-@reported
+@prints_report
 def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Report:
     """Re-encrypt the matches in results.h5 for the user who asked, and for nobody else.
 
     The KMC checks again that each image's owner authorised the user.
     """
-    from mipp_cli.roles.kmc_results import reencrypt as step
+    from mipp_cli.kmc.reencrypt import reencrypt as step
 
     return step(directory, results, output, force=force, progress=progress_bar)
 
 
 @kmc.command()
 @directory_argument("KMC")
-@reported
-def status(directory: Path) -> Spoken:
+@prints_report
+def status(directory: Path) -> CommandResult:
     """Say which keys of which owners the KMC holds, which users, clouds and sealing keys; never a secret."""
-    from mipp_cli.roles.kmc_status import kmc_status, status_lines
+    from mipp_cli.kmc.status import kmc_status, status_lines
 
     report, details = kmc_status(directory)
-    return Spoken(report, details, status_lines(details))
+    return CommandResult(report, details, status_lines(details))
 
 
 @kmc.command()
 @directory_argument("KMC")
-@reported
+@prints_report
 def check(directory: Path) -> Report:
     """Check every file of the KMC's directory, and say of each that is damaged, unknown or missing.
 
     Keys are set beside the public files that name them, and every block of features is opened. Nothing is
     changed.
     """
-    from mipp_cli.roles.kmc_check import check_kmc
+    from mipp_cli.kmc.check import check_kmc
 
     return check_kmc(directory, progress=progress_bar)
 
@@ -205,13 +205,13 @@ def check(directory: Path) -> Report:
 @directory_argument("KMC")
 @owner_argument
 @release_name_option
-@reported
+@prints_report
 def remove(directory: Path, owner: str, release_name: bool) -> Report:
     """End an owner's membership at the KMC: drop its image keys, its features and its list of users.
 
     The owner may come back under the same key, with a newer enrolment. The cloud's part: mipp cloud remove.
     """
-    from mipp_cli.roles.removal import remove_from_kmc
+    from mipp_cli.kmc.remove import remove_from_kmc
 
     return remove_from_kmc(directory, owner, release_name=release_name)
 
@@ -221,23 +221,23 @@ def remove(directory: Path, owner: str, release_name: bool) -> Report:
 @click.option(
     "--drop-former", is_flag=True, help="Drop the former keys at once: what was sealed to them never opens."
 )
-@reported
-def rotate(directory: Path, drop_former: bool) -> Report:
+@prints_report
+def rotate_key(directory: Path, drop_former: bool) -> Report:
     """Renew the KMC's sealing key: KMC/sealing.pub, for all owners and users.
 
     The former key is kept, so that queries under way are still answered, until `mipp kmc forget-key`. A key
     that was dropped opens nothing that was recorded, whoever steals the KMC's keys later.
     """
-    from mipp_cli.roles.renewal import rotate_kmc
+    from mipp_cli.kmc.rotate import rotate_sealing_key
 
-    return rotate_kmc(directory, drop_former=drop_former)
+    return rotate_sealing_key(directory, drop_former=drop_former)
 
 
 @kmc.command("forget-key")
 @directory_argument("KMC")
-@reported
+@prints_report
 def forget_key(directory: Path) -> Report:
     """Drop the former sealing keys: what was sealed to them never opens again."""
-    from mipp_cli.roles.renewal import forget_sealing_keys
+    from mipp_cli.kmc.rotate import forget_sealing_keys
 
     return forget_sealing_keys(directory)

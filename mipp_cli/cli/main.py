@@ -26,7 +26,7 @@ _COMMANDS = {
         "mipp_cli.cli.owner:owner",
         "An image owner: authorise users, encrypt and delete images, renew keys.",
     ),
-    "describe": ("mipp_cli.cli.describe:describe", "Print the 80 edge histogram codes of images."),
+    "features": ("mipp_cli.cli.features:features", "Print the 80 edge histogram codes of images."),
     "inspect": (
         "mipp_cli.cli.inspect:inspect",
         "Say what a file or a role's directory holds; never a secret.",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mipp_cli.errors import DamagedError, MippError
-from mipp_cli.roles.names import printable
+from mipp_cli.sanitize import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mipp_cli.roles.report import Report
+    from mipp_cli.report import Report
 
 _HINTS = {
     3: "the file is damaged, or was made to mislead: ask its sender for it again",

@@ -16,7 +16,7 @@ from mipp_cli.cli.messages import report_success
 from mipp_cli.cli.passphrases import new_passphrase_options, passphrase_option, passphrase_warnings
 
 if TYPE_CHECKING:
-    from mipp_cli.roles.report import Report
+    from mipp_cli.report import Report
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -79,7 +79,7 @@ AGAIN = _Number("; to send all again, put --again behind IMAGES")
 
 
 @dataclass(frozen=True)
-class Spoken:
+class CommandResult:
     """A report with more to it: fields for ``--json``, and lines for people."""
 
     report: Report
@@ -87,7 +87,7 @@ class Spoken:
     lines: list[str] = field(default_factory=list)
 
 
-def reported(function: Callable[..., Report | Spoken]) -> Callable[..., None]:
+def prints_report(function: Callable[..., Report | CommandResult]) -> Callable[..., None]:
     """Give a command ``--json``, and print the report that it returns."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
@@ -95,7 +95,7 @@ def reported(function: Callable[..., Report | Spoken]) -> Callable[..., None]:
     def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
         started = time.perf_counter()
         result = function(*args, **kwargs)
-        spoken = result if isinstance(result, Spoken) else Spoken(result)
+        spoken = result if isinstance(result, CommandResult) else CommandResult(result)
         warnings = (*spoken.report.warnings, *passphrase_warnings())
         command = click.get_current_context().command_path
         report_success(
@@ -161,7 +161,7 @@ def release_name_option(function: Function) -> Function:
     )(function)
 
 
-def workplace_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def parallelism_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """``--jobs`` and ``--scheduler``: where work is done."""
 
     @click.option(
@@ -178,11 +178,11 @@ def workplace_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(function)
     def run(*args: Any, jobs: int | None, scheduler: str | None, **kwargs: Any) -> Any:
-        from mipp_cli.roles.workers import Workplace
+        from mipp_cli.compute.processes import Parallelism
 
         if jobs is not None and scheduler is not None:
             raise click.UsageError("--jobs and --scheduler cannot go together")
-        return function(*args, workplace=Workplace(jobs, scheduler), **kwargs)
+        return function(*args, parallelism=Parallelism(jobs, scheduler), **kwargs)
 
     return run
 

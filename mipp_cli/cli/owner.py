@@ -22,16 +22,16 @@ from mipp_cli.cli.options import (
     kmc_option,
     new_directory_argument,
     output_option,
-    reported,
-    workplace_options,
+    parallelism_options,
+    prints_report,
 )
 from mipp_cli.cli.progress import progress_bar
 from mipp_cli.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from mipp_cli.compute.processes import Parallelism
     from mipp_cli.errors import Problem
-    from mipp_cli.roles.report import Report
-    from mipp_cli.roles.workers import Workplace
+    from mipp_cli.report import Report
 
 
 files_from_option = click.option(
@@ -55,30 +55,30 @@ def owner() -> None:
     "--authorize", metavar="user.pub", type=PATH, multiple=True, help="A user who may search; again for more."
 )
 @click.option(
-    "--image-ids",
-    type=click.Choice(["opaque", "path"]),
-    default="opaque",
+    "--image-names",
+    type=click.Choice(["hashed", "path"]),
+    default="hashed",
     show_default=True,
     help="What the cloud sees images called: a keyed digest of the path, or the path itself.",
 )
 @fingerprint_option
-@reported
+@prints_report
 def init(
     directory: Path,
     name: str,
     kmc: Path,
     authorize: tuple[Path, ...],
-    image_ids: str,
+    image_names: str,
     fingerprints: tuple[str, ...],
 ) -> Report:
     """Make the directory OWNER: keys, and who may search.
 
     OWNER/enrolment.h5 is for the KMC, OWNER/members.h5 for the cloud.
     """
-    from mipp_cli.roles.owner import init_owner
+    from mipp_cli.owner.owner import init_owner
 
     return init_owner(
-        directory, name, kmc, authorize=authorize, image_ids=image_ids, fingerprints=fingerprints
+        directory, name, kmc, authorize=authorize, image_names=image_names, fingerprints=fingerprints
     )
 
 
@@ -86,13 +86,13 @@ def init(
 @directory_argument("OWNER")
 @files_argument("user.pub...")
 @fingerprint_option
-@reported
+@prints_report
 def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
     """Let users search; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
 
     In force once the KMC and the cloud enrolled them.
     """
-    from mipp_cli.roles.owner import authorize_users
+    from mipp_cli.owner.owner import authorize_users
 
     return authorize_users(directory, files, fingerprints=fingerprints)
 
@@ -100,13 +100,13 @@ def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str,
 @owner.command()
 @directory_argument("OWNER")
 @click.argument("names", metavar="UID...", nargs=-1, required=True)
-@reported
+@prints_report
 def revoke(directory: Path, names: tuple[str, ...]) -> Report:
     """Revoke users' search access; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
 
     In force once the KMC and the cloud enrolled them; each refuses the user from then on.
     """
-    from mipp_cli.roles.owner import revoke_users
+    from mipp_cli.owner.owner import revoke_users
 
     return revoke_users(directory, names)
 
@@ -118,7 +118,7 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 @files_from_option
 @click.option("--again", metavar="NUMBER", type=NUMBER, help="Make the deletion NUMBER again: it was lost.")
 @force_option
-@reported
+@prints_report
 def delete(
     directory: Path,
     images: tuple[str, ...],
@@ -132,7 +132,7 @@ def delete(
     A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`. A picture whose
     file is still there does not come back: mipp owner encrypt leaves it out, unless told to --undelete.
     """
-    from mipp_cli.roles.owner_delete import delete_images
+    from mipp_cli.owner.delete import delete_images
 
     return delete_images(directory, [*images, *_listed(files_from)], output, again=again, force=force)
 
@@ -142,7 +142,7 @@ def delete(
 @click.option(
     "--above", metavar="NUMBER", type=NUMBER, default=0, help="The highest number that a receiver accepted."
 )
-@reported
+@prints_report
 def renumber(directory: Path, above: int) -> Report:
     """Take an owner whose clock was wrong back to the clock; rewrites enrolment.h5 and members.h5.
 
@@ -150,22 +150,22 @@ def renumber(directory: Path, above: int) -> Report:
     theirs. What was refused is struck from OWNER's record, so that its images are sent again; throw those
     files away. Set the clock first.
     """
-    from mipp_cli.roles.owner_renumber import renumber as step
+    from mipp_cli.owner.renumber import renumber as step
 
     return step(directory, above=above)
 
 
 @owner.command()
 @directory_argument("OWNER")
-@reported
-def rotate(directory: Path) -> Report:
+@prints_report
+def rotate_key(directory: Path) -> Report:
     """Draw a new image key (SK) for uploads to come; rewrites OWNER/enrolment.h5, for the KMC.
 
     The former key is kept for the images that are under it: see forget-key.
     """
-    from mipp_cli.roles.owner_keys import rotate_key
+    from mipp_cli.owner.keys import rotate_key as step
 
-    return rotate_key(directory)
+    return step(directory)
 
 
 @owner.command("forget-key")
@@ -179,14 +179,14 @@ def rotate(directory: Path) -> Report:
     help="Up to which number the cloud, and in scheme exact the KMC, is complete, as mipp cloud index and "
     "mipp kmc index say.",
 )
-@reported
+@prints_report
 def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     """Drop former image keys that no image is under any more; rewrites OWNER/enrolment.h5, for the KMC.
 
     Refused while an image that the cloud has, or may have, is under KEYID. Of what was sent after NUMBER,
     the cloud may have any. Give the lower number, where cloud and KMC have two.
     """
-    from mipp_cli.roles.owner_keys import forget_keys
+    from mipp_cli.owner.keys import forget_keys
 
     return forget_keys(directory, key, applied=applied)
 
@@ -234,9 +234,9 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     help="Admit a group of fewer images than the deployment asks for, which hides less (scheme exact).",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")
-@workplace_options
+@parallelism_options
 @force_option
-@reported
+@prints_report
 def encrypt(
     directory: Path,
     files: tuple[Path, ...],
@@ -252,7 +252,7 @@ def encrypt(
     undelete: bool,
     small: bool,
     dry_run: bool,
-    workplace: Workplace,
+    parallelism: Parallelism,
     force: bool,
 ) -> Report:
     """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
@@ -263,9 +263,9 @@ def encrypt(
     or below --root. What was sent before and is unchanged is left out, and so is what was deleted; an image
     that changed takes the place of the one sent before.
     """
-    from mipp_cli.roles.collection import collect_images
-    from mipp_cli.roles.owner_encrypt import encrypt_images, preview
-    from mipp_cli.roles.whats_new import EncryptOptions
+    from mipp_cli.images.collection import collect_images
+    from mipp_cli.owner.encrypt import encrypt_images, preview
+    from mipp_cli.owner.whats_new import EncryptOptions
 
     named = [*files, *map(Path, _listed(files_from))]
     left_out: list[Problem] = []
@@ -286,7 +286,7 @@ def encrypt(
         return preview(directory, images, options, left_out)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
-    return encrypt_images(directory, images, output, options, workplace, progress_bar, left_out)
+    return encrypt_images(directory, images, output, options, parallelism, progress_bar, left_out)
 
 
 def _listed(file: BinaryIO | None) -> list[str]:
@@ -303,10 +303,10 @@ def _listed(file: BinaryIO | None) -> list[str]:
 @owner.command()
 @directory_argument("OWNER")
 @output_option("DIR", "the features files: a folder that is made")
-@reported
+@prints_report
 def features(directory: Path, output: Path) -> Report:
     """Hand out the features files of all uploads that count, for a KMC that lacks some (scheme exact)."""
-    from mipp_cli.roles.kept_features import hand_out_features
+    from mipp_cli.owner.features import hand_out_features
 
     return hand_out_features(directory, output)
 
@@ -314,9 +314,9 @@ def features(directory: Path, output: Path) -> Report:
 @owner.command()
 @directory_argument("OWNER")
 @click.argument("sealing", metavar="sealing.pub", type=PATH)
-@reported
-def renew(directory: Path, sealing: Path) -> Report:
+@prints_report
+def update_kmc_key(directory: Path, sealing: Path) -> Report:
     """Take over the KMC's renewed sealing key, and rewrite enrolment.h5 and members.h5 with it."""
-    from mipp_cli.roles.renewal import renew_owner
+    from mipp_cli.owner.update_kmc_key import update_kmc_key as step
 
-    return renew_owner(directory, sealing)
+    return step(directory, sealing)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.roles.names import printable
+from mipp_cli.sanitize import printable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _WARNINGS = "mipp.passphrase warnings"
@@ -26,7 +26,7 @@ def passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, passphrase_file: Path | None, **kwargs: Any) -> Any:
-        from mipp_cli.roles.passphrases import Passphrases, passphrases_from
+        from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
 
         given = None if passphrase_file is None else read_passphrase(passphrase_file)
         source = Passphrases(lambda path: given or ask_passphrase(path), given is not None)
@@ -43,7 +43,7 @@ def new_passphrase_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, passphrase_file: Path | None, protect: bool, **kwargs: Any) -> Any:
-        from mipp_cli.roles.passphrases import Passphrases, passphrases_from
+        from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
 
         new = read_passphrase(passphrase_file) if passphrase_file is not None else None
         if protect and new is None:
@@ -69,7 +69,7 @@ def _last(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_passphrase(path: Path) -> bytes:
     """Return what a file holds less one newline at its end; InvalidRequestError if that is no passphrase."""
-    from mipp_cli.roles.passphrases import MOST_PASSPHRASE_BYTES, check_passphrase
+    from mipp_cli.workdir.passphrases import MOST_PASSPHRASE_BYTES, check_passphrase
 
     try:
         with path.open("rb") as file:
@@ -99,7 +99,7 @@ def ask_passphrase(path: Path) -> bytes | None:
 
 def choose_passphrase(option: str) -> bytes:
     """Ask for a new passphrase, twice; InvalidRequestError if there is no terminal, or the two differ."""
-    from mipp_cli.roles.passphrases import check_passphrase
+    from mipp_cli.workdir.passphrases import check_passphrase
 
     if not _at_terminal():
         raise InvalidRequestError(

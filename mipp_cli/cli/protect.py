@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.options import PATH, reported
+from mipp_cli.cli.options import PATH, prints_report
 from mipp_cli.cli.passphrases import ask_passphrase, choose_passphrase, read_passphrase
 
 if TYPE_CHECKING:
-    from mipp_cli.roles.report import Report
+    from mipp_cli.report import Report
 
 
 @click.command()
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--new-passphrase-file", metavar="FILE", type=PATH, help="Take the passphrase that DIR gets from FILE."
 )
-@reported
+@prints_report
 def protect(
     directory: Path, remove: bool, passphrase_file: Path | None, new_passphrase_file: Path | None
 ) -> Report:
@@ -37,7 +37,7 @@ def protect(
     Nobody opens DIR without its passphrase, so keep that in a safe place too. What was interrupted is
     finished by the same command again.
     """
-    from mipp_cli.roles.protect import protect_directory, unprotect_directory
+    from mipp_cli.workdir.protect import protect_directory, unprotect_directory
 
     if remove and new_passphrase_file is not None:
         raise click.UsageError("--remove and --new-passphrase-file cannot go together")

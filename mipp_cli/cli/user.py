@@ -9,7 +9,7 @@ import click
 
 from mipp_cli.cli.options import (
     PATH,
-    Spoken,
+    CommandResult,
     directory_argument,
     features_option,
     files_argument,
@@ -18,14 +18,14 @@ from mipp_cli.cli.options import (
     kmc_option,
     new_directory_argument,
     output_option,
-    reported,
+    prints_report,
 )
 from mipp_cli.cli.progress import progress_bar
-from mipp_cli.roles.names import printable
+from mipp_cli.sanitize import printable
 
 if TYPE_CHECKING:
-    from mipp_cli.roles.answer_files import WrittenMatch
-    from mipp_cli.roles.report import Report
+    from mipp_cli.report import Report
+    from mipp_cli.user.matches import WrittenMatch
 
 
 @click.group()
@@ -38,10 +38,10 @@ def user() -> None:
 @click.option("--id", "name", metavar="UID", required=True, help="The user's name, as owners will read it.")
 @kmc_option
 @fingerprint_option
-@reported
+@prints_report
 def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
     """Make the directory USER, and USER/user.pub for the owners who shall authorise the user."""
-    from mipp_cli.roles.user import init_user
+    from mipp_cli.user.user import init_user
 
     return init_user(directory, name, kmc, fingerprints=fingerprints)
 
@@ -67,7 +67,7 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
 )
 @features_option
 @force_option
-@reported
+@prints_report
 def query(
     directory: Path,
     files: tuple[Path, ...],
@@ -78,8 +78,8 @@ def query(
     force: bool,
 ) -> Report:
     """Make an encrypted query of one or several example images, and a key for its answer alone."""
-    from mipp_cli.roles.collection import collect_examples
-    from mipp_cli.roles.user import make_query
+    from mipp_cli.images.collection import collect_examples
+    from mipp_cli.user.user import make_query
 
     images = collect_examples(files)
     return make_query(
@@ -106,15 +106,15 @@ def query(
     help="Where the sheet goes.  [default: DIR/contact-sheet.png]",
 )
 @force_option
-@reported
+@prints_report
 def decrypt(
     directory: Path, reencrypted: Path, output: Path, top: int, contact_sheet: Path | None, force: bool
-) -> Spoken:
+) -> CommandResult:
     """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
 
     In scheme exact the KMC ranked them; in the others they are ranked here.
     """
-    from mipp_cli.roles.answer import decrypt_answer
+    from mipp_cli.user.decrypt import decrypt_answer
 
     report, matches = decrypt_answer(
         directory,
@@ -125,20 +125,20 @@ def decrypt(
         force=force,
         progress=progress_bar,
     )
-    return Spoken(report, {"matches": [match.fields() for match in matches]}, _table(matches))
+    return CommandResult(report, {"matches": [match.fields() for match in matches]}, _table(matches))
 
 
 @user.command()
 @directory_argument("USER")
 @click.argument("queries", metavar="[QUERY...]", nargs=-1)
 @click.option("--all", "forget_all", is_flag=True, help="Forget all queries.")
-@reported
+@prints_report
 def forget(directory: Path, queries: tuple[str, ...], forget_all: bool) -> Report:
     """Drop what USER keeps of queries: keys, features and small pictures.
 
     A QUERY is the id of one, query.h5, or reencrypted.h5. Answers to come can then not be read.
     """
-    from mipp_cli.roles.user_forget import forget_queries
+    from mipp_cli.user.forget import forget_queries
 
     if forget_all == bool(queries):
         raise click.UsageError("name queries, or give --all")
@@ -161,9 +161,9 @@ def _table(matches: list[WrittenMatch]) -> list[str]:
 @user.command()
 @directory_argument("USER")
 @click.argument("sealing", metavar="sealing.pub", type=PATH)
-@reported
-def renew(directory: Path, sealing: Path) -> Report:
+@prints_report
+def update_kmc_key(directory: Path, sealing: Path) -> Report:
     """Take over the KMC's renewed sealing key; queries are sealed to it from now on."""
-    from mipp_cli.roles.renewal import renew_user
+    from mipp_cli.user.update_kmc_key import update_kmc_key as step
 
-    return renew_user(directory, sealing)
+    return step(directory, sealing)

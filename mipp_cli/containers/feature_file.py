@@ -17,9 +17,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mipp_cli.containers.columns import hdf5_errors
-from mipp_cli.containers.source import BodyView, FileSource, Source, chunks
-from mipp_cli.errors import MalformedError, at_path
+from mipp_cli.containers.base.columns import hdf5_errors
+from mipp_cli.containers.base.source import BodyView, FileSource, Source, chunks
+from mipp_cli.errors import MalformedError, errors_at
 
 ROWS, NAMES = "features", "names"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -50,7 +50,7 @@ class FeatureFile(Protocol):
 
 def open_feature_file(path: Path) -> FeatureFile:
     """Open a file of features, by what it begins with; raises MalformedError if it is none."""
-    with at_path(path):
+    with errors_at(path):
         source = FileSource(path)
         try:
             magic = source.read_at(0, len(_HDF5_MAGIC))
@@ -108,8 +108,8 @@ class _NpyFeatures:
 
     def rows(self, begin: int, end: int) -> NDArray[np.number]:
         size = self._row_bytes
-        octets = self._source.read_at(self._start + begin * size, (end - begin) * size)
-        return np.frombuffer(octets, self._dtype).reshape(end - begin, self.shape[1])
+        data = self._source.read_at(self._start + begin * size, (end - begin) * size)
+        return np.frombuffer(data, self._dtype).reshape(end - begin, self.shape[1])
 
     def names(self) -> None:
         return None

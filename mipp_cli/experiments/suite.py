@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mipp_cli.compute.processes import Parallelism
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
-from mipp_cli.experiments.drawings import draw
-from mipp_cli.experiments.environment import describe_environment
-from mipp_cli.experiments.plots import plots_possible
-from mipp_cli.experiments.report import write_report
-from mipp_cli.experiments.result import Result
-from mipp_cli.experiments.workspace import Record, Workspace
-from mipp_cli.roles.report import Output
-from mipp_cli.roles.workers import Workplace
+from mipp_cli.experiments.base.environment import describe_environment
+from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.plots.drawings import draw
+from mipp_cli.experiments.plots.plots import plots_possible
+from mipp_cli.experiments.report.report import write_report
+from mipp_cli.experiments.report.workspace import Record, Workspace
+from mipp_cli.report import Output
 
 NO_PLOTS = "no plots were drawn: matplotlib is not installed; pip install 'mipp-cli[plots]' and run it again"
 
@@ -94,7 +94,7 @@ def recorded(options: object) -> Any:
     """
     if dataclasses.is_dataclass(options):
         fields = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
-        return {name: recorded(value) for name, value in fields if not isinstance(value, Workplace)}
+        return {name: recorded(value) for name, value in fields if not isinstance(value, Parallelism)}
     if isinstance(options, Path):
         return {"file": options.name, "sha256": _digest(options)}
     if isinstance(options, list | tuple):

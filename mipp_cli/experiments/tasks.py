@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.experiments.accuracy import AccuracyOptions, run_accuracy
-from mipp_cli.experiments.attack import AttackOptions, run_attack
-from mipp_cli.experiments.attack_trial import AttackTrial, attack_every_scheme
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.equality_check import EqualityOptions, check_equality
-from mipp_cli.experiments.leakage import LeakageOptions, run_leakage
-from mipp_cli.experiments.linking import LinkTrial
-from mipp_cli.experiments.positions import PositionsOptions, run_positions
-from mipp_cli.experiments.result import Result
-from mipp_cli.experiments.storage import StorageOptions, run_storage
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
+from mipp_cli.experiments.accuracy.equality_check import EqualityOptions, check_equality
+from mipp_cli.experiments.accuracy.positions import PositionsOptions, run_positions
+from mipp_cli.experiments.attack.attack import AttackOptions, run_attack
+from mipp_cli.experiments.attack.trial import AttackTrial, attack_every_scheme
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
+from mipp_cli.experiments.leakage.linking import LinkTrial
 from mipp_cli.experiments.suite import Task, recorded
-from mipp_cli.experiments.timing import TimingOptions, run_timing
-from mipp_cli.roles.progress import Progress
-from mipp_cli.roles.workers import Workplace
+from mipp_cli.experiments.timing.storage import StorageOptions, run_storage
+from mipp_cli.experiments.timing.timing import TimingOptions, run_timing
+from mipp_cli.progress import Progress
 
 
 def accuracy_task(
@@ -39,8 +39,10 @@ def positions_task(dataset: DataSet, options: PositionsOptions, progress: Progre
 
 def timing_task(dataset: DataSet, options: TimingOptions, progress: Progress) -> Task:
     """Fig. 5 to 8; how many processes work is part of what is measured."""
-    workplace = {"jobs": options.workplace.jobs, "scheduler": options.workplace.scheduler}
-    return Task("timing", {**recorded(options), **workplace}, lambda: run_timing(dataset, options, progress))
+    parallelism = {"jobs": options.parallelism.jobs, "scheduler": options.parallelism.scheduler}
+    return Task(
+        "timing", {**recorded(options), **parallelism}, lambda: run_timing(dataset, options, progress)
+    )
 
 
 def storage_task(dataset: DataSet, options: StorageOptions, progress: Progress) -> Task:
@@ -49,12 +51,12 @@ def storage_task(dataset: DataSet, options: StorageOptions, progress: Progress) 
 
 
 def leakage_task(
-    dataset: DataSet, seed: int, modulus_bits: int, workplace: Workplace, progress: Progress
+    dataset: DataSet, seed: int, modulus_bits: int, parallelism: Parallelism, progress: Progress
 ) -> Task:
     """What the cloud can work out; two owners share as many pictures as the data set has for them."""
     shared = max(1, min(LinkTrial().shared, len(dataset) // 3))
     links = LinkTrial(shared, modulus_bits=modulus_bits)
-    options = LeakageOptions(seed=seed, links=links, workplace=workplace)
+    options = LeakageOptions(seed=seed, links=links, parallelism=parallelism)
     return Task("leakage", recorded(options), lambda: run_leakage(dataset, options, progress))
 
 

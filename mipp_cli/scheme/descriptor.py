@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
-from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
 
 EDGE_HISTOGRAM = "edge-histogram"
+DIMENSION = 80
+"""Codes of an edge histogram: 16 sub-images × 5 kinds of edge; the paper's l."""
+LEVELS = 8
+"""Codes of an edge histogram run from 0 to ``LEVELS`` − 1."""
 _NAME = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 _DIMENSIONS = (3, (1 << 16) - 1)
 _LEVELS = (2, 1 << 8)

@@ -110,10 +110,10 @@ class ProductCipher:
         m, m_squared, width = mpz(self.group.m), self._m_squared, self.number_bytes
         totals = []
         for row in np.ascontiguousarray(c):
-            octets = row.tobytes()
+            data = row.tobytes()
             product = mpz(1)
-            for start in range(0, len(octets), width):
-                product = product * int.from_bytes(octets[start : start + width], "big") % m_squared
+            for start in range(0, len(data), width):
+                product = product * int.from_bytes(data[start : start + width], "big") % m_squared
             total, remainder = gmpy2.f_divmod(product - 1, m)
             if remainder:
                 raise MalformedError("the ciphertexts of a feature do not multiply to an encrypted sum")

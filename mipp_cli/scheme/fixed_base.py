@@ -27,7 +27,7 @@ class FixedBaseTable:
 
     Fixed-base windowing: Brickell, Gordon, McCurley and Wilson, EUROCRYPT '92. The time of a power and
     the entries it touches depend on the exponent; whoever can watch the caches of an owner's own
-    machine is outside the trust model (roles/README.md).
+    machine is outside the trust model (docs/threat-model.md).
     """
 
     modulus: mpz

@@ -100,27 +100,27 @@ class SigningKey:
 class SealingPublicKey:
     """The public half of a sealing key: an ML-KEM-768 and an X25519 key, one behind the other."""
 
-    octets: bytes
+    data: bytes
 
     def __post_init__(self) -> None:
-        _hybrid_public_key(self.octets)
+        _hybrid_public_key(self.data)
 
     @property
     def short_name(self) -> str:
         """What the key is called among others: the first 16 hex digits of its SHA-256."""
-        return hashlib.sha256(self.octets).hexdigest()[:16]
+        return hashlib.sha256(self.data).hexdigest()[:16]
 
     def seal(self, plaintext: bytes, info: bytes) -> bytes:
         """HPKE in base mode (RFC 9180): encapsulated key and ciphertext, bound to ``info``."""
-        return _suite().encrypt(plaintext, _hybrid_public_key(self.octets), info)
+        return _suite().encrypt(plaintext, _hybrid_public_key(self.data), info)
 
 
-def _hybrid_public_key(octets: bytes) -> MLKEM768X25519PublicKey:
-    if len(octets) != _MLKEM_PUBLIC_BYTES + _X25519_BYTES:
+def _hybrid_public_key(data: bytes) -> MLKEM768X25519PublicKey:
+    if len(data) != _MLKEM_PUBLIC_BYTES + _X25519_BYTES:
         raise MalformedError("a sealing key has the wrong length")
     try:
-        mlkem = MLKEM768PublicKey.from_public_bytes(octets[:_MLKEM_PUBLIC_BYTES])
-        x25519 = X25519PublicKey.from_public_bytes(octets[_MLKEM_PUBLIC_BYTES:])
+        mlkem = MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_PUBLIC_BYTES])
+        x25519 = X25519PublicKey.from_public_bytes(data[_MLKEM_PUBLIC_BYTES:])
         X25519PrivateKey.generate().exchange(x25519)  # refuses a point of small order
     except ValueError:
         raise MalformedError("a sealing key is not one") from None
@@ -180,5 +180,5 @@ class SealingKeys:
         raise WrongDeploymentError(
             "the sealed part does not open with this centre's key",
             hint="was it sealed to another centre, or lifted out of another file? Was the centre's key "
-            "renewed? Then fetch its sealing.pub, and: mipp user renew, or mipp owner renew",
+            "renewed? Then take over its sealing.pub: mipp user (or owner) update-kmc-key",
         )

@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
-from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Descriptor
-from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS
+from mipp_cli.scheme.descriptor import DIMENSION, EDGE_HISTOGRAM, LEVELS, Descriptor
 from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
 from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol, SumProtocol
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from mipp_cli.errors import MalformedError, PassphraseError, TamperedError
-from mipp_cli.scheme.image_cipher import KEY_BYTES, NONCE_BYTES, OVERHEAD_BYTES, length_prefixed
+from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal
+from mipp_cli.scheme.encoding import length_prefixed
+from mipp_cli.scheme.secret_keys import KEY_BYTES
 
 SALT_BYTES = 16
 _MOST_MEMORY = 1 << 30  # who can write the file must not make us take all there is, or all the time
@@ -80,17 +80,3 @@ def _stretched(passphrase: bytes, stretching: Stretching, salt: bytes) -> bytes:
 
 def _bound(stretching: Stretching, salt: bytes, associated_data: bytes) -> bytes:
     return length_prefixed(stretching.n, stretching.r, stretching.p, salt, associated_data)
-
-
-def seal(key: bytes, data: bytes, associated_data: bytes) -> bytes:
-    """AES-256-GCM under ``key``: nonce (12 bytes, random), ciphertext, tag (16)."""
-    nonce = os.urandom(NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, data, associated_data)
-
-
-def unseal(key: bytes, sealed: bytes, associated_data: bytes) -> bytes:
-    """Return what :func:`seal` sealed; raises TamperedError unless key and associated data fit."""
-    try:
-        return AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data)
-    except (InvalidTag, ValueError):  # ValueError: shorter than a nonce
-        raise TamperedError("does not fit its key or its place") from None

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal
 from mipp_cli.scheme.groups import size_class
-from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, derive_key, image_dec, image_enc
+from mipp_cli.scheme.secret_keys import derive_key
 
 if TYPE_CHECKING:
     from mipp_cli.scheme.feature_cipher import FeatureCipher
@@ -181,13 +182,13 @@ class ExactProtocol(FeatureProtocol):
     def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
         """AES-256-GCM of each row of codes, under a key from USK."""
         key = _query_key(usk)
-        rows = [image_enc(key, row.tobytes(), associated_data + n) for n, row in _numbered(codes)]
+        rows = [seal(key, row.tobytes(), associated_data + n) for n, row in _numbered(codes)]
         return (np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(codes), -1),)
 
     def open_query(self, rows: Codes, usk: bytes, associated_data: bytes) -> Codes:
         """Return the codes that :meth:`query_features` encrypted; raises TamperedError."""
         key = _query_key(usk)
-        opened = [image_dec(key, row.tobytes(), associated_data + n) for n, row in _numbered(rows)]
+        opened = [unseal(key, row.tobytes(), associated_data + n) for n, row in _numbered(rows)]
         return np.frombuffer(b"".join(opened), dtype=np.uint8).reshape(len(rows), self.l)
 
     def check_matches(self, most: int) -> None:

@@ -40,9 +40,9 @@ class KeyStream:
             raise RuntimeError("a key stream made before a fork was read after it")
         size = math.prod(shape) * dtype.itemsize
         # zeros are encrypted where they lie; update_into asks for a block more than it writes
-        octets = np.zeros(size + _BLOCK_BYTES - 1, dtype=np.uint8)
-        self._encryptor.update_into(octets[:size].data, octets.data)
-        return octets[:size].view(dtype).reshape(shape)
+        data = np.zeros(size + _BLOCK_BYTES - 1, dtype=np.uint8)
+        self._encryptor.update_into(data[:size].data, data.data)
+        return data[:size].view(dtype).reshape(shape)
 
     def bits(self, count: int) -> int:
         """Return an integer uniform in [0, 2^count)."""

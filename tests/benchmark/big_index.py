@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.index import Part, write_index
-from mipp_cli.containers.part import PartContent, write_part
-from mipp_cli.containers.stored import store_digests
-from mipp_cli.roles.cloud import INDEX_FILE, Cloud
-from mipp_cli.roles.cloud_index import index_containers
-from mipp_cli.roles.collection import collect_images
-from mipp_cli.roles.user import make_query
-from mipp_cli.roles.workers import Workplace
+from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
+from mipp_cli.cloud.index import index_containers
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.containers.base.stored import store_digests
+from mipp_cli.containers.store.index import Part, write_index
+from mipp_cli.containers.store.part import PartContent, write_part
+from mipp_cli.images.collection import collect_images
 from mipp_cli.scheme.retrieval_index import PairTable
+from mipp_cli.user.user import make_query
 from tests.benchmark.materials import (
     OWNERS,
     SAMPLES,
@@ -48,7 +48,7 @@ def synthetic_cloud(folder: Path, rows: int) -> tuple[Roles, Path]:
     uploads = [
         write_synthetic_upload(roles, owner, _SEGMENT_IMAGES, folder / f"{owner}.h5") for owner in OWNERS
     ]
-    index_containers(roles.cloud, uploads, workplace=Workplace(jobs=1))
+    index_containers(roles.cloud, uploads, parallelism=Parallelism(jobs=1))
     for upload in uploads:
         upload.unlink()
     cloud = Cloud.open(roles.cloud)
@@ -87,12 +87,12 @@ def _names(rows: int, random: np.random.Generator) -> Iterator[tuple[list[bytes]
     step = 2**64 // rows
     for begin in range(0, rows, _BATCH):
         places = np.arange(begin, min(begin + _BATCH, rows))
-        octets = np.empty((len(places), 2), dtype=">u8")
-        octets[:, 0] = places.astype(np.uint64) * np.uint64(step) + random.integers(
+        data = np.empty((len(places), 2), dtype=">u8")
+        data[:, 0] = places.astype(np.uint64) * np.uint64(step) + random.integers(
             step, size=len(places), dtype=np.uint64
         )
-        octets[:, 1] = random.integers(2**64, size=len(places), dtype=np.uint64)
-        names = np.frombuffer(octets.tobytes().hex().encode("ascii"), dtype=f"S{NAME_BYTES}")
+        data[:, 1] = random.integers(2**64, size=len(places), dtype=np.uint64)
+        names = np.frombuffer(data.tobytes().hex().encode("ascii"), dtype=f"S{NAME_BYTES}")
         yield names.tolist(), places % _SEGMENT_IMAGES
 
 

@@ -10,11 +10,11 @@ import phe
 from heu import numpy as heu_numpy
 from heu import phe as heu_phe
 
-from mipp_cli.roles.collection import collect_images
-from mipp_cli.roles.owner_encrypt import encrypt_images
-from mipp_cli.roles.whats_new import EncryptOptions
-from mipp_cli.roles.workers import Workplace
-from mipp_cli.scheme.edge_histogram import DIMENSION
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.images.collection import collect_images
+from mipp_cli.owner.encrypt import encrypt_images
+from mipp_cli.owner.whats_new import EncryptOptions
+from mipp_cli.scheme.descriptor import DIMENSION
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.fixed_base import fixed_base_table
 from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS, generate_parameters
@@ -90,8 +90,10 @@ def dcr_jobs(setting: Setting) -> Iterator[Result]:
     def encrypt(jobs: int) -> Callable[[], float]:
         def work() -> None:
             fixed_base_table.cache_clear()
-            options, workplace = EncryptOptions(force=True, again=True), Workplace(jobs=jobs)
-            encrypt_images(roles.owner(roles.owners[0]), collection, folder / "upload.h5", options, workplace)
+            options, parallelism = EncryptOptions(force=True, again=True), Parallelism(jobs=jobs)
+            encrypt_images(
+                roles.owner(roles.owners[0]), collection, folder / "upload.h5", options, parallelism
+            )
 
         return timed(work)
 

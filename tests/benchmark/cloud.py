@@ -10,17 +10,17 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from mipp_cli.containers.container import Container, read_header
-from mipp_cli.containers.source import FileSource
-from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.roles.cloud import INDEX_FILE
-from mipp_cli.roles.cloud_index import index_containers
-from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.store import PARTS_FOLDER
-from mipp_cli.roles.user import DEFAULT_CANDIDATES
-from mipp_cli.roles.workers import Workplace
-from mipp_cli.scheme.edge_histogram import DIMENSION
+from mipp_cli.cloud.cloud import INDEX_FILE
+from mipp_cli.cloud.index import index_containers
+from mipp_cli.cloud.store.store import PARTS_FOLDER
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.containers.base.container import Container, read_header
+from mipp_cli.containers.base.source import FileSource
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.scheme.descriptor import DIMENSION
 from mipp_cli.scheme.retrieval_index import PairTable, nearest_pairs
+from mipp_cli.user.user import DEFAULT_CANDIDATES
+from mipp_cli.workdir.directory import RoleDirectory
 from tests.benchmark.big_index import NAME_BYTES, synthetic_cloud
 from tests.benchmark.materials import Setting, features, make_roles, synthetic_sums, write_synthetic_upload
 from tests.benchmark.measure import Result, Target, in_turn, median_ratio, one_core, seconds, timed
@@ -40,7 +40,7 @@ def index(setting: Setting) -> Iterator[Result]:
     shutil.copytree(cloud, empty)
 
     def indexed(jobs: int) -> Callable[[], float]:
-        side = timed(lambda: index_containers(cloud, [upload], workplace=Workplace(jobs=jobs)))
+        side = timed(lambda: index_containers(cloud, [upload], parallelism=Parallelism(jobs=jobs)))
 
         def seconds_from_empty() -> float:
             shutil.rmtree(cloud)

@@ -10,14 +10,16 @@ from statistics import median
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from PIL import Image
 
-from mipp_cli.containers.upload import UploadCipher
-from mipp_cli.roles.collection import collect_images
-from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.owner_encrypt import encrypt_images
-from mipp_cli.roles.pictures import open_picture
-from mipp_cli.roles.whats_new import EncryptOptions
-from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.image_cipher import NONCE_BYTES, Envelope, generate_key
+from mipp_cli.containers.messages.upload import UploadCipher
+from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.images.collection import collect_images
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.owner.encrypt import encrypt_images
+from mipp_cli.owner.whats_new import EncryptOptions
+from mipp_cli.scheme.aead import NONCE_BYTES
+from mipp_cli.scheme.envelope import Envelope
+from mipp_cli.scheme.secret_keys import generate_key
+from mipp_cli.workdir.directory import RoleDirectory
 from tests.benchmark.materials import (
     Setting,
     feature_of,

@@ -13,19 +13,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.features import write_features
-from mipp_cli.containers.upload import UploadCipher, write_upload
-from mipp_cli.roles.cloud import PUBLIC_FILE, enroll_at_cloud, init_cloud
-from mipp_cli.roles.kmc import init_kmc
-from mipp_cli.roles.kmc_enroll import enroll_at_kmc
-from mipp_cli.roles.owner import ENROLMENT_FILE, MEMBERS_FILE, Owner, init_owner
-from mipp_cli.roles.pictures import media_type, open_picture
-from mipp_cli.roles.user import init_user
-from mipp_cli.scheme.edge_histogram import DIMENSION, LEVELS, edge_histogram
+from mipp_cli.cloud.cloud import PUBLIC_FILE, enroll_at_cloud, init_cloud
+from mipp_cli.containers.messages.features import write_features
+from mipp_cli.containers.messages.upload import UploadCipher, write_upload
+from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.images.pictures import media_type, open_picture
+from mipp_cli.kmc.enroll import enroll_at_kmc
+from mipp_cli.kmc.kmc import init_kmc
+from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, Owner, init_owner
+from mipp_cli.scheme.descriptor import DIMENSION, LEVELS
+from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from mipp_cli.scheme.groups import GROUP_SIZE
-from mipp_cli.scheme.image_cipher import Envelope, key_id
 from mipp_cli.scheme.retrieval_index import PairTable
+from mipp_cli.scheme.secret_keys import key_id
+from mipp_cli.user.user import init_user
 
 SAMPLES = Path(__file__).parents[2] / "sample_data"
 PICTURE_SIZE = (384, 256)

@@ -12,16 +12,16 @@ import tenseal
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
-from mipp_cli.containers.query import Query, parse_query, write_query
-from mipp_cli.containers.source import read_file
-from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.kmc_index import index_at_kmc
-from mipp_cli.roles.kmc_nearest import Collection
-from mipp_cli.roles.progress import silent
+from mipp_cli.containers.base.source import read_file
+from mipp_cli.containers.messages.query import Query, parse_query, write_query
+from mipp_cli.kmc.index import index_at_kmc
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.nearest import Collection
+from mipp_cli.progress import silent
 from mipp_cli.scheme import nearest
-from mipp_cli.scheme.image_cipher import generate_key
 from mipp_cli.scheme.nearest import squared_distances
+from mipp_cli.scheme.secret_keys import generate_key
+from mipp_cli.workdir.directory import RoleDirectory
 from tests.benchmark.materials import Roles, Setting, make_roles, write_synthetic_features
 from tests.benchmark.measure import (
     MEGABYTE,

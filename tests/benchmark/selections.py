@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mipp_cli.containers.selection import GroupRef, Selection, write_selection
-from mipp_cli.containers.upload import UploadSize, write_upload
-from mipp_cli.roles.cloud_answer import search
-from mipp_cli.roles.cloud_index import index_containers
-from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.kmc_index import index_at_kmc
-from mipp_cli.roles.owner import Owner
+from mipp_cli.cloud.index import index_containers
+from mipp_cli.cloud.search import search
+from mipp_cli.containers.messages.selection import GroupRef, Selection, write_selection
+from mipp_cli.containers.messages.upload import UploadSize, write_upload
+from mipp_cli.kmc.index import index_at_kmc
+from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.groups import GROUP_SIZE
-from mipp_cli.scheme.image_cipher import key_id
+from mipp_cli.scheme.secret_keys import key_id
+from mipp_cli.workdir.directory import RoleDirectory
 from tests.benchmark.materials import (
     SAMPLES,
     Roles,

@@ -15,7 +15,7 @@ import pytest
 
 from mipp_cli.cli import entry
 from mipp_cli.cli import main as program
-from tests.deployment import Outcome, check_refusal
+from tests.support.deployment import Outcome, check_refusal
 
 ROOT = Path(__file__).parents[2]
 

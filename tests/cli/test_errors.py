@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.containers.public_files import render_renewal
-from mipp_cli.roles.sequence import A_DAY, clock_number
-from tests.deployment import JOBS, Deployment, done, picture, refused, run, shared_deployment, snapshot
-from tests.roles.forgery import Picture, forge_upload, random_feature
+from mipp_cli.containers.messages.public_files import render_renewal
+from mipp_cli.workdir.replay import A_DAY, clock_number
+from tests.support.deployment import (
+    JOBS,
+    Deployment,
+    done,
+    picture,
+    refused,
+    run,
+    shared_deployment,
+    snapshot,
+)
+from tests.support.forgery import Picture, forge_upload, random_feature
 
 VERSION_1 = Path(__file__).parents[1] / "vectors" / "v1"  # written by version 0.1
 
@@ -39,8 +48,8 @@ READERS: dict[str, tuple[str, ...]] = {
     "cloud search": ("cloud", "search", "@cloud", "{}", "-o", "@new", *JOBS),
     "kmc reencrypt": ("kmc", "reencrypt", "@kmc", "{}", "-o", "@new"),
     "user decrypt": ("user", "decrypt", "@alice", "{}", "-o", "@new"),
-    "owner renew": ("owner", "renew", "@north", "{}"),
-    "user renew": ("user", "renew", "@alice", "{}"),
+    "owner update-kmc-key": ("owner", "update-kmc-key", "@north", "{}"),
+    "user update-kmc-key": ("user", "update-kmc-key", "@alice", "{}"),
     "inspect": ("inspect", "{}"),
     "kmc index": ("kmc", "index", "@kmc", "{}"),
     "kmc rank": ("kmc", "rank", "@kmc", "{}", "-o", "@new"),
@@ -52,7 +61,7 @@ READERS: dict[str, tuple[str, ...]] = {
 IMAGE_READERS: dict[str, tuple[str, ...]] = {
     "owner encrypt": ("owner", "encrypt", "@north", "{}", "-o", "@new", *JOBS),
     "user query": ("user", "query", "@alice", "{}", "-o", "@new"),
-    "describe": ("describe", "{}"),
+    "features": ("features", "{}"),
 }
 # Every command that works in a role's directory: {} stands for it.
 ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
@@ -66,7 +75,7 @@ ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
     "owner encrypt": ("owner", "encrypt", "{}", "@pictures/queries", "-o", "@new", *JOBS),
     "owner encrypt --dry-run": ("owner", "encrypt", "{}", "@pictures/queries", "--dry-run"),
     "owner delete": ("owner", "delete", "{}", "chest/a.jpg", "-o", "@new"),
-    "owner rotate": ("owner", "rotate", "{}"),
+    "owner rotate-key": ("owner", "rotate-key", "{}"),
     "owner forget-key": ("owner", "forget-key", "{}", "--applied", "1"),
     "owner renumber": ("owner", "renumber", "{}"),
     "user query": ("user", "query", "{}", "@pictures/queries", "-o", "@new"),
@@ -75,7 +84,7 @@ ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
     "kmc status": ("kmc", "status", "{}"),
     "kmc check": ("kmc", "check", "{}"),
     "kmc remove": ("kmc", "remove", "{}", "north"),
-    "kmc rotate": ("kmc", "rotate", "{}"),
+    "kmc rotate-key": ("kmc", "rotate-key", "{}"),
     "kmc forget-key": ("kmc", "forget-key", "{}"),
     "cloud check": ("cloud", "check", "{}"),
     "cloud remove": ("cloud", "remove", "{}", "north"),
@@ -398,7 +407,7 @@ def test_every_flip_of_a_bit_in_a_file_is_noticed(deployment: Deployment, name: 
         "kmc reencrypt of groups": "alice.results.h5",
     }.get(name, "kmc/kmc.pub")
     content = (deployment / file).read_bytes()
-    if name in ("owner renew", "user renew"):
+    if name in ("owner update-kmc-key", "user update-kmc-key"):
         key, public = deployment.sender("kmc").signing_key, deployment.public
         content = render_renewal(clock_number(), public.sealing_key, public.fingerprint, key)
     given = tmp_path / "changed"
@@ -533,12 +542,12 @@ def _another_north(deployment: Deployment, folder: Path) -> Path:
 
 def _one_error_each() -> dict[int, Callable[[Deployment, Path], list[object]]]:
     return {
-        2: lambda d, p: ["describe", p],
+        2: lambda d, p: ["features", p],
         3: lambda d, p: ["inspect", d / "pictures" / "queries" / "q1.png"],
         4: lambda d, p: ["cloud", "search", d / "cloud", d.ask("eve"), "-o", p / "r"],
         5: lambda d, p: ["cloud", "index", d / "cloud", d / "north.h5"],
         6: lambda d, p: ["cloud", "index", d / "cloud", _of_a_wrong_clock(d, p), *JOBS],
-        7: lambda d, p: ["describe", d / "north.h5"],
+        7: lambda d, p: ["features", d / "north.h5"],
         8: lambda d, p: ["user", "decrypt", d / "bob", d / "alice.answer.h5", "-o", p / "m"],
         9: lambda d, p: ["kmc", "enroll", d / "kmc", _another_north(d, p)],
         10: lambda d, p: ["user", "query", d / "bob", d / "pictures" / "queries", "-o", d / "north.h5"],
@@ -634,7 +643,7 @@ def test_an_interrupt_is_told_with_its_exit_code(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mipp_cli.roles.inspect_directory.inspect_path", interrupt)
+    monkeypatch.setattr("mipp_cli.inspection.directories.inspect_path", interrupt)
     assert "interrupted" in refused(130, "inspect", deployment / "north").err
     error = run("inspect", deployment / "north", "--json").json["error"]
     assert (error["code"], error["class"]) == (130, "InterruptedWorkError")
@@ -646,13 +655,13 @@ def test_an_error_of_the_system_is_told_like_any_other(
     def fail(path: Path) -> None:
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr("mipp_cli.roles.inspect_directory.inspect_path", fail)
+    monkeypatch.setattr("mipp_cli.inspection.directories.inspect_path", fail)
     said = refused(10, "inspect", deployment / "north").err
     assert f"error: {deployment / 'north'}: Input/output error" in said
 
 
 def test_json_cannot_go_with_csv(deployment: Deployment) -> None:
-    for words in (("inspect", deployment / "north"), ("describe", deployment / "pictures" / "queries")):
+    for words in (("inspect", deployment / "north"), ("features", deployment / "pictures" / "queries")):
         outcome = run(*words, "--csv", "--json")
         assert outcome.code == 2
         assert outcome.json["error"]["message"] == "--csv and --json cannot go together"

@@ -11,7 +11,7 @@ import pytest
 
 from mipp_cli import __version__
 from mipp_cli.cli.main import mipp
-from tests.deployment import done
+from tests.support.deployment import done
 
 HEAVY = ("numpy", "h5py", "gmpy2", "cryptography", "PIL", "tqdm", "matplotlib", "distributed")
 
@@ -32,9 +32,16 @@ COMMANDS = {" ".join(path): command for path, command in _commands(mipp)}
 WANTED = {
     *("kmc init", "kmc enroll", "kmc reencrypt", "cloud init", "cloud enroll", "cloud index", "cloud search"),
     *("user init", "user query", "user decrypt", "owner init", "owner authorize", "owner revoke"),
-    *("owner encrypt", "describe", "inspect", "owner delete", "owner rotate", "owner forget-key"),
-    *("owner renumber", "owner renew", "user renew", "user forget", "cloud check", "cloud remove"),
-    *("kmc status", "kmc check", "kmc remove", "kmc rotate", "kmc forget-key", "protect"),
+    *("owner encrypt", "features", "inspect", "owner delete", "owner rotate-key", "owner forget-key"),
+    *(
+        "owner renumber",
+        "owner update-kmc-key",
+        "user update-kmc-key",
+        "user forget",
+        "cloud check",
+        "cloud remove",
+    ),
+    *("kmc status", "kmc check", "kmc remove", "kmc rotate-key", "kmc forget-key", "protect"),
     *("kmc index", "kmc rank", "owner features"),
 }
 OPTIONS = {
@@ -100,7 +107,7 @@ def test_the_first_help_lists_the_commands_and_the_order_of_a_first_run() -> Non
     for words in (("--help",), ("-h",)):
         shown = done(*words).out
         assert "kmc init KMC" in shown
-        for name in ("kmc", "cloud", "user", "owner", "describe", "inspect"):
+        for name in ("kmc", "cloud", "user", "owner", "features", "inspect"):
             assert f"\n  {name} " in shown
 
 

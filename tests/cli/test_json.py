@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.sequence import A_DAY, clock_number
-from tests.deployment import JOBS, SCHEMES, Deployment, done, secrets_of, shared_deployment
-from tests.roles.stores import upload_of
+from mipp_cli.owner.owner import Owner
+from mipp_cli.workdir.replay import A_DAY, clock_number
+from tests.support.cloud_stores import upload_of
+from tests.support.deployment import JOBS, SCHEMES, Deployment, done, secrets_of, shared_deployment
 
 FIELDS = {"command", "outputs", "counts", "seconds", "warnings"}
 
@@ -44,7 +44,7 @@ def _new_features(d: Deployment, p: Path) -> list[object]:
 
 def _unused_key(d: Deployment, p: Path) -> list[object]:
     owner = _new_owner(d, p)
-    done("owner", "rotate", owner)
+    done("owner", "rotate-key", owner)
     return ["owner", "forget-key", owner, "--applied", 1]
 
 
@@ -94,8 +94,8 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
         ["delete"],
         {"images": 2, "not in the ledger": 1},
     ),
-    "owner rotate": (
-        lambda d, p: ["owner", "rotate", d / "lake"],
+    "owner rotate-key": (
+        lambda d, p: ["owner", "rotate-key", d / "lake"],
         ["enrolment"],
         {"former image keys": 1},
     ),
@@ -133,7 +133,7 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
     "cloud check": (lambda d, p: ["cloud", "check", d / "cloud"], [], {"parts": 3}),
     "kmc check": (lambda d, p: ["kmc", "check", d / "kmc"], [], {"owners": 3}),
     "kmc status": (lambda d, p: ["kmc", "status", d / "kmc"], [], {"owners": 3}),
-    "describe": (lambda d, p: ["describe", d / "pictures" / "queries"], [], {"images": 2, "edgeless": 0}),
+    "features": (lambda d, p: ["features", d / "pictures" / "queries"], [], {"images": 2, "edgeless": 0}),
     "inspect": (lambda d, p: ["inspect", d / "north"], [], {}),
 }
 

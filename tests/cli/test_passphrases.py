@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 import pytest
 
-from mipp_cli.roles.sequence import A_DAY, clock_number
-from mipp_cli.roles.state_files import read_state
+from mipp_cli.files.json_state import read_state
 from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
+from mipp_cli.workdir.replay import A_DAY, clock_number
 from tests.cli.test_help import COMMANDS
 from tests.cli.test_processes import MIPP, environment, mipp
-from tests.deployment import JOBS, Deployment, check_refusal, done, refused, secrets_of, snapshot
+from tests.support.deployment import JOBS, Deployment, check_refusal, done, refused, secrets_of, snapshot
 
 TERMINAL_SECONDS = 30
 
@@ -99,12 +99,12 @@ def test_every_step_works_in_protected_directories(
         ("cloud", "search", root / "cloud", out[1], "-o", out[2], *JOBS),
         ("kmc", "reencrypt", root / "kmc", out[2], "-o", out[3]),
         ("user", "decrypt", root / "alice", out[3], "-o", root / "matches", "--top", "1"),
-        ("kmc", "rotate", root / "kmc"),
-        ("user", "renew", root / "alice", sealing),
-        ("owner", "renew", north, sealing),
+        ("kmc", "rotate-key", root / "kmc"),
+        ("user", "update-kmc-key", root / "alice", sealing),
+        ("owner", "update-kmc-key", north, sealing),
         ("kmc", "forget-key", root / "kmc"),
         ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
-        ("owner", "rotate", north),
+        ("owner", "rotate-key", north),
         ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
         ("owner", "delete", north, *deployment.pictures("north"), "new.png", "-o", out[4]),
         ("cloud", "index", root / "cloud", out[4], *JOBS),

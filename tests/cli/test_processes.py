@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import JOBS, Deployment, Outcome, check_refusal, done, picture, snapshot
+from tests.support.deployment import JOBS, Deployment, Outcome, check_refusal, done, picture, snapshot
 
 REPOSITORY = Path(__file__).parents[2]
 MIPP = (sys.executable, "-m", "mipp_cli")
@@ -240,7 +240,7 @@ def test_an_output_that_cannot_be_printed_is_an_error(deployment: Deployment) ->
 def test_a_terminal_that_knows_no_letters_beyond_ascii_is_served(tmp_path: Path) -> None:
     picture(1).save(tmp_path / "é.png")
     ran = subprocess.run(
-        [*MIPP, "describe", str(tmp_path / "é.png"), "--csv"],
+        [*MIPP, "features", str(tmp_path / "é.png"), "--csv"],
         capture_output=True,
         env=environment(PYTHONIOENCODING="ascii"),
         check=True,

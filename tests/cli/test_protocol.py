@@ -12,8 +12,8 @@ import pytest
 
 from mipp_cli import __version__
 from mipp_cli.cli.main import mipp
-from mipp_cli.roles.sequence import A_DAY, clock_number
-from tests.deployment import (
+from mipp_cli.workdir.replay import A_DAY, clock_number
+from tests.support.deployment import (
     AUTHORISED,
     JOBS,
     OWNERS,
@@ -177,7 +177,7 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("owner", "init", new, "--id", "o", "--kmc", public),
         ("owner", "authorize", new, alice / "user.pub"),
         ("owner", "revoke", new, "alice"),
-        ("owner", "rotate", new),
+        ("owner", "rotate-key", new),
         ("owner", "forget-key", new, "--applied", 1),
         ("kmc", "enroll", kmc, new / "enrolment.h5"),
         ("kmc", "enroll", kmc, out / "other" / "cloud.pub"),
@@ -196,9 +196,9 @@ def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
         ("kmc", "remove", kmc, "o"),
         ("cloud", "check", cloud),
         ("cloud", "remove", cloud, "o"),
-        ("kmc", "rotate", kmc),
-        ("user", "renew", alice, kmc / "sealing.pub"),
-        ("owner", "renew", north, kmc / "sealing.pub"),
+        ("kmc", "rotate-key", kmc),
+        ("user", "update-kmc-key", alice, kmc / "sealing.pub"),
+        ("owner", "update-kmc-key", north, kmc / "sealing.pub"),
         ("kmc", "forget-key", kmc),
         *(("inspect", path) for path in (public, kmc, cloud, alice, north)),
         ("inspect", cloud, "--csv"),

@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mipp_cli.containers.columns import Matrix, Ragged
-from mipp_cli.containers.container import Container, Schema, Sender, open_container, write_container
-from mipp_cli.containers.header import BLOCK_BYTES, Header
+from mipp_cli.containers.base.columns import Matrix, Ragged
+from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
+from mipp_cli.containers.base.header import BLOCK_BYTES, Header
 from mipp_cli.scheme.keys import SealingKey, SigningKey
 from mipp_cli.scheme.parameters import Parameters
 

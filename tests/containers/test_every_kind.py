@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mipp_cli.containers import container
-from mipp_cli.containers.header import BLOCK_BYTES, KINDS
+from mipp_cli.containers.base import container
+from mipp_cli.containers.base.header import BLOCK_BYTES, KINDS
 from mipp_cli.errors import MalformedError
 from tests.fuzz.seeds import WRITERS, containers, kind_of
 from tests.fuzz.targets import BODY, TARGETS, attempt

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mipp_cli.experiments.dataset import DataSet, LabelledImage, load_dataset
-from mipp_cli.roles.workers import Workplace
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.experiments.base.dataset import DataSet, LabelledImage, load_dataset
 
 ANGLES = {"diagonal": 0.7, "flat": 1.5, "upright": 0.0}
-INLINE = Workplace(jobs=1)
+INLINE = Parallelism(jobs=1)
 
 
 def draw_dataset(folder: Path, images: int = 6) -> Path:
@@ -38,7 +38,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(drawn: Path) -> DataSet:
     """The drawn pictures, described."""
-    return load_dataset(drawn, workplace=INLINE)
+    return load_dataset(drawn, parallelism=INLINE)
 
 
 def made_up(features: np.ndarray[tuple[int, int], np.dtype[np.uint8]], labels: list[int]) -> DataSet:

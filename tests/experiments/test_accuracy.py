@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.accuracy import AccuracyOptions, run_accuracy
-from mipp_cli.experiments.comparison import compare
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.measures import f1, precision, recall
-from mipp_cli.experiments.positions import PositionsOptions, position_shares, run_positions
-from mipp_cli.experiments.result import Observation, Result
-from mipp_cli.experiments.sampling import QueryChoice
+from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
+from mipp_cli.experiments.accuracy.comparison import compare
+from mipp_cli.experiments.accuracy.measures import f1, precision, recall
+from mipp_cli.experiments.accuracy.positions import PositionsOptions, position_shares, run_positions
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Observation, Result
+from mipp_cli.experiments.base.sampling import QueryChoice
 from tests.experiments.conftest import made_up
 
 EVERY = QueryChoice(None, None, 1)

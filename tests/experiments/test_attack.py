@@ -9,20 +9,20 @@ import pytest
 from PIL import Image
 
 from mipp_cli.errors import InvalidRequestError, WrongDeploymentError
-from mipp_cli.experiments.as_printed import one_key_stream, shared_blinding
-from mipp_cli.experiments.attack import CODES, QUOTIENTS, SHARED, SQUARES, AttackOptions, run_attack
-from mipp_cli.experiments.keyless_reading import read_upload
-from mipp_cli.experiments.result import Observation, Result
-from mipp_cli.experiments.trial_deployment import make_trial_deployment
-from mipp_cli.roles.collection import collect_images
-from mipp_cli.roles.progress import silent
-from tests.deployment import JOBS, SCHEMES, Deployment, done, feature_of, picture
-from tests.experiments.small_datasets import INLINE
+from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blinding
+from mipp_cli.experiments.attack.attack import CODES, QUOTIENTS, SHARED, SQUARES, AttackOptions, run_attack
+from mipp_cli.experiments.attack.keyless_reading import read_upload
+from mipp_cli.experiments.base.result import Observation, Result
+from mipp_cli.experiments.base.trial_deployment import make_trial_deployment
+from mipp_cli.images.collection import collect_images
+from mipp_cli.progress import silent
+from tests.support.deployment import JOBS, SCHEMES, Deployment, done, feature_of, picture
+from tests.support.small_datasets import INLINE
 
 
 def attacked(deployment: Deployment, **options: object) -> Result:
     """Attack north's upload with the public file alone, which is all that is copied to the attacker."""
-    given = {"images": deployment / "pictures" / "north", "workplace": INLINE} | options
+    given = {"images": deployment / "pictures" / "north", "parallelism": INLINE} | options
     return run_attack(deployment / "north.h5", AttackOptions(deployment / "kmc" / "kmc.pub", **given))  # type: ignore[arg-type]
 
 
@@ -64,9 +64,9 @@ def test_the_leak_of_shared_blinding_is_x_squared_less_x(sum_scheme: Deployment)
 
 def test_images_are_compared_by_name_where_names_are_paths(tmp_path: Path, deployment: Deployment) -> None:
     folder = deployment / "pictures" / "lake"
-    made = make_trial_deployment(tmp_path / "trial", "dcr", 1024, image_ids="path")
+    made = make_trial_deployment(tmp_path / "trial", "dcr", 1024, image_names="path")
     upload = made.encrypt("owner", collect_images([folder]), "upload", INLINE)
-    result = run_attack(upload, AttackOptions(made.kmc / "kmc.pub", folder, 2, workplace=INLINE))
+    result = run_attack(upload, AttackOptions(made.kmc / "kmc.pub", folder, 2, parallelism=INLINE))
     found = rows(result, CODES)
     names = [str(row["image"]) for row in found[::80]]
     assert len(set(names) & set(deployment.pictures("lake"))) == 2
@@ -134,10 +134,10 @@ def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp
     done(
         "owner", "encrypt", tmp_path / "owner", images, "-o", upload, "--features", tmp_path / "f.npy", *JOBS
     )
-    result = run_attack(upload, AttackOptions(kmc, workplace=INLINE))
+    result = run_attack(upload, AttackOptions(kmc, parallelism=INLINE))
     assert [row["read"] for row in rows(result, CODES)] == vector
     assert [row["read"] for row in rows(result, SQUARES)] == [x * x for x in vector]
     assert "All is recovered" in result.claims[0].measured
     assert any("read 0 1 9 128 255" in note for note in result.notes)
     with pytest.raises(InvalidRequestError, match="cannot be compared"):
-        run_attack(upload, AttackOptions(kmc, images, workplace=INLINE))
+        run_attack(upload, AttackOptions(kmc, images, parallelism=INLINE))

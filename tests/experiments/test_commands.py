@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mipp_cli.experiments import tasks
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.result import Result
-from mipp_cli.experiments.workspace import EXPERIMENTS
-from tests.deployment import done, refused, run
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.report.workspace import EXPERIMENTS
 from tests.experiments.conftest import draw_dataset
+from tests.support.deployment import done, refused, run
 
 FAST = ("--jobs", "1", "--no-plots")
 MASK = ("--scheme", "mask")

@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.bootstrap import Interval
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.group_claims import (
+from mipp_cli.experiments.base.bootstrap import Interval
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Observation, Result
+from mipp_cli.experiments.leakage.group_claims import (
     IMAGE,
     QUERIES,
     READ,
@@ -21,7 +22,7 @@ from mipp_cli.experiments.group_claims import (
     interval_of,
     settings_of,
 )
-from mipp_cli.experiments.group_images import (
+from mipp_cli.experiments.leakage.group_images import (
     AND_SIZES,
     COUNTS,
     ORDER,
@@ -33,11 +34,18 @@ from mipp_cli.experiments.group_images import (
     nearness,
     neighbours,
 )
-from mipp_cli.experiments.group_leaks import measure_groups
-from mipp_cli.experiments.group_queries import GOT, OWN, Asked, Places, alike, by_mixtures, by_own_queries
-from mipp_cli.experiments.groups import GroupTrial, Partition, cut, file_sizes, with_decoys
-from mipp_cli.experiments.result import Observation, Result
-from mipp_cli.experiments.watching import (
+from mipp_cli.experiments.leakage.group_leaks import measure_groups
+from mipp_cli.experiments.leakage.group_queries import (
+    GOT,
+    OWN,
+    Asked,
+    Places,
+    alike,
+    by_mixtures,
+    by_own_queries,
+)
+from mipp_cli.experiments.leakage.groups import GroupTrial, Partition, cut, file_sizes, with_decoys
+from mipp_cli.experiments.leakage.watching import (
     COSINE,
     EIGENVECTORS,
     Watched,
@@ -45,8 +53,8 @@ from mipp_cli.experiments.watching import (
     most_alike,
     watch,
 )
-from mipp_cli.roles.progress import silent
-from tests.experiments.small_datasets import apart, of_features, of_pictures, unrelated
+from mipp_cli.progress import silent
+from tests.support.small_datasets import apart, of_features, of_pictures, unrelated
 
 SIZES_ALIKE = 5000
 

@@ -9,25 +9,25 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.category_guess import (
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import CloudSim
+from mipp_cli.experiments.leakage.category_guess import (
     BY_CODES,
     BY_SUMS,
     guess_category,
     measure_categories,
     sensible_neighbours,
 )
-from mipp_cli.experiments.cloud_view import SumsDistance, both_sums, drawn_queries, standardised
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.groups import GroupTrial
-from mipp_cli.experiments.leakage import LeakageOptions, run_leakage
-from mipp_cli.experiments.leakage_figures import LEAKAGE_DRAWINGS
-from mipp_cli.experiments.linking import LinkTrial, collection_sizes, false_link_shares, link_pictures
-from mipp_cli.experiments.methods import CloudSim
-from mipp_cli.experiments.reordering import BY_SIM, BY_SUMS_AGAIN, measure_positions, shares_by_tenth
-from mipp_cli.experiments.selections import co_selection, learnt, measure_selections, neighbours
-from mipp_cli.experiments.sums_ranking import measure_ranking, precisions_of
-from mipp_cli.roles.progress import silent
-from tests.experiments.small_datasets import (
+from mipp_cli.experiments.leakage.cloud_view import SumsDistance, both_sums, drawn_queries, standardised
+from mipp_cli.experiments.leakage.figures import LEAKAGE_DRAWINGS
+from mipp_cli.experiments.leakage.groups import GroupTrial
+from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
+from mipp_cli.experiments.leakage.linking import LinkTrial, collection_sizes, false_link_shares, link_pictures
+from mipp_cli.experiments.leakage.reordering import BY_SIM, BY_SUMS_AGAIN, measure_positions, shares_by_tenth
+from mipp_cli.experiments.leakage.selections import co_selection, learnt, measure_selections, neighbours
+from mipp_cli.experiments.leakage.sums_ranking import measure_ranking, precisions_of
+from mipp_cli.progress import silent
+from tests.support.small_datasets import (
     INLINE,
     apart,
     flat_and_steep,
@@ -223,7 +223,7 @@ def test_all_leaks_are_measured_and_drawn_and_the_same_seed_gives_the_same_figur
         returned=10,
         links=LinkTrial(2, "mask", None),
         groups=GroupTrial((1, 4), (5, 30), matches=3, decoys=2, partitions=2),
-        workplace=INLINE,
+        parallelism=INLINE,
     )
     results = run_leakage(dataset, options)
     assert [result.name for result in results] == list(LEAKAGE_DRAWINGS)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
-from mipp_cli.experiments.methods import CloudSim, EndToEnd, Euclidean
-from mipp_cli.experiments.rankings import read_rankings
+from mipp_cli.experiments.accuracy.rankings import read_rankings
+from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean
 from tests.experiments.conftest import made_up
 
 # few levels and short features, so that there are many ties

@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments import equality_check
-from mipp_cli.experiments.attack_trial import AttackTrial, attack_every_scheme
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.equality_check import EqualityOptions, check_equality
-from mipp_cli.experiments.settings import SchemeSetting, draw_sample, scheme_settings
-from mipp_cli.experiments.storage import COLLECTION, FEATURES, INDEX, StorageOptions, run_storage
-from mipp_cli.roles.progress import silent
+from mipp_cli.experiments.accuracy import equality_check
+from mipp_cli.experiments.accuracy.equality_check import EqualityOptions, check_equality
+from mipp_cli.experiments.attack.trial import AttackTrial, attack_every_scheme
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.settings import SchemeSetting, draw_sample, scheme_settings
+from mipp_cli.experiments.timing.storage import COLLECTION, FEATURES, INDEX, StorageOptions, run_storage
+from mipp_cli.progress import silent
 from tests.experiments.conftest import INLINE
 
 SMALL = tuple(scheme_settings(("mask", "dcr"), (1024,)))
 
 
 def test_sim_over_ciphertexts_equals_newdis_over_plain_codes(dataset: DataSet) -> None:
-    result = check_equality(dataset, EqualityOptions(SMALL, workplace=INLINE))
+    result = check_equality(dataset, EqualityOptions(SMALL, parallelism=INLINE))
     assert [row["scheme"] for row in result.observations] == ["mask", "dcr"]
     for row in result.observations:
         assert row["images"] == 18
@@ -36,7 +36,7 @@ def test_the_check_finds_sims_that_differ(dataset: DataSet, monkeypatch: pytest.
         return np.zeros(len(features))
 
     monkeypatch.setattr(equality_check, "new_distances", wrong)
-    result = check_equality(dataset, EqualityOptions(SMALL[:1], workplace=INLINE))
+    result = check_equality(dataset, EqualityOptions(SMALL[:1], parallelism=INLINE))
     assert float(result.observations[0]["largest_difference"] or 0) > 0
     assert "DIFFER" in result.notes[0]
 
@@ -62,7 +62,7 @@ def test_every_scheme_is_set_with_every_modulus() -> None:
 
 
 def test_storage_is_measured_and_says_what_is_multiplied(dataset: DataSet) -> None:
-    (result,) = run_storage(dataset, StorageOptions(SMALL, images=3, workplace=INLINE))
+    (result,) = run_storage(dataset, StorageOptions(SMALL, images=3, parallelism=INLINE))
     found = {(row["scheme"], row["what"], row["images"]): row for row in result.observations}
     for scheme, number in (("mask", 4), ("dcr", 256)):
         measured = found[scheme, FEATURES, 3]
@@ -78,7 +78,7 @@ def test_storage_is_measured_and_says_what_is_multiplied(dataset: DataSet) -> No
 
 def test_scheme_paper_falls_and_the_others_do_not(dataset: DataSet, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
-    trial = AttackTrial(1024, images=2, workplace=INLINE)
+    trial = AttackTrial(1024, images=2, parallelism=INLINE)
     results = {each.name: each for each in attack_every_scheme(dataset, trial, sheet, silent)}
     assert list(results) == ["attack-paper", "attack-dcr", "attack-mask"]
     assert "All is recovered" in results["attack-paper"].claims[0].measured

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.bootstrap import mean_interval, mean_intervals
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.sampling import QueryChoice, draw_queries
+from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries
 from tests.experiments.conftest import made_up
 
 

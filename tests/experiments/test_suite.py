@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
+from mipp_cli.compute.processes import Parallelism
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MalformedError, OutputError
 from mipp_cli.experiments import suite
-from mipp_cli.experiments.figures import plot_accuracy
-from mipp_cli.experiments.result import Claim, Result
+from mipp_cli.experiments.base.result import Claim, Result
+from mipp_cli.experiments.plots.figures import plot_accuracy
+from mipp_cli.experiments.report.tables import key_table
+from mipp_cli.experiments.report.workspace import Workspace
 from mipp_cli.experiments.suite import Task, recorded, run_tasks
-from mipp_cli.experiments.tables import key_table
-from mipp_cli.experiments.workspace import Workspace
-from mipp_cli.roles.workers import Workplace
 
 DATASET = {"name": "stripes", "sha256": "a" * 64, "images": 3}
 ACCURACY = Result(
@@ -117,7 +117,7 @@ def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
 def test_options_are_recorded_by_content_and_without_the_workplace(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("query,rank,image\n")
-    before = recorded([file, Workplace(2), (1, None)])
+    before = recorded([file, Parallelism(2), (1, None)])
     assert recorded(Workspace) is Workspace  # what is no option passes
     assert before[0]["file"] == "mine.csv"
     file.write_text("other")

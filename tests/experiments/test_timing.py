@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.dataset import DataSet
-from mipp_cli.experiments.result import Observation, Result
-from mipp_cli.experiments.timed_runs import (
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Observation, Result
+from mipp_cli.experiments.timing.claims import Spread, setting_label, spreads
+from mipp_cli.experiments.timing.figures import TIMING_DRAWINGS
+from mipp_cli.experiments.timing.timed_runs import (
     INDEX,
     ONE_IMAGE,
     PLAIN,
@@ -19,10 +21,8 @@ from mipp_cli.experiments.timed_runs import (
     Collection,
     nearest_plain,
 )
-from mipp_cli.experiments.timing import TimingOptions, run_timing
-from mipp_cli.experiments.timing_claims import Spread, setting_label, spreads
-from mipp_cli.experiments.timing_figures import TIMING_DRAWINGS
-from tests.experiments.small_datasets import INLINE, apart, of_pictures
+from mipp_cli.experiments.timing.timing import TimingOptions, run_timing
+from tests.support.small_datasets import INLINE, apart, of_pictures
 
 SCHEMES = {"dcr": 1024, "mask": None}
 
@@ -34,7 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture(scope="module")
 def results(dataset: DataSet) -> list[Result]:
-    options = TimingOptions((6, 3), 2, tuple(SCHEMES), (1024,), candidates=2, workplace=INLINE)
+    options = TimingOptions((6, 3), 2, tuple(SCHEMES), (1024,), candidates=2, parallelism=INLINE)
     return run_timing(dataset, options)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.deployment import Deployment
 from tests.faults.store import Meaning
+from tests.support.deployment import Deployment
 
 Words = tuple[object, ...]
 

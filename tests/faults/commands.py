@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tests.deployment import JOBS, Deployment, done, run
 from tests.faults.command import Command, Words
 from tests.faults.exact import EXACT
 from tests.faults.messages import MESSAGES, owner_keys
 from tests.faults.store import answer, decrypted, matches, opening
+from tests.support.deployment import JOBS, Deployment, done, run
 
 
 def ask(store: Deployment) -> None:
@@ -62,7 +62,7 @@ def _role_output(kind: str, place: str) -> Callable[[Deployment], Any]:
 
 def _renewed(store: Deployment) -> None:
     search(store)
-    done("kmc", "rotate", store / "kmc")
+    done("kmc", "rotate-key", store / "kmc")
 
 
 def kmc_keys(store: Deployment) -> Any:
@@ -70,7 +70,7 @@ def kmc_keys(store: Deployment) -> Any:
     published = (store / "kmc" / "sealing.pub").exists()
     old = run("kmc", "reencrypt", store / "kmc", store / "results.h5", "-o", store / "back.h5").code
     if published:
-        run("user", "renew", store / "alice", store / "kmc" / "sealing.pub")
+        run("user", "update-kmc-key", store / "alice", store / "kmc" / "sealing.pub")
     return old, published, answer(store, "alice")
 
 
@@ -209,15 +209,15 @@ COMMANDS = [
         output=lambda store: matches(store / "found"),
     ),
     Command(
-        "owner renew",
-        lambda store: ("owner", "renew", store / "north", store / "kmc" / "sealing.pub"),
+        "owner update-kmc-key",
+        lambda store: ("owner", "update-kmc-key", store / "north", store / "kmc" / "sealing.pub"),
         prepare=_renewed,
         files=("north/sealing.pub",),
         output=owner_keys,
     ),
     Command(
-        "user renew",
-        lambda store: ("user", "renew", store / "alice", store / "kmc" / "sealing.pub"),
+        "user update-kmc-key",
+        lambda store: ("user", "update-kmc-key", store / "alice", store / "kmc" / "sealing.pub"),
         prepare=_renewed,
         files=("alice/sealing.pub",),
         output=kmc_keys,
@@ -230,8 +230,8 @@ COMMANDS = [
         output=_remembered,
     ),
     Command(
-        "kmc rotate",
-        lambda store: ("kmc", "rotate", store / "kmc"),
+        "kmc rotate-key",
+        lambda store: ("kmc", "rotate-key", store / "kmc"),
         prepare=search,
         files=("kmc",),
         output=kmc_keys,
@@ -282,7 +282,7 @@ _LIKE_OTHERS = (
     "owner encrypt --again",
     "owner delete",
     "owner revoke",
-    "owner renew",
+    "owner update-kmc-key",
     "kmc enroll",
     "kmc enroll (after a removal)",
     "kmc remove",

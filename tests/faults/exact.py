@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.kmc_store import FeatureStore
-from tests.deployment import JOBS, Deployment, done, run
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.store.store import FeatureStore
 from tests.faults.command import Command, Words
 from tests.faults.messages import (
     all_but,
@@ -33,6 +32,7 @@ from tests.faults.messages import (
     unneeded_key,
 )
 from tests.faults.store import decrypted, kept_features, table
+from tests.support.deployment import JOBS, Deployment, done, run
 
 _FIRST = "north.features.h5"
 

@@ -13,17 +13,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from mipp_cli.containers.container import open_container
-from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.roles import sequence
-from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.completeness import completeness
-from mipp_cli.roles.ledger import DELETE
-from mipp_cli.roles.owner import Owner
-from tests.deployment import JOBS, Deployment, done, picture, run
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.cloud.completeness import completeness
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.owner.ledger import DELETE
+from mipp_cli.owner.owner import Owner
+from mipp_cli.workdir import replay as sequence
 from tests.faults.command import Command, Words
 from tests.faults.process import broken_off
 from tests.faults.store import answer, table
+from tests.support.deployment import JOBS, Deployment, done, picture, run
 
 _A_YEAR = 365 * 86_400 * 10**9
 
@@ -141,7 +141,7 @@ def _lost(store: Deployment) -> int:
 
 
 def rotated(store: Deployment) -> None:
-    done("owner", "rotate", store / "north")
+    done("owner", "rotate-key", store / "north")
     done("kmc", "enroll", store / "kmc", store / "north" / "enrolment.h5")
 
 
@@ -362,8 +362,8 @@ def _owner_commands() -> Iterator[Command]:
         output=_numbers_output,
     )
     yield Command(
-        "owner rotate",
-        lambda store: ("owner", "rotate", store / "north"),
+        "owner rotate-key",
+        lambda store: ("owner", "rotate-key", store / "north"),
         repeats=True,
         files=("north",),
         output=owner_keys,

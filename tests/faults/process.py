@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.deployment import Outcome, run
 from tests.faults.injection import Boundary, Injector
+from tests.support.deployment import Outcome, run
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.deployment import JOBS, Deployment, done, run
 from tests.faults.store import Meaning, make_store, meaning
+from tests.support.deployment import JOBS, Deployment, done, run
 
 ROLES = ("kmc", "cloud")
 _MASKS = (0x01, 0x80, 0xFF)
@@ -48,7 +48,7 @@ def make_rotting_store(root: Path, scheme: str = "mask") -> Deployment:
     if scheme == "exact":
         done("kmc", "index", root / "kmc", deletion)
         done("owner", "features", root / "north", "-o", root / "handed")
-    done("kmc", "rotate", root / "kmc")
+    done("kmc", "rotate-key", root / "kmc")
     for role in ROLES:
         done(role, "remove", root / role, "south")
         assert run(role, "check", root / role).code == 0

@@ -12,16 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.containers.index import Index
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.cloud.completeness import completeness
+from mipp_cli.containers.store.index import Index
 from mipp_cli.errors import MalformedError, MippError
-from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.completeness import Completeness, completeness
-from mipp_cli.roles.kmc import EnrolledOwner, Kmc
-from mipp_cli.roles.kmc_store import FeatureStore
-from mipp_cli.roles.kmc_store_check import received
-from mipp_cli.roles.kmc_store_index import StoreIndex
-from mipp_cli.roles.owner import Owner
-from tests.deployment import JOBS, SCHEMES, Deployment, done, picture, run
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.store.index import StoreIndex
+from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.kmc.store_check import received
+from mipp_cli.owner.owner import Owner
+from mipp_cli.workdir.completeness import Completeness
+from tests.support.deployment import JOBS, SCHEMES, Deployment, done, picture, run
 
 OWNERS = ("north", "south")
 USERS = ("alice", "bob")

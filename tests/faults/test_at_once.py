@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.roles.owner import Owner
-from tests.deployment import JOBS, Deployment, Outcome, done, picture, run
+from mipp_cli.owner.owner import Owner
 from tests.faults.store import decrypted, make_store, table
+from tests.support.deployment import JOBS, Deployment, Outcome, done, picture, run
 
 SEARCHES = 12
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.containers.selection import Selection, read_selection
-from tests.deployment import JOBS, Deployment, done, run
+from mipp_cli.containers.messages.selection import Selection, read_selection
 from tests.faults.store import decrypted, kept_features, make_store
 from tests.faults.test_at_once import at_once, more
+from tests.support.deployment import JOBS, Deployment, done, run
 
 RANKINGS = 12
 

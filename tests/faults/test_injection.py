@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.containers import atomic
+from mipp_cli.files import atomic
 from tests.faults.commands import COMMANDS
 from tests.faults.injection import Boundary, Injector
 from tests.faults.process import in_child
@@ -121,10 +121,10 @@ def test_a_disk_stays_full_or_read_only_and_an_error_passes(
 TRACED = """
 import os, sys
 from pathlib import Path
-from tests.deployment import run
+from tests.support.deployment import run
 from tests.faults.injection import Injector
 from tests.faults.commands import COMMANDS
-from tests.deployment import Deployment
+from tests.support.deployment import Deployment
 command = next(command for command in COMMANDS if command.name == sys.argv[2])
 words = command.words(Deployment(Path(sys.argv[1]), "mask"))
 injector = Injector()
@@ -207,7 +207,7 @@ def by_name(name: str) -> int:
 def test_a_file_that_is_written_in_place_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mipp_cli.roles import state_files
+    from mipp_cli.files import json_state as state_files
 
     def in_place(path: Path, data: bytes, **_options: object) -> None:
         path.write_bytes(data)

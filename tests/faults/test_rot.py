@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import JOBS, done, picture, run, snapshot
 from tests.faults.rot import ROLES, can_be_mended, flips, make_rotting_store, unmended, unnoticed
 from tests.faults.store import make_store, meaning
+from tests.support.deployment import JOBS, done, picture, run, snapshot
 
 _TRIED = 200
 

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from mipp_cli.scheme import passphrase
-from tests.deployment import Deployment, snapshot
 from tests.faults.command import Command
 from tests.faults.commands import COMMANDS
 from tests.faults.injection import KILLS
@@ -19,6 +18,7 @@ from tests.faults.messages import DRY_RUN
 from tests.faults.process import broken_off
 from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
+from tests.support.deployment import Deployment, snapshot
 
 # where what is in force changes hands: few boundaries, and those that matter most
 TURNS = ("rename", "replace", "unlink", "rmdir", "mkdir")

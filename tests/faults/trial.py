@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mipp_cli.errors import MippError
-from tests.deployment import Deployment, Outcome, check_refusal, run
 from tests.faults.command import Command
 from tests.faults.injection import FAULTS, KILLS, Boundary
 from tests.faults.process import broken_off
 from tests.faults.store import Meaning, leftovers, meaning
+from tests.support.deployment import Deployment, Outcome, check_refusal, run
 
 _DONE, _CANNOT_WRITE = 0, 10
 _NOTHING_TO_DO = (2, 5, 10)  # as: the user is not on the list, it was applied before, the directory exists

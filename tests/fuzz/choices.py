@@ -53,7 +53,7 @@ class Choices:
         """Say whether there is something left to decide by."""
         return self._position < len(self._data)
 
-    def octets(self, size: int) -> bytes:
+    def data(self, size: int) -> bytes:
         """Return the next ``size`` bytes, fewer at the end."""
         begin, self._position = self._position, min(len(self._data), self._position + size)
         return self._data[begin : self._position]
@@ -61,7 +61,7 @@ class Choices:
     def below(self, bound: int) -> int:
         """Return a number below ``bound``."""
         size = max(1, ((bound - 1).bit_length() + 7) // 8)
-        return int.from_bytes(self.octets(size), "big") % bound
+        return int.from_bytes(self.data(size), "big") % bound
 
     def of(self, items: Sequence[Item]) -> Item:
         """Return one of ``items``."""
@@ -73,6 +73,6 @@ class Choices:
             case 0:
                 return self.below(12)
             case 1:
-                return int.from_bytes(self.octets(8), "little")
+                return int.from_bytes(self.data(8), "little")
             case _:
                 return self.of(EXTREMES)

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mipp_cli.containers.container import Sender, header_of
-from mipp_cli.containers.header import BLOCK_BYTES, Header
-from mipp_cli.containers.reencrypted import open_reencrypted
-from mipp_cli.containers.selection import open_groups, read_selection
+from mipp_cli.cloud.search import search
+from mipp_cli.containers.base.container import Sender, header_of
+from mipp_cli.containers.base.header import BLOCK_BYTES, Header
+from mipp_cli.containers.messages.reencrypted import open_reencrypted
+from mipp_cli.containers.messages.selection import open_groups, read_selection
 from mipp_cli.errors import MippError
-from mipp_cli.roles.cloud_answer import search
-from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.kmc_index import index_at_kmc
-from mipp_cli.roles.kmc_rank import rank
-from mipp_cli.roles.kmc_results import reencrypt
-from tests.deployment import JOBS, done, picture
+from mipp_cli.kmc.index import index_at_kmc
+from mipp_cli.kmc.rank import rank
+from mipp_cli.kmc.reencrypt import reencrypt
+from mipp_cli.workdir.directory import RoleDirectory
+from tests.support.deployment import JOBS, done, picture
 
 SIZE = (20, 17)  # of the pictures: small, so that whole files make small inputs
 PICTURES = 5

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from mipp_cli.containers.header import BLOCK_BYTES
+from mipp_cli.containers.base.header import BLOCK_BYTES
 from tests.fuzz.choices import Choices
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def _patched(body: bytes, choices: Choices) -> bytes:
     damaged = bytearray(body)
     for _ in range(choices.below(4)):
         place, size = choices.below(len(body)), choices.of((1, 2, 4, 8))
-        octets = (choices.number() % (1 << 8 * size)).to_bytes(size, "little")
-        damaged[place : place + size] = octets[: len(body) - place]
+        data = (choices.number() % (1 << 8 * size)).to_bytes(size, "little")
+        damaged[place : place + size] = data[: len(body) - place]
     return bytes(damaged)
 
 
@@ -130,7 +130,7 @@ def _change_rows(file: h5py.File, choices: Choices) -> None:
     """Give a ragged column other rows, with offsets that fit them."""
     groups = [name for name in file if isinstance(file.get(name), h5py.Group)]
     group = file[choices.of(groups)]
-    rows = [choices.of((*NAMES, choices.octets(9))) for _ in range(choices.below(6))]
+    rows = [choices.of((*NAMES, choices.data(9))) for _ in range(choices.below(6))]
     offsets = np.cumsum([0, *map(len, rows)]).astype(group["offsets"].dtype)
     del group["offsets"], group["bytes"]
     group["offsets"] = offsets
@@ -179,8 +179,8 @@ def _remake(file: h5py.File, choices: Choices) -> None:
     del file[name]
     dataset = file.create_dataset(name, shape, dtype, **_layout(shape, dtype, choices))
     if _is_tame(dataset) and choices.below(4) != 1:
-        octets = np.resize(values.reshape(-1).view("u1"), _size(shape, dtype))
-        dataset[...] = octets.view(dtype).reshape(shape)
+        data = np.resize(values.reshape(-1).view("u1"), _size(shape, dtype))
+        dataset[...] = data.view(dtype).reshape(shape)
     elif dataset.chunks == _chunk(shape, dtype) and None in dataset.maxshape and choices.below(2):
         dataset[:1] = np.zeros((1, *tail), dtype)
 

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from mipp_cli.containers.container import open_container
-from mipp_cli.containers.delete import write_delete
-from mipp_cli.containers.features import FeatureCipher, write_features
-from mipp_cli.containers.header import BLOCK_BYTES
-from mipp_cli.containers.index import Index, Part, Segment, write_index
-from mipp_cli.containers.manifest import Manifest, ManifestMatch, SearchedOwner
-from mipp_cli.containers.membership import write_enrolment, write_members
-from mipp_cli.containers.part import write_part
-from mipp_cli.containers.query import write_query
-from mipp_cli.containers.reencrypted import AnswerCipher, write_reencrypted
-from mipp_cli.containers.results import ImageRef, Match, write_results
-from mipp_cli.containers.segment import Origin, write_deletion_segment, write_upload_segment
-from mipp_cli.containers.selection import (
+from mipp_cli.cloud.store.parts import part_of_sums
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.base.header import BLOCK_BYTES
+from mipp_cli.containers.messages.delete import write_delete
+from mipp_cli.containers.messages.features import FeatureCipher, write_features
+from mipp_cli.containers.messages.manifest import Manifest, ManifestMatch, SearchedOwner
+from mipp_cli.containers.messages.membership import write_enrolment, write_members
+from mipp_cli.containers.messages.query import write_query
+from mipp_cli.containers.messages.reencrypted import AnswerCipher, write_reencrypted
+from mipp_cli.containers.messages.results import ImageRef, Match, write_results
+from mipp_cli.containers.messages.selection import (
     BroughtRow,
     GroupRef,
     Selection,
     write_groups,
     write_selection,
 )
-from mipp_cli.containers.upload import UploadCipher, UploadReader, UploadSize, upload_schema, write_upload
-from mipp_cli.roles.feature_work import PIXELS_MEDIA_TYPE
-from mipp_cli.roles.parts import part_of_sums
-from mipp_cli.roles.pixels import pack_pixels
-from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES, Envelope, key_id, sha256
+from mipp_cli.containers.messages.upload import (
+    UploadCipher,
+    UploadReader,
+    UploadSize,
+    upload_schema,
+    write_upload,
+)
+from mipp_cli.containers.store.index import Index, Part, Segment, write_index
+from mipp_cli.containers.store.part import write_part
+from mipp_cli.containers.store.segment import Origin, write_deletion_segment, write_upload_segment
+from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, pack_pixels
+from mipp_cli.scheme.aead import OVERHEAD_BYTES
+from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.secret_keys import key_id
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
-from tests.deployment import picture
+from tests.support.deployment import picture
 
 IMAGE_KEY = bytes(range(32))
 USK = bytes(range(1, 33))
@@ -51,7 +59,11 @@ OWNERS = (
     SearchedOwner("south"),
 )
 MANIFEST = Manifest(
-    sha256(b"").hex(), 2, OWNERS, (ManifestMatch(0, 1, "north", 25), ManifestMatch(1, 1, "north")), left_out=3
+    hashlib.sha256(b"").hexdigest(),
+    2,
+    OWNERS,
+    (ManifestMatch(0, 1, "north", 25), ManifestMatch(1, 1, "north")),
+    left_out=3,
 )
 
 
@@ -104,7 +116,7 @@ def _upload_in_chunks(path: Path) -> None:
 def _features(path: Path) -> None:
     with write_features(path, EXACT.l, ALICE, NUMBER, IMAGE_KEY, earlier=EARLIER) as features:
         for row, name in enumerate(NAMES):
-            features.append(name, sha256(name.encode()), FEATURES[row])
+            features.append(name, hashlib.sha256(name.encode()).digest(), FEATURES[row])
             if row != 1:
                 features.end_group(35 + row)
 

@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from mipp_cli.containers.container import open_container
-from mipp_cli.containers.delete import DELETE, deleted_names
-from mipp_cli.containers.earlier import read_earlier
+from mipp_cli.cloud.completeness import gap_warnings
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.base.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
+from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.containers.feature_file import open_feature_file
-from mipp_cli.containers.features import open_features
-from mipp_cli.containers.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
-from mipp_cli.containers.index import read_index
-from mipp_cli.containers.manifest import Manifest
-from mipp_cli.containers.membership import parse_members, read_enrolment
-from mipp_cli.containers.part import open_part
-from mipp_cli.containers.public_files import (
+from mipp_cli.containers.messages.delete import DELETE, deleted_names
+from mipp_cli.containers.messages.earlier import read_earlier
+from mipp_cli.containers.messages.features import open_features
+from mipp_cli.containers.messages.manifest import Manifest
+from mipp_cli.containers.messages.membership import parse_members, read_enrolment
+from mipp_cli.containers.messages.public_files import (
     parse_kmc,
     parse_party,
     parse_renewal,
@@ -37,28 +37,28 @@ from mipp_cli.containers.public_files import (
     render_party,
     render_renewal,
 )
-from mipp_cli.containers.query import features_place, parse_query
-from mipp_cli.containers.reencrypted import open_answer, open_reencrypted
-from mipp_cli.containers.results import open_results
-from mipp_cli.containers.segment import deleted_in, origin_of, segment_schema
-from mipp_cli.containers.selection import open_groups, read_selection
-from mipp_cli.containers.source import BytesSource
-from mipp_cli.containers.upload import UploadReader, upload_schema
+from mipp_cli.containers.messages.query import features_place, parse_query
+from mipp_cli.containers.messages.reencrypted import open_answer, open_reencrypted
+from mipp_cli.containers.messages.results import open_results
+from mipp_cli.containers.messages.selection import open_groups, read_selection
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.containers.store.index import read_index
+from mipp_cli.containers.store.part import open_part
+from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_schema
+from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import MippError
-from mipp_cli.roles import pictures
-from mipp_cli.roles.answer_files import file_of, small_picture
-from mipp_cli.roles.completeness import gap_warnings
-from mipp_cli.roles.inspection import inspect_file
-from mipp_cli.roles.kmc_store_names import NameSet
-from mipp_cli.roles.names import safe_file_name, table_cell
-from mipp_cli.roles.pictures import open_picture
-from mipp_cli.roles.pixels import pack_pixels, unpack_pixels
-from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.image_cipher import Envelope, sha256
+from mipp_cli.images import pictures
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.images.pixels import pack_pixels, unpack_pixels
+from mipp_cli.inspection.files import inspect_file
+from mipp_cli.kmc.store.names import NameSet
+from mipp_cli.sanitize import safe_file_name, table_cell
+from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
 from mipp_cli.scheme.protocol import ExactProtocol
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
+from mipp_cli.user.matches import file_of, small_picture
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
 from tests.fuzz import hand_offs, seeds
 from tests.fuzz.recipes import cook
@@ -265,7 +265,7 @@ def _read_results(path: Path) -> None:
 
 def _read_reencrypted(path: Path) -> None:
     with open_reencrypted(path, DEPLOYMENT) as container:
-        answer = open_answer(container, seeds.ANSWER_CIPHER, sha256(b""))
+        answer = open_answer(container, seeds.ANSWER_CIPHER, hashlib.sha256(b"").digest())
         for number in range(answer.manifest.images):
             answer.envelope(number)
 

@@ -12,7 +12,7 @@ from mipp_cli.scheme.feature_cipher import MaskCipher, ProductCipher, encrypt_fe
 from mipp_cli.scheme.fixed_base import fixed_base_table
 from mipp_cli.scheme.randomness import KeyStream
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
-from tests.scheme.examples import every_code, numbers, words
+from tests.support.examples import every_code, numbers, words
 
 
 def read_without_key(ciphertexts: list[int], modulus: int, exponent: int) -> list[int | None]:

@@ -17,7 +17,7 @@ from mipp_cli.scheme.feature_cipher import FeatureCipher, MaskCipher, ProductCip
 from mipp_cli.scheme.fixed_base import fixed_base_table
 from mipp_cli.scheme.randomness import KeyStream
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
-from tests.scheme.examples import Features, ScriptedStream, every_code, features, numbers, repeatable, words
+from tests.support.examples import Features, ScriptedStream, every_code, features, numbers, repeatable, words
 
 
 def blinding(cipher: ProductCipher, dimension: int) -> list[int]:
@@ -96,8 +96,8 @@ def test_eq_6_reads_every_sum_that_the_modulus_holds(product_cipher: ProductCiph
     m = product_cipher.group.m
     width = product_cipher.number_bytes
     for total in (0, 1, 560, m // 2, m - 1):
-        octets = b"".join(c.to_bytes(width, "big") for c in (1 + total * m, 1, 1))
-        assert product_cipher.sums(np.frombuffer(octets, np.uint8).reshape(1, 3, width)) == [total]
+        data = b"".join(c.to_bytes(width, "big") for c in (1 + total * m, 1, 1))
+        assert product_cipher.sums(np.frombuffer(data, np.uint8).reshape(1, 3, width)) == [total]
 
 
 @repeatable(25)
@@ -221,7 +221,7 @@ def test_a_ciphertext_of_another_modulus_has_no_sum(
 
 
 def test_masks_of_a_row_sum_to_zero() -> None:
-    """ΣC_i − Σx_i = Σm_i = 0 mod 2^32, on the octets as they are sent."""
+    """ΣC_i − Σx_i = Σm_i = 0 mod 2^32, on the data as they are sent."""
     plain = np.arange(30, dtype=np.uint16).reshape(3, 10)
     encrypted = MaskCipher().encrypt(plain)
     for row, sent in zip(plain.tolist(), encrypted, strict=True):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipp_cli.scheme.fixed_base import LARGEST_WINDOW, best_window, fixed_base_table
-from tests.scheme.examples import repeatable
+from tests.support.examples import repeatable
 
 
 @repeatable(150)

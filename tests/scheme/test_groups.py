@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipp_cli.scheme.groups import Row, cut, in_order, size_class
-from tests.scheme.examples import repeatable
+from tests.support.examples import repeatable
 
 keys = st.binary(min_size=4, max_size=4)
 lengths = st.integers(28, 2**31)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import struct
@@ -14,23 +13,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipp_cli.containers.manifest import Manifest, ManifestMatch, SearchedOwner
-from mipp_cli.containers.reencrypted import AnswerCipher
-from mipp_cli.containers.upload import UploadCipher
+from mipp_cli.containers.messages.manifest import Manifest, ManifestMatch, SearchedOwner
+from mipp_cli.containers.messages.reencrypted import AnswerCipher
+from mipp_cli.containers.messages.upload import UploadCipher
 from mipp_cli.errors import MalformedError, TamperedError, UnreadableImageError
-from mipp_cli.scheme import image_cipher
-from mipp_cli.scheme.image_cipher import (
-    Envelope,
-    derive_key,
-    generate_key,
-    image_dec,
-    image_enc,
-    key_id,
-    length_prefixed,
-    padme,
-    sha256,
-)
-from tests.scheme.examples import repeatable
+from mipp_cli.scheme.encoding import length_prefixed
+from mipp_cli.scheme.envelope import IMAGE_LIMIT, Envelope, padme
+from mipp_cli.scheme.image_cipher import image_dec, image_enc
+from mipp_cli.scheme.secret_keys import derive_key, generate_key, key_id
+from tests.support.examples import repeatable
 
 KEY = bytes(range(32))
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -106,11 +97,6 @@ def test_length_prefixed_takes_text_as_utf_8_and_numbers_as_eight_bytes() -> Non
     assert length_prefixed("é", 258) == prefixed(b"\xc3\xa9", b"\0\0\0\0\0\0\1\2")
 
 
-def test_sha256_is_sha_256() -> None:
-    assert sha256(b"abc").hex() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256(KEY) == hashlib.sha256(KEY).digest()
-
-
 # ImageEnc and ImageDec
 
 
@@ -154,8 +140,8 @@ def test_algorithm_2_opens_a_ciphertext_made_by_other_means() -> None:
 CHANGES = {"place": st.integers(0, 10**6), "change": st.integers(1, 255)}
 
 
-def changed(octets: bytes, place: int, change: int) -> bytes:
-    out = bytearray(octets)
+def changed(data: bytes, place: int, change: int) -> bytes:
+    out = bytearray(data)
     out[place % len(out)] ^= change
     return bytes(out)
 
@@ -353,7 +339,7 @@ def test_no_changed_byte_upsets_the_reading_of_an_envelope(place: int, change: i
 
 
 def test_an_image_that_is_too_large_is_refused_with_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_cipher, "IMAGE_LIMIT", 10)
+    monkeypatch.setattr("mipp_cli.scheme.envelope.IMAGE_LIMIT", 10)
     Envelope("a.png", "image/png", np.zeros(80, dtype=np.uint8), bytes(10))
     with pytest.raises(UnreadableImageError) as refused:
         Envelope("a.png", "image/png", np.zeros(80, dtype=np.uint8), bytes(11))
@@ -362,7 +348,7 @@ def test_an_image_that_is_too_large_is_refused_with_its_path(monkeypatch: pytest
 
 def test_the_largest_image_still_fits_aes_gcm_when_padded() -> None:
     names = 2**16 + 2**8 + 2**16 + 14
-    assert padme(image_cipher.IMAGE_LIMIT + names) + 28 < 2**31
+    assert padme(IMAGE_LIMIT + names) + 28 < 2**31
 
 
 @pytest.mark.parametrize(("path", "media_type"), [("ä" * 2**15, "image/png"), ("a.png", "i" * 256)])

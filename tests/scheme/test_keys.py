@@ -26,7 +26,7 @@ from mipp_cli.scheme.keys import (
     check_public_key,
     verify_signature,
 )
-from tests.scheme.examples import repeatable
+from tests.support.examples import repeatable
 
 # RFC 8032, section 7.1: seed, public key, message, signature
 RFC_8032 = [
@@ -216,7 +216,7 @@ def test_a_key_pair_cannot_be_changed() -> None:
 @repeatable(30)
 @given(plaintext=st.binary(max_size=100), info=st.binary(max_size=100))
 def test_what_was_sealed_opens_with_the_same_key_and_info(plaintext: bytes, info: bytes) -> None:
-    sealed = SealingPublicKey(SEALING.public.octets).seal(plaintext, info)
+    sealed = SealingPublicKey(SEALING.public.data).seal(plaintext, info)
     assert SealingKey(SEALING.seeds).open(sealed, info) == plaintext
 
 
@@ -227,7 +227,7 @@ def test_sealing_is_hpke_with_the_suite_that_it_names() -> None:
     mlkem = MLKEM768PrivateKey.from_seed_bytes(bytes(range(64)))
     x25519 = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
     own_point = x25519.public_key().public_bytes_raw()
-    assert SEALING.public.octets == mlkem.public_key().public_bytes_raw() + own_point
+    assert SEALING.public.data == mlkem.public_key().public_bytes_raw() + own_point
     sent_point, body = sealed[1088:1120], sealed[1120:]
     shared = hashlib.sha3_256(
         mlkem.decapsulate(sealed[:1088])
@@ -239,8 +239,8 @@ def test_sealing_is_hpke_with_the_suite_that_it_names() -> None:
 
     suite = b"HPKE" + bytes.fromhex("647a 0001 0002")
 
-    def extract(salt: bytes, label: bytes, octets: bytes) -> bytes:
-        return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + octets, "sha256")
+    def extract(salt: bytes, label: bytes, data: bytes) -> bytes:
+        return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + data, "sha256")
 
     def expand(secret: bytes, label: bytes, context: bytes, size: int) -> bytes:
         info = size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context
@@ -294,19 +294,19 @@ def test_a_sealed_part_of_a_wrong_length_does_not_open(size: int) -> None:
 @pytest.mark.parametrize("size", [0, 32, 1184, 1215, 1217])
 def test_a_sealing_key_of_a_wrong_length_is_refused(size: int) -> None:
     with pytest.raises(MalformedError):
-        SealingPublicKey((SEALING.public.octets + b"\0")[:size])
+        SealingPublicKey((SEALING.public.data + b"\0")[:size])
 
 
 def test_a_sealing_key_whose_lattice_half_is_none_is_refused() -> None:
     with pytest.raises(MalformedError):
-        SealingPublicKey(b"\xff" * 1184 + SEALING.public.octets[1184:])
+        SealingPublicKey(b"\xff" * 1184 + SEALING.public.data[1184:])
 
 
 @pytest.mark.parametrize("point", [bytes(32), b"\1" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"])
 def test_a_sealing_key_whose_point_is_of_small_order_is_refused(point: bytes) -> None:
     """Sealing to it would fail, or share a secret that everyone knows."""
     with pytest.raises(MalformedError):
-        SealingPublicKey(SEALING.public.octets[:1184] + point)
+        SealingPublicKey(SEALING.public.data[:1184] + point)
 
 
 def test_former_sealing_keys_open_what_was_sealed_to_them() -> None:

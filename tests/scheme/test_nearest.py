@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mipp_cli.scheme import nearest
 from mipp_cli.scheme.nearest import Nearest, squared_distances
 from mipp_cli.scheme.similarity import euclidean_distances
-from tests.scheme.examples import Features, features, repeatable
+from tests.support.examples import Features, features, repeatable
 
 Measure = Callable[[Features, Features], NDArray[np.uint32]]
 

@@ -12,8 +12,8 @@ import pytest
 
 from mipp_cli.errors import MalformedError, MissingKeyError, PassphraseError, TamperedError
 from mipp_cli.scheme import passphrase as module
-from mipp_cli.scheme.image_cipher import generate_key
 from mipp_cli.scheme.passphrase import STRETCHING, PassphraseSealed, Stretching, seal, unseal
+from mipp_cli.scheme.secret_keys import generate_key
 
 KEY = bytes(range(32))
 

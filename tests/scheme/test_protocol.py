@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mipp_cli
-from mipp_cli.containers.query import features_place
+from mipp_cli.containers.messages.query import features_place
 from mipp_cli.errors import InvalidRequestError, MippError, TamperedError
-from mipp_cli.scheme.image_cipher import OVERHEAD_BYTES
+from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.parameters import SCHEMES, SUM_SCHEMES, Parameters
 from mipp_cli.scheme.protocol import MATCHES_LIMIT, ExactProtocol, FeatureProtocol
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
-from tests.scheme.examples import repeatable
+from tests.support.examples import repeatable
 
 PACKAGE = Path(mipp_cli.__file__).parent
 MAY_ASK = {
     "scheme/protocol.py",
     "scheme/parameters.py",
-    "containers/public_files.py",
+    "containers/messages/public_files.py",
     "cli/kmc.py",
-    "roles/kmc.py",
+    "kmc/kmc.py",
 }
 USK = bytes(range(32))
 EXACT = ExactProtocol(80, 8)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
 from mipp_cli.scheme.image_cipher import image_enc
 from mipp_cli.scheme.randomness import KeyStream
-from tests.scheme.examples import Features, every_code, repeatable
+from tests.support.examples import Features, every_code, repeatable
 
 FORK = multiprocessing.get_context("fork")
 # Later versions of Python warn of threads at a fork; the children here wait for no lock of theirs.
@@ -29,14 +29,14 @@ forks = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
 class StreamOf(KeyStream):
-    """Reads given octets in the place of random ones."""
+    """Reads given data in the place of random ones."""
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, data: bytes) -> None:
         super().__init__()
-        self.octets = octets
+        self.data = data
 
     def read(self, size: int) -> bytes:
-        head, self.octets = self.octets[:size], self.octets[size:]
+        head, self.data = self.data[:size], self.data[size:]
         assert len(head) == size
         return head
 
@@ -69,10 +69,10 @@ def test_two_streams_have_nothing_in_common() -> None:
 
 
 @repeatable(100)
-@given(count=st.integers(0, 300), octets=st.binary(min_size=38, max_size=38))
-def test_bits_are_as_many_leading_bits_of_the_stream(count: int, octets: bytes) -> None:
-    written = "".join(f"{octet:08b}" for octet in octets)
-    assert StreamOf(octets).bits(count) == int("0" + written[:count], 2)
+@given(count=st.integers(0, 300), data=st.binary(min_size=38, max_size=38))
+def test_bits_are_as_many_leading_bits_of_the_stream(count: int, data: bytes) -> None:
+    written = "".join(f"{octet:08b}" for octet in data)
+    assert StreamOf(data).bits(count) == int("0" + written[:count], 2)
 
 
 @repeatable(200)

@@ -19,7 +19,7 @@ from mipp_cli.scheme.retrieval_index import (
     merge_pairs,
     nearest_pairs,
 )
-from tests.scheme.examples import Features, Octets, features, repeatable
+from tests.support.examples import Features, Octets, features, repeatable
 
 Row = tuple[int, int, bytes]
 

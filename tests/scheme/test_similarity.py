@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
 from mipp_cli.scheme.similarity import euclidean_distances, new_distances, sim, sim_numerators
-from tests.scheme.examples import Features, features, repeatable
+from tests.support.examples import Features, features, repeatable
 
 Drawn = tuple[Features, int]
 

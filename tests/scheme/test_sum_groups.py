@@ -20,7 +20,7 @@ from mipp_cli.scheme.sum_groups import (
     generate_prime_group,
     standard_prime,
 )
-from tests.scheme.examples import ScriptedStream
+from tests.support.examples import ScriptedStream
 
 RFC_7919_FFDHE2048 = """
 FFFFFFFF FFFFFFFF ADF85458 A2BB4A9A AFDC5620 273D3CF1 D8B9C583 CE2D3695 A9E13641 146433FB CC939DCE 249B3EF9

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.deployment import SCHEMES
 from tests.soak.lives import begin
+from tests.support.deployment import SCHEMES
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from unittest import mock
 
-from mipp_cli.roles import sequence
+from mipp_cli.workdir import replay as sequence
 
 HOUR = 3600 * 10**6  # in microseconds
 _BEGIN = 1_800_000_000 * 10**6

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 
-from mipp_cli.containers.container import open_container
-from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.kmc_store import FeatureStore
-from mipp_cli.roles.owner import Owner
-from tests.deployment import JOBS, Outcome
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.owner.owner import Owner
 from tests.soak.exact_world import ExactWorld
 from tests.soak.life import Life, Receiver
 from tests.soak.model import Counts, Enrolment, FeaturesModel, Message, Plan, Stored, live_of
 from tests.soak.post import Letter, Post
 from tests.soak.questions import Questions
 from tests.soak.world import OWNERS, USERS, number_of
+from tests.support.deployment import JOBS, Outcome
 
 
 class ExactLife(ExactWorld, Life):
@@ -225,7 +225,7 @@ class ExactLife(ExactWorld, Life):
 
     def meanwhile(self) -> None:
         """Do something between two steps of a question."""
-        operations = (self.deliver, self.delete, self.send, self.revoke, self.remove, self.rotate_kmc)
+        operations = (self.deliver, self.delete, self.send, self.revoke, self.remove, self.rotate_key)
         self.random.choice(operations)(self.random.choice(OWNERS))
 
     def operations(self) -> list[tuple[int, Callable[[str], None]]]:
@@ -237,7 +237,7 @@ class ExactLife(ExactWorld, Life):
     def enroll_everywhere(self, owner: str) -> None:
         """Bring an owner's last word to both, sealed to the key that the KMC has now."""
         if self.owners[owner].sealing != self.kmc.sealing:
-            self.expect(0, "owner", "renew", self.root / owner, self.root / "kmc" / "sealing.pub")
+            self.expect(0, "owner", "update-kmc-key", self.root / owner, self.root / "kmc" / "sealing.pub")
             self.owners[owner].sealing = self.kmc.sealing
             self._note_enrolment(owner)
         super().enroll_everywhere(owner)

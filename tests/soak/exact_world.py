@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.index import Segment
-from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.floors import floor_of
-from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.kmc_store import FeatureStore
-from mipp_cli.roles.kmc_store_check import received
-from mipp_cli.roles.kmc_store_index import StoredMessage
-from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.pictures import open_picture
-from mipp_cli.scheme.edge_histogram import edge_histogram
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.containers.store.index import Segment
+from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.store.index import StoredMessage
+from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.kmc.store_check import received
+from mipp_cli.owner.owner import Owner
+from mipp_cli.workdir.floors import floor_of
 from tests.soak.model import FeaturesModel
 from tests.soak.world import OWNERS, World
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from mipp_cli.containers.container import open_container
-from mipp_cli.containers.upload import UploadReader, upload_schema
-from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.owner import Owner
-from mipp_cli.scheme.image_cipher import key_id
-from tests.deployment import JOBS, Outcome, picture
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.owner.owner import Owner
+from mipp_cli.scheme.secret_keys import key_id
 from tests.soak.clock import HOUR
 from tests.soak.model import CloudModel, Counts, Enrolment, Message, Stored, live_of
 from tests.soak.post import Letter, Post
 from tests.soak.world import OWNERS, USERS, World, number_of
+from tests.support.deployment import JOBS, Outcome, picture
 
 FILES = {"kmc": "enrolment.h5", "cloud": "members.h5"}
 _MOST_IMAGES = 24  # of an owner, so that a long life stays fast
@@ -368,7 +368,7 @@ class Life(World):
 
     def rotate(self, owner: str) -> None:
         """Draw a new image key."""
-        self.expect(0, "owner", "rotate", self.root / owner)
+        self.expect(0, "owner", "rotate-key", self.root / owner)
         self._note_key(owner)
         self._note_enrolment(owner)
         self.enroll(owner)
@@ -455,19 +455,19 @@ class Life(World):
         """Let the model of the KMC let go of an owner; return the exit code that is due."""
         return self.kmc.remove(owner)
 
-    def rotate_kmc(self, _: str) -> None:
+    def rotate_key(self, _: str) -> None:
         """Renew the KMC's sealing key; most of the others take it over."""
         drop = self.random.random() < 0.5
-        self.expect(0, "kmc", "rotate", self.root / "kmc", *(["--drop-former"] if drop else []))
+        self.expect(0, "kmc", "rotate-key", self.root / "kmc", *(["--drop-former"] if drop else []))
         self.kmc.rotate(drop_former=drop)
         public = self.root / "kmc" / "sealing.pub"
         for user in USERS:
             if self.random.random() < 0.8:
-                self.expect(0, "user", "renew", self.root / user, public)
+                self.expect(0, "user", "update-kmc-key", self.root / user, public)
                 self.user_sealing[user] = self.kmc.sealing
         for owner, model in self.owners.items():
             if self.random.random() < 0.8:
-                self.expect(0, "owner", "renew", self.root / owner, public)
+                self.expect(0, "owner", "update-kmc-key", self.root / owner, public)
                 model.sealing = self.kmc.sealing
                 self._note_enrolment(owner)
                 self.enroll(owner)
@@ -546,7 +546,7 @@ class Life(World):
             (6, self.forget_key),
             (4, self.enroll),
             (3, self.remove),
-            (2, self.rotate_kmc),
+            (2, self.rotate_key),
             (3, self.wrong_clock),
             (2, self.rebuild),
             (1, self.damage),

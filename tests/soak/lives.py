@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.deployment import SCHEMES
 from tests.soak.exact_life import ExactLife
 from tests.soak.life import Life
+from tests.support.deployment import SCHEMES
 
 
 def begin(root: Path, seed: int, scheme: str) -> Life:

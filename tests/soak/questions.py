@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipp_cli.containers.container import header_of
-from mipp_cli.containers.selection import read_selection
-from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.kmc_ranking import read_ranking
+from mipp_cli.containers.base.container import header_of
+from mipp_cli.containers.messages.selection import read_selection
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.ranking import read_ranking
 from tests.soak.exact_world import codes_of
 from tests.soak.model import Place, Stored, live_in_group
 from tests.soak.world import USERS

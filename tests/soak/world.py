@@ -8,22 +8,22 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from mipp_cli.containers.container import read_header
-from mipp_cli.containers.index import Index, Segment
-from mipp_cli.containers.source import FileSource
-from mipp_cli.containers.upload import UploadCipher
-from mipp_cli.roles.cloud import Cloud
-from mipp_cli.roles.completeness import completeness
-from mipp_cli.roles.directory import RoleDirectory
-from mipp_cli.roles.floors import floor_of
-from mipp_cli.roles.kmc import Kmc
-from mipp_cli.roles.owner import Owner
-from mipp_cli.roles.pictures import open_picture
-from mipp_cli.scheme.edge_histogram import edge_histogram
-from mipp_cli.scheme.image_cipher import Envelope
-from tests.deployment import Outcome, run
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.cloud.completeness import completeness
+from mipp_cli.containers.base.container import read_header
+from mipp_cli.containers.base.source import FileSource
+from mipp_cli.containers.messages.upload import UploadCipher
+from mipp_cli.containers.store.index import Index, Segment
+from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.owner.owner import Owner
+from mipp_cli.scheme.envelope import Envelope
+from mipp_cli.workdir.directory import RoleDirectory
+from mipp_cli.workdir.floors import floor_of
 from tests.soak.clock import Clock
 from tests.soak.model import CloudModel, KmcModel, OwnerModel, Stored
+from tests.support.deployment import Outcome, run
 
 OWNERS = ("north", "south", "lake")
 USERS = ("alice", "bob")

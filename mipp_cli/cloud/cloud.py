@@ -1,0 +1,181 @@
+"""The cloud: whom it lets search, and what it keeps of uploads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from mipp_cli.cloud.store.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
+from mipp_cli.containers.base.container import read_header
+from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.source import FileSource, read_file
+from mipp_cli.containers.messages.membership import MEMBERS_BYTES_LIMIT, Membership, parse_members
+from mipp_cli.containers.messages.public_files import (
+    CLOUD_NAME,
+    load_deployment,
+    read_public_file,
+    render_party,
+)
+from mipp_cli.containers.store.index import Index, read_index, write_index
+from mipp_cli.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MalformedError,
+    NotAuthorisedError,
+    errors_at,
+)
+from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
+from mipp_cli.report import Output, Report
+from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, new_directory
+from mipp_cli.workdir.fingerprints import check_fingerprints
+from mipp_cli.workdir.floors import floor_file, set_floor_of_return
+from mipp_cli.workdir.removals import check_return, removal_of
+from mipp_cli.workdir.replay import check_clock, check_pinned_key, check_sequence, each_new
+
+PUBLIC_FILE = "cloud.pub"
+INDEX_FILE = "index.h5"
+MEMBERS_FOLDER = "members"
+
+
+class Cloud:
+    """A cloud's directory: members, segments and the index."""
+
+    def __init__(self, directory: RoleDirectory):
+        self.directory = directory
+
+    @classmethod
+    def open(cls, path: Path) -> Cloud:
+        """Open a cloud's directory."""
+        return cls(RoleDirectory.open(path, "cloud"))
+
+    def index(self) -> Index:
+        """Read index.h5, which only this cloud may have signed."""
+        sender = self.directory.sender
+        try:
+            return read_index(
+                self.directory.file(INDEX_FILE),
+                sender.deployment,
+                lambda header: check_pinned_key(header, sender.signing_key.public),
+            )
+        except (MalformedError, InvalidRequestError) as error:
+            error.hint = "make it anew from the uploads that are kept: mipp cloud index CLOUD --rebuild"
+            raise
+
+    @cached_property
+    def store(self) -> Store:
+        """What the index points to."""
+        deployment = self.directory.deployment
+        return Store(self.directory.path, deployment.parameters, deployment.fingerprint)
+
+    def members_file(self, owner: str) -> Path:
+        """Return where an owner's `members` container is kept."""
+        return self.directory.file(MEMBERS_FOLDER) / f"{owner}.h5"
+
+    def members_header(self, owner: str) -> Header:
+        """Return the header of an enrolled owner's `members`; raises NotAuthorisedError."""
+        path = self.members_file(owner)
+        if not path.exists():
+            raise NotAuthorisedError(
+                f"the owner {owner!r} is not enrolled with this cloud",
+                hint="enrol the owner first: mipp cloud enroll CLOUD members.h5",
+            )
+        with errors_at(path):
+            source = FileSource(path)
+            try:
+                return read_header(source, kind="members", deployment=self.directory.sender.deployment)
+            finally:
+                source.close()
+
+    def members(self) -> list[Membership]:
+        """Return all memberships in force, by owner."""
+        return [self._member(file) for file in sorted(self.directory.file(MEMBERS_FOLDER).glob("*.h5"))]
+
+    def _member(self, file: Path) -> Membership:
+        with errors_at(file):
+            return parse_members(read_file(file, MEMBERS_BYTES_LIMIT), self.directory.sender.deployment)
+
+
+def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
+    """Make a cloud's directory, and cloud.pub for the KMC."""
+    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
+    shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)
+    key = SigningKey.generate()
+    public = render_party("cloud", CLOUD_NAME, deployment.fingerprint, key)
+    with new_directory(path, "cloud", CLOUD_NAME) as directory:
+        write_bytes(directory.file(KMC_FILE), kmc_text)
+        directory.write_secrets({"signing": key.seed})
+        write_bytes(directory.file(PUBLIC_FILE), public)
+        for folder in (MEMBERS_FOLDER, SEGMENTS_FOLDER, PARTS_FOLDER):
+            directory.folder(folder)
+        write_index(directory.file(INDEX_FILE), directory.sender, Index(0))
+    shown[str(path / PUBLIC_FILE)] = hashlib.sha256(public).hexdigest()
+    warnings = tuple(deployment.parameters.warnings)
+    return Report((Output(path / PUBLIC_FILE, "cloud.pub"),), {}, warnings, shown)
+
+
+def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
+    """Put owners' `members` in force; all of ``files`` or none.
+
+    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do. Shown and
+    compared are the owners' fingerprints, whose names are pinned here.
+    """
+    cloud = Cloud.open(path)
+    found: dict[Path, str] = {}
+    headers: dict[str, Header] = {}
+    contents: dict[str, bytes] = {}
+    back: dict[str, Header] = {}  # of owners who come back after a removal
+
+    def read(file: Path) -> Membership:
+        def check(header: Header) -> None:
+            found[file] = header.key
+            known = headers.get(header.sender)
+            if known is None and cloud.members_file(header.sender).exists():
+                known = cloud.members_header(header.sender)
+            check_return(cloud.directory, header, enrolled=known is not None)
+            if known is None:
+                if _was_removed(cloud, header.sender):
+                    back[header.sender] = header
+            else:
+                check_pinned_key(header, known.sender_key)
+                check_sequence(header, known.sequence_number, known.digest)
+            check_clock(header, known.sequence_number if known else 0)
+            headers[header.sender] = header
+
+        content = read_file(file, MEMBERS_BYTES_LIMIT)
+        membership = parse_members(content, cloud.directory.sender.deployment, check)
+        contents[membership.owner] = content
+        return membership
+
+    with cloud.directory.lock():
+        _, skipped = each_new(files, read, lambda: check_fingerprints(found, fingerprints))
+        floors = (floor_file(cloud.directory, owner) for owner in back)
+        with unchanged_on_failure(*map(cloud.members_file, contents), *floors):
+            for header in back.values():
+                set_floor_of_return(cloud.directory, header)
+            for owner, content in contents.items():
+                write_bytes(cloud.members_file(owner), content, force=True)
+    counts = {"owners": len(contents), "already enrolled": skipped}
+    shown = {str(file): fingerprint for file, fingerprint in found.items()}
+    notes = tuple(
+        f"what {owner} sent before the removal is gone: mipp owner encrypt --again sends it again"
+        for owner in sorted(back)
+    )
+    return Report((), counts, cloud.directory.warnings, shown, notes)
+
+
+def _was_removed(cloud: Cloud, owner: str) -> bool:
+    """Say whether an owner who enrols was removed before; ConflictError if the removal is not finished."""
+    if removal_of(cloud.directory, owner) is None:
+        return False
+    index = cloud.index()
+    # files that the index does not list would be taken up again if the index were made anew of them
+    left = any(path.name.startswith(f"{owner}-") for path in cloud.store.unlisted(index))
+    if left or index.of_owner(owner):
+        raise ConflictError(
+            f"the removal of {owner!r} was interrupted before its images were gone",
+            hint=f"finish it first: mipp cloud remove CLOUD {owner}",
+        )
+    return True

@@ -1,0 +1,47 @@
+"""An owner removed from the cloud, which drops the owner's users and images.
+
+The record comes first, then the floor below which nothing is taken again, then the membership goes, then what
+is stored: whatever is interrupted can be run again, and finishes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
+from mipp_cli.containers.store.index import write_index
+from mipp_cli.files.atomic import remove
+from mipp_cli.report import Report
+from mipp_cli.workdir.directory import check_identifier
+from mipp_cli.workdir.floors import raise_floor
+from mipp_cli.workdir.removals import InForce, already_removed, record_removal, removal_report
+
+
+def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> Report:
+    """End an owner's membership at the cloud: its users, rows, ciphertexts and sums are physically gone.
+
+    The name stays pinned to the owner's key, which may enrol again with newer `members`, unless it is
+    released; uploads and deletions of before are refused then. Raises InvalidRequestError if nobody of
+    that name was ever enrolled, AlreadyAppliedError if the owner was removed before.
+    """
+    check_identifier(owner, "an owner's identifier")
+    cloud = Cloud.open(path)
+    with cloud.directory.lock():
+        index, members = cloud.index(), cloud.members_file(owner)
+        segments = index.of_owner(owner)
+        highest = max((segment.number for segment in segments), default=0)
+        known = None
+        if members.exists():
+            header = cloud.members_header(owner)
+            known = InForce(header.sender_key, header.sequence_number, header.digest)
+        is_news = record_removal(cloud.directory, owner, known, release=release_name)
+        if known is None and not (is_news or segments or cloud.store.unlisted(index)):
+            raise already_removed(cloud.directory, owner)
+        raise_floor(cloud.directory, owner, highest, removed=True)
+        remove(members, for_good=True)
+        if segments:
+            index = index.without_owner(owner)
+            write_index(cloud.directory.file(INDEX_FILE), cloud.directory.sender, index)
+        cloud.store.remove_unlisted(index)
+    counts = {"uploads": len(segments), "images": sum(segment.rows for segment in segments)}
+    return removal_report(cloud.directory, counts, release_name)

@@ -1,0 +1,62 @@
+"""`cloud search`: what a cloud is asked with says how it answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.cloud.search_groups import bring_groups
+from mipp_cli.cloud.search_sums import search_sums
+from mipp_cli.compute.processes import LOCAL, Parallelism
+from mipp_cli.containers.base.container import header_of
+from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.files.atomic import refuse_existing
+from mipp_cli.progress import Progress, silent
+from mipp_cli.report import Report
+
+
+def search(
+    path: Path,
+    request: Path,
+    output: Path,
+    *,
+    without_index: bool = False,
+    parallelism: Parallelism = LOCAL,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Report:
+    """Answer a query (sum schemes), or bring what a selection asks for (scheme `exact`).
+
+    Raises MalformedError for what this deployment's clouds are not asked with, and what
+    :func:`search_sums` and :func:`bring_groups` raise.
+    """
+    refuse_existing(output, force=force)
+    cloud = Cloud.open(path)
+    cloud.directory.refuse_inside(output)
+    asked = cloud.directory.deployment.parameters.protocol.search_input
+    kind = header_of(request).kind
+    if kind == "query" and asked == "selection":
+        raise MalformedError(
+            "is a query, which the KMC ranks first in this deployment's scheme",
+            path=request,
+            hint="run mipp kmc rank KMC query.h5 -o selection.h5, then search with selection.h5",
+        )
+    if kind != asked:
+        raise MalformedError(
+            f"is of kind {kind}, not {asked}", path=request, hint=f"give the {asked} file to this command"
+        )
+    if kind == "selection":
+        if without_index:
+            raise InvalidRequestError(
+                "a selection is not searched: it says which groups to bring", hint="leave out --without-index"
+            )
+        return bring_groups(cloud, request, output, force=force, progress=progress)
+    return search_sums(
+        cloud,
+        request,
+        output,
+        without_index=without_index,
+        parallelism=parallelism,
+        force=force,
+        progress=progress,
+    )

@@ -1,0 +1,124 @@
+"""The cloud's answer to a selection of the KMC (scheme `exact`): whole groups of rows, and nothing else."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.cloud.query import from_latest
+from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.messages.selection import (
+    BroughtRow,
+    GroupRef,
+    Selection,
+    read_selection,
+    write_groups,
+)
+from mipp_cli.containers.store.index import Index, Segment
+from mipp_cli.errors import MippError, WrongDeploymentError, errors_at
+from mipp_cli.progress import Advance, Progress, silent
+from mipp_cli.report import Output, Report
+
+
+def bring_groups(
+    cloud: Cloud, selection_file: Path, output: Path, *, force: bool = False, progress: Progress = silent
+) -> Report:
+    """Bring every live row of each group of a selection, and nothing for groups that this cloud lacks.
+
+    Raises WrongDeploymentError for a selection that another key than the KMC's signed, or that is for
+    another cloud.
+    """
+    deployment = cloud.directory.deployment
+    with errors_at(selection_file):
+        selection = read_selection(selection_file, deployment.fingerprint, lambda h: _check_kmc(cloud, h))
+        if not hmac.compare_digest(selection.cloud, cloud.directory.sender.signing_key.public):
+            raise WrongDeploymentError(
+                "is for another cloud",
+                hint="bring it to that cloud, or rank for this one: mipp kmc rank … --cloud cloud.pub",
+            )
+
+    damaged: list[MippError] = []
+
+    def answer(index: Index) -> dict[str, int]:
+        found: set[int] = set()
+        damaged.clear()
+        step = _Bringing(cloud, index, found, damaged)
+        with progress("bringing", len(selection.groups), "group") as advance:
+            rows = step.rows(selection, advance)
+            count = write_groups(output, cloud.directory.sender, selection.number, rows, force=force)
+        lacking = len(selection.groups) - len(found)
+        return {"groups": len(selection.groups), "images": count, "groups not here": lacking}
+
+    _, counts = from_latest(cloud, answer)
+    warnings = [*deployment.parameters.warnings]
+    said = (f"rows are left out: {error.path} {error.message}; see mipp cloud check" for error in damaged)
+    warnings += dict.fromkeys(said)
+    return Report((Output(output, "groups"),), counts, tuple(warnings))
+
+
+def _check_kmc(cloud: Cloud, header: Header) -> None:
+    if not hmac.compare_digest(header.sender_key, cloud.directory.deployment.signing_key):
+        raise WrongDeploymentError(
+            "is not signed by the KMC of this deployment", hint="ask the KMC for the selection"
+        )
+
+
+class _Asked(NamedTuple):
+    """A group of a selection: its place there, where it is here, and the length of its rows."""
+
+    place: int
+    ref: GroupRef
+    length: int
+
+
+@dataclass
+class _Bringing:
+    """An answer from one index: ``found`` are the places of groups that have rows, ``damaged`` what has not.
+
+    An owner's segment that is damaged or gone takes its own rows from an answer, and nobody else's.
+    """
+
+    cloud: Cloud
+    index: Index
+    found: set[int]
+    damaged: list[MippError]
+
+    def rows(self, selection: Selection, advance: Advance) -> Iterator[BroughtRow]:
+        """Yield the rows of each group in order."""
+        segments = {(segment.owner, segment.number): segment for segment in self.index.segments}
+        asked = map(_Asked, range(len(selection.groups)), selection.groups, selection.lengths)
+        for key, groups in groupby(asked, key=lambda each: (each.ref.owner, each.ref.upload)):
+            segment, places = segments.get(key), list(groups)
+            if segment is not None and segment.rows:
+                yield from self._rows_of(segment, places)
+            advance(len(places))
+
+    def _rows_of(self, segment: Segment, groups: list[_Asked]) -> Iterator[BroughtRow]:
+        try:
+            with self.cloud.store.segment(segment) as upload:
+                for place, ref, length in groups:
+                    for row in upload.group_rows(ref.group):
+                        try:
+                            if upload.image_bytes(row) != length:
+                                continue  # its owner stated another length to the KMC
+                            # the KMC has the digest that the owner gave: what is damaged shows there
+                            brought = BroughtRow(place, upload.name(row), upload.stored_image(row))
+                        except MippError as error:
+                            self._leave_out(segment, error)
+                            continue
+                        self.found.add(place)
+                        yield brought
+        except MippError as error:
+            self._leave_out(segment, error)
+
+    def _leave_out(self, segment: Segment, error: MippError) -> None:
+        """Take down what is damaged; if another index is in force, raise: all is answered from that one."""
+        if self.cloud.index() != self.index:
+            raise error
+        error.path = error.path or str(self.cloud.store.segment_path(segment))
+        self.damaged.append(error)

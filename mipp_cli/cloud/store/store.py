@@ -1,0 +1,119 @@
+"""What the cloud's index points to: segments and parts, opened so that every block read is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from mipp_cli.containers.base.container import Container, read_header
+from mipp_cli.containers.base.source import FileSource, Source
+from mipp_cli.containers.base.stored import blocks_path, open_stored
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.containers.store.index import Index, Part, Segment
+from mipp_cli.containers.store.part import PartReader, open_part
+from mipp_cli.containers.store.segment import deleted_in, segment_schema
+from mipp_cli.errors import errors_at
+from mipp_cli.files.atomic import remove
+from mipp_cli.scheme.parameters import Parameters
+
+SEGMENTS_FOLDER = "segments"
+PARTS_FOLDER = "parts"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files below CLOUD that index.h5 lists."""
+
+    folder: Path
+    parameters: Parameters
+    deployment: str
+
+    def segment_path(self, segment: Segment) -> Path:
+        """Return where a segment lies."""
+        return self.segments_folder / segment.file_name
+
+    def part_path(self, part: Part) -> Path:
+        """Return where a part lies."""
+        return self.parts_folder / part.file_name
+
+    @property
+    def segments_folder(self) -> Path:
+        """Where segments lie."""
+        return self.folder / SEGMENTS_FOLDER
+
+    @property
+    def parts_folder(self) -> Path:
+        """Where parts lie."""
+        return self.folder / PARTS_FOLDER
+
+    @contextmanager
+    def segment(self, segment: Segment) -> Iterator[UploadReader]:
+        """Open a segment; errors name its file."""
+        path = self.segment_path(segment)
+        with errors_at(path):
+            source = open_stored(path, segment.root)
+            with self._container(source, segment) as container:
+                yield UploadReader(container, self.parameters)
+
+    @contextmanager
+    def deleted(self, segment: Segment) -> Iterator[Iterator[bytes]]:
+        """Open the segment of a deletion for the digests of the names that it deleted."""
+        with self.segment(segment) as upload:
+            yield deleted_in(upload.container)
+
+    @contextmanager
+    def new_segment(self, segment: Segment) -> Iterator[UploadReader]:
+        """Open a segment whose every byte was verified when it was copied, a moment ago."""
+        path = self.segment_path(segment)
+        with errors_at(path), self._container(FileSource(path), segment) as container:
+            yield UploadReader(container, self.parameters)
+
+    def _container(self, source: Source, segment: Segment) -> Container:
+        kind, schema = ("segment", segment_schema) if segment.revision else ("upload", upload_schema)
+        try:
+            header = read_header(source, kind=kind, deployment=self.deployment)
+            return Container(source, header, schema(self.parameters))
+        except BaseException:
+            source.close()
+            raise
+
+    @contextmanager
+    def part(self, part: Part) -> Iterator[PartReader]:
+        """Open a part; errors name its file."""
+        path = self.part_path(part)
+        with errors_at(path):
+            source = open_stored(path, part.root)
+            try:
+                reader = open_part(source, self.deployment)
+            except BaseException:
+                source.close()
+                raise
+            with reader.container:
+                yield reader
+
+    def remove_unlisted(self, index: Index) -> None:
+        """Remove what the index does not list: what was merged, replaced, deleted or left by an interruption.
+
+        Raises OutputError if something cannot be removed; it does no harm where it is.
+        """
+        for path in self.unlisted(index):
+            remove(path)
+
+    def unlisted(self, index: Index) -> list[Path]:
+        """Return the files of the store that the index does not list."""
+        listed = self.files(index)
+        folders = [each for each in (self.segments_folder, self.parts_folder) if each.is_dir()]
+        return [path for folder in folders for path in folder.iterdir() if path not in listed]
+
+    def files(self, index: Index) -> set[Path]:
+        """Return the files that make up what the index lists."""
+        listed = {self.segment_path(segment) for segment in index.segments}
+        listed |= {self.part_path(part) for part in index.parts}
+        return listed | {blocks_path(path) for path in listed}
+
+    def bounds(self, index: Index, part: Part) -> list[int]:
+        """Return where the rows of each of a part's segments end, the rows counted through."""
+        return list(accumulate(index.segments[number].rows for number in part.segments))

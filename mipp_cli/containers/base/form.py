@@ -1,0 +1,246 @@
+"""The little of HDF5 that a container uses, checked before the HDF5 library sees a byte.
+
+The library trusts the structures of a file: a list that leads back to itself, or a tree whose branches
+share twigs, keeps it busy for hours and takes all memory, from a few kilobytes. Here the structures of the
+oldest HDF5 format (superblock version 0) are walked once, in time and memory bounded by what is there, and
+everything else that HDF5 knows is refused.
+
+Source: HDF5 File Format Specification, version 3.0.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mipp_cli.containers.base.source import Source
+from mipp_cli.errors import MalformedError
+
+_UNDEFINED = 2**64 - 1
+# signature, versions 0, offsets and lengths of 8 bytes, nodes of 4 and 16, no flags
+_SUPERBLOCK = b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0, 4, 0, 16, 0, 0, 0, 0, 0])
+_SUPERBLOCK_REST = struct.Struct("<QQQQ")  # base, free space, end of file, driver information
+_ENTRY = struct.Struct("<QQIIQQ")  # name, header, what is kept of it, reserved, tree, heap
+_OBJECT = struct.Struct("<BxHII4x")
+_MESSAGE = struct.Struct("<HHB3x")
+_HEAP = struct.Struct("<4sB3xQQQ")
+_NODE = struct.Struct("<4sBBHQQ")
+_SYMBOLS = struct.Struct("<4sBxH")
+_PAIR = struct.Struct("<QQ")
+_NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _ATTRIBUTE = 0x0, 0x1, 0x3, 0x4, 0x5, 0x8, 0xC
+_CONTINUATION, _SYMBOL_TABLE, _TIME = 0x10, 0x11, 0x12
+_LINKS, _STORED_ELSEWHERE = (0x2, 0x6), (0x7, 0xB)
+_OF_GROUP = {_NOTHING, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE}
+_OF_DATASET = {_NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _ATTRIBUTE, _CONTINUATION, _TIME}
+_SHARED = 2  # a flag of a message: what it says stands elsewhere
+_NUMBERS = (0, 1)  # classes of datatypes: whole numbers, and floating point
+_KEPT_TREE, _KEPT_LINK = 1, 2
+_END_OF_FREE_LIST = 1
+_METADATA_LIMIT = 1 << 16  # bytes of an object's header, or of a heap of names
+_SYMBOLS_LIMIT, _GROUP_LIMIT, _CHUNKS_LIMIT, _LEVELS_LIMIT = 8, 32, 64, 16
+_LEAST_NODE_BYTES = 1 << 10  # of a tree of chunks
+
+_Messages = list[tuple[int, bytes]]
+
+
+def check_form(source: Source, start: int) -> None:
+    """Check that what follows byte ``start`` uses no more of HDF5 than a container does.
+
+    That is: groups of datasets of numbers, each stored in one piece or in chunks, in lists that end and
+    trees that are trees. Raises MalformedError. Values, shapes and types are for the readers to check.
+    """
+    walk = _Walk(source, start)
+    head = walk.read(0, len(_SUPERBLOCK) + _SUPERBLOCK_REST.size + _ENTRY.size)
+    rest = _SUPERBLOCK_REST.unpack_from(head, len(_SUPERBLOCK))
+    if not head.startswith(_SUPERBLOCK) or rest != (start, _UNDEFINED, source.size, _UNDEFINED):
+        raise _strange("begins otherwise than a container's content does")
+    _, header, kept, _, tree, heap = _ENTRY.unpack_from(head, len(head) - _ENTRY.size)
+    walk.group(walk.messages(header), (tree, heap) if kept == _KEPT_TREE else None)
+
+
+def _strange(what: str) -> MalformedError:
+    return MalformedError(what, hint="the file is damaged, or was made to mislead")
+
+
+@dataclass
+class _Walk:
+    """A walk through a file: where it was (object headers, lists of names), and how many nodes it met."""
+
+    source: Source
+    start: int
+    met: set[int] = field(default_factory=set)
+    nodes: int = 0
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return bytes of the HDF5 file, all of them."""
+        data = self.source.read_at(self.start + address, size)
+        if len(data) != size:
+            raise _strange("refers to what lies beyond its end")
+        return data
+
+    def meet(self, address: int) -> None:
+        """Refuse to go anywhere twice."""
+        if address in self.met:
+            raise _strange("holds something under two names, or in a circle")
+        self.met.add(address)
+
+    def messages(self, header: int) -> _Messages:
+        """Return what the header of an object says of it: type and content of each message."""
+        version, _, references, size = _OBJECT.unpack(self.read(header, _OBJECT.size))
+        if version != 1:
+            raise _strange("is written in a newer format of HDF5 than a container")
+        if references != 1:
+            raise _strange("holds something under two names")
+        found: _Messages = []
+        pieces, total = [(header + _OBJECT.size, size)], 0
+        for address, length in pieces:  # grows while continuations are met
+            self.meet(address)
+            total += length
+            if total > _METADATA_LIMIT:
+                raise _strange("describes something at a length that cannot be")
+            for kind, content in _split(self.read(address, length)):
+                found.append((kind, content))
+                if kind == _CONTINUATION:
+                    pieces.append(_pair(content))
+        return found
+
+    def group(self, messages: _Messages, kept: tuple[int, int] | None, depth: int = 0) -> None:
+        """Check a group, whose tree and heap may be kept where it is named too, and all that it holds."""
+        tables = [_pair(content) for kind, content in messages if kind == _SYMBOL_TABLE]
+        if len(tables) != 1 or (kept is not None and kept != tables[0]) or depth > 1:
+            raise _strange("holds a group that no container has")
+        _check_messages(messages, _OF_GROUP)
+        tree, heap = tables[0]
+        names = self.names(heap)
+        for name, header, cached, _, *place in self.symbols(tree):
+            if cached == _KEPT_LINK:
+                raise _strange("holds a link, which a container never does")
+            if names.find(b"\0", name) < 0:
+                raise _strange("names something outside of its names")
+            inner = self.messages(header)
+            if any(kind == _SYMBOL_TABLE for kind, _ in inner):
+                self.group(inner, (place[0], place[1]) if cached == _KEPT_TREE else None, depth + 1)
+            else:
+                self.dataset(inner)
+
+    def names(self, address: int) -> bytes:
+        """Return the bytes of a heap of names, whose list of free places ends."""
+        signature, version, size, free, data = _HEAP.unpack(self.read(address, _HEAP.size))
+        if signature != b"HEAP" or version != 0 or size > _METADATA_LIMIT:
+            raise _strange("holds names in a place that is none for them")
+        names = self.read(data, size)
+        for _ in range(1 + size // _PAIR.size):
+            if free == _END_OF_FREE_LIST:
+                return names
+            if free > size - _PAIR.size:
+                break
+            free, _ = _PAIR.unpack_from(names, free)
+        raise _strange("holds a list of free places that does not end")
+
+    def symbols(self, tree: int) -> Iterator[tuple[int, ...]]:
+        """Yield the entries of a group: what it holds is little, so its tree is a single node."""
+        level, used, left, right = self.node(tree, 0)
+        if level or used > _GROUP_LIMIT or (left, right) != (_UNDEFINED, _UNDEFINED):
+            raise _strange("holds a group that is too large for a container's")
+        keys = self.read(tree + _NODE.size, 8 + 16 * used)
+        for place in range(8, len(keys), 16):
+            address = int.from_bytes(keys[place : place + 8], "little")
+            self.meet(address)
+            signature, version, entries = _SYMBOLS.unpack(self.read(address, _SYMBOLS.size))
+            if signature != b"SNOD" or version != 1 or entries > _SYMBOLS_LIMIT:
+                raise _strange("holds a group whose entries are none")
+            yield from _ENTRY.iter_unpack(self.read(address + _SYMBOLS.size, entries * _ENTRY.size))
+
+    def node(self, address: int, kind: int) -> tuple[int, int, int, int]:
+        """Return level, entries and neighbours of a node of a tree; refuse more nodes than there is room."""
+        self.nodes += 1
+        if self.nodes > _GROUP_LIMIT + self.source.size // _LEAST_NODE_BYTES:
+            raise _strange("holds a tree of more nodes than it has room for")
+        signature, found, level, used, left, right = _NODE.unpack(self.read(address, _NODE.size))
+        if signature != b"TREE" or found != kind:
+            raise _strange("holds a tree of which a node is none")
+        return level, used, left, right
+
+    def dataset(self, messages: _Messages) -> None:
+        """Check how a dataset is stored."""
+        if any(kind in _STORED_ELSEWHERE for kind, _ in messages):
+            raise _strange("holds a column that uses filters or external storage")
+        _check_messages(messages, _OF_DATASET)
+        layouts = [content for kind, content in messages if kind == _LAYOUT]
+        if len(layouts) != 1 or len(layouts[0]) < 11 or layouts[0][:2] not in (b"\3\1", b"\3\2"):
+            raise _strange("holds a column that is not stored in one piece, nor in chunks")
+        version_and_class, sides = layouts[0][:2], layouts[0][2]
+        tree = int.from_bytes(layouts[0][3:11], "little")
+        if version_and_class == b"\3\2" and tree != _UNDEFINED:
+            self.chunks(tree, key_bytes=8 + 8 * sides)
+
+    def chunks(self, tree: int, key_bytes: int) -> None:
+        """Check that the chunks of a dataset hang on a tree, whose nodes of a level stand in one row."""
+        neighbours: dict[int, int] = {}  # of each level, what the last node says comes after it
+        rows: list[tuple[int, int | None]] = [(tree, None)]
+        while rows:
+            address, expected = rows.pop()
+            level, used, left, right = self.node(address, 1)
+            first = level not in neighbours
+            if (level > _LEVELS_LIMIT if expected is None else level != expected) or used > _CHUNKS_LIMIT:
+                raise _strange("holds chunks on a tree that is none")
+            if (left != _UNDEFINED) if first else (neighbours[level] != address):
+                raise _strange("holds chunks on a tree whose nodes do not stand in rows")
+            neighbours[level] = right
+            if level:
+                data = self.read(address + _NODE.size, used * (key_bytes + 8))
+                places = range(key_bytes, len(data), key_bytes + 8)
+                children = [int.from_bytes(data[place : place + 8], "little") for place in places]
+                rows += [(child, level - 1) for child in reversed(children)]
+        if set(neighbours.values()) != {_UNDEFINED}:
+            raise _strange("holds chunks on a tree whose rows do not end")
+
+
+def _split(piece: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield type and content of the messages in a piece of an object's header."""
+    position = 0
+    while position < len(piece):
+        if position + _MESSAGE.size > len(piece):
+            raise _strange("describes something by half a message")
+        kind, size, flags = _MESSAGE.unpack_from(piece, position)
+        position += _MESSAGE.size
+        content = piece[position : position + size]
+        position += size
+        if len(content) != size or flags & _SHARED:
+            raise _strange("describes something by what stands elsewhere")
+        yield kind, content
+
+
+def _pair(content: bytes) -> tuple[int, int]:
+    """Return the two numbers that a message begins with."""
+    if len(content) < _PAIR.size:
+        raise _strange("describes something by half a message")
+    first, second = _PAIR.unpack_from(content)
+    return first, second
+
+
+def _check_messages(messages: _Messages, known: set[int]) -> None:
+    """Refuse what a container says of nothing, and types that are no plain numbers."""
+    for kind, content in messages:
+        if kind in _LINKS:
+            raise _strange("holds a link, which a container never does")
+        if kind not in known:
+            raise _strange("uses a part of HDF5 that no container needs")
+        if kind == _ATTRIBUTE:
+            _check_attribute(content)
+        elif kind == _DATATYPE:
+            _check_datatype(content)
+
+
+def _check_attribute(content: bytes) -> None:
+    """Check the type of an attribute (version 1: name, type and shape, each filled up to 8 bytes)."""
+    if len(content) < 8 or content[0] != 1:
+        raise _strange("has an attribute of a newer format than a container's")
+    name_bytes = int.from_bytes(content[2:4], "little")
+    _check_datatype(content[8 + (name_bytes + 7) // 8 * 8 :])
+
+
+def _check_datatype(content: bytes) -> None:
+    if not content or content[0] & 0xF not in _NUMBERS:
+        raise _strange("holds something of another type than numbers")

@@ -1,0 +1,47 @@
+"""`delete` (owner → cloud): the names of images that the cloud is to remove."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from mipp_cli.containers.base.columns import Ragged
+from mipp_cli.containers.base.container import Container, Schema, Sender, write_container
+from mipp_cli.containers.messages.earlier import EARLIER, write_earlier
+from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
+from mipp_cli.errors import MalformedError
+
+DELETE = Schema("delete", {"image_names": Ragged(limit=NAME_LIMIT), **EARLIER})
+_ROWS_LIMIT = 2**32 - 1
+
+
+def write_delete(
+    path: Path,
+    sender: Sender,
+    number: int,
+    names: Iterable[str],
+    *,
+    earlier: Collection[int] = (),
+    force: bool = False,
+) -> None:
+    """Write a `delete` of the images called ``names`` on the wire, each once and at least one.
+
+    ``earlier`` are the numbers of the messages before it that still decide an image once it counts.
+    Raises OutputError if ``path`` exists (without ``force``) or cannot be written.
+    """
+    with write_container(path, DELETE, sender, number, force=force) as writer:
+        write_earlier(writer, earlier)
+        for name in names:
+            writer.ragged("image_names").append(name.encode())
+
+
+def deleted_names(container: Container) -> list[bytes]:
+    """Return the names that a `delete` lists; MalformedError if there are none, or one that cannot be."""
+    column = container.ragged("image_names")
+    if not len(column):
+        raise MalformedError("names no image to delete")
+    if len(column) > _ROWS_LIMIT:
+        raise MalformedError("names too many images")
+    names = [name for batch in column.batches() for name in batch]
+    check_names(names)
+    return names

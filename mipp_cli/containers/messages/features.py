@@ -1,0 +1,250 @@
+"""`features` (owner → KMC): what an upload's images look like, for the KMC to rank (scheme `exact`).
+
+Of each row of the upload: the SHA-256 of its name on the wire, the SHA-256 of its ciphertext, and its codes,
+some thousand rows sealed together under a key from SK and the upload's number. Of each group: at which row
+it ends, and the length of its ciphertexts. The file bears the upload's number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.base.columns import Matrix, Ragged
+from mipp_cli.containers.base.container import (
+    Container,
+    ContainerWriter,
+    Schema,
+    Sender,
+    open_container,
+    write_container,
+)
+from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.source import DIGEST_BYTES
+from mipp_cli.containers.messages.earlier import EARLIER, read_earlier, write_earlier
+from mipp_cli.containers.messages.upload import GROUP_ENDS, CipherOfUpload, check_group_ends
+from mipp_cli.errors import MalformedError, TamperedError
+from mipp_cli.scheme.aead import OVERHEAD_BYTES
+from mipp_cli.scheme.encoding import name_digest
+from mipp_cli.scheme.envelope import IMAGE_LIMIT
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.protocol import Codes
+from mipp_cli.scheme.secret_keys import key_id
+
+LONGEST_ROW = IMAGE_LIMIT + 2**27
+_CHUNK_BYTES = 1 << 20
+_ROWS_LIMIT = 2**32 - 1
+
+FEATURES = Schema(
+    "features",
+    {
+        "name_digests": Matrix("u1", DIGEST_BYTES),
+        "image_digests": Matrix("u1", DIGEST_BYTES),
+        "codes": Ragged(limit=_CHUNK_BYTES + OVERHEAD_BYTES),
+        GROUP_ENDS: Matrix("<u4"),
+        "group_lengths": Matrix("<u8"),
+        **EARLIER,
+    },
+    ("key_id",),
+)
+
+Digests = NDArray[np.uint8]
+
+
+def chunk_rows(l: int) -> int:
+    """Return how many rows of codes are sealed together."""
+    return max(1, _CHUNK_BYTES // l)
+
+
+class FeatureCipher(CipherOfUpload):
+    """AES-256-GCM of the codes of one upload, bound to the rows that they are of, too, and to their names."""
+
+    _purpose = "mipp/1 features of an upload"
+    _kind = "features"
+
+    def encrypt(self, codes: Codes, first: int, names: Digests) -> bytes:
+        """Seal the codes of the rows from ``first`` on, shape (n, l), called ``names``, shape (n, 32)."""
+        return self._seal(codes.tobytes(), first, hashlib.sha256(names.tobytes()).digest())
+
+    def decrypt(self, sealed: bytes, first: int, names: Digests) -> bytes:
+        """Open what :meth:`encrypt` sealed; raises TamperedError."""
+        return self._open(sealed, first, hashlib.sha256(names.tobytes()).digest())
+
+
+@dataclass
+class FeaturesWriter:
+    """Appends images to a features file, in the order of the upload's rows."""
+
+    _writer: ContainerWriter
+    _cipher: FeatureCipher
+    _chunk_rows: int
+    _names: list[bytes] = field(default_factory=list)
+    _codes: list[Codes] = field(default_factory=list)
+    _first: int = 0
+
+    def append(self, name: str, image_digest: bytes, codes: Codes) -> None:
+        """Append an image: its name on the wire, the SHA-256 of its ciphertext, its codes, shape (l,)."""
+        self._writer.matrix("image_digests").append(_row(image_digest))
+        self._names.append(name_digest(name))
+        self._codes.append(codes)
+        if len(self._names) == self._chunk_rows:
+            self._flush()
+
+    def end_group(self, length: int) -> None:
+        """End a group after the last image; its ciphertexts are of ``length`` bytes each."""
+        rows = self._first + len(self._names)
+        self._writer.matrix(GROUP_ENDS).append(np.array([rows], dtype=np.uint32))
+        self._writer.matrix("group_lengths").append(np.array([length], dtype=np.uint64))
+
+    def _flush(self) -> None:
+        if not self._names:
+            return
+        names = np.frombuffer(b"".join(self._names), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        self._writer.matrix("name_digests").append(names)
+        sealed = self._cipher.encrypt(np.stack(self._codes), self._first, names)
+        self._writer.ragged("codes").append(sealed)
+        self._first += len(self._names)
+        self._names, self._codes = [], []
+
+
+def _row(digest: bytes) -> Digests:
+    return np.frombuffer(digest, dtype=np.uint8).reshape(1, -1)
+
+
+@contextmanager
+def write_features(
+    path: Path,
+    l: int,
+    sender: Sender,
+    number: int,
+    image_key: bytes,
+    *,
+    earlier: Collection[int] = (),
+    rows: int | None = None,
+    force: bool = False,
+) -> Iterator[FeaturesWriter]:
+    """Write the `features` of the upload ``number``; ``earlier`` is what the upload says.
+
+    With ``rows``, how many there will be, large columns lie in one piece, which is read fastest.
+    """
+    with write_container(path, FEATURES, sender, number, force=force) as container:
+        if rows is not None:
+            sealed = -(-rows // chunk_rows(l))
+            container.matrix("name_digests").expect(rows)
+            container.matrix("image_digests").expect(rows)
+            container.ragged("codes").expect(sealed, rows * l + sealed * OVERHEAD_BYTES)
+        container.number("key_id", key_id(image_key))
+        write_earlier(container, earlier)
+        cipher = FeatureCipher(image_key, sender.deployment, sender.name, number)
+        writer = FeaturesWriter(container, cipher, chunk_rows(l))
+        yield writer
+        writer._flush()
+
+
+@dataclass(frozen=True)
+class FeaturesReader:
+    """An open features file whose groups and lengths were checked."""
+
+    container: Container
+    parameters: Parameters
+
+    def __post_init__(self) -> None:
+        rows = self.container.same_length("name_digests", "image_digests")
+        self.container.same_length(GROUP_ENDS, "group_lengths")
+        if not 1 <= rows <= _ROWS_LIMIT:
+            raise MalformedError("holds no images, or too many")
+        check_group_ends(self.group_ends, rows)
+        most = 2 * self.parameters.protocol.group_size - 1
+        if np.diff(self.group_ends, prepend=0).max() > most:
+            raise MalformedError(f"has a group of more than {most} images")
+        lengths = self.container.matrix("group_lengths").all()
+        if lengths.min() < OVERHEAD_BYTES or lengths.max() > LONGEST_ROW:
+            raise MalformedError("names a length that no encrypted image has")
+        if len(self.container.ragged("codes")) != -(-rows // self._chunk_rows):
+            raise MalformedError("has codes of more or fewer images than it names")
+
+    def __len__(self) -> int:
+        return len(self.container.matrix("name_digests"))
+
+    @property
+    def _chunk_rows(self) -> int:
+        return chunk_rows(self.parameters.l)
+
+    @property
+    def number(self) -> int:
+        """Number of the upload."""
+        return self.container.header.sequence_number
+
+    @property
+    def key_id(self) -> int:
+        """Id of the image key that the codes are under."""
+        return self.container.number("key_id")
+
+    def earlier(self) -> tuple[int, ...]:
+        """Return the numbers of the earlier messages that still decide an image; raises MalformedError."""
+        return read_earlier(self.container)
+
+    @cached_property
+    def group_ends(self) -> NDArray[np.int64]:
+        """At which row each group ends; groups are counted from 0."""
+        return self.container.matrix(GROUP_ENDS).all().astype(np.int64)
+
+    @cached_property
+    def group_lengths(self) -> NDArray[np.int64]:
+        """The length of the ciphertexts of each group, in bytes."""
+        return self.container.matrix("group_lengths").all().astype(np.int64)
+
+    @cached_property
+    def name_digests(self) -> Digests:
+        """SHA-256 of every name on the wire, shape (n, 32)."""
+        return self.container.matrix("name_digests").all().astype(np.uint8, copy=False)
+
+    def image_digests(self, begin: int, end: int) -> Digests:
+        """SHA-256 of the ciphertexts of rows ``begin`` to ``end``, shape (n, 32)."""
+        return self.container.matrix("image_digests").rows(begin, end).astype(np.uint8, copy=False)
+
+    def chunks(self, cipher: FeatureCipher | None) -> Iterator[tuple[int, int, Codes | None]]:
+        """Yield first row, end, and codes, shape (n, l), of the rows that were sealed together.
+
+        Without a cipher there are no codes. Raises TamperedError if they do not fit the key, the upload or
+        the names, MalformedError for codes that no feature has.
+        """
+        l, levels = self.parameters.l, self.parameters.levels
+        for number, begin in enumerate(range(0, len(self), self._chunk_rows)):
+            end = min(begin + self._chunk_rows, len(self))
+            if cipher is None:
+                yield begin, end, None
+                continue
+            sealed = self.container.ragged("codes").row(number)
+            try:
+                opened = cipher.decrypt(sealed, begin, self.name_digests[begin:end])
+            except TamperedError:
+                raise TamperedError(
+                    "holds codes that could not be decrypted",
+                    hint="they are under another key than it says, or of another upload: ask the owner",
+                ) from None
+            if len(opened) != (end - begin) * l:
+                raise MalformedError("has codes of more or fewer images than it names")
+            codes = np.frombuffer(opened, dtype=np.uint8).reshape(-1, l)
+            if codes.max() >= levels:
+                raise MalformedError(f"holds a code that is not below {levels}")
+            yield begin, end, codes
+
+
+def open_features(
+    path: Path, parameters: Parameters, deployment: str, check: Callable[[Header], object] | None = None
+) -> FeaturesReader:
+    """Read and verify a features file; close the reader's container when done."""
+    container = open_container(path, FEATURES, deployment=deployment, check=check)
+    try:
+        return FeaturesReader(container, parameters)
+    except BaseException:
+        container.close()
+        raise

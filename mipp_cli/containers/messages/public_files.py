@@ -1,0 +1,244 @@
+"""Public files: kmc.pub, which is the deployment, the user.pub and cloud.pub of parties in it, sealing.pub.
+
+The text is that of signed_text.py. The fingerprint is the SHA-256 of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER
+from mipp_cli.containers.base.signed_text import (
+    SIZE_LIMIT,
+    check_rendering,
+    malformed,
+    parse_text,
+    signed_text,
+    verified_fields,
+)
+from mipp_cli.containers.base.source import FileSource, read_file
+from mipp_cli.errors import MalformedError, WrongDeploymentError, errors_at
+from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey
+from mipp_cli.scheme.parameters import Parameters
+
+if TYPE_CHECKING:
+    from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
+
+_LARGEST_NUMBER_DIGITS = 16384 // 4  # of a modulus, in hex: the largest that `mipp kmc init` makes
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
+CLOUD_NAME = "cloud"
+KMC_NAME = "kmc"
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployment as kmc.pub describes it: parameters, the KMC's public keys, and the fingerprint."""
+
+    parameters: Parameters
+    sealing_key: SealingPublicKey
+    signing_key: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Party:
+    """A user or a cloud as its public file names it: ``key`` is its Ed25519 key (a user's AK)."""
+
+    kind: str
+    name: str
+    key: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """A renewed sealing key as sealing.pub names it, signed by the KMC of the deployment."""
+
+    number: int
+    sealing_key: SealingPublicKey
+    signing_key: bytes
+    fingerprint: str
+
+
+def render_kmc(parameters: Parameters, sealing_key: SealingPublicKey, signing_key: SigningKey) -> bytes:
+    """Return the text of kmc.pub."""
+    return signed_text(_kmc_fields(parameters, sealing_key), signing_key)
+
+
+def render_party(kind: str, name: str, deployment: str, signing_key: SigningKey) -> bytes:
+    """Return the text of user.pub or cloud.pub."""
+    return signed_text(_party_fields(kind, name, deployment), signing_key)
+
+
+def render_renewal(
+    number: int, sealing_key: SealingPublicKey, deployment: str, signing_key: SigningKey
+) -> bytes:
+    """Return the text of sealing.pub."""
+    return signed_text(_renewal_fields(number, sealing_key, deployment), signing_key)
+
+
+def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[str, Any]:
+    return {
+        "kind": "kmc",
+        "scheme": parameters.scheme,
+        "descriptor": parameters.descriptor,
+        "dimension": parameters.l,
+        "levels": parameters.levels,
+        "grey_bits": parameters.grey_bits,
+        "group_size": parameters.group_size,
+        "group": None if parameters.group is None else parameters.group.to_fields(),
+        "hpke_suite": HPKE_SUITE,
+        "sealing_key": sealing_key.data.hex(),
+    }
+
+
+def _party_fields(kind: str, name: str, deployment: str) -> dict[str, Any]:
+    return {"kind": kind, "id": name, "deployment": deployment}
+
+
+def _renewal_fields(number: int, sealing_key: SealingPublicKey, deployment: str) -> dict[str, Any]:
+    return {
+        "kind": "sealing",
+        "deployment": deployment,
+        "number": number,
+        "hpke_suite": HPKE_SUITE,
+        "sealing_key": sealing_key.data.hex(),
+    }
+
+
+def read_public_file(path: Path) -> bytes:
+    """Return the bytes of a public file; MalformedError if it is too large to be one."""
+    return read_file(path, SIZE_LIMIT)
+
+
+def is_public_file(path: Path) -> bool:
+    """Say whether ``path`` looks like a public file (JSON text) and not like a container."""
+    source = FileSource(path)
+    try:
+        return source.read_at(0, 1) == b"{"
+    finally:
+        source.close()
+
+
+def load_deployment(path: Path) -> Deployment:
+    """Read and verify the kmc.pub at ``path``."""
+    with errors_at(path):
+        return parse_kmc(read_public_file(path))
+
+
+def parse_kmc(data: bytes) -> Deployment:
+    """Read and verify the text of kmc.pub; raises MalformedError or TamperedError."""
+    fields = verified_fields(data, "kmc")
+    try:
+        _check_suite(fields)
+        parameters = Parameters(
+            fields["scheme"],
+            _read_group(fields["scheme"], fields["group"]),
+            fields["descriptor"],
+            fields["dimension"],
+            fields["levels"],
+            fields["grey_bits"],
+            fields["group_size"],
+        )
+        sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
+        signing_key = bytes.fromhex(fields["signing_key"])
+        check_rendering(data, _kmc_fields(parameters, sealing_key), signing_key, fields["signature"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise malformed() from None
+    return Deployment(parameters, sealing_key, signing_key, hashlib.sha256(data).hexdigest())
+
+
+def _check_suite(fields: dict[str, Any]) -> None:
+    if fields["hpke_suite"] != HPKE_SUITE:
+        raise MalformedError("asks for a sealing suite that is not known here", hint="update mipp")
+
+
+def _read_group(scheme: str, fields: dict[str, str] | None) -> CompositeGroup | PrimeGroup | None:
+    if fields is None:
+        return None
+    if any(len(number) > _LARGEST_NUMBER_DIGITS for number in fields.values()):
+        raise MalformedError("has a modulus that is too large")  # it would take hours to check
+    from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
+
+    return (CompositeGroup if scheme == CompositeGroup.scheme else PrimeGroup).from_fields(fields)
+
+
+def load_party(path: Path, kind: str, deployment: str) -> Party:
+    """Read and verify a user.pub or cloud.pub; WrongDeploymentError if it is for another deployment."""
+    with errors_at(path):
+        return parse_party(read_public_file(path), kind, deployment)
+
+
+def parse_party(data: bytes, kind: str, deployment: str | None) -> Party:
+    """Read and verify the text of a user.pub or cloud.pub."""
+    fields = verified_fields(data, kind)
+    try:
+        name, belongs_to = fields["id"], fields["deployment"]
+        if not IDENTIFIER.fullmatch(name):
+            raise MalformedError("names a party by an identifier that is not one")
+        if not _FINGERPRINT.fullmatch(belongs_to):
+            raise malformed()
+        key = bytes.fromhex(fields["signing_key"])
+        check_rendering(data, _party_fields(kind, name, belongs_to), key, fields["signature"])
+        party = Party(kind, name, key, hashlib.sha256(data).hexdigest())
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    if deployment is not None:
+        _check_deployment(belongs_to, deployment, "ask its owner for one made with this kmc.pub")
+    return party
+
+
+def load_renewal(path: Path, deployment: Deployment) -> Renewal:
+    """Read and verify a sealing.pub of ``deployment``."""
+    with errors_at(path):
+        return parse_renewal(read_public_file(path), deployment)
+
+
+def parse_renewal(data: bytes, deployment: Deployment | None) -> Renewal:
+    """Read and verify the text of sealing.pub, which only the KMC of ``deployment`` may have signed.
+
+    Raises WrongDeploymentError if it belongs to another deployment, or another key signed it.
+    """
+    fields = verified_fields(data, "sealing")
+    try:
+        _check_suite(fields)
+        number, belongs_to = fields["number"], fields["deployment"]
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
+            raise MalformedError("has a number that is not a sequence number")
+        if not _FINGERPRINT.fullmatch(belongs_to):
+            raise malformed()
+        sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
+        key = bytes.fromhex(fields["signing_key"])
+        rendered = _renewal_fields(number, sealing_key, belongs_to)
+        check_rendering(data, rendered, key, fields["signature"])
+    except (KeyError, TypeError, ValueError):
+        raise malformed() from None
+    if deployment is not None:
+        hint = "ask the KMC of this deployment for its sealing.pub"
+        _check_deployment(belongs_to, deployment.fingerprint, hint)
+        if not hmac.compare_digest(key, deployment.signing_key):
+            raise WrongDeploymentError("is not signed by the KMC of this deployment", hint=hint)
+    return Renewal(number, sealing_key, key, hashlib.sha256(data).hexdigest())
+
+
+def _check_deployment(found: str, deployment: str, hint: str) -> None:
+    if found != deployment:
+        raise WrongDeploymentError(f"belongs to another deployment ({found[:16]}…)", hint=hint)
+
+
+def public_kind(data: bytes) -> str:
+    """Return the kind that a public file says it is of; MalformedError if it is none."""
+    kind = parse_text(data).get("kind")
+    if kind not in ("kmc", "user", "cloud", "sealing"):
+        raise malformed()
+    return str(kind)
+
+
+def party_deployment(data: bytes) -> str:
+    """Return the deployment that a user.pub, cloud.pub or sealing.pub says it belongs to."""
+    return str(parse_text(data).get("deployment"))

@@ -1,0 +1,146 @@
+"""`query`: the features of query images, how many candidates, of which owners, and USK sealed to the KMC.
+
+In the sum schemes it goes to the cloud, with EQ and EQQ; in `exact` to the KMC, with codes under USK.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.base.columns import Matrix, Ragged
+from mipp_cli.containers.base.container import Container, Schema, Sender, open_source, write_container
+from mipp_cli.containers.base.header import BLOCK_BYTES, IDENTIFIER, Header
+from mipp_cli.containers.base.sealed import seal_to_kmc, sealing_info
+from mipp_cli.containers.base.source import BytesSource
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.encoding import length_prefixed
+from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.secret_keys import KEY_BYTES
+
+CANDIDATES_LIMIT = 1_000_000
+IMAGES_LIMIT = 1_000
+QUERY_BYTES_LIMIT = 1 << 29
+OWNERS_LIMIT = 1_000
+_SEALED_LIMIT = 1 << 16
+
+
+def query_schema(parameters: Parameters) -> Schema:
+    """Return the schema of `query` for a scheme."""
+    features = {name: Matrix("u1", width) for name, width in parameters.protocol.query_columns.items()}
+    columns: dict[str, Matrix | Ragged] = {
+        **features,
+        "sealed_usk": Matrix("u1"),
+        "owners": Ragged(limit=64),
+    }
+    return Schema("query", columns, ("candidates",))
+
+
+def any_query_schemas() -> list[Schema]:
+    """Return what `query` may hold, for whoever reads without knowing the deployment."""
+    own: dict[str, Matrix | Ragged] = {"sealed_usk": Matrix("u1"), "owners": Ragged(limit=64)}
+    kinds = (("codes",), ("EQ", "EQQ"))
+    features = ({name: Matrix("u1", None) for name in names} for names in kinds)
+    return [Schema("query", {**columns, **own}, ("candidates",)) for columns in features]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A verified query: its header, its bytes as they came, and of how many images it is.
+
+    ``features`` are the columns that the scheme asks for, each of shape (u, width); ``owners`` are those
+    whose images are to be searched, all who authorised the user if it names none.
+    """
+
+    header: Header
+    data: bytes
+    candidates: int
+    images: int
+    features: tuple[NDArray[np.uint8], ...]
+    sealed_usk: bytes
+    owners: frozenset[str] = frozenset()
+
+    def names_owner(self, owner: str) -> bool:
+        """Say whether the images of an owner are to be searched."""
+        return not self.owners or owner in self.owners
+
+    @property
+    def query_id(self) -> str:
+        """The random id, 32 hex digits."""
+        return self.header.number
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the whole file."""
+        return hashlib.sha256(self.data).digest()
+
+    def open_usk(self, sealing_key: SealingKey | SealingKeys) -> bytes:
+        """Return USK, as the KMC may; raises MalformedError or WrongDeploymentError."""
+        usk = sealing_key.open(self.sealed_usk, sealing_info(self.header))
+        if len(usk) != KEY_BYTES:
+            raise MalformedError("the sealed part of the query has an impossible length")
+        return usk
+
+
+def write_query(
+    path: Path,
+    parameters: Parameters,
+    sender: Sender,
+    query_id: str,
+    *,
+    codes: NDArray[np.uint8],
+    candidates: int,
+    usk: bytes,
+    sealing_key: SealingPublicKey,
+    owners: Collection[str] = (),
+    force: bool = False,
+) -> None:
+    """Write a `query` for images with ``codes``, shape (u, l); see :class:`Query` for ``owners``."""
+    sealed = seal_to_kmc(usk, sealing_key, "query", sender, query_id)
+    place = features_place(sender.deployment, sender.name, query_id)
+    features = parameters.protocol.query_features(codes, usk, place)
+    with write_container(path, query_schema(parameters), sender, query_id, force=force) as writer:
+        writer.number("candidates", candidates)
+        for name, column in zip(parameters.protocol.query_columns, features, strict=True):
+            writer.matrix(name).append(column)
+        writer.ragged("owners").extend([owner.encode("ascii") for owner in sorted(owners)])
+        writer.matrix("sealed_usk").append(np.frombuffer(sealed, dtype=np.uint8))
+
+
+def features_place(deployment: str, user: str, query_id: str) -> bytes:
+    """Return what features under USK are bound to."""
+    return length_prefixed("query", deployment, user, query_id)
+
+
+def parse_query(
+    data: bytes, parameters: Parameters, deployment: str, check: Callable[[Header], object] | None = None
+) -> Query:
+    """Read and verify a query from its bytes."""
+    if len(data) < BLOCK_BYTES:
+        raise MalformedError("is not a MIPP container")
+    schema = query_schema(parameters)
+    with open_source(BytesSource(data), schema, deployment=deployment, check=check) as container:
+        columns = tuple(parameters.protocol.query_columns)
+        images = container.same_length(*columns)
+        candidates = container.number("candidates")
+        if not 1 <= images <= IMAGES_LIMIT or not 1 <= candidates <= CANDIDATES_LIMIT:
+            raise MalformedError("asks for an impossible number of images or candidates")
+        features = tuple(container.matrix(name).all().astype(np.uint8, copy=False) for name in columns)
+        sealed = container.data("sealed_usk", _SEALED_LIMIT)
+        owners = _read_owners(container)
+        return Query(container.header, data, candidates, images, features, sealed, owners)
+
+
+def _read_owners(container: Container) -> frozenset[str]:
+    if len(container.ragged("owners")) > OWNERS_LIMIT:
+        raise MalformedError(f"names more than {OWNERS_LIMIT} owners")
+    owners = container.ragged("owners").texts()
+    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
+        raise MalformedError("names an owner by an identifier that is not one")
+    return frozenset(owners)

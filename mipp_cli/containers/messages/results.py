@@ -1,0 +1,154 @@
+"""`results` (cloud → KMC, sum schemes): the query byte for byte, ER, the Sim of each match, the owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mipp_cli.containers.base.columns import Matrix, Ragged
+from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
+from mipp_cli.containers.base.header import IDENTIFIER, Header
+from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT
+from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
+from mipp_cli.errors import MalformedError
+
+_MATCHES_LIMIT = 2**27
+_OWNERS_LIMIT = 2**20
+
+RESULTS = Schema(
+    "results",
+    {
+        "query": Matrix("u1"),
+        "image_owners": Ragged(limit=64),
+        "image_names": Ragged(limit=NAME_LIMIT),
+        "image_uploads": Matrix("<u8"),
+        "image_keys": Matrix("<u8"),
+        "ER": Ragged(limit=2**31),
+        "match_queries": Matrix("<u4"),
+        "match_images": Matrix("<u4"),
+        "match_sims": Matrix("<f8"),
+        "searched_owners": Ragged(limit=64),
+        "searched_images": Matrix("<u8"),
+    },
+)
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An encrypted image at the cloud: owner, name, and the upload and image key it was encrypted under."""
+
+    owner: str
+    name: str
+    upload: int
+    key_id: int
+
+
+@dataclass(frozen=True)
+class Match:
+    """One line of the answer: the query image, the position of the image in ER, and Sim (Eq. 9)."""
+
+    query: int
+    image: int
+    sim: float
+
+
+def write_results(
+    path: Path,
+    sender: Sender,
+    query_id: str,
+    query: bytes,
+    images: Iterable[tuple[ImageRef, bytes]],
+    matches: list[Match],
+    searched: Mapping[str, int],
+    *,
+    force: bool = False,
+) -> None:
+    """Write `results`; ``images`` gives each image once, with its EW, in the order that matches name.
+
+    ``searched`` says how many images of which owner were ranked.
+    """
+    with write_container(path, RESULTS, sender, query_id, force=force) as writer:
+        writer.matrix("query").append(np.frombuffer(query, dtype=np.uint8))
+        for ref, ew in images:
+            writer.ragged("image_owners").append(ref.owner.encode("ascii"))
+            writer.ragged("image_names").append(ref.name.encode())
+            writer.matrix("image_uploads").append(np.array([ref.upload], dtype=np.uint64))
+            writer.matrix("image_keys").append(np.array([ref.key_id], dtype=np.uint64))
+            writer.ragged("ER").append(ew)
+        writer.matrix("match_queries").append(np.array([m.query for m in matches], dtype=np.uint32))
+        writer.matrix("match_images").append(np.array([m.image for m in matches], dtype=np.uint32))
+        writer.matrix("match_sims").append(np.array([m.sim for m in matches], dtype=np.float64))
+        writer.ragged("searched_owners").extend([owner.encode("ascii") for owner in searched])
+        writer.matrix("searched_images").append(np.array([*searched.values()], dtype=np.uint64))
+
+
+@dataclass(frozen=True)
+class ResultsReader:
+    """Open `results`: the query's bytes, the images that match, and who matches what."""
+
+    container: Container
+    query_octets: bytes
+    images: list[ImageRef]
+    matches: list[Match]
+    searched: dict[str, int]
+
+    def encrypted_image(self, number: int) -> bytes:
+        """Return EW of one image."""
+        return self.container.ragged("ER").row(number)
+
+
+def open_results(
+    path: Path, deployment: str, check: Callable[[Header], object] | None = None
+) -> ResultsReader:
+    """Read and verify `results`; close the reader's container when done."""
+    container = open_container(path, RESULTS, deployment=deployment, check=check)
+    try:
+        images = _read_images(container)
+        matches = _read_matches(container, len(images))
+        query = container.data("query", QUERY_BYTES_LIMIT)
+        return ResultsReader(container, query, images, matches, _read_searched(container))
+    except BaseException:
+        container.close()
+        raise
+
+
+def _read_searched(container: Container) -> dict[str, int]:
+    if container.same_length("searched_owners", "searched_images") > _OWNERS_LIMIT:
+        raise MalformedError("searched more owners than there can be")
+    owners = container.ragged("searched_owners").texts()
+    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
+        raise MalformedError("names an owner by an identifier that is not one")
+    if len(set(owners)) != len(owners):
+        raise MalformedError("says twice how much of an owner was searched")
+    return dict(zip(owners, container.matrix("searched_images").all().tolist(), strict=True))
+
+
+def _read_images(container: Container) -> list[ImageRef]:
+    columns = ("image_owners", "image_names", "image_uploads", "image_keys", "ER")
+    if container.same_length(*columns) > _MATCHES_LIMIT:
+        raise MalformedError("holds more images than an answer can have")
+    owners = container.ragged(columns[0]).texts()
+    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
+        raise MalformedError("names an owner by an identifier that is not one")
+    names = [check_names([row])[0] for batch in container.ragged(columns[1]).batches() for row in batch]
+    uploads, keys = (container.matrix(column).all().tolist() for column in columns[2:4])
+    refs = [ImageRef(*fields) for fields in zip(owners, names, uploads, keys, strict=True)]
+    if len({(ref.owner, ref.name) for ref in refs}) != len(refs):
+        raise MalformedError("holds an image twice")
+    return refs
+
+
+def _read_matches(container: Container, images: int) -> list[Match]:
+    columns = ("match_queries", "match_images", "match_sims")
+    if container.same_length(*columns) > _MATCHES_LIMIT:
+        raise MalformedError("holds more matches than an answer can have")
+    rows = zip(*(container.matrix(column).all().tolist() for column in columns), strict=True)
+    matches = [Match(query, image, sim) for query, image, sim in rows]
+    if any(match.image >= images or not 0 <= match.sim < float("inf") for match in matches):
+        raise MalformedError("matches an image that it does not hold, or with an impossible Sim")
+    if len({(match.query, match.image) for match in matches}) != len(matches):
+        raise MalformedError("matches an image twice with one query image")
+    return matches

@@ -1,0 +1,256 @@
+"""`upload` (owner → cloud): EW under the names of their images, and what the scheme puts beside them.
+
+In the sum schemes that is EF and EFF of each image; in `exact`, where the groups of rows end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.base.columns import Matrix, Ragged
+from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.messages.earlier import EARLIER, read_earlier, write_earlier
+from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.aead import OVERHEAD_BYTES
+from mipp_cli.scheme.encoding import length_prefixed
+from mipp_cli.scheme.envelope import IMAGE_LIMIT
+from mipp_cli.scheme.image_cipher import image_dec, image_enc
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.protocol import FeatureProtocol
+from mipp_cli.scheme.secret_keys import derive_key, key_id
+
+NAME_LIMIT = 4096
+_ROWS_LIMIT = 2**32 - 1
+_IMAGES: dict[str, Matrix | Ragged] = {"image_names": Ragged(limit=NAME_LIMIT), "EW": Ragged(limit=2**31)}
+_NUMBERS = ("key_id",)
+GROUP_ENDS = "group_ends"
+
+
+def upload_schema(parameters: Parameters) -> Schema:
+    """Return the schema of `upload` for a scheme.
+
+    A row of EF or EFF is l numbers, end to end; ``group_ends`` says at which row each group ends.
+    """
+    protocol = parameters.protocol
+    features = {name: Matrix("u1", width) for name, width in protocol.upload_columns.items()}
+    groups = {GROUP_ENDS: Matrix("<u4")} if protocol.grouped else {}
+    return Schema("upload", {**_IMAGES, **EARLIER, **features, **groups}, _NUMBERS)
+
+
+def any_upload_schemas() -> list[Schema]:
+    """Return what `upload` may hold, for whoever reads without knowing the deployment."""
+    sums = {name: Matrix("u1", None) for name in ("EF", "EFF")}
+    kinds: tuple[dict[str, Matrix | Ragged], ...] = ({GROUP_ENDS: Matrix("<u4")}, {**sums})
+    return [Schema("upload", {**_IMAGES, **EARLIER, **columns}, _NUMBERS) for columns in kinds]
+
+
+@dataclass(frozen=True, repr=False)
+class CipherOfUpload:
+    """AES-256-GCM for what belongs to one upload: HKDF(SK, number), bound to owner and upload."""
+
+    image_key: bytes
+    deployment: str
+    owner: str
+    number: int
+    _purpose: ClassVar[str]
+    _kind: ClassVar[str]
+
+    @cached_property
+    def _key(self) -> bytes:
+        return derive_key(self.image_key, self._purpose, self.number.to_bytes(8, "big"))
+
+    @cached_property
+    def _upload(self) -> bytes:
+        return length_prefixed(self._kind, self.deployment, self.owner, key_id(self.image_key), self.number)
+
+    def _seal(self, plaintext: bytes, *place: str | bytes | int) -> bytes:
+        return image_enc(self._key, plaintext, self._upload + length_prefixed(*place))
+
+    def _open(self, sealed: bytes, *place: str | bytes | int) -> bytes:
+        return image_dec(self._key, sealed, self._upload + length_prefixed(*place))
+
+
+class UploadCipher(CipherOfUpload):
+    """ImageEnc and ImageDec for the images of one upload."""
+
+    _purpose = "mipp/1 images of an upload"
+    _kind = "image"
+
+    def encrypt(self, plaintext: bytes, name: str) -> bytes:
+        """Algorithm 1: EW of one image, called ``name`` on the wire."""
+        return self._seal(plaintext, name)
+
+    def decrypt(self, ew: bytes, name: str) -> bytes:
+        """Algorithm 2; raises TamperedError if the image, its owner, name, key or upload does not fit."""
+        return self._open(ew, name)
+
+
+@dataclass(frozen=True)
+class UploadSize:
+    """How large an upload will be: images, and bytes of all names and of all encrypted images."""
+
+    rows: int
+    name_bytes: int
+    ew_bytes: int
+
+
+@dataclass
+class UploadWriter:
+    """Appends images to an upload."""
+
+    _writer: ContainerWriter
+    _protocol: FeatureProtocol
+
+    def append(self, name: str, ew: bytes, features: Sequence[bytes] = ()) -> None:
+        """Append an image: name on the wire, encrypted image, and its encrypted features, a column each."""
+        self._writer.ragged("image_names").append(name.encode())
+        self._writer.ragged("EW").append(ew)
+        for column, feature in zip(self._protocol.upload_columns, features, strict=True):
+            self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
+
+    def end_group(self) -> None:
+        """End a group after the last image, where the scheme has groups."""
+        if self._protocol.grouped:
+            ends = np.array([self._writer.ragged("EW").rows], dtype=np.uint32)
+            self._writer.matrix(GROUP_ENDS).append(ends)
+
+
+@contextmanager
+def write_upload(
+    path: Path,
+    parameters: Parameters,
+    sender: Sender,
+    number: int,
+    key_id: int,
+    *,
+    earlier: Collection[int] = (),
+    size: UploadSize | None = None,
+    force: bool = False,
+) -> Iterator[UploadWriter]:
+    """Write an `upload` of images encrypted under the image key ``key_id``.
+
+    ``earlier`` are the numbers of the messages before it that still decide an image once it counts. With
+    ``size`` every column lies in one piece, which is read fastest; without it, in chunks.
+    """
+    with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
+        writer.number("key_id", key_id)
+        write_earlier(writer, earlier)
+        if size is not None:
+            writer.ragged("image_names").expect(size.rows, size.name_bytes)
+            writer.ragged("EW").expect(size.rows, size.ew_bytes)
+            for column in parameters.protocol.upload_columns:
+                writer.matrix(column).expect(size.rows)
+        yield UploadWriter(writer, parameters.protocol)
+
+
+@dataclass(frozen=True)
+class UploadReader:
+    """An open upload, of an owner's or of the cloud's store, or a `segment`, which may have no images."""
+
+    container: Container
+    parameters: Parameters
+
+    def __post_init__(self) -> None:
+        rows = self.container.same_length("image_names", "EW", *self.parameters.protocol.upload_columns)
+        if not rows and self.container.header.kind == "upload":
+            raise MalformedError("holds no images")
+        if rows > _ROWS_LIMIT:
+            raise MalformedError("has too many images")
+        if self.parameters.protocol.grouped:
+            check_group_ends(self.group_ends(), rows, empty_too=self.container.header.kind != "upload")
+
+    def __len__(self) -> int:
+        return len(self.container.ragged("EW"))
+
+    @property
+    def key_id(self) -> int:
+        """Id of the image key in use."""
+        return self.container.number("key_id")
+
+    def earlier(self) -> tuple[int, ...]:
+        """Return the numbers of the earlier messages that still decide an image; raises MalformedError."""
+        return read_earlier(self.container)
+
+    def names(self) -> list[str]:
+        """Return the names of all images; MalformedError if one is empty, no text, or there twice."""
+        rows = [row for batch in self.container.ragged("image_names").batches() for row in batch]
+        return check_names(rows)
+
+    def name(self, row: int) -> str:
+        """Return the name of one image."""
+        return check_names([self.container.ragged("image_names").row(row)])[0]
+
+    def encrypted_image(self, row: int) -> bytes:
+        """Return EW of one image."""
+        return self.container.ragged("EW").row(row)
+
+    def image_bytes(self, row: int) -> int:
+        """Return the length of EW of one image."""
+        return self.container.ragged("EW").sizes(row, row + 1)[0]
+
+    def stored_image(self, row: int) -> bytes:
+        """Return EW of one image as it lies on the disk, for whoever has its digest."""
+        return self.container.ragged("EW").unverified_row(row)
+
+    def group_ends(self) -> NDArray[np.int64]:
+        """Return at which row each group ends; groups are counted from 0."""
+        return self.container.matrix(GROUP_ENDS).all().astype(np.int64)
+
+    def group_rows(self, group: int) -> range:
+        """Return the rows of a group; none of a group that there is not."""
+        column = self.container.matrix(GROUP_ENDS)
+        if not 0 <= group < len(column):
+            return range(0)
+        bounds = column.rows(max(group - 1, 0), group + 1).tolist()
+        return range(bounds[0] if group else 0, bounds[-1])
+
+    def encrypted_features(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return EF and EFF of rows ``begin`` to ``end``, each of shape (n, l, number_bytes)."""
+        shape = (end - begin, self.parameters.l, self.parameters.cipher.number_bytes)
+        ef, eff = (self.container.matrix(name).rows(begin, end) for name in ("EF", "EFF"))
+        return ef.astype(np.uint8, copy=False).reshape(shape), eff.astype(np.uint8, copy=False).reshape(shape)
+
+    def check_images(self) -> None:
+        """Refuse encrypted images of a length that cannot be, and groups of more images than any has."""
+        protocol = self.parameters.protocol
+        most = 2 * protocol.group_size - 1
+        if protocol.grouped and np.diff(self.group_ends(), prepend=0).max(initial=0) > most:
+            raise MalformedError(f"has a group of more than {most} images")
+        ew = self.container.ragged("EW")
+        for begin in range(0, len(self), 4096):
+            sizes = ew.sizes(begin, min(begin + 4096, len(self)))
+            if max(sizes) > IMAGE_LIMIT + 2**27:
+                raise MalformedError("holds an image that is too large")
+            if min(sizes) < OVERHEAD_BYTES:
+                raise MalformedError("holds an encrypted image that is too short to be one")
+
+
+def check_group_ends(ends: NDArray[np.int64], rows: int, *, empty_too: bool = False) -> None:
+    """Refuse groups that are not a partition of ``rows``; raises MalformedError.
+
+    In what is left of an upload groups may be empty; their numbers stay.
+    """
+    sizes = np.diff(ends, prepend=0)
+    if (ends[-1] if len(ends) else 0) != rows or (sizes < (0 if empty_too else 1)).any():
+        raise MalformedError("has groups that do not fit its images")
+
+
+def check_names(rows: list[bytes]) -> list[str]:
+    """Return image names as text; MalformedError if one is empty, not UTF-8, holds NUL, or comes twice."""
+    try:
+        names = [row.decode() for row in rows]
+    except UnicodeDecodeError:
+        raise MalformedError("names an image by bytes that are no text") from None
+    if any(not name or "\0" in name for name in names):
+        raise MalformedError("names an image by nothing")
+    if len(set(names)) != len(names):
+        raise MalformedError("names two images alike")
+    return names

@@ -1,0 +1,165 @@
+"""Features that owners and users bring themselves: which row is which image's, and its codes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.feature_file import FeatureFile, open_feature_file
+from mipp_cli.errors import InvalidRequestError, errors_at
+from mipp_cli.images.collection import ImageFile
+from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.scheme.encoding import length_prefixed
+
+Codes = NDArray[np.uint8]
+_BATCH_BYTES = 1 << 20
+
+
+class OwnFeatures:
+    """An open file of features, every value of which was checked to fit the descriptor."""
+
+    def __init__(self, path: Path, file: FeatureFile, images: Sequence[ImageFile], descriptor: Descriptor):
+        self._path, self._file, self._descriptor = path, file, descriptor
+        if file.shape[1] != descriptor.l:
+            raise InvalidRequestError(
+                f"has features of {file.shape[1]} numbers; this deployment's have {descriptor.l}",
+                hint=f"its descriptor is {descriptor.name}",
+            )
+        names = file.names()
+        self._row_of = (
+            _rows_in_order(file.shape[0], images) if names is None else _rows_by_name(names, images)
+        )
+        self.identity = self._identity(named=names is not None)
+        self._check_values()
+
+    def _identity(self, *, named: bool) -> str:
+        """Return what changes with any image's features: a digest, in hex, of the file and what orders it."""
+        identity = hashlib.sha256(self._file.digest())
+        if not named:
+            for name in self._row_of:  # one at a time: there may be many
+                identity.update(length_prefixed(name))
+        return identity.hexdigest()
+
+    def _check_values(self) -> None:
+        """Refuse a value that is no code and cannot be made one; before work is done, not in its midst."""
+        rows, dimension = self._file.shape
+        step = max(1, _BATCH_BYTES // (8 * dimension))
+        for begin in range(0, rows, step):
+            values = self._file.rows(begin, min(begin + step, rows))
+            if not fits(values, self._descriptor).all():
+                self._refuse(begin, values)
+
+    def _refuse(self, begin: int, values: NDArray[np.number]) -> None:
+        row, column = np.argwhere(~fits(values, self._descriptor))[0].tolist()
+        name = next((name for name, number in self._row_of.items() if number == begin + row), "")
+        descriptor = self._descriptor
+        if values.dtype.kind != "f":
+            hint = f"whole numbers are codes, 0 to {descriptor.levels - 1}"
+        elif descriptor.computed:
+            hint = f"edge histograms are given as codes, 0 to {descriptor.levels - 1}, in whole numbers"
+        else:
+            hint = "floats are shares, 0 to 1, which are quantised; scale them first"
+        raise InvalidRequestError(
+            f"row {begin + row}, column {column}, of the image {name!r}, is {values[row, column]}, "
+            f"which is no feature of {descriptor.name}",
+            hint=f"{hint}; rows and columns are counted from 0",
+        )
+
+    def codes(self, image: ImageFile) -> Codes:
+        """Return the feature of an image: codes, shape (l,)."""
+        with errors_at(self._path):
+            row = self._row_of[image.name]
+            values = self._file.rows(row, row + 1)
+            if not fits(values, self._descriptor).all():
+                self._refuse(row, values)  # somebody wrote into the file meanwhile
+            codes: Codes = quantised(values, self._descriptor)[0]
+            return codes
+
+
+@contextmanager
+def own_features(
+    path: Path | None, images: Sequence[ImageFile], descriptor: Descriptor
+) -> Iterator[OwnFeatures | None]:
+    """Open the features of ``images``; None where none are given, and edge histograms will be computed.
+
+    Raises InvalidRequestError if they must be given, if rows or names are not those of the images, or if a
+    value does not fit; MalformedError if the file is damaged or of another kind.
+    """
+    if path is None:
+        if not descriptor.computed:
+            raise InvalidRequestError(
+                f"features of this deployment ({descriptor.name}) are not computed here",
+                hint=f"give them with --features FILE: {descriptor.l} numbers an image",
+            )
+        yield None
+        return
+    file = open_feature_file(path)
+    try:
+        with errors_at(path):
+            features = OwnFeatures(path, file, images, descriptor)
+        yield features
+    finally:
+        file.close()
+
+
+def fits(values: NDArray[np.number], descriptor: Descriptor) -> NDArray[np.bool_]:
+    """Say of each value whether it is a code, or a share 0…1 that can be quantised; shape as ``values``.
+
+    Shares of edges are quantised by tables of their own, so an edge histogram has codes alone.
+    """
+    if values.dtype.kind != "f":
+        return (values >= 0) & (values <= descriptor.levels - 1)
+    if descriptor.computed:
+        return np.zeros(values.shape, dtype=bool)
+    return (values >= 0) & (values <= 1)  # neither is true of NaN
+
+
+def quantised(values: NDArray[np.number], descriptor: Descriptor) -> Codes:
+    """Return values that fit as codes: whole numbers as they are, a float v as ⌊v·levels⌋, 1 as the last."""
+    if values.dtype.kind == "f":
+        values = np.minimum(np.floor(values.astype(np.float64) * descriptor.levels), descriptor.levels - 1)
+    return values.astype(np.uint8)
+
+
+def _rows_in_order(rows: int, images: Sequence[ImageFile]) -> dict[str, int]:
+    if rows != len(images):
+        raise InvalidRequestError(
+            f"has {rows} rows for {len(images)} images",
+            hint="one row an image, in the order in which images are named; of a folder, sorted by path",
+        )
+    return {image.name: row for row, image in enumerate(images)}
+
+
+def _rows_by_name(names: Iterator[str], images: Sequence[ImageFile]) -> dict[str, int]:
+    row_of = {image.name: -1 for image in images}
+    strangers, first = 0, ""
+    for row, name in enumerate(names):
+        known = row_of.get(name)
+        if known is None:
+            first = name if not strangers else first
+            strangers += 1
+        elif known >= 0:
+            raise InvalidRequestError(
+                f"has features of the image {name!r} twice, in rows {known} and {row}",
+                hint="one row an image; rows are counted from 0",
+            )
+        else:
+            row_of[name] = row
+    missing = [name for name, row in row_of.items() if row < 0]
+    hint = "names are paths as the command calls the images: below the folder named, or below --root"
+    if missing:
+        raise InvalidRequestError(
+            f"has no features of {len(missing)} of the {len(row_of)} images, the first {missing[0]!r}",
+            hint=hint,
+        )
+    if strangers:
+        raise InvalidRequestError(
+            f"has features of {strangers} images that were not named, the first {first!r}",
+            hint=hint,
+        )
+    return row_of

@@ -1,0 +1,183 @@
+"""Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare, query_list
+from mipp_cli.experiments.accuracy.measures import MEASURES, f1, precision, recall
+from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.progress import Progress, silent
+
+DEFAULT_RETURNED = tuple(range(10, 101, 10))
+CHANCE = "chance"
+_CLAIMS = {
+    "precision": ("Fig. 3", "retrieval accuracy about 10 % lower than by Euclidean distance, on average"),
+    "recall": ("Fig. 3", "recall about 5 % lower than by Euclidean distance, on average"),
+    "f1": ("Fig. 4", "F1 about 7 % lower than by Euclidean distance"),
+}
+
+Figures = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AccuracyOptions(ComparisonOptions):
+    """What is compared, and at which numbers of images returned (None: what suits the data set's size)."""
+
+    returned: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(count < 1 for count in self.returned or ()):
+            raise InvalidRequestError("at least one image is returned", hint="give --returned 1 or more")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method's figures: for each measure an array of shape (queries, numbers returned)."""
+
+    name: str
+    label: str
+    returned: tuple[int, ...]
+    figures: Mapping[str, Figures]
+
+
+def run_accuracy(dataset: DataSet, options: AccuracyOptions, progress: Progress = silent) -> list[Result]:
+    """Measure every method; return the means with intervals and claims, each query's figures, the queries."""
+    comparison = compare(dataset, options)
+    returned = _returned(comparison, options.returned)
+    curves = [*method_curves(comparison, returned, progress), chance_curve(comparison, returned)]
+    seed = options.queries.seed
+    means = Result(
+        "accuracy",
+        "Fig. 3 and 4: precision, recall and F1 against the number of images returned",
+        list(_mean_rows(curves, seed)),
+        _claims(curves, seed),
+        [*comparison.notes(seed), *_notes(returned)],
+    )
+    each = Result(
+        "accuracy-queries", "Precision, recall and F1 of each query", _query_rows(comparison, curves)
+    )
+    return [means, each, query_list(comparison)]
+
+
+def _returned(comparison: Comparison, wanted: Sequence[int] | None) -> tuple[int, ...]:
+    others = comparison.others
+    if wanted is None:
+        if others >= DEFAULT_RETURNED[-1]:
+            return DEFAULT_RETURNED
+        step = max(1, others // 20)
+        return tuple(range(step, min(10 * step, others) + 1, step))
+    if max(wanted) > others:
+        raise InvalidRequestError(
+            f"{max(wanted)} images cannot be returned: {others} are searched for a query",
+            path=comparison.dataset.folder,
+            hint=f"give --returned numbers up to {others}",
+        )
+    return tuple(sorted(set(wanted)))
+
+
+def method_curves(comparison: Comparison, returned: Sequence[int], progress: Progress) -> Iterator[Curve]:
+    """Yield each method's figures, at those numbers returned at which it answers every query in full."""
+    for method in comparison.methods:
+        rows = comparison.hits(method, max(returned), progress)
+        shortest = min(map(len, rows))
+        reached = tuple(count for count in returned if count <= shortest)
+        if reached:
+            true_positives = np.stack([np.cumsum(row[:shortest]) for row in rows])[:, np.array(reached) - 1]
+            yield _curve(comparison, method.name, method.label, reached, true_positives.astype(np.float64))
+
+
+def chance_curve(comparison: Comparison, returned: Sequence[int]) -> Curve:
+    """Return the figures that images drawn at random have on average: each measure is linear in TP."""
+    expected = comparison.relevant[:, None] * np.array(returned) / comparison.others
+    return _curve(comparison, CHANCE, "chance", tuple(returned), expected)
+
+
+def _curve(
+    comparison: Comparison, name: str, label: str, returned: tuple[int, ...], true_positives: Figures
+) -> Curve:
+    counts, relevant = np.array(returned), comparison.relevant[:, None]
+    figures = {
+        "precision": precision(true_positives, counts),
+        "recall": recall(true_positives, relevant),
+        "f1": f1(true_positives, counts, relevant),
+    }
+    return Curve(name, label, returned, figures)
+
+
+def _mean_rows(curves: Sequence[Curve], seed: int) -> Iterator[Observation]:
+    for curve in curves:
+        for measure in MEASURES:
+            intervals = mean_intervals(curve.figures[measure], seed)
+            for count, interval in zip(curve.returned, intervals, strict=True):
+                yield {
+                    "method": curve.name,
+                    "label": curve.label,
+                    "measure": measure,
+                    "returned": count,
+                    "mean": interval.mean,
+                    "low": interval.low,
+                    "high": interval.high,
+                    "queries": len(curve.figures[measure]),
+                }
+
+
+def _query_rows(comparison: Comparison, curves: Sequence[Curve]) -> list[Observation]:
+    dataset = comparison.dataset
+    return [
+        {
+            "query": dataset.names[query],
+            "category": dataset.categories[dataset.labels[query]],
+            "method": curve.name,
+            "returned": count,
+            **{measure: float(curve.figures[measure][row, column]) for measure in MEASURES},
+        }
+        for row, query in enumerate(comparison.queries.tolist())
+        for curve in curves
+        if curve.name != CHANCE
+        for column, count in enumerate(curve.returned)
+    ]
+
+
+def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
+    plain, *others = (curve for curve in curves if curve.name != CHANCE)
+    claims = []
+    for measure, (where, claimed) in _CLAIMS.items():
+        figures = plain.figures[measure].mean(axis=1)
+        whole = f"{plain.label}: {mean_interval(figures, seed).percent} %"
+        parts = [whole, *(_against(plain, curve, measure, seed) for curve in others)]
+        means = f"means over {_span(plain.returned)} images returned"
+        claims.append(Claim(where, claimed, "\n".join([*parts, f"({means})"])))
+    return claims
+
+
+def _against(plain: Curve, other: Curve, measure: str, seed: int) -> str:
+    """Say how far a method lies below Euclidean distance, averaged over the numbers returned by both."""
+    columns = [plain.returned.index(count) for count in other.returned]
+    above = plain.figures[measure][:, columns].mean(axis=1)
+    below = other.figures[measure].mean(axis=1)
+    drop = mean_interval(above - below, seed)
+    whole = float(above.mean())
+    relative = f", {100 * drop.mean / whole:.0f} % of it" if whole else ""
+    reach = "" if other.returned == plain.returned else f", up to {other.returned[-1]} images"
+    return f"{other.label}: {100 * below.mean():.1f} %, {drop.percent} points lower{relative}{reach}"
+
+
+def _span(returned: Sequence[int]) -> str:
+    return str(returned[0]) if len(returned) == 1 else f"{returned[0]} to {returned[-1]}"
+
+
+def _notes(returned: Sequence[int]) -> list[str]:
+    return [
+        f"Numbers of images returned: {', '.join(map(str, returned))}. Averages over them weigh each alike; "
+        "differences to Euclidean distance are taken query by query.",
+        "Chance: the mean of an answer drawn at random, computed and not drawn.",
+    ]

@@ -1,0 +1,119 @@
+"""What accuracy and positions share: the queries, the methods, and which images each answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.accuracy.rankings import read_rankings
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean, Method
+from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries
+from mipp_cli.progress import Progress
+
+DEFAULT_CANDIDATES = (100, 200, 500)
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Queries and methods: ``candidates`` of the end-to-end results, ``rankings`` of a researcher's own.
+
+    Without ``candidates`` there are as many as suit the size of the data set.
+    """
+
+    queries: QueryChoice = field(default_factory=QueryChoice)
+    candidates: tuple[int, ...] | None = None
+    rankings: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(count < 1 for count in self.candidates or ()):
+            raise InvalidRequestError("at least one candidate is needed", hint="give --candidates 1 or more")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The methods on the same queries and features."""
+
+    dataset: DataSet
+    queries: NDArray[np.int64]
+    methods: tuple[Method, ...]
+
+    @cached_property
+    def relevant(self) -> NDArray[np.int64]:
+        """For each query, how many of the other images are of its category: TP + FN."""
+        return np.bincount(self.dataset.labels)[self.dataset.labels[self.queries]] - 1
+
+    @property
+    def others(self) -> int:
+        """How many images are searched for a query: all but itself."""
+        return len(self.dataset) - 1
+
+    def hits(self, method: Method, depth: int, progress: Progress) -> list[NDArray[np.bool_]]:
+        """Return for each query whether each of the first ``depth`` images of the answer is similar to it."""
+        labels = self.dataset.labels
+        rows = []
+        with progress(f"ranking by {method.name}", len(self.queries), "query") as advance:
+            for query in self.queries.tolist():
+                rows.append(labels[method.order(query)[:depth]] == labels[query])
+                advance(1)
+        return rows
+
+    def notes(self, seed: int) -> list[str]:
+        """Say how it was done."""
+        dataset = self.dataset
+        categories = len(np.unique(dataset.labels[self.queries]))
+        said = [
+            f"{len(self.queries)} queries from {categories} of {len(dataset.categories)} categories (seed "
+            f"{seed}); {len(dataset)} images are searched, the query itself left out of the answer; an image "
+            "is similar if it is of the query's category.",
+            "Intervals are 95 % percentile bootstrap intervals over the queries, 2,000 resamples.",
+            "End to end: the cloud's first candidates by Sim, ranked again by the user by EucDis; it answers "
+            "with no more images than there are candidates, and its line ends there.",
+            "Ties are broken by name, as cloud and user break them.",
+        ]
+        if dataset.edgeless:
+            said.append(f"Images without edges, whose features are all alike: {dataset.edgeless}.")
+        if dataset.skipped:
+            said.append(f"Images that could not be read and are left out: {len(dataset.skipped)}.")
+        return said
+
+
+def compare(dataset: DataSet, options: ComparisonOptions) -> Comparison:
+    """Draw the queries and set up the methods; raises as the sampling and the reading of rankings do."""
+    queries = draw_queries(dataset, options.queries)
+    cloud = CloudSim(dataset)
+    methods: list[Method] = [Euclidean(dataset), cloud]
+    methods += [EndToEnd(cloud, count) for count in _candidates(dataset, options.candidates)]
+    for path in options.rankings:
+        given = read_rankings(path, dataset, queries)
+        if given.name in {method.name for method in methods}:
+            raise InvalidRequestError(
+                f"a method is called {given.name!r} already", path=path, hint="rename the file"
+            )
+        methods.append(given)
+    return Comparison(dataset, queries, tuple(methods))
+
+
+def _candidates(dataset: DataSet, wanted: Sequence[int] | None) -> list[int]:
+    """Return numbers of candidates, ascending; of the default those that leave some images out."""
+    if wanted is not None:
+        return sorted(set(wanted))
+    others = len(dataset) - 1
+    return [count for count in DEFAULT_CANDIDATES if count < others] or [max(1, others // 2)]
+
+
+def query_list(comparison: Comparison) -> Result:
+    """List the queries, for whoever brings rankings of their own."""
+    dataset = comparison.dataset
+    rows = [
+        {"query": dataset.names[query], "category": dataset.categories[dataset.labels[query]]}
+        for query in comparison.queries.tolist()
+    ]
+    return Result("queries", "The queries", rows)

@@ -1,0 +1,176 @@
+"""Fig. 2: where the truly similar images stand among those returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare
+from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import Method
+from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.progress import Progress, silent
+
+RANGES = 10
+_DEFAULT_RETURNED = 100
+
+Shares = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PositionsOptions(ComparisonOptions):
+    """What is compared, and how many images are returned (None: 100, or all that a smaller set has)."""
+
+    returned: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.returned is not None and self.returned < RANGES:
+            raise InvalidRequestError(
+                f"{self.returned} images returned do not make {RANGES} ranges",
+                hint=f"give --returned {RANGES} or more",
+            )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A method's shares: ``shares`` has shape (queries, 10), ``unanswered`` queries had none similar."""
+
+    method: Method
+    queries: tuple[int, ...]
+    shares: Shares
+    unanswered: int
+
+
+def position_shares(hits: Sequence[NDArray[np.bool_]], returned: int) -> Shares:
+    """Share out the similar images of each answer by the tenth of the answer that they stand in.
+
+    ``hits`` says of each answer which of its images are similar. Returns shape (queries, 10); a query
+    none of whose images is similar has nan.
+    """
+    tenth = np.arange(returned) * RANGES // returned
+    counts = np.stack([np.bincount(tenth[: len(row)][row], minlength=RANGES) for row in hits])
+    totals = counts.sum(axis=1, keepdims=True)
+    shares: Shares = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    return shares
+
+
+def run_positions(dataset: DataSet, options: PositionsOptions, progress: Progress = silent) -> list[Result]:
+    """Measure Fig. 2 for every method that returns so many images: means with intervals, and each query."""
+    comparison = compare(dataset, options)
+    returned = _returned(comparison, options.returned)
+    spreads = []
+    for method in comparison.methods:
+        hits = comparison.hits(method, returned, progress)
+        if min(map(len, hits)) == returned:
+            spreads.append(_spread(comparison, method, hits, returned))
+    seed = options.queries.seed
+    title = f"Fig. 2: where similar images stand among the {returned} returned"
+    notes = [*comparison.notes(seed), *_notes(spreads, returned)]
+    means = Result("positions", title, _mean_rows(spreads, returned, seed), _claims(spreads, seed), notes)
+    each = Result("positions-queries", f"{title}, query by query", _query_rows(comparison, spreads, returned))
+    return [means, each]
+
+
+def _returned(comparison: Comparison, wanted: int | None) -> int:
+    others = comparison.others
+    if wanted is None and others >= RANGES:
+        return min(_DEFAULT_RETURNED, others)
+    if wanted is None or wanted > others:
+        raise InvalidRequestError(
+            f"{wanted or RANGES} images cannot be returned: {others} are searched for a query",
+            path=comparison.dataset.folder,
+            hint=f"Fig. 2 needs {RANGES} or more; give a larger data set or a smaller --returned",
+        )
+    return wanted
+
+
+def _spread(comparison: Comparison, method: Method, hits: list[NDArray[np.bool_]], returned: int) -> Spread:
+    shares = position_shares(hits, returned)
+    answered = ~np.isnan(shares[:, 0])
+    queries = tuple(comparison.queries[answered].tolist())
+    return Spread(method, queries, shares[answered], int((~answered).sum()))
+
+
+def range_name(number: int) -> str:
+    """Name a tenth of the answer, as in 0–10 %."""
+    return f"{100 // RANGES * number}–{100 // RANGES * (number + 1)} %"
+
+
+def _mean_rows(spreads: Sequence[Spread], returned: int, seed: int) -> list[Observation]:
+    return [
+        {
+            "method": spread.method.name,
+            "label": spread.method.label,
+            "range": range_name(number),
+            "returned": returned,
+            "mean": interval.mean,
+            "low": interval.low,
+            "high": interval.high,
+            "queries": len(spread.queries),
+        }
+        for spread in spreads
+        if spread.queries
+        for number, interval in enumerate(mean_intervals(spread.shares, seed))
+    ]
+
+
+def _query_rows(comparison: Comparison, spreads: Sequence[Spread], returned: int) -> list[Observation]:
+    return [
+        {
+            "query": comparison.dataset.names[query],
+            "method": spread.method.name,
+            "range": range_name(number),
+            "returned": returned,
+            "share": float(spread.shares[row, number]),
+        }
+        for spread in spreads
+        for row, query in enumerate(spread.queries)
+        for number in range(RANGES)
+    ]
+
+
+def _claims(spreads: Sequence[Spread], seed: int) -> list[Claim]:
+    by_name = {spread.method.name: spread for spread in spreads if spread.queries}
+    claims = []
+    for name, claimed in (
+        (
+            "euclidean",
+            "by Euclidean distance, most similar images stand in the first tenth, ever fewer later",
+        ),
+        ("sim", "by the scheme's distance, similar images are spread evenly over the ranges"),
+    ):
+        if name in by_name:
+            claims.append(Claim("Fig. 2, section 6.2", claimed, _slope(by_name[name], seed)))
+    return claims
+
+
+def _slope(spread: Spread, seed: int) -> str:
+    """Say how much of the similar images the first and the last tenth hold, and whether they differ."""
+    first, last = (mean_interval(spread.shares[:, number], seed) for number in (0, -1))
+    fall = mean_interval(spread.shares[:, 0] - spread.shares[:, -1], seed)
+    verdict = "falling" if fall.low > 0 else "rising" if fall.high < 0 else "no difference shown"
+    return (
+        f"{spread.method.label}: {first.percent} % in the first tenth, {last.percent} % in the last\n"
+        f"difference {fall.percent} points ({verdict}); an even spread has 10 % in each"
+    )
+
+
+def _notes(spreads: Sequence[Spread], returned: int) -> list[str]:
+    said = [
+        f"The {returned} images returned are cut into ten ranges by rank. For each query, the share of its "
+        "similar images that stands in each range; then the mean over queries. Methods that return fewer "
+        "images are left out."
+    ]
+    said += [
+        f"{spread.method.label}: {spread.unanswered} of the queries had no similar image in the answer, and "
+        "count in no range."
+        for spread in spreads
+        if spread.unanswered
+    ]
+    return said

@@ -1,0 +1,98 @@
+"""A researcher's own method: answers read from a CSV file, query,rank,image."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import Order, without
+from mipp_cli.sanitize import printable
+
+COLUMNS = ("query", "rank", "image")
+_FORM_HINT = "the first line is query,rank,image; images are called by their path below the data set"
+
+
+@dataclass(frozen=True)
+class GivenRankings:
+    """A method known by its answers alone; it is called by its file."""
+
+    name: str
+    orders: Mapping[int, Order]
+
+    @property
+    def label(self) -> str:
+        """What legends call it."""
+        return self.name
+
+    def order(self, query: int) -> Order:
+        """Return the images that the file gives for the query."""
+        return self.orders[query]
+
+
+def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> GivenRankings:
+    """Read the answers to ``queries``; the file may hold more queries, and the query in its own answer.
+
+    Raises InvalidRequestError if an answer is missing, MalformedError for what is no ranking: unknown
+    images, ranks that are no whole numbers, a rank or an image twice in one answer.
+    """
+    position = {name: number for number, name in enumerate(dataset.names)}
+    answers: dict[int, dict[int, int]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if not set(COLUMNS) <= set(table.fieldnames or ()):
+                raise MalformedError("has no columns query, rank and image", path=path, hint=_FORM_HINT)
+            for row in table:
+                _add(answers, row, position, f"line {table.line_num}", path)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"the rankings cannot be read: {error.strerror}", path=path, hint="check the path and the rights"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MalformedError("is no CSV file in UTF-8", path=path, hint=_FORM_HINT) from error
+    missing = [query for query in queries.tolist() if query not in answers]
+    if missing:
+        raise InvalidRequestError(
+            f"has no answer to {len(missing)} of {len(queries)} queries: {dataset.names[missing[0]]}, …",
+            path=path,
+            hint="a run without --rankings writes queries.csv, which lists the queries of this seed",
+        )
+    orders = {query: _order(query, ranks, path) for query, ranks in answers.items()}
+    return GivenRankings(path.stem, orders)
+
+
+def _add(
+    answers: dict[int, dict[int, int]],
+    row: Mapping[str, str | None],
+    position: Mapping[str, int],
+    where: str,
+    path: Path,
+) -> None:
+    query, rank, image = (row[column] or "" for column in COLUMNS)
+    for name in (query, image):
+        if name not in position:
+            raise MalformedError(
+                f"{where} names an image that the data set does not have: {printable(name)!r}",
+                path=path,
+                hint=_FORM_HINT,
+            )
+    if not rank.isdecimal():
+        raise MalformedError(f"{where} has a rank that is no whole number", path=path, hint=_FORM_HINT)
+    answer = answers.setdefault(position[query], {})
+    if int(rank) in answer:
+        raise MalformedError(f"{where} gives a rank twice", path=path, hint="one line for each image")
+    answer[int(rank)] = position[image]
+
+
+def _order(query: int, ranks: Mapping[int, int], path: Path) -> Order:
+    images = [ranks[rank] for rank in sorted(ranks)]
+    if len(set(images)) != len(images):
+        raise MalformedError("gives an image twice in one answer", path=path, hint="one line for each image")
+    return without(query, np.array(images, dtype=np.int64))

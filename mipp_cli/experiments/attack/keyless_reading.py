@@ -1,0 +1,138 @@
+"""Reading an upload's features without any key, as scheme `paper` lets anybody (Eq. 3 and 4).
+
+The order of every R_i divides p − 1, so C_i^(p−1) = (1 + x_i·p)^(p−1) = 1 − x_i·p mod p². The same is tried
+on the other schemes, where it must fail: N − 1 is no multiple of the order of an N-th residue, and a masked
+word has no structure at all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from mipp_cli.compute.processes import Parallelism, open_executor, ordered_results
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.messages.public_files import Deployment
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.progress import Progress
+from mipp_cli.scheme.parameters import Parameters
+
+Numbers = NDArray[np.int64]
+Ciphertexts = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a column of an image gave: ``values`` and which of them ``fit``, each of shape (l,).
+
+    What fits has the form of Eq. 4 after the power, and is below the bound of the column. For the rest the
+    value is a guess, as good as what came out allows: its residue.
+    """
+
+    values: Numbers
+    fits: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ImageReading:
+    """An image of an upload by its name on the wire: what EF, EFF and their quotients gave."""
+
+    name: str
+    codes: Reading
+    squares: Reading
+    quotients: Reading
+
+
+def integers(parameters: Parameters, row: Ciphertexts) -> list[int]:
+    """Return the ciphertexts of a row, shape (l, number_bytes), as integers."""
+    if parameters.group is None:
+        return [int.from_bytes(number.tobytes(), "little") for number in row]
+    return [int.from_bytes(number.tobytes(), "big") for number in row]
+
+
+def read_numbers(parameters: Parameters, ciphertexts: list[int], bound: int) -> Reading:
+    """Read numbers below ``bound`` from their ciphertexts, by C^(m−1) = 1 − x·m mod m²."""
+    if parameters.group is None:
+        return _checked([(c, 0) for c in ciphertexts], bound)
+    m = mpz(parameters.group.m)
+    m_squared = m * m
+    powers = (gmpy2.powmod(c, m - 1, m_squared) for c in ciphertexts)
+    return _checked([_divided((1 - power) % m_squared, m) for power in powers], bound)
+
+
+def read_quotients(parameters: Parameters, of_codes: list[int], of_squares: list[int]) -> Reading:
+    """Read x² − x from C'/C = 1 + (x² − x)·m, which holds where one R_i serves x and x²; Eq. 4 as printed.
+
+    Under `mask` from the difference of the words.
+    """
+    bound = (parameters.levels - 1) * (parameters.levels - 2) + 1
+    pairs = zip(of_codes, of_squares, strict=True)
+    if parameters.group is None:
+        word = 1 << (8 * parameters.cipher.number_bytes)
+        return _checked([((square - code) % word, 0) for code, square in pairs], bound)
+    m = mpz(parameters.group.m)
+    m_squared = m * m
+    quotients = (square * gmpy2.invert(code, m_squared) % m_squared for code, square in pairs)
+    return _checked([_divided((quotient - 1) % m_squared, m) for quotient in quotients], bound)
+
+
+def _divided(value: mpz, m: mpz) -> tuple[int, int]:
+    quotient, remainder = gmpy2.f_divmod(value, m)
+    return int(quotient), int(remainder)
+
+
+def _checked(found: list[tuple[int, int]], bound: int) -> Reading:
+    fits = [remainder == 0 and value < bound for value, remainder in found]
+    return Reading(np.array([value % bound for value, _ in found]), np.array(fits))
+
+
+def read_upload(
+    upload: Path, deployment: Deployment, limit: int, parallelism: Parallelism, progress: Progress
+) -> tuple[list[ImageReading], float]:
+    """Read the first ``limit`` images of an upload with kmc.pub alone; return what it gave, and the seconds.
+
+    Raises what opening a container raises; the upload must belong to the deployment.
+    """
+    parameters = deployment.parameters
+    schema = upload_schema(parameters)
+    with (
+        open_container(upload, schema, deployment=deployment.fingerprint) as container,
+        open_executor(parallelism) as (executor, count),
+    ):
+        reader = UploadReader(container, parameters)
+        rows = min(limit, len(reader))
+        names = list(islice(reader.names(), rows))
+        begin, found = time.perf_counter(), []
+        with progress("reading without a key", rows, "image") as advance:
+            results = ordered_results(executor, _read_image, _tasks(reader, names), under_way=2 * count)
+            for _, result in results:
+                found.append(result)
+                advance(1)
+        return found, time.perf_counter() - begin
+
+
+def _tasks(
+    reader: UploadReader, names: list[str]
+) -> Iterator[tuple[Parameters, str, Ciphertexts, Ciphertexts]]:
+    for row, name in enumerate(names):
+        ef, eff = reader.encrypted_features(row, row + 1)
+        yield reader.parameters, name, ef[0], eff[0]
+
+
+def _read_image(task: tuple[Parameters, str, Ciphertexts, Ciphertexts]) -> ImageReading:
+    parameters, name, ef, eff = task
+    codes, squares = integers(parameters, ef), integers(parameters, eff)
+    return ImageReading(
+        name,
+        read_numbers(parameters, codes, parameters.levels),
+        read_numbers(parameters, squares, (parameters.levels - 1) ** 2 + 1),
+        read_quotients(parameters, codes, squares),
+    )

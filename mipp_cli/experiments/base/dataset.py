@@ -1,0 +1,209 @@
+"""A data set: a folder a category, every image described once by its edge histogram, or by a file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.compute.processes import LOCAL, Parallelism, open_executor, ordered_results
+from mipp_cli.containers.feature_file import open_feature_file
+from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
+from mipp_cli.descriptors.external import OwnFeatures
+from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
+from mipp_cli.images.collection import ImageFile, collect_images
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.progress import Progress, silent
+from mipp_cli.scheme.descriptor import Descriptor
+
+_FORM = "make a folder for each category, and put its images inside"
+
+
+class LabelledImage(NamedTuple):
+    """An image file, and the position of its category in :attr:`DataSet.categories`."""
+
+    path: Path
+    category: int
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Images with categories and features, in the order of their names: the cloud breaks ties so.
+
+    ``features`` has shape (n, l), uint8. ``digest`` (SHA-256, hex) covers every name, every file's content
+    and the file of features, if there is one. ``skipped`` says which images were left out and why.
+    """
+
+    folder: Path
+    categories: tuple[str, ...]
+    images: tuple[LabelledImage, ...]
+    features: NDArray[np.uint8]
+    digest: str
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each image is called: its POSIX path below the folder, as `--image-names path` has it."""
+        return tuple(image.path.relative_to(self.folder).as_posix() for image in self.images)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """The category of each image, shape (n,)."""
+        return np.array([image.category for image in self.images], dtype=np.int64)
+
+    @property
+    def edgeless(self) -> int:
+        """How many images have no edge: their features are all alike."""
+        return sum(is_edgeless(codes) for codes in self.features)
+
+
+def load_dataset(
+    folder: Path,
+    *,
+    parallelism: Parallelism = LOCAL,
+    progress: Progress = silent,
+    collection_categories: Sequence[str] | None = None,
+    skip_unreadable: bool = False,
+    grey_bits: int = 16,
+    features_file: Path | None = None,
+) -> DataSet:
+    """Describe every image of a data set; its categories are the folders in ``folder``.
+
+    ``collection_categories`` keeps only the categories named; one number alone keeps the first so many,
+    by name. ``features_file`` has codes in the place of edge histograms, for every image found. Raises
+    InvalidRequestError if there are fewer than two categories or one is empty, or if that file does not fit,
+    UnreadableImageError for the first image that cannot be read, unless they are skipped.
+    """
+    categories = _chosen(_categories(folder), collection_categories, folder)
+    if len(categories) < 2:
+        raise InvalidRequestError(
+            f"has one category only, {categories[0]!r}: every answer would be right",
+            path=folder,
+            hint=f"two or more are needed: {_FORM}",
+        )
+    found = [image for name in categories for image in collect_images([folder / name], root=folder)]
+    found.sort(key=lambda image: image.name.encode())
+    images: list[LabelledImage] = []
+    features: list[NDArray[np.uint8]] = []
+    skipped: list[UnreadableImageError] = []
+    digest = hashlib.sha256()
+    own, identity = (None, "") if features_file is None else _own_codes(features_file, found)
+    digest.update(identity.encode())
+    position = {name: number for number, name in enumerate(categories)}
+    with (
+        open_executor(parallelism) as (executor, count),
+        progress("describing", len(found), "image") as advance,
+    ):
+        for task, described in ordered_results(
+            executor, _describe, _tasks(found, grey_bits), under_way=4 * count
+        ):
+            advance(1)
+            if isinstance(described, UnreadableImageError):
+                if not skip_unreadable:
+                    raise described
+                skipped.append(described)
+                continue
+            codes, content_digest = described
+            images.append(LabelledImage(task.image.path, position[task.image.name.split("/")[0]]))
+            features.append(codes if own is None else own[task.image.name])
+            digest.update(f"{content_digest} {task.image.name}\n".encode())
+    _refuse_emptied(categories, images, skipped)
+    reasons = tuple(f"{each.path}: {each.message}" for each in skipped)
+    return DataSet(folder, categories, tuple(images), np.stack(features), digest.hexdigest(), reasons)
+
+
+def _own_codes(path: Path, images: Sequence[ImageFile]) -> tuple[dict[str, NDArray[np.uint8]], str]:
+    """Return the codes of each image, by its name, from a file of features, and the digest of that file."""
+    file = open_feature_file(path)
+    try:
+        with errors_at(path):
+            own = OwnFeatures(path, file, images, Descriptor("own", file.shape[1], 256))
+            return {image.name: own.codes(image) for image in images}, own.identity
+    finally:
+        file.close()
+
+
+class _Task(NamedTuple):
+    """An image for a worker: its content goes along, since workers may be on other machines."""
+
+    image: ImageFile
+    content: bytes | UnreadableImageError
+    grey_bits: int
+
+
+def _tasks(images: Sequence[ImageFile], grey_bits: int) -> Iterator[_Task]:
+    for image in images:
+        try:
+            yield _Task(image, image.read(), grey_bits)
+        except UnreadableImageError as error:
+            yield _Task(image, error, grey_bits)
+
+
+def _describe(task: _Task) -> tuple[NDArray[np.uint8], str] | UnreadableImageError:
+    """Return the codes of an image and the digest of its file; an error is a result too."""
+    if isinstance(task.content, UnreadableImageError):
+        return task.content
+    try:
+        with errors_at(task.image.path):
+            picture = open_picture(task.content, path=str(task.image.path))
+            codes = edge_histogram(picture, grey_bits=task.grey_bits)
+    except UnreadableImageError as error:
+        return error
+    return codes, hashlib.sha256(task.content).hexdigest()
+
+
+def _categories(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in ``folder``, but hidden ones."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise InvalidRequestError(
+            f"the data set cannot be read: {reason}", path=folder, hint="give a folder of folders of images"
+        ) from error
+    if not names:
+        raise InvalidRequestError("has no folders, so no categories", path=folder, hint=_FORM)
+    return tuple(sorted(names, key=os.fsencode))
+
+
+def _chosen(categories: tuple[str, ...], wanted: Sequence[str] | None, folder: Path) -> tuple[str, ...]:
+    if wanted is None:
+        return categories
+    if len(wanted) == 1 and wanted[0].isdecimal() and wanted[0] not in categories:
+        if not 2 <= int(wanted[0]) <= len(categories):
+            raise InvalidRequestError(
+                f"has {len(categories)} categories; {wanted[0]} of them cannot be searched",
+                path=folder,
+                hint=f"a number from 2 to {len(categories)}, or names of categories",
+            )
+        return categories[: int(wanted[0])]
+    for name in wanted:
+        if name not in categories:
+            raise InvalidRequestError(
+                f"has no category {name!r}", path=folder, hint="it has: " + ", ".join(categories)
+            )
+    return tuple(name for name in categories if name in wanted)
+
+
+def _refuse_emptied(
+    categories: tuple[str, ...], images: Sequence[LabelledImage], skipped: Sequence[UnreadableImageError]
+) -> None:
+    """Refuse a data set of which unreadable images were all that a category had."""
+    held = {image.category for image in images}
+    for number, name in enumerate(categories):
+        if number not in held:
+            raise InvalidRequestError(
+                f"the category {name!r} has no image that can be read",
+                hint=f"the first that cannot: {skipped[0].path}: {skipped[0].message}",
+            )

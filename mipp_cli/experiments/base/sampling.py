@@ -1,0 +1,65 @@
+"""The paper's protocol (section 7.1): queries from 10 categories, 5 in each, drawn from a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.seeds import QUERIES, generator
+
+
+@dataclass(frozen=True)
+class QueryChoice:
+    """Which images are queries: ``per_category`` in each of ``categories``; None of both is every image."""
+
+    per_category: int | None = 5
+    categories: int | None = 10
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for number, what in ((self.per_category, "query in each category"), (self.categories, "category")):
+            if number is not None and number < 1:
+                raise InvalidRequestError(f"at least one {what} is needed", hint="give 1 or more")
+        if self.seed < 0:
+            raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
+
+
+def draw_queries(dataset: DataSet, choice: QueryChoice) -> NDArray[np.int64]:
+    """Draw the queries: positions in ``dataset.images``, ascending.
+
+    Of fewer categories than asked for all are taken. Raises InvalidRequestError where a category has
+    fewer images than queries, or one image only, for which no answer could be right.
+    """
+    random = generator(choice.seed, QUERIES)
+    count = len(dataset.categories)
+    wanted = count if choice.categories is None else min(choice.categories, count)
+    chosen = np.sort(random.choice(count, size=wanted, replace=False))
+    drawn = []
+    for category in chosen.tolist():
+        members = np.flatnonzero(dataset.labels == category)
+        _check_members(dataset, category, len(members), choice.per_category)
+        if choice.per_category is None:
+            drawn.append(members)
+        else:
+            drawn.append(random.choice(members, size=choice.per_category, replace=False))
+    return np.sort(np.concatenate(drawn)).astype(np.int64)
+
+
+def _check_members(dataset: DataSet, category: int, members: int, queries: int | None) -> None:
+    name = dataset.categories[category]
+    if members < 2:
+        raise InvalidRequestError(
+            f"the category {name!r} has one image, to which nothing in the data set is similar",
+            path=dataset.folder,
+            hint="give each category two images or more, or leave it out with --collection-categories",
+        )
+    if queries is not None and members < queries:
+        raise InvalidRequestError(
+            f"the category {name!r} has {members} images, fewer than the {queries} queries asked for",
+            path=dataset.folder,
+            hint=f"ask for {members} or fewer: --queries {members}; or for all of them: --queries all",
+        )

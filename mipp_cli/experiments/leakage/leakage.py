@@ -1,0 +1,70 @@
+"""What the honest-but-curious cloud can work out, beside what section 6.2 of the paper claims."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mipp_cli.compute.processes import LOCAL, Parallelism
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.leakage.category_guess import measure_categories
+from mipp_cli.experiments.leakage.cloud_view import drawn_queries
+from mipp_cli.experiments.leakage.group_leaks import measure_groups
+from mipp_cli.experiments.leakage.groups import GroupTrial, file_sizes
+from mipp_cli.experiments.leakage.linking import LinkTrial, link_pictures, measure_false_links
+from mipp_cli.experiments.leakage.reordering import PARTS, measure_positions
+from mipp_cli.experiments.leakage.selections import measure_selections
+from mipp_cli.experiments.leakage.sums_ranking import measure_ranking
+from mipp_cli.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class LeakageOptions:
+    """How leakage is measured.
+
+    ``queries`` is the most images that are guessed or asked with; ``returned`` the length of the answer
+    of Fig. 2; ``candidates`` and ``watched`` are the answers and numbers of queries whose selections the
+    cloud counts where it ranks; ``links`` the trial with two owners, ``groups`` that with selections of
+    groups, where the KMC ranks.
+    """
+
+    seed: int = 1
+    queries: int = 1000
+    returned: int = 100
+    candidates: tuple[int, ...] = (10, 100)
+    watched: tuple[int, ...] = (10, 30, 100, 300, 1000)
+    links: LinkTrial = field(default_factory=LinkTrial)
+    groups: GroupTrial = field(default_factory=GroupTrial)
+    parallelism: Parallelism = LOCAL
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
+        if self.queries < 1 or self.returned < PARTS:
+            raise InvalidRequestError(
+                f"one query and {PARTS} images returned are the least", hint="give larger numbers"
+            )
+        if not self.candidates or not self.watched or min(*self.candidates, *self.watched) < 1:
+            raise InvalidRequestError("numbers of candidates and queries begin at 1", hint="give 1 or more")
+
+
+def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress = silent) -> list[Result]:
+    """Measure every leak; the same seed gives the same figures."""
+    if len(dataset) <= PARTS:
+        raise InvalidRequestError(
+            f"{len(dataset)} images are too few to measure what leaks of them",
+            path=dataset.folder,
+            hint=f"give more than {PARTS} images",
+        )
+    seed = options.seed
+    queries = drawn_queries(dataset, options.queries, seed)
+    return [
+        measure_categories(dataset, queries, seed, progress),
+        measure_ranking(dataset, queries, seed, progress),
+        link_pictures(dataset, options.links, seed, options.parallelism, progress=progress),
+        measure_false_links(dataset, seed),
+        measure_positions(dataset, queries, options.returned, seed, progress),
+        measure_selections(dataset, options.candidates, options.watched, seed, progress),
+        measure_groups(dataset, file_sizes(dataset), options.groups, seed, progress),
+    ]

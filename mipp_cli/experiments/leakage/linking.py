@@ -1,0 +1,195 @@
+"""Leakage (c): the same picture given by two owners, linked by its sums, and how often links are false."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mipp_cli.cloud.cloud import INDEX_FILE
+from mipp_cli.cloud.index import index_containers
+from mipp_cli.compute.processes import LOCAL, Parallelism
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.base.bootstrap import mean_interval
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import Order
+from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.base.seeds import generator
+from mipp_cli.experiments.base.trial_deployment import make_trial_deployment
+from mipp_cli.experiments.leakage.cloud_view import both_sums, percent
+from mipp_cli.images.collection import ImageFile
+from mipp_cli.inspection.files import inspect_file
+from mipp_cli.owner.owner import Owner
+from mipp_cli.progress import Progress
+
+LINKS, FALSE_LINKS = "leakage-links", "leakage-false-links"
+_PICTURES = 102  # the purpose of a generator
+_OWNERS = ("first", "second")
+_PRIVACY = "sections 1, 4.3 and 6.2"
+_CLAIMED = "the image privacy of an owner is not leaked; the cloud obtains no similarity relation of images"
+
+Pair = tuple[int, int]
+Lines = Sequence[tuple[str, Pair]]
+
+
+@dataclass(frozen=True)
+class LinkTrial:
+    """Two owners with ``shared`` pictures in common and as many of their own, really encrypted."""
+
+    shared: int = 20
+    scheme: str = "dcr"
+    modulus_bits: int | None = 3072
+
+    def __post_init__(self) -> None:
+        if self.shared < 1:
+            raise InvalidRequestError("two owners must have a picture in common", hint="give 1 or more")
+
+
+def link_pictures(
+    dataset: DataSet, trial: LinkTrial, seed: int, parallelism: Parallelism = LOCAL, *, progress: Progress
+) -> Result:
+    """Encrypt pictures under two owners, index both uploads, and compare the pairs in the cloud's index.
+
+    Raises InvalidRequestError if the data set has too few images.
+    """
+    if len(dataset) < 3 * trial.shared:
+        raise InvalidRequestError(
+            f"{len(dataset)} images do not suffice for two owners with {trial.shared} in common",
+            path=dataset.folder,
+            hint=f"ask for {len(dataset) // 3} linked pictures or fewer",
+        )
+    drawn = generator(seed, _PICTURES).permutation(len(dataset))[: 3 * trial.shared]
+    common, own, other = np.split(drawn, 3)
+    with tempfile.TemporaryDirectory(prefix="mipp-") as folder:
+        held = {"first": np.concatenate([common, own]), "second": np.concatenate([common, other])}
+        lines = _index_of_two(Path(folder), dataset, held, trial, parallelism, progress)
+    first, second = (dict(lines[owner]) for owner in _OWNERS)
+    times = Counter(second.values())
+    observations: list[Observation] = []
+    for name, pair in sorted(first.items()):
+        right = int(second.get(name) == pair)
+        observations.append(
+            {
+                "picture": name,
+                "given_by_both": int(name in second),
+                "sum1": pair[0],
+                "sum2": pair[1],
+                "linked": right,
+                "false_links": times[pair] - right,
+            }
+        )
+    bits = f", modulus of {trial.modulus_bits} bits" if trial.modulus_bits else ""
+    notes = (
+        f"Two owners with keys of their own, scheme {trial.scheme}{bits}, made and indexed by the commands' "
+        f"code: {trial.shared} pictures in common, {trial.shared} more each. Images have hashed names. The "
+        "cloud links what has the same (Σx, Σx²) in its index.",
+    )
+    title = "Pictures of two owners, linked by the cloud"
+    return Result(LINKS, title, observations, (_links_claim(observations),), notes)
+
+
+def _index_of_two(
+    folder: Path,
+    dataset: DataSet,
+    held: dict[str, Order],
+    trial: LinkTrial,
+    parallelism: Parallelism,
+    progress: Progress,
+) -> dict[str, Lines]:
+    """Return, by owner, what the cloud's index says of each image; the images under their true names."""
+    bits = trial.modulus_bits
+    deployment = make_trial_deployment(folder, trial.scheme, bits, owners=_OWNERS)
+    uploads: list[Path] = []
+    true_name: dict[tuple[str, str], str] = {}
+    for owner, positions in held.items():
+        images = [ImageFile(dataset.images[i].path, dataset.names[i]) for i in positions.tolist()]
+        uploads.append(deployment.encrypt(owner, images, owner, parallelism, progress))
+        names = Owner.open(deployment.owner(owner))
+        true_name |= {(owner, names.name_on_the_wire(image.name)): image.name for image in images}
+    cloud = deployment.new_cloud("links")
+    index_containers(cloud, uploads, parallelism=parallelism, progress=progress)
+    table = inspect_file(cloud / INDEX_FILE).table
+    rows: Iterable[Sequence[str | int | float]] = table.rows() if table else ()
+    lines: dict[str, list[tuple[str, Pair]]] = {owner: [] for owner in _OWNERS}
+    for owned_by, image, sum1, sum2 in rows:
+        name = true_name[str(owned_by), str(image)]
+        lines[str(owned_by)].append((name, (int(sum1), int(sum2))))
+    return dict(lines)
+
+
+def _links_claim(observations: Sequence[Observation]) -> Claim:
+    both = [row for row in observations if row["given_by_both"]]
+    linked = sum(bool(row["linked"]) for row in both)
+    wrong = sum(bool(row["false_links"]) for row in observations)
+    if linked == len(both):
+        follows = "The sums of a picture do not depend on whose key it is under: every one is linked."
+    elif linked:
+        follows = "Some pictures are linked across owners; which owner's key they are under does not hide it."
+    else:
+        follows = "No picture is linked."
+    return Claim(
+        _PRIVACY,
+        _CLAIMED,
+        f"{linked} of {len(both)} pictures that both owners gave have the same pair in the index and are "
+        f"linked; {wrong} of {len(observations)} pictures of the first owner are also linked to another "
+        f"picture of the second. {follows}",
+    )
+
+
+def collection_sizes(images: int) -> list[int]:
+    """Return the sizes of a collection to look at: 1, 2, 5 times powers of 10 from 50, and all images."""
+    steps = [base * 10**power for power in range(1, 7) for base in (1, 2, 5)]
+    return [size for size in steps if 50 <= size < images] + [images]
+
+
+def false_link_shares(pairs: np.ndarray[tuple[int, int], np.dtype[np.int64]], size: int) -> list[float]:
+    """Return for each image how likely a different one has its sums, among ``size`` drawn with it.
+
+    Exact, without drawing: of the n−1 others t have the same sums; that none of them is among the
+    ``size`` − 1 drawn has the probability ∏ (n − size − j) / (n − 1 − j) over j < t.
+    """
+    n = len(pairs)
+    _, pair_of, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    by_twins = {}
+    for twins in np.unique(counts - 1).tolist():
+        j = np.arange(twins)
+        by_twins[twins] = float(1 - np.prod(np.clip(n - size - j, 0, None) / (n - 1 - j)))
+    return [by_twins[twins] for twins in (counts[pair_of.ravel()] - 1).tolist()]
+
+
+def measure_false_links(dataset: DataSet, seed: int) -> Result:
+    """Measure how often different pictures have the same (Σx, Σx²), as the collection grows."""
+    pairs = both_sums(dataset.features)
+    observations: list[Observation] = [
+        {"images": size, "image": name, "false_link": share}
+        for size in collection_sizes(len(dataset))
+        for name, share in zip(dataset.names, false_link_shares(pairs, size), strict=True)
+    ]
+    alike = len(dataset) - len(np.unique(dataset.features, axis=0))
+    notes = (
+        "false_link: how likely a picture has the sums of a different picture in a collection of so many, "
+        "drawn from the data set; computed exactly, not drawn.",
+        f"{alike} of {len(dataset)} pictures have the same 80 codes as an earlier one.",
+    )
+    claim = _false_links_claim(observations, len(dataset), seed)
+    return Result(FALSE_LINKS, "Links that are false, as the collection grows", observations, (claim,), notes)
+
+
+def _false_links_claim(observations: Sequence[Observation], images: int, seed: int) -> Claim:
+    shares = np.array([r["false_link"] for r in observations if r["images"] == images], dtype=np.float64)
+    found = mean_interval(shares, seed)
+    if found.high < 0.5:
+        follows = "For most pictures the pair is as good as a fingerprint at this size; no key hides it."
+    elif found.low > 0.5:
+        follows = "At this size most pictures share their pair with another: a link is a suspicion, no proof."
+    else:
+        follows = "At this size about half of the links are unambiguous."
+    return Claim(
+        _PRIVACY,
+        _CLAIMED,
+        f"among {images} pictures {percent(found)} share (Σx, Σx²) with a different one. {follows}",
+    )

@@ -1,0 +1,127 @@
+"""Leakage (d): where similar images stand in the answer (Fig. 2), and where a cloud can move them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.experiments.base.bootstrap import Interval, mean_interval, mean_intervals
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean, Order
+from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.leakage.cloud_view import SumsDistance, percent
+from mipp_cli.progress import Progress
+
+NAME = "leakage-positions"
+PARTS = 10
+EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER = (
+    "euclidean",
+    "sim",
+    "sim, reordered by sums",
+    "sim, reordered by user",
+)
+ORDERS = (EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER)
+
+
+def measure_positions(
+    dataset: DataSet, queries: Order, returned: int, seed: int, progress: Progress
+) -> Result:
+    """Count the similar images in each tenth of the answers, in four orders.
+
+    As the paper's Fig. 2: the answer by EucDis, and the cloud's answer by Sim. Then the same answer by
+    Sim, reordered by the cloud with a distance on the sums, and by the user with EucDis.
+    """
+    answered = min(returned, len(dataset) - 1) // PARTS * PARTS
+    observations: list[Observation] = []
+    with progress("placing similar images", len(queries), "query") as advance:
+        orders = _orders(dataset, answered)
+        for query in queries.tolist():
+            for name, order in orders.items():
+                similar = dataset.labels[order(query)] == dataset.labels[query]
+                counts = similar.reshape(PARTS, -1).sum(axis=1).tolist()
+                observations += [
+                    {"order": name, "query": dataset.names[query], "tenth": tenth, "similar": count}
+                    for tenth, count in enumerate(counts, start=1)
+                ]
+            advance(1)
+    notes = (
+        f"{len(queries)} queries over {len(dataset)} images, {answered} returned, the query left out; "
+        "a tenth is the share of the answer from its beginning.",
+        "Shares are taken for each query and then averaged; queries without a similar image in the answer "
+        "have none, and are left out of that order.",
+        "Reordered: the same images as by Sim, in another order.",
+    )
+    title = "Where similar images stand in the answer, and where the cloud can move them"
+    return Result(NAME, title, observations, (_claim(observations, seed),), notes)
+
+
+def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]]:
+    euclidean, cloud, sums = Euclidean(dataset), CloudSim(dataset), SumsDistance(dataset)
+
+    def reordered(query: int) -> Order:
+        order = sums.order(query)
+        return order[np.isin(order, cloud.order(query)[:answered])]
+
+    return {
+        EUCLIDEAN: lambda query: euclidean.order(query)[:answered],
+        BY_SIM: lambda query: cloud.order(query)[:answered],
+        BY_SUMS_AGAIN: reordered,
+        BY_USER: EndToEnd(cloud, answered).order,
+    }
+
+
+def shares_by_tenth(observations: Sequence[Observation], order: str) -> NDArray[np.float64]:
+    """Return, for each query with similar images in its answer, how they spread: shape (queries, 10)."""
+    rows = [row["similar"] for row in observations if row["order"] == order]
+    counts = np.array(rows, dtype=np.float64).reshape(-1, PARTS)
+    totals = counts.sum(axis=1, keepdims=True)
+    found: NDArray[np.float64] = (counts / np.maximum(totals, 1))[totals[:, 0] > 0]
+    return found
+
+
+def spread(observations: Sequence[Observation], order: str, seed: int) -> list[Interval]:
+    """Return the mean share of the similar images in each tenth, with intervals; empty if there are none."""
+    shares = shares_by_tenth(observations, order)
+    return mean_intervals(shares, seed) if len(shares) else []
+
+
+def _claim(observations: Sequence[Observation], seed: int) -> Claim:
+    shares = {order: shares_by_tenth(observations, order) for order in ORDERS}
+    if not all(map(len, shares.values())):
+        measured = "no similar image was returned at all: nothing can be said of where they stand."
+        return Claim("Fig. 2, section 6.2", _CLAIMED, measured)
+    first = {order: mean_interval(values[:, 0], seed) for order, values in shares.items()}
+    half = mean_interval(shares[BY_SIM][:, : PARTS // 2].sum(axis=1), seed)
+    as_read = first[BY_SIM]
+    if half.high < 1 / 2:
+        reading = (
+            "by Sim they are not uniform: they stand towards the end, where one reads the answer backwards"
+        )
+    elif half.low > 1 / 2:
+        reading = "by Sim they are not uniform: they stand towards the front"
+    elif not as_read.low <= 1 / PARTS <= as_read.high:
+        reading = "by Sim the halves are even, but the first tenth is not"
+    else:
+        reading = "by Sim neither the first tenth nor the first half can be told from a uniform spread"
+    moved = first[BY_SUMS_AGAIN]
+    if moved.low > 1 / PARTS:
+        follows = (
+            "but the cloud moves them to the front with the same sums, so that order does not mislead it"
+        )
+    else:
+        follows = "and reordering by the sums does not bring them to the front here"
+    return Claim(
+        "Fig. 2, section 6.2",
+        _CLAIMED,
+        "share of the similar images in the first tenth of the answer: "
+        f"by EucDis {percent(first[EUCLIDEAN])}, "
+        f"by Sim {percent(as_read)} (in the first half {percent(half)}), "
+        f"by Sim and reordered by the cloud {percent(moved)}, "
+        f"by Sim and reordered by the user {percent(first[BY_USER])}; uniform would be {100 / PARTS:.0f} %. "
+        f"So {reading}; {follows}.",
+    )
+
+
+_CLAIMED = "by EucDis similar images stand in the first tenth, by Sim uniformly: the cloud is misled"

@@ -1,0 +1,50 @@
+"""The JSON files of a role's directory: private, replaced whole, each with a digest of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.errors import MalformedError
+from mipp_cli.files.atomic import write_bytes
+
+_DIGEST = "sha256"  # the last field; what a file is about may well have a field `digest`
+
+
+def render_state(fields: dict[str, Any]) -> bytes:
+    """Return ``fields`` as a file's content: indented JSON whose last field is the SHA-256 of the others."""
+    return _text({**fields, _DIGEST: hashlib.sha256(_text(fields)).hexdigest()})
+
+
+def parse_state(data: bytes) -> dict[str, Any]:
+    """Return the fields of what :func:`render_state` gave; ValueError for whatever differs in one byte."""
+    try:
+        fields = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(fields, dict):
+        raise ValueError("no object")
+    fields.pop(_DIGEST, None)
+    if not hmac.compare_digest(render_state(fields), data):
+        raise ValueError("the digest does not fit")
+    return fields
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a directory; raises MalformedError if it is missing or one byte of it changed."""
+    try:
+        return parse_state(path.read_bytes())
+    except (OSError, ValueError):
+        raise MalformedError("is missing or damaged", path=path, hint="restore it from a backup") from None
+
+
+def write_state(path: Path, fields: dict[str, Any]) -> None:
+    """Write or replace a JSON file of a directory, mode 0600, whole or not at all; raises OutputError."""
+    write_bytes(path, render_state(fields), force=True, private=True)
+
+
+def _text(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=1) + "\n").encode("ascii")

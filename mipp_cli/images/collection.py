@@ -1,0 +1,174 @@
+"""The images that an owner or user names: files, folders to walk, or a list of paths."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mipp_cli.errors import InvalidRequestError, MippError, Problem, UnreadableImageError
+from mipp_cli.images.pictures import PICTURE_SUFFIXES
+from mipp_cli.scheme.envelope import IMAGE_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image on disk, and the POSIX path by which its owner calls it.
+
+    ``location`` is kept as text where it can be: of a large collection there are many.
+    """
+
+    location: str | os.PathLike[str]
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """Where the image lies."""
+        return Path(self.location)
+
+    def version(self) -> str:
+        """Return what tells this version of the file from others: size, and times of writing and of change.
+
+        Two files of one size from one archive may have been written at the same time, and one may be moved
+        to the place of the other; the time of change is never set back.
+        """
+        try:
+            status = os.stat(self.location)  # noqa: PTH116 -- a Path for each image keeps its parts in memory
+        except OSError:
+            return "unreadable"
+        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+    def read(self) -> bytes:
+        """Return the file's bytes; raises UnreadableImageError."""
+        try:
+            status = os.stat(self.location)  # noqa: PTH116 -- as above
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe might never end
+                raise UnreadableImageError("is not a regular file", path=self.path, hint="leave it out")
+            if status.st_size > IMAGE_LIMIT:
+                raise UnreadableImageError(
+                    "the image is too large", path=self.path, hint="images of 2 GiB or more are refused"
+                )
+            with open(self.location, "rb") as file:  # noqa: PTH123 -- as above
+                return file.read()
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise UnreadableImageError(
+                f"cannot be read: {reason}", path=self.path, hint="check the path and the rights"
+            ) from error
+
+
+def collect_images(
+    paths: Sequence[Path], *, root: Path | None = None, left_out: list[Problem] | None = None
+) -> list[ImageFile]:
+    """Return the images that ``paths`` name, in order; folders are walked, their images sorted by path.
+
+    Hidden files and folders are passed over, unless they are named themselves. An image is called by its
+    path below the folder named, or below ``root``; a file named itself, by its name. With ``left_out``,
+    folders that cannot be read and images whose names are no text are listed there and left out. Raises
+    InvalidRequestError if nothing is named, a folder holds no images or cannot be read, a path lies outside
+    ``root``, an image cannot be named, or two would be called the same.
+    """
+    images = _all_images(paths, root, left_out)
+    _refuse_equal_names(images, "name each image once; give --root, below which paths differ")
+    return images
+
+
+def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
+    """Return the images that ``paths`` name, for whom names need not tell them apart.
+
+    As :func:`collect_images`, but images that would be called the same are called by the path given; a
+    path given twice is refused.
+    """
+    images = _all_images(paths, None, None)
+    times = Counter(image.name for image in images)
+    named = [image if times[image.name] == 1 else _called_by_path(image) for image in images]
+    _refuse_equal_names(named, "name each image once")
+    return named
+
+
+def _all_images(paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None) -> list[ImageFile]:
+    images = [image for path in paths for image in _images_of(path, root, left_out)]
+    if not images:
+        raise InvalidRequestError("no images were named", hint="name image files or folders")
+    return images
+
+
+def _called_by_path(image: ImageFile) -> ImageFile:
+    return ImageFile(image.location, os.fsencode(image.location).decode(errors="replace"))
+
+
+def _refuse_equal_names(images: Sequence[ImageFile], hint: str) -> None:
+    seen: set[str] = set()
+    for image in images:
+        if image.name in seen:
+            other = next(each for each in images if each.name == image.name)
+            raise InvalidRequestError(
+                f"two images would be called {image.name!r}: {other.path} and {image.path}",
+                path=image.path,
+                hint=hint,
+            )
+        seen.add(image.name)
+
+
+def _images_of(path: Path, root: Path | None, left_out: list[Problem] | None) -> Iterable[ImageFile]:
+    if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed to us
+        denied: list[Problem] | None = None if left_out is None else []
+        found = sorted(_walk(path, denied))
+        if left_out is not None and denied:
+            left_out += denied
+        if not found and not denied:
+            kinds = " ".join(sorted(PICTURE_SUFFIXES))
+            raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
+        return list(_named(found, root or path, left_out))
+    return list(_named([str(path)], root or path.parent, left_out))
+
+
+def _named(found: Iterable[str], root: Path, left_out: list[Problem] | None) -> Iterator[ImageFile]:
+    for path in found:
+        try:
+            yield ImageFile(path, _name(path, root))
+        except _NotTextError as error:
+            _leave_out(error, left_out)
+
+
+class _NotTextError(InvalidRequestError):
+    """Raised when the name of an image is no text."""
+
+
+def _leave_out(error: MippError, left_out: list[Problem] | None) -> None:
+    """Note what cannot be taken, or raise the error."""
+    if left_out is None:
+        raise error
+    left_out.append(Problem(str(error.path), error.message))
+
+
+def _walk(folder: Path, left_out: list[Problem] | None) -> Iterable[str]:
+    def refuse(error: OSError) -> None:
+        message = f"the folder cannot be read: {os.strerror(error.errno or 0)}"
+        path = os.fsencode(error.filename).decode(errors="replace")
+        _leave_out(InvalidRequestError(message, path=path, hint="check the rights"), left_out)
+
+    for directory, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden
+        for name in names:
+            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
+                yield f"{directory}{os.sep}{name}"
+
+
+def _name(path: str | Path, root: Path) -> str:
+    name = PurePosixPath(os.path.relpath(path, root)).as_posix()
+    shown = os.fsencode(path).decode(errors="replace")
+    if name == "." or name.split("/")[0] == "..":
+        raise InvalidRequestError(
+            f"cannot be named: it is not below {root}", path=shown, hint="rename or move it"
+        )
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise _NotTextError(
+            "cannot be named: its name is not UTF-8", path=shown, hint="rename or move it"
+        ) from None
+    return name

@@ -1,0 +1,180 @@
+"""A KMC's directory checked as a whole: every file read, every key set beside the file that names it."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+
+from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER
+from mipp_cli.containers.messages.public_files import load_party, load_renewal
+from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.kmc.kmc import CLOUDS_FOLDER, FEATURES_FOLDER, OWNERS_FOLDER, USERS_FOLDER, Kmc
+from mipp_cli.kmc.ranking import RANKINGS_FOLDER, read_ranking
+from mipp_cli.kmc.reencrypt_sums import QUERIES_FOLDER
+from mipp_cli.kmc.store.store import is_stored
+from mipp_cli.kmc.store_check import check_stores
+from mipp_cli.progress import Progress, silent
+from mipp_cli.report import Report
+from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.secret_keys import KEY_BYTES
+from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE, SEALING_FILE
+from mipp_cli.workdir.findings import Findings, check_key
+from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_in_force, floor_of
+from mipp_cli.workdir.protection import LOCK_FILE, SECRETS_FILE
+from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
+
+_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, SEALING_FILE, LOCK_FILE)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
+_QUERY_RECORD = re.compile(r"[0-9a-f]{64} [0-9a-f]{64}")
+_RANKING = re.compile(r"[0-9a-f]{32}(\.answer)?")
+_HINT = (
+    "restore these files from a backup; an owner or a cloud whose file cannot be restored enrols again, once "
+    "it is moved away"
+)
+_HINT_FEATURES = (
+    "bring features files again for what is damaged in features/: mipp kmc index KMC upload.features.h5 "
+    "(mipp owner features OWNER -o DIR hands them out), or delete.h5; else "
+)
+
+
+def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
+    """Check everything in a KMC's directory, and count it; raises DamagedError with all that is wrong."""
+    findings = Findings.begin(path, "kmc")
+    kmc = Kmc(findings.directory)
+    with findings.locked():
+        _check_keys(findings, kmc)
+        known = [findings.directory.file(name) for name in _FILES]
+        folders = (
+            (OWNERS_FOLDER, ".json", "owners", partial(_check_owner, kmc)),
+            (USERS_FOLDER, ".json", "lists of users", partial(_check_users, findings, kmc)),
+            (REMOVED_FOLDER, ".json", "removals", partial(_check_removal, kmc)),
+            (FLOORS_FOLDER, ".json", "refusals", partial(_check_floor, kmc)),
+            (CLOUDS_FOLDER, ".pub", "clouds", partial(_check_cloud, kmc)),
+            (QUERIES_FOLDER, ".json", "queries", partial(_check_query, kmc)),
+            (RANKINGS_FOLDER, ".json", "rankings", partial(_check_ranking, kmc)),
+        )
+        for folder, ending, kind, check in folders:
+            known += findings.check_each(folder, ending, kind, check)
+        known += [tags for name in kmc.owner_names() for tags in kmc.users_files(name)[1:]]
+        known += _left_of_removals(findings, kmc)
+        stored, is_damaged = check_stores(findings, kmc, progress)
+        findings.check_unknown([*known, *stored])
+    return findings.report(_HINT_FEATURES + _HINT if is_damaged else _HINT)
+
+
+def _check_keys(findings: Findings, kmc: Kmc) -> None:
+    directory = kmc.directory
+    findings.check_common()
+    renewed = directory.file(SEALING_FILE)
+    if renewed.exists():
+        with findings.of(renewed, "files"):
+            load_renewal(renewed, directory.deployment)
+    with findings.of(directory.file(SECRETS_FILE), "files"):
+        signing_key = SigningKey(directory.secret("signing"))
+        held = kmc.sealing_keys
+        check_key(signing_key.public, directory.deployment.signing_key, KMC_FILE)
+        # a rotation that was interrupted leaves the published key among the former ones
+        if directory.sealing_key not in [key.public for key in (held.current, *held.former)]:
+            named = renewed.name if renewed.exists() else KMC_FILE
+            raise MalformedError(f"lacks the sealing key that {named} names")
+
+
+def _check_owner(kmc: Kmc, name: str) -> None:
+    owner = kmc.owner(name) if IDENTIFIER.fullmatch(name) else None
+    if owner is None:
+        raise MalformedError("is named after no owner")
+    sound = (
+        0 <= owner.number <= LARGEST_NUMBER
+        and _DIGEST.fullmatch(owner.digest)
+        and len(owner.key) == 32
+        and (owner.image_keys or owner.forgotten)
+        and all(len(key) == KEY_BYTES for key in owner.image_keys.values())
+    )
+    if not sound:
+        raise MalformedError("is damaged")
+    for file in kmc.users_files(name):
+        if not file.exists():
+            raise MalformedError("is missing", path=file)
+    if kmc.directory.deployment.parameters.protocol.grouped:
+        floor_in_force(kmc.directory, name, owner.key)
+
+
+def _check_users(findings: Findings, kmc: Kmc, name: str) -> None:
+    listed, tags = kmc.users_files(name)
+    number, users = kmc.listed_users(name)
+    if not all(len(key) == 32 and IDENTIFIER.fullmatch(user) for user, key in users):
+        raise MalformedError("is damaged")
+    try:
+        owner = kmc.owner(name)
+    except MippError:
+        return  # of which there is a problem already
+    if owner is None or owner.number != number:
+        # the list is written first, and what is in force last
+        findings.warnings.append(
+            f"{listed} belongs to an enrolment of {name!r} that was cut short: enrol the owner again, "
+            "or remove it"
+        )
+    elif _holds_own_key(kmc) and (not tags.exists() or tags.read_bytes() != kmc.tags(name, users)):
+        raise MalformedError("is not the list of users that the owner enrolled", path=tags)
+
+
+def _holds_own_key(kmc: Kmc) -> bool:
+    """Say whether the signing key, from which that of the tags comes, is the one that kmc.pub names."""
+    try:
+        key = SigningKey(kmc.directory.secret("signing"))
+        return key.public == kmc.directory.deployment.signing_key
+    except MippError:
+        return False  # of which there is a problem already
+
+
+def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
+    """Return what removals and enrolments that were cut short left of owners who are not enrolled."""
+    enrolled, directory = kmc.owner_names(), kmc.directory
+    tags = [each for each in directory.file(USERS_FOLDER).glob("*.tags") if each.stem not in enrolled]
+    folders = [
+        each
+        for each in directory.file(FEATURES_FOLDER).glob("*")
+        if each.is_dir() and each.name not in enrolled and IDENTIFIER.fullmatch(each.name)
+    ]
+    findings.warnings += [
+        f"{each} is left of the owner {each.name!r}, who is not enrolled: mipp kmc remove KMC {each.name} "
+        "removes it"
+        for each in folders
+    ]
+    return [*tags, *(file for each in folders for file in each.iterdir() if is_stored(file))]
+
+
+def _check_removal(kmc: Kmc, name: str) -> None:
+    if not IDENTIFIER.fullmatch(name) or removal_of(kmc.directory, name) is None:
+        raise MalformedError("is named after no owner")
+
+
+def _check_cloud(kmc: Kmc, name: str) -> None:
+    file = kmc.directory.file(CLOUDS_FOLDER) / f"{name}.pub"
+    cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
+    if cloud.key.hex() != name:
+        raise MalformedError("names another key than the file's name does")
+
+
+def _check_floor(kmc: Kmc, name: str) -> None:
+    if not IDENTIFIER.fullmatch(name):
+        raise MalformedError("is named after no owner")
+    floor_of(kmc.directory, name)
+
+
+def _check_ranking(kmc: Kmc, name: str) -> None:
+    if not _RANKING.fullmatch(name):
+        raise MalformedError("is not the record of a ranking")
+    number, _, is_answer = name.partition(".")
+    if not is_answer:
+        read_ranking(kmc.directory, number)
+    elif not _DIGEST.fullmatch(kmc.directory.recorded(RANKINGS_FOLDER, name) or ""):
+        raise MalformedError("is not the record of an answer")
+
+
+def _check_query(kmc: Kmc, name: str) -> None:
+    recorded = kmc.directory.recorded(QUERIES_FOLDER, name)
+    if not _QUERY_NAME.fullmatch(name) or not _QUERY_RECORD.fullmatch(recorded or ""):
+        raise MalformedError("is not the record of a query")

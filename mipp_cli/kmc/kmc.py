@@ -1,0 +1,233 @@
+"""The key management centre: it draws the deployment, and holds the SKs and AULs of the owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.messages.membership import AuthorisedUsers, Membership
+from mipp_cli.containers.messages.public_files import KMC_NAME, load_deployment, render_kmc
+from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.files.atomic import write_bytes
+from mipp_cli.kmc.users import has_tag, tag_of, tags_of
+from mipp_cli.report import Output, Report
+from mipp_cli.scheme.descriptor import parse_descriptor
+from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
+from mipp_cli.scheme.parameters import generate_parameters
+from mipp_cli.scheme.secret_keys import KEY_BYTES, derive_key, key_id
+from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, new_directory
+
+OWNERS_FOLDER = "owners"
+USERS_FOLDER = "users"
+CLOUDS_FOLDER = "clouds"
+FEATURES_FOLDER = "features"
+
+User = tuple[str, bytes]
+
+
+@dataclass(frozen=True, repr=False)
+class EnrolledOwner:
+    """An owner as the KMC knows it: the enrolment in force, its digest, and the SKs by key id.
+
+    ``forgotten`` are the ids of the SKs that the owner forgot: no enrolment brings one back. Under
+    ``storage_key`` lies what the KMC keeps of the owner's features. The list of users, which may be long,
+    is read when somebody asks for ``membership``.
+    """
+
+    name: str
+    number: int
+    key: bytes
+    digest: str
+    image_keys: dict[int, bytes]
+    forgotten: frozenset[int]
+    storage_key: bytes
+    read_users: Callable[[], AuthorisedUsers]
+
+    @cached_property
+    def membership(self) -> Membership:
+        """The enrolment in force, with its users; raises MalformedError if the list is damaged."""
+        return Membership(self.name, self.number, self.key, self.read_users())
+
+
+class Kmc:
+    """A KMC's directory and whom it knows."""
+
+    def __init__(self, directory: RoleDirectory):
+        self.directory = directory
+
+    @classmethod
+    def open(cls, path: Path) -> Kmc:
+        """Open a KMC's directory."""
+        return cls(RoleDirectory.open(path, "kmc"))
+
+    @property
+    def sealing_key(self) -> SealingKey:
+        """The key to which owners and users seal."""
+        return SealingKey(self.directory.secret("sealing"))
+
+    @property
+    def sealing_keys(self) -> SealingKeys:
+        """The keys that open what owners and users sealed: the current one, then former ones."""
+        former = reversed(self.directory.secret_list("former_sealing"))
+        return SealingKeys(self.sealing_key, tuple(SealingKey(seeds) for seeds in former))
+
+    def owner(self, name: str) -> EnrolledOwner | None:
+        """Return an enrolled owner, or None."""
+        if not self.owner_file(name).exists():
+            return None
+        try:
+            fields = self.directory.read_json(_owner_file(name))
+        except MalformedError:
+            if self.owner_file(name).exists():
+                raise
+            return None  # the owner was removed meanwhile
+        try:
+            keys = [bytes.fromhex(key) for key in fields["image_keys"]]
+            storage_key = bytes.fromhex(fields["storage_key"])
+            if len(storage_key) != KEY_BYTES:
+                raise ValueError("a key has another length")
+            return EnrolledOwner(
+                name,
+                int(fields["number"]),
+                bytes.fromhex(fields["key"]),
+                str(fields["digest"]),
+                {key_id(key): key for key in keys},
+                frozenset(int(key, 16) for key in fields["forgotten_keys"]),
+                storage_key,
+                lambda: self.listed_users(name)[1],
+            )
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            raise _damaged(self.owner_file(name)) from None
+
+    def listed_users(self, name: str) -> tuple[int, AuthorisedUsers]:
+        """Return the users of an owner, and the number of the enrolment that lists them."""
+        fields = self.directory.read_json(_users_file(name))
+        try:
+            users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
+            return int(fields["number"]), users
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise _damaged(self.directory.file(_users_file(name))) from None
+
+    def owner_file(self, name: str) -> Path:
+        """Return where an owner's enrolment is kept."""
+        return self.directory.file(_owner_file(name))
+
+    def users_files(self, name: str) -> tuple[Path, Path]:
+        """Return where the list of an owner's users is kept, and where their tags are."""
+        return self.directory.file(_users_file(name)), self.directory.file(f"{USERS_FOLDER}/{name}.tags")
+
+    def features_folder(self, name: str) -> Path:
+        """Return where an owner's features are kept, in the schemes where the KMC ranks."""
+        return self.directory.file(FEATURES_FOLDER) / name
+
+    def owner_names(self) -> list[str]:
+        """Return the OIDs of all enrolled owners."""
+        return sorted(file.stem for file in self.directory.file(OWNERS_FOLDER).glob("*.json"))
+
+    @cached_property
+    def _tag_key(self) -> bytes:
+        return derive_key(self.directory.secret("signing"), "mipp/1 tags of users", b"")
+
+    def tags(self, owner_name: str, users: AuthorisedUsers) -> bytes:
+        """Return the content of an owner's file of tags for ``users``."""
+        return tags_of(self._tag_key, owner_name, users)
+
+    def authorises(self, owner_name: str, user: User) -> bool:
+        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list of users."""
+        if not self.owner_file(owner_name).exists():
+            return False
+        try:
+            key = self._tag_key
+            return has_tag(self.users_files(owner_name)[1], key, owner_name, tag_of(key, user))
+        except MalformedError:
+            if self.owner_file(owner_name).exists():
+                raise
+            return False  # the owner was removed meanwhile
+
+    def authorising(self, user: User) -> tuple[list[str], dict[str, MippError]]:
+        """Return the OIDs of the owners who authorised a user, (UID, AK), and what is damaged of others."""
+        names, damaged = [], {}
+        for name in self.owner_names():
+            try:
+                if self.authorises(name, user):
+                    names.append(name)
+            except MippError as error:
+                damaged[name] = error
+        return names, damaged
+
+    def cloud_file(self, key: bytes) -> Path:
+        """Return where the public file of the cloud with this key is kept."""
+        return self.directory.folder(CLOUDS_FOLDER) / f"{key.hex()}.pub"
+
+    def cloud_names(self) -> list[str]:
+        """Return the keys of all enrolled clouds, in hex."""
+        return sorted(file.stem for file in self.directory.file(CLOUDS_FOLDER).glob("*.pub"))
+
+    def knows_cloud(self, key: bytes) -> bool:
+        """Say whether a cloud with this key was enrolled."""
+        return self.cloud_file(key).exists()
+
+    def store_owner(self, owner: EnrolledOwner) -> None:
+        """Put an owner's enrolment in force: the users first, so that what is cut short can be run again."""
+        name, users = owner.name, owner.membership.users
+        self.directory.folder(OWNERS_FOLDER)
+        self.directory.folder(USERS_FOLDER)
+        listed = {user: key.hex() for user, key in sorted(users)}
+        self.directory.write_json(_users_file(name), {"number": owner.number, "users": listed})
+        write_bytes(self.users_files(name)[1], self.tags(name, users), force=True, private=True)
+        fields: dict[str, Any] = {
+            "number": owner.number,
+            "digest": owner.digest,
+            "key": owner.key.hex(),
+            "image_keys": [key.hex() for key in owner.image_keys.values()],
+            "forgotten_keys": [f"{key:016x}" for key in sorted(owner.forgotten)],
+            "storage_key": owner.storage_key.hex(),
+        }
+        self.directory.write_json(_owner_file(name), fields)
+
+
+def _owner_file(name: str) -> str:
+    return f"{OWNERS_FOLDER}/{name}.json"
+
+
+def _users_file(name: str) -> str:
+    return f"{USERS_FOLDER}/{name}.json"
+
+
+def _damaged(path: Path) -> MalformedError:
+    return MalformedError("is damaged", path=path, hint="restore it from a backup")
+
+
+def init_kmc(
+    path: Path,
+    *,
+    scheme: str = "exact",
+    descriptor: str | None = None,
+    modulus_bits: int | None = None,
+    grey_bits: int = 16,
+    group_size: int | None = None,
+    allow_insecure_modulus: bool = False,
+) -> Report:
+    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody.
+
+    ``descriptor`` is NAME:DIMENSION:LEVELS; without it, features are edge histograms. ``group_size`` is G,
+    how many images make a group in scheme `exact`.
+    """
+    parameters = generate_parameters(
+        scheme,
+        features=None if descriptor is None else parse_descriptor(descriptor),
+        modulus_bits=modulus_bits,
+        grey_bits=grey_bits,
+        group_size=group_size,
+        allow_insecure=allow_insecure_modulus,
+    )
+    signing, sealing = SigningKey.generate(), SealingKey.generate()
+    with new_directory(path, "kmc", KMC_NAME) as directory:
+        directory.write_secrets({"signing": signing.seed, "sealing": sealing.seeds})
+        write_bytes(directory.file(KMC_FILE), render_kmc(parameters, sealing.public, signing))
+    public = path / KMC_FILE
+    shown = {str(public): load_deployment(public).fingerprint}
+    return Report((Output(public, "kmc.pub"),), {}, tuple(parameters.warnings), shown)

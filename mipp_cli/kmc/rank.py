@@ -1,0 +1,247 @@
+"""The KMC ranks a query by Eq. 7 (scheme `exact`), and says which groups of images the cloud must bring."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from mipp_cli.containers.base.container import read_header
+from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.source import FileSource
+from mipp_cli.containers.messages.manifest import SearchedOwner
+from mipp_cli.containers.messages.public_files import load_party
+from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
+from mipp_cli.containers.messages.selection import write_selection
+from mipp_cli.errors import (
+    InvalidRequestError,
+    MalformedError,
+    MippError,
+    NotAuthorisedError,
+    ReplayedError,
+    TamperedError,
+    errors_at,
+)
+from mipp_cli.files.atomic import refuse_existing
+from mipp_cli.files.locks import locked
+from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.nearest import Collection, NearestMatches
+from mipp_cli.kmc.ranking import (
+    RANKINGS_FOLDER,
+    RankedMatch,
+    Ranking,
+    ranking_number,
+    read_ranking,
+    room_for,
+    sealing_of,
+    write_ranking,
+)
+from mipp_cli.kmc.reencrypt_sums import authorising_owners, check_user, not_searched
+from mipp_cli.progress import Progress, silent
+from mipp_cli.report import Output, Report
+from mipp_cli.scheme.protocol import Codes
+from mipp_cli.workdir.completeness import listed
+
+DEFAULT_LIMIT = 10 * 10**9
+
+
+def rank(
+    path: Path,
+    query_file: Path,
+    output: Path,
+    *,
+    cloud: Path | None = None,
+    limit: int = DEFAULT_LIMIT,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Report:
+    """Rank a query over the owners who authorised its user, and write the `selection` ``output``.
+
+    The nearest images by exact squared distance, per query image as many as it asks for; ties by a hash of
+    the row under the query's id. The ranking is remembered first: the same query selects the same again.
+    ``cloud`` is the public file of the cloud that is to bring the groups, if several are enrolled. Beyond
+    ``limit`` bytes the largest groups are left out. Raises NotAuthorisedError if no owner authorised the
+    user, ReplayedError for other content under a known query id, or for another cloud.
+    """
+    refuse_existing(output, force=force)
+    kmc = Kmc.open(path)
+    kmc.directory.refuse_inside(output)
+    deployment = kmc.directory.deployment
+    protocol = deployment.parameters.protocol.check_kmc_ranks()
+    chosen = _cloud_key(kmc, cloud)
+    with errors_at(query_file):
+        query = _read_query(kmc, query_file)
+        protocol.check_matches(query.images * query.candidates)
+        authorising = authorising_owners(kmc, query)
+        number = ranking_number(kmc, query.header)
+        ranking = known = _known(kmc, number, query, chosen)
+        if ranking is None:
+            codes = _codes(kmc, query)
+            found = Collection(kmc, authorising.owners).nearest(codes, query, progress)
+            if not any(owner.images for owner in found.owners):
+                raise InvalidRequestError(
+                    f"nothing of {', '.join(owner.name for owner in found.owners)} can be ranked",
+                    hint="bring the owners' upload.features.h5 (mipp kmc index KMC FILE), then rank again; "
+                    "mipp kmc check says what is damaged, mipp kmc status which keys are held",
+                )
+            found = found.also(SearchedOwner(name, 0, unread=True) for name in sorted(authorising.unread))
+            ranking = _ranking(kmc, number, query, chosen, found, limit)
+            with locked(kmc.directory.folder(RANKINGS_FOLDER)):
+                # another run of the same query may have been faster: what it remembered counts
+                ranking = _known(kmc, number, query, chosen) or _remember(kmc, ranking)
+    write_selection(output, kmc.directory.sender, ranking.selection, force=force)
+    return _report(kmc, ranking, authorising.damaged, output, again=known is not None)
+
+
+def _cloud_key(kmc: Kmc, cloud: Path | None) -> bytes:
+    """Return the key of the cloud that the selection is for."""
+    if cloud is not None:
+        key = load_party(cloud, "cloud", kmc.directory.deployment.fingerprint).key
+        if not kmc.knows_cloud(key):
+            raise NotAuthorisedError(
+                "is not enrolled with this KMC", path=cloud, hint="enrol it: mipp kmc enroll KMC cloud.pub"
+            )
+        return key
+    known = kmc.cloud_names()
+    if not known:
+        raise NotAuthorisedError(
+            "no cloud is enrolled with this KMC", hint="enrol one: mipp kmc enroll KMC cloud.pub"
+        )
+    if len(known) > 1:
+        raise InvalidRequestError(
+            f"{len(known)} clouds are enrolled, and the selection is for one",
+            hint="say which: --cloud cloud.pub",
+        )
+    return bytes.fromhex(known[0])
+
+
+def _read_query(kmc: Kmc, file: Path) -> Query:
+    """Return a verified query; who asks is checked before memory is taken for what they ask."""
+    deployment = kmc.directory.deployment
+    source = FileSource(file)
+    try:
+        header = read_header(source, kind="query", deployment=deployment.fingerprint)
+        check_user(kmc, header)
+        if source.size > QUERY_BYTES_LIMIT:
+            raise MalformedError("is larger than a query can be")
+        data = source.read_at(0, source.size)
+    finally:
+        source.close()
+    return parse_query(data, deployment.parameters, deployment.fingerprint, partial(_check_same, header))
+
+
+def _check_same(checked: Header, found: Header) -> None:
+    """Refuse a file that somebody writes into: who asks was checked by its header alone."""
+    if found != checked:
+        raise MalformedError("changed while it was read")
+
+
+def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:
+    """Return what was remembered of a query; raises ReplayedError if it was another, or for another cloud."""
+    ranking = read_ranking(kmc.directory, number)
+    if ranking is None:
+        return None
+    if not hmac.compare_digest(ranking.query_digest, query.digest.hex()):
+        raise ReplayedError(
+            "comes under an id that another query of the same user had", hint="make a new query"
+        )
+    if not hmac.compare_digest(ranking.cloud, cloud):
+        raise ReplayedError("was ranked for another cloud before", hint="make a new query for this cloud")
+    return ranking
+
+
+def _remember(kmc: Kmc, ranking: Ranking) -> Ranking:
+    write_ranking(kmc.directory, ranking)
+    return ranking
+
+
+def _codes(kmc: Kmc, query: Query) -> Codes:
+    """Return the codes of the query images, shape (u, l)."""
+    deployment = kmc.directory.deployment
+    parameters = deployment.parameters
+    usk = query.open_usk(kmc.sealing_keys)
+    place = features_place(deployment.fingerprint, query.header.sender, query.query_id)
+    protocol = parameters.protocol.check_kmc_ranks()
+    try:
+        codes = protocol.open_query(query.features[0], usk, place)
+    except TamperedError:
+        raise TamperedError(
+            "holds features that do not fit its sealed key", hint="ask the user for a new query"
+        ) from None
+    if codes.max() >= parameters.levels:
+        raise MalformedError(f"holds a code that is not below {parameters.levels}")
+    return codes
+
+
+def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMatches, limit: int) -> Ranking:
+    """Return what is remembered of a query, without the largest groups if all would be too much."""
+    groups, left_out = found.within(limit)
+    places = {group.ref: place for place, group in enumerate(groups)}
+    names = [{name: place for place, name in enumerate(group.matched)} for group in groups]
+    matches = tuple(
+        RankedMatch(each.query, places[each.ref], names[places[each.ref]][each.name], each.distance)
+        for each in found.matches
+        if each.ref in places
+    )
+    owners = (*found.owners, *not_searched(query, {owner.name for owner in found.owners}))
+    return Ranking(
+        number,
+        query.digest.hex(),
+        query.query_id,
+        query.header.sender,
+        query.header.sender_key,
+        query.sealed_usk,
+        sealing_of(query),
+        cloud,
+        groups,
+        matches,
+        owners,
+        room_for(query, len({*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)})),
+        left_out,
+    )
+
+
+def _report(
+    kmc: Kmc, ranking: Ranking, damaged: Mapping[str, MippError], output: Path, *, again: bool
+) -> Report:
+    searched = [owner for owner in ranking.owners if owner.images is not None]
+    counts = {
+        "owners": len(searched),
+        "images ranked": sum(owner.images or 0 for owner in searched),
+        "images not ranked": sum(owner.unranked for owner in searched),
+        "matches": len(ranking.matches),
+        "groups": len(ranking.groups),
+        "groups left out": ranking.left_out,
+        "bytes to bring": ranking.bytes_to_bring,
+    }
+    warnings = list(kmc.directory.warnings)
+    warnings += [
+        f"{each.path} {each.message}: its owner was not searched; see mipp kmc check"
+        for each in damaged.values()
+    ]
+    for owner in ranking.owners:
+        if owner.images is None:
+            enrolled = kmc.owner_file(owner.name).exists()
+            why = "this owner did not authorise the user" if enrolled else "no such owner is enrolled"
+            warnings.append(f"{owner.name} was not searched: {why}")
+        elif not owner.images and not owner.unread:
+            warnings.append(f"no features of {owner.name} are here to be ranked: mipp kmc index KMC FILE")
+        if owner.unread:
+            warnings.append(
+                f"{owner.name} was not searched: what is kept of its features is damaged; see mipp kmc check"
+            )
+        if owner.gaps:
+            warnings.append(
+                f"{owner.name} sent what is not here, or is damaged here: {listed(owner.gaps)}; "
+                "bring the features files: mipp kmc index KMC FILE (mipp owner features hands them out)"
+            )
+    if ranking.left_out:
+        warnings.append(
+            f"{ranking.left_out} groups were left out, the largest: the cloud would have had to bring more "
+            "than --limit"
+        )
+    notes = ["bring it to the cloud: mipp cloud search CLOUD selection.h5 -o results.h5"]
+    if again:
+        notes.insert(0, "this query was ranked before: the selection and what is said of it are of then")
+    return Report((Output(output, "selection"),), counts, tuple(warnings), notes=tuple(notes))

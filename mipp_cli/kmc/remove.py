@@ -1,0 +1,82 @@
+"""An owner removed from the KMC, which drops the owner's keys, users and features.
+
+The record comes first, then the floor below which nothing is taken again, then the membership goes, then what
+is stored: whatever is interrupted can be run again, and finishes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mipp_cli.errors import MalformedError
+from mipp_cli.files.atomic import output_error, remove, sync_folder
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.store.store import FeatureStore, numbers_in
+from mipp_cli.report import Report
+from mipp_cli.workdir.directory import check_identifier
+from mipp_cli.workdir.floors import raise_floor
+from mipp_cli.workdir.removals import InForce, already_removed, record_removal, removal_report
+
+
+def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Report:
+    """End an owner's membership at the KMC: its SKs, AUL and features go, and its images open no more.
+
+    With the enrolment goes the storage key, without which nothing of the features can be read again.
+
+    The name stays pinned to the owner's key, which may enrol again with a newer enrolment, unless it is
+    released. Raises InvalidRequestError if nobody of that name was ever enrolled, AlreadyAppliedError if
+    the owner was removed before.
+    """
+    check_identifier(owner, "an owner's identifier")
+    kmc = Kmc.open(path)
+    with kmc.directory.lock():
+        enrolled = kmc.owner(owner)
+        known, counts = None, {}
+        if enrolled is not None:
+            known = InForce(enrolled.key, enrolled.number, enrolled.digest, enrolled.forgotten)
+            counts = {"image keys": len(enrolled.image_keys), "users": _count_users(enrolled)}
+        left = [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if each.exists()]
+        is_news = record_removal(kmc.directory, owner, known, release=release_name)
+        if enrolled is None and not is_news and not left:
+            raise already_removed(kmc.directory, owner)
+        if kmc.directory.deployment.parameters.protocol.grouped:
+            highest, images = _applied_at_kmc(kmc, owner, enrolled)
+            raise_floor(kmc.directory, owner, highest, removed=True)
+            counts |= {"images": images} if enrolled is not None else {}
+        remove(kmc.owner_file(owner), for_good=True)
+        for users_file in kmc.users_files(owner):
+            remove(users_file, for_good=True)
+        _remove_folder(kmc.features_folder(owner))
+    return removal_report(kmc.directory, counts, release_name)
+
+
+def _count_users(enrolled: EnrolledOwner) -> int:
+    try:
+        return len(enrolled.membership.users)
+    except MalformedError:  # damage must not keep anybody from going
+        return 0
+
+
+def _applied_at_kmc(kmc: Kmc, owner: str, enrolled: EnrolledOwner | None) -> tuple[int, int]:
+    """Return the highest number that the KMC applied of an owner, and how many images are live."""
+    highest = max(numbers_in(kmc.features_folder(owner)), default=0)
+    if enrolled is None:
+        return highest, 0
+    try:
+        index = FeatureStore.of(kmc, enrolled).index()
+    except MalformedError:
+        return highest, 0
+    return max(highest, index.newest), index.rows
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove an owner's features for good; raises OutputError."""
+    if not folder.exists():
+        return
+    for file in folder.iterdir():
+        remove(file)
+    try:
+        folder.rmdir()
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise output_error(error, folder) from error

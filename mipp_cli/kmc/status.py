@@ -1,0 +1,112 @@
+"""What a KMC holds: keys by their ids, users, clouds, removed owners; never a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.messages.public_files import load_renewal
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.kmc.store_check import received
+from mipp_cli.report import Report
+from mipp_cli.workdir.directory import SEALING_FILE
+from mipp_cli.workdir.removals import removals
+from mipp_cli.workdir.replay import moment
+
+
+def kmc_status(path: Path) -> tuple[Report, dict[str, Any]]:
+    """Say what the KMC holds: a report of counts, and the details as JSON fields.
+
+    An image key is called by its key id, a sealing key by the first 16 hex digits of the SHA-256 of its
+    public half.
+    """
+    kmc = Kmc.open(path)
+    with kmc.directory.lock(shared=True):
+        owners = {name: fields for name in kmc.owner_names() if (fields := _owner(kmc, name)) is not None}
+        removed = {
+            each.owner: {"number": each.number, "date": moment(each.number), "name_released": each.released}
+            for each in removals(kmc.directory)
+            if each.owner not in owners
+        }
+        clouds, sealing = kmc.cloud_names(), _sealing(kmc)
+    details = {"owners": owners, "clouds": clouds, "sealing_keys": sealing, "removed": removed}
+    counts = {
+        "owners": len(owners),
+        "image keys": sum(len(fields["image_keys"]) for fields in owners.values()),
+        "clouds": len(clouds),
+        "former sealing keys": len(sealing["former"]),
+        "removed owners": len(removed),
+    }
+    held = [fields["features"] for fields in owners.values() if "features" in fields]
+    if held:
+        counts |= {"images ranked": sum(each["images_ranked"] for each in held)}
+        counts |= {"images under forgotten keys": sum(each["images_under_forgotten_keys"] for each in held)}
+    return Report((), counts, kmc.directory.warnings), {"status": details}
+
+
+def _owner(kmc: Kmc, name: str) -> dict[str, Any] | None:
+    owner = kmc.owner(name)
+    if owner is None:
+        return None
+    membership = owner.membership
+    fields = {
+        "number": membership.number,
+        "date": moment(membership.number),
+        "key": membership.key.hex(),
+        "image_keys": [f"{key:016x}" for key in owner.image_keys],
+        "users": {user: key.hex() for user, key in sorted(membership.users)},
+    }
+    if kmc.directory.deployment.parameters.protocol.grouped:
+        fields["features"] = _features(kmc, owner)
+    return fields
+
+
+def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
+    index = FeatureStore.of(kmc, owner).index()
+    ranked = sum(each.rows for each in index.uploads if each.coded and each.key_id in owner.image_keys)
+    found = received(kmc, owner.name, index)
+    return {
+        "images_ranked": ranked,
+        "images_under_forgotten_keys": index.rows - ranked,
+        "complete": found.up_to,
+        "missing": list(found.gaps),
+        "state": str(found),
+    }
+
+
+def _sealing(kmc: Kmc) -> dict[str, Any]:
+    keys, file = kmc.sealing_keys, kmc.directory.file(SEALING_FILE)
+    renewal = load_renewal(file, kmc.directory.deployment) if file.exists() else None
+    return {
+        "current": keys.current.public.short_name,
+        "number": renewal.number if renewal else None,
+        "date": moment(renewal.number) if renewal else None,
+        "former": [key.public.short_name for key in keys.former],
+    }
+
+
+def status_lines(details: dict[str, Any]) -> list[str]:
+    """Return the details of :func:`kmc_status` as lines for people."""
+    status = details["status"]
+    lines = []
+    for name, owner in status["owners"].items():
+        lines.append(f"owner {name}: enrolled {owner['date']}, number {owner['number']}")
+        lines.append(f"  image keys: {_listed(owner['image_keys'])}")
+        lines.append(f"  users: {_listed(owner['users'])}")
+        if features := owner.get("features"):
+            forgotten = features["images_under_forgotten_keys"]
+            out = f"; {forgotten} under forgotten keys, in no ranking" if forgotten else ""
+            lines.append(f"  images ranked: {features['images_ranked']}{out}; {features['state']}")
+    for name, removed in status["removed"].items():
+        released = "; the name is free" if removed["name_released"] else ""
+        lines.append(f"removed {name}: last enrolled {removed['date']}, number {removed['number']}{released}")
+    lines += [f"cloud {key}" for key in status["clouds"]]
+    sealing = status["sealing_keys"]
+    since = f"renewed {sealing['date']}, number {sealing['number']}" if sealing["date"] else "as in kmc.pub"
+    lines.append(f"sealing key {sealing['current']}: {since}; former ones: {_listed(sealing['former'])}")
+    return lines
+
+
+def _listed(names: list[str] | dict[str, str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,107 @@
+"""Images that the owner has deleted: what the cloud is to remove."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from mipp_cli.containers.base.container import header_of
+from mipp_cli.containers.messages.delete import write_delete
+from mipp_cli.errors import InvalidRequestError, MippError
+from mipp_cli.files.atomic import refuse_existing
+from mipp_cli.owner.features import sweep_kept
+from mipp_cli.owner.grouping import thin_warning
+from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
+from mipp_cli.owner.owner import Owner
+from mipp_cli.report import Output, Report
+
+
+def delete_images(
+    path: Path, images: Sequence[str], output: Path, *, again: int | None = None, force: bool = False
+) -> Report:
+    """Write the `delete` ``output`` for ``images``, called as their owner calls them.
+
+    Images that the ledger does not list are named, too, and counted: it may be older than what was sent.
+    ``again`` is the number of a deletion that never came, whose images are named once more. Raises
+    InvalidRequestError if no image is named, or ``again`` is no deletion that still decides one.
+    """
+    refuse_existing(output, force=force)
+    owner = Owner.open(path)
+    owner.directory.refuse_inside(output)
+    with owner.directory.lock():
+        ledger = owner.ledger
+        paths = dict.fromkeys([*map(_as_listed, images), *_deleted_by(ledger, again)])
+        if not paths:
+            raise InvalidRequestError(
+                "no images were named", hint="name images as they are called in the ledger"
+            )
+        known = ledger.standing(paths)
+        earlier = still_deciding(ledger.deciding(), known.values())
+        names = [owner.name_on_the_wire(each) for each in paths]
+        number = owner.next_number()
+        owner.remember(number)  # first: a number that got out must not be used again
+        with ledger.unsure([number]):
+            try:
+                with ledger.writing(Message(number, DELETE)) as lines:
+                    for each, name in zip(paths, names, strict=True):
+                        lines.append(SentImage(name, each))
+                write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
+            except BaseException:
+                if not _is_out(output, number):
+                    ledger.remove(number)
+                raise
+        sweep_kept(owner.directory, earlier)
+        groups = ledger.members({each.group for each in known.values() if each.group})
+    group_size = owner.directory.deployment.parameters.protocol.group_size
+    thin = sum(size for size in map(len, groups.values()) if size < group_size)
+    unknown = [each for each in paths if each not in known]
+    warnings = [*owner.warnings, *thin_warning(thin, group_size)]
+    if unknown:
+        warnings.append(
+            f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
+            f"{unknown[0]!r}: check their names (mipp inspect OWNER --csv); if the cloud has them, they go"
+        )
+    counts = {"images": len(paths), "not in the ledger": len(unknown)}
+    kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
+    note = f"bring it to the cloud (mipp cloud index){kmc}"
+    return Report((Output(output, DELETE),), counts, tuple(warnings), notes=(note,))
+
+
+def _as_listed(image: str) -> str:
+    """Return what the ledger calls an image; raises InvalidRequestError for what no image is called."""
+    path = PurePosixPath(image).as_posix()
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        path = "."
+    if path == "." or "\0" in path:
+        raise InvalidRequestError(
+            "is not what an image can be called",
+            path=os.fsencode(image).decode(errors="replace"),
+            hint="name images as they are called in the ledger: the last column of mipp inspect OWNER --csv",
+        )
+    return path
+
+
+def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
+    """Return the images that a deletion still decides."""
+    if number is None:
+        return []
+    if all((message.number, message.kind) != (number, DELETE) for message in ledger.messages()):
+        raise InvalidRequestError(
+            f"this owner made no deletion {number}", hint="mipp inspect OWNER lists what was sent"
+        )
+    decided = ledger.decided_by({number})
+    if not decided:
+        raise InvalidRequestError(
+            f"the deletion {number} decides no image any more", hint="there is nothing to make again"
+        )
+    return sorted(decided)
+
+
+def _is_out(output: Path, number: int) -> bool:
+    try:
+        return header_of(output).number == str(number)
+    except MippError:
+        return False

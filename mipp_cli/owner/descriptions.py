@@ -1,0 +1,247 @@
+"""Descriptions: what the first pass of `owner encrypt` found out of each image, kept for ``--resume``.
+
+They lie in the owner's directory, in `partial/`, until all uploads of the run are written: features, and in
+the form in which they go out. No encrypted image is among them; the second pass reads each picture again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.files.atomic import discard, output_error, write_bytes
+from mipp_cli.scheme.aead import OVERHEAD_BYTES
+from mipp_cli.scheme.envelope import envelope_bytes
+from mipp_cli.workdir.directory import RoleDirectory
+
+_FOLDER = "partial"
+_FILE = "descriptions"
+_REQUEST_FILE = f"{_FOLDER}/request.json"
+_WAITING_FILE = f"{_FOLDER}/waiting"
+_HEAD = struct.Struct(">4sIII")
+_MAGIC = b"MPD3"
+_DIGEST_BYTES = 32
+SYNC_IMAGES = 64  # what was done since the last sync is done again
+
+
+@dataclass(frozen=True)
+class DescribedImage:
+    """An image as the first pass found it.
+
+    ``version`` tells the file that was read (size and time of change), ``digest`` is the SHA-256 of its
+    bytes, ``payload_bytes`` the length of what will be encrypted of it; ``codes`` are its feature.
+    """
+
+    path: str
+    version: str
+    digest: str
+    payload_bytes: int
+    media_type: str
+    codes: bytes
+    inside: int  # how many of the codes go into the encrypted image
+    features: tuple[bytes, ...] = ()  # as they lie beside the image in the upload
+
+    @property
+    def feature(self) -> NDArray[np.uint8]:
+        """The feature, shape (l,)."""
+        return np.frombuffer(self.codes, dtype=np.uint8)
+
+    @property
+    def sealed_bytes(self) -> int:
+        """Bytes of the encrypted image, EW."""
+        size = envelope_bytes(self.path, self.media_type, self.inside, self.payload_bytes)
+        return size + OVERHEAD_BYTES
+
+    def pack(self) -> bytes:
+        """Return the description as bytes, with a digest by which a torn write shows."""
+        fields = [self.path, self.version, self.digest, self.payload_bytes, self.media_type]
+        sizes = [len(feature) for feature in self.features]
+        meta = json.dumps([fields, self.inside, sizes]).encode()
+        parts = (meta, self.codes, b"".join(self.features))
+        body = b"".join((_HEAD.pack(_MAGIC, *map(len, parts)), *parts))
+        return body + hashlib.sha256(body).digest()
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> DescribedImage | None:
+        """Read the next description; None at the end, or where a write was torn."""
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        magic, *sizes = _HEAD.unpack(head)
+        if magic != _MAGIC or sum(sizes) > os.fstat(file.fileno()).st_size:
+            return None
+        parts = [file.read(size) for size in sizes]
+        digest = file.read(_DIGEST_BYTES)
+        if hashlib.sha256(b"".join((head, *parts))).digest() != digest:
+            return None
+        fields, inside, bounds = json.loads(parts[0])
+        ends = [*accumulate(bounds, initial=0)]
+        features = tuple(parts[2][begin:end] for begin, end in pairwise(ends))
+        path, version, digest, payload_bytes, media_type = fields
+        return cls(path, version, digest, payload_bytes, media_type, parts[1], inside, features)
+
+
+class Described(NamedTuple):
+    """Which version of an image is described, where, and what is needed to deal it to an upload."""
+
+    version: str
+    offset: int
+    sealed_bytes: int
+    feature_bytes: int
+
+
+class Descriptions:
+    """The descriptions of a run."""
+
+    def __init__(self, directory: RoleDirectory, request: dict[str, Any]):
+        self._directory, self._request = directory, request
+        self._folder = directory.file(_FOLDER)
+        self._begun = False  # until then what lies there is of another run
+        self._earlier: dict[str, Described] = {}
+        self.done: dict[str, Described] = {}
+        self._file: BinaryIO | None = None
+        self._since_sync = 0
+        self.kept = 0
+
+    @classmethod
+    def begin(cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None) -> Descriptions:
+        """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
+
+        One that :meth:`wait` kept is gone on with, if it was asked for with the same options, or thrown away.
+        Raises ConflictError if there is an interrupted run and ``resume`` is None, InvalidRequestError if it
+        was asked for with other options.
+        """
+        folder = directory.file(_FOLDER)
+        interrupted = directory.file(_REQUEST_FILE).exists()
+        if interrupted and resume is None and directory.file(_WAITING_FILE).exists():
+            resume = directory.read_json(_REQUEST_FILE) == request
+        if interrupted and resume is None:
+            raise ConflictError(
+                "an interrupted run left work behind",
+                path=folder,
+                hint="give --resume to go on with it, or --no-resume to throw it away",
+            )
+        if interrupted and resume and directory.read_json(_REQUEST_FILE) != request:
+            raise InvalidRequestError(
+                "the interrupted run had another payload or other features",
+                path=folder,
+                hint="give the same options and the same file of features, or --no-resume to begin anew",
+            )
+        if interrupted and resume:
+            work = cls(directory, request)
+            work._load()
+            return work
+        return cls(directory, request)
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / _FILE
+
+    def _load(self) -> None:
+        self._begun = True
+        discard(self._directory.file(_WAITING_FILE))
+        if not self._path.exists():
+            return
+        with self._path.open("r+b") as file:
+            offset = 0
+            while (description := DescribedImage.read(file)) is not None:
+                self._earlier[description.path] = _described(description, offset)
+                offset = file.tell()
+            file.truncate(offset)
+        self.kept = len(self._earlier)
+
+    def keep(self, path: str, version: str) -> bool:
+        """Say whether the interrupted run described this very version of an image, and take it over."""
+        entry = self._earlier.pop(path, None)
+        if entry is None or entry.version != version:
+            return False
+        self.done[path] = entry
+        return True
+
+    def append(self, description: DescribedImage) -> None:
+        """Add a description; raises OutputError if the disk is full."""
+        try:
+            file = self._open()
+            entry = _described(description, file.tell())
+            file.write(description.pack())
+            self.done[description.path] = entry
+            self._since_sync += 1
+            if self._since_sync >= SYNC_IMAGES:
+                file.flush()
+                os.fsync(file.fileno())
+                self._since_sync, self.kept = 0, len(self.done) + len(self._earlier)
+        except OSError as error:
+            raise output_error(error, self._folder) from error
+
+    def forget(self, path: str) -> None:
+        """Let an image be described anew when the run goes on: its file is not what was described."""
+        self.append(replace(self.read(path), version=""))
+
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            if not self._begun:
+                self.remove()
+                self._begun = True
+                self._directory.folder(_FOLDER)
+                self._directory.write_json(_REQUEST_FILE, self._request)
+            self._path.touch(mode=0o600)
+            self._file = self._path.open("ab+")
+            self._file.seek(0, os.SEEK_END)
+        return self._file
+
+    def read(self, path: str) -> DescribedImage:
+        """Return the description of an image; raises OutputError if the disk cannot be read."""
+        try:
+            file = self._open()
+            file.flush()
+            file.seek(self.done[path].offset)
+            description = DescribedImage.read(file)
+            file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise output_error(error, self._folder) from error
+        if description is None:
+            raise ConflictError(
+                "changed while the command ran", path=self._path, hint="run it again with --no-resume"
+            )
+        return description
+
+    def put_back(self, path: str) -> None:
+        """Let an image that is described be none of this run, unless it is asked for again."""
+        self._earlier[path] = self.done.pop(path)
+
+    def wait(self) -> None:
+        """Let the next run go on with the descriptions without being told so; raises OutputError.
+
+        This one was not interrupted: it was refused, and is run again with other images or options.
+        """
+        if self.kept:
+            write_bytes(self._directory.file(_WAITING_FILE), b"", force=True, private=True)
+
+    def close(self) -> None:
+        """Close the file; what is worth going on with stays, the rest goes."""
+        if self._file is not None:
+            with suppress(OSError):  # the disk is full: what was not written is done again
+                self._file.close()
+        if self._begun and not self.kept:
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove the descriptions: there is nothing to go on with."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _described(description: DescribedImage, offset: int) -> Described:
+    features = sum(map(len, description.features))
+    return Described(description.version, offset, description.sealed_bytes, features)

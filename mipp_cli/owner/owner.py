@@ -1,0 +1,296 @@
+"""The image owner: keys, the list of authorised users (AUL), and what the KMC and the cloud hear of them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrolment, write_members
+from mipp_cli.containers.messages.public_files import Party, load_deployment, load_party, read_public_file
+from mipp_cli.containers.messages.upload import NAME_LIMIT
+from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError
+from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
+from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
+from mipp_cli.report import Output, Report
+from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
+from mipp_cli.scheme.secret_keys import derive_key, generate_key, key_id
+from mipp_cli.workdir.directory import (
+    KMC_FILE,
+    STATE_FILE,
+    RoleDirectory,
+    check_identifier,
+    new_directory,
+)
+from mipp_cli.workdir.fingerprints import check_fingerprints
+from mipp_cli.workdir.replay import clock_number
+
+ENROLMENT_FILE = "enrolment.h5"
+MEMBERS_FILE = "members.h5"
+IMAGE_NAME_STYLES = ("hashed", "path")
+NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
+
+
+@dataclass(frozen=True)
+class _State:
+    """What state.json says: the last sequence number, names on the wire, the AUL, ids of forgotten SKs."""
+
+    number: int
+    image_names: str
+    users: AuthorisedUsers
+    forgotten: frozenset[int] = frozenset()
+
+    def to_json(self) -> dict[str, Any]:
+        users = {name: key.hex() for name, key in sorted(self.users)}
+        forgotten = [f"{key:016x}" for key in sorted(self.forgotten)]
+        return {
+            "number": self.number,
+            "image_names": self.image_names,
+            "users": users,
+            "forgotten_keys": forgotten,
+        }
+
+    @classmethod
+    def from_json(cls, directory: RoleDirectory) -> _State:
+        fields = directory.read_json(STATE_FILE)
+        try:
+            users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
+            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
+            state = cls(int(fields["number"]), fields["image_names"], users, forgotten)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            state = None
+        if (
+            state is None
+            or state.image_names not in IMAGE_NAME_STYLES
+            or any(len(k) != 32 for _, k in state.users)
+        ):
+            raise MalformedError(
+                "is damaged", path=directory.file(STATE_FILE), hint="restore it from a backup"
+            )
+        return state
+
+
+class Owner:
+    """An owner's directory and what it remembers."""
+
+    def __init__(self, directory: RoleDirectory):
+        self.directory = directory
+
+    @cached_property
+    def _state(self) -> _State:
+        # read when first asked for, which is under the lock where it will be changed
+        return _State.from_json(self.directory)
+
+    @classmethod
+    def open(cls, path: Path) -> Owner:
+        """Open an owner's directory."""
+        return cls(RoleDirectory.open(path, "owner"))
+
+    @property
+    def users(self) -> AuthorisedUsers:
+        """The AUL: (UID, AK)."""
+        return self._state.users
+
+    @property
+    def image_names(self) -> str:
+        """What images are called on the wire: `hashed` or `path`."""
+        return self._state.image_names
+
+    @property
+    def image_key(self) -> bytes:
+        """SK, the image key in use."""
+        return self.directory.secret("image")
+
+    @property
+    def former_image_keys(self) -> dict[int, bytes]:
+        """Former SKs by key id, oldest first."""
+        return {key_id(key): key for key in self.directory.secret_list("former_images")}
+
+    @property
+    def forgotten_keys(self) -> frozenset[int]:
+        """Ids of the SKs that were forgotten, which the KMC is told to drop."""
+        return self._state.forgotten
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the deployment's parameters warn of."""
+        return self.directory.warnings
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was sent."""
+        return Ledger(self.directory.folder(UPLOADS_FOLDER))
+
+    @property
+    def last_number(self) -> int:
+        """The last sequence number that was given."""
+        return self._state.number
+
+    def next_number(self) -> int:
+        """Return the next sequence number: max(last + 1, microseconds since 1970)."""
+        return max(self._state.number + 1, clock_number())
+
+    def name_on_the_wire(self, path: str) -> str:
+        """Return what an image is called outside: HMAC of its path, or the path (``--image-names path``).
+
+        Raises InvalidRequestError for a path that is too long to be a name.
+        """
+        if self.image_names != "path":
+            return self.row_key(path)[:16].hex()
+        if len(path.encode()) > NAME_LIMIT:
+            raise InvalidRequestError(
+                f"is too long for the name of an image, which has up to {NAME_LIMIT} bytes",
+                path=f"{path[:60]}…",
+                hint="name it below another --root, or move it",
+            )
+        return path
+
+    def row_key(self, path: str) -> bytes:
+        """Return the keyed digest of a path, by which the rows of an upload are sorted."""
+        return hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
+
+    def lot(self, path: str) -> bytes:
+        """Return another keyed digest of a path, by which new images are put into groups.
+
+        Nobody outside learns it, while a hashed name is half of :meth:`row_key`.
+        """
+        return hmac.new(self._lot_key, path.encode(), hashlib.sha256).digest()[:16]
+
+    @cached_property
+    def _lot_key(self) -> bytes:
+        return derive_key(self.directory.secret("identifier"), "mipp/1 groups of images", b"")
+
+    def remember(
+        self, number: int, users: AuthorisedUsers | None = None, forgotten: frozenset[int] | None = None
+    ) -> None:
+        """Change the state, on disk first: the last sequence number; AUL and forgotten SKs if given.
+
+        The number never goes back: what was sent under it may have been applied somewhere.
+        """
+        state = replace(
+            self._state,
+            number=max(number, self._state.number),
+            users=self.users if users is None else users,
+            forgotten=self.forgotten_keys if forgotten is None else forgotten,
+        )
+        self.directory.write_json(STATE_FILE, state.to_json())
+        self._state = state
+
+    def take_back(self, number: int) -> None:
+        """Go on above ``number``, though higher ones were given: no receiver took them."""
+        state = replace(self._state, number=number)
+        self.directory.write_json(STATE_FILE, state.to_json())
+        self._state = state
+
+    def write_membership(
+        self, users: AuthorisedUsers, sealing_key: SealingPublicKey | None = None
+    ) -> tuple[Output, ...]:
+        """Write enrolment.h5 and members.h5 under the next sequence number, then remember the AUL.
+
+        The number is used up before a file bears it, so that no two files ever do. The image keys are
+        sealed to ``sealing_key``, unless told to the directory's.
+        """
+        number, keys = self.next_number(), [*self.former_image_keys.values(), self.image_key]
+        directory, sender = self.directory, self.directory.sender
+        members = directory.file(MEMBERS_FILE)
+        self.remember(number)
+        with unchanged_on_failure(members, *map(directory.file, (ENROLMENT_FILE, STATE_FILE))):
+            enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
+            at_cloud = directory.deployment.parameters.protocol.users_at_cloud(users)
+            write_members(members, sender, number, at_cloud)
+            self.remember(number, users)
+        return enrolment, Output(members, "members")
+
+    def write_enrolment(
+        self,
+        number: int,
+        users: AuthorisedUsers,
+        keys: Sequence[bytes],
+        forgotten: frozenset[int],
+        sealing_key: SealingPublicKey | None = None,
+    ) -> Output:
+        """Write enrolment.h5 under a number that is used up: AUL, SKs, the current last; forgotten ids."""
+        directory, path = self.directory, self.directory.file(ENROLMENT_FILE)
+        sealing_key = sealing_key or directory.sealing_key
+        write_enrolment(path, directory.sender, number, users, list(keys), sealing_key, forgotten)
+        return Output(path, "enrolment")
+
+    def shown(self, outputs: Sequence[Output]) -> dict[str, str]:
+        """Return the owner's fingerprint, its public signing key, for each file that it goes with."""
+        fingerprint = self.directory.sender.signing_key.public.hex()
+        return {str(output.path): fingerprint for output in outputs}
+
+
+def init_owner(
+    path: Path,
+    name: str,
+    kmc: Path,
+    *,
+    authorize: Sequence[Path] = (),
+    image_names: str = "hashed",
+    fingerprints: Sequence[str] = (),
+) -> Report:
+    """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both."""
+    check_identifier(name, "an owner's identifier")
+    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
+    parties = {each: load_party(each, "user", deployment.fingerprint) for each in authorize}
+    found = {kmc: deployment.fingerprint}
+    found.update({each: party.fingerprint for each, party in parties.items()})
+    shown = check_fingerprints(found, fingerprints)
+    users = _with_users(frozenset(), parties)
+    with new_directory(path, "owner", name) as directory:
+        write_bytes(directory.file(KMC_FILE), kmc_text)
+        keys = {"signing": SigningKey.generate().seed, "image": generate_key(), "identifier": generate_key()}
+        directory.write_secrets(keys)
+        directory.write_json(STATE_FILE, _State(0, image_names, frozenset()).to_json())
+        outputs = Owner(directory).write_membership(users)
+    moved = tuple(Output(path / output.path.name, output.kind) for output in outputs)
+    shown |= Owner.open(path).shown(moved)
+    warnings = tuple(deployment.parameters.warnings)
+    return Report(moved, {"users": len(users)}, warnings, shown, (NOT_IN_FORCE,))
+
+
+def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
+    """Add users to the AUL and rewrite the files that enrol it."""
+    owner = Owner.open(path)
+    with owner.directory.lock():
+        deployment = owner.directory.deployment
+        parties = {each: load_party(each, "user", deployment.fingerprint) for each in files}
+        shown = check_fingerprints({each: party.fingerprint for each, party in parties.items()}, fingerprints)
+        users = _with_users(owner.users, parties)
+        outputs = owner.write_membership(users)
+        shown |= owner.shown(outputs)
+    return Report(outputs, {"users": len(users)}, owner.warnings, shown, (NOT_IN_FORCE,))
+
+
+def revoke_users(path: Path, names: Sequence[str]) -> Report:
+    """Take users off the AUL and rewrite the files that enrol it."""
+    owner = Owner.open(path)
+    with owner.directory.lock():
+        known = {name for name, _ in owner.users}
+        for name in names:
+            if name not in known:
+                raise InvalidRequestError(
+                    f"the user {name!r} is not on the list",
+                    path=path,
+                    hint="on it are: " + (", ".join(sorted(known)) or "none"),
+                )
+        users = frozenset(user for user in owner.users if user[0] not in names)
+        outputs = owner.write_membership(users)
+    return Report(outputs, {"users": len(users)}, owner.warnings, owner.shown(outputs), (NOT_IN_FORCE,))
+
+
+def _with_users(users: AuthorisedUsers, parties: Mapping[Path, Party]) -> AuthorisedUsers:
+    keys = dict(users)
+    for file, party in parties.items():
+        if keys.setdefault(party.name, party.key) != party.key:
+            raise ConflictError(
+                f"the user {party.name!r} is on the list with another key",
+                path=file,
+                hint="if the user made new keys, revoke the old ones first",
+            )
+    return frozenset(keys.items())

@@ -1,0 +1,156 @@
+"""Matches as files: the folder that a user gets, private and replaced as a whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from mipp_cli.errors import MalformedError, OutputError, UnreadableImageError
+from mipp_cli.files.atomic import new_folder, output_error, put_folder, sweep
+from mipp_cli.images.contact_sheet import SheetRow, Tile, draw_contact_sheet
+from mipp_cli.images.pictures import extension, open_picture
+from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, unpack_pixels
+from mipp_cli.images.sheet_layout import THUMBNAIL_SIZE
+from mipp_cli.images.thumbnails import thumbnail
+from mipp_cli.sanitize import table_cell
+from mipp_cli.scheme.envelope import Envelope
+from mipp_cli.user.user import RememberedQuery
+
+MATCHES_FILE = "matches.csv"
+SHEET_FILE = "contact-sheet.png"
+_ELSEWHERE = "choose another folder"
+_QUERY_FOLDER = re.compile("query-[0-9]+")
+COLUMNS = ("query", "rank", "owner", "name", "distance", "file")
+
+
+@dataclass(frozen=True)
+class WrittenMatch:
+    """A match as it stands in matches.csv."""
+
+    query: str
+    rank: int
+    owner: str
+    name: str
+    distance: float
+    file: str
+
+    def fields(self) -> dict[str, str | int | float]:
+        """Return the match for ``--json``."""
+        return asdict(self)
+
+    def cells(self) -> list[str]:
+        """Return the line of matches.csv."""
+        name, distance = table_cell(self.name), f"{self.distance:.6f}"
+        return [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
+
+
+def file_of(envelope: Envelope) -> tuple[bytes, str]:
+    """Return the file to write for an image, and its suffix; bytes that are no pixels stay as they are."""
+    if envelope.media_type == PIXELS_MEDIA_TYPE:
+        try:
+            return unpack_pixels(envelope.content), ".png"
+        except MalformedError:
+            return envelope.content, ".bin"
+    return envelope.content, extension(envelope.media_type)
+
+
+def small_picture(content: bytes) -> Image.Image | None:
+    """Return the thumbnail of a picture for the contact sheet; None if the bytes are no picture."""
+    try:
+        return thumbnail(open_picture(content, path=None), THUMBNAIL_SIZE)
+    except UnreadableImageError:
+        return None
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a new file that its owner alone may read, and sync it."""
+    path.touch(mode=0o600, exist_ok=False)
+    with path.open("r+b") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
+    """Write matches.csv."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(match.cells() for match in written)
+    write_private(path, text.getvalue().encode())
+
+
+def draw_sheet(
+    query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidates: int, descriptor: str
+) -> bytes:
+    """Return the contact sheet of a query's matches, as PNG."""
+    rows = [
+        SheetRow(picture.name, picture.small, matches)
+        for picture, matches in zip(query.pictures, tiles, strict=True)
+    ]
+    sheet = draw_contact_sheet(
+        rows,
+        title="Matches",
+        subtitle=f"nearest of {candidates} decrypted candidates, by Euclidean distance ({descriptor})",
+    )
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def refuse_output(output: Path, *, force: bool) -> None:
+    """Raise OutputError if ``output`` exists, unless it is such a folder and is to be replaced."""
+    if not output.name or output.name == "..":
+        raise OutputError("cannot be replaced", path=output, hint="name a folder that is to be made")
+    if not os.path.lexists(output):
+        return
+    if not force:
+        raise OutputError(
+            "the output exists", path=output, hint="choose another folder, or give --force to replace it"
+        )
+    if output.is_symlink() or not output.is_dir():
+        raise OutputError("is no folder of matches, so it is not replaced", path=output, hint=_ELSEWHERE)
+    if not _holds_matches_alone(output):
+        raise OutputError(
+            "holds other things than matches, so it is not replaced", path=output, hint=_ELSEWHERE
+        )
+
+
+def _holds_matches_alone(folder: Path) -> bool:
+    """Say whether a folder is empty, or holds what a user's matches are made of and nothing else."""
+    entries = list(folder.iterdir())
+    queries = [entry for entry in entries if _QUERY_FOLDER.fullmatch(entry.name)]
+    files = {entry.name for entry in entries if entry not in queries}
+    if any(entry.is_symlink() or not entry.is_dir() for entry in queries):
+        return False
+    return not entries or (MATCHES_FILE in files and files <= {MATCHES_FILE, SHEET_FILE})
+
+
+@contextmanager
+def new_output(output: Path, *, force: bool) -> Iterator[Path]:
+    """Give a private folder beside ``output``; put it there when the block succeeds."""
+    sweep(output.parent, output.name)
+    try:
+        with new_folder(output) as building:
+            old = building.with_suffix(".old")
+            try:
+                yield building
+                refuse_output(output, force=force)
+                if output.exists():
+                    output.rename(old)
+                put_folder(building, output)
+            finally:
+                if old.exists() and not output.exists():
+                    old.rename(output)
+                shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise output_error(error, output) from error

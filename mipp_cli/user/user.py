@@ -1,0 +1,230 @@
+"""The user: an identity (UID, AK), queries, and what each query needs to be read again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mipp_cli.containers.base.source import read_file
+from mipp_cli.containers.messages.public_files import load_deployment, read_public_file, render_party
+from mipp_cli.containers.messages.query import (
+    CANDIDATES_LIMIT,
+    IMAGES_LIMIT,
+    OWNERS_LIMIT,
+    QUERY_BYTES_LIMIT,
+    write_query,
+)
+from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
+from mipp_cli.descriptors.external import Codes, OwnFeatures, own_features
+from mipp_cli.errors import (
+    InvalidRequestError,
+    MalformedError,
+    MippError,
+    MissingKeyError,
+    UnreadableImageError,
+    errors_at,
+)
+from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
+from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.images.sheet_layout import THUMBNAIL_SIZE
+from mipp_cli.images.thumbnails import thumbnail
+from mipp_cli.report import Output, Report
+from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
+from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, check_identifier, new_directory
+from mipp_cli.workdir.fingerprints import check_fingerprints
+
+PUBLIC_FILE = "user.pub"
+QUERIES_FOLDER = "queries"
+DEFAULT_CANDIDATES = 100
+
+
+@dataclass(frozen=True)
+class QueryPicture:
+    """A query image as the user remembers it: name, feature, and a small picture for the contact sheet."""
+
+    name: str
+    feature: Codes
+    small: Image.Image
+
+
+@dataclass(frozen=True, repr=False)
+class RememberedQuery:
+    """What the user keeps of a query: USK, the digest of query.h5, and its pictures."""
+
+    usk: bytes
+    digest: bytes
+    pictures: tuple[QueryPicture, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the query as JSON fields."""
+        pictures = [
+            {"name": each.name, "feature": each.feature.tolist(), "png": _to_base64(each.small)}
+            for each in self.pictures
+        ]
+        return {"usk": self.usk.hex(), "digest": self.digest.hex(), "pictures": pictures}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any], descriptor: Descriptor) -> RememberedQuery:
+        """Read what :meth:`to_json` gave; KeyError, ValueError, TypeError or the like if it is damaged."""
+        pictures = tuple(
+            QueryPicture(each["name"], np.array(each["feature"], np.uint8), _from_base64(each["png"]))
+            for each in fields["pictures"]
+        )
+        usk, digest = bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"])
+        sound = all(descriptor.has(each.feature) and isinstance(each.name, str) for each in pictures)
+        if not pictures or not sound or len(usk) != KEY_BYTES:
+            raise ValueError("no query is like this")
+        return cls(usk, digest, pictures)
+
+
+def _to_base64(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _from_base64(text: str) -> Image.Image:
+    return open_picture(base64.b64decode(text), path=None)
+
+
+def init_user(path: Path, name: str, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
+    """Make a user's directory, and user.pub for the owners who shall authorise them."""
+    check_identifier(name, "a user's identifier")
+    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
+    shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)
+    key = SigningKey.generate()
+    public = render_party("user", name, deployment.fingerprint, key)
+    with new_directory(path, "user", name) as directory:
+        write_bytes(directory.file(KMC_FILE), kmc_text)
+        directory.write_secrets({"signing": key.seed})
+        write_bytes(directory.file(PUBLIC_FILE), public)
+        directory.folder(QUERIES_FOLDER)
+    shown[str(path / PUBLIC_FILE)] = hashlib.sha256(public).hexdigest()
+    warnings = tuple(deployment.parameters.warnings)
+    return Report((Output(path / PUBLIC_FILE, "user.pub"),), {}, warnings, shown)
+
+
+def make_query(
+    path: Path,
+    images: Sequence[ImageFile],
+    output: Path,
+    *,
+    candidates: int = DEFAULT_CANDIDATES,
+    owners: Sequence[str] = (),
+    force: bool = False,
+    features: Path | None = None,
+) -> Report:
+    """Make a query of one or several images: encrypted features, and a fresh USK sealed to the KMC.
+
+    What is needed to read the answer is remembered in the user's directory before the query is out.
+    ``owners`` are those whose images are searched, without any all who authorised the user; ``features`` is
+    a file of the user's own features; without it, the images' edges describe them.
+    """
+    refuse_existing(output, force=force)
+    directory = RoleDirectory.open(path, "user")
+    directory.refuse_inside(output)
+    parameters = directory.deployment.parameters
+    if not 1 <= candidates <= CANDIDATES_LIMIT:
+        raise InvalidRequestError(
+            f"{candidates} candidates cannot be asked for", hint=f"1 to {CANDIDATES_LIMIT}"
+        )
+    if len(images) > IMAGES_LIMIT:
+        raise InvalidRequestError(f"a query has at most {IMAGES_LIMIT} images", hint="make several queries")
+    if len(set(owners)) > OWNERS_LIMIT:
+        raise InvalidRequestError(f"a query names at most {OWNERS_LIMIT} owners", hint="name fewer")
+    for owner in owners:
+        check_identifier(owner, "an owner's identifier")
+    _check_size(len(images), candidates, parameters)
+    with own_features(features, images, parameters.features) as own:
+        pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
+    codes = np.stack([picture.feature for picture in pictures])
+    query_id, usk = secrets.token_hex(16), generate_key()
+    folder = directory.folder(QUERIES_FOLDER)
+    sweep(folder)
+    sweep(output.parent, output.name)
+    draft = folder / f".{query_id}.{secrets.token_hex(6)}.tmp"
+    try:
+        write_query(
+            draft,
+            parameters,
+            directory.sender,
+            query_id,
+            codes=codes,
+            candidates=candidates,
+            usk=usk,
+            sealing_key=directory.sealing_key,
+            owners=set(owners),
+        )
+        data = read_file(draft, QUERY_BYTES_LIMIT)
+    finally:
+        discard(draft)
+    state = f"{QUERIES_FOLDER}/{query_id}.json"
+    directory.write_json(state, RememberedQuery(usk, hashlib.sha256(data).digest(), pictures).to_json())
+    try:
+        write_bytes(output, data, force=force)
+    except BaseException:
+        if not _is_there(output, data):
+            discard(directory.file(state))
+        raise
+    warnings = list(parameters.warnings)
+    computed = parameters.features.computed
+    edgeless = [picture.name for picture in pictures if computed and is_edgeless(picture.feature)]
+    warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
+    counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
+    return Report((Output(output, "query"),), counts, tuple(warnings))
+
+
+def _check_size(images: int, candidates: int, parameters: Parameters) -> None:
+    protocol = parameters.protocol
+    protocol.check_matches(images * candidates)
+    most = QUERY_BYTES_LIMIT // sum(protocol.query_columns.values()) - 1
+    if images > most:
+        raise InvalidRequestError(
+            f"{images} query images would make a query of more than {QUERY_BYTES_LIMIT >> 20} MB",
+            hint=f"under this scheme and descriptor, a query has at most {most} images",
+        )
+
+
+def _is_there(output: Path, data: bytes) -> bool:
+    """Say whether a query is out all the same: the interruption may have come after it was in place."""
+    try:
+        return read_file(output, QUERY_BYTES_LIMIT) == data
+    except MippError:
+        return False
+
+
+def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery:
+    """Return what the user keeps of a query; MissingKeyError if nothing."""
+    state = f"{QUERIES_FOLDER}/{query_id}.json"
+    if not directory.file(state).exists():
+        raise MissingKeyError(
+            "answers a query that this user did not make, or forgot",
+            hint="decrypt it in the directory of the user who made the query",
+        )
+    descriptor = directory.deployment.parameters.features
+    try:
+        return RememberedQuery.from_json(directory.read_json(state), descriptor)
+    except (KeyError, ValueError, TypeError, OverflowError, UnreadableImageError):
+        raise MalformedError(
+            "is damaged", path=directory.file(state), hint="restore it from a backup, or make the query again"
+        ) from None
+
+
+def _describe(image: ImageFile, grey_bits: int, own: OwnFeatures | None) -> QueryPicture:
+    with errors_at(image.path):
+        picture = open_picture(image.read(), path=str(image.path))
+        feature = edge_histogram(picture, grey_bits=grey_bits) if own is None else own.codes(image)
+        return QueryPicture(image.name, feature, thumbnail(picture, THUMBNAIL_SIZE))

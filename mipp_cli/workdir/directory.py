@@ -1,0 +1,282 @@
+"""A role's directory: made whole or not at all, readable by its owner alone, and locked while it changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER
+from mipp_cli.containers.messages.public_files import Deployment, load_deployment, load_renewal
+from mipp_cli.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MalformedError,
+    MissingKeyError,
+    NotInitialisedError,
+    OutputError,
+    ReplayedError,
+)
+from mipp_cli.files.atomic import discard, new_folder, output_error, put_folder, sweep
+from mipp_cli.files.json_state import read_state, write_state
+from mipp_cli.files.locks import LockedError, locked
+from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
+from mipp_cli.scheme.secret_keys import KEY_BYTES
+from mipp_cli.workdir.passphrases import protect_new, protection_of
+from mipp_cli.workdir.protection import SECRETS_FILE, Protection, holds_secrets, read_secrets, write_secrets
+
+ROLES = ("kmc", "cloud", "user", "owner")
+ROLE_FILE = "role.json"
+STATE_FILE = "state.json"
+KMC_FILE = "kmc.pub"
+SEALING_FILE = "sealing.pub"
+_SECRET_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96}
+_LISTED_SECRET_BYTES = {"former_images": KEY_BYTES, "former_sealing": 96}
+
+
+def check_identifier(name: str, what: str) -> None:
+    """Refuse an OID or UID that is not one; raises InvalidRequestError."""
+    if not IDENTIFIER.fullmatch(name):
+        raise InvalidRequestError(
+            f"{name!r} cannot be {what}",
+            hint="1 to 64 letters, digits, dots, hyphens or underscores, the first a letter or digit",
+        )
+
+
+@contextmanager
+def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
+    """Make a role's directory, mode 0700: filled beside its place, and renamed there when the block succeeds.
+
+    Raises OutputError if ``path`` exists: a role's directory is never replaced.
+    """
+    if os.path.lexists(path):
+        raise OutputError(
+            "exists; a role's directory is never replaced",
+            path=path,
+            hint="choose another name, or move the old directory away",
+        )
+    sweep(path.parent, path.name)
+    try:
+        with new_folder(path) as building:
+            write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
+            yield RoleDirectory(building, role, protect_new(building, role, name))
+            put_folder(building, path)
+    except OSError as error:
+        raise output_error(error, path) from error
+
+
+@dataclass(frozen=True)
+class RoleDirectory:
+    """The directory of a role: its identity, its deployment, its secrets and its state."""
+
+    path: Path
+    role: str
+    protection: Protection | None = None  # the key under which its secrets are sealed, if they are
+
+    @classmethod
+    def open(cls, path: Path, role: str) -> RoleDirectory:
+        """Open the directory of ``role`` at ``path``, with its passphrase if it is protected.
+
+        Raises NotInitialisedError if it is none, PassphraseError if the passphrase is wrong or missing.
+        """
+        found = role_of(path)
+        if found is None:
+            raise NotInitialisedError(
+                f"is not the directory of {with_article(role)}",
+                path=path,
+                hint=f"make one with: mipp {role} init {path}",
+            )
+        if found != role:
+            raise NotInitialisedError(
+                f"is the directory of {with_article(found)}, not of {with_article(role)}",
+                path=path,
+                hint=f"name the {role}'s directory",
+            )
+        return cls(path, role, protection_of(path, role, cls(path, role).name))
+
+    @cached_property
+    def name(self) -> str:
+        """The OID or UID."""
+        name = self.read_json(ROLE_FILE).get("id")
+        if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
+            raise MalformedError("is damaged", path=self.file(ROLE_FILE), hint="restore it from a backup")
+        return name
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """The deployment, from the directory's own copy of kmc.pub."""
+        return load_deployment(self.path / KMC_FILE)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever uses the deployment is told again and again, as that scheme `paper` hides nothing."""
+        return tuple(self.deployment.parameters.warnings)
+
+    @property
+    def sealing_key(self) -> SealingPublicKey:
+        """The key to seal to: that of sealing.pub once the KMC renewed it, until then that of kmc.pub."""
+        renewed = self.file(SEALING_FILE)
+        if renewed.exists():
+            return load_renewal(renewed, self.deployment).sealing_key
+        return self.deployment.sealing_key
+
+    @cached_property
+    def sender(self) -> Sender:
+        """The role as a sender of containers."""
+        return Sender(self.name, SigningKey(self.secret("signing")), self.deployment.fingerprint)
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file in the directory."""
+        return self.path / name
+
+    def folder(self, name: str) -> Path:
+        """Return the path of a folder in the directory, made if it is not there."""
+        folder = self.path / name
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise output_error(error, folder) from error
+        return folder
+
+    def refuse_inside(self, output: Path) -> None:
+        """Refuse an output that lies in the directory, whose files are the role's own; raises OutputError."""
+        if output.resolve().is_relative_to(self.path.resolve()):
+            raise OutputError(
+                f"lies in the directory of {with_article(self.role)}, which keeps its own files there",
+                path=output,
+                hint="choose a place outside it",
+            )
+
+    def secret(self, name: str) -> bytes:
+        """Return one of the directory's keys; raises MissingKeyError."""
+        try:
+            key = bytes.fromhex(self._secrets[name])
+        except (KeyError, ValueError, TypeError):
+            key = b""
+        if len(key) != _SECRET_BYTES[name]:
+            raise MissingKeyError(
+                f"lacks the {name} key",
+                path=self.file(SECRETS_FILE),
+                hint="restore the directory from a backup",
+            )
+        return key
+
+    def secret_list(self, name: str) -> list[bytes]:
+        """Return keys of which there may be any number, oldest first; raises MissingKeyError."""
+        try:
+            keys = [bytes.fromhex(key) for key in self._secrets.get(name, [])]
+        except (ValueError, TypeError):
+            keys = [b""]
+        if any(len(key) != _LISTED_SECRET_BYTES[name] for key in keys):
+            raise MissingKeyError(
+                f"lacks the keys {name}",
+                path=self.file(SECRETS_FILE),
+                hint="restore the directory from a backup",
+            )
+        return keys
+
+    @cached_property
+    def _secrets(self) -> dict[str, Any]:
+        if not self.file(SECRETS_FILE).exists():
+            raise MissingKeyError(
+                "the file with the keys is missing",
+                path=self.file(SECRETS_FILE),
+                hint="restore the directory from a backup",
+            )
+        return self.read_json(SECRETS_FILE)
+
+    def write_secrets(self, keys: Mapping[str, bytes | Sequence[bytes]]) -> None:
+        """Write the directory's keys, mode 0600; a list is one of keys of which there may be any number."""
+        fields = {
+            name: key.hex() if isinstance(key, bytes) else [each.hex() for each in key]
+            for name, key in keys.items()
+        }
+        self.write_json(SECRETS_FILE, fields)
+        self.__dict__.pop("_secrets", None)  # what was read before is no longer so
+
+    def change_secrets(self, changes: Mapping[str, bytes | Sequence[bytes]]) -> None:
+        """Replace some of the directory's keys; the others stay."""
+        kept = {name: self.secret(name) for name in _SECRET_BYTES if name in self._secrets}
+        listed = {name: self.secret_list(name) for name in _LISTED_SECRET_BYTES if name in self._secrets}
+        self.write_secrets({**kept, **listed, **changes})
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of the directory; raises MalformedError if it is damaged in one byte."""
+        if holds_secrets(self.role, name):
+            return read_secrets(self.path, name, self.protection)
+        return read_state(self.file(name))
+
+    def write_json(self, name: str, fields: dict[str, Any]) -> None:
+        """Replace a JSON file of the directory, mode 0600; sealed if it holds keys and has to be."""
+        if not holds_secrets(self.role, name):
+            write_state(self.file(name), fields)
+            return
+        with locked(self.path, shared=True):  # nobody protects the directory meanwhile, or ends that
+            write_secrets(self.path, name, fields, self.protection)
+
+    def record(self, folder: str, name: str, content: str, output: Path | None = None) -> None:
+        """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.
+
+        If that fails, or another command remembered other content meanwhile (ReplayedError), the output
+        is removed: what is not remembered must not be out. Without an output, it is yet to come.
+        """
+        try:
+            with locked(self.folder(folder)):
+                if self.recorded(folder, name) not in (None, content):
+                    raise ReplayedError(
+                        "another command answered the same query otherwise meanwhile", hint="make a new query"
+                    )
+                self.write_json(_record_file(folder, name), {"content": content})
+        except BaseException:
+            if output is not None:
+                discard(output)
+            raise
+
+    def recorded(self, folder: str, name: str) -> str | None:
+        """Return what :meth:`record` remembered, or None; raises MalformedError if it is damaged."""
+        file = _record_file(folder, name)
+        return str(self.read_json(file).get("content")) if self.file(file).exists() else None
+
+    @contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """Keep others from changing the directory meanwhile; raises ConflictError if another one is.
+
+        ``shared`` is for commands that change nothing that another one of them reads: they run side by
+        side, and keep out those that take the lock for themselves alone. The latter also clear away what
+        killed commands left, which may be keys.
+        """
+        try:
+            with locked(self.file(ROLE_FILE), shared=shared, wait=False):
+                if not shared:
+                    self.sweep()
+                yield
+        except LockedError:
+            raise ConflictError(
+                "another command is changing it", path=self.path, hint="wait until it is done, then try again"
+            ) from None
+
+    def sweep(self) -> None:
+        """Remove the temporary files of killed commands from the directory and its folders."""
+        for folder in (self.path, *(each for each in self.path.iterdir() if each.is_dir())):
+            sweep(folder)
+
+
+def role_of(path: Path) -> str | None:
+    """Return which role's directory ``path`` is, or None; raises MalformedError if role.json is damaged."""
+    file = path / ROLE_FILE
+    role = read_state(file).get("role") if file.exists() else None
+    return role if role in ROLES else None
+
+
+def with_article(role: str) -> str:
+    """Return "a kmc", "an owner" and so on."""
+    return f"an {role}" if role == "owner" else f"a {role}"
+
+
+def _record_file(folder: str, name: str) -> str:
+    return f"{folder}/{name}.json"

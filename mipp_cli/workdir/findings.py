@@ -1,0 +1,135 @@
+"""What checks of a role's directory share: all problems are collected before any is told."""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mipp_cli.containers.messages.public_files import load_deployment
+from mipp_cli.errors import (
+    DamagedError,
+    InterruptedWorkError,
+    MalformedError,
+    MippError,
+    NotInitialisedError,
+    Problem,
+)
+from mipp_cli.files.atomic import TEMPORARY
+from mipp_cli.report import Report
+from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE, RoleDirectory, with_article
+from mipp_cli.workdir.protection import LOCK_FILE, Lock
+
+
+@dataclass
+class Findings:
+    """What a check found so far: the problems, and how many things of each kind were checked."""
+
+    directory: RoleDirectory
+    problems: list[Problem] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, object] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, path: Path, role: str) -> Findings:
+        """Begin a check of the directory of ``role``; NotInitialisedError if it is none.
+
+        A role.json that is damaged is a problem like others, and keeps nothing from being checked.
+        """
+        try:
+            findings = cls(RoleDirectory.open(path, role))
+        except NotInitialisedError:
+            raise
+        except MalformedError as error:
+            findings = cls(
+                RoleDirectory(path, role), [Problem(error.path or str(path / ROLE_FILE), error.message)]
+            )
+        else:
+            with findings.of(path / ROLE_FILE, "files"):
+                if not findings.directory.name:
+                    raise MalformedError("is damaged")
+        return findings
+
+    def check_common(self) -> None:
+        """Check the files that every role's directory has, besides role.json, and who may enter it."""
+        mode = self.directory.path.stat().st_mode & 0o777
+        if mode & 0o077:
+            self.warnings.append(
+                f"other accounts may enter {self.directory.path} (mode {mode:04o}): chmod 700 keeps them out"
+            )
+        with self.of(self.directory.file(KMC_FILE), "files"):
+            load_deployment(self.directory.file(KMC_FILE))
+        if self.directory.file(LOCK_FILE).exists():
+            with self.of(self.directory.file(LOCK_FILE), "files"):
+                Lock.read(self.directory.path)
+
+    @contextmanager
+    def of(self, path: Path, kind: str) -> Iterator[None]:
+        """Take down what is wrong if the block fails, at ``path`` unless the error knows better.
+
+        Counts one more of ``kind`` if it does not.
+        """
+        try:
+            yield
+        except InterruptedWorkError:
+            raise  # says nothing of the file
+        except MippError as error:
+            self.add(Path(error.path or path), error.message)
+        except OSError as error:
+            self.add(path, f"cannot be read: {error.strerror}")
+        else:
+            self.counts[kind] += 1
+
+    def add(self, path: Path, message: str) -> None:
+        """Take down a problem, once."""
+        problem = Problem(str(path), message)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep others from changing the directory meanwhile, if what is locked for that is there."""
+        if self.directory.file(ROLE_FILE).exists():
+            with self.directory.lock(shared=True):
+                yield
+        else:
+            yield
+
+    def check_each(self, folder: str, ending: str, kind: str, check: Callable[[str], None]) -> list[Path]:
+        """Check each file in a folder by its name without the ending; return those that bear it."""
+        files = sorted(self.directory.file(folder).glob(f"*{ending}"))
+        for file in files:
+            with self.of(file, kind):
+                check(file.name.removesuffix(ending))
+        return files
+
+    def check_unknown(self, known: Iterable[Path]) -> None:
+        """Take down every file in the directory that is not ``known``; temporary files are counted."""
+        listed = set(known)
+        for path in sorted(self.directory.path.rglob("*")):
+            if path in listed or (path.is_dir() and not path.is_symlink()):
+                continue
+            if TEMPORARY.fullmatch(path.name):
+                self.counts["temporary files"] += 1
+            else:
+                self.add(path, f"is not a file that {with_article(self.directory.role)} keeps there")
+
+    def report(self, hint: str) -> Report:
+        """Return the counts; raises DamagedError with all problems if there are any."""
+        if self.problems:
+            raise DamagedError(self.problems, path=self.directory.path, hint=hint)
+        warnings = [*self.directory.warnings, *self.warnings]
+        if left := self.counts.pop("temporary files", 0):
+            warnings.append(f"{left} temporary files of interrupted commands may be removed (.*.tmp)")
+        return Report((), dict(self.counts), tuple(warnings), {}, tuple(self.notes), self.details)
+
+
+def check_key(found: bytes, named: bytes, file: str) -> None:
+    """Refuse a key whose public half is not the one that a public file names; raises MalformedError."""
+    if not hmac.compare_digest(found, named):
+        raise MalformedError(f"the key is not the one that {file} names")

@@ -1,0 +1,160 @@
+"""What stays of an owner who was removed: enough to tell a return from a replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER, Header
+from mipp_cli.errors import (
+    AlreadyAppliedError,
+    ConflictError,
+    InvalidRequestError,
+    MalformedError,
+    ReplayedError,
+)
+from mipp_cli.report import Report
+from mipp_cli.workdir.directory import RoleDirectory
+from mipp_cli.workdir.replay import check_pinned_key
+
+REMOVED_FOLDER = "removed"
+
+
+class InForce(NamedTuple):
+    """What an enrolment in force is known by: the owner's key, number, digest, and ids of forgotten SKs."""
+
+    key: bytes
+    number: int
+    digest: str
+    forgotten: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Removal:
+    """The record of a removal, ``removed/OID.json``.
+
+    ``key``, ``number`` and ``digest`` are those of the membership that was in force. ``released`` says that
+    others may take the name; ``retired`` are the keys that never may again. ``forgotten`` are the ids of
+    the SKs that the KMC is not to take again.
+    """
+
+    owner: str
+    key: bytes
+    number: int
+    digest: str
+    released: bool
+    retired: frozenset[bytes]
+    forgotten: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        keys = [self.key, *self.retired]
+        if any(len(key) != 32 for key in keys) or not 0 <= self.number <= LARGEST_NUMBER:
+            raise ValueError("no removal is like this")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON fields."""
+        return {
+            "key": self.key.hex(),
+            "number": self.number,
+            "digest": self.digest,
+            "released": self.released,
+            "retired": sorted(key.hex() for key in self.retired),
+            "forgotten_keys": [f"{key:016x}" for key in sorted(self.forgotten)],
+        }
+
+
+def _file(owner: str) -> str:
+    return f"{REMOVED_FOLDER}/{owner}.json"
+
+
+def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
+    """Return the record of an owner's last removal, or None; raises MalformedError if it is damaged."""
+    if not directory.file(_file(owner)).exists():
+        return None
+    fields = directory.read_json(_file(owner))
+    try:
+        return Removal(
+            owner,
+            bytes.fromhex(fields["key"]),
+            int(fields["number"]),
+            str(fields["digest"]),
+            bool(fields["released"]),
+            frozenset(bytes.fromhex(key) for key in fields["retired"]),
+            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
+        )
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise MalformedError(
+            "is damaged", path=directory.file(_file(owner)), hint="restore it from a backup"
+        ) from None
+
+
+def removals(directory: RoleDirectory) -> list[Removal]:
+    """Return the records of all removals, of owners who came back too."""
+    names = sorted(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))
+    found = [removal_of(directory, name) for name in names if IDENTIFIER.fullmatch(name)]
+    return [removal for removal in found if removal is not None]
+
+
+def record_removal(directory: RoleDirectory, owner: str, in_force: InForce | None, *, release: bool) -> bool:
+    """Record that an owner is removed, before anything of the membership goes; say whether that is news.
+
+    ``in_force`` is None for an owner whose membership ended before. A name that is released is free at
+    once, and the key that held it is retired for good. Raises InvalidRequestError for a name that was
+    never enrolled.
+    """
+    previous = removal_of(directory, owner)
+    if in_force is not None:
+        retired = previous.retired if previous is not None else frozenset()
+        released = in_force.key in retired
+        key, number, digest, forgotten = in_force
+        removal = Removal(owner, key, number, digest, released, retired, forgotten)
+    elif previous is not None:
+        removal = previous
+    else:
+        raise InvalidRequestError(
+            f"no owner {owner!r} is enrolled", path=directory.path, hint="`mipp inspect` lists who is"
+        )
+    if release:
+        retired = removal.retired | {removal.key}
+        removal = replace(removal, released=True, retired=retired)
+    if removal != previous:
+        directory.folder(REMOVED_FOLDER)
+        directory.write_json(_file(owner), removal.to_json())
+    return removal != previous
+
+
+def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) -> None:
+    """Refuse an enrolment that a removal forbids.
+
+    Raises ConflictError for a key that was retired, and for another key than that of an owner who was
+    removed and whose name was not released; ReplayedError for what is not newer than what was in force.
+    """
+    removal = removal_of(directory, header.sender)
+    if removal is None:
+        return
+    if header.sender_key in removal.retired:
+        raise ConflictError(
+            f"is signed with a key that was retired when the name {header.sender!r} was released",
+            hint="whoever bears the name now begins anew: mipp owner init",
+        )
+    if enrolled or removal.released:
+        return
+    check_pinned_key(header, removal.key)
+    if header.sequence_number <= removal.number:
+        raise ReplayedError(
+            f"is not newer than what was in force when {header.sender!r} was removed",
+            hint="to come back the owner makes a new one: mipp owner authorize",
+        )
+
+
+def already_removed(directory: RoleDirectory, owner: str) -> AlreadyAppliedError:
+    """Return the error of a removal that was done before."""
+    return AlreadyAppliedError(
+        f"the owner {owner!r} was removed before", path=directory.path, hint="there is nothing to do"
+    )
+
+
+def removal_report(directory: RoleDirectory, counts: dict[str, int], released: bool) -> Report:
+    """Return the report of a removal; ``released`` says that the name is free."""
+    notes = ("the name is free; the key that bore it is retired for good",) if released else ()
+    return Report((), {"owners": 1, **counts}, directory.warnings, {}, notes)

@@ -1,0 +1,114 @@
+"""Numbers of messages: what was applied already, what is older, whose clock is wrong, and pinned keys."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from mipp_cli.containers.base.header import Header
+from mipp_cli.errors import AlreadyAppliedError, ClockError, ConflictError, ReplayedError, errors_at
+
+Result = TypeVar("Result")
+
+A_DAY = 86_400 * 10**6  # in the microseconds that numbers count
+
+
+def check_pinned_key(header: Header, key: bytes) -> None:
+    """Refuse a sender whose key is not the one its identifier was first enrolled with; ConflictError."""
+    if not hmac.compare_digest(header.sender_key, key):
+        raise ConflictError(
+            f"is signed with another key than the one that {header.sender!r} was enrolled with",
+            hint="the first enrolment pins an identifier to its key: ask the sender which file is theirs",
+        )
+
+
+def check_sequence(header: Header, number: int, digest: str) -> None:
+    """Refuse a list of users that is not newer than the one in force, ``number`` with ``digest``.
+
+    Raises AlreadyAppliedError for the same content again, ReplayedError for an older number or for
+    other content under the same one.
+    """
+    check_message(header, {number: digest})
+    if header.sequence_number < number:
+        raise ReplayedError(
+            f"is older than what is in force of {header.sender!r} (number {header.sequence_number}, "
+            f"in force {number})",
+            hint="ask the sender for a new one",
+        )
+
+
+def check_message(header: Header, applied: Mapping[int, str]) -> None:
+    """Refuse a message whose number was ``applied`` (digest by number); others come in any order.
+
+    Raises AlreadyAppliedError for the same content again, ReplayedError for other content.
+    """
+    number = header.sequence_number
+    if applied.get(number) == header.digest:
+        raise AlreadyAppliedError("was applied before; nothing changed", hint="there is nothing to do")
+    if number in applied:
+        raise ReplayedError(
+            f"comes under the number {number}, which another file of {header.sender!r} had",
+            hint="ask the sender for a new file",
+        )
+
+
+def check_clock(header: Header, last: int) -> None:
+    """Refuse a number more than a day ahead of this machine's clock and of ``last``, applied before.
+
+    Numbers follow the sender's clock. One from a clock that ran ahead would keep out, for as long, whatever
+    the sender makes once the clock is right. Raises ClockError.
+    """
+    now, number = clock_number(), header.sequence_number
+    if number <= max(now, last) + A_DAY:
+        return
+    raise ClockError(
+        f"has the number {number} of {moment(number)}, more than a day ahead of this machine's clock "
+        f"({moment(now)}) and of the last that was applied of {header.sender!r} "
+        f"({moment(last) if last else 'none'})",
+        hint="set the clock that is wrong; if it is the owner's, then: mipp owner renumber OWNER",
+    )
+
+
+def clock_number() -> int:
+    """Return the number that the clock gives now: microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def moment(number: int) -> str:
+    """Return when a sequence number was given, for people: numbers are microseconds since 1970."""
+    try:
+        return f"{datetime.fromtimestamp(number / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return "no time"
+
+
+def query_record(header: Header) -> str:
+    """Return under what name an answered query is recorded.
+
+    Ids are each user's own: whoever makes a query under another's id takes nothing from them.
+    """
+    return f"{header.key}-{header.number}"
+
+
+def each_new(
+    files: Iterable[Path], apply: Callable[[Path], Result], check: Callable[[], object] = lambda: None
+) -> tuple[list[Result], int]:
+    """Apply ``files`` in order; skip those applied before, and return the results and how many were skipped.
+
+    Raises AlreadyAppliedError if that leaves nothing, but calls ``check`` first; errors name the file.
+    """
+    results, skipped = [], []
+    for file in files:
+        try:
+            with errors_at(file):
+                results.append(apply(file))
+        except AlreadyAppliedError as error:
+            skipped.append(error)
+    check()
+    if skipped and not results:
+        raise skipped[0]
+    return results, len(skipped)

@@ -1,0 +1,214 @@
+"""Which files are taken for images, and what their owner calls them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
+from mipp_cli.images.collection import ImageFile, collect_examples, collect_images
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def names(*paths: Path, root: Path | None = None) -> list[str]:
+    return [image.name for image in collect_images(paths, root=root)]
+
+
+def test_a_folder_is_walked_in_the_order_of_paths(tmp_path: Path) -> None:
+    touch(
+        tmp_path / "b.png", tmp_path / "a" / "z.JPG", tmp_path / "a" / "deep" / "y.tiff", tmp_path / "c.webp"
+    )
+    assert names(tmp_path) == ["a/deep/y.tiff", "a/z.JPG", "b.png", "c.webp"]
+
+
+def test_other_files_and_hidden_ones_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", tmp_path / "notes.txt", tmp_path / ".hidden.png", tmp_path / "png")
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_hidden_folders_are_not_walked_unless_they_are_named(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", tmp_path / ".trash" / "deep" / "b.png", tmp_path / "c" / ".d" / "e.png")
+    assert names(tmp_path) == ["a.png"]
+    assert names(tmp_path / ".trash") == ["deep/b.png"]
+
+
+def test_a_file_that_is_named_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
+    touch(tmp_path / "scan")
+    assert names(tmp_path / "scan") == ["scan"]
+
+
+def test_paths_are_called_by_their_place_below_the_root(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "x.png")
+    assert names(tmp_path / "a", tmp_path / "b", root=tmp_path) == ["a/x.png", "b/x.png"]
+    assert names(tmp_path / "b" / "x.png", root=tmp_path / "a" / "..") == ["b/x.png"]
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "x.png")
+    with pytest.raises(InvalidRequestError, match=r"two images would be called 'x\.png'.*a/x\.png.*b/x\.png"):
+        collect_images([tmp_path / "a", tmp_path / "b"])
+
+
+def test_the_same_path_twice_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "x.png")
+    with pytest.raises(InvalidRequestError, match="two images would be called") as caught:
+        collect_images([tmp_path / "x.png", tmp_path / "x.png"])
+    assert caught.value.hint is not None
+    assert "name each image once" in caught.value.hint
+
+
+def test_examples_of_one_name_are_called_by_the_paths_given(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "x.png", tmp_path / "b" / "y.png")
+    found = [image.name for image in collect_examples([tmp_path / "a", tmp_path / "b"])]
+    assert found == [str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png"), "y.png"]
+
+
+def test_an_example_named_twice_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "x.png")
+    with pytest.raises(InvalidRequestError, match="two images would be called"):
+        collect_examples([tmp_path / "x.png"] * 2)
+
+
+def test_a_path_that_is_no_text_gives_an_example_a_name(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    touch(folder / "x.png", tmp_path / "x.png")
+    assert [image.name for image in collect_examples([folder / "x.png", tmp_path / "x.png"])] == [
+        f"{tmp_path}/\N{REPLACEMENT CHARACTER}/x.png",
+        f"{tmp_path}/x.png",
+    ]
+
+
+def test_no_example_named_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="no images were named"):
+        collect_examples([])
+
+
+@pytest.mark.parametrize("outside", ["other/x.png", "../x.png"])
+def test_a_path_outside_the_root_is_refused(tmp_path: Path, outside: str) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(InvalidRequestError, match="it is not below"):
+        collect_images([(tmp_path if outside.startswith("other") else root) / outside], root=root)
+
+
+def test_a_root_that_is_the_image_itself_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "x.png")
+    with pytest.raises(InvalidRequestError, match="it is not below"):
+        collect_images([tmp_path / "x.png"], root=tmp_path / "x.png")
+
+
+def test_nothing_named_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="no images were named"):
+        collect_images([])
+
+
+def test_an_empty_folder_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="holds no images") as caught:
+        collect_images([tmp_path])
+    assert caught.value.path == str(tmp_path)
+    assert caught.value.hint is not None
+    assert ".jpg" in caught.value.hint
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
+    touch(path)
+    with pytest.raises(InvalidRequestError, match="its name is not UTF-8") as caught:
+        collect_images([path])
+    assert caught.value.path is not None
+    caught.value.path.encode()
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    touch(tmp_path / "a.png")
+
+    def deny(path: str, real: object = os.scandir) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        assert callable(real)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", deny)
+    with pytest.raises(InvalidRequestError, match="the folder cannot be read: Permission denied") as caught:
+        collect_images([tmp_path])
+    assert caught.value.path == str(tmp_path / "closed")
+
+
+# What is left out where a list of it is wanted
+
+
+def no_text(folder: Path) -> Path:
+    """Return a path below ``folder`` whose name is not UTF-8."""
+    return Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+
+
+def test_names_that_are_no_text_are_left_out_and_listed(tmp_path: Path) -> None:
+    touch(tmp_path / "a.png", no_text(tmp_path), tmp_path / "b" / "c.png", no_text(tmp_path / "b"))
+    left_out: list[Problem] = []
+    assert [each.name for each in collect_images([tmp_path], left_out=left_out)] == ["a.png", "b/c.png"]
+    words = "cannot be named: its name is not UTF-8"
+    assert sorted(left_out) == [
+        (f"{tmp_path}/b/\N{REPLACEMENT CHARACTER}.png", words),
+        (f"{tmp_path}/\N{REPLACEMENT CHARACTER}.png", words),
+    ]
+
+
+def test_a_name_in_a_folder_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    touch(tmp_path / "a.png", folder / "b.png", folder / "c.png")
+    left_out: list[Problem] = []
+    assert [each.name for each in collect_images([tmp_path], left_out=left_out)] == ["a.png"]
+    assert len(left_out) == 2
+
+
+def test_where_all_is_left_out_no_image_was_named(tmp_path: Path) -> None:
+    touch(no_text(tmp_path))
+    with pytest.raises(InvalidRequestError, match="no images were named"):
+        collect_images([tmp_path], left_out=[])
+
+
+def test_a_path_outside_the_root_is_not_just_left_out(tmp_path: Path) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "y.png")
+    with pytest.raises(InvalidRequestError, match="it is not below"):
+        collect_images([tmp_path / "a", tmp_path / "b"], root=tmp_path / "a", left_out=[])
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "dangling link", "pipe", "too long", "denied"])
+def test_a_file_that_cannot_be_read_is_an_unreadable_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = tmp_path / "x.jpg"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "dangling link":
+        path.symlink_to(tmp_path / "gone.jpg")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "too long":
+        path = tmp_path / ("x" * 300)
+    elif kind == "denied":
+        touch(path)
+
+        def deny(*_: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(os, "stat", deny)
+    with pytest.raises(UnreadableImageError) as caught:
+        ImageFile(path, "x.jpg").read()
+    assert caught.value.path == str(path)
+    assert caught.value.hint
+
+
+def test_an_image_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(1 << 31)
+    with pytest.raises(UnreadableImageError, match="the image is too large"):
+        ImageFile(tmp_path / "x.png", "x.png").read()

@@ -1,0 +1,238 @@
+"""The pixel payload gives every pixel back as a PNG file, and refuses what it cannot hold."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from mipp_cli.errors import MalformedError, UnreadableImageError
+from mipp_cli.images.pictures import MAX_PIXELS, open_picture
+from mipp_cli.images.pixels import pack_pixels, unpack_pixels
+
+HEADER = struct.Struct(">8sBII")
+CODES = {"1": 1, "L": 2, "LA": 3, "RGB": 4, "RGBA": 5, "I;16": 6}
+
+
+def drawn(mode: str, width: int = 13, height: int = 7, seed: int = 0) -> Image.Image:
+    generator = np.random.default_rng(seed)
+    if mode == "1":
+        return Image.fromarray(generator.random((height, width)) < 0.5)
+    if mode == "I;16":
+        return Image.fromarray(generator.integers(0, 65536, (height, width), dtype=np.uint16))
+    bands = len(mode)
+    pixels = generator.integers(0, 256, (height, width, bands), dtype=np.uint8)
+    return Image.merge(mode, [Image.fromarray(pixels[:, :, band].copy()) for band in range(bands)])
+
+
+def round_trip(image: Image.Image) -> Image.Image:
+    return open_picture(unpack_pixels(pack_pixels(image)), path=None)
+
+
+def payload(mode: str, width: int, height: int, pixels: bytes) -> bytes:
+    return HEADER.pack(b"MIPPPIX1", CODES[mode], width, height) + pixels
+
+
+@pytest.mark.parametrize("mode", CODES)
+def test_every_lossless_mode_comes_back_pixel_for_pixel(mode: str) -> None:
+    image = drawn(mode)
+    result = round_trip(image)
+    assert result.mode == mode
+    assert result.format == "PNG"
+    assert (np.asarray(result) == np.asarray(image)).all()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(CODES)), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_every_size_comes_back_pixel_for_pixel(mode: str, width: int, height: int, seed: int) -> None:
+    image = drawn(mode, width, height, seed)
+    result = round_trip(image)
+    assert result.size == (width, height)
+    assert (np.asarray(result) == np.asarray(image)).all()
+
+
+def test_the_payload_is_a_header_and_the_bare_matrix() -> None:
+    image = drawn("RGB")
+    assert pack_pixels(image) == payload("RGB", 13, 7, image.tobytes())
+
+
+def test_samples_of_16_bits_lie_big_endian() -> None:
+    image = Image.fromarray(np.array([[0x1234, 0xFF00]], dtype=np.uint16))
+    assert pack_pixels(image) == payload("I;16", 2, 1, b"\x12\x34\xff\x00")
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4"])
+def test_16_bit_grey_of_any_byte_order_comes_back(dtype: str) -> None:
+    samples = np.random.default_rng(1).integers(0, 65536, (7, 13))
+    assert (np.asarray(round_trip(Image.fromarray(samples.astype(dtype)))) == samples).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "I;16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(mode: str, orientation: int) -> None:
+    image = drawn(mode)
+    image.getexif()[0x0112] = orientation
+    wanted = ImageOps.exif_transpose(image)
+    result = round_trip(image)
+    assert result.size == wanted.size
+    assert (np.asarray(result) == np.asarray(wanted)).all()
+
+
+def test_a_turned_palette_becomes_turned_colours() -> None:
+    palette = drawn("RGB").quantize(16)
+    palette.getexif()[0x0112] = 6
+    wanted = ImageOps.exif_transpose(palette).convert("RGB")
+    assert (np.asarray(round_trip(palette)) == np.asarray(wanted)).all()
+
+
+def test_a_palette_becomes_its_colours() -> None:
+    palette = drawn("RGB").quantize(16)
+    result = round_trip(palette)
+    assert result.mode == "RGB"
+    assert (np.asarray(result) == np.asarray(palette.convert("RGB"))).all()
+
+
+@pytest.mark.parametrize("transparency", [3, bytes(range(0, 256, 16))])
+def test_a_palette_with_transparency_keeps_it_as_alpha(transparency: Any) -> None:
+    palette = drawn("RGB").quantize(16)
+    palette.info["transparency"] = transparency
+    result = round_trip(palette)
+    assert result.mode == "RGBA"
+    assert (np.asarray(result) == np.asarray(palette.convert("RGBA"))).all()
+    assert np.asarray(result)[:, :, 3].min() < 255
+
+
+@pytest.mark.parametrize(
+    ("mode", "transparency", "wanted"), [("1", 255, "LA"), ("L", 77, "LA"), ("RGB", (1, 2, 3), "RGBA")]
+)
+def test_a_transparent_colour_becomes_an_alpha_channel(mode: str, transparency: Any, wanted: str) -> None:
+    image = Image.new(mode, (3, 2), 0)
+    image.putpixel((1, 0), transparency)
+    image.info["transparency"] = transparency
+    result = round_trip(image)
+    assert result.mode == wanted
+    assert np.asarray(result)[:, :, -1].tolist() == [[255, 0, 255], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "F", "YCbCr", "LAB", "HSV"])
+def test_a_mode_that_a_png_cannot_hold_is_refused(mode: str) -> None:
+    with pytest.raises(UnreadableImageError, match=mode) as caught:
+        pack_pixels(Image.new(mode, (3, 2)))
+    assert "file" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("level", [-1, 65536])
+def test_grey_levels_beyond_16_bits_are_refused(level: int) -> None:
+    with pytest.raises(UnreadableImageError, match="65535"):
+        pack_pixels(Image.new("I", (3, 2), level))
+
+
+def test_16_bit_grey_with_a_transparent_level_is_refused() -> None:
+    image = drawn("I;16")
+    image.info["transparency"] = 5
+    with pytest.raises(UnreadableImageError, match="transparent"):
+        pack_pixels(image)
+
+
+def tiff_of_16_bit_colour() -> bytes:
+    samples = np.random.default_rng(2).integers(0, 65536, (4, 5, 3), dtype=np.uint16)
+    after_directory = 8 + 2 + 9 * 12 + 4
+    entries = [  # tag, type (3 for 16, 4 for 32 bits), count, value or where it lies
+        (256, 4, 1, 5),
+        (257, 4, 1, 4),
+        (258, 3, 3, after_directory),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, after_directory + 6),
+        (277, 3, 1, 3),
+        (278, 4, 1, 4),
+        (279, 4, 1, samples.nbytes),
+    ]
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + directory + bytes(4)
+    return head + struct.pack("<HHH", 16, 16, 16) + samples.astype("<u2").tobytes()
+
+
+def test_16_bit_colour_is_refused_because_reading_cuts_it() -> None:
+    with pytest.raises(UnreadableImageError, match="not of 16"):
+        pack_pixels(open_picture(tiff_of_16_bit_colour(), path=None))
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 5), (1_000_001, 1)])
+def test_a_size_that_a_png_cannot_have_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UnreadableImageError, match="limit"):
+        pack_pixels(Image.new("1", size))
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(0, 0), (0, 9), (9, 0), (2**32 - 1, 2**32 - 1), (MAX_PIXELS, 1), (1, 1_000_001), (11586, 11586)],
+)
+def test_a_header_that_claims_an_impossible_size_is_malformed(width: int, height: int) -> None:
+    with pytest.raises(MalformedError, match="limit"):
+        unpack_pixels(payload("RGBA", width, height, bytes(4)))
+
+
+@pytest.mark.parametrize("mode", CODES)
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_payload_of_another_length_is_malformed(mode: str, change: int) -> None:
+    data = pack_pixels(drawn(mode))
+    data = data[:change] if change < 0 else data + bytes(change)
+    with pytest.raises(MalformedError, match="bytes"):
+        unpack_pixels(data)
+
+
+@pytest.mark.parametrize("length", range(HEADER.size))
+def test_a_payload_shorter_than_its_header_is_malformed(length: int) -> None:
+    with pytest.raises(MalformedError):
+        unpack_pixels(pack_pixels(drawn("L"))[:length])
+
+
+@pytest.mark.parametrize("code", [0, 7, 255])
+def test_an_unknown_layout_is_malformed(code: int) -> None:
+    with pytest.raises(MalformedError):
+        unpack_pixels(HEADER.pack(b"MIPPPIX1", code, 1, 1) + bytes(4))
+
+
+def test_another_signature_is_malformed() -> None:
+    with pytest.raises(MalformedError):
+        unpack_pixels(HEADER.pack(b"MIPPPIX2", 2, 1, 1) + bytes(1))
+
+
+def test_filling_bits_that_are_set_are_malformed() -> None:
+    assert unpack_pixels(payload("1", 3, 2, b"\xe0\xe0"))
+    with pytest.raises(MalformedError, match="fill"):
+        unpack_pixels(payload("1", 3, 2, b"\xe0\xe1"))
+
+
+def test_rows_of_one_bit_without_filling_are_taken_whole() -> None:
+    assert np.asarray(open_picture(unpack_pixels(payload("1", 8, 1, b"\xff")), path=None)).all()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.binary(max_size=60), st.booleans())
+def test_random_bytes_give_a_png_or_are_malformed(data: bytes, signed: bool) -> None:
+    try:
+        png = unpack_pixels(b"MIPPPIX1" + data if signed else data)
+    except MalformedError:
+        return
+    assert Image.open(io.BytesIO(png)).format == "PNG"
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.sampled_from(sorted(CODES)), st.integers(0, HEADER.size - 1), st.integers(1, 255))
+def test_a_changed_header_never_gives_the_same_picture(mode: str, at: int, flip: int) -> None:
+    original = pack_pixels(drawn(mode))
+    changed = bytearray(original)
+    changed[at] ^= flip
+    try:
+        png = unpack_pixels(bytes(changed))
+    except MalformedError:
+        return
+    assert png != unpack_pixels(original)

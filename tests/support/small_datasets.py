@@ -1,0 +1,57 @@
+"""Data sets for the tests of leakage and timing: drawn features whose answers are known, and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.experiments.base.dataset import DataSet, LabelledImage, load_dataset
+from tests.support.deployment import picture
+
+INLINE = Parallelism(jobs=1)
+
+
+def of_features(features: NDArray[np.uint8], labels: list[int]) -> DataSet:
+    """Make a data set of features alone; its pictures are not there."""
+    folder = Path("nowhere")
+    categories = tuple(f"category-{number}" for number in range(max(labels) + 1))
+    images = tuple(
+        LabelledImage(folder / categories[label] / f"{number:04d}.png", label)
+        for number, label in enumerate(labels)
+    )
+    return DataSet(folder, categories, images, features, "0" * 64)
+
+
+def apart(images: int = 40) -> DataSet:
+    """Two categories that their sums tell apart: few edges, and many."""
+    random = np.random.default_rng(5)
+    low, high = random.integers(0, 2, (images // 2, 80)), random.integers(5, 8, (images // 2, 80))
+    labels = [0] * (images // 2) + [1] * (images // 2)
+    return of_features(np.concatenate([low, high]).astype(np.uint8), labels)
+
+
+def flat_and_steep(images: int = 40) -> DataSet:
+    """Two categories with the same mean, one flat: Sim puts the flat one first for every query."""
+    random = np.random.default_rng(7)
+    flat, steep = random.integers(3, 5, (images // 2, 80)), 7 * random.integers(0, 2, (images // 2, 80))
+    labels = [0] * (images // 2) + [1] * (images // 2)
+    return of_features(np.concatenate([flat, steep]).astype(np.uint8), labels)
+
+
+def unrelated(images: int = 200) -> DataSet:
+    """Two categories whose features have nothing to do with them."""
+    random = np.random.default_rng(6)
+    features = random.integers(0, 8, (images, 80)).astype(np.uint8)
+    return of_features(features, random.integers(0, 2, images).tolist())
+
+
+def of_pictures(folder: Path, images: int = 6) -> DataSet:
+    """Draw two categories of so many pictures each, and load them."""
+    for number, category in enumerate(("one", "two")):
+        (folder / category).mkdir(parents=True)
+        for image in range(images):
+            picture(100 * number + image).save(folder / category / f"{image}.png")
+    return load_dataset(folder, parallelism=INLINE)

@@ -1,0 +1,589 @@
+"""Directories protected with a passphrase: nothing in plain, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mipp_cli.containers.messages.selection import read_selection
+from mipp_cli.errors import ConflictError, MalformedError, MissingKeyError, TamperedError
+from mipp_cli.files.json_state import parse_state, write_state
+from mipp_cli.scheme import passphrase as primitive
+from mipp_cli.scheme.passphrase import Stretching
+from mipp_cli.workdir import protect as module
+from mipp_cli.workdir.directory import RoleDirectory
+from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
+from tests.support.deployment import (
+    OWNERS,
+    Deployment,
+    change_state,
+    done,
+    feature_of,
+    mode,
+    refused,
+    run,
+    secrets_of,
+    snapshot,
+)
+
+ROLES = ("kmc", "cloud", "alice", "north")
+KINDS = {"kmc": "kmc", "cloud": "cloud", "alice": "user", "north": "owner"}
+
+
+@pytest.fixture(autouse=True)
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primitive, "STRETCHING", Stretching(16, 8, 1))
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> Path:
+    return passphrase_file(tmp_path / "passphrase", b"open sesame\n")
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return passphrase_file(tmp_path / "other", b"close sesame")
+
+
+def passphrase_file(path: Path, content: bytes) -> Path:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+def protect(path: Path, new: Path, *words: object) -> None:
+    done("protect", path, "--new-passphrase-file", new, *words)
+
+
+def opened(path: Path, role: str, passphrase: bytes) -> RoleDirectory:
+    with passphrases_from(Passphrases(lambda _: passphrase)):
+        return RoleDirectory.open(path, KINDS[role])
+
+
+def keys_in(path: Path, role: str, passphrase: bytes) -> dict[str, Any]:
+    """Return what every file with keys in a protected directory holds."""
+    directory = opened(path, role, passphrase)
+    return {file: directory.read_json(file) for file in files_with_keys(path, role)}
+
+
+def files_with_keys(path: Path, role: str) -> list[str]:
+    folders = {"kmc": ["owners", "users", "rankings"], "alice": ["queries"]}.get(role, [])
+    files = [file for folder in folders for file in path.glob(f"{folder}/*.json")]
+    return ["secrets.json", *sorted(file.relative_to(path).as_posix() for file in files)]
+
+
+def plain_in(path: Path, role: str) -> dict[str, Any]:
+    return {file: parse_state((path / file).read_bytes()) for file in files_with_keys(path, role)}
+
+
+def spellings(secret: str) -> list[bytes]:
+    data = bytes.fromhex(secret)
+    return [secret.encode(), data, base64.b64encode(data)[:-4]]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_key_stands_in_plain_in_any_file_of_a_protected_directory(
+    each_way: Deployment, passphrase: Path, role: str
+) -> None:
+    secrets = secrets_of(each_way.root)
+    kept = plain_in(each_way / role, role)
+    assert any(each.encode() in (each_way / role / "secrets.json").read_bytes() for each in secrets)
+    protect(each_way / role, passphrase)
+    for file in (each_way / role).rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            assert not [each for secret in secrets for each in spellings(secret) if each in content], file
+    assert keys_in(each_way / role, role, b"open sesame") == kept
+    assert mode(each_way / role / "lock.json") == "0600"
+
+
+def test_a_users_pictures_and_features_are_sealed_with_the_keys(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "alice", passphrase)
+    for file in (changeable / "alice" / "queries").iterdir():
+        assert set(parse_state(file.read_bytes())) == {"sealed"}
+        assert b"q1.png" not in file.read_bytes()
+
+
+def test_what_a_command_adds_to_a_protected_directory_is_sealed(
+    each_way: Deployment, passphrase: Path
+) -> None:
+    words = ("--passphrase-file", passphrase)
+    for role in ("kmc", "alice", "north"):
+        protect(each_way / role, passphrase)
+    picture = each_way / "pictures" / "queries" / "q1.png"
+    done("user", "query", each_way / "alice", picture, "-o", each_way / "q.h5", *words)
+    done("owner", "authorize", each_way / "north", each_way / "eve" / "user.pub", *words)
+    done("kmc", "enroll", each_way / "kmc", each_way / "north" / "enrolment.h5", *words)
+    for role in ("kmc", "alice"):
+        for file in files_with_keys(each_way / role, role):
+            assert set(parse_state((each_way / role / file).read_bytes())) == {"sealed"}
+
+
+def test_a_protected_kmc_has_no_feature_or_name_in_plain(
+    changeable_exact: Deployment, passphrase: Path
+) -> None:
+    kmc = changeable_exact / "kmc"
+    done("owner", "delete", changeable_exact / "north", "chest/a.jpg", "-o", changeable_exact / "d.h5")
+    done("kmc", "index", kmc, changeable_exact / "d.h5")
+    known: dict[str, bytes] = {}
+    for owner in OWNERS:
+        for name, path in changeable_exact.names(owner).items():
+            known[f"path of {path}"] = path.encode()
+            known[f"name of {path}"] = name.encode()
+            known[f"digest of {path}"] = hashlib.sha256(name.encode()).digest()
+            known[f"digest of {path} in hex"] = hashlib.sha256(name.encode()).hexdigest().encode()
+            known[f"feature of {path}"] = feature_of(changeable_exact.pictures(owner)[path]).tobytes()
+    for file in (kmc / "rankings").glob("*.json"):
+        query = parse_state(file.read_bytes()).get("query_id", "")
+        known |= {f"query of {file.name}": query.encode(), f"user of {file.name}": b'"alice"'}
+    known = {what: data for what, data in known.items() if len(data) > 6}
+    assert len(known) >= 4 * 14
+    protect(kmc, passphrase)
+    words = ("--passphrase-file", passphrase)
+    query = changeable_exact.ask("alice")
+    done("kmc", "rank", kmc, query, "-o", changeable_exact / "s.h5", *words)
+    for file in kmc.rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert not [what for what, data in known.items() if data in content], file
+    done("kmc", "check", kmc, *words)
+
+
+def test_a_protected_kmc_ranks_as_before(changeable_exact: Deployment, passphrase: Path) -> None:
+    kmc, query = changeable_exact / "kmc", changeable_exact / "alice.query.h5"
+    deployment = changeable_exact.public.fingerprint
+    protect(kmc, passphrase)
+    words = ("kmc", "rank", kmc, query, "-o", changeable_exact / "s.h5", "--passphrase-file", passphrase)
+    done(*words)
+    before, after = (
+        read_selection(changeable_exact / name, deployment) for name in ("alice.selection.h5", "s.h5")
+    )
+    assert after == before
+
+
+@pytest.mark.parametrize("kind", ["user", "owner", "cloud", "kmc"])
+def test_a_directory_can_be_protected_from_its_beginning(
+    deployment: Deployment, tmp_path: Path, passphrase: Path, kind: str
+) -> None:
+    path = tmp_path / "new"
+    words: tuple[object, ...] = ("--kmc", deployment / "kmc" / "kmc.pub")
+    words += ("--id", "x") if kind in ("user", "owner") else ()
+    words = ("--scheme", "mask") if kind == "kmc" else words
+    done(kind, "init", path, *words, "--passphrase-file", passphrase)
+    assert set(parse_state((path / "secrets.json").read_bytes())) == {"sealed"}
+    refused(8, "inspect", path)
+    done("inspect", path, "--passphrase-file", passphrase)
+
+
+WRONG = {
+    "wrong": (b"open sesame!", 8, "the passphrase is wrong"),
+    "with a space": (b"open sesame \n", 8, "the passphrase is wrong"),
+    "two newlines": (b"open sesame\n\n", 8, "the passphrase is wrong"),
+    "empty": (b"", 2, "the passphrase is empty"),
+    "only a newline": (b"\n", 2, "the passphrase is empty"),
+    "long": (b"x" * 4097, 2, "the passphrase is too long"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_passphrase_that_is_none_of_the_directorys_is_one_clear_error(
+    changeable: Deployment, tmp_path: Path, passphrase: Path, case: str
+) -> None:
+    content, code, message = WRONG[case]
+    protect(changeable / "north", passphrase)
+    file = passphrase_file(tmp_path / "given", content)
+    before = snapshot(changeable.root)
+    for words in (
+        ("owner", "revoke", changeable / "north", "alice"),
+        ("inspect", changeable / "north"),
+        ("protect", changeable / "north", "--remove"),
+    ):
+        assert message in refused(code, *words, "--passphrase-file", file).err
+    assert snapshot(changeable.root) == before
+
+
+def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
+    changeable: Deployment, passphrase: Path, other: Path
+) -> None:
+    protect(changeable / "north", passphrase)
+    before = snapshot(changeable.root)
+    for words in (
+        ("owner", "revoke", changeable / "north", "alice"),
+        ("inspect", changeable / "north"),
+        ("protect", changeable / "north", "--remove"),
+    ):
+        outcome = refused(8, *words)
+        assert "is protected with a passphrase" in outcome.err
+        assert "--passphrase-file" in outcome.err.partition("hint: ")[2]
+    outcome = refused(8, "protect", changeable / "north", "--new-passphrase-file", other)
+    assert "is protected with a passphrase" in outcome.err
+    refused(2, "protect", changeable / "alice")
+    assert snapshot(changeable.root) == before
+
+
+def test_a_passphrase_for_a_directory_without_one_is_a_mistake_to_be_told(
+    deployment: Deployment, passphrase: Path
+) -> None:
+    for words in (("inspect", deployment / "north"), ("protect", deployment / "north")):
+        outcome = refused(2, *words, "--passphrase-file", passphrase)
+        assert "is not protected with a passphrase" in outcome.err
+
+
+def test_a_passphrase_file_that_is_not_there_is_named(deployment: Deployment, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    assert str(gone) in refused(2, "inspect", deployment / "north", "--passphrase-file", gone).err
+    assert str(tmp_path) in refused(2, "inspect", deployment / "north", "--passphrase-file", tmp_path).err
+
+
+def test_a_passphrase_file_that_others_may_read_is_warned_of(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    passphrase.chmod(0o640)
+    outcome = done("protect", changeable / "north", "--new-passphrase-file", passphrase)
+    assert f"warning: others may read or change {passphrase}" in outcome.err
+    words = ("inspect", changeable / "north", "--passphrase-file", passphrase)
+    assert f"warning: others may read or change {passphrase}" in done(*words).err
+    assert len(done(*words, "--json").json["warnings"]) == 1
+    passphrase.chmod(0o600)
+    assert done(*words).err == ""
+
+
+def test_any_bytes_can_be_a_passphrase(changeable: Deployment, tmp_path: Path) -> None:
+    file = passphrase_file(tmp_path / "bytes", bytes(range(256)))
+    protect(changeable / "north", file)
+    done("inspect", changeable / "north", "--passphrase-file", file)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_another_passphrase_takes_the_place_of_the_first(
+    each_way: Deployment, passphrase: Path, other: Path, role: str
+) -> None:
+    kept = plain_in(each_way / role, role)
+    protect(each_way / role, passphrase)
+    protect(each_way / role, other, "--passphrase-file", passphrase)
+    refused(8, "inspect", each_way / role, "--passphrase-file", passphrase)
+    assert keys_in(each_way / role, role, b"close sesame") == kept
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_protection_that_ended_leaves_the_directory_as_it_was(
+    each_way: Deployment, passphrase: Path, role: str
+) -> None:
+    before = snapshot(each_way / role)
+    protect(each_way / role, passphrase)
+    done("protect", each_way / role, "--remove", "--passphrase-file", passphrase)
+    assert snapshot(each_way / role) == before
+
+
+def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path) -> None:
+    refused(5, "protect", changeable / "north", "--remove")
+    protect(changeable / "north", passphrase)
+    before = snapshot(changeable.root)
+    refused(5, "protect", changeable / "north", "--new-passphrase-file", passphrase)
+    words = ("--new-passphrase-file", passphrase, "--passphrase-file", passphrase)
+    refused(5, "protect", changeable / "north", *words)
+    assert snapshot(changeable.root) == before
+
+
+def test_whoever_inspects_a_directory_sees_whether_it_is_protected(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    assert "in plain, for this account alone" in done("inspect", changeable / "north").out
+    protect(changeable / "north", passphrase)
+    words = ("inspect", changeable / "north", "--passphrase-file", passphrase)
+    assert "sealed with a passphrase" in done(*words).out
+
+
+def test_only_a_roles_directory_can_be_protected(tmp_path: Path, passphrase: Path) -> None:
+    refused(2, "protect", tmp_path, "--new-passphrase-file", passphrase)
+    refused(2, "protect", tmp_path / "nowhere", "--new-passphrase-file", passphrase)
+
+
+def test_the_two_ways_to_change_protection_exclude_each_other(
+    deployment: Deployment, passphrase: Path
+) -> None:
+    words = ("--remove", "--new-passphrase-file", passphrase)
+    refused(2, "protect", deployment / "north", *words)
+
+
+# Damage: lock.json and sealed files.
+
+
+def test_a_damaged_lock_is_named_and_nothing_changes(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    lock = changeable / "north" / "lock.json"
+    content = lock.read_bytes()
+    damages: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
+        lambda fields: {},
+        lambda fields: fields | {"scrypt": {"n": 1 << 60, "r": 8, "p": 1}},
+        lambda fields: fields | {"scrypt": [16, 8, 1]},
+        lambda fields: fields | {"scrypt": {"n": 16, "r": 8, "p": 1, "q": 1}},
+        lambda fields: fields | {"salt": "00"},
+        lambda fields: fields | {"key": 7},
+        lambda fields: fields | {"key": "zz"},
+    ]
+    for damage in damages:
+        lock.write_bytes(content)
+        change_state(lock, damage)
+        before = snapshot(changeable.root)
+        outcome = refused(
+            3, "owner", "revoke", changeable / "north", "alice", "--passphrase-file", passphrase
+        )
+        assert str(lock) in outcome.err
+        refused(3, "protect", changeable / "north", "--remove", "--passphrase-file", passphrase)
+        assert snapshot(changeable.root) == before
+    lock.write_bytes(content[:-2])
+    refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_a_lock_that_claims_to_be_unfinished_does_not_open(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    change_state(changeable / "north" / "lock.json", lambda fields: fields | {"finished": False})
+    refused(8, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_sealed_keys_without_their_lock_are_told_from_damage(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "north", passphrase)
+    lock = changeable / "north" / "lock.json"
+    kept = lock.read_bytes()
+    lock.unlink()
+    before = snapshot(changeable.root)
+    for words in (
+        ("inspect", changeable / "north"),
+        ("inspect", changeable / "north", "--passphrase-file", passphrase),
+        ("protect", changeable / "north", "--new-passphrase-file", passphrase),
+        ("protect", changeable / "north", "--remove", "--passphrase-file", passphrase),
+    ):
+        outcome = refused(8, *words)
+        assert "lock.json, which holds the key to it, is missing" in outcome.err
+    assert snapshot(changeable.root) == before
+    lock.write_bytes(kept)
+    done("inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
+    each_way: Deployment, passphrase: Path
+) -> None:
+    protect(each_way / "kmc", passphrase)
+    owners = each_way / "kmc" / "owners"
+    (owners / "south.json").write_bytes((owners / "north.json").read_bytes())
+    with pytest.raises(TamperedError, match="is not sealed with the key of this directory") as caught:
+        opened(each_way / "kmc", "kmc", b"open sesame").read_json("owners/south.json")
+    assert caught.value.path == str(owners / "south.json")
+
+
+def test_keys_in_plain_in_a_protected_directory_are_not_trusted(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    plain = (changeable / "north" / "secrets.json").read_bytes()
+    protect(changeable / "north", passphrase)
+    (changeable / "north" / "secrets.json").write_bytes(plain)
+    outcome = refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
+    assert "stands in plain in a protected directory" in outcome.err
+    protect(changeable / "north", passphrase, "--passphrase-file", passphrase)  # as the hint says
+    done("inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_a_lock_that_asks_for_all_memory_is_damage_and_nobodys_to_send_again(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    protect(changeable / "north", passphrase)
+    huge = {"scrypt": {"n": 1 << 40, "r": 8, "p": 1}}
+    change_state(changeable / "north" / "lock.json", lambda fields: fields | huge)
+    outcome = refused(3, "owner", "rotate-key", changeable / "north", "--passphrase-file", passphrase)
+    assert "ask for more memory or time than is reasonable" in outcome.err
+    assert "hint: restore the directory from a backup" in outcome.err
+
+
+# Interruptions, at every write of lock.json and of a file with keys.
+
+
+class Stopped(BaseException):
+    """Stands for a kill."""
+
+
+@contextmanager
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[list[str]]:
+    """Stop before write number ``after`` of a file; give the names of those written."""
+    written: list[str] = []
+
+    def write(path: Path, fields: dict[str, Any]) -> None:
+        if len(written) == after:
+            raise Stopped
+        written.append(path.name)
+        write_state(path, fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_state", write)
+        patch.setattr("mipp_cli.workdir.protection.write_state", write)
+        yield written
+
+
+def ways(directory: Path, passphrase: Path, other: Path) -> dict[str, tuple[object, ...]]:
+    new = ("protect", directory, "--new-passphrase-file")
+    return {
+        "protect": (*new, passphrase),
+        "change": (*new, other, "--passphrase-file", passphrase),
+        "remove": ("protect", directory, "--remove", "--passphrase-file", passphrase),
+    }
+
+
+@pytest.mark.parametrize("way", ["protect", "change", "remove"])
+def test_whatever_is_interrupted_opens_and_the_same_command_again_finishes(
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path, other: Path, way: str
+) -> None:
+    kept = plain_in(each_way / "kmc", "kmc")
+    stops = 0
+    while True:
+        directory = each_way.copy(each_way.root.parent / f"{way}-{stops}") / "kmc"
+        if way != "protect":
+            protect(directory, passphrase)
+        words = ways(directory, passphrase, other)[way]
+        with stopping(monkeypatch, stops) as written:
+            if not _stopped(words):
+                break
+        assert len(written) == stops
+        opens = [_keys(directory, file) for file in (None, passphrase, other)]
+        assert kept in opens, (way, stops)
+        again = run(*words)
+        assert again.code == 0, again
+        words = (("--passphrase-file", other if way == "change" else passphrase)) if way != "remove" else ()
+        done("inspect", directory, *words)
+        assert _keys(directory, {"protect": passphrase, "change": other}.get(way)) == kept
+        states = [set(fields) == {"sealed"} for fields in plain_in(directory, "kmc").values()]
+        assert all(states) if way != "remove" else not any(states)
+        stops += 1
+    assert stops == {"protect": len(kept) + 2, "change": 1, "remove": len(kept) + 1}[way]
+
+
+def _stopped(words: tuple[object, ...]) -> bool:
+    try:
+        done(*words)
+    except Stopped:
+        return True
+    return False
+
+
+def _keys(directory: Path, file: Path | None) -> dict[str, Any] | None:
+    passphrase = b"" if file is None else file.read_bytes().removesuffix(b"\n")
+    try:
+        return keys_in(directory, "kmc", passphrase) if file else _plain_keys(directory)
+    except (MissingKeyError, ConflictError, MalformedError):
+        return None
+
+
+def _plain_keys(directory: Path) -> dict[str, Any]:
+    role = RoleDirectory.open(directory, "kmc")
+    return {file: role.read_json(file) for file in files_with_keys(directory, "kmc")}
+
+
+def test_while_protecting_is_unfinished_every_command_warns(
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
+) -> None:
+    with stopping(monkeypatch, 2):
+        assert _stopped(("protect", each_way / "kmc", "--new-passphrase-file", passphrase))
+    outcome = done("inspect", each_way / "kmc", "--passphrase-file", passphrase)
+    assert "may still hold keys in plain: protecting it was interrupted" in outcome.err
+
+
+def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_protected(
+    each_way: Deployment, passphrase: Path
+) -> None:
+    for role, draft in (
+        ("north", ".secrets.json.0123456789ab.tmp"),
+        ("kmc", f"owners/.{'o' * 40}.0123456789ab.tmp"),
+        ("alice", f"queries/.{'a' * 32}.json.0123456789ab.tmp"),
+    ):
+        (each_way / role / draft).write_bytes((each_way / role / "secrets.json").read_bytes())
+        protect(each_way / role, passphrase)
+        assert not (each_way / role / draft).exists()
+
+
+@pytest.mark.parametrize("role", ["kmc", "cloud"])
+def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_a_damaged_lock(
+    each_way: Deployment, passphrase: Path, role: str
+) -> None:
+    protect(each_way / role, passphrase)
+    refused(8, role, "check", each_way / role)
+    done(role, "check", each_way / role, "--passphrase-file", passphrase)
+    lock = each_way / role / "lock.json"
+    lock.write_bytes(lock.read_bytes()[:-1])
+    outcome = run(role, "check", each_way / role, "--passphrase-file", passphrase)
+    assert outcome.code == 3
+    assert [line for line in outcome.err.splitlines() if line.startswith("damaged: ")] == [
+        f"damaged: {lock}: is missing or damaged"
+    ]
+
+
+# Two commands at once.
+
+
+def test_a_command_that_opened_the_directory_before_it_was_protected_writes_no_key_in_plain(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    alice = changeable.role("alice")
+    protect(changeable / "alice", passphrase)
+    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
+        alice.write_json("queries/x.json", {"usk": "00"})
+    with pytest.raises(ConflictError, match="was opened without its passphrase"):
+        alice.secret("signing")
+    later = opened(changeable / "alice", "alice", b"open sesame")
+    done("protect", changeable / "alice", "--remove", "--passphrase-file", passphrase)
+    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
+        later.write_json("queries/x.json", {"usk": "00"})
+    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
+        later.secret("signing")
+    assert not (changeable / "alice" / "queries" / "x.json").exists()
+
+
+def test_a_directory_is_not_protected_while_another_command_changes_it(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    with changeable.role("north").lock():
+        refused(9, "protect", changeable / "north", "--new-passphrase-file", passphrase)
+
+
+def test_a_query_waits_until_its_directory_is_protected(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
+) -> None:
+    alice, outcome = changeable.role("alice"), list[str]()
+
+    def write_late() -> None:
+        try:
+            alice.write_json("queries/x.json", {"usk": "00"})
+        except ConflictError as error:
+            outcome.append(error.message)
+
+    writer = threading.Thread(target=write_late)
+
+    def write(path: Path, fields: dict[str, Any]) -> None:
+        if not writer.ident:
+            writer.start()
+            writer.join(0.2)
+            assert writer.is_alive()
+        write_state(path, fields)
+
+    monkeypatch.setattr(module, "write_state", write)
+    protect(changeable / "alice", passphrase)
+    writer.join(10)
+    assert outcome == ["another command changed how it is protected meanwhile"]
+
+
+def test_no_passphrase_or_key_shows_when_things_are_printed(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    directory = opened(changeable / "north", "north", b"open sesame")
+    assert directory.protection is not None
+    shown = f"{directory!r} {directory.protection!r} {Passphrases(new=b'open sesame')!r}"
+    assert directory.protection.key.hex() not in shown
+    assert repr(directory.protection.key)[2:-1] not in shown
+    assert "sesame" not in shown
