@@ -632,26 +632,22 @@ def test_an_heir_of_the_name_begins_without_a_floor(world: World) -> None:
 def test_a_removal_that_is_interrupted_is_finished_first(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    from mipp_cli.cloud import remove as removal
+    from mipp_cli.kmc import remove as removal
 
     number = ago(2)
     index_at_kmc(world.kmc, [world.features(number, "abcdef"), world.deletion(ago(1), "a")])
-    unlink, remove = removal._unlink, removal.remove
+    remove = removal.remove
 
-    def stop(path: Path) -> None:
+    def stop(path: Path, *, for_good: bool = False) -> None:
         at = {"floor": "north.json", "owner": "users"}.get(step)
-        if at in (path.name, path.parent.name):
+        if for_good and at in (path.name, path.parent.name):
             raise KeyboardInterrupt
-        unlink(path)
-
-    def stop_features(path: Path) -> None:
-        remove(path)
-        if step == "features":
+        remove(path, for_good=for_good)
+        if not for_good and step == "features":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(removal, "_unlink", stop)
-        patch.setattr(removal, "remove", stop_features)
+        patch.setattr(removal, "remove", stop)
         with pytest.raises(KeyboardInterrupt):
             remove_from_kmc(world.kmc, "north")
     if step != "floor":

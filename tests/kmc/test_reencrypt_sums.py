@@ -189,7 +189,7 @@ SPOILED = [
     (lambda c: c.refer(0, name="other"), 1, 3, "does not fit its key"),
     (lambda c: c.refer(0, key_id=7), 1, 8, "under a key that was not enrolled"),
     (_flip, 1, 3, "does not fit its key"),
-    (_empty_image, 1, 3, "an encrypted image is too short"),
+    (_empty_image, 1, 3, "an encrypted image does not fit its key"),
 ]
 
 
