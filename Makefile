@@ -1,7 +1,8 @@
 # make pipeline     four roles, end to end, on IMAGES, in scheme exact and in dcr; SCHEME=exact runs one. Run
 #                   again, it goes on with what is new
 # make fresh        removes what that made in OUT, keys and all; nothing else does
-# make test         all tests; make check  tests and linters; make test-lowest  fast tests, lowest versions
+# make test         the tests but for the slow ones; make check  linters and all tests
+# make test-lowest  some tests with the lowest versions; make test-pythons  the tests on each other Python there is
 # make bench        the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
 # make fuzz         atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
 #
@@ -19,10 +20,10 @@ VENV   := .venv
 LOWEST := $(VENV)/lowest
 
 # what takes the fewest minutes and still touches every dependency
-FAST := tests/scheme tests/containers tests/cli tests/roles/test_scheduler.py tests/experiments/test_suite.py
+FAST := tests/scheme tests/containers tests/cli tests/compute/test_cluster.py tests/experiments/test_suite.py
 FAST += --ignore tests/cli/test_passphrases.py
 
-.PHONY: pipeline fresh test test-lowest check lint bench fuzz clean
+.PHONY: pipeline fresh test test-lowest test-pythons check lint bench fuzz clean
 
 # A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
 export SCHEME BITS IMAGES QUERIES OUT
@@ -267,7 +268,7 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/installed $(VENV)/installed-dev
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -m "not slow"
 
 # Each dependency in the lowest version that pyproject.toml allows, on the lowest Python.
 $(LOWEST)/installed: pyproject.toml tests/support/lowest.py
@@ -282,13 +283,24 @@ $(LOWEST)/installed: pyproject.toml tests/support/lowest.py
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest $(FAST)
 
+# On each other Python that the package allows and that is there, by name or as pyenv keeps it.
+test-pythons:
+	@for minor in 12 13 14; do \
+	  for python in python3.$$minor "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.*/bin/python; do \
+	    "$$python" -c '' 2>/dev/null || continue; \
+	    $(MAKE) test VENV=$(VENV)/python3.$$minor PYTHON="$$python" || exit; \
+	    break; \
+	  done; \
+	done
+
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-check: lint test
+check: lint
+	$(VENV)/bin/pytest
 
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m tests.benchmark $(BENCH)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 MIPP = f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m mipp_cli "$@"\n'
 SETTINGS = {"SCHEME": "mask", "IMAGES": "our pictures (new)", "QUERIES": "asked for", "OUT": "the roles (1)"}
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("make") is None, reason="needs make")]
 
 
 @dataclass(frozen=True)

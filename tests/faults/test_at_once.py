@@ -11,6 +11,8 @@ from mipp_cli.owner.owner import Owner
 from tests.faults.store import decrypted, make_store, table
 from tests.support.deployment import JOBS, Deployment, Outcome, done, picture, run
 
+pytestmark = pytest.mark.slow
+
 SEARCHES = 12
 
 

@@ -11,6 +11,8 @@ from tests.faults.store import decrypted, kept_features, make_store
 from tests.faults.test_at_once import at_once, more
 from tests.support.deployment import JOBS, Deployment, done, run
 
+pytestmark = pytest.mark.slow
+
 RANKINGS = 12
 
 

@@ -21,6 +21,8 @@ from tests.faults.process import in_child
 from tests.faults.store import make_store
 from tests.faults.trial import Bench
 
+pytestmark = pytest.mark.slow
+
 
 def recorded(action: Callable[[], object], fault: str | None = None, at: int = 0) -> list[Boundary] | None:
     """Return the boundaries that an action comes to; None if it is killed there."""

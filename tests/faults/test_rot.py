@@ -11,6 +11,8 @@ from tests.faults.rot import ROLES, can_be_mended, flips, make_rotting_store, un
 from tests.faults.store import make_store, meaning
 from tests.support.deployment import JOBS, done, picture, run, snapshot
 
+pytestmark = pytest.mark.slow
+
 _TRIED = 200
 
 

@@ -20,6 +20,8 @@ from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
 from tests.support.deployment import Deployment, snapshot
 
+pytestmark = pytest.mark.slow
+
 # where what is in force changes hands: few boundaries, and those that matter most
 TURNS = ("rename", "replace", "unlink", "rmdir", "mkdir")
 _CHOSEN = [command for command in COMMANDS if not command.is_like_another]

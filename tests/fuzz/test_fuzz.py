@@ -16,6 +16,8 @@ from mipp_cli.errors import MippError
 from tests.fuzz import hand_offs, targets
 from tests.fuzz.targets import TARGETS, Target, attempt
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 INPUTS = "40"
 

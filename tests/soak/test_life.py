@@ -8,6 +8,8 @@ import pytest
 
 from tests.soak.lives import begin
 
+pytestmark = pytest.mark.slow
+
 _OPERATIONS = {"mask": 100, "exact": 80}
 _FIGURES = {
     "mask": ("lost", "delayed", "doubled", "out of order", "late rows dropped", "gaps closed"),
