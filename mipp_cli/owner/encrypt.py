@@ -238,7 +238,6 @@ class _Run:
         task = UploadTask(self._owner, self._images, self.work, self._choice, pixels)
         edgeless = 0
         with (
-            self._ledger.unsure(numbers),
             unchanged_on_failure(*(path for output in outputs for path in output.paths)),
             progress("encrypting", len(self.work.done), "image") as advance,
         ):
@@ -247,7 +246,7 @@ class _Run:
                 deciding = still_deciding(deciding, self._choice.superseded(paths))
                 edgeless += task.write(output, number, sorted(deciding), groups, advance)
                 deciding[number] = len(paths)
-        self._ledger.sweep()
+        self._ledger.confirm(numbers)
         sweep_kept(self._owner.directory, deciding)
         self._ledger.refresh(self._choice.refreshed)
         self.work.remove()

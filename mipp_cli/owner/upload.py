@@ -18,7 +18,7 @@ from mipp_cli.owner.describing import payload_of
 from mipp_cli.owner.descriptions import DescribedImage, Descriptions
 from mipp_cli.owner.features import FEATURES_FOLDER, copy_file, kept_file
 from mipp_cli.owner.grouping import Group
-from mipp_cli.owner.ledger import UPLOAD, Message, SentImage
+from mipp_cli.owner.ledger import Message, SentImage
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload_outputs import UploadOutput
 from mipp_cli.owner.whats_new import Choice
@@ -52,13 +52,13 @@ class UploadTask:
         sees that the number may be out, and has its features. It stays so if another upload of the run
         fails, since this one could be copied meanwhile.
         """
-        ledger, kept = self.owner.ledger, kept_file(self.owner.directory, number)
+        kept = kept_file(self.owner.directory, number)
         try:
             edgeless = self._write(output, number, earlier, groups, advance)
             if output.features is not None:
                 copy_file(kept, output.features, force=True)
         except BaseException:
-            ledger.remove(number)
+            discard(self.owner.ledger.file(number))
             discard(kept)
             raise
         return edgeless
@@ -86,7 +86,7 @@ class UploadTask:
                 size=self._size(groups),
                 force=True,  # what must stay was refused before
             ) as upload,
-            self.owner.ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
+            self.owner.ledger.writing(Message(number, key_id(key))) as append,
             self._features(output.features, number, earlier, groups) as features,  # first of all in place
         ):
             for group in groups:
@@ -97,7 +97,7 @@ class UploadTask:
                     upload.append(name, ew, description.features)
                     if features is not None:
                         features.append(name, hashlib.sha256(ew).digest(), description.feature)
-                    ledger.append(self._sent_image(name, description, group.name if features else ""))
+                    append(self._sent_image(name, description, group.name if features else ""))
                     edgeless += parameters.features.computed and is_edgeless(description.feature)
                     advance(1)
                 upload.end_group()

@@ -133,7 +133,7 @@ class Choice:
 
     def groups(self) -> dict[str, str]:
         """Return the group that the ledger has each image in, or had a deleted one in."""
-        return {path: each.group for path, each in self._standing.items() if each.group}
+        return {path: each.image.group for path, each in self._standing.items() if each.image.group}
 
     def superseded(self, paths: Collection[str]) -> list[Standing]:
         """Return what an upload of ``paths`` decides over."""

@@ -668,12 +668,12 @@ def test_places_do_not_tell_the_largest_row_of_a_group(attacked: OwnerWorld) -> 
 def test_places_do_not_tell_which_groups_were_sent_before(attacked: OwnerWorld, tmp_path: Path) -> None:
     owner, trials = attacked.owner, 200
     ledger, known = Ledger(tmp_path), {}
-    with ledger.writing(Message(1, "upload", 7)) as lines:
+    with ledger.writing(Message(1, 7)) as append:
         for trial in range(trials):
             for number in range(4):
                 path = f"{trial}/old/{number}"
                 known[path] = str(trial)
-                lines.append(SentImage(path, path, "v", "d", str(trial)))
+                append(SentImage(path, path, "v", "d", str(trial)))
     places = Counter[int]()
     for trial in range(trials):
         paths = [f"{trial}/old/{number}" for number in range(4)]

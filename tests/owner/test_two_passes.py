@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mipp_cli.owner import descriptions
-from mipp_cli.owner.ledger import UPLOAD, Message, SentImage
+from mipp_cli.owner.ledger import Message, SentImage
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.secret_keys import key_id
 from tests.owner.test_descriptions import (
@@ -281,10 +281,9 @@ def test_who_is_killed_between_ledger_and_upload_sends_all(
     owner = Owner.open(changeable / "north")
     number = owner.next_number()
     owner.remember(number)
-    (owner.ledger.folder / f"{number}-{number}.unsure").touch(mode=0o600)
-    with owner.ledger.writing(Message(number, UPLOAD, key_id(owner.image_key))) as ledger:
+    with owner.ledger.writing(Message(number, key_id(owner.image_key))) as append:
         for path in sorted(folder.iterdir()):
-            ledger.append(SentImage(owner.name_on_the_wire(path.name), path.name, "version", "digest"))
+            append(SentImage(owner.name_on_the_wire(path.name), path.name, "version", "digest"))
     done(*command(changeable, folder, option))
     assert all_contents(changeable, changeable / "new.h5") == on_disk(folder)
     assert number not in owner.ledger.deciding()
