@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from mipp_cli.owner import descriptions
+from mipp_cli.owner.descriptions import DescribedImage
 from mipp_cli.owner.ledger import Message, SentImage
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.secret_keys import key_id
@@ -87,7 +88,10 @@ def test_no_picture_lies_on_disk_between_the_passes(each_way: Deployment, tmp_pa
 @pytest.mark.parametrize("payload", ["file", "pixels"])
 def test_descriptions_hold_no_part_of_a_picture(each_way: Deployment, folder: Path, payload: str) -> None:
     watched(stop_at("encrypting", 5), *command(each_way, folder, "--payload", payload))
-    data = (each_way / "north" / "partial" / "descriptions").read_bytes()
+    data = b""
+    with (each_way / "north" / "partial" / "descriptions").open("rb") as file:
+        while (each := DescribedImage.read(file)) is not None:
+            data += b"".join((each.pack(), each.codes, *each.features))
     assert data
     for path in folder.iterdir():
         with Image.open(path) as image:
