@@ -56,7 +56,7 @@ def delete_images(
     group_size = owner.directory.deployment.parameters.protocol.group_size
     thin = sum(size for size in map(len, groups.values()) if size < group_size)
     unknown = [each for each in paths if each not in known]
-    warnings = [*owner.warnings, *thin_warning(thin, group_size)]
+    warnings = [*owner.directory.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
             f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "

@@ -71,7 +71,7 @@ def encrypt_images(
             work.close()
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
-    warnings = [*owner.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
+    warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
     if choice.absent:
         warnings.append(
             f"{choice.absent} more images that were to be sent again are not among those named: "
@@ -122,5 +122,5 @@ def preview(
     except TooFewImagesError as error:
         if not options.small:
             notes.append(f"it would be refused without --small: {error.message}")
-    warnings = (*owner.warnings, *moved_warning(grouping.moved(sent.union(mates))))
+    warnings = (*owner.directory.warnings, *moved_warning(grouping.moved(sent.union(mates))))
     return Report((), counts, warnings, notes=tuple(notes))
