@@ -317,6 +317,6 @@ def features(directory: Path, output: Path) -> Report:
 @prints_report
 def update_kmc_key(directory: Path, sealing: Path) -> Report:
     """Take over the KMC's renewed sealing key, and rewrite enrolment.h5 and members.h5 with it."""
-    from mipp_cli.owner.update_kmc_key import update_kmc_key as step
+    from mipp_cli.owner.keys import update_kmc_key as step
 
     return step(directory, sealing)

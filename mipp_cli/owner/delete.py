@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.errors import InvalidRequestError, MippError
-from mipp_cli.files.atomic import refuse_existing
+from mipp_cli.files.atomic import discard, refuse_existing
 from mipp_cli.owner.features import sweep_kept
 from mipp_cli.owner.grouping import thin_warning
 from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
@@ -41,22 +41,22 @@ def delete_images(
         names = [owner.name_on_the_wire(each) for each in paths]
         number = owner.next_number()
         owner.remember(number)  # first: a number that got out must not be used again
-        with ledger.unsure([number]):
-            try:
-                with ledger.writing(Message(number, DELETE)) as lines:
-                    for each, name in zip(paths, names, strict=True):
-                        lines.append(SentImage(name, each))
-                write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
-            except BaseException:
-                if not _is_out(output, number):
-                    ledger.remove(number)
-                raise
+        try:
+            with ledger.writing(Message(number)) as append:
+                for each, name in zip(paths, names, strict=True):
+                    append(SentImage(name, each))
+            write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
+        except BaseException:
+            if not _is_out(output, number):
+                discard(ledger.file(number))
+            raise
+        ledger.confirm([number])
         sweep_kept(owner.directory, earlier)
-        groups = ledger.members({each.group for each in known.values() if each.group})
+        groups = ledger.members({each.image.group for each in known.values() if each.image.group})
     group_size = owner.directory.deployment.parameters.protocol.group_size
     thin = sum(size for size in map(len, groups.values()) if size < group_size)
     unknown = [each for each in paths if each not in known]
-    warnings = [*owner.warnings, *thin_warning(thin, group_size)]
+    warnings = [*owner.directory.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
             f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
@@ -88,7 +88,7 @@ def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
     """Return the images that a deletion still decides."""
     if number is None:
         return []
-    if all((message.number, message.kind) != (number, DELETE) for message in ledger.messages()):
+    if Message(number) not in ledger.messages():
         raise InvalidRequestError(
             f"this owner made no deletion {number}", hint="mipp inspect OWNER lists what was sent"
         )

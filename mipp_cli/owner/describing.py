@@ -1,24 +1,123 @@
-"""What workers do for an owner: describe images and encrypt their features; no key goes to them."""
+"""The first pass of `owner encrypt`: workers describe images and encrypt their features; they get no key."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
+from mipp_cli.compute.processes import Parallelism, open_executor, ordered_results
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.descriptors.external import Codes, OwnFeatures
-from mipp_cli.errors import ChangedImageError, UnreadableImageError, errors_at
+from mipp_cli.errors import (
+    InvalidRequestError,
+    Problem,
+    UnreadableImageError,
+    UnreadableImagesError,
+    errors_at,
+)
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import media_type, open_picture
 from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, pack_pixels
-from mipp_cli.owner.descriptions import DescribedImage
+from mipp_cli.owner.descriptions import DescribedImage, Descriptions
+from mipp_cli.owner.grouping import Grouping
+from mipp_cli.owner.owner import Owner
+from mipp_cli.owner.whats_new import Choice, EncryptOptions
+from mipp_cli.progress import Progress
 from mipp_cli.scheme.protocol import FeatureProtocol
 
 _BATCH_IMAGES = 8
 _BATCH_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """What the images of a run are described from; ``unreadable`` are those that were skipped."""
+
+    owner: Owner
+    images: Mapping[str, ImageFile]
+    options: EncryptOptions
+    features: OwnFeatures | None
+    choice: Choice
+    work: Descriptions
+    unreadable: list[UnreadableImageError] = field(default_factory=list)
+
+    def describe(self, parallelism: Parallelism, progress: Progress) -> Grouping:
+        """Describe what is sent and is not described yet, then the mates that go with it.
+
+        Raises TooFewImagesError for new groups that are too small, before the work unless that depends on
+        what will be skipped.
+        """
+        choice, work, options = self.choice, self.work, self.options
+        grouping = self._grouping({image.name for image in choice.sent})
+        if not options.small and not options.skip_unreadable:
+            grouping.check_size({*grouping.sent, *grouping.mates(self.images.keys())})
+        self._describe(choice.sent, parallelism, progress)
+        if not work.done and self.unreadable and not choice.left_out:
+            raise InvalidRequestError(
+                "none of the images can be read",
+                path=self.unreadable[0].path,
+                hint=f"the first: {self.unreadable[0].message}",
+            )
+        if not work.done:
+            work.remove()  # nothing to go on with
+            raise choice.nothing_to_send()
+        if self.unreadable:
+            grouping = self._grouping(set(work.done))
+        mates = grouping.mates(self._readable())
+        self._describe([self.images[path] for path in mates], parallelism, progress)
+        for path in set(mates).difference(grouping.mates(self._readable())) & work.done.keys():
+            work.put_back(path)  # a mate of it cannot be read: it stays where it is
+        if not options.small:
+            grouping.check_size(work.done.keys())
+        return grouping
+
+    def _grouping(self, sent: set[str]) -> Grouping:
+        group_size = self.owner.directory.deployment.parameters.protocol.group_size
+        return Grouping(self.owner.ledger, self.choice.groups(), sent, group_size)
+
+    def _readable(self) -> set[str]:
+        """Return the images named but for those that are known to be unreadable."""
+        unreadable = {str(each.path) for each in self.unreadable}
+        return {name for name, image in self.images.items() if str(image.path) not in unreadable}
+
+    def _describe(self, images: Sequence[ImageFile], parallelism: Parallelism, progress: Progress) -> None:
+        """Describe images, unless an interrupted run did; what cannot be read is refused, or skipped."""
+        if not images:
+            return
+        with progress("describing", len(images), "image") as advance:
+            todo = [image for image in images if not self.work.keep(image.name, image.version())]
+            advance(len(images) - len(todo))
+            for result in self._described(todo, parallelism) if todo else ():
+                if isinstance(result, UnreadableImageError):
+                    self.unreadable.append(result)
+                else:
+                    self.work.append(result)
+                advance(1)
+        if self.unreadable and not self.options.skip_unreadable:
+            if len(self.unreadable) == 1:
+                raise self.unreadable[0]
+            problems = [Problem(str(each.path), each.message) for each in self.unreadable]
+            hint = "mend them, or leave them out with --skip-unreadable"
+            raise UnreadableImagesError(problems, hint=hint)
+
+    def _described(
+        self, images: Sequence[ImageFile], parallelism: Parallelism
+    ) -> Iterator[DescribedImage | UnreadableImageError]:
+        """Yield what the workers made of each image, in order."""
+        parameters = self.owner.directory.deployment.parameters
+        # prepared before workers are forked, so that they share its table
+        protocol, pixels = parameters.protocol.prepared(len(images)), self.options.pixels
+        describe = partial(
+            describe_and_encrypt, protocol=protocol, grey_bits=parameters.grey_bits, pixels=pixels
+        )
+        with open_executor(parallelism) as (executor, count):
+            batches = read_in_batches(images, self.features)
+            for _, results in ordered_results(executor, describe, batches, under_way=2 * count):
+                yield from results
 
 
 @dataclass(frozen=True)
@@ -33,21 +132,6 @@ class ReadImage:
     content: bytes | UnreadableImageError
     feature: Codes | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes in memory."""
-        return len(self.content) if isinstance(self.content, bytes) else 0
-
-
-@dataclass(frozen=True)
-class FeatureTask:
-    """A batch of images for a worker; no key goes with it."""
-
-    protocol: FeatureProtocol
-    grey_bits: int
-    pixels: bool
-    images: tuple[ReadImage, ...]
-
 
 def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
     """Read an image, and with ``features`` its owner's feature of it; an error is a result too."""
@@ -59,73 +143,50 @@ def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
     return ReadImage(image, version, content, None if features is None else features.codes(image))
 
 
-def feature_tasks(
-    reads: Iterable[ReadImage], protocol: FeatureProtocol, grey_bits: int, *, pixels: bool
-) -> Iterator[FeatureTask]:
-    """Put images together in batches that are small in number and in bytes."""
+def read_in_batches(images: Iterable[ImageFile], features: OwnFeatures | None) -> Iterator[list[ReadImage]]:
+    """Read images, and yield them in batches that are small in number and in bytes."""
     batch: list[ReadImage] = []
     size = 0
-    for read in reads:
-        batch.append(read)
-        size += read.size
+    for image in images:
+        batch.append(read_image(image, features))
+        size += len(batch[-1].content) if isinstance(batch[-1].content, bytes) else 0
         if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
-            yield FeatureTask(protocol, grey_bits, pixels, tuple(batch))
+            yield batch
             batch, size = [], 0
     if batch:
-        yield FeatureTask(protocol, grey_bits, pixels, tuple(batch))
+        yield batch
 
 
-def describe_and_encrypt(task: FeatureTask) -> list[DescribedImage | UnreadableImageError]:
-    """Describe a batch and encrypt its features (ImageFeatureEnc); runs in a worker."""
-    described = [_describe(read, task) for read in task.images]
-    codes = [each.feature for each in described if isinstance(each, DescribedImage)]
-    if not codes:
-        return described
-    columns = task.protocol.beside_image(np.stack(codes))
-    rows = iter([tuple(column[row].tobytes() for column in columns) for row in range(len(codes))])
+def describe_and_encrypt(
+    batch: Sequence[ReadImage], *, protocol: FeatureProtocol, grey_bits: int, pixels: bool
+) -> list[DescribedImage | UnreadableImageError]:
+    """Describe images and encrypt their features (ImageFeatureEnc); runs in a worker."""
+    found = [_describe(read, protocol, grey_bits, pixels=pixels) for read in batch]
+    described = [each for each in found if isinstance(each, DescribedImage)]
+    if not described:
+        return found
+    columns = protocol.beside_image(np.stack([each.feature for each in described]))
+    rows = iter([tuple(column[row].tobytes() for column in columns) for row in range(len(described))])
     return [
-        each if isinstance(each, UnreadableImageError) else replace(each, features=next(rows))
-        for each in described
+        replace(each, features=next(rows)) if isinstance(each, DescribedImage) else each for each in found
     ]
 
 
-def _describe(read: ReadImage, task: FeatureTask) -> DescribedImage | UnreadableImageError:
+def _describe(
+    read: ReadImage, protocol: FeatureProtocol, grey_bits: int, *, pixels: bool
+) -> DescribedImage | UnreadableImageError:
     """Describe one image, its features not yet encrypted; an error is a result too."""
     if isinstance(read.content, UnreadableImageError):
         return read.content
     try:
         with errors_at(read.image.path):
             picture = open_picture(read.content, path=str(read.image.path))
-            feature = read.feature
-            if feature is None:
-                feature = edge_histogram(picture, grey_bits=task.grey_bits)
-            size, kind = len(read.content), PIXELS_MEDIA_TYPE if task.pixels else media_type(picture)
-            if task.pixels:
-                size = len(pack_pixels(picture))
+            feature = edge_histogram(picture, grey_bits=grey_bits) if read.feature is None else read.feature
+            size, kind = len(read.content), media_type(picture)
+            if pixels:
+                size, kind = len(pack_pixels(picture)), PIXELS_MEDIA_TYPE
     except UnreadableImageError as error:
         return error
     digest = hashlib.sha256(read.content).hexdigest()
-    inside = len(task.protocol.inside_image(feature))
+    inside = len(protocol.inside_image(feature))
     return DescribedImage(read.image.name, read.version, digest, size, kind, feature.tobytes(), inside)
-
-
-def payload_of(image: ImageFile, description: DescribedImage, *, pixels: bool) -> bytes:
-    """Read an image for the second time, and return what is encrypted of it: the file, or its pixels.
-
-    Raises ChangedImageError if the file is not what was described.
-    """
-    with errors_at(image.path):
-        try:
-            content = image.read()
-        except UnreadableImageError as error:
-            raise _changed(error.message) from error
-        if hashlib.sha256(content).hexdigest() != description.digest:
-            raise _changed("its content is another now")
-        return pack_pixels(open_picture(content, path=str(image.path))) if pixels else content
-
-
-def _changed(how: str) -> ChangedImageError:
-    return ChangedImageError(
-        f"changed while the command ran: {how}",
-        hint="nothing was written; let nobody write to the images, and run it again",
-    )

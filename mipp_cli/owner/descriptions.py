@@ -6,33 +6,27 @@ the form in which they go out. No encrypted image is among them; the second pass
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 import shutil
-import struct
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.errors import ConflictError, InvalidRequestError
-from mipp_cli.files.atomic import discard, output_error, write_bytes
+from mipp_cli.files.atomic import output_error
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import envelope_bytes
 from mipp_cli.workdir.directory import RoleDirectory
 
 _FOLDER = "partial"
-_FILE = "descriptions"
+_FILE = f"{_FOLDER}/descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
-_WAITING_FILE = f"{_FOLDER}/waiting"
-_HEAD = struct.Struct(">4sIII")
-_MAGIC = b"MPD3"
-_DIGEST_BYTES = 32
 SYNC_IMAGES = 64  # what was done since the last sync is done again
 
 
@@ -65,32 +59,26 @@ class DescribedImage:
         return size + OVERHEAD_BYTES
 
     def pack(self) -> bytes:
-        """Return the description as bytes, with a digest by which a torn write shows."""
-        fields = [self.path, self.version, self.digest, self.payload_bytes, self.media_type]
-        sizes = [len(feature) for feature in self.features]
-        meta = json.dumps([fields, self.inside, sizes]).encode()
-        parts = (meta, self.codes, b"".join(self.features))
-        body = b"".join((_HEAD.pack(_MAGIC, *map(len, parts)), *parts))
-        return body + hashlib.sha256(body).digest()
+        """Return the description as a line, with a digest by which a torn write shows."""
+        binary = [base64.b64encode(each).decode() for each in (self.codes, *self.features)]
+        fields = (self.path, self.version, self.digest, self.payload_bytes, self.media_type, self.inside)
+        line = json.dumps([fields, binary]).encode() + b"\n"
+        return _digest(line) + line
 
     @classmethod
     def read(cls, file: BinaryIO) -> DescribedImage | None:
         """Read the next description; None at the end, or where a write was torn."""
-        head = file.read(_HEAD.size)
-        if len(head) < _HEAD.size:
+        digest, line = file.read(len(_digest(b""))), file.readline()
+        if digest != _digest(line):
             return None
-        magic, *sizes = _HEAD.unpack(head)
-        if magic != _MAGIC or sum(sizes) > os.fstat(file.fileno()).st_size:
-            return None
-        parts = [file.read(size) for size in sizes]
-        digest = file.read(_DIGEST_BYTES)
-        if hashlib.sha256(b"".join((head, *parts))).digest() != digest:
-            return None
-        fields, inside, bounds = json.loads(parts[0])
-        ends = [*accumulate(bounds, initial=0)]
-        features = tuple(parts[2][begin:end] for begin, end in pairwise(ends))
-        path, version, digest, payload_bytes, media_type = fields
-        return cls(path, version, digest, payload_bytes, media_type, parts[1], inside, features)
+        fields, binary = json.loads(line)
+        path, version, sha256, payload_bytes, media_type, inside = fields
+        codes, *features = map(base64.b64decode, binary)
+        return cls(path, version, sha256, payload_bytes, media_type, codes, inside, tuple(features))
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.sha256(line).hexdigest().encode()
 
 
 class Described(NamedTuple):
@@ -101,63 +89,50 @@ class Described(NamedTuple):
     sealed_bytes: int
     feature_bytes: int
 
+    @classmethod
+    def at(cls, offset: int, image: DescribedImage) -> Described:
+        """Return what is to be known of an image whose description lies at ``offset``."""
+        return cls(image.version, offset, image.sealed_bytes, sum(map(len, image.features)))
+
 
 class Descriptions:
-    """The descriptions of a run."""
+    """The descriptions of a run: in ``done`` those of what it sends.
 
-    def __init__(self, directory: RoleDirectory, request: dict[str, Any]):
+    With ``resume`` an interrupted run is gone on with, if there is one; ``kept`` is how many images need not
+    be described again if this one is. Raises ConflictError if there is one and ``resume`` is None,
+    InvalidRequestError if it was asked for with other options.
+    """
+
+    def __init__(self, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None):
         self._directory, self._request = directory, request
-        self._folder = directory.file(_FOLDER)
-        self._begun = False  # until then what lies there is of another run
+        self._folder, self._path = directory.file(_FOLDER), directory.file(_FILE)
         self._earlier: dict[str, Described] = {}
         self.done: dict[str, Described] = {}
         self._file: BinaryIO | None = None
         self._since_sync = 0
         self.kept = 0
-
-    @classmethod
-    def begin(cls, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None) -> Descriptions:
-        """Begin a run; with ``resume`` go on with an interrupted one, if there is one.
-
-        One that :meth:`wait` kept is gone on with, if it was asked for with the same options, or thrown away.
-        Raises ConflictError if there is an interrupted run and ``resume`` is None, InvalidRequestError if it
-        was asked for with other options.
-        """
-        folder = directory.file(_FOLDER)
         interrupted = directory.file(_REQUEST_FILE).exists()
-        if interrupted and resume is None and directory.file(_WAITING_FILE).exists():
-            resume = directory.read_json(_REQUEST_FILE) == request
         if interrupted and resume is None:
             raise ConflictError(
                 "an interrupted run left work behind",
-                path=folder,
+                path=self._folder,
                 hint="give --resume to go on with it, or --no-resume to throw it away",
             )
         if interrupted and resume and directory.read_json(_REQUEST_FILE) != request:
             raise InvalidRequestError(
                 "the interrupted run had another payload or other features",
-                path=folder,
+                path=self._folder,
                 hint="give the same options and the same file of features, or --no-resume to begin anew",
             )
-        if interrupted and resume:
-            work = cls(directory, request)
-            work._load()
-            return work
-        return cls(directory, request)
-
-    @property
-    def _path(self) -> Path:
-        return self._folder / _FILE
+        self._begun = interrupted and bool(resume)  # until then what lies there is of another run
+        if self._begun and self._path.exists():
+            self._load()
 
     def _load(self) -> None:
-        self._begun = True
-        discard(self._directory.file(_WAITING_FILE))
-        if not self._path.exists():
-            return
         with self._path.open("r+b") as file:
             offset = 0
             while (description := DescribedImage.read(file)) is not None:
-                self._earlier[description.path] = _described(description, offset)
+                self._earlier[description.path] = Described.at(offset, description)
                 offset = file.tell()
             file.truncate(offset)
         self.kept = len(self._earlier)
@@ -174,7 +149,7 @@ class Descriptions:
         """Add a description; raises OutputError if the disk is full."""
         try:
             file = self._open()
-            entry = _described(description, file.tell())
+            entry = Described.at(file.tell(), description)
             file.write(description.pack())
             self.done[description.path] = entry
             self._since_sync += 1
@@ -221,14 +196,6 @@ class Descriptions:
         """Let an image that is described be none of this run, unless it is asked for again."""
         self._earlier[path] = self.done.pop(path)
 
-    def wait(self) -> None:
-        """Let the next run go on with the descriptions without being told so; raises OutputError.
-
-        This one was not interrupted: it was refused, and is run again with other images or options.
-        """
-        if self.kept:
-            write_bytes(self._directory.file(_WAITING_FILE), b"", force=True, private=True)
-
     def close(self) -> None:
         """Close the file; what is worth going on with stays, the rest goes."""
         if self._file is not None:
@@ -240,8 +207,4 @@ class Descriptions:
     def remove(self) -> None:
         """Remove the descriptions: there is nothing to go on with."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _described(description: DescribedImage, offset: int) -> Described:
-    features = sum(map(len, description.features))
-    return Described(description.version, offset, description.sealed_bytes, features)
+        self.kept = 0

@@ -76,7 +76,7 @@ def hand_out_features(path: Path, output: Path) -> Report:
         except OSError as error:
             raise output_error(error, output) from error
     note = f"bring them to the KMC: mipp kmc index KMC {output}/*.features.h5"
-    warnings = [*owner.warnings]
+    warnings = [*owner.directory.warnings]
     if missing:
         warnings.append(
             f"the features of {len(missing)} uploads are missing here; send these images again: mipp owner "

@@ -67,7 +67,7 @@ class Grouping:
     """
 
     def __init__(self, ledger: Ledger, known: Mapping[str, str], sent: Set[str], group_size: int):
-        self._sent, self._group_size = sent, group_size
+        self.sent, self._group_size = sent, group_size
         group_of = {path: known[path] for path in sent if path in known}
         self._members = ledger.members(set(group_of.values()))
         mates = {path: group for group, paths in self._members.items() for path in paths}
@@ -78,7 +78,7 @@ class Grouping:
 
         Members that are sent themselves need not be.
         """
-        others = (members - self._sent for members in self._members.values())
+        others = (members - self.sent for members in self._members.values())
         return sorted(path for group in others if group <= at_hand for path in group)
 
     def moved(self, done: Set[str]) -> int:

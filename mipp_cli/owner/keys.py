@@ -1,19 +1,19 @@
-"""The owner's image keys: a new SK, and former ones that are forgotten once no image needs them."""
+"""The keys that change: a new SK, former ones that are forgotten once no image needs them, the KMC's key."""
 
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 from mipp_cli.errors import AlreadyAppliedError, ConflictError, InvalidRequestError
-from mipp_cli.files.atomic import unchanged_on_failure
+from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.owner.ledger import Ledger
-from mipp_cli.owner.owner import ENROLMENT_FILE, Owner
-from mipp_cli.report import Report
+from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
+from mipp_cli.report import Output, Report
 from mipp_cli.scheme.secret_keys import generate_key, key_id
-from mipp_cli.workdir.directory import STATE_FILE
-from mipp_cli.workdir.protection import SECRETS_FILE
+from mipp_cli.workdir.directory import SEALING_FILE
+from mipp_cli.workdir.sealing_key import newer_sealing_key
 
 _ROTATED = (
     "bring enrolment.h5 to the KMC before uploads under the new key: until then it cannot re-encrypt them"
@@ -22,20 +22,12 @@ _FORGOTTEN = "bring enrolment.h5 to the KMC: it drops the key then"
 
 
 def rotate_key(path: Path) -> Report:
-    """Draw a new SK for uploads to come; the one before is kept, for images that are under it.
-
-    The enrolment is written first: if the command ends there, the KMC hears of a key that nobody uses.
-    """
+    """Draw a new SK for uploads to come; the one before is kept, for images that are under it."""
     owner = Owner.open(path)
     with owner.directory.lock():
-        former, new = [*owner.former_image_keys.values(), owner.image_key], generate_key()
-        number = owner.next_number()
-        owner.remember(number)
-        with _all_or_nothing(owner):
-            output = owner.write_enrolment(number, owner.users, [*former, new], owner.forgotten_keys)
-            owner.directory.change_secrets({"image": new, "former_images": former})
-    counts = {"former image keys": len(former)}
-    return Report((output,), counts, owner.warnings, owner.shown([output]), (_ROTATED,))
+        former = [*owner.former_image_keys.values(), owner.image_key]
+        output = owner.change_image_keys(generate_key(), former, owner.forgotten_keys)
+    return owner.report([output], {"former image keys": len(former)}, _ROTATED)
 
 
 def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
@@ -56,23 +48,34 @@ def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
                 "their index commands say; if the directory is a backup that does not know it: mipp owner "
                 "renumber OWNER --above NUMBER",
             )
-        images = _images_by_key(owner.ledger, applied)
-        chosen = _unused(owner, images) if key is None else [_checked(owner, images, key)]
-        held = owner.former_image_keys
+        images, held = _images_by_key(owner.ledger, applied), owner.former_image_keys
+        if key is None:
+            chosen = _unused(owner, images)
+        else:
+            _check_unused(owner, images, key)
+            chosen = [key]
         kept = [value for each, value in held.items() if each not in chosen]
-        forgotten = owner.forgotten_keys | set(chosen)
-        number = owner.next_number()
-        owner.remember(number)
-        with _all_or_nothing(owner):
-            output = owner.write_enrolment(number, owner.users, [*kept, owner.image_key], forgotten)
-            owner.remember(number, forgotten=forgotten)
-            owner.directory.change_secrets({"former_images": kept})
+        output = owner.change_image_keys(owner.image_key, kept, owner.forgotten_keys | set(chosen))
     counts = {
         "forgotten": len(chosen),
         "not held here": len(set(chosen) - set(held)),
         "former image keys": len(kept),
     }
-    return Report((output,), counts, owner.warnings, owner.shown([output]), (_FORGOTTEN,))
+    return owner.report([output], counts, _FORGOTTEN)
+
+
+def update_kmc_key(path: Path, file: Path) -> Report:
+    """Take over the KMC's renewed sealing key, and rewrite the files that enrol the owner."""
+    owner = Owner.open(path)
+    enrolment, members, held = map(owner.directory.file, (ENROLMENT_FILE, MEMBERS_FILE, SEALING_FILE))
+    with owner.directory.lock():
+        text, sealing_key = newer_sealing_key(owner.directory, file)
+        with unchanged_on_failure(enrolment, members, held):
+            outputs = owner.write_membership(owner.users, sealing_key)
+            # last: whoever is killed before runs the command again, and is not told that all was done
+            write_bytes(held, text, force=True)
+    report = owner.report(outputs, {"users": len(owner.users)}, NOT_IN_FORCE)
+    return replace(report, outputs=(Output(held, "sealing.pub"), *outputs))
 
 
 def _images_by_key(ledger: Ledger, applied: int) -> Counter[int]:
@@ -89,10 +92,6 @@ def _images_by_key(ledger: Ledger, applied: int) -> Counter[int]:
     return images
 
 
-def _all_or_nothing(owner: Owner) -> AbstractContextManager[None]:
-    return unchanged_on_failure(*map(owner.directory.file, (ENROLMENT_FILE, STATE_FILE, SECRETS_FILE)))
-
-
 def _unused(owner: Owner, images: Counter[int]) -> list[int]:
     former = list(owner.former_image_keys)
     unused = [key for key in former if not images[key]]
@@ -106,8 +105,8 @@ def _unused(owner: Owner, images: Counter[int]) -> list[int]:
     raise _in_use(owner, f"there may be images under every former key: {listed}")
 
 
-def _checked(owner: Owner, images: Counter[int], key: int) -> int:
-    """Return ``key`` if it may be forgotten."""
+def _check_unused(owner: Owner, images: Counter[int], key: int) -> None:
+    """Refuse a key that may not be forgotten, or was before."""
     if key == key_id(owner.image_key):
         raise ConflictError(
             f"the image key {key:016x} is in use",
@@ -118,7 +117,6 @@ def _checked(owner: Owner, images: Counter[int], key: int) -> int:
         raise _in_use(owner, f"the cloud may have {images[key]} images under the key {key:016x}")
     if key in owner.forgotten_keys and key not in owner.former_image_keys:
         raise AlreadyAppliedError(f"the key {key:016x} was forgotten before", hint="there is nothing to do")
-    return key
 
 
 def _in_use(owner: Owner, message: str) -> ConflictError:

@@ -27,6 +27,7 @@ from mipp_cli.workdir.directory import (
     new_directory,
 )
 from mipp_cli.workdir.fingerprints import check_fingerprints
+from mipp_cli.workdir.protection import SECRETS_FILE
 from mipp_cli.workdir.replay import clock_number
 
 ENROLMENT_FILE = "enrolment.h5"
@@ -44,14 +45,16 @@ class _State:
     users: AuthorisedUsers
     forgotten: frozenset[int] = frozenset()
 
+    def __post_init__(self) -> None:
+        if self.image_names not in IMAGE_NAME_STYLES or any(len(key) != 32 for _, key in self.users):
+            raise ValueError("no way of naming images, or no key of a user")
+
     def to_json(self) -> dict[str, Any]:
-        users = {name: key.hex() for name, key in sorted(self.users)}
-        forgotten = [f"{key:016x}" for key in sorted(self.forgotten)]
         return {
             "number": self.number,
             "image_names": self.image_names,
-            "users": users,
-            "forgotten_keys": forgotten,
+            "users": {name: key.hex() for name, key in sorted(self.users)},
+            "forgotten_keys": [f"{key:016x}" for key in sorted(self.forgotten)],
         }
 
     @classmethod
@@ -60,18 +63,10 @@ class _State:
         try:
             users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
             forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
-            state = cls(int(fields["number"]), fields["image_names"], users, forgotten)
+            return cls(int(fields["number"]), fields["image_names"], users, forgotten)
         except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
-            state = None
-        if (
-            state is None
-            or state.image_names not in IMAGE_NAME_STYLES
-            or any(len(k) != 32 for _, k in state.users)
-        ):
-            raise MalformedError(
-                "is damaged", path=directory.file(STATE_FILE), hint="restore it from a backup"
-            )
-        return state
+            file = directory.file(STATE_FILE)
+            raise MalformedError("is damaged", path=file, hint="restore it from a backup") from None
 
 
 class Owner:
@@ -101,6 +96,16 @@ class Owner:
         return self._state.image_names
 
     @property
+    def forgotten_keys(self) -> frozenset[int]:
+        """Ids of the SKs that were forgotten, which the KMC is told to drop."""
+        return self._state.forgotten
+
+    @property
+    def last_number(self) -> int:
+        """The last sequence number that was given."""
+        return self._state.number
+
+    @property
     def image_key(self) -> bytes:
         """SK, the image key in use."""
         return self.directory.secret("image")
@@ -111,24 +116,9 @@ class Owner:
         return {key_id(key): key for key in self.directory.secret_list("former_images")}
 
     @property
-    def forgotten_keys(self) -> frozenset[int]:
-        """Ids of the SKs that were forgotten, which the KMC is told to drop."""
-        return self._state.forgotten
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the deployment's parameters warn of."""
-        return self.directory.warnings
-
-    @property
     def ledger(self) -> Ledger:
         """What was sent."""
         return Ledger(self.directory.folder(UPLOADS_FOLDER))
-
-    @property
-    def last_number(self) -> int:
-        """The last sequence number that was given."""
-        return self._state.number
 
     def next_number(self) -> int:
         """Return the next sequence number: max(last + 1, microseconds since 1970)."""
@@ -164,25 +154,17 @@ class Owner:
     def _lot_key(self) -> bytes:
         return derive_key(self.directory.secret("identifier"), "mipp/1 groups of images", b"")
 
-    def remember(
-        self, number: int, users: AuthorisedUsers | None = None, forgotten: frozenset[int] | None = None
-    ) -> None:
-        """Change the state, on disk first: the last sequence number; AUL and forgotten SKs if given.
-
-        The number never goes back: what was sent under it may have been applied somewhere.
-        """
-        state = replace(
-            self._state,
-            number=max(number, self._state.number),
-            users=self.users if users is None else users,
-            forgotten=self.forgotten_keys if forgotten is None else forgotten,
-        )
-        self.directory.write_json(STATE_FILE, state.to_json())
-        self._state = state
+    def remember(self, number: int) -> None:
+        """Use up sequence numbers; they never go back: what was sent may have been applied somewhere."""
+        self._change(number=max(number, self._state.number))
 
     def take_back(self, number: int) -> None:
         """Go on above ``number``, though higher ones were given: no receiver took them."""
-        state = replace(self._state, number=number)
+        self._change(number=number)
+
+    def _change(self, **changes: Any) -> None:
+        """Change the state, on disk first."""
+        state = replace(self._state, **changes)
         self.directory.write_json(STATE_FILE, state.to_json())
         self._state = state
 
@@ -202,8 +184,21 @@ class Owner:
             enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
             at_cloud = directory.deployment.parameters.protocol.users_at_cloud(users)
             write_members(members, sender, number, at_cloud)
-            self.remember(number, users)
+            self._change(users=users)
         return enrolment, Output(members, "members")
+
+    def change_image_keys(self, key: bytes, former: Sequence[bytes], forgotten: frozenset[int]) -> Output:
+        """Write enrolment.h5 with other SKs under the next sequence number, then take them over.
+
+        Whoever is killed in between told the KMC of a key that nobody uses, or to drop one that nobody needs.
+        """
+        number, directory = self.next_number(), self.directory
+        self.remember(number)
+        with unchanged_on_failure(*map(directory.file, (ENROLMENT_FILE, STATE_FILE, SECRETS_FILE))):
+            output = self.write_enrolment(number, self.users, [*former, key], forgotten)
+            self._change(forgotten=forgotten)
+            directory.change_secrets({"image": key, "former_images": former})
+        return output
 
     def write_enrolment(
         self,
@@ -219,10 +214,16 @@ class Owner:
         write_enrolment(path, directory.sender, number, users, list(keys), sealing_key, forgotten)
         return Output(path, "enrolment")
 
-    def shown(self, outputs: Sequence[Output]) -> dict[str, str]:
-        """Return the owner's fingerprint, its public signing key, for each file that it goes with."""
+    def report(
+        self, outputs: Sequence[Output], counts: Mapping[str, int], *notes: str, shown: Mapping[str, str] = {}
+    ) -> Report:
+        """Return the report of a step that wrote what enrols the owner.
+
+        The owner's fingerprint, its public signing key, is shown for each file.
+        """
         fingerprint = self.directory.sender.signing_key.public.hex()
-        return {str(output.path): fingerprint for output in outputs}
+        fingerprints = {**shown, **{str(output.path): fingerprint for output in outputs}}
+        return Report(tuple(outputs), counts, self.directory.warnings, fingerprints, notes)
 
 
 def init_owner(
@@ -248,10 +249,8 @@ def init_owner(
         directory.write_secrets(keys)
         directory.write_json(STATE_FILE, _State(0, image_names, frozenset()).to_json())
         outputs = Owner(directory).write_membership(users)
-    moved = tuple(Output(path / output.path.name, output.kind) for output in outputs)
-    shown |= Owner.open(path).shown(moved)
-    warnings = tuple(deployment.parameters.warnings)
-    return Report(moved, {"users": len(users)}, warnings, shown, (NOT_IN_FORCE,))
+    moved = [Output(path / output.path.name, output.kind) for output in outputs]
+    return Owner.open(path).report(moved, {"users": len(users)}, NOT_IN_FORCE, shown=shown)
 
 
 def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
@@ -263,8 +262,7 @@ def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence
         shown = check_fingerprints({each: party.fingerprint for each, party in parties.items()}, fingerprints)
         users = _with_users(owner.users, parties)
         outputs = owner.write_membership(users)
-        shown |= owner.shown(outputs)
-    return Report(outputs, {"users": len(users)}, owner.warnings, shown, (NOT_IN_FORCE,))
+    return owner.report(outputs, {"users": len(users)}, NOT_IN_FORCE, shown=shown)
 
 
 def revoke_users(path: Path, names: Sequence[str]) -> Report:
@@ -281,7 +279,7 @@ def revoke_users(path: Path, names: Sequence[str]) -> Report:
                 )
         users = frozenset(user for user in owner.users if user[0] not in names)
         outputs = owner.write_membership(users)
-    return Report(outputs, {"users": len(users)}, owner.warnings, owner.shown(outputs), (NOT_IN_FORCE,))
+    return owner.report(outputs, {"users": len(users)}, NOT_IN_FORCE)
 
 
 def _with_users(users: AuthorisedUsers, parties: Mapping[Path, Party]) -> AuthorisedUsers:

@@ -57,7 +57,7 @@ def renumber(path: Path, *, above: int = 0) -> Report:
             f"struck were {listed}: throw their files away, which would be taken once the clock passes these "
             "numbers; if the cloud has one of them, run this again with --above and the highest"
         )
-    return Report(outputs, counts, owner.warnings, owner.shown(outputs), tuple(notes))
+    return owner.report(outputs, counts, *notes)
 
 
 def _number_of(file: Path) -> int:

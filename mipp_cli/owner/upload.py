@@ -1,103 +1,199 @@
-"""The second pass of `owner encrypt`: one upload, the features file beside it, and the ledger of both."""
+"""The second pass of `owner encrypt`: the uploads, the features files beside them, and the ledger of both."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipp_cli.containers.messages.features import FeaturesWriter, write_features
+from mipp_cli.containers.base.container import header_of
+from mipp_cli.containers.messages.features import FEATURES, write_features
 from mipp_cli.containers.messages.upload import UploadCipher, UploadSize, write_upload
 from mipp_cli.descriptors.edge_histogram import is_edgeless
-from mipp_cli.errors import ChangedImageError
-from mipp_cli.files.atomic import discard
+from mipp_cli.errors import ChangedImageError, MippError, OutputError, UnreadableImageError, errors_at
+from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on_failure
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.owner.describing import payload_of
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.images.pixels import pack_pixels
 from mipp_cli.owner.descriptions import DescribedImage, Descriptions
-from mipp_cli.owner.features import FEATURES_FOLDER, copy_file, kept_file
-from mipp_cli.owner.grouping import Group
-from mipp_cli.owner.ledger import UPLOAD, Message, SentImage
+from mipp_cli.owner.features import FEATURES_FOLDER, copy_file, kept_file, sweep_kept
+from mipp_cli.owner.grouping import Group, Grouping
+from mipp_cli.owner.ledger import UPLOAD, Message, SentImage, still_deciding
 from mipp_cli.owner.owner import Owner
-from mipp_cli.owner.upload_outputs import UploadOutput
-from mipp_cli.owner.whats_new import Choice
-from mipp_cli.progress import Advance
+from mipp_cli.owner.whats_new import Choice, EncryptOptions
+from mipp_cli.progress import Advance, Progress
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import Envelope
+from mipp_cli.scheme.groups import Row
 from mipp_cli.scheme.secret_keys import key_id
 
 
+class UploadOutputs:
+    """Where the uploads of a run go: to ``output``, or with ``split`` to numbered places beside it.
+
+    In a scheme where the KMC ranks, a features file lies beside each. A file of this owner is replaced if
+    the options say so, or if a killed run left it. Raises OutputError if another file is there.
+    """
+
+    def __init__(self, owner: Owner, output: Path, options: EncryptOptions):
+        self._owner, self._output, self._options = owner, output, options
+        grouped = owner.directory.deployment.parameters.protocol.grouped
+        self._parts = ("", ".features") if grouped else ("",)
+        for path in [*self.paths(1)[0], *self._there()]:
+            goes = self._may_replace(path)
+            if options.force and not goes and os.path.lexists(path):
+                raise OutputError(
+                    "is no upload of this owner, and is not replaced",
+                    path=path,
+                    hint="move it away, or choose another name for the output",
+                )
+            refuse_existing(path, force=goes)
+
+    def _may_replace(self, path: Path) -> bool:
+        """Say whether an output may go; one of others, or of another kind, only if it is named itself."""
+        force = self._options.force
+        if force and path == self._output and self._options.split is None:
+            return True
+        try:
+            header, sender = header_of(path), self._owner.directory.sender
+        except MippError:
+            return False
+        own = header.kind in (UPLOAD, FEATURES.kind) and header.sender_key == sender.signing_key.public
+        left = self._options.resume is True and self._owner.ledger.is_unsure(header.sequence_number)
+        return own and (force or left)
+
+    def paths(self, count: int) -> list[list[Path]]:
+        """Return where ``count`` uploads go, each with its features file behind it if there is one."""
+        split, stem, suffix = self._options.split is not None, self._output.stem, self._output.suffix
+        places = [f"-{place + 1:03d}" if split else "" for place in range(count)]
+        return [
+            [self._output.with_name(f"{stem}{place}{part}{suffix}") for part in self._parts]
+            for place in places
+        ]
+
+    def remove_older(self, written: Sequence[Sequence[Path]]) -> None:
+        """Remove the numbered uploads of a longer run that this one replaces; raises OutputError."""
+        for path in set(self._there()).difference(*written):
+            if self._may_replace(path):
+                remove(path)
+
+    def _there(self) -> list[Path]:
+        """Return the numbered outputs of an earlier run."""
+        if self._options.split is None or not self._output.parent.is_dir():
+            return []
+        parts = "|".join(map(re.escape, self._parts))
+        name = f"{re.escape(self._output.stem)}-[0-9]{{3,}}({parts}){re.escape(self._output.suffix)}"
+        return sorted(path for path in self._output.parent.iterdir() if re.fullmatch(name, path.name))
+
+
 @dataclass(frozen=True)
-class UploadTask:
+class SecondPass:
     """What all uploads of a run are written from."""
 
     owner: Owner
     images: Mapping[str, ImageFile]
-    work: Descriptions
+    options: EncryptOptions
     choice: Choice
-    pixels: bool
+    work: Descriptions
+    grouping: Grouping
 
-    def write(
-        self,
-        output: UploadOutput,
-        number: int,
-        earlier: Sequence[int],
-        groups: Sequence[Group],
-        advance: Advance,
-    ) -> int:
-        """Write one upload; return how many of its images have no edges.
+    def write(self, outputs: UploadOutputs, progress: Progress) -> tuple[list[list[Path]], int]:
+        """Write the uploads and their ledgers, all or none, then forget the descriptions.
 
-        The ledger is in place first, and before it the features that are kept: whoever goes on after a crash
-        sees that the number may be out, and has its features. It stays so if another upload of the run
-        fails, since this one could be copied meanwhile.
+        Returns the outputs of each upload, and how many of the images have no edges. A ledger is in place
+        before its upload, and before it the features that are kept: whoever goes on after a crash sees that
+        the number may be out, and has its features. They stay so if another upload of the run fails, since
+        this one could be copied meanwhile.
         """
-        ledger, kept = self.owner.ledger, kept_file(self.owner.directory, number)
-        try:
-            edgeless = self._write(output, number, earlier, groups, advance)
-            if output.features is not None:
-                copy_file(kept, output.features, force=True)
-        except BaseException:
-            ledger.remove(number)
-            discard(kept)
-            raise
-        return edgeless
-
-    def _write(
-        self,
-        output: UploadOutput,
-        number: int,
-        earlier: Sequence[int],
-        groups: Sequence[Group],
-        advance: Advance,
-    ) -> int:
-        key, sender = self.owner.image_key, self.owner.directory.sender
-        parameters = self.owner.directory.deployment.parameters
-        cipher = UploadCipher(key, sender.deployment, sender.name, number)
+        owner, uploads, first = self.owner, self._dealt(), self.owner.next_number()
+        numbers = [first + place for place in range(len(uploads))]
+        paths = outputs.paths(len(uploads))
+        owner.remember(numbers[-1])  # first: a number that got out must not be used again
+        deciding = owner.ledger.deciding()
         edgeless = 0
         with (
-            write_upload(
-                output.upload,
-                parameters,
-                sender,
-                number,
-                key_id(key),
-                earlier=earlier,
-                size=self._size(groups),
-                force=True,  # what must stay was refused before
-            ) as upload,
-            self.owner.ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
-            self._features(output.features, number, earlier, groups) as features,  # first of all in place
+            unchanged_on_failure(*(path for each in paths for path in each)),
+            progress("encrypting", len(self.work.done), "image") as advance,
         ):
+            for number, places, groups in zip(numbers, paths, uploads, strict=True):
+                sent = [path for group in groups for path in group.paths]
+                deciding = still_deciding(deciding, self.choice.superseded(sent))
+                kept = kept_file(owner.directory, number)
+                try:
+                    edgeless += self._write(places, number, sorted(deciding), groups, advance)
+                    for features in places[1:]:
+                        copy_file(kept, features, force=True)
+                except BaseException:
+                    discard(owner.ledger.file(number))
+                    discard(kept)
+                    raise
+                deciding[number] = len(sent)
+        owner.ledger.confirm(numbers)
+        sweep_kept(owner.directory, deciding)
+        owner.ledger.refresh(self.choice.refreshed)
+        self.work.remove()
+        outputs.remove_older(paths)
+        return paths, edgeless
+
+    def _dealt(self) -> list[list[Group]]:
+        """Deal the groups to uploads, in the order of their rows: that of a keyed digest of the path.
+
+        Whatever the order of the paths says, such as which pictures lie in one folder, that says nothing.
+        """
+        owner, done = self.owner, self.work.done
+        size_class = owner.directory.deployment.parameters.protocol.size_class
+        rows = [
+            Row(path, each.sealed_bytes, owner.row_key(path), size_class(each.sealed_bytes), owner.lot(path))
+            for path, each in done.items()
+        ]
+        uploads: list[list[Group]] = [[]]
+        size = 0
+        for group in self.grouping.groups(rows):
+            if uploads[-1] and self.options.split is not None and size >= self.options.split:
+                uploads.append([])
+                size = 0
+            uploads[-1].append(group)
+            size += group.size + sum(done[path].feature_bytes for path in group.paths)
+        return uploads
+
+    def _write(
+        self, places: Sequence[Path], number: int, earlier: list[int], groups: list[Group], advance: Advance
+    ) -> int:
+        """Write one upload; return how many of its images have no edges."""
+        owner, directory = self.owner, self.owner.directory
+        key, sender, parameters = owner.image_key, directory.sender, directory.deployment.parameters
+        cipher = UploadCipher(key, sender.deployment, sender.name, number)
+        name_of = {path: owner.name_on_the_wire(path) for group in groups for path in group.paths}
+        name_bytes = sum(len(name.encode()) for name in name_of.values())
+        size = UploadSize(len(name_of), name_bytes, sum(group.size for group in groups))
+        edgeless, features = 0, None
+        with ExitStack() as stack:  # what is opened last is in place first
+            upload = stack.enter_context(
+                write_upload(
+                    places[0], parameters, sender, number, key_id(key), earlier=earlier, size=size, force=True
+                )
+            )
+            note = stack.enter_context(owner.ledger.writing(Message(number, key_id(key))))
+            if parameters.protocol.grouped:
+                directory.folder(FEATURES_FOLDER)
+                kept, rows = kept_file(directory, number), len(name_of)
+                features = stack.enter_context(
+                    write_features(
+                        kept, parameters.l, sender, number, key, earlier=earlier, rows=rows, force=True
+                    )
+                )
             for group in groups:
                 for path in group.paths:
-                    description = self.work.read(path)
-                    name = self.owner.name_on_the_wire(path)
+                    name, description = name_of[path], self.work.read(path)
                     ew = cipher.encrypt(self._envelope(description).pack(group.length - OVERHEAD_BYTES), name)
                     upload.append(name, ew, description.features)
                     if features is not None:
                         features.append(name, hashlib.sha256(ew).digest(), description.feature)
-                    ledger.append(self._sent_image(name, description, group.name if features else ""))
+                    note(self._sent_image(name, description, group.name if features is not None else ""))
                     edgeless += parameters.features.computed and is_edgeless(description.feature)
                     advance(1)
                 upload.end_group()
@@ -105,39 +201,26 @@ class UploadTask:
                     features.end_group(group.length)
         return edgeless
 
-    @contextmanager
-    def _features(
-        self, output: Path | None, number: int, earlier: Sequence[int], groups: Sequence[Group]
-    ) -> Iterator[FeaturesWriter | None]:
-        """Write the features file where it is kept, if there is to be one."""
-        if output is None:
-            yield None
-            return
-        directory = self.owner.directory
-        directory.folder(FEATURES_FOLDER)
-        kept, l = kept_file(directory, number), directory.deployment.parameters.l
-        key, sender = self.owner.image_key, directory.sender
-        rows = sum(len(group.paths) for group in groups)
-        with write_features(kept, l, sender, number, key, earlier=earlier, rows=rows, force=True) as features:
-            yield features
-
-    def _size(self, groups: Sequence[Group]) -> UploadSize:
-        names = (self.owner.name_on_the_wire(path) for group in groups for path in group.paths)
-        return UploadSize(
-            sum(len(group.paths) for group in groups),
-            sum(len(name.encode()) for name in names),
-            sum(group.size for group in groups),
-        )
-
     def _envelope(self, description: DescribedImage) -> Envelope:
         """Read an image again; raises ChangedImageError if it is not what was described."""
+        image = self.images[description.path]
         try:
-            payload = payload_of(self.images[description.path], description, pixels=self.pixels)
-        except ChangedImageError:
+            content = image.read()
+            how = "its content is another now"
+        except UnreadableImageError as error:
+            content, how = b"", error.message
+        if hashlib.sha256(content).hexdigest() != description.digest:
             self.work.forget(description.path)
-            raise
+            raise ChangedImageError(
+                f"changed while the command ran: {how}",
+                path=image.path,
+                hint="nothing was written; let nobody write to the images, and run it again",
+            )
+        if self.options.pixels:
+            with errors_at(image.path):
+                content = pack_pixels(open_picture(content, path=str(image.path)))
         inside = description.feature[: description.inside]
-        return Envelope(description.path, description.media_type, inside, payload)
+        return Envelope(description.path, description.media_type, inside, content)
 
     def _sent_image(self, name: str, description: DescribedImage, group: str) -> SentImage:
         image = self.images[description.path]

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from mipp_cli.descriptors.external import OwnFeatures
-from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError
+from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.owner.describing import ReadImage, read_image
-from mipp_cli.owner.ledger import DELETE, Ledger, Standing
-from mipp_cli.progress import Advance
+from mipp_cli.owner.ledger import DELETE, Ledger, SentImage, Standing
+from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.encoding import length_prefixed
 
 NEW, CHANGED, AGAIN, UNCHANGED, DELETED = "new", "changed", "sent again", "unchanged", "deleted before"
-
-
-class Look(Enum):
-    """What is known of an image before its file is read."""
-
-    SEND = "send"
-    LEAVE = "leave"
-    READ = "read"  # and compare what was sent
+_NOT_NAMED = "not named by --again"
+_SENT = (NEW, CHANGED, AGAIN)
 
 
 @dataclass(frozen=True)
@@ -51,13 +43,19 @@ class EncryptOptions:
     messages: frozenset[int] = frozenset()
     small: bool = False
 
+    @property
+    def pixels(self) -> bool:
+        """Whether the matrix of pixels is encrypted, and not the file."""
+        return self.payload == "pixels"
+
 
 class Choice:
-    """Says of each image whether it is sent, and counts why.
+    """Which of ``images`` are ``sent``, and how many for which reason.
 
     Images that the ledger lists as sent and that are unchanged are left out, and so are those that were
-    deleted, unless the options say otherwise. ``absent`` is how many images of the uploads that are to be
-    made again are not there; ``refreshed`` gives versions of files that were written again as they were.
+    deleted, unless the options say otherwise. A file that was written since is read, to see whether it is
+    another now; ``refreshed`` gives the versions of those that are not. ``absent`` is how many images of the
+    uploads that are to be made again are not there.
     """
 
     def __init__(
@@ -66,57 +64,56 @@ class Choice:
         images: Sequence[ImageFile],
         options: EncryptOptions,
         features: OwnFeatures | None,
+        progress: Progress = silent,
     ):
         _refuse_unknown(ledger, options.messages)
         paths = {image.name for image in images}
+        self._options, self._features = options, features
         self._standing = ledger.standing(paths)
         self._wanted = ledger.decided_by(options.messages)
         self.absent = len(self._wanted - paths)
-        self._options, self._features = options, features
-        self._counts: Counter[str] = Counter()
-        self._undecided: set[str] = set()
         self.refreshed: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self.sent: list[ImageFile] = []
+        self.unreadable: set[str] = set()  # of those that had to be read
+        with progress("comparing", len(images), "image") as advance:
+            for image in images:
+                self._choose(image)
+                advance(1)
 
-    def first_look(self, image: ImageFile) -> Look:
-        """Decide by the ledger whether an image is sent, if its file need not be read for that."""
+    def _choose(self, image: ImageFile) -> None:
+        try:
+            why = self._reason(image)
+            self._counts[why] += 1
+            if why in _SENT:
+                self.sent.append(image)
+        except UnreadableImageError:  # whoever describes it says why
+            self.sent.append(image)
+            self.unreadable.add(image.name)
+
+    def _reason(self, image: ImageFile) -> str:
+        """Return why an image is sent or left out; UnreadableImageError if its file had to be read."""
         standing, options = self._standing.get(image.name), self._options
         if options.messages:
-            return self._send(AGAIN) if image.name in self._wanted else Look.LEAVE
+            return AGAIN if image.name in self._wanted else _NOT_NAMED
         if standing is None:
-            return self._send(NEW)
+            return NEW
+        if options.again if standing.live else options.undelete:
+            return AGAIN
         if not standing.live:
-            return self._send(AGAIN) if options.undelete else self._leave(DELETED)
-        if options.again:
-            return self._send(AGAIN)
-        if standing.image.version == self.version(image, image.version()):
-            return self._leave(UNCHANGED)
-        self._undecided.add(image.name)
-        return Look.READ
+            return DELETED
+        return UNCHANGED if self._is_unchanged(image, standing.image) else CHANGED
 
-    def undecided(self, paths: Iterable[str]) -> list[str]:
-        """Return those of ``paths`` whose files must be read, to see whether they are sent."""
-        return [path for path in paths if path in self._undecided]
-
-    def settle(self, image: ImageFile, content: str, version: str) -> bool:
-        """Say whether an undecided image is sent, by the SHA-256 of its file, in hex; it is decided then."""
-        self._undecided.remove(image.name)
-        if self.digest(image, content) != self._standing[image.name].image.digest:
-            self._send(CHANGED)
+    def _is_unchanged(self, image: ImageFile, sent: SentImage) -> bool:
+        version = self.version(image, image.version())  # before reading: what changes meanwhile is another
+        if sent.version == version:
             return True
-        self._leave(UNCHANGED)
-        self.refreshed[image.name] = self.version(image, version)
-        return False
-
-    def reads(self, images: Sequence[ImageFile], leave: Advance = lambda _: None) -> Iterator[ReadImage]:
-        """Read ``images``, and yield those that are sent; ``leave`` is called for each of the others."""
-        for image in images:
-            read = read_image(image, self._features)
-            if isinstance(read.content, bytes) and image.name in self._undecided:
-                content = hashlib.sha256(read.content).hexdigest()
-                if not self.settle(image, content, read.version):
-                    leave(1)
-                    continue
-            yield read
+        if not sent.digest:  # nobody knows what of it got out
+            return False
+        if self.digest(image, hashlib.sha256(image.read()).hexdigest()) != sent.digest:
+            return False
+        self.refreshed[image.name] = version
+        return True
 
     def version(self, image: ImageFile, version: str) -> str:
         """Return what changes whenever the file, the payload or its owner's feature does."""
@@ -133,7 +130,7 @@ class Choice:
 
     def groups(self) -> dict[str, str]:
         """Return the group that the ledger has each image in, or had a deleted one in."""
-        return {path: each.group for path, each in self._standing.items() if each.group}
+        return {path: each.image.group for path, each in self._standing.items() if each.image.group}
 
     def superseded(self, paths: Collection[str]) -> list[Standing]:
         """Return what an upload of ``paths`` decides over."""
@@ -144,9 +141,9 @@ class Choice:
         return {why: self._counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
 
     @property
-    def sent(self) -> int:
-        """How many images are sent."""
-        return self._counts[NEW] + self._counts[CHANGED] + self._counts[AGAIN]
+    def left_out(self) -> int:
+        """How many images need not be sent."""
+        return self._counts[UNCHANGED] + self._counts[DELETED]
 
     def nothing_to_send(self) -> MippError:
         """Return the error that says why no image is sent."""
@@ -157,17 +154,9 @@ class Choice:
                 hint="name the folder that the images were sent from; what was sent since counts instead",
             )
         ways = {UNCHANGED: "--again sends those that are unchanged", DELETED: "--undelete those deleted"}
-        found = [kind for kind in (UNCHANGED, DELETED) if self._counts[kind]]
+        found = [kind for kind in ways if self._counts[kind]]
         counts = ", ".join(f"{self._counts[kind]} {kind}" for kind in found)
         return AlreadyAppliedError(f"nothing is new: {counts}", hint="; ".join(ways[each] for each in found))
-
-    def _send(self, why: str) -> Look:
-        self._counts[why] += 1
-        return Look.SEND
-
-    def _leave(self, why: str) -> Look:
-        self._counts[why] += 1
-        return Look.LEAVE
 
 
 def _refuse_unknown(ledger: Ledger, numbers: Collection[int]) -> None:

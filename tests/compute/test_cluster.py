@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from mipp_cli.compute.cluster import check_address
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.images.collection import collect_images
-from mipp_cli.owner.describing import feature_tasks, read_image
+from mipp_cli.owner.describing import describe_and_encrypt, read_in_batches
 from mipp_cli.owner.owner import Owner
 from tests.owner.test_descriptions import contents, on_disk
 from tests.support.deployment import Deployment, done, picture, refused, shared_deployment
@@ -54,9 +55,9 @@ def test_jobs_and_a_scheduler_cannot_go_together(changeable: Deployment) -> None
 def test_no_key_of_the_owner_goes_to_a_worker(deployment: Deployment) -> None:
     owner = Owner(deployment.role("north"))
     images = collect_images([deployment / "pictures" / "north"])
-    reads = [read_image(image, None) for image in images]
-    tasks = feature_tasks(reads, deployment.public.parameters.cipher, 16, pixels=False)
-    sent = b"".join(map(pickle.dumps, tasks))
+    protocol = deployment.public.parameters.protocol
+    describe = partial(describe_and_encrypt, protocol=protocol, grey_bits=16, pixels=False)
+    sent = b"".join(map(pickle.dumps, [describe, *read_in_batches(images, None)]))
     assert images[0].path.read_bytes() in sent
     for name in ("image", "identifier", "signing"):
         assert owner.directory.secret(name) not in sent

@@ -33,7 +33,7 @@ def fail(number: int) -> int:
     raise UnreadableImageError(f"task {number}", path="x.png", hint="try")
 
 
-def die(_: int) -> int:
+def die(_: object, **__: object) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
@@ -117,7 +117,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_message(
 ) -> None:
     for number in range(20):
         picture(number).save(tmp_path / f"{number}.png")
-    monkeypatch.setattr("mipp_cli.owner.encrypt.describe_and_encrypt", die)
+    monkeypatch.setattr("mipp_cli.owner.describing.describe_and_encrypt", die)
     upload = changeable / "u.h5"
     outcome = refused(130, "owner", "encrypt", changeable / "north", tmp_path, "-o", upload, "--jobs", 2)
     assert "a worker process was ended from outside" in outcome.err

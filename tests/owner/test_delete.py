@@ -204,11 +204,9 @@ def test_a_deletion_that_is_not_written_is_not_remembered(
 def test_a_deletion_that_was_killed_is_made_by_the_same_command(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mipp_cli.owner.ledger import Ledger
-
     with monkeypatch.context() as patch:
         patch.setattr(owner_delete, "write_delete", lambda *_, **__: 1 / 0)
-        patch.setattr(Ledger, "remove", lambda *_: None)  # who is killed tidies nothing up
+        patch.setattr(owner_delete, "discard", lambda *_: None)  # who is killed tidies nothing up
         with pytest.raises(ZeroDivisionError):
             delete_images(changeable / "north", ["chest/a.jpg"], changeable / "d.h5")
     assert names(changeable, delete(changeable, "chest/a.jpg"))

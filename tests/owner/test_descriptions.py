@@ -214,7 +214,7 @@ def test_a_resumed_run_counts_what_a_whole_run_counts(
         else:
             picture(100 + number, size=(72, 72), mode="L").save(path)
     told = done("owner", "encrypt", changeable / "north", folder, "--dry-run", "--json").json["counts"]
-    stopped(changeable, folder, "--force", after=19)
+    stopped(changeable, folder, "--force", after=9)
     counts = done(*command(changeable, folder, "--force", "--resume", "--json")).json["counts"]
     assert (counts["images"], counts["changed"], counts["unchanged"]) == (10, 10, 20)
     assert {name: counts[name] for name in told if name in counts} == {

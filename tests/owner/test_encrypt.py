@@ -409,7 +409,7 @@ def test_an_owner_remembers_which_image_is_which(changeable: Deployment, tmp_pat
     owner = Owner.open(changeable / "north")
     (image,) = owner.ledger.images(number)
     assert (image.name, image.path) == (name, "new.png")
-    assert owner.ledger.messages()[-1] == Message(number, "upload", key_id(owner.image_key))
+    assert owner.ledger.messages()[-1] == Message(number, key_id(owner.image_key))
 
 
 def test_an_upload_that_cannot_be_remembered_is_not_written(

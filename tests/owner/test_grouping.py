@@ -390,12 +390,24 @@ def described(world: OwnerWorld, *words: object) -> list[int]:
 
 
 @pytest.mark.usefixtures("sync_always")
-def test_a_refusal_for_too_few_loses_no_work(world: OwnerWorld) -> None:
+def test_a_refusal_for_too_few_comes_before_the_work(world: OwnerWorld) -> None:
     world.draw("05.png", "new.png", seed=1)
-    outcome = world.refused()
+    steps: list[str] = []
+    outcome = watched(lambda what, _: steps.append(what), *world.command())
     check_refusal(outcome, 2)
+    assert "describing" not in steps
     assert "--resume" not in outcome.err
-    assert described(world, "--small") == [0, 2, 0, 3]  # all at once: they were described before
+    assert described(world, "--small")[0] == 0
+
+
+@pytest.mark.usefixtures("sync_always")
+def test_where_an_image_that_is_skipped_makes_it_too_few_no_work_is_lost(world: OwnerWorld) -> None:
+    world.draw(*(f"new/{number}.png" for number in range(4)), seed=1)
+    (world.pictures / "new" / "0.png").write_text("no picture")
+    outcome = world.refused("--skip-unreadable")
+    check_refusal(outcome, 2)
+    assert "--resume" in outcome.err
+    assert described(world, "--skip-unreadable", "--small", "--resume")[1] == 3
 
 
 @pytest.mark.usefixtures("sync_always")
@@ -668,12 +680,12 @@ def test_places_do_not_tell_the_largest_row_of_a_group(attacked: OwnerWorld) -> 
 def test_places_do_not_tell_which_groups_were_sent_before(attacked: OwnerWorld, tmp_path: Path) -> None:
     owner, trials = attacked.owner, 200
     ledger, known = Ledger(tmp_path), {}
-    with ledger.writing(Message(1, "upload", 7)) as lines:
+    with ledger.writing(Message(1, 7)) as append:
         for trial in range(trials):
             for number in range(4):
                 path = f"{trial}/old/{number}"
                 known[path] = str(trial)
-                lines.append(SentImage(path, path, "v", "d", str(trial)))
+                append(SentImage(path, path, "v", "d", str(trial)))
     places = Counter[int]()
     for trial in range(trials):
         paths = [f"{trial}/old/{number}" for number in range(4)]

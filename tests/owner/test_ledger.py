@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from mipp_cli.containers.messages.delete import DELETE
 from mipp_cli.containers.messages.earlier import read_earlier
 from mipp_cli.containers.messages.upload import upload_schema
 from mipp_cli.errors import MalformedError
-from mipp_cli.owner import ledger as ledger_module
 from mipp_cli.owner.ledger import Ledger, Message, SentImage, Standing, still_deciding
 from mipp_cli.owner.owner import Owner
 from tests.support.deployment import JOBS, Deployment, done, picture
@@ -29,15 +27,19 @@ def sent(path: str) -> SentImage:
 
 
 def upload(ledger: Ledger, number: int, paths: str, key: int = KEY) -> None:
-    with ledger.writing(Message(number, "upload", key)) as lines:
-        for path in paths:
-            lines.append(sent(path))
+    write(ledger, Message(number, key), map(sent, paths))
+    ledger.confirm([number])
 
 
 def delete(ledger: Ledger, number: int, paths: str) -> None:
-    with ledger.writing(Message(number, "delete")) as lines:
-        for path in paths:
-            lines.append(SentImage(f"name of {path}", path))
+    write(ledger, Message(number), (SentImage(f"name of {path}", path) for path in paths))
+    ledger.confirm([number])
+
+
+def write(ledger: Ledger, message: Message, images: Iterable[SentImage]) -> None:
+    with ledger.writing(message) as append:
+        for image in images:
+            append(image)
 
 
 def live(ledger: Ledger) -> dict[str, int]:
@@ -50,21 +52,11 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("number", "kind", "key"), [(1, "upload", None), (1, "delete", 5), (1, "withdrawn", None)]
-)
-def test_what_is_no_message_cannot_be_made(number: int, kind: str, key: int | None) -> None:
-    with pytest.raises(ValueError, match="a message is"):
-        Message(number, kind, key)
-
-
 def test_a_message_is_read_as_it_was_written(ledger: Ledger) -> None:
-    messages = [Message(9, "upload", NEWER_KEY), Message(10, "delete"), Message(11, "upload", 0)]
+    messages = [Message(9, NEWER_KEY), Message(10), Message(11, 0)]
     images = [SentImage("b", "x/\u2028\n\u00e9.png", "1 2", "d"), SentImage("a", "y", "v", "")]
     for message in reversed(messages):
-        with ledger.writing(message) as lines:
-            for image in images:
-                lines.append(image)
+        write(ledger, message, images)
     assert ledger.messages() == messages
     assert list(ledger.images(9)) == images
 
@@ -72,7 +64,6 @@ def test_a_message_is_read_as_it_was_written(ledger: Ledger) -> None:
 def test_a_deletion_lists_names_and_paths_alone(ledger: Ledger) -> None:
     delete(ledger, 1, "ab")
     assert list(ledger.images(1)) == [SentImage("name of a", "a"), SentImage("name of b", "b")]
-    assert "version" not in ledger.file(1).read_text()
 
 
 def test_an_upload_keeps_its_order(ledger: Ledger) -> None:
@@ -82,7 +73,7 @@ def test_an_upload_keeps_its_order(ledger: Ledger) -> None:
 
 def test_an_upload_makes_images_live(ledger: Ledger) -> None:
     upload(ledger, 1, "cab")
-    expected = [Standing(Message(1, "upload", KEY), sent(path)) for path in "abc"]
+    expected = [Standing(Message(1, KEY), sent(path)) for path in "abc"]
     assert sorted(ledger.live(), key=lambda each: each.image.path) == expected
 
 
@@ -154,16 +145,9 @@ def test_a_message_takes_from_what_others_decide(ledger: Ledger) -> None:
     assert ledger.deciding() == {1: 2, 2: 2}
 
 
-def killed_amid(ledger: Ledger, number: int, paths: str) -> None:
-    """Write an upload in a command that ends before it is done."""
-    with suppress(KeyboardInterrupt), ledger.unsure([number]):
-        upload(ledger, number, paths)
-        raise KeyboardInterrupt
-
-
 def test_an_unsure_upload_counts_as_sent_and_changed(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
-    killed_amid(ledger, 2, "b")
+    write(ledger, Message(2, KEY), [sent("b")])
     found = ledger.standing("ab")
     assert {path: each.message.number for path, each in found.items()} == {"a": 1, "b": 2}
     assert (found["a"].image.version != "", found["b"].image.version) == (True, "")
@@ -173,56 +157,58 @@ def test_an_unsure_upload_counts_as_sent_and_changed(ledger: Ledger) -> None:
 
 def test_an_unsure_upload_is_not_in_the_way_of_another_try(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
-    killed_amid(ledger, 2, "b")
+    write(ledger, Message(2, KEY), [sent("b")])
     assert ledger.decided_by({1}) == {"a", "b"}
     assert ledger.decided_by({2}) == {"b"}
     assert ledger.deciding() == {1: 1, 2: 1}
 
 
-def test_the_mark_of_what_decides_nothing_is_swept(ledger: Ledger) -> None:
-    killed_amid(ledger, 1, "a")
-    killed_amid(ledger, 2, "b")
-    upload(ledger, 3, "a")
-    ledger.sweep()
-    assert (ledger.is_unsure(1), ledger.is_unsure(2)) == (False, True)
+def test_a_message_is_unsure_until_it_is_confirmed(ledger: Ledger) -> None:
+    write(ledger, Message(1, KEY), [sent("a")])
+    write(ledger, Message(2, KEY), [sent("a")])
+    ledger.confirm([2])
+    assert [ledger.is_unsure(number) for number in (1, 2, 3)] == [True, False, False]
+    assert ledger.messages() == [Message(1, KEY), Message(2, KEY)]
 
 
-def test_a_large_ledger_is_gone_through_in_shares(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_images_those_are_found_that_are_live(ledger: Ledger) -> None:
     paths = "".join(chr(character) for character in range(100, 400))
     upload(ledger, 1, paths)
     delete(ledger, 2, paths[:50])
-    whole = list(ledger.live())
-    monkeypatch.setattr(ledger_module, "_PASS_BYTES", 1000)
-    shares = list(ledger.live())
-    assert whole != shares
-    assert sorted(whole, key=str) == sorted(shares, key=str)
-    assert len(whole) == 250
+    assert [each.image.path for each in ledger.live()] == list(paths[50:])
     assert ledger.deciding() == {1: 250, 2: 50}
 
 
+def test_versions_are_noted_where_an_image_stands(ledger: Ledger) -> None:
+    upload(ledger, 1, "abc")
+    upload(ledger, 2, "b")
+    ledger.refresh({"a": "newer", "b": "newer", "x": "newer"})
+    versions = {(number, image.path): image.version for number in (1, 2) for image in ledger.images(number)}
+    assert versions == {
+        (1, "a"): "newer",
+        (1, "b"): "version of b",
+        (1, "c"): "version of c",
+        (2, "b"): "newer",
+    }
+    assert not ledger.is_unsure(1)
+
+
 def test_a_ledger_appears_whole_or_not_at_all(ledger: Ledger) -> None:
-    with pytest.raises(KeyboardInterrupt), ledger.writing(Message(1, "delete")):
+    with pytest.raises(KeyboardInterrupt), ledger.writing(Message(1)):
         raise KeyboardInterrupt
     assert not list(ledger.folder.iterdir())
 
 
-def test_a_message_is_forgotten_whether_it_is_there_or_not(ledger: Ledger) -> None:
-    upload(ledger, 1, "a")
-    upload(ledger, 2, "b")
-    for _ in range(2):
-        ledger.remove(2)
-        assert live(ledger) == {"a": 1}
-
-
-def test_tidying_up_fails_quietly_where_nothing_is_written(
+def test_a_message_stays_unsure_where_nothing_is_written(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    upload(ledger, 1, "a")
-    monkeypatch.setattr(Path, "unlink", refuse)
-    ledger.remove(1)
+    write(ledger, Message(1, KEY), [sent("a")])
+    monkeypatch.setattr(Path, "rename", refuse)
+    ledger.confirm([1])
+    assert ledger.is_unsure(1)
     assert live(ledger) == {"a": 1}
 
 

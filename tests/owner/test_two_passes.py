@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from mipp_cli.owner import descriptions
-from mipp_cli.owner.ledger import UPLOAD, Message, SentImage
+from mipp_cli.owner.descriptions import DescribedImage
+from mipp_cli.owner.ledger import Message, SentImage
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.secret_keys import key_id
 from tests.owner.test_descriptions import (
@@ -87,7 +88,10 @@ def test_no_picture_lies_on_disk_between_the_passes(each_way: Deployment, tmp_pa
 @pytest.mark.parametrize("payload", ["file", "pixels"])
 def test_descriptions_hold_no_part_of_a_picture(each_way: Deployment, folder: Path, payload: str) -> None:
     watched(stop_at("encrypting", 5), *command(each_way, folder, "--payload", payload))
-    data = (each_way / "north" / "partial" / "descriptions").read_bytes()
+    data = b""
+    with (each_way / "north" / "partial" / "descriptions").open("rb") as file:
+        while (each := DescribedImage.read(file)) is not None:
+            data += b"".join((each.pack(), each.codes, *each.features))
     assert data
     for path in folder.iterdir():
         with Image.open(path) as image:
@@ -281,10 +285,9 @@ def test_who_is_killed_between_ledger_and_upload_sends_all(
     owner = Owner.open(changeable / "north")
     number = owner.next_number()
     owner.remember(number)
-    (owner.ledger.folder / f"{number}-{number}.unsure").touch(mode=0o600)
-    with owner.ledger.writing(Message(number, UPLOAD, key_id(owner.image_key))) as ledger:
+    with owner.ledger.writing(Message(number, key_id(owner.image_key))) as append:
         for path in sorted(folder.iterdir()):
-            ledger.append(SentImage(owner.name_on_the_wire(path.name), path.name, "version", "digest"))
+            append(SentImage(owner.name_on_the_wire(path.name), path.name, "version", "digest"))
     done(*command(changeable, folder, option))
     assert all_contents(changeable, changeable / "new.h5") == on_disk(folder)
     assert number not in owner.ledger.deciding()

@@ -124,7 +124,7 @@ class OwnerWorld:
         """Return the live images, put together as the ledger has them."""
         found = defaultdict(set)
         for each in self.ledger.live():
-            found[each.group].add(each.image.path)
+            found[each.image.group].add(each.image.path)
         return {frozenset(group) for group in found.values()}
 
     def of_upload(self, upload: Path) -> Stated:
