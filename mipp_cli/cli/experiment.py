@@ -124,8 +124,8 @@ def timing(
     seed: int,
 ) -> CommandResult:
     """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
+    from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.tasks import timing_task
-    from mipp_cli.experiments.timing.timing import TimingOptions
 
     options = TimingOptions(sizes, repeats, schemes, modulus_bits, candidates, seed, place.parallelism)
     return run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
@@ -147,8 +147,8 @@ def storage(
 ) -> CommandResult:
     """Table 3: what features and index take, for each scheme and modulus."""
     from mipp_cli.experiments.base.settings import scheme_settings
+    from mipp_cli.experiments.cost.storage import StorageOptions
     from mipp_cli.experiments.tasks import storage_task
-    from mipp_cli.experiments.timing.storage import StorageOptions
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = StorageOptions(settings, sample, seed, place.parallelism)
@@ -231,9 +231,9 @@ def every(
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.attack.trial import AttackTrial
     from mipp_cli.experiments.base.settings import scheme_settings
+    from mipp_cli.experiments.cost.storage import StorageOptions
+    from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
-    from mipp_cli.experiments.timing.storage import StorageOptions
-    from mipp_cli.experiments.timing.timing import TimingOptions
     from mipp_cli.scheme.parameters import SUM_SCHEMES
 
     seed, parallelism = choice.seed, place.parallelism

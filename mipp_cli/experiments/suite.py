@@ -15,7 +15,7 @@ from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.experiments.base.environment import describe_environment
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.plots.drawings import draw
-from mipp_cli.experiments.plots.plots import plots_possible
+from mipp_cli.experiments.plots.style import plots_possible
 from mipp_cli.experiments.report.report import write_report
 from mipp_cli.experiments.report.workspace import Record, Workspace
 from mipp_cli.report import Output

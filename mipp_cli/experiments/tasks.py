@@ -13,11 +13,11 @@ from mipp_cli.experiments.attack.attack import AttackOptions, run_attack
 from mipp_cli.experiments.attack.trial import AttackTrial, attack_every_scheme
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.cost.storage import StorageOptions, run_storage
+from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial
 from mipp_cli.experiments.suite import Task, recorded
-from mipp_cli.experiments.timing.storage import StorageOptions, run_storage
-from mipp_cli.experiments.timing.timing import TimingOptions, run_timing
 from mipp_cli.progress import Progress
 
 

@@ -152,7 +152,7 @@ def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
     claims = []
     for measure, (where, claimed) in _CLAIMS.items():
         figures = plain.figures[measure].mean(axis=1)
-        whole = f"{plain.label}: {mean_interval(figures, seed).percent} %"
+        whole = f"{plain.label}: {mean_interval(figures, seed).percent}"
         parts = [whole, *(_against(plain, curve, measure, seed) for curve in others)]
         means = f"means over {_span(plain.returned)} images returned"
         claims.append(Claim(where, claimed, "\n".join([*parts, f"({means})"])))
@@ -168,7 +168,7 @@ def _against(plain: Curve, other: Curve, measure: str, seed: int) -> str:
     whole = float(above.mean())
     relative = f", {100 * drop.mean / whole:.0f} % of it" if whole else ""
     reach = "" if other.returned == plain.returned else f", up to {other.returned[-1]} images"
-    return f"{other.label}: {100 * below.mean():.1f} %, {drop.percent} points lower{relative}{reach}"
+    return f"{other.label}: {100 * below.mean():.1f} %, {drop.points} lower{relative}{reach}"
 
 
 def _span(returned: Sequence[int]) -> str:

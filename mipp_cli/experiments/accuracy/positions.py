@@ -156,8 +156,8 @@ def _slope(spread: Spread, seed: int) -> str:
     fall = mean_interval(spread.shares[:, 0] - spread.shares[:, -1], seed)
     verdict = "falling" if fall.low > 0 else "rising" if fall.high < 0 else "no difference shown"
     return (
-        f"{spread.method.label}: {first.percent} % in the first tenth, {last.percent} % in the last\n"
-        f"difference {fall.percent} points ({verdict}); an even spread has 10 % in each"
+        f"{spread.method.label}: {first.percent} in the first tenth, {last.percent} in the last\n"
+        f"difference {fall.points} ({verdict}); an even spread has 10 % in each"
     )
 
 

@@ -16,7 +16,6 @@ from mipp_cli.experiments.attack.keyless_reading import ImageReading, Numbers, R
 from mipp_cli.experiments.attack.known_images import KnownImages
 from mipp_cli.experiments.base.bootstrap import mean_interval
 from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import percent
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.progress import Progress, silent
 from mipp_cli.sanitize import printable
@@ -163,7 +162,7 @@ def _reading_claim(
 
 def _agreement(observations: Sequence[Observation], images: int) -> str:
     rows = [row["agrees"] for row in observations if row["reading"] == CODES]
-    return percent(mean_interval(np.array(rows, dtype=np.float64).reshape(images, -1).mean(axis=1), _SEED))
+    return mean_interval(np.array(rows, dtype=np.float64).reshape(images, -1).mean(axis=1), _SEED).percent
 
 
 def _shared_claim(observations: Sequence[Observation]) -> Claim:

@@ -21,14 +21,15 @@ class Interval:
     low: float
     high: float
 
-    def text(self, form: str = ".3f") -> str:
-        """Return it as it stands in a sentence, as in 0.412 [0.380, 0.444]."""
-        return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]"
-
     @property
     def percent(self) -> str:
-        """The mean and its interval in per cent, as in 41.2 [38.0, 44.4]."""
-        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """A share as it stands in a sentence, as in 41.2 % [38.0, 44.4]."""
+        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    @property
+    def points(self) -> str:
+        """A difference of shares as it stands in a sentence, as in 4.1 points [2.0, 6.2]."""
+        return self.percent.replace("%", "points")
 
 
 def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:

@@ -16,7 +16,6 @@ from mipp_cli.experiments.leakage.cloud_view import (
     Coordinates,
     both_sums,
     nearest_first,
-    percent,
     standardised,
 )
 from mipp_cli.progress import Progress
@@ -112,6 +111,6 @@ def _claim(observations: Sequence[Observation], neighbours: int, images: int, se
     return Claim(
         "sections 4.3 and 6.2",
         "the cloud obtains neither image features nor image similarity from what is encrypted",
-        f"from (Σx, Σx²) alone the category of {percent(by_sums)} of {images} images is guessed right "
-        f"(k = {neighbours}); chance {100 * chance:.1f} %, from all 80 codes {percent(by_codes)}. {follows}",
+        f"from (Σx, Σx²) alone the category of {by_sums.percent} of {images} images is guessed right "
+        f"(k = {neighbours}); chance {100 * chance:.1f} %, from all 80 codes {by_codes.percent}. {follows}",
     )

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.base.bootstrap import Interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method, Order, without
 from mipp_cli.experiments.base.seeds import generator
@@ -85,8 +84,3 @@ def chance_precision(dataset: DataSet, queries: Order) -> NDArray[np.float64]:
     """Return for each query the share of its category among all other images."""
     sizes = np.bincount(dataset.labels)[dataset.labels[queries]]
     return np.asarray((sizes - 1) / (len(dataset) - 1), dtype=np.float64)
-
-
-def percent(interval: Interval) -> str:
-    """Return an interval of shares as it stands in a sentence: per cent, one decimal."""
-    return f"{100 * interval.mean:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -10,8 +10,8 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.leakage.category_guess import measure_categories
 from mipp_cli.experiments.leakage.cloud_view import drawn_queries
-from mipp_cli.experiments.leakage.group_leaks import measure_groups
-from mipp_cli.experiments.leakage.groups import GroupTrial, file_sizes
+from mipp_cli.experiments.leakage.groups.leaks import measure_groups
+from mipp_cli.experiments.leakage.groups.partition import GroupTrial, file_sizes
 from mipp_cli.experiments.leakage.linking import LinkTrial, link_pictures, measure_false_links
 from mipp_cli.experiments.leakage.reordering import PARTS, measure_positions
 from mipp_cli.experiments.leakage.selections import measure_selections

@@ -20,7 +20,7 @@ from mipp_cli.experiments.base.methods import Order
 from mipp_cli.experiments.base.result import Claim, Observation, Result
 from mipp_cli.experiments.base.seeds import generator
 from mipp_cli.experiments.base.trial_deployment import make_trial_deployment
-from mipp_cli.experiments.leakage.cloud_view import both_sums, percent
+from mipp_cli.experiments.leakage.cloud_view import both_sums
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.inspection.files import inspect_file
 from mipp_cli.owner.owner import Owner
@@ -191,5 +191,5 @@ def _false_links_claim(observations: Sequence[Observation], images: int, seed: i
     return Claim(
         _PRIVACY,
         _CLAIMED,
-        f"among {images} pictures {percent(found)} share (Σx, Σx²) with a different one. {follows}",
+        f"among {images} pictures {found.percent} share (Σx, Σx²) with a different one. {follows}",
     )

@@ -11,7 +11,7 @@ from mipp_cli.experiments.base.bootstrap import Interval, mean_interval, mean_in
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean, Order
 from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import SumsDistance, percent
+from mipp_cli.experiments.leakage.cloud_view import SumsDistance
 from mipp_cli.progress import Progress
 
 NAME = "leakage-positions"
@@ -116,10 +116,10 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
         "Fig. 2, section 6.2",
         _CLAIMED,
         "share of the similar images in the first tenth of the answer: "
-        f"by EucDis {percent(first[EUCLIDEAN])}, "
-        f"by Sim {percent(as_read)} (in the first half {percent(half)}), "
-        f"by Sim and reordered by the cloud {percent(moved)}, "
-        f"by Sim and reordered by the user {percent(first[BY_USER])}; uniform would be {100 / PARTS:.0f} %. "
+        f"by EucDis {first[EUCLIDEAN].percent}, "
+        f"by Sim {as_read.percent} (in the first half {half.percent}), "
+        f"by Sim and reordered by the cloud {moved.percent}, "
+        f"by Sim and reordered by the user {first[BY_USER].percent}; uniform would be {100 / PARTS:.0f} %. "
         f"So {reading}; {follows}.",
     )
 

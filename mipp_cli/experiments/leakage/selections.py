@@ -17,7 +17,7 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import CloudSim
 from mipp_cli.experiments.base.result import Claim, Observation, Result
 from mipp_cli.experiments.base.seeds import generator
-from mipp_cli.experiments.leakage.cloud_view import orders_of, percent
+from mipp_cli.experiments.leakage.cloud_view import orders_of
 from mipp_cli.progress import Progress
 
 NAME = "leakage-selections"
@@ -172,7 +172,7 @@ def _claim(observations: Sequence[Observation], images: int, seed: int) -> Claim
     candidates, queries = measured_settings(observations)
     told = {count: learnt(observations, count, queries[-1], seed) for count in candidates}
     parts = [
-        f"{percent(found.precision)} with {count} candidates (chance {100 * found.chance:.1f} %, "
+        f"{found.precision.percent} with {count} candidates (chance {100 * found.chance:.1f} %, "
         f"{found.images} of {images} images ever selected)"
         for count, found in told.items()
         if found is not None

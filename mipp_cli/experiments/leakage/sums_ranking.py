@@ -15,7 +15,6 @@ from mipp_cli.experiments.leakage.cloud_view import (
     SumsDistance,
     chance_precision,
     orders_of,
-    percent,
     relevance,
 )
 from mipp_cli.progress import Progress
@@ -68,9 +67,8 @@ def _claim(observations: Sequence[Observation], returned: int, seed: int) -> Cla
         follows = "The sums rank no better than chance here, which does not speak against the claim."
     elif gain.low > 0:
         follows = (
-            f"From the same two numbers the cloud ranks better than Sim, by {100 * gain.mean:.1f} points "
-            f"[{100 * gain.low:.1f}, {100 * gain.high:.1f}], and better than chance: part of what "
-            "Sim loses is lost to the user alone, and not kept from the cloud."
+            f"From the same two numbers the cloud ranks better than Sim, by {gain.points}, and better than "
+            "chance: part of what Sim loses is lost to the user alone, and not kept from the cloud."
         )
     else:
         follows = (
@@ -80,6 +78,6 @@ def _claim(observations: Sequence[Observation], returned: int, seed: int) -> Cla
     return Claim(
         "section 6.2",
         "the cloud may get the wrong similarity relation, so the similarity of images does not leak to it",
-        f"precision at {returned}: by the sums {percent(found['sums'])}, by Sim {percent(found['sim'])}, by "
-        f"EucDis {percent(found['euclidean'])}, chance {100 * chance:.1f} %. {follows}",
+        f"precision at {returned}: by the sums {found['sums'].percent}, by Sim {found['sim'].percent}, by "
+        f"EucDis {found['euclidean'].percent}, chance {100 * chance:.1f} %. {follows}",
     )

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mipp_cli.experiments.base.result import Result
-from mipp_cli.experiments.leakage.figures import LEAKAGE_DRAWINGS
-from mipp_cli.experiments.plots.figures import plot_accuracy, plot_f1, plot_positions, plot_storage
-from mipp_cli.experiments.timing.figures import TIMING_DRAWINGS
+from mipp_cli.experiments.plots.accuracy import plot_accuracy, plot_f1, plot_positions
+from mipp_cli.experiments.plots.cost import TIMING_DRAWINGS, plot_storage
+from mipp_cli.experiments.plots.leakage import LEAKAGE_DRAWINGS
 
 PAD_SHEET = "two-time-pad.png"
 """Pictures of the attack on one key stream for two images; drawn by the attack itself."""

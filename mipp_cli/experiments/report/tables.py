@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mipp_cli.experiments.accuracy.measures import MEASURES
 from mipp_cli.experiments.base.result import Observation, Result, Value
-from mipp_cli.experiments.leakage import group_claims
+from mipp_cli.experiments.leakage.groups.claims import NAME as GROUPS
+from mipp_cli.experiments.leakage.groups.claims import group_table
 
 _MOST_ROWS = 40
 
@@ -36,8 +37,8 @@ def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
     """Return the figures to look at first; None where there are too many to be a table."""
     if result.name == "accuracy":
         return _accuracy_table(result.observations)
-    if result.name == group_claims.NAME and result.observations:
-        header, rows = group_claims.group_table(result.observations)
+    if result.name == GROUPS and result.observations:
+        header, rows = group_table(result.observations)
         return Table(header, rows, (False, *(True for _ in header[1:])))
     if not result.observations or len(result.observations) > most_rows:
         return None

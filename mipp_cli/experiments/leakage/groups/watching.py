@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.leakage.groups import Partition, Selected
+from mipp_cli.experiments.leakage.groups.partition import Partition, Selected
 
 COSINE, EIGENVECTORS = "cosine", "eigenvectors"
 ATTACKERS = (COSINE, EIGENVECTORS)

@@ -10,9 +10,8 @@ import pytest
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.timing.claims import Spread, setting_label, spreads
-from mipp_cli.experiments.timing.figures import TIMING_DRAWINGS
-from mipp_cli.experiments.timing.timed_runs import (
+from mipp_cli.experiments.cost.claims import Spread, setting_label, spreads
+from mipp_cli.experiments.cost.timed_runs import (
     INDEX,
     ONE_IMAGE,
     PLAIN,
@@ -21,7 +20,8 @@ from mipp_cli.experiments.timing.timed_runs import (
     Collection,
     nearest_plain,
 )
-from mipp_cli.experiments.timing.timing import TimingOptions, run_timing
+from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
+from mipp_cli.experiments.plots.cost import TIMING_DRAWINGS
 from tests.support.small_datasets import INLINE, apart, of_pictures
 
 SCHEMES = {"dcr": 1024, "mask": None}

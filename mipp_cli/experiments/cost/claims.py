@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from mipp_cli.experiments.base.result import Claim, Observation
-from mipp_cli.experiments.timing.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
+from mipp_cli.experiments.cost.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
 
 PAPER_IMAGES = 10_000
 PAPER_SECONDS = {INDEX: 7 * 60.0, PLAIN: 1.0, WITH_INDEX: 0.05, ONE_IMAGE: 0.05, WITHOUT_INDEX: 6.8 * 60}

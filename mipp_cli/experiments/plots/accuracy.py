@@ -1,4 +1,4 @@
-"""Fig. 2, 3 and 4 and Table 3 as plots, drawn from the results of `accuracy`, `positions` and `storage`."""
+"""Fig. 2, 3 and 4 as plots, drawn from the results of `accuracy` and `positions`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.plots.plots import bar_style, drawing, legend_below, line_style
-from mipp_cli.experiments.timing.storage import COLLECTION, FEATURES, KB, PAPER_FEATURES_KB
+from mipp_cli.experiments.plots.style import bar_style, drawing, legend_below, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,26 +91,6 @@ def plot_positions(result: Result, path: Path) -> None:
         panel.set(xlabel="position in the answer, % of the images returned", ylabel="similar images there, %")
         panel.set_title("Where similar images stand, with 95 % intervals")
         legend_below(figure, panel, columns=2)
-
-
-def plot_storage(result: Result, path: Path) -> None:
-    """Draw Table 3: the encrypted features of 10,000 images under each scheme, the paper's figure beside."""
-    rows = [row for row in result.observations if row["what"] == FEATURES and row["images"] == COLLECTION]
-    names = [f"{row['scheme']} {row['modulus_bits'] or ''}".strip() for row in rows] + ["Table 3"]
-    sizes = [float(row["bytes"] or 0) / KB for row in rows] + [float(PAPER_FEATURES_KB)]
-    with drawing(path, width=7.5, height=1.6 + 0.36 * len(names)) as (_, panels):
-        panel = panels[0]
-        colours = [bar_style(0)] * len(rows) + [bar_style(1)]
-        for place, (size, style) in enumerate(zip(sizes, colours, strict=True)):
-            panel.barh(place, size, height=0.65, **style)
-            panel.annotate(f"{size:,.0f} KB", (size, place), (4, 0), textcoords="offset points", va="center")
-        panel.set_xscale("log")
-        panel.set_xlim(min(sizes) / 4, max(sizes) * 6)
-        panel.set_yticks(range(len(names)), names)
-        panel.invert_yaxis()
-        panel.grid(visible=False, axis="y")
-        panel.set(xlabel=f"KB for {COLLECTION:,} images (logarithmic)")
-        panel.set_title("Encrypted features (EF and EFF)")
 
 
 def _distinct(rows: Sequence[Observation], column: str) -> list[str]:

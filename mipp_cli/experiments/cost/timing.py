@@ -11,8 +11,8 @@ from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.timing.claims import ratio_claims, setting_label, time_claims
-from mipp_cli.experiments.timing.timed_runs import (
+from mipp_cli.experiments.cost.claims import ratio_claims, setting_label, time_claims
+from mipp_cli.experiments.cost.timed_runs import (
     INDEX,
     PLAIN,
     Collection,

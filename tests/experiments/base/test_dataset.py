@@ -10,8 +10,8 @@ import pytest
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.base.dataset import load_dataset
-from tests.experiments.conftest import INLINE, draw_dataset
 from tests.support.deployment import feature_of
+from tests.support.small_datasets import INLINE, draw_dataset
 
 
 def test_every_image_has_its_category_and_its_codes(drawn: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.leakage.groups import Partition
-from mipp_cli.experiments.leakage.watching import ATTACKERS, Matrix, Watched, most_alike
+from mipp_cli.experiments.leakage.groups.partition import Partition
+from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, Watched, most_alike
 
 NEIGHBOURS = 10
 SELECTIONS, COUNTS = "selections", "selections and counts"

@@ -19,13 +19,13 @@ from mipp_cli.experiments.leakage.category_guess import (
     sensible_neighbours,
 )
 from mipp_cli.experiments.leakage.cloud_view import SumsDistance, both_sums, drawn_queries, standardised
-from mipp_cli.experiments.leakage.figures import LEAKAGE_DRAWINGS
-from mipp_cli.experiments.leakage.groups import GroupTrial
+from mipp_cli.experiments.leakage.groups.partition import GroupTrial
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial, collection_sizes, false_link_shares, link_pictures
 from mipp_cli.experiments.leakage.reordering import BY_SIM, BY_SUMS_AGAIN, measure_positions, shares_by_tenth
 from mipp_cli.experiments.leakage.selections import co_selection, learnt, measure_selections, neighbours
 from mipp_cli.experiments.leakage.sums_ranking import measure_ranking, precisions_of
+from mipp_cli.experiments.plots.leakage import LEAKAGE_DRAWINGS
 from mipp_cli.progress import silent
 from tests.support.small_datasets import (
     INLINE,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.leakage.group_claims import (
+from mipp_cli.experiments.leakage.groups.claims import (
     IMAGE,
     QUERIES,
     READ,
@@ -19,8 +19,8 @@ from mipp_cli.experiments.leakage.group_claims import (
     setting_label,
     settings_of,
 )
-from mipp_cli.experiments.leakage.group_images import AND_SIZES, SELECTIONS
-from mipp_cli.experiments.plots.plots import drawing, legend_below, line_style
+from mipp_cli.experiments.leakage.groups.images import AND_SIZES, SELECTIONS
+from mipp_cli.experiments.plots.style import drawing, legend_below, line_style
 
 _CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1.4}
 _PANELS: tuple[tuple[str, str, Callable[[Observation], bool]], ...] = (

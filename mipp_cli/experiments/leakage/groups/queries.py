@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.leakage.groups import Partition, Selected
-from mipp_cli.experiments.leakage.watching import ATTACKERS, Matrix, Watched, most_alike
+from mipp_cli.experiments.leakage.groups.partition import Partition, Selected
+from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, Watched, most_alike
 
 ALIKE = 10  # other queries looked at
 MIXTURES = "mixtures"

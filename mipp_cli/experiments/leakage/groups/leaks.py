@@ -17,13 +17,14 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Euclidean
 from mipp_cli.experiments.base.result import Observation, Result, Value
 from mipp_cli.experiments.base.seeds import generator
-from mipp_cli.experiments.leakage import group_images, group_queries
 from mipp_cli.experiments.leakage.cloud_view import orders_of
-from mipp_cli.experiments.leakage.group_claims import IMAGE, NAME, QUERIES, READ, REPEATED, group_claims
-from mipp_cli.experiments.leakage.group_images import Guess
-from mipp_cli.experiments.leakage.group_queries import Asked
-from mipp_cli.experiments.leakage.groups import GroupTrial, Partition, Selected, cut, with_decoys
-from mipp_cli.experiments.leakage.watching import ATTACKERS, Matrix, watch
+from mipp_cli.experiments.leakage.groups import images as group_images
+from mipp_cli.experiments.leakage.groups import queries as group_queries
+from mipp_cli.experiments.leakage.groups.claims import IMAGE, NAME, QUERIES, READ, REPEATED, group_claims
+from mipp_cli.experiments.leakage.groups.images import Guess
+from mipp_cli.experiments.leakage.groups.partition import GroupTrial, Partition, Selected, cut, with_decoys
+from mipp_cli.experiments.leakage.groups.queries import Asked
+from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, watch
 from mipp_cli.progress import Progress
 
 _DRAWN = 103  # the purposes of generators; the first is that of selections.py, whose queries these are

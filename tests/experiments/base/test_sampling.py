@@ -11,7 +11,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries
-from tests.experiments.conftest import made_up
+from tests.support.small_datasets import of_features
 
 
 def test_queries_are_drawn_alike_from_a_seed(dataset: DataSet) -> None:
@@ -39,7 +39,7 @@ def test_fewer_images_than_queries_are_refused(dataset: DataSet) -> None:
 
 @pytest.mark.parametrize("queries", [1, None])
 def test_a_category_of_one_image_is_refused(queries: int | None) -> None:
-    alone = made_up(np.zeros((3, 80), dtype=np.uint8), [0, 0, 1])
+    alone = of_features(np.zeros((3, 80), dtype=np.uint8), [0, 0, 1])
     with pytest.raises(InvalidRequestError, match="'c1' has one image"):
         draw_queries(alone, QueryChoice(queries))
 
@@ -72,7 +72,8 @@ def test_intervals_come_from_the_seed_alone() -> None:
 def test_one_value_has_an_interval_of_itself() -> None:
     interval = mean_interval(np.array([0.25]), 1)
     assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
-    assert interval.percent == "25.0 [25.0, 25.0]"
+    assert interval.percent == "25.0 % [25.0, 25.0]"
+    assert interval.points == "25.0 points [25.0, 25.0]"
 
 
 def test_intervals_hold_their_mean_where_all_values_are_alike() -> None:

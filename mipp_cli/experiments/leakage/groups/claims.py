@@ -7,10 +7,9 @@ from typing import Any
 
 from mipp_cli.experiments.base.bootstrap import Interval
 from mipp_cli.experiments.base.result import Claim, Observation
-from mipp_cli.experiments.leakage.cloud_view import percent
-from mipp_cli.experiments.leakage.group_images import AND_SIZES, COUNTS, ORDER, SELECTIONS, SIZES
-from mipp_cli.experiments.leakage.group_queries import EVERY, GOT, OWN
-from mipp_cli.experiments.leakage.watching import COSINE, EIGENVECTORS
+from mipp_cli.experiments.leakage.groups.images import AND_SIZES, COUNTS, ORDER, SELECTIONS, SIZES
+from mipp_cli.experiments.leakage.groups.queries import EVERY, GOT, OWN
+from mipp_cli.experiments.leakage.groups.watching import COSINE, EIGENVECTORS
 
 NAME = "leakage-groups"
 IMAGE, QUERIES, REPEATED, READ = "category of an image", "queries alike", "repeated query", "query read"
@@ -103,7 +102,7 @@ def group_claims(observations: Sequence[Observation]) -> list[Claim]:
             setting_label(setting): best(observations, measure, setting, most, among)
             for setting in settings_of(observations)
         }
-        parts = [f"{label} {percent(interval_of(row))}" for label, row in found.items() if row is not None]
+        parts = [f"{label} {interval_of(row).percent}" for label, row in found.items() if row is not None]
         return ", ".join(parts) or "was not measured"
 
     def chance(measure: str) -> str:

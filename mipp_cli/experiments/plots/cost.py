@@ -1,4 +1,4 @@
-"""Fig. 5–8 as plots, drawn from the results of `timing`; the paper's own times stand beside."""
+"""Fig. 5–8 and Table 3 as plots, the paper's own figures beside."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mipp_cli.experiments.base.result import Result
-from mipp_cli.experiments.plots.plots import drawing, legend_below, line_style
-from mipp_cli.experiments.timing.claims import PAPER_IMAGES, PAPER_SECONDS, Spread, spreads
-from mipp_cli.experiments.timing.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
-from mipp_cli.experiments.timing.timing import INDEX_NAME, RETRIEVAL_NAME
+from mipp_cli.experiments.cost.claims import PAPER_IMAGES, PAPER_SECONDS, Spread, spreads
+from mipp_cli.experiments.cost.storage import COLLECTION, FEATURES, KB, PAPER_FEATURES_KB
+from mipp_cli.experiments.cost.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
+from mipp_cli.experiments.cost.timing import INDEX_NAME, RETRIEVAL_NAME
+from mipp_cli.experiments.plots.style import bar_style, drawing, legend_below, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,6 +89,26 @@ def _finish(panel: Axes, result: Result, step: str, title: str) -> None:
     hollow = "\nhollow: the same pictures again under new names" if repeat else ""
     panel.set(xlabel=f"images (logarithmic){hollow}", ylabel="seconds (logarithmic)")
     panel.set_title(f"{title}\nmedian, smallest to largest")
+
+
+def plot_storage(result: Result, path: Path) -> None:
+    """Draw Table 3: the encrypted features of 10,000 images under each scheme, the paper's figure beside."""
+    rows = [row for row in result.observations if row["what"] == FEATURES and row["images"] == COLLECTION]
+    names = [f"{row['scheme']} {row['modulus_bits'] or ''}".strip() for row in rows] + ["Table 3"]
+    sizes = [float(row["bytes"] or 0) / KB for row in rows] + [float(PAPER_FEATURES_KB)]
+    with drawing(path, width=7.5, height=1.6 + 0.36 * len(names)) as (_, panels):
+        panel = panels[0]
+        colours = [bar_style(0)] * len(rows) + [bar_style(1)]
+        for place, (size, style) in enumerate(zip(sizes, colours, strict=True)):
+            panel.barh(place, size, height=0.65, **style)
+            panel.annotate(f"{size:,.0f} KB", (size, place), (4, 0), textcoords="offset points", va="center")
+        panel.set_xscale("log")
+        panel.set_xlim(min(sizes) / 4, max(sizes) * 6)
+        panel.set_yticks(range(len(names)), names)
+        panel.invert_yaxis()
+        panel.grid(visible=False, axis="y")
+        panel.set(xlabel=f"KB for {COLLECTION:,} images (logarithmic)")
+        panel.set_title("Encrypted features (EF and EFF)")
 
 
 _Draw = Callable[[Result, Path], None]

@@ -15,7 +15,7 @@ from mipp_cli.experiments.accuracy.positions import PositionsOptions, position_s
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
 from mipp_cli.experiments.base.sampling import QueryChoice
-from tests.experiments.conftest import made_up
+from tests.support.small_datasets import of_features
 
 EVERY = QueryChoice(None, None, 1)
 
@@ -24,7 +24,7 @@ def line() -> DataSet:
     """Five images on a line, by the first code: 0 1 2 | 3 7, in two categories."""
     features = np.zeros((5, 80), dtype=np.uint8)
     features[:, 0] = (0, 1, 2, 3, 7)
-    return made_up(features, [0, 0, 0, 1, 1])
+    return of_features(features, [0, 0, 0, 1, 1])
 
 
 def rows(result: Result, **wanted: object) -> list[Observation]:

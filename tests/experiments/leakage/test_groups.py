@@ -12,7 +12,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import Interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.leakage.group_claims import (
+from mipp_cli.experiments.leakage.groups.claims import (
     IMAGE,
     QUERIES,
     READ,
@@ -22,7 +22,7 @@ from mipp_cli.experiments.leakage.group_claims import (
     interval_of,
     settings_of,
 )
-from mipp_cli.experiments.leakage.group_images import (
+from mipp_cli.experiments.leakage.groups.images import (
     AND_SIZES,
     COUNTS,
     ORDER,
@@ -34,8 +34,9 @@ from mipp_cli.experiments.leakage.group_images import (
     nearness,
     neighbours,
 )
-from mipp_cli.experiments.leakage.group_leaks import measure_groups
-from mipp_cli.experiments.leakage.group_queries import (
+from mipp_cli.experiments.leakage.groups.leaks import measure_groups
+from mipp_cli.experiments.leakage.groups.partition import GroupTrial, Partition, cut, file_sizes, with_decoys
+from mipp_cli.experiments.leakage.groups.queries import (
     GOT,
     OWN,
     Asked,
@@ -44,8 +45,7 @@ from mipp_cli.experiments.leakage.group_queries import (
     by_mixtures,
     by_own_queries,
 )
-from mipp_cli.experiments.leakage.groups import GroupTrial, Partition, cut, file_sizes, with_decoys
-from mipp_cli.experiments.leakage.watching import (
+from mipp_cli.experiments.leakage.groups.watching import (
     COSINE,
     EIGENVECTORS,
     Watched,

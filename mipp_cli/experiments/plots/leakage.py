@@ -12,14 +12,13 @@ from mipp_cli.experiments.base.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.leakage import (
     category_guess,
-    group_claims,
     linking,
     reordering,
     selections,
     sums_ranking,
 )
 from mipp_cli.experiments.leakage.category_guess import BY_CODES, BY_SUMS, right_guesses
-from mipp_cli.experiments.leakage.group_figures import plot_groups
+from mipp_cli.experiments.leakage.groups.claims import NAME as GROUPS
 from mipp_cli.experiments.leakage.reordering import (
     BY_SIM,
     BY_SUMS_AGAIN,
@@ -31,7 +30,8 @@ from mipp_cli.experiments.leakage.reordering import (
 )
 from mipp_cli.experiments.leakage.selections import learnt, measured_settings
 from mipp_cli.experiments.leakage.sums_ranking import precisions_of
-from mipp_cli.experiments.plots.plots import bar_style, drawing, legend_below, line_style
+from mipp_cli.experiments.plots.groups import plot_groups
+from mipp_cli.experiments.plots.style import bar_style, drawing, legend_below, line_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,6 +202,6 @@ LEAKAGE_DRAWINGS: Mapping[str, tuple[tuple[str, _Draw], ...]] = {
     linking.FALSE_LINKS: ((f"{linking.FALSE_LINKS}.png", plot_false_links),),
     reordering.NAME: ((f"{reordering.NAME}.png", plot_reordering),),
     selections.NAME: ((f"{selections.NAME}.png", plot_selections),),
-    group_claims.NAME: ((f"{group_claims.NAME}.png", plot_groups),),
+    GROUPS: ((f"{GROUPS}.png", plot_groups),),
 }
 """Which file each result of `leakage` is drawn into, and by what."""
