@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mipp_cli.compute.processes import Parallelism
-from mipp_cli.experiments.base.dataset import DataSet, LabelledImage, load_dataset
+from mipp_cli.experiments.base.dataset import DataSet, load_dataset
+from mipp_cli.images.collection import ImageFile
 from tests.support.deployment import picture
 
 INLINE = Parallelism(jobs=1)
@@ -34,11 +35,9 @@ def of_features(features: NDArray[np.uint8], labels: list[int]) -> DataSet:
     """Make a data set of features alone; its pictures, c0/000.png and so on, are not there."""
     folder = Path("nowhere")
     categories = tuple(f"c{number}" for number in range(max(labels) + 1))
-    images = tuple(
-        LabelledImage(folder / categories[label] / f"{number:03d}.png", label)
-        for number, label in enumerate(labels)
-    )
-    return DataSet(folder, categories, images, features, "0" * 64)
+    names = [f"c{label}/{number:03d}.png" for number, label in enumerate(labels)]
+    images = tuple(ImageFile(folder / name, name) for name in names)
+    return DataSet(folder, categories, images, np.array(labels), features, "0" * 64)
 
 
 def apart(images: int = 40) -> DataSet:

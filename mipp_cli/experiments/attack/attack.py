@@ -15,7 +15,7 @@ from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blindi
 from mipp_cli.experiments.attack.keyless_reading import ImageReading, Numbers, Reading, read_upload
 from mipp_cli.experiments.attack.known_images import KnownImages
 from mipp_cli.experiments.base.bootstrap import mean_interval
-from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, where
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.progress import Progress, silent
 from mipp_cli.sanitize import printable
@@ -74,13 +74,14 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     truth = KnownImages.of(files, parameters.grey_bits)
     observations: list[Observation] = []
     for reading in readings:
-        codes = truth.codes_of(reading)
-        observations += _rows(CODES, reading.name, reading.codes, codes, truth)
-        observations += _rows(SQUARES, reading.name, reading.squares, _squared(codes), None)
-        observations += _rows(QUOTIENTS, reading.name, reading.quotients, _less(codes), None)
+        codes, likeness = truth.codes_of(reading), truth.likeness(reading.codes.values)
+        squares, less = (None, None) if codes is None else (codes**2, codes**2 - codes)
+        observations += _rows(CODES, reading.name, reading.codes, codes, likeness)
+        observations += _rows(SQUARES, reading.name, reading.squares, squares)
+        observations += _rows(QUOTIENTS, reading.name, reading.quotients, less)
     for number, codes in enumerate(truth.examples(len(readings), parameters)):
         read = shared_blinding(parameters, codes)
-        observations += _rows(SHARED, f"as printed {number + 1}", read, _less(codes), None)
+        observations += _rows(SHARED, f"as printed {number + 1}", read, codes**2 - codes)
     claims = [_reading_claim(observations, parameters, readings, truth, taken), _shared_claim(observations)]
     notes = [*_shown(readings, truth), *_reading_notes(parameters, truth)]
     if len(files) >= 2:
@@ -90,24 +91,13 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     )
 
 
-def _squared(codes: Numbers | None) -> Numbers | None:
-    return None if codes is None else codes**2
-
-
-def _less(codes: Numbers | None) -> Numbers | None:
-    return None if codes is None else codes**2 - codes
-
-
 def _rows(
-    what: str, image: str, reading: Reading, true: Numbers | None, truth: KnownImages | None
+    what: str, image: str, reading: Reading, true: Numbers | None, likeness: Sequence[float] | None = None
 ) -> list[Observation]:
     """Return a line for each number; without a true value, how many of the images given agree."""
-    agrees: list[float | None] = [None] * len(reading.values)
-    if true is not None:
-        agrees = [float(same) for same in (reading.values == true).tolist()]
-    elif truth is not None and truth.by_name:
-        agrees = [*truth.likeness(reading.values)]
-    truths = [None] * len(reading.values) if true is None else true.tolist()
+    nothing = [None] * len(reading.values)
+    truths = nothing if true is None else true.tolist()
+    agrees = (likeness or nothing) if true is None else (reading.values == true).astype(float).tolist()
     return [
         {
             "reading": what,
@@ -131,8 +121,8 @@ def _reading_claim(
     truth: KnownImages,
     taken: float,
 ) -> Claim:
-    rows = [row for row in observations if row["reading"] in (CODES, SQUARES)]
-    fitting = sum(bool(row["fits"]) for row in rows)
+    rows = [*where(observations, reading=CODES), *where(observations, reading=SQUARES)]
+    fitting = len(where(rows, fits=1))
     squares = sum(int((r.squares.values == r.codes.values**2).sum()) for r in readings)
     form = "small enough to be codes or squares" if parameters.group is None else "of the form 1 − x·m"
     measured = (
@@ -141,7 +131,8 @@ def _reading_claim(
     )
     if truth.by_name:
         measured += f"; the codes of {truth.found_in(readings)} images are those of pictures in the folder"
-        measured += f"; codes that agree: {_agreement(observations, len(readings))}"
+        agrees = column(where(observations, reading=CODES), "agrees").reshape(len(readings), -1)
+        measured += f"; codes that agree: {mean_interval(agrees.mean(axis=1), _SEED).percent}"
         measured += f", chance {100 / parameters.levels:.1f} %"
     if fitting == len(rows):
         measured += (
@@ -160,22 +151,17 @@ def _reading_claim(
     )
 
 
-def _agreement(observations: Sequence[Observation], images: int) -> str:
-    rows = [row["agrees"] for row in observations if row["reading"] == CODES]
-    return mean_interval(np.array(rows, dtype=np.float64).reshape(images, -1).mean(axis=1), _SEED).percent
-
-
 def _shared_claim(observations: Sequence[Observation]) -> Claim:
-    shared = [row for row in observations if row["reading"] == SHARED]
-    apart = [row for row in observations if row["reading"] == QUOTIENTS]
-    right = sum(bool(row["fits"]) and bool(row["agrees"]) for row in shared)
-    settled = sum(bool(row["fits"]) and bool(row["read"]) for row in shared)
+    shared, apart = (where(observations, reading=each) for each in (SHARED, QUOTIENTS))
+    fitting = where(shared, fits=1)
+    right = len(where(fitting, agrees=1))
+    settled = np.count_nonzero(column(fitting, "read"))
     return Claim(
         "section 5.3.3",
         "EF and EFF of an image are encrypted with the same R_i",
         f"encrypted so, {right} of {len(shared)} differences x² − x come out of EFF/EF with one division and "
         f"no key, under this modulus too; they settle x for {settled} codes, and leave 0 or 1 for the rest. "
-        f"In the upload, where EF and EFF are drawn separately, {sum(bool(r['fits']) for r in apart)} of "
+        f"In the upload, where EF and EFF are drawn separately, {len(where(apart, fits=1))} of "
         f"{len(apart)} come out in that form.",
     )
 
@@ -211,10 +197,10 @@ def _shown(readings: Sequence[ImageReading], truth: KnownImages) -> list[str]:
 
 def _digits(values: Numbers) -> str:
     """Return codes as they are read: one digit each, in the groups of five of a sub-image."""
-    if values.max(initial=0) > 9:
-        return " ".join(map(str, values.tolist()))
-    text = "".join(map(str, values.tolist()))
-    return " ".join(text[begin : begin + 5] for begin in range(0, len(text), 5))
+    texts = list(map(str, values.tolist()))
+    if max(map(len, texts)) > 1:
+        return " ".join(texts)
+    return " ".join("".join(texts[begin : begin + 5]) for begin in range(0, len(texts), 5))
 
 
 def _reading_notes(parameters: Parameters, truth: KnownImages) -> list[str]:

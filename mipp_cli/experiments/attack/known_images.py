@@ -40,8 +40,10 @@ class KnownImages:
             return self.by_name[reading.name]
         return reading.codes.values if self.vectors[reading.codes.values.tobytes()] else None
 
-    def likeness(self, values: Numbers) -> list[float]:
-        """Return for each position how many of the images have this value there."""
+    def likeness(self, values: Numbers) -> list[float] | None:
+        """Return for each position how many of the images have this value there; None without images."""
+        if not self.by_name:
+            return None
         matrix = np.stack(list(self.by_name.values()))
         shares: list[float] = (matrix == values).mean(axis=0).tolist()
         return shares

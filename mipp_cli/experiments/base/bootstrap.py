@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.base.seeds import BOOTSTRAP, generator
+from mipp_cli.experiments.base.seeds import Purpose, generator
 
 RESAMPLES = 2000
 _AT_A_TIME = 100  # resamples in memory together: the counts of one take eight bytes a query
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean and its 95 % bootstrap interval."""
 
     mean: float
     low: float
     high: float
+
+    @property
+    def text(self) -> str:
+        """The mean and its interval, as in 0.412 [0.380, 0.444]."""
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     @property
     def percent(self) -> str:
@@ -39,7 +43,7 @@ def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
     ones for every column. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     queries = len(values)
-    random = generator(seed, BOOTSTRAP)
+    random = generator(seed, Purpose.BOOTSTRAP)
     shares = np.full(queries, 1 / queries)
     means = []
     for begin in range(0, RESAMPLES, _AT_A_TIME):

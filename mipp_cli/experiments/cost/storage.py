@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from mipp_cli.containers.base.stored import store_digests
 from mipp_cli.containers.store.part import write_part
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.base.settings import SchemeSetting, draw_sample, image_files
-from mipp_cli.experiments.base.trial_deployment import TrialDeployment, make_trial_deployment
+from mipp_cli.experiments.base.methods import both_sums
+from mipp_cli.experiments.base.result import Claim, Observation, Result, where
+from mipp_cli.experiments.base.sampling import draw_sample
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting, TrialDeployment, trial_deployment
 from mipp_cli.progress import Progress, silent
 from mipp_cli.user.user import make_query
 
@@ -62,42 +62,30 @@ def run_storage(dataset: DataSet, options: StorageOptions, progress: Progress = 
 def _measure(
     dataset: DataSet, setting: SchemeSetting, options: StorageOptions, progress: Progress
 ) -> Iterator[Observation]:
-    sample = draw_sample(dataset, options.images, options.seed)
-    with TemporaryDirectory(prefix="mipp-experiment-") as folder:
-        trial = make_trial_deployment(Path(folder), setting.scheme, setting.modulus_bits)
+    images = dataset.files(draw_sample(dataset, options.images, options.seed))
+    with trial_deployment(setting) as trial:
         place = trial.new_cloud("cloud")
-        files = image_files(dataset, sample)
-        upload = trial.encrypt("owner", files, "upload", options.parallelism, progress)
+        upload = trial.encrypt("owner", images, "upload", options.parallelism, progress)
         index_containers(place, [upload], parallelism=options.parallelism, progress=progress)
-        query = Path(folder, "query.h5")
-        make_query(trial.user, files[:1], query)
+        query = trial.root / "query.h5"
+        make_query(trial.user, images[:1], query)
         cloud = Cloud.open(place)
         features, pictures, names = _columns(cloud)
-        index = _bytes(place / INDEX_FILE, *(place / PARTS_FOLDER).iterdir())
-        whole = len(sample)
-
-        def row(what: str, size: int, images: int, how: str) -> Observation:
-            return {
-                "scheme": setting.scheme,
-                "modulus_bits": setting.modulus_bits,
-                "what": what,
-                "images": images,
-                "bytes": size,
-                "how": how,
-            }
-
-        measured = "measured"
+        whole, measured = len(images), "measured"
         multiplied = f"multiplied by {COLLECTION}/{whole}"
-        yield row(FEATURES, features, whole, measured)
-        yield row(FEATURES, round(features * COLLECTION / whole), COLLECTION, multiplied)
-        yield row("encrypted images", pictures, whole, measured)
-        yield row("encrypted images", round(pictures * COLLECTION / whole), COLLECTION, multiplied)
-        overhead = _bytes(upload) - features - pictures - names
-        yield row("the rest of an upload, but for names", overhead, whole, measured)
-        yield row("query of one image", _bytes(query), 1, measured)
-        yield row(INDEX, index, whole, measured)
-        large = _large_part(dataset, trial, cloud)
-        yield row(INDEX, large, COLLECTION, "measured, pictures repeated")
+        rest = _bytes(upload) - features - pictures - names
+        index = _bytes(place / INDEX_FILE, *(place / PARTS_FOLDER).iterdir())
+        for what, count, size, how in (
+            (FEATURES, whole, features, measured),
+            (FEATURES, COLLECTION, round(features * COLLECTION / whole), multiplied),
+            ("encrypted images", whole, pictures, measured),
+            ("encrypted images", COLLECTION, round(pictures * COLLECTION / whole), multiplied),
+            ("the rest of an upload, but for names", whole, rest, measured),
+            ("query of one image", 1, _bytes(query), measured),
+            (INDEX, whole, index, measured),
+            (INDEX, COLLECTION, _large_part(dataset, trial, cloud), "measured, pictures repeated"),
+        ):
+            yield {**vars(setting), "what": what, "images": count, "bytes": size, "how": how}
 
 
 def _columns(cloud: Cloud) -> tuple[int, int, int]:
@@ -115,10 +103,7 @@ def _large_part(dataset: DataSet, trial: TrialDeployment, cloud: Cloud) -> int:
 
     The sums are the data set's, over again; the names are as long as an owner's hashed ones.
     """
-    wide = dataset.features.astype(np.int64)
-    sum1, sum2 = (
-        np.resize(sums, COLLECTION).tolist() for sums in (wide.sum(axis=1), (wide * wide).sum(axis=1))
-    )
+    sum1, sum2 = (np.resize(sums, COLLECTION).tolist() for sums in both_sums(dataset.features).T)
     names = [f"{number:0{_NAME_BYTES}x}".encode() for number in range(COLLECTION)]
     path = trial.root / "large" / "1.h5"
     path.parent.mkdir()
@@ -133,15 +118,11 @@ def _bytes(*paths: Path) -> int:
 
 def _claims(rows: Sequence[Observation]) -> list[Claim]:
     def figures(what: str) -> str:
-        said: dict[str, int] = {}
-        for row in rows:
-            if row["what"] == what and row["images"] == COLLECTION:
-                bits = row["modulus_bits"]
-                name = str(row["scheme"]) if bits is None else f"{row['scheme']} {bits}"
-                said[name] = int(row["bytes"] or 0)
+        found = where(rows, what=what, images=COLLECTION)
+        said = {SchemeSetting.of(row).label: f"{row['bytes'] / KB:,.0f} KB" for row in found}
         if len(set(said.values())) == 1 and len(said) > 1:
             said = {"every scheme": next(iter(said.values()))}
-        return "\n".join(f"{name}: {size / KB:,.0f} KB" for name, size in said.items())
+        return "\n".join(f"{name}: {size}" for name, size in said.items())
 
     return [
         Claim("Table 3", f"features of 10,000 images: {PAPER_FEATURES_KB:,} KB", figures(FEATURES)),
@@ -156,7 +137,7 @@ def _claims(rows: Sequence[Observation]) -> list[Claim]:
 def _notes(dataset: DataSet, images: int) -> list[str]:
     numbers = COLLECTION * 2 * dataset.features.shape[1]
     each = PAPER_FEATURES_KB * KB / numbers
-    pairs = len({(int(row.sum()), int((row * row).sum())) for row in dataset.features.astype(np.int64)})
+    pairs = len(np.unique(both_sums(dataset.features), axis=0))
     return [
         f"Measured: real containers of {images} images under each setting. Multiplied by "
         f"{COLLECTION}/{images}: EF and EFF, whose rows all have one size, and the encrypted images, whose "

@@ -10,14 +10,9 @@ from numpy.typing import NDArray
 
 from mipp_cli.experiments.base.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import Order
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import (
-    Coordinates,
-    both_sums,
-    nearest_first,
-    standardised,
-)
+from mipp_cli.experiments.base.methods import Order, both_sums
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, where
+from mipp_cli.experiments.leakage.cloud_view import Coordinates, by_distance, standardised
 from mipp_cli.progress import Progress
 
 NAME = "leakage-category"
@@ -36,7 +31,7 @@ def guess_category(coordinates: Coordinates, labels: NDArray[np.int64], image: i
 
     Of categories with equally many votes the one with the nearer voters wins.
     """
-    nearest = nearest_first(coordinates, image)[:neighbours]
+    nearest = by_distance(coordinates, image)[:neighbours]
     nearness = np.arange(len(nearest), 0, -1) / len(nearest) ** 2  # together at most 1, and 1 for k = 1
     votes = np.bincount(labels[nearest], weights=1 + nearness / 2)
     return int(votes.argmax())
@@ -54,6 +49,7 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
         BY_SUMS: standardised(both_sums(dataset.features)),
         BY_CODES: dataset.features.astype(np.float64),
     }
+    chance = float(np.bincount(labels).max() / len(labels))  # always to name the largest category
     observations: list[Observation] = []
     with progress("guessing categories", len(images) * len(tries), "guess") as advance:
         for known, neighbours in tries:
@@ -67,7 +63,7 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
                         "category": dataset.categories[labels[image]],
                         "guess": dataset.categories[guess],
                         "right": int(guess == labels[image]),
-                        "chance": guess_by_chance(labels),
+                        "chance": chance,
                     }
                 )
             advance(len(images))
@@ -83,21 +79,16 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
     return Result(NAME, "The category of an image, guessed from its two sums", observations, (claim,), notes)
 
 
-def guess_by_chance(labels: NDArray[np.int64]) -> float:
-    """Return how often it is right to name the largest category always."""
-    return float(np.bincount(labels).max() / len(labels))
-
-
 def right_guesses(observations: Sequence[Observation], known: str, neighbours: int, seed: int) -> Interval:
     """Return the share of right guesses of one kind, and its interval over images."""
-    rows = [row for row in observations if row["known"] == known and row["neighbours"] == neighbours]
-    return mean_interval(np.array([row["right"] for row in rows], dtype=np.float64), seed)
+    rows = where(observations, known=known, neighbours=neighbours)
+    return mean_interval(column(rows, "right"), seed)
 
 
 def _claim(observations: Sequence[Observation], neighbours: int, images: int, seed: int) -> Claim:
     by_sums = right_guesses(observations, BY_SUMS, neighbours, seed)
     by_codes = right_guesses(observations, BY_CODES, neighbours, seed)
-    chance = float(observations[0]["chance"] or 0)
+    chance = observations[0]["chance"]
     if by_sums.low > chance:
         follows = (
             f"The two sums, which the index holds in the clear, tell the category "

@@ -8,8 +8,9 @@ from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.base.sampling import draw_sample
+from mipp_cli.experiments.base.seeds import Purpose
 from mipp_cli.experiments.leakage.category_guess import measure_categories
-from mipp_cli.experiments.leakage.cloud_view import drawn_queries
 from mipp_cli.experiments.leakage.groups.leaks import measure_groups
 from mipp_cli.experiments.leakage.groups.partition import GroupTrial, file_sizes
 from mipp_cli.experiments.leakage.linking import LinkTrial, link_pictures, measure_false_links
@@ -39,8 +40,6 @@ class LeakageOptions:
     parallelism: Parallelism = LOCAL
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
         if self.queries < 1 or self.returned < PARTS:
             raise InvalidRequestError(
                 f"one query and {PARTS} images returned are the least", hint="give larger numbers"
@@ -58,7 +57,7 @@ def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress = 
             hint=f"give more than {PARTS} images",
         )
     seed = options.seed
-    queries = drawn_queries(dataset, options.queries, seed)
+    queries = draw_sample(dataset, options.queries, seed, Purpose.LEAKAGE_QUERIES)
     return [
         measure_categories(dataset, queries, seed, progress),
         measure_ranking(dataset, queries, seed, progress),

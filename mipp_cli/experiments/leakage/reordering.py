@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from mipp_cli.experiments.base.bootstrap import Interval, mean_interval, mean_intervals
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean, Order
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import SumsDistance
+from mipp_cli.experiments.base.methods import Order, cloud_sim, end_to_end, euclidean
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, where
+from mipp_cli.experiments.leakage.cloud_view import sums_distance
 from mipp_cli.progress import Progress
 
 NAME = "leakage-positions"
@@ -23,6 +23,7 @@ EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER = (
     "sim, reordered by user",
 )
 ORDERS = (EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER)
+_CLAIMED = "by EucDis similar images stand in the first tenth, by Sim uniformly: the cloud is misled"
 
 
 def measure_positions(
@@ -58,24 +59,24 @@ def measure_positions(
 
 
 def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]]:
-    euclidean, cloud, sums = Euclidean(dataset), CloudSim(dataset), SumsDistance(dataset)
+    features = dataset.features
+    plain, cloud, sums = euclidean(features), cloud_sim(features), sums_distance(features)
 
     def reordered(query: int) -> Order:
         order = sums.order(query)
         return order[np.isin(order, cloud.order(query)[:answered])]
 
     return {
-        EUCLIDEAN: lambda query: euclidean.order(query)[:answered],
+        EUCLIDEAN: lambda query: plain.order(query)[:answered],
         BY_SIM: lambda query: cloud.order(query)[:answered],
         BY_SUMS_AGAIN: reordered,
-        BY_USER: EndToEnd(cloud, answered).order,
+        BY_USER: end_to_end(features, answered).order,
     }
 
 
 def shares_by_tenth(observations: Sequence[Observation], order: str) -> NDArray[np.float64]:
     """Return, for each query with similar images in its answer, how they spread: shape (queries, 10)."""
-    rows = [row["similar"] for row in observations if row["order"] == order]
-    counts = np.array(rows, dtype=np.float64).reshape(-1, PARTS)
+    counts = column(where(observations, order=order), "similar").reshape(-1, PARTS)
     totals = counts.sum(axis=1, keepdims=True)
     found: NDArray[np.float64] = (counts / np.maximum(totals, 1))[totals[:, 0] > 0]
     return found
@@ -122,6 +123,3 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
         f"by Sim and reordered by the user {first[BY_USER].percent}; uniform would be {100 / PARTS:.0f} %. "
         f"So {reading}; {follows}.",
     )
-
-
-_CLAIMED = "by EucDis similar images stand in the first tenth, by Sim uniformly: the cloud is misled"

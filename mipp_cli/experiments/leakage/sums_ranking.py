@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 
 from mipp_cli.experiments.base.bootstrap import mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import CloudSim, Euclidean, Order
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import (
-    SumsDistance,
-    chance_precision,
-    orders_of,
-    relevance,
-)
+from mipp_cli.experiments.base.methods import Order, answers, cloud_sim, euclidean
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, where
+from mipp_cli.experiments.leakage.cloud_view import chance_precision, sums_distance
 from mipp_cli.progress import Progress
 
 NAME = "leakage-ranking"
@@ -28,8 +23,11 @@ def measure_ranking(dataset: DataSet, queries: Order, seed: int, progress: Progr
     observations: list[Observation] = []
     returned = [count for count in RETURNED if count < len(dataset)]
     chances = chance_precision(dataset, queries).tolist()
-    for method in (Euclidean(dataset), CloudSim(dataset), SumsDistance(dataset)):
-        relevant = relevance(dataset, queries, orders_of(method, queries, progress))
+    labels = dataset.labels
+    for make in (euclidean, cloud_sim, sums_distance):
+        method = make(dataset.features)
+        found = np.stack(answers(method, queries, RETURNED[-1], progress))
+        relevant = labels[found] == labels[queries][:, np.newaxis]
         for count in returned:
             precisions = relevant[:, :count].mean(axis=1).tolist()
             observations += [
@@ -54,14 +52,13 @@ def measure_ranking(dataset: DataSet, queries: Order, seed: int, progress: Progr
 
 def precisions_of(observations: Sequence[Observation], method: str, returned: int) -> NDArray[np.float64]:
     """Return the precision of each query by one method."""
-    rows = (row for row in observations if row["method"] == method and row["returned"] == returned)
-    return np.array([row["precision"] for row in rows], dtype=np.float64)
+    return column(where(observations, method=method, returned=returned), "precision")
 
 
 def _claim(observations: Sequence[Observation], returned: int, seed: int) -> Claim:
     by = {name: precisions_of(observations, name, returned) for name in ("euclidean", "sim", "sums")}
     found = {name: mean_interval(values, seed) for name, values in by.items()}
-    chance = float(np.array([row["chance"] for row in observations], dtype=np.float64).mean())
+    chance = float(column(observations, "chance").mean())
     gain = mean_interval(by["sums"] - by["sim"], seed)
     if found["sums"].low <= chance:
         follows = "The sums rank no better than chance here, which does not speak against the claim."

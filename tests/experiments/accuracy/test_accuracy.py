@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
+from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, measures, run_accuracy
 from mipp_cli.experiments.accuracy.comparison import compare
-from mipp_cli.experiments.accuracy.measures import f1, precision, recall
 from mipp_cli.experiments.accuracy.positions import PositionsOptions, position_shares, run_positions
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
@@ -34,10 +33,11 @@ def rows(result: Result, **wanted: object) -> list[Observation]:
 def test_measures_are_eq_10_to_12() -> None:
     # 3 of 10 images returned are similar, of 12 that there are
     true_positives, returned, relevant = (np.array([value]) for value in (3, 10, 12))
-    assert precision(true_positives, returned) == pytest.approx(0.3)
-    assert recall(true_positives, relevant) == pytest.approx(0.25)
-    assert f1(true_positives, returned, relevant) == pytest.approx(2 * 0.3 * 0.25 / (0.3 + 0.25))
-    assert f1(np.array([0]), returned, relevant) == 0
+    found = measures(true_positives, returned, relevant)
+    assert found["precision"] == pytest.approx(0.3)
+    assert found["recall"] == pytest.approx(0.25)
+    assert found["f1"] == pytest.approx(2 * 0.3 * 0.25 / (0.3 + 0.25))
+    assert measures(np.array([0]), returned, relevant)["f1"] == 0
 
 
 def test_precision_recall_and_f1_of_euclidean_distance_are_those_by_hand() -> None:

@@ -9,7 +9,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy import equality_check
 from mipp_cli.experiments.accuracy.equality_check import EqualityOptions, check_equality
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.settings import scheme_settings
+from mipp_cli.experiments.base.trial_deployment import scheme_settings
 from tests.support.small_datasets import INLINE
 
 SMALL = tuple(scheme_settings(("mask", "dcr"), (1024,)))

@@ -13,7 +13,7 @@ from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blindi
 from mipp_cli.experiments.attack.attack import CODES, QUOTIENTS, SHARED, SQUARES, AttackOptions, run_attack
 from mipp_cli.experiments.attack.keyless_reading import read_upload
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.base.trial_deployment import make_trial_deployment
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting, trial_deployment
 from mipp_cli.images.collection import collect_images
 from mipp_cli.progress import silent
 from tests.support.deployment import JOBS, SCHEMES, Deployment, done, feature_of, picture
@@ -62,11 +62,11 @@ def test_the_leak_of_shared_blinding_is_x_squared_less_x(sum_scheme: Deployment)
     assert shared_blinding(sum_scheme.public.parameters, codes).values.tolist() == (codes**2 - codes).tolist()
 
 
-def test_images_are_compared_by_name_where_names_are_paths(tmp_path: Path, deployment: Deployment) -> None:
+def test_images_are_compared_by_name_where_names_are_paths(deployment: Deployment) -> None:
     folder = deployment / "pictures" / "lake"
-    made = make_trial_deployment(tmp_path / "trial", "dcr", 1024, image_names="path")
-    upload = made.encrypt("owner", collect_images([folder]), "upload", INLINE)
-    result = run_attack(upload, AttackOptions(made.kmc / "kmc.pub", folder, 2, parallelism=INLINE))
+    with trial_deployment(SchemeSetting("dcr", 1024), image_names="path") as made:
+        upload = made.encrypt("owner", collect_images([folder]), "upload", INLINE)
+        result = run_attack(upload, AttackOptions(made.kmc_file, folder, 2, parallelism=INLINE))
     found = rows(result, CODES)
     names = [str(row["image"]) for row in found[::80]]
     assert len(set(names) & set(deployment.pictures("lake"))) == 2
@@ -106,10 +106,9 @@ def test_two_pictures_under_one_key_stream_show_each_other(sum_scheme: Deploymen
     assert not (pad.encrypted[0] == pad.plain[0]).all()
 
 
-def test_an_upload_of_another_deployment_is_refused(sum_scheme: Deployment, tmp_path: Path) -> None:
-    other = make_trial_deployment(tmp_path / "other", "mask", None)
-    with pytest.raises(WrongDeploymentError):
-        run_attack(sum_scheme / "north.h5", AttackOptions(other.kmc / "kmc.pub"))
+def test_an_upload_of_another_deployment_is_refused(sum_scheme: Deployment) -> None:
+    with trial_deployment(SchemeSetting("mask", None)) as other, pytest.raises(WrongDeploymentError):
+        run_attack(sum_scheme / "north.h5", AttackOptions(other.kmc_file))
 
 
 def test_where_the_kmc_ranks_an_upload_holds_nothing_to_attack(exact: Deployment) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mipp_cli.experiments.attack.trial import AttackTrial, attack_every_scheme
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.settings import scheme_settings
+from mipp_cli.experiments.base.trial_deployment import scheme_settings
 from mipp_cli.progress import silent
 from tests.support.small_datasets import INLINE
 

@@ -18,8 +18,8 @@ def test_every_image_has_its_category_and_its_codes(drawn: Path) -> None:
     dataset = load_dataset(drawn, parallelism=INLINE)
     assert dataset.categories == ("diagonal", "flat", "upright")
     assert len(dataset) == 18
-    for image, name, codes in zip(dataset.images, dataset.names, dataset.features, strict=True):
-        assert name.split("/")[0] == dataset.categories[image.category]
+    for image, label, codes in zip(dataset.images, dataset.labels, dataset.features, strict=True):
+        assert image.name.split("/")[0] == dataset.categories[label]
         assert np.array_equal(codes, feature_of(image.path))
     assert list(dataset.names) == sorted(dataset.names)
     assert dataset.labels.tolist() == [0] * 6 + [1] * 6 + [2] * 6

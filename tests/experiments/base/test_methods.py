@@ -7,12 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean
-from tests.support.small_datasets import of_features
+from mipp_cli.experiments.base.methods import cloud_sim, end_to_end, euclidean
 
 # few levels and short features, so that there are many ties
 FEATURES = np.random.default_rng(11).integers(0, 3, (40, 6)).astype(np.uint8)
-DATASET = of_features(FEATURES, [number % 4 for number in range(40)])
 
 
 def squared_euclidean(x: list[int], y: list[int]) -> int:
@@ -37,17 +35,17 @@ def others(query: int) -> list[int]:
 @pytest.mark.parametrize("query", [0, 7, 39])
 def test_euclidean_distance_ranks_as_by_hand(query: int) -> None:
     expected = brute_force(query, squared_euclidean, others(query))
-    assert Euclidean(DATASET).order(query).tolist() == expected
+    assert euclidean(FEATURES).order(query).tolist() == expected
 
 
 @pytest.mark.parametrize("query", [0, 7, 39])
 def test_sim_ranks_as_eq_8_by_hand(query: int) -> None:
     expected = brute_force(query, squared_new_distance, others(query))
-    assert CloudSim(DATASET).order(query).tolist() == expected
+    assert cloud_sim(FEATURES).order(query).tolist() == expected
 
 
 @pytest.mark.parametrize("candidates", [1, 5, 39, 100])
 def test_end_to_end_ranks_the_clouds_candidates_again(candidates: int) -> None:
     first = brute_force(7, squared_new_distance, others(7))[:candidates]
     expected = brute_force(7, squared_euclidean, first)
-    assert EndToEnd(CloudSim(DATASET), candidates).order(7).tolist() == expected
+    assert end_to_end(FEATURES, candidates).order(7).tolist() == expected

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
-
 import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries
+from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries, draw_sample
+from mipp_cli.experiments.base.seeds import Purpose, generator
 from tests.support.small_datasets import of_features
 
 
@@ -44,7 +43,7 @@ def test_a_category_of_one_image_is_refused(queries: int | None) -> None:
         draw_queries(alone, QueryChoice(queries))
 
 
-@pytest.mark.parametrize("wrong", [(0, 10, 1), (5, 0, 1), (5, 10, -1)])
+@pytest.mark.parametrize("wrong", [(0, 10, 1), (5, 0, 1)])
 def test_choices_that_make_no_sense_are_refused(wrong: tuple[int, int, int]) -> None:
     with pytest.raises(InvalidRequestError):
         QueryChoice(*wrong)
@@ -66,7 +65,7 @@ def test_intervals_come_from_the_seed_alone() -> None:
     # every column is resampled by the same draws, whatever stands beside it
     beside, alone = mean_intervals(values, 1)[1], mean_interval(values[:, 1], 1)
     # but for the last bits: a product of matrices is summed in another order than one with a vector
-    assert astuple(beside) == pytest.approx(astuple(alone), rel=1e-12)
+    assert beside == pytest.approx(alone, rel=1e-12)
 
 
 def test_one_value_has_an_interval_of_itself() -> None:
@@ -81,3 +80,19 @@ def test_intervals_hold_their_mean_where_all_values_are_alike() -> None:
         interval = mean_interval(np.full(30, value), 1)
         assert interval.low <= interval.mean <= interval.high
         assert interval.low == pytest.approx(interval.high)
+
+
+@pytest.mark.parametrize("images", [7, 18, 500])
+def test_samples_are_drawn_from_the_seed_for_each_purpose_apart(dataset: DataSet, images: int) -> None:
+    one, again, other = (draw_sample(dataset, images, seed).tolist() for seed in (1, 1, 2))
+    assert one == again == sorted(set(one))
+    if images < 18:
+        assert len(one) == images
+        assert one not in (other, draw_sample(dataset, images, 1, Purpose.LEAKAGE_QUERIES).tolist())
+    else:
+        assert one == other == list(range(18))
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="not negative"):
+        generator(-1, Purpose.QUERIES)

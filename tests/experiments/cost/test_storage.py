@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.settings import scheme_settings
+from mipp_cli.experiments.base.trial_deployment import scheme_settings
 from mipp_cli.experiments.cost.storage import COLLECTION, FEATURES, INDEX, StorageOptions, run_storage
 from tests.support.small_datasets import INLINE
 

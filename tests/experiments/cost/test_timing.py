@@ -10,7 +10,8 @@ import pytest
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.cost.claims import Spread, setting_label, spreads
+from mipp_cli.experiments.base.trial_deployment import scheme_settings
+from mipp_cli.experiments.cost.time_claims import Spread, spreads
 from mipp_cli.experiments.cost.timed_runs import (
     INDEX,
     ONE_IMAGE,
@@ -18,13 +19,14 @@ from mipp_cli.experiments.cost.timed_runs import (
     WITH_INDEX,
     WITHOUT_INDEX,
     Collection,
+    TimingOptions,
     nearest_plain,
 )
-from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
-from mipp_cli.experiments.plots.cost import TIMING_DRAWINGS
+from mipp_cli.experiments.cost.timing import run_timing
+from mipp_cli.experiments.plots.drawings import draw
 from tests.support.small_datasets import INLINE, apart, of_pictures
 
-SCHEMES = {"dcr": 1024, "mask": None}
+SETTINGS = tuple(scheme_settings(("dcr", "mask"), (1024,)))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
 
 @pytest.fixture(scope="module")
 def results(dataset: DataSet) -> list[Result]:
-    options = TimingOptions((6, 3), 2, tuple(SCHEMES), (1024,), candidates=2, parallelism=INLINE)
+    options = TimingOptions(SETTINGS, (6, 3), 2, candidates=2, parallelism=INLINE)
     return run_timing(dataset, options)
 
 
@@ -44,7 +46,10 @@ def test_every_point_is_one_observation_a_repeat(results: list[Result]) -> None:
     assert found == sorted(
         (scheme, bits, step, size, int(size > 4), repeat)
         for scheme, bits, steps in [
-            *((name, bits, (INDEX, WITH_INDEX, ONE_IMAGE, WITHOUT_INDEX)) for name, bits in SCHEMES.items()),
+            *(
+                (each.scheme, each.modulus_bits, (INDEX, WITH_INDEX, ONE_IMAGE, WITHOUT_INDEX))
+                for each in SETTINGS
+            ),
             (PLAIN, None, (PLAIN,)),
         ]
         for step in steps
@@ -78,11 +83,9 @@ def test_each_figure_has_its_claim(results: list[Result]) -> None:
 
 
 def test_the_figures_are_drawn(results: list[Result], tmp_path: Path) -> None:
-    assert [result.name for result in results] == list(TIMING_DRAWINGS)
-    for result in results:
-        for name, draw in TIMING_DRAWINGS[result.name]:
-            draw(result, tmp_path / name)
-            assert (tmp_path / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    drawn = draw(results, tmp_path)
+    assert [path.stem for path in drawn] == [result.name for result in results]
+    assert {path.read_bytes()[:8] for path in drawn} == {b"\x89PNG\r\n\x1a\n"}
 
 
 def row(scheme: str, bits: int | None, seconds: float) -> Observation:
@@ -95,7 +98,6 @@ def test_a_point_is_the_median_with_the_smallest_and_the_largest() -> None:
         "dcr 2048 bits": {10: Spread(3.0, 1.0, 8.0)},
         "mask": {10: Spread(2.0, 2.0, 2.0)},
     }
-    assert setting_label("mask", None) == "mask"
     assert Spread(0.25, 0.1, 1.5).text == "250 ms (100–1.5e+03)"
 
 
@@ -115,10 +117,8 @@ def test_plain_retrieval_returns_the_nearest_features_of_the_file(tmp_path: Path
     assert nearest_plain(path, np.zeros(3, dtype=np.uint8), 2).tolist() == [2, 1]
 
 
-def test_each_scheme_is_timed_with_each_modulus_and_mask_once() -> None:
-    options = TimingOptions((20, 10, 20), 1, ("dcr", "mask"), (1024, 2048))
-    assert options.settings == [("dcr", 1024), ("dcr", 2048), ("mask", None)]
-    assert options.ascending == (10, 20)
+def test_sizes_are_taken_once_each_in_their_order() -> None:
+    assert TimingOptions(SETTINGS, (20, 10, 20)).ascending == (10, 20)
 
 
 @pytest.mark.parametrize(
@@ -128,12 +128,10 @@ def test_each_scheme_is_timed_with_each_modulus_and_mask_once() -> None:
         {"sizes": (0,)},
         {"repeats": 0},
         {"candidates": 0},
-        {"schemes": ()},
-        {"schemes": ("rot13",)},
-        {"seed": -1},
+        {"settings": ()},
     ],
     ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError):
-        TimingOptions(**options)  # type: ignore[arg-type]
+        TimingOptions(**{"settings": SETTINGS, **options})  # type: ignore[arg-type]

@@ -18,7 +18,6 @@ from mipp_cli.experiments.leakage.groups.claims import (
     READ,
     REPEATED,
     best,
-    group_table,
     interval_of,
     settings_of,
 )
@@ -53,6 +52,7 @@ from mipp_cli.experiments.leakage.groups.watching import (
     most_alike,
     watch,
 )
+from mipp_cli.experiments.report.tables import key_table
 from mipp_cli.progress import silent
 from tests.support.small_datasets import apart, of_features, of_pictures, unrelated
 
@@ -77,9 +77,7 @@ def rows_of(result: Result, measure: str, size: int, decoys: int = 0) -> list[Ob
 def share(
     result: Result, measure: str, setting: tuple[int, int], queries: int, seen: str | None = None
 ) -> Interval:
-    row = best(
-        result.observations, measure, setting, queries, lambda row: seen is None or row["from"] == seen
-    )
+    row = best(result.observations, measure, setting, queries, *([seen] if seen else []))
     assert row is not None
     return interval_of(row)
 
@@ -207,8 +205,8 @@ def test_groups_of_images_alike_are_found_alike_by_both_attackers() -> None:
     partition, labels = pure(6, 10)
     selected = np.array([[0, 20, 40], [10, 30, 50]] * 10, dtype=np.int32)
     (watched,) = watch(partition, selected, (20,), weighted=False)
-    for guess in guesses(partition, watched, random()):
-        assert guess.neighbours.precisions(labels).tolist() == [1] * 60
+    for _, _, found in guesses(partition, watched, random()):
+        assert found.precisions(labels).tolist() == [1] * 60
 
 
 def test_two_likenesses_weigh_the_same() -> None:
@@ -233,8 +231,8 @@ def test_sizes_tell_a_category_whose_files_are_larger_and_groups_hide_that() -> 
 def test_the_order_of_rows_tells_nothing() -> None:
     dataset = apart(200)
     found = list(guesses_before(cut(np.full(200, SIZES_ALIKE), 1, random()), random()))
-    assert [guess.seen for guess in found] == [ORDER, SIZES]
-    assert np.mean(found[0].neighbours.precisions(dataset.labels)) < 0.6
+    assert [seen for _, seen, _ in found] == [ORDER, SIZES]
+    assert np.mean(found[0][2].precisions(dataset.labels)) < 0.6
 
 
 TRIAL = GroupTrial((1, 8), (50, 1500), matches=5, decoys=5, partitions=3)
@@ -275,9 +273,10 @@ def test_a_user_who_works_with_the_cloud_reads_queries_through_groups(watched_ap
 
 
 def test_the_table_has_a_row_for_each_setting(watched_apart: Result) -> None:
-    header, rows = group_table(watched_apart.observations)
-    assert [row[0] for row in rows] == ["5 fresh decoys a match", "no groups", "groups of 8"]
-    assert all(len(row) == len(header) and all(row) for row in rows)
+    table = key_table(watched_apart)
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["5 fresh decoys a match", "no groups", "groups of 8"]
+    assert all(len(row) == len(table.header) and all(row) for row in table.rows)
     assert settings_of(watched_apart.observations) == [(1, 5), (1, 0), (8, 0)]
     assert len(watched_apart.claims) == 3
     assert "Better than shuffled categories: 5 fresh decoys a match, no groups" in (

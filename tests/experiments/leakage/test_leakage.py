@@ -10,7 +10,8 @@ import pytest
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import CloudSim
+from mipp_cli.experiments.base.methods import both_sums, cloud_sim
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting
 from mipp_cli.experiments.leakage.category_guess import (
     BY_CODES,
     BY_SUMS,
@@ -18,14 +19,14 @@ from mipp_cli.experiments.leakage.category_guess import (
     measure_categories,
     sensible_neighbours,
 )
-from mipp_cli.experiments.leakage.cloud_view import SumsDistance, both_sums, drawn_queries, standardised
+from mipp_cli.experiments.leakage.cloud_view import standardised, sums_distance
 from mipp_cli.experiments.leakage.groups.partition import GroupTrial
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial, collection_sizes, false_link_shares, link_pictures
 from mipp_cli.experiments.leakage.reordering import BY_SIM, BY_SUMS_AGAIN, measure_positions, shares_by_tenth
 from mipp_cli.experiments.leakage.selections import co_selection, learnt, measure_selections, neighbours
 from mipp_cli.experiments.leakage.sums_ranking import measure_ranking, precisions_of
-from mipp_cli.experiments.plots.leakage import LEAKAGE_DRAWINGS
+from mipp_cli.experiments.plots.drawings import draw
 from mipp_cli.progress import silent
 from tests.support.small_datasets import (
     INLINE,
@@ -53,15 +54,7 @@ def test_standardised_columns_have_mean_0_and_deviation_1_and_constant_ones_are_
 
 def test_a_distance_on_the_sums_puts_the_image_with_the_same_sums_first() -> None:
     features = np.array([[3, 1, 2], [7, 7, 7], [1, 2, 3], [0, 0, 0]], dtype=np.uint8)
-    assert SumsDistance(of_features(features, [0, 1, 0, 1])).order(0).tolist()[0] == 2
-
-
-def test_queries_are_all_images_or_as_many_as_asked_for_from_the_seed() -> None:
-    dataset = apart(20)
-    assert drawn_queries(dataset, 20, 1).tolist() == list(range(20))
-    drawn = drawn_queries(dataset, 7, 1).tolist()
-    assert len(set(drawn)) == 7
-    assert drawn == drawn_queries(dataset, 7, 1).tolist() != drawn_queries(dataset, 7, 2).tolist()
+    assert sums_distance(features).order(0).tolist()[0] == 2
 
 
 @pytest.mark.parametrize(("images", "neighbours"), [(2, 1), (8, 1), (9, 3), (25, 5), (100, 9)])
@@ -128,7 +121,7 @@ def test_pictures_that_two_owners_gave_are_linked_under_keys_of_their_own(
     tmp_path: Path, scheme: str, bits: int | None
 ) -> None:
     dataset = of_pictures(tmp_path / "pictures", 5)
-    result = link_pictures(dataset, LinkTrial(3, scheme, bits), 1, INLINE, progress=silent)
+    result = link_pictures(dataset, LinkTrial(3, SchemeSetting(scheme, bits)), 1, INLINE, progress=silent)
     sums = dict(zip(dataset.names, both_sums(dataset.features).tolist(), strict=True))
     assert len(result.observations) == 6
     for row in result.observations:
@@ -151,7 +144,7 @@ def test_a_reordered_answer_holds_the_same_images_and_the_sums_bring_similar_one
         for order in (BY_SIM, BY_SUMS_AGAIN)
     }
     totals = {order: np.reshape(found, (40, 10)).sum(axis=1).tolist() for order, found in counts.items()}
-    cloud = CloudSim(dataset)
+    cloud = cloud_sim(dataset.features)
     similar = [(dataset.labels[cloud.order(i)[:30]] == dataset.labels[i]).sum() for i in range(40)]
     assert totals[BY_SIM] == totals[BY_SUMS_AGAIN] == similar
     shares = shares_by_tenth(result.observations, BY_SUMS_AGAIN)
@@ -207,7 +200,7 @@ def test_selections_tell_nothing_of_what_features_do_not_tell() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"seed": -1}, {"queries": 0}, {"returned": 9}, {"candidates": ()}, {"watched": (0,)}],
+    [{"queries": 0}, {"returned": 9}, {"candidates": ()}, {"watched": (0,)}],
     ids=str,
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
@@ -221,20 +214,19 @@ def test_all_leaks_are_measured_and_drawn_and_the_same_seed_gives_the_same_figur
         candidates=(3,),
         watched=(4, 8),
         returned=10,
-        links=LinkTrial(2, "mask", None),
+        links=LinkTrial(2, SchemeSetting("mask", None)),
         groups=GroupTrial((1, 4), (5, 30), matches=3, decoys=2, partitions=2),
         parallelism=INLINE,
     )
     results = run_leakage(dataset, options)
-    assert [result.name for result in results] == list(LEAKAGE_DRAWINGS)
     again = run_leakage(dataset, options)
     assert [r.observations for r in results] == [r.observations for r in again]
     for result in results:
         assert result.claims
         assert len({tuple(row) for row in result.observations}) == 1
-        for name, draw in LEAKAGE_DRAWINGS[result.name]:
-            draw(result, tmp_path / name)
-            assert (tmp_path / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    drawn = draw(results, tmp_path)
+    assert [path.stem for path in drawn] == [result.name for result in results]
+    assert {path.read_bytes()[:8] for path in drawn} == {b"\x89PNG\r\n\x1a\n"}
 
 
 def test_a_data_set_that_is_too_small_is_refused() -> None:

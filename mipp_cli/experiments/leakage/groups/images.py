@@ -68,13 +68,8 @@ class Neighbours:
         return np.asarray(table[self.partition.group_of, labels])
 
 
-@dataclass(frozen=True)
-class Guess:
-    """What one attacker makes of one thing seen: who, what, and the most alike groups of each."""
-
-    attacker: str
-    seen: str
-    neighbours: Neighbours
+Guess = tuple[str, str, Neighbours]
+"""What one attacker makes of one thing seen: who, what, and the most alike groups of each."""
 
 
 def neighbours(
@@ -117,9 +112,9 @@ def guesses(partition: Partition, watched: Watched, random: np.random.Generator)
     lengths = nearness(np.log(partition.lengths))
     for attacker in ATTACKERS:
         alike = watched.alike(attacker)
-        yield Guess(attacker, seen, neighbours(alike, partition, groups, random))
+        yield attacker, seen, neighbours(alike, partition, groups, random)
         together = both(alike, lengths, groups)
-        yield Guess(attacker, seen + AND_SIZES, neighbours(together, partition, groups, random))
+        yield attacker, seen + AND_SIZES, neighbours(together, partition, groups, random)
 
 
 def guesses_before(partition: Partition, random: np.random.Generator) -> Iterator[Guess]:
@@ -129,4 +124,4 @@ def guesses_before(partition: Partition, random: np.random.Generator) -> Iterato
         return
     lengths = np.log(partition.lengths)
     for seen, values in ((ORDER, groups.astype(np.float64)), (SIZES, lengths)):
-        yield Guess(NOBODY, seen, neighbours(nearness(values), partition, groups, random))
+        yield NOBODY, seen, neighbours(nearness(values), partition, groups, random)

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from mipp_cli.experiments.base.bootstrap import Interval, mean_intervals
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import Euclidean
-from mipp_cli.experiments.base.result import Observation, Result, Value
-from mipp_cli.experiments.base.seeds import generator
-from mipp_cli.experiments.leakage.cloud_view import orders_of
+from mipp_cli.experiments.base.methods import answers, euclidean
+from mipp_cli.experiments.base.result import Observation, Result
+from mipp_cli.experiments.base.seeds import Purpose, generator
 from mipp_cli.experiments.leakage.groups import images as group_images
 from mipp_cli.experiments.leakage.groups import queries as group_queries
 from mipp_cli.experiments.leakage.groups.claims import IMAGE, NAME, QUERIES, READ, REPEATED, group_claims
@@ -27,8 +26,6 @@ from mipp_cli.experiments.leakage.groups.queries import Asked
 from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, watch
 from mipp_cli.progress import Progress
 
-_DRAWN = 103  # the purposes of generators; the first is that of selections.py, whose queries these are
-_DECOYS, _CUT, _TIES = 105, 106, 107
 _SHUFFLES = 30
 
 _Key = tuple[int, str, str, str]  # queries watched, measure, attacker, what is seen or known
@@ -49,16 +46,17 @@ def measure_groups(
     dataset: DataSet, sizes: NDArray[np.int64], trial: GroupTrial, seed: int, progress: Progress
 ) -> Result:
     """Watch the selections of queries, drawn with replacement; ``sizes`` are those of the images' files."""
-    images = generator(seed, _DRAWN).integers(len(dataset), size=max(trial.queries))
+    # the queries are those of selections.py
+    images = generator(seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=max(trial.queries))
     unique, place = np.unique(images, return_inverse=True)
-    matches = orders_of(Euclidean(dataset), unique, progress)[:, : trial.matches][place]
-    cuts, ties = generator(seed, _CUT), generator(seed, _TIES)
+    matches = np.stack(answers(euclidean(dataset.features), unique, trial.matches, progress))[place]
+    cuts, ties = generator(seed, Purpose.GROUPS), generator(seed, Purpose.GROUP_TIES)
     observations: list[Observation] = []
     settings = trial.settings(len(dataset))
     with progress("watching selections", len(settings), "setting") as advance:
         for size, decoys in settings:
             beside = decoys * matches.shape[1]
-            selected = with_decoys(matches, beside, len(dataset), generator(seed, _DECOYS))
+            selected = with_decoys(matches, beside, len(dataset), generator(seed, Purpose.DECOYS))
             found: _Found = defaultdict(list)
             # groups of one can be cut in one way alone, but for their order
             for _ in range(trial.partitions if size > 1 else 1):
@@ -114,23 +112,23 @@ def _measured(
 def _of_images(
     queries: int, guess: Guess, labels: NDArray[np.int64], ties: np.random.Generator
 ) -> tuple[_Key, _Values]:
-    found = guess.neighbours
+    attacker, seen, found = guess
     shuffled = found.shuffled(labels, _SHUFFLES, ties)
     values = _Values(found.precisions(labels), found.chances(labels), shuffled)
-    return (queries, IMAGE, guess.attacker, guess.seen), values
+    return (queries, IMAGE, attacker, seen), values
 
 
 def _observed(setting: Observation, found: _Found, seed: int) -> list[Observation]:
     """Return a row for each thing measured: means over partitions, and then over images or queries."""
     means: dict[_Key, Matrix] = {}
-    rest: dict[_Key, dict[str, Value]] = {}
+    beside: dict[_Key, Observation] = {}
     for key, partitions in found.items():
         values = np.stack([each.values for each in partitions])
         told = ~np.isnan(values).all(axis=0)  # groups that were never selected tell nothing of their images
         means[key] = np.nanmean(values[:, told], axis=0)
         chances = np.stack([each.chances for each in partitions])[:, told]
         shuffled = [each.shuffled for each in partitions if each.shuffled is not None]
-        rest[key] = {"chance": float(np.nanmean(chances)), "shuffled_high": _high(shuffled)}
+        beside[key] = {"chance": float(np.nanmean(chances)), "shuffled_high": _high(shuffled)}
     intervals = _intervals(means, seed)
     return [
         {
@@ -139,13 +137,14 @@ def _observed(setting: Observation, found: _Found, seed: int) -> list[Observatio
             "queries": queries,
             "attacker": attacker,
             "from": seen,
-            "of": len(means[queries, measure, attacker, seen]),
-            "share": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            **rest[queries, measure, attacker, seen],
+            "of": len(values),
+            "share": intervals[key].mean,
+            "low": intervals[key].low,
+            "high": intervals[key].high,
+            **beside[key],
         }
-        for (queries, measure, attacker, seen), interval in intervals.items()
+        for key, values in means.items()
+        for queries, measure, attacker, seen in (key,)
     ]
 
 
@@ -158,12 +157,12 @@ def _high(shuffled: Sequence[Matrix]) -> float | None:
 
 
 def _intervals(means: dict[_Key, Matrix], seed: int) -> dict[_Key, Interval]:
-    """Return the intervals in the order of ``means``; those of equally many values are resampled together."""
+    """Return the interval of each of ``means``; those of equally many values are resampled together."""
     found: dict[_Key, Interval] = {}
     for length in sorted({len(values) for values in means.values()}):
         some = {key: values for key, values in means.items() if len(values) == length}
         found |= zip(some, mean_intervals(np.stack(list(some.values()), axis=1), seed), strict=True)
-    return {key: found[key] for key in means}
+    return found
 
 
 def _notes(trial: GroupTrial, matches: int) -> Sequence[str]:

@@ -19,7 +19,7 @@ from mipp_cli.scheme.envelope import padme
 
 _AT_A_TIME = 1000  # queries whose decoys are drawn together: each takes eight bytes an image
 
-Selected = NDArray[np.int32]
+Selected = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,5 @@ def with_decoys(matches: Selected, count: int, images: int, random: np.random.Ge
         some = matches[begin : begin + _AT_A_TIME]
         scores = random.random((len(some), images))
         scores[np.arange(len(some))[:, np.newaxis], some] = 2  # never among the lowest
-        drawn.append(np.argpartition(scores, count - 1, axis=1)[:, :count].astype(np.int32))
+        drawn.append(np.argpartition(scores, count - 1, axis=1)[:, :count])
     return np.concatenate((matches, np.concatenate(drawn)), axis=1)

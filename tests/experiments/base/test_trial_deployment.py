@@ -1,20 +1,13 @@
-"""Schemes and samples of what is really encrypted."""
+"""Settings of deployments made for a trial."""
 
 from __future__ import annotations
 
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.settings import SchemeSetting, draw_sample, scheme_settings
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting, scheme_settings
 
 SMALL = tuple(scheme_settings(("mask", "dcr"), (1024,)))
-
-
-def test_samples_come_from_the_seed(dataset: DataSet) -> None:
-    drawn = [draw_sample(dataset, 5, seed).tolist() for seed in (1, 1, 2)]
-    assert drawn[0] == drawn[1] != drawn[2]
-    assert draw_sample(dataset, 500, 1).tolist() == list(range(18))
 
 
 def test_every_scheme_is_set_with_every_modulus() -> None:
@@ -24,3 +17,10 @@ def test_every_scheme_is_set_with_every_modulus() -> None:
     ]  # fmt: skip
     with pytest.raises(InvalidRequestError, match="no scheme 'rot13'"):
         scheme_settings(("rot13",), (1024,))
+
+
+def test_a_setting_is_named_by_its_modulus_where_it_has_one() -> None:
+    assert [setting.label for setting in scheme_settings(("dcr", "mask"), (2048,))] == [
+        "dcr 2048 bits",
+        "mask",
+    ]
