@@ -8,6 +8,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from mipp_cli.experiments.base.result import Claim, Result
+from mipp_cli.experiments.suite import run_tasks
 from tests.experiments.stand_ins import ACCURACY, DATASET, STORAGE, run, task
 
 
@@ -52,7 +54,7 @@ def test_the_report_is_one_file_that_needs_no_network(tmp_path: Path) -> None:
         b"\x89PNG"
     ] * 2  # Fig. 3 and 4
     assert "10 % &lt;lower&gt;" in text
-    assert "first<br>second" in text
+    assert "first\nsecond" in text
 
 
 def test_the_report_records_seed_versions_machine_and_data_set(tmp_path: Path) -> None:
@@ -66,3 +68,20 @@ def test_the_report_records_seed_versions_machine_and_data_set(tmp_path: Path) -
     assert fields["results"][0]["claims"][0]["claimed"] == "10 % <lower>"
     assert fields["results"][0]["csv"] == "accuracy.csv"
     assert DATASET["sha256"] in (tmp_path / "report.html").read_text()
+
+
+def test_names_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
+    bad = '<script>alert(1)</script>" onload="x $name & co'
+    row = {"what": bad, bad: 1}
+    result = Result("sizes", bad, [row], [Claim(bad, bad, bad)], [bad])
+    dataset = {**DATASET, "name": bad}
+    tasks = [task("accuracy", ACCURACY, []), task("storage", result, [], {"file": bad})]
+    run_tasks(tasks, dataset, tmp_path, force=False, plots=False)
+    text = (tmp_path / "report.html").read_text()
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert page.open == []
+    assert "script" not in page.seen
+    assert "<script" not in text
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&quot;x $name &amp; co") >= 10
