@@ -125,7 +125,7 @@ def timing(
 ) -> CommandResult:
     """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
-    from mipp_cli.experiments.cost.timed_runs import TimingOptions
+    from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.tasks import timing_task
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
@@ -234,7 +234,7 @@ def every(
     from mipp_cli.experiments.attack.trial import AttackTrial
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
     from mipp_cli.experiments.cost.storage import StorageOptions
-    from mipp_cli.experiments.cost.timed_runs import TimingOptions
+    from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
     from mipp_cli.scheme.parameters import SUM_SCHEMES
 

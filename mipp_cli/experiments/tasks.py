@@ -15,8 +15,7 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.base.trial_deployment import SchemeSetting
 from mipp_cli.experiments.cost.storage import StorageOptions, run_storage
-from mipp_cli.experiments.cost.timed_runs import TimingOptions
-from mipp_cli.experiments.cost.timing import run_timing
+from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial
 from mipp_cli.experiments.suite import Task, recorded

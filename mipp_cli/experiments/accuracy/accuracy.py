@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare, query_list
-from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.bootstrap import interval_columns, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.base.result import Claim, Observation, Result, table
 from mipp_cli.progress import Progress, silent
 
 DEFAULT_RETURNED = tuple(range(10, 101, 10))
@@ -117,36 +117,34 @@ def measures(
 
 
 def _mean_rows(curves: Sequence[Curve], seed: int) -> list[Observation]:
-    return [
-        {
-            "method": curve.name,
-            "label": curve.label,
-            "measure": measure,
-            "returned": count,
-            **interval._asdict(),
-            "queries": len(figures),
-        }
-        for curve in curves
-        for measure, figures in curve.figures.items()
-        for count, interval in zip(curve.returned, mean_intervals(figures, seed), strict=True)
-    ]
+    rows: list[Observation] = []
+    for curve in curves:
+        for measure, figures in curve.figures.items():
+            rows += table(
+                method=curve.name,
+                label=curve.label,
+                measure=measure,
+                returned=curve.returned,
+                **interval_columns(figures, seed),
+                queries=len(figures),
+            )
+    return rows
 
 
 def _query_rows(comparison: Comparison, curves: Sequence[Curve]) -> list[Observation]:
     dataset = comparison.dataset
-    return [
-        {
-            "query": dataset.names[query],
-            "category": dataset.categories[dataset.labels[query]],
-            "method": curve.name,
-            "returned": count,
-            **{measure: float(figures[row, column]) for measure, figures in curve.figures.items()},
-        }
-        for row, query in enumerate(comparison.queries.tolist())
-        for curve in curves
-        if curve.name != CHANCE
-        for column, count in enumerate(curve.returned)
-    ]
+    rows: list[Observation] = []
+    for number, query in enumerate(comparison.queries.tolist()):
+        for curve in curves:
+            if curve.name != CHANCE:
+                rows += table(
+                    query=dataset.names[query],
+                    category=dataset.categories[dataset.labels[query]],
+                    method=curve.name,
+                    returned=curve.returned,
+                    **{measure: figures[number] for measure, figures in curve.figures.items()},
+                )
+    return rows
 
 
 def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:

@@ -14,7 +14,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.rankings import read_rankings
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method, answers, cloud_sim, end_to_end, euclidean
-from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.base.result import Result, table
 from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries
 from mipp_cli.progress import Progress
 
@@ -107,8 +107,8 @@ def _candidates(dataset: DataSet, wanted: Sequence[int] | None) -> list[int]:
 def query_list(comparison: Comparison) -> Result:
     """List the queries, for whoever brings rankings of their own."""
     dataset = comparison.dataset
-    rows = [
-        {"query": dataset.names[query], "category": dataset.categories[dataset.labels[query]]}
-        for query in comparison.queries.tolist()
-    ]
+    rows = table(
+        query=[dataset.names[query] for query in comparison.queries],
+        category=[dataset.categories[label] for label in dataset.labels[comparison.queries]],
+    )
     return Result("queries", "The queries", rows)

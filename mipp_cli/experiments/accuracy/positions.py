@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +10,14 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare
-from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.bootstrap import interval_columns, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method
-from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.base.result import Claim, Observation, Result, table
 from mipp_cli.progress import Progress, silent
 
 RANGES = 10
+RANGE_NAMES = [f"{100 // RANGES * number}–{100 // RANGES * (number + 1)} %" for number in range(RANGES)]
 _DEFAULT_RETURNED = 100
 
 Shares = NDArray[np.float64]
@@ -86,41 +86,30 @@ def _answered(shares: Shares) -> Shares:
     return shares[~np.isnan(shares[:, 0])]
 
 
-def range_name(number: int) -> str:
-    """Name a tenth of the answer, as in 0–10 %."""
-    return f"{100 // RANGES * number}–{100 // RANGES * (number + 1)} %"
-
-
 def _mean_rows(spreads: Mapping[Method, Shares], returned: int, seed: int) -> list[Observation]:
-    return [
-        {
-            "method": method.name,
-            "label": method.label,
-            "range": range_name(number),
-            "returned": returned,
-            **interval._asdict(),
-            "queries": len(answered),
-        }
-        for method, shares in spreads.items()
-        if len(answered := _answered(shares))
-        for number, interval in enumerate(mean_intervals(answered, seed))
-    ]
+    rows: list[Observation] = []
+    for method, shares in spreads.items():
+        if len(answered := _answered(shares)):
+            rows += table(
+                method=method.name,
+                label=method.label,
+                range=RANGE_NAMES,
+                returned=returned,
+                **interval_columns(answered, seed),
+                queries=len(answered),
+            )
+    return rows
 
 
 def _query_rows(comparison: Comparison, spreads: Mapping[Method, Shares], returned: int) -> list[Observation]:
-    return [
-        {
-            "query": comparison.dataset.names[query],
-            "method": method.name,
-            "range": range_name(number),
-            "returned": returned,
-            "share": share,
-        }
-        for method, shares in spreads.items()
-        for query, row in zip(comparison.queries.tolist(), shares.tolist(), strict=True)
-        for number, share in enumerate(row)
-        if not math.isnan(share)
-    ]
+    names = comparison.dataset.names
+    rows: list[Observation] = []
+    for method, shares in spreads.items():
+        common = {"method": method.name, "range": RANGE_NAMES, "returned": returned}
+        for query, share in zip(comparison.queries, shares, strict=True):
+            if not np.isnan(share[0]):
+                rows += table(query=names[query], **common, share=share)
+    return rows
 
 
 def _claims(spreads: Mapping[Method, Shares], seed: int) -> list[Claim]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.messages.public_files import load_deployment
+from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blinding
 from mipp_cli.experiments.attack.keyless_reading import ImageReading, Numbers, Reading, read_upload
-from mipp_cli.experiments.attack.known_images import KnownImages
 from mipp_cli.experiments.base.bootstrap import mean_interval
-from mipp_cli.experiments.base.result import Claim, Observation, Result, column, where
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
 from mipp_cli.images.collection import ImageFile, collect_images
+from mipp_cli.images.pictures import open_picture
 from mipp_cli.progress import Progress, silent
 from mipp_cli.sanitize import printable
 from mipp_cli.scheme.parameters import Parameters
@@ -47,6 +49,53 @@ class AttackOptions:
             raise InvalidRequestError("at least one image must be read", hint="give --limit 1 or more")
         if self.picture is not None and self.images is None:
             raise InvalidRequestError("the sheet needs pictures", hint="give the folder of images too")
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """What was to be recovered, if the images behind an upload are given: their true codes by name.
+
+    ``vectors`` counts how often each vector of codes comes.
+    """
+
+    by_name: Mapping[str, Numbers]
+    vectors: Counter[bytes]
+
+    @classmethod
+    def of(cls, files: Sequence[ImageFile], grey_bits: int) -> KnownImages:
+        """Describe images; raises UnreadableImageError."""
+        by_name = {}
+        for file in files:
+            picture = open_picture(file.read(), path=str(file.path))
+            by_name[file.name] = edge_histogram(picture, grey_bits=grey_bits).astype(np.int64)
+        return cls(by_name, Counter(codes.tobytes() for codes in by_name.values()))
+
+    def codes_of(self, reading: ImageReading) -> Numbers | None:
+        """Return the codes of the image that was read: by its name if that is a path, else if they are there.
+
+        Names on the wire are hashed unless the owner chose otherwise.
+        """
+        if reading.name in self.by_name:
+            return self.by_name[reading.name]
+        return reading.codes.values if self.vectors[reading.codes.values.tobytes()] else None
+
+    def likeness(self, values: Numbers) -> list[float] | None:
+        """Return for each position how many of the images have this value there; None without images."""
+        if not self.by_name:
+            return None
+        matrix = np.stack(list(self.by_name.values()))
+        shares: list[float] = (matrix == values).mean(axis=0).tolist()
+        return shares
+
+    def found_in(self, readings: Sequence[ImageReading]) -> int:
+        """Return how many of the vectors read are those of images given, each as often as it comes."""
+        return (Counter(reading.codes.values.tobytes() for reading in readings) & self.vectors).total()
+
+    def examples(self, count: int, parameters: Parameters) -> list[Numbers]:
+        """Return codes to encrypt as the paper prints: those of so many images, or every code in turn."""
+        if self.by_name:
+            return list(self.by_name.values())[:count]
+        return [np.arange(parameters.l, dtype=np.int64) % parameters.levels]
 
 
 def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent) -> Result:
@@ -96,22 +145,15 @@ def _rows(
 ) -> list[Observation]:
     """Return a line for each number; without a true value, how many of the images given agree."""
     nothing = [None] * len(reading.values)
-    truths = nothing if true is None else true.tolist()
-    agrees = (likeness or nothing) if true is None else (reading.values == true).astype(float).tolist()
-    return [
-        {
-            "reading": what,
-            "image": printable(image),
-            "position": position,
-            "read": value,
-            "fits": int(fits),
-            "true": right,
-            "agrees": agreement,
-        }
-        for position, (value, fits, right, agreement) in enumerate(
-            zip(reading.values.tolist(), reading.fits.tolist(), truths, agrees, strict=True)
-        )
-    ]
+    return table(
+        reading=what,
+        image=printable(image),
+        position=range(len(reading.values)),
+        read=reading.values,
+        fits=reading.fits.astype(int),
+        true=nothing if true is None else true,
+        agrees=(likeness or nothing) if true is None else (reading.values == true).astype(float),
+    )
 
 
 def _reading_claim(

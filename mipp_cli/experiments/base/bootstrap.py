@@ -57,6 +57,11 @@ def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
     return [Interval(*column) for column in columns]
 
 
+def interval_columns(values: NDArray[np.float64], seed: int) -> dict[str, tuple[float, ...]]:
+    """Return the same as columns of a table: mean, low and high."""
+    return dict(zip(Interval._fields, zip(*mean_intervals(values, seed), strict=True), strict=True))
+
+
 def mean_interval(values: NDArray[np.float64], seed: int) -> Interval:
     """Mean of ``values``, shape (queries,), and its interval."""
     return mean_intervals(values[:, np.newaxis], seed)[0]

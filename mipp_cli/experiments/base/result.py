@@ -58,6 +58,17 @@ class Result:
         return path
 
 
+def table(**columns: object) -> list[Observation]:
+    """Return observations by their columns; what is no list, tuple, range or array stands in each of them."""
+    lists = {
+        name: each.tolist() if isinstance(each, np.ndarray) else each
+        for name, each in columns.items()
+        if isinstance(each, np.ndarray | list | tuple | range)
+    }
+    rows = zip(*lists.values(), strict=True)
+    return [{**columns, **dict(zip(lists, row, strict=True))} for row in rows]
+
+
 def where(observations: Iterable[Observation], **wanted: object) -> list[Observation]:
     """Return the observations that have these values."""
     return [row for row in observations if all(row[name] == value for name, value in wanted.items())]

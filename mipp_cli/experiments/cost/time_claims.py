@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from mipp_cli.experiments.base.result import Claim, Observation, where
 from mipp_cli.experiments.base.trial_deployment import SchemeSetting
-from mipp_cli.experiments.cost.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
 
+INDEX, PLAIN, WITH_INDEX, WITHOUT_INDEX = "index", "plain", "with index", "without index"
+ONE_IMAGE = "with index, one image returned"
 PAPER_IMAGES = 10_000
 PAPER_SECONDS = {INDEX: 7 * 60.0, PLAIN: 1.0, WITH_INDEX: 0.05, ONE_IMAGE: 0.05, WITHOUT_INDEX: 6.8 * 60}
 PAPER_RATIOS = {WITHOUT_INDEX: 8160, PLAIN: 1200}

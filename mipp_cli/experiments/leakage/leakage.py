@@ -10,13 +10,12 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.base.sampling import draw_sample
 from mipp_cli.experiments.base.seeds import Purpose
-from mipp_cli.experiments.leakage.category_guess import measure_categories
 from mipp_cli.experiments.leakage.groups.leaks import measure_groups
 from mipp_cli.experiments.leakage.groups.partition import GroupTrial, file_sizes
 from mipp_cli.experiments.leakage.linking import LinkTrial, link_pictures, measure_false_links
 from mipp_cli.experiments.leakage.reordering import PARTS, measure_positions
 from mipp_cli.experiments.leakage.selections import measure_selections
-from mipp_cli.experiments.leakage.sums_ranking import measure_ranking
+from mipp_cli.experiments.leakage.two_sums import measure_categories, measure_ranking
 from mipp_cli.progress import Progress, silent
 
 

@@ -16,7 +16,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Order, both_sums
-from mipp_cli.experiments.base.result import Claim, Observation, Result, column, where
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
 from mipp_cli.experiments.base.seeds import Purpose, generator
 from mipp_cli.experiments.base.trial_deployment import SchemeSetting, trial_deployment
 from mipp_cli.inspection.files import inspect_file
@@ -63,19 +63,17 @@ def link_pictures(
     lines = _index_of_two(dataset, held, trial.setting, parallelism, progress)
     first, second = (lines[owner] for owner in _OWNERS)
     times = Counter(second.values())
-    observations: list[Observation] = []
-    for name, pair in sorted(first.items()):
-        right = int(second.get(name) == pair)
-        observations.append(
-            {
-                "picture": name,
-                "given_by_both": int(name in second),
-                "sum1": pair[0],
-                "sum2": pair[1],
-                "linked": right,
-                "false_links": times[pair] - right,
-            }
-        )
+    observations = [
+        {
+            "picture": name,
+            "given_by_both": int(name in second),
+            "sum1": pair[0],
+            "sum2": pair[1],
+            "linked": int(second.get(name) == pair),
+            "false_links": times[pair] - int(second.get(name) == pair),
+        }
+        for name, pair in sorted(first.items())
+    ]
     notes = (
         f"Two owners with keys of their own, scheme {trial.setting.label}, made and indexed by the "
         f"commands' code: {trial.shared} pictures in common, {trial.shared} more each. Images have hashed "
@@ -154,11 +152,9 @@ def false_link_shares(pairs: np.ndarray[tuple[int, int], np.dtype[np.int64]], si
 def measure_false_links(dataset: DataSet, seed: int) -> Result:
     """Measure how often different pictures have the same (Σx, Σx²), as the collection grows."""
     pairs = both_sums(dataset.features)
-    observations: list[Observation] = [
-        {"images": size, "image": name, "false_link": share}
-        for size in collection_sizes(len(dataset))
-        for name, share in zip(dataset.names, false_link_shares(pairs, size), strict=True)
-    ]
+    observations: list[Observation] = []
+    for size in collection_sizes(len(dataset)):
+        observations += table(images=size, image=dataset.names, false_link=false_link_shares(pairs, size))
     alike = len(dataset) - len(np.unique(dataset.features, axis=0))
     notes = (
         "false_link: how likely a picture has the sums of a different picture in a collection of so many, "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mipp_cli.experiments.base.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import answers, cloud_sim
-from mipp_cli.experiments.base.result import Claim, Observation, Result, column, distinct, where
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, distinct, table, where
 from mipp_cli.experiments.base.seeds import Purpose, generator
 from mipp_cli.progress import Progress
 
@@ -92,6 +92,7 @@ def measure_selections(
     random = generator(seed, Purpose.SELECTION_TIES)
     unique, place = np.unique(asked, return_inverse=True)
     found = np.stack(answers(cloud_sim(dataset.features), unique, max(candidates), progress))[place]
+    labels = dataset.labels
     observations: list[Observation] = []
     for count in candidates:
         if count >= len(dataset):
@@ -100,7 +101,14 @@ def measure_selections(
             alike = neighbours(co_selection(found[:watched, :count], len(dataset)), random)
             if len(alike.selected) < 2:
                 continue  # one image has no neighbours
-            observations += _observed({"candidates": count, "queries": watched}, alike, dataset, random)
+            observations += table(
+                candidates=count,
+                queries=watched,
+                image=[dataset.names[image] for image in alike.selected],
+                precision=alike.precisions(labels),
+                chance=alike.chances(labels),
+                shuffled_high=alike.shuffled(labels, random),
+            )
     notes = (
         f"precision: how many of the {NEIGHBOURS} images most often selected together with an image are of "
         "its category (cosine of co-selection, ties at random); images never selected are left out.",
@@ -114,25 +122,6 @@ def measure_selections(
     claims = [_claim(observations, len(dataset), seed)] if observations else []
     title = "Similarity learnt from which images are selected together"
     return Result(NAME, title, observations, claims, notes)
-
-
-def _observed(
-    setting: Observation, found: Neighbours, dataset: DataSet, random: np.random.Generator
-) -> list[Observation]:
-    """Return what one setting tells of each image that was selected."""
-    above = found.shuffled(dataset.labels, random)
-    columns = (found.precisions(dataset.labels), found.chances(dataset.labels))
-    rows = zip(found.selected.tolist(), *(column.tolist() for column in columns), strict=True)
-    return [
-        {
-            **setting,
-            "image": dataset.names[image],
-            "precision": precision,
-            "chance": chance,
-            "shuffled_high": above,
-        }
-        for image, precision, chance in rows
-    ]
 
 
 @dataclass(frozen=True)
@@ -162,14 +151,13 @@ def measured_settings(observations: Sequence[Observation]) -> tuple[list[int], l
 
 def _claim(observations: Sequence[Observation], images: int, seed: int) -> Claim:
     candidates, queries = measured_settings(observations)
-    told = {count: learnt(observations, count, queries[-1], seed) for count in candidates}
+    told = {count: found for count in candidates if (found := learnt(observations, count, queries[-1], seed))}
     parts = [
         f"{found.precision.percent} with {count} candidates (chance {100 * found.chance:.1f} %, "
         f"{found.images} of {images} images ever selected)"
         for count, found in told.items()
-        if found is not None
     ]
-    if any(found is not None and found.above_chance for found in told.values()):
+    if any(found.above_chance for found in told.values()):
         follows = (
             "Which images are selected together tells which are similar, whatever order they stand in: "
             "hiding the order does not keep similarity from the cloud."

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 from mipp_cli.experiments.base.result import Result, where
 from mipp_cli.experiments.base.trial_deployment import SchemeSetting
 from mipp_cli.experiments.cost.storage import COLLECTION, FEATURES, KB, PAPER_FEATURES_KB
-from mipp_cli.experiments.cost.time_claims import PAPER_IMAGES, PAPER_SECONDS, spreads
-from mipp_cli.experiments.cost.timed_runs import INDEX, ONE_IMAGE, PLAIN, WITH_INDEX, WITHOUT_INDEX
+from mipp_cli.experiments.cost.time_claims import (
+    INDEX,
+    ONE_IMAGE,
+    PAPER_IMAGES,
+    PAPER_SECONDS,
+    PLAIN,
+    WITH_INDEX,
+    WITHOUT_INDEX,
+    spreads,
+)
 from mipp_cli.experiments.plots.style import draw_lines, draw_named_bars, drawing, line_style
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.cost.timing import INDEX_NAME, RETRIEVAL_NAME
-from mipp_cli.experiments.leakage import category_guess, linking, reordering, selections, sums_ranking
+from mipp_cli.experiments.leakage import linking, reordering, selections, two_sums
 from mipp_cli.experiments.leakage.groups import claims as groups
 from mipp_cli.experiments.plots import accuracy, cost, leakage
 
@@ -20,8 +20,8 @@ DRAWINGS: dict[str, dict[str, Callable[[Result, Path], None]]] = {
     "storage": {"": cost.plot_storage},
     INDEX_NAME: {"": cost.plot_index_time},
     RETRIEVAL_NAME: {"": cost.plot_retrieval_time},
-    category_guess.NAME: {"": leakage.plot_category},
-    sums_ranking.NAME: {"": leakage.plot_ranking},
+    two_sums.CATEGORY: {"": leakage.plot_category},
+    two_sums.RANKING: {"": leakage.plot_ranking},
     linking.LINKS: {"": leakage.plot_links},
     linking.FALSE_LINKS: {"": leakage.plot_false_links},
     reordering.NAME: {"": leakage.plot_reordering},

@@ -9,7 +9,6 @@ import numpy as np
 
 from mipp_cli.experiments.base.bootstrap import mean_interval
 from mipp_cli.experiments.base.result import Result, column, distinct, where
-from mipp_cli.experiments.leakage.category_guess import BY_CODES, BY_SUMS, right_guesses
 from mipp_cli.experiments.leakage.groups.claims import (
     IMAGE,
     QUERIES,
@@ -30,7 +29,7 @@ from mipp_cli.experiments.leakage.reordering import (
     spread,
 )
 from mipp_cli.experiments.leakage.selections import learnt, measured_settings
-from mipp_cli.experiments.leakage.sums_ranking import precisions_of
+from mipp_cli.experiments.leakage.two_sums import BY_CODES, BY_SUMS, precisions_of, right_guesses
 from mipp_cli.experiments.plots.style import (
     draw_bars,
     draw_chance,

@@ -12,7 +12,7 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
 from mipp_cli.experiments.base.trial_deployment import scheme_settings
 from mipp_cli.experiments.cost.time_claims import Spread, spreads
-from mipp_cli.experiments.cost.timed_runs import (
+from mipp_cli.experiments.cost.timing import (
     INDEX,
     ONE_IMAGE,
     PLAIN,
@@ -21,8 +21,8 @@ from mipp_cli.experiments.cost.timed_runs import (
     Collection,
     TimingOptions,
     nearest_plain,
+    run_timing,
 )
-from mipp_cli.experiments.cost.timing import run_timing
 from mipp_cli.experiments.plots.drawings import draw
 from tests.support.small_datasets import INLINE, apart, of_pictures
 

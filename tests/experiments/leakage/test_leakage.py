@@ -12,20 +12,22 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import both_sums, cloud_sim
 from mipp_cli.experiments.base.trial_deployment import SchemeSetting
-from mipp_cli.experiments.leakage.category_guess import (
-    BY_CODES,
-    BY_SUMS,
-    guess_category,
-    measure_categories,
-    sensible_neighbours,
-)
-from mipp_cli.experiments.leakage.cloud_view import standardised, sums_distance
 from mipp_cli.experiments.leakage.groups.partition import GroupTrial
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial, collection_sizes, false_link_shares, link_pictures
 from mipp_cli.experiments.leakage.reordering import BY_SIM, BY_SUMS_AGAIN, measure_positions, shares_by_tenth
 from mipp_cli.experiments.leakage.selections import co_selection, learnt, measure_selections, neighbours
-from mipp_cli.experiments.leakage.sums_ranking import measure_ranking, precisions_of
+from mipp_cli.experiments.leakage.two_sums import (
+    BY_CODES,
+    BY_SUMS,
+    guess_category,
+    measure_categories,
+    measure_ranking,
+    precisions_of,
+    sensible_neighbours,
+    standardised,
+    sums_distance,
+)
 from mipp_cli.experiments.plots.drawings import draw
 from mipp_cli.progress import silent
 from tests.support.small_datasets import (
