@@ -68,7 +68,7 @@ def accuracy(
     """Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
-    from mipp_cli.experiments.base.settings import scheme_settings
+    from mipp_cli.experiments.base.trial_deployment import scheme_settings
     from mipp_cli.experiments.tasks import accuracy_task
 
     options = AccuracyOptions(choice, candidates, rankings, returned)
@@ -124,10 +124,12 @@ def timing(
     seed: int,
 ) -> CommandResult:
     """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
+    from mipp_cli.experiments.base.trial_deployment import scheme_settings
+    from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.tasks import timing_task
-    from mipp_cli.experiments.timing.timing import TimingOptions
 
-    options = TimingOptions(sizes, repeats, schemes, modulus_bits, candidates, seed, place.parallelism)
+    settings = tuple(scheme_settings(schemes, modulus_bits))
+    options = TimingOptions(settings, sizes, repeats, candidates, seed, place.parallelism)
     return run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
 
 
@@ -146,9 +148,9 @@ def storage(
     seed: int,
 ) -> CommandResult:
     """Table 3: what features and index take, for each scheme and modulus."""
-    from mipp_cli.experiments.base.settings import scheme_settings
+    from mipp_cli.experiments.base.trial_deployment import scheme_settings
+    from mipp_cli.experiments.cost.storage import StorageOptions
     from mipp_cli.experiments.tasks import storage_task
-    from mipp_cli.experiments.timing.storage import StorageOptions
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = StorageOptions(settings, sample, seed, place.parallelism)
@@ -230,18 +232,19 @@ def every(
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.attack.trial import AttackTrial
-    from mipp_cli.experiments.base.settings import scheme_settings
+    from mipp_cli.experiments.base.trial_deployment import scheme_settings
+    from mipp_cli.experiments.cost.storage import StorageOptions
+    from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
-    from mipp_cli.experiments.timing.storage import StorageOptions
-    from mipp_cli.experiments.timing.timing import TimingOptions
     from mipp_cli.scheme.parameters import SUM_SCHEMES
 
     seed, parallelism = choice.seed, place.parallelism
     asked = max(candidates) if candidates else 100
     measured = AccuracyOptions(choice, candidates, rankings, returned)
-    check = EqualityOptions(tuple(scheme_settings(schemes, modulus_bits)), sample, seed, parallelism)
+    settings = tuple(scheme_settings(schemes, modulus_bits))
+    check = EqualityOptions(settings, sample, seed, parallelism)
     spread = PositionsOptions(choice, candidates, rankings)
-    timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, parallelism)
+    timed = TimingOptions(settings, sizes, repeats, asked, seed, parallelism)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
     stored = StorageOptions(
         tuple(scheme_settings(SUM_SCHEMES, sizes_stored)), seed=seed, parallelism=parallelism

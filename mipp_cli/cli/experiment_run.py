@@ -20,7 +20,7 @@ _MOST_ROWS = 12  # of a table in a terminal
 
 def run_on(source: DataSource, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> CommandResult:
     """Describe the data set and run what is planned on it."""
-    from mipp_cli.experiments.base.environment import describe_dataset
+    from mipp_cli.experiments.base.dataset import describe_dataset
 
     dataset = source.load(place.parallelism)
     skipped = [f"left out {each}" for each in dataset.skipped]

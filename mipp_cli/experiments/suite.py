@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.compute.processes import Parallelism
+from mipp_cli import __version__
+from mipp_cli.compute.processes import Parallelism, default_jobs
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
-from mipp_cli.experiments.base.environment import describe_environment
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.plots.drawings import draw
-from mipp_cli.experiments.plots.plots import plots_possible
+from mipp_cli.experiments.plots.style import plots_possible
 from mipp_cli.experiments.report.report import write_report
 from mipp_cli.experiments.report.workspace import Record, Workspace
 from mipp_cli.report import Output
 
 NO_PLOTS = "no plots were drawn: matplotlib is not installed; pip install 'mipp-cli[plots]' and run it again"
+_PACKAGES = ("numpy", "pillow", "gmpy2", "h5py", "cryptography", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,33 @@ def _write(workspace: Workspace, tasks: Sequence[Task], skipped: int, *, plots: 
     outputs += [Output(path, "report") for path in write_report(records, folder)]
     warnings = (NO_PLOTS,) if plots and not plots_possible() else ()
     return Outcome(tuple(results), tuple(outputs), skipped, warnings)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions and machine as JSON fields."""
+    versions = {"mipp": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    machine = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "processors": os.cpu_count(),
+        "processors allowed": default_jobs(),
+    }
+    return {"versions": versions, "machine": machine}
+
+
+def _processor() -> str:
+    """Return the processor's name, from where Linux tells it, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
 
 
 def recorded(options: object) -> Any:

@@ -13,11 +13,12 @@ from mipp_cli.experiments.attack.attack import AttackOptions, run_attack
 from mipp_cli.experiments.attack.trial import AttackTrial, attack_every_scheme
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting
+from mipp_cli.experiments.cost.storage import StorageOptions, run_storage
+from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial
 from mipp_cli.experiments.suite import Task, recorded
-from mipp_cli.experiments.timing.storage import StorageOptions, run_storage
-from mipp_cli.experiments.timing.timing import TimingOptions, run_timing
 from mipp_cli.progress import Progress
 
 
@@ -55,7 +56,7 @@ def leakage_task(
 ) -> Task:
     """What the cloud can work out; two owners share as many pictures as the data set has for them."""
     shared = max(1, min(LinkTrial().shared, len(dataset) // 3))
-    links = LinkTrial(shared, modulus_bits=modulus_bits)
+    links = LinkTrial(shared, SchemeSetting("dcr", modulus_bits))
     options = LeakageOptions(seed=seed, links=links, parallelism=parallelism)
     return Task("leakage", recorded(options), lambda: run_leakage(dataset, options, progress))
 

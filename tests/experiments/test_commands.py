@@ -14,8 +14,8 @@ from mipp_cli.experiments import tasks
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.report.workspace import EXPERIMENTS
-from tests.experiments.conftest import draw_dataset
 from tests.support.deployment import done, refused, run
+from tests.support.small_datasets import draw_dataset
 
 FAST = ("--jobs", "1", "--no-plots")
 MASK = ("--scheme", "mask")

@@ -1,4 +1,4 @@
-"""Data sets for the tests of leakage and timing: drawn features whose answers are known, and pictures."""
+"""Small data sets: features whose answers are known, and drawn pictures."""
 
 from __future__ import annotations
 
@@ -6,23 +6,38 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mipp_cli.compute.processes import Parallelism
-from mipp_cli.experiments.base.dataset import DataSet, LabelledImage, load_dataset
+from mipp_cli.experiments.base.dataset import DataSet, load_dataset
+from mipp_cli.images.collection import ImageFile
 from tests.support.deployment import picture
 
 INLINE = Parallelism(jobs=1)
+ANGLES = {"diagonal": 0.7, "flat": 1.5, "upright": 0.0}
+
+
+def draw_dataset(folder: Path, images: int = 6) -> Path:
+    """Draw ``images`` pictures into a folder for each of three categories."""
+    random = np.random.default_rng(7)
+    x, y = np.meshgrid(np.arange(80), np.arange(72))
+    for name, angle in ANGLES.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(images):
+            turn, wave = angle + random.normal(0, 0.25), random.uniform(0.2, 0.6)
+            stripes = 100 * np.sign(np.sin(wave * (x * np.cos(turn) + y * np.sin(turn))))
+            pixels = np.clip(128 + stripes + random.normal(0, 25, x.shape), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:02d}.png")
+    return folder
 
 
 def of_features(features: NDArray[np.uint8], labels: list[int]) -> DataSet:
-    """Make a data set of features alone; its pictures are not there."""
+    """Make a data set of features alone; its pictures, c0/000.png and so on, are not there."""
     folder = Path("nowhere")
-    categories = tuple(f"category-{number}" for number in range(max(labels) + 1))
-    images = tuple(
-        LabelledImage(folder / categories[label] / f"{number:04d}.png", label)
-        for number, label in enumerate(labels)
-    )
-    return DataSet(folder, categories, images, features, "0" * 64)
+    categories = tuple(f"c{number}" for number in range(max(labels) + 1))
+    names = [f"c{label}/{number:03d}.png" for number, label in enumerate(labels)]
+    images = tuple(ImageFile(folder / name, name) for name in names)
+    return DataSet(folder, categories, images, np.array(labels), features, "0" * 64)
 
 
 def apart(images: int = 40) -> DataSet:

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare, query_list
-from mipp_cli.experiments.accuracy.measures import MEASURES, f1, precision, recall
-from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.bootstrap import interval_columns, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.base.result import Claim, Observation, Result, table
 from mipp_cli.progress import Progress, silent
 
 DEFAULT_RETURNED = tuple(range(10, 101, 10))
@@ -58,7 +57,7 @@ def run_accuracy(dataset: DataSet, options: AccuracyOptions, progress: Progress 
     means = Result(
         "accuracy",
         "Fig. 3 and 4: precision, recall and F1 against the number of images returned",
-        list(_mean_rows(curves, seed)),
+        _mean_rows(curves, seed),
         _claims(curves, seed),
         [*comparison.notes(seed), *_notes(returned)],
     )
@@ -91,60 +90,61 @@ def method_curves(comparison: Comparison, returned: Sequence[int], progress: Pro
         shortest = min(map(len, rows))
         reached = tuple(count for count in returned if count <= shortest)
         if reached:
-            true_positives = np.stack([np.cumsum(row[:shortest]) for row in rows])[:, np.array(reached) - 1]
-            yield _curve(comparison, method.name, method.label, reached, true_positives.astype(np.float64))
+            true_positives = np.cumsum([row[:shortest] for row in rows], axis=1)[:, np.array(reached) - 1]
+            figures = measures(true_positives, np.array(reached), comparison.relevant[:, None])
+            yield Curve(method.name, method.label, reached, figures)
 
 
 def chance_curve(comparison: Comparison, returned: Sequence[int]) -> Curve:
     """Return the figures that images drawn at random have on average: each measure is linear in TP."""
-    expected = comparison.relevant[:, None] * np.array(returned) / comparison.others
-    return _curve(comparison, CHANCE, "chance", tuple(returned), expected)
-
-
-def _curve(
-    comparison: Comparison, name: str, label: str, returned: tuple[int, ...], true_positives: Figures
-) -> Curve:
     counts, relevant = np.array(returned), comparison.relevant[:, None]
-    figures = {
-        "precision": precision(true_positives, counts),
-        "recall": recall(true_positives, relevant),
-        "f1": f1(true_positives, counts, relevant),
+    expected = relevant * counts / comparison.others
+    return Curve(CHANCE, "chance", tuple(returned), measures(expected, counts, relevant))
+
+
+def measures(
+    true_positives: NDArray[np.integer] | Figures, returned: NDArray[np.int64], relevant: NDArray[np.int64]
+) -> dict[str, Figures]:
+    """Eq. 10–12: precision TP / (TP + FP), recall TP / (TP + FN), and F1, 2PR / (P + R).
+
+    TP + FP is how many images are returned, TP + FN how many similar ones the collection has.
+    """
+    return {
+        "precision": true_positives / returned,
+        "recall": true_positives / relevant,
+        "f1": 2 * true_positives / (returned + relevant),  # and so 0 where P and R are 0
     }
-    return Curve(name, label, returned, figures)
 
 
-def _mean_rows(curves: Sequence[Curve], seed: int) -> Iterator[Observation]:
+def _mean_rows(curves: Sequence[Curve], seed: int) -> list[Observation]:
+    rows: list[Observation] = []
     for curve in curves:
-        for measure in MEASURES:
-            intervals = mean_intervals(curve.figures[measure], seed)
-            for count, interval in zip(curve.returned, intervals, strict=True):
-                yield {
-                    "method": curve.name,
-                    "label": curve.label,
-                    "measure": measure,
-                    "returned": count,
-                    "mean": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "queries": len(curve.figures[measure]),
-                }
+        for measure, figures in curve.figures.items():
+            rows += table(
+                method=curve.name,
+                label=curve.label,
+                measure=measure,
+                returned=curve.returned,
+                **interval_columns(figures, seed),
+                queries=len(figures),
+            )
+    return rows
 
 
 def _query_rows(comparison: Comparison, curves: Sequence[Curve]) -> list[Observation]:
     dataset = comparison.dataset
-    return [
-        {
-            "query": dataset.names[query],
-            "category": dataset.categories[dataset.labels[query]],
-            "method": curve.name,
-            "returned": count,
-            **{measure: float(curve.figures[measure][row, column]) for measure in MEASURES},
-        }
-        for row, query in enumerate(comparison.queries.tolist())
-        for curve in curves
-        if curve.name != CHANCE
-        for column, count in enumerate(curve.returned)
-    ]
+    rows: list[Observation] = []
+    for number, query in enumerate(comparison.queries.tolist()):
+        for curve in curves:
+            if curve.name != CHANCE:
+                rows += table(
+                    query=dataset.names[query],
+                    category=dataset.categories[dataset.labels[query]],
+                    method=curve.name,
+                    returned=curve.returned,
+                    **{measure: figures[number] for measure, figures in curve.figures.items()},
+                )
+    return rows
 
 
 def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
@@ -152,10 +152,11 @@ def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
     claims = []
     for measure, (where, claimed) in _CLAIMS.items():
         figures = plain.figures[measure].mean(axis=1)
-        whole = f"{plain.label}: {mean_interval(figures, seed).percent} %"
-        parts = [whole, *(_against(plain, curve, measure, seed) for curve in others)]
-        means = f"means over {_span(plain.returned)} images returned"
-        claims.append(Claim(where, claimed, "\n".join([*parts, f"({means})"])))
+        lines = [f"{plain.label}: {mean_interval(figures, seed).percent}"]
+        lines += [_against(plain, curve, measure, seed) for curve in others]
+        span = " to ".join(map(str, dict.fromkeys((plain.returned[0], plain.returned[-1]))))
+        lines.append(f"(means over {span} images returned)")
+        claims.append(Claim(where, claimed, "\n".join(lines)))
     return claims
 
 
@@ -168,11 +169,7 @@ def _against(plain: Curve, other: Curve, measure: str, seed: int) -> str:
     whole = float(above.mean())
     relative = f", {100 * drop.mean / whole:.0f} % of it" if whole else ""
     reach = "" if other.returned == plain.returned else f", up to {other.returned[-1]} images"
-    return f"{other.label}: {100 * below.mean():.1f} %, {drop.percent} points lower{relative}{reach}"
-
-
-def _span(returned: Sequence[int]) -> str:
-    return str(returned[0]) if len(returned) == 1 else f"{returned[0]} to {returned[-1]}"
+    return f"{other.label}: {100 * below.mean():.1f} %, {drop.points} lower{relative}{reach}"
 
 
 def _notes(returned: Sequence[int]) -> list[str]:

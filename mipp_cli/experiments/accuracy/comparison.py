@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.rankings import read_rankings
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean, Method
-from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.base.methods import Method, answers, cloud_sim, end_to_end, euclidean
+from mipp_cli.experiments.base.result import Result, table
 from mipp_cli.experiments.base.sampling import QueryChoice, draw_queries
 from mipp_cli.progress import Progress
 
@@ -57,13 +57,8 @@ class Comparison:
 
     def hits(self, method: Method, depth: int, progress: Progress) -> list[NDArray[np.bool_]]:
         """Return for each query whether each of the first ``depth`` images of the answer is similar to it."""
-        labels = self.dataset.labels
-        rows = []
-        with progress(f"ranking by {method.name}", len(self.queries), "query") as advance:
-            for query in self.queries.tolist():
-                rows.append(labels[method.order(query)[:depth]] == labels[query])
-                advance(1)
-        return rows
+        labels, found = self.dataset.labels, answers(method, self.queries, depth, progress)
+        return [labels[answer] == labels[query] for query, answer in zip(self.queries, found, strict=True)]
 
     def notes(self, seed: int) -> list[str]:
         """Say how it was done."""
@@ -88,9 +83,9 @@ class Comparison:
 def compare(dataset: DataSet, options: ComparisonOptions) -> Comparison:
     """Draw the queries and set up the methods; raises as the sampling and the reading of rankings do."""
     queries = draw_queries(dataset, options.queries)
-    cloud = CloudSim(dataset)
-    methods: list[Method] = [Euclidean(dataset), cloud]
-    methods += [EndToEnd(cloud, count) for count in _candidates(dataset, options.candidates)]
+    features = dataset.features
+    methods = [euclidean(features), cloud_sim(features)]
+    methods += [end_to_end(features, count) for count in _candidates(dataset, options.candidates)]
     for path in options.rankings:
         given = read_rankings(path, dataset, queries)
         if given.name in {method.name for method in methods}:
@@ -112,8 +107,8 @@ def _candidates(dataset: DataSet, wanted: Sequence[int] | None) -> list[int]:
 def query_list(comparison: Comparison) -> Result:
     """List the queries, for whoever brings rankings of their own."""
     dataset = comparison.dataset
-    rows = [
-        {"query": dataset.names[query], "category": dataset.categories[dataset.labels[query]]}
-        for query in comparison.queries.tolist()
-    ]
+    rows = table(
+        query=[dataset.names[query] for query in comparison.queries],
+        category=[dataset.categories[label] for label in dataset.labels[comparison.queries]],
+    )
     return Result("queries", "The queries", rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare
-from mipp_cli.experiments.base.bootstrap import mean_interval, mean_intervals
+from mipp_cli.experiments.base.bootstrap import interval_columns, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method
-from mipp_cli.experiments.base.result import Claim, Observation, Result
+from mipp_cli.experiments.base.result import Claim, Observation, Result, table
 from mipp_cli.progress import Progress, silent
 
 RANGES = 10
+RANGE_NAMES = [f"{100 // RANGES * number}–{100 // RANGES * (number + 1)} %" for number in range(RANGES)]
 _DEFAULT_RETURNED = 100
 
 Shares = NDArray[np.float64]
@@ -37,16 +38,6 @@ class PositionsOptions(ComparisonOptions):
             )
 
 
-@dataclass(frozen=True)
-class Spread:
-    """A method's shares: ``shares`` has shape (queries, 10), ``unanswered`` queries had none similar."""
-
-    method: Method
-    queries: tuple[int, ...]
-    shares: Shares
-    unanswered: int
-
-
 def position_shares(hits: Sequence[NDArray[np.bool_]], returned: int) -> Shares:
     """Share out the similar images of each answer by the tenth of the answer that they stand in.
 
@@ -64,11 +55,11 @@ def run_positions(dataset: DataSet, options: PositionsOptions, progress: Progres
     """Measure Fig. 2 for every method that returns so many images: means with intervals, and each query."""
     comparison = compare(dataset, options)
     returned = _returned(comparison, options.returned)
-    spreads = []
+    spreads: dict[Method, Shares] = {}
     for method in comparison.methods:
         hits = comparison.hits(method, returned, progress)
         if min(map(len, hits)) == returned:
-            spreads.append(_spread(comparison, method, hits, returned))
+            spreads[method] = position_shares(hits, returned)
     seed = options.queries.seed
     title = f"Fig. 2: where similar images stand among the {returned} returned"
     notes = [*comparison.notes(seed), *_notes(spreads, returned)]
@@ -90,87 +81,69 @@ def _returned(comparison: Comparison, wanted: int | None) -> int:
     return wanted
 
 
-def _spread(comparison: Comparison, method: Method, hits: list[NDArray[np.bool_]], returned: int) -> Spread:
-    shares = position_shares(hits, returned)
-    answered = ~np.isnan(shares[:, 0])
-    queries = tuple(comparison.queries[answered].tolist())
-    return Spread(method, queries, shares[answered], int((~answered).sum()))
+def _answered(shares: Shares) -> Shares:
+    """Leave out the queries none of whose similar images is in the answer."""
+    return shares[~np.isnan(shares[:, 0])]
 
 
-def range_name(number: int) -> str:
-    """Name a tenth of the answer, as in 0–10 %."""
-    return f"{100 // RANGES * number}–{100 // RANGES * (number + 1)} %"
+def _mean_rows(spreads: Mapping[Method, Shares], returned: int, seed: int) -> list[Observation]:
+    rows: list[Observation] = []
+    for method, shares in spreads.items():
+        if len(answered := _answered(shares)):
+            rows += table(
+                method=method.name,
+                label=method.label,
+                range=RANGE_NAMES,
+                returned=returned,
+                **interval_columns(answered, seed),
+                queries=len(answered),
+            )
+    return rows
 
 
-def _mean_rows(spreads: Sequence[Spread], returned: int, seed: int) -> list[Observation]:
+def _query_rows(comparison: Comparison, spreads: Mapping[Method, Shares], returned: int) -> list[Observation]:
+    names = comparison.dataset.names
+    rows: list[Observation] = []
+    for method, shares in spreads.items():
+        common = {"method": method.name, "range": RANGE_NAMES, "returned": returned}
+        for query, share in zip(comparison.queries, shares, strict=True):
+            if not np.isnan(share[0]):
+                rows += table(query=names[query], **common, share=share)
+    return rows
+
+
+def _claims(spreads: Mapping[Method, Shares], seed: int) -> list[Claim]:
+    claimed = {
+        "euclidean": "by Euclidean distance, most similar images stand in the first tenth, ever fewer later",
+        "sim": "by the scheme's distance, similar images are spread evenly over the ranges",
+    }
     return [
-        {
-            "method": spread.method.name,
-            "label": spread.method.label,
-            "range": range_name(number),
-            "returned": returned,
-            "mean": interval.mean,
-            "low": interval.low,
-            "high": interval.high,
-            "queries": len(spread.queries),
-        }
-        for spread in spreads
-        if spread.queries
-        for number, interval in enumerate(mean_intervals(spread.shares, seed))
+        Claim("Fig. 2, section 6.2", claimed[method.name], _slope(method, answered, seed))
+        for method, shares in spreads.items()
+        if method.name in claimed and len(answered := _answered(shares))
     ]
 
 
-def _query_rows(comparison: Comparison, spreads: Sequence[Spread], returned: int) -> list[Observation]:
-    return [
-        {
-            "query": comparison.dataset.names[query],
-            "method": spread.method.name,
-            "range": range_name(number),
-            "returned": returned,
-            "share": float(spread.shares[row, number]),
-        }
-        for spread in spreads
-        for row, query in enumerate(spread.queries)
-        for number in range(RANGES)
-    ]
-
-
-def _claims(spreads: Sequence[Spread], seed: int) -> list[Claim]:
-    by_name = {spread.method.name: spread for spread in spreads if spread.queries}
-    claims = []
-    for name, claimed in (
-        (
-            "euclidean",
-            "by Euclidean distance, most similar images stand in the first tenth, ever fewer later",
-        ),
-        ("sim", "by the scheme's distance, similar images are spread evenly over the ranges"),
-    ):
-        if name in by_name:
-            claims.append(Claim("Fig. 2, section 6.2", claimed, _slope(by_name[name], seed)))
-    return claims
-
-
-def _slope(spread: Spread, seed: int) -> str:
+def _slope(method: Method, shares: Shares, seed: int) -> str:
     """Say how much of the similar images the first and the last tenth hold, and whether they differ."""
-    first, last = (mean_interval(spread.shares[:, number], seed) for number in (0, -1))
-    fall = mean_interval(spread.shares[:, 0] - spread.shares[:, -1], seed)
+    first, last = (mean_interval(shares[:, number], seed) for number in (0, -1))
+    fall = mean_interval(shares[:, 0] - shares[:, -1], seed)
     verdict = "falling" if fall.low > 0 else "rising" if fall.high < 0 else "no difference shown"
     return (
-        f"{spread.method.label}: {first.percent} % in the first tenth, {last.percent} % in the last\n"
-        f"difference {fall.percent} points ({verdict}); an even spread has 10 % in each"
+        f"{method.label}: {first.percent} in the first tenth, {last.percent} in the last\n"
+        f"difference {fall.points} ({verdict}); an even spread has 10 % in each"
     )
 
 
-def _notes(spreads: Sequence[Spread], returned: int) -> list[str]:
-    said = [
+def _notes(spreads: Mapping[Method, Shares], returned: int) -> list[str]:
+    return [
         f"The {returned} images returned are cut into ten ranges by rank. For each query, the share of its "
         "similar images that stands in each range; then the mean over queries. Methods that return fewer "
-        "images are left out."
+        "images are left out.",
+        *(
+            f"{method.label}: {unanswered} of the queries had no similar image in the answer, and count in "
+            "no range."
+            for method, shares in spreads.items()
+            if (unanswered := int(np.isnan(shares[:, 0]).sum()))
+        ),
     ]
-    said += [
-        f"{spread.method.label}: {spread.unanswered} of the queries had no similar image in the answer, and "
-        "count in no range."
-        for spread in spreads
-        if spread.unanswered
-    ]
-    return said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +11,17 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import Order, without
+from mipp_cli.experiments.base.methods import Method, Order, without
 from mipp_cli.sanitize import printable
 
 COLUMNS = ("query", "rank", "image")
 _FORM_HINT = "the first line is query,rank,image; images are called by their path below the data set"
 
 
-@dataclass(frozen=True)
-class GivenRankings:
-    """A method known by its answers alone; it is called by its file."""
+def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> Method:
+    """Read the answers to ``queries``, as a method called by its file.
 
-    name: str
-    orders: Mapping[int, Order]
-
-    @property
-    def label(self) -> str:
-        """What legends call it."""
-        return self.name
-
-    def order(self, query: int) -> Order:
-        """Return the images that the file gives for the query."""
-        return self.orders[query]
-
-
-def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> GivenRankings:
-    """Read the answers to ``queries``; the file may hold more queries, and the query in its own answer.
+    The file may hold more queries, and the query in its own answer.
 
     Raises InvalidRequestError if an answer is missing, MalformedError for what is no ranking: unknown
     images, ranks that are no whole numbers, a rank or an image twice in one answer.
@@ -65,7 +49,7 @@ def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> G
             hint="a run without --rankings writes queries.csv, which lists the queries of this seed",
         )
     orders = {query: _order(query, ranks, path) for query, ranks in answers.items()}
-    return GivenRankings(path.stem, orders)
+    return Method(path.stem, path.stem, orders.__getitem__)
 
 
 def _add(

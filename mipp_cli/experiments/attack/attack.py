@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,14 @@ import numpy as np
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.messages.public_files import load_deployment
+from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blinding
 from mipp_cli.experiments.attack.keyless_reading import ImageReading, Numbers, Reading, read_upload
-from mipp_cli.experiments.attack.known_images import KnownImages
 from mipp_cli.experiments.base.bootstrap import mean_interval
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import percent
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
 from mipp_cli.images.collection import ImageFile, collect_images
+from mipp_cli.images.pictures import open_picture
 from mipp_cli.progress import Progress, silent
 from mipp_cli.sanitize import printable
 from mipp_cli.scheme.parameters import Parameters
@@ -50,6 +51,53 @@ class AttackOptions:
             raise InvalidRequestError("the sheet needs pictures", hint="give the folder of images too")
 
 
+@dataclass(frozen=True)
+class KnownImages:
+    """What was to be recovered, if the images behind an upload are given: their true codes by name.
+
+    ``vectors`` counts how often each vector of codes comes.
+    """
+
+    by_name: Mapping[str, Numbers]
+    vectors: Counter[bytes]
+
+    @classmethod
+    def of(cls, files: Sequence[ImageFile], grey_bits: int) -> KnownImages:
+        """Describe images; raises UnreadableImageError."""
+        by_name = {}
+        for file in files:
+            picture = open_picture(file.read(), path=str(file.path))
+            by_name[file.name] = edge_histogram(picture, grey_bits=grey_bits).astype(np.int64)
+        return cls(by_name, Counter(codes.tobytes() for codes in by_name.values()))
+
+    def codes_of(self, reading: ImageReading) -> Numbers | None:
+        """Return the codes of the image that was read: by its name if that is a path, else if they are there.
+
+        Names on the wire are hashed unless the owner chose otherwise.
+        """
+        if reading.name in self.by_name:
+            return self.by_name[reading.name]
+        return reading.codes.values if self.vectors[reading.codes.values.tobytes()] else None
+
+    def likeness(self, values: Numbers) -> list[float] | None:
+        """Return for each position how many of the images have this value there; None without images."""
+        if not self.by_name:
+            return None
+        matrix = np.stack(list(self.by_name.values()))
+        shares: list[float] = (matrix == values).mean(axis=0).tolist()
+        return shares
+
+    def found_in(self, readings: Sequence[ImageReading]) -> int:
+        """Return how many of the vectors read are those of images given, each as often as it comes."""
+        return (Counter(reading.codes.values.tobytes() for reading in readings) & self.vectors).total()
+
+    def examples(self, count: int, parameters: Parameters) -> list[Numbers]:
+        """Return codes to encrypt as the paper prints: those of so many images, or every code in turn."""
+        if self.by_name:
+            return list(self.by_name.values())[:count]
+        return [np.arange(parameters.l, dtype=np.int64) % parameters.levels]
+
+
 def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent) -> Result:
     """Read the features of an upload without a key, and compare them with the images if these are given.
 
@@ -75,13 +123,14 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     truth = KnownImages.of(files, parameters.grey_bits)
     observations: list[Observation] = []
     for reading in readings:
-        codes = truth.codes_of(reading)
-        observations += _rows(CODES, reading.name, reading.codes, codes, truth)
-        observations += _rows(SQUARES, reading.name, reading.squares, _squared(codes), None)
-        observations += _rows(QUOTIENTS, reading.name, reading.quotients, _less(codes), None)
+        codes, likeness = truth.codes_of(reading), truth.likeness(reading.codes.values)
+        squares, less = (None, None) if codes is None else (codes**2, codes**2 - codes)
+        observations += _rows(CODES, reading.name, reading.codes, codes, likeness)
+        observations += _rows(SQUARES, reading.name, reading.squares, squares)
+        observations += _rows(QUOTIENTS, reading.name, reading.quotients, less)
     for number, codes in enumerate(truth.examples(len(readings), parameters)):
         read = shared_blinding(parameters, codes)
-        observations += _rows(SHARED, f"as printed {number + 1}", read, _less(codes), None)
+        observations += _rows(SHARED, f"as printed {number + 1}", read, codes**2 - codes)
     claims = [_reading_claim(observations, parameters, readings, truth, taken), _shared_claim(observations)]
     notes = [*_shown(readings, truth), *_reading_notes(parameters, truth)]
     if len(files) >= 2:
@@ -91,38 +140,20 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     )
 
 
-def _squared(codes: Numbers | None) -> Numbers | None:
-    return None if codes is None else codes**2
-
-
-def _less(codes: Numbers | None) -> Numbers | None:
-    return None if codes is None else codes**2 - codes
-
-
 def _rows(
-    what: str, image: str, reading: Reading, true: Numbers | None, truth: KnownImages | None
+    what: str, image: str, reading: Reading, true: Numbers | None, likeness: Sequence[float] | None = None
 ) -> list[Observation]:
     """Return a line for each number; without a true value, how many of the images given agree."""
-    agrees: list[float | None] = [None] * len(reading.values)
-    if true is not None:
-        agrees = [float(same) for same in (reading.values == true).tolist()]
-    elif truth is not None and truth.by_name:
-        agrees = [*truth.likeness(reading.values)]
-    truths = [None] * len(reading.values) if true is None else true.tolist()
-    return [
-        {
-            "reading": what,
-            "image": printable(image),
-            "position": position,
-            "read": value,
-            "fits": int(fits),
-            "true": right,
-            "agrees": agreement,
-        }
-        for position, (value, fits, right, agreement) in enumerate(
-            zip(reading.values.tolist(), reading.fits.tolist(), truths, agrees, strict=True)
-        )
-    ]
+    nothing = [None] * len(reading.values)
+    return table(
+        reading=what,
+        image=printable(image),
+        position=range(len(reading.values)),
+        read=reading.values,
+        fits=reading.fits.astype(int),
+        true=nothing if true is None else true,
+        agrees=(likeness or nothing) if true is None else (reading.values == true).astype(float),
+    )
 
 
 def _reading_claim(
@@ -132,8 +163,8 @@ def _reading_claim(
     truth: KnownImages,
     taken: float,
 ) -> Claim:
-    rows = [row for row in observations if row["reading"] in (CODES, SQUARES)]
-    fitting = sum(bool(row["fits"]) for row in rows)
+    rows = [*where(observations, reading=CODES), *where(observations, reading=SQUARES)]
+    fitting = len(where(rows, fits=1))
     squares = sum(int((r.squares.values == r.codes.values**2).sum()) for r in readings)
     form = "small enough to be codes or squares" if parameters.group is None else "of the form 1 − x·m"
     measured = (
@@ -142,7 +173,8 @@ def _reading_claim(
     )
     if truth.by_name:
         measured += f"; the codes of {truth.found_in(readings)} images are those of pictures in the folder"
-        measured += f"; codes that agree: {_agreement(observations, len(readings))}"
+        agrees = column(where(observations, reading=CODES), "agrees").reshape(len(readings), -1)
+        measured += f"; codes that agree: {mean_interval(agrees.mean(axis=1), _SEED).percent}"
         measured += f", chance {100 / parameters.levels:.1f} %"
     if fitting == len(rows):
         measured += (
@@ -161,22 +193,17 @@ def _reading_claim(
     )
 
 
-def _agreement(observations: Sequence[Observation], images: int) -> str:
-    rows = [row["agrees"] for row in observations if row["reading"] == CODES]
-    return percent(mean_interval(np.array(rows, dtype=np.float64).reshape(images, -1).mean(axis=1), _SEED))
-
-
 def _shared_claim(observations: Sequence[Observation]) -> Claim:
-    shared = [row for row in observations if row["reading"] == SHARED]
-    apart = [row for row in observations if row["reading"] == QUOTIENTS]
-    right = sum(bool(row["fits"]) and bool(row["agrees"]) for row in shared)
-    settled = sum(bool(row["fits"]) and bool(row["read"]) for row in shared)
+    shared, apart = (where(observations, reading=each) for each in (SHARED, QUOTIENTS))
+    fitting = where(shared, fits=1)
+    right = len(where(fitting, agrees=1))
+    settled = np.count_nonzero(column(fitting, "read"))
     return Claim(
         "section 5.3.3",
         "EF and EFF of an image are encrypted with the same R_i",
         f"encrypted so, {right} of {len(shared)} differences x² − x come out of EFF/EF with one division and "
         f"no key, under this modulus too; they settle x for {settled} codes, and leave 0 or 1 for the rest. "
-        f"In the upload, where EF and EFF are drawn separately, {sum(bool(r['fits']) for r in apart)} of "
+        f"In the upload, where EF and EFF are drawn separately, {len(where(apart, fits=1))} of "
         f"{len(apart)} come out in that form.",
     )
 
@@ -212,10 +239,10 @@ def _shown(readings: Sequence[ImageReading], truth: KnownImages) -> list[str]:
 
 def _digits(values: Numbers) -> str:
     """Return codes as they are read: one digit each, in the groups of five of a sub-image."""
-    if values.max(initial=0) > 9:
-        return " ".join(map(str, values.tolist()))
-    text = "".join(map(str, values.tolist()))
-    return " ".join(text[begin : begin + 5] for begin in range(0, len(text), 5))
+    texts = list(map(str, values.tolist()))
+    if max(map(len, texts)) > 1:
+        return " ".join(texts)
+    return " ".join("".join(texts[begin : begin + 5]) for begin in range(0, len(texts), 5))
 
 
 def _reading_notes(parameters: Parameters, truth: KnownImages) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import gmpy2
 import numpy as np
@@ -53,9 +54,8 @@ class ImageReading:
 
 def integers(parameters: Parameters, row: Ciphertexts) -> list[int]:
     """Return the ciphertexts of a row, shape (l, number_bytes), as integers."""
-    if parameters.group is None:
-        return [int.from_bytes(number.tobytes(), "little") for number in row]
-    return [int.from_bytes(number.tobytes(), "big") for number in row]
+    order: Literal["little", "big"] = "little" if parameters.group is None else "big"
+    return [int.from_bytes(number.tobytes(), order) for number in row]
 
 
 def read_numbers(parameters: Parameters, ciphertexts: list[int], bound: int) -> Reading:
@@ -63,9 +63,8 @@ def read_numbers(parameters: Parameters, ciphertexts: list[int], bound: int) -> 
     if parameters.group is None:
         return _checked([(c, 0) for c in ciphertexts], bound)
     m = mpz(parameters.group.m)
-    m_squared = m * m
-    powers = (gmpy2.powmod(c, m - 1, m_squared) for c in ciphertexts)
-    return _checked([_divided((1 - power) % m_squared, m) for power in powers], bound)
+    powers = (gmpy2.powmod(c, m - 1, m * m) for c in ciphertexts)
+    return _checked([gmpy2.f_divmod((1 - power) % (m * m), m) for power in powers], bound)
 
 
 def read_quotients(parameters: Parameters, of_codes: list[int], of_squares: list[int]) -> Reading:
@@ -79,19 +78,14 @@ def read_quotients(parameters: Parameters, of_codes: list[int], of_squares: list
         word = 1 << (8 * parameters.cipher.number_bytes)
         return _checked([((square - code) % word, 0) for code, square in pairs], bound)
     m = mpz(parameters.group.m)
-    m_squared = m * m
-    quotients = (square * gmpy2.invert(code, m_squared) % m_squared for code, square in pairs)
-    return _checked([_divided((quotient - 1) % m_squared, m) for quotient in quotients], bound)
-
-
-def _divided(value: mpz, m: mpz) -> tuple[int, int]:
-    quotient, remainder = gmpy2.f_divmod(value, m)
-    return int(quotient), int(remainder)
+    quotients = (square * gmpy2.invert(code, m * m) % (m * m) for code, square in pairs)
+    return _checked([gmpy2.f_divmod((quotient - 1) % (m * m), m) for quotient in quotients], bound)
 
 
 def _checked(found: list[tuple[int, int]], bound: int) -> Reading:
-    fits = [remainder == 0 and value < bound for value, remainder in found]
-    return Reading(np.array([value % bound for value, _ in found]), np.array(fits))
+    """Take quotients by the modulus for what was read, where nothing remains and they are below ``bound``."""
+    fits = [bool(remainder == 0 and value < bound) for value, remainder in found]
+    return Reading(np.array([int(value % bound) for value, _ in found]), np.array(fits))
 
 
 def read_upload(

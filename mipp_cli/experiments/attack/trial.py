@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.experiments.attack.attack import NAME, AttackOptions, run_attack
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
-from mipp_cli.experiments.base.settings import draw_sample, image_files, scheme_settings
-from mipp_cli.experiments.base.trial_deployment import make_trial_deployment
+from mipp_cli.experiments.base.sampling import draw_sample
+from mipp_cli.experiments.base.trial_deployment import scheme_settings, trial_deployment
 from mipp_cli.progress import Progress
 from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
-from mipp_cli.workdir.directory import KMC_FILE
 
 _SCHEMES = ("paper", "dcr", "mask")
 
@@ -37,16 +35,13 @@ def attack_every_scheme(
     ``sheet`` is where the pictures of the two-time pad go. What the attacks say of EFF/EF and of key
     streams does not depend on the scheme, and stands in the first result alone.
     """
-    files = image_files(dataset, draw_sample(dataset, trial.images, trial.seed))
+    files = dataset.files(draw_sample(dataset, trial.images, trial.seed))
     results: list[Result] = []
     for setting in scheme_settings(_SCHEMES, [trial.modulus_bits]):
-        with TemporaryDirectory(prefix="mipp-experiment-") as folder:
-            made = make_trial_deployment(
-                Path(folder), setting.scheme, setting.modulus_bits, image_names="path"
-            )
+        with trial_deployment(setting, image_names="path") as made:
             upload = made.encrypt("owner", files, "upload", trial.parallelism, progress)
             options = AttackOptions(
-                made.kmc / KMC_FILE, dataset.folder, len(files), None if results else sheet, trial.parallelism
+                made.kmc_file, dataset.folder, len(files), None if results else sheet, trial.parallelism
             )
             result = run_attack(upload, options, progress)
         said = {claim.where for claim in result.claims[1:]} if results else set()

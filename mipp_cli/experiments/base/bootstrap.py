@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.base.seeds import BOOTSTRAP, generator
+from mipp_cli.experiments.base.seeds import Purpose, generator
 
 RESAMPLES = 2000
 _AT_A_TIME = 100  # resamples in memory together: the counts of one take eight bytes a query
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean and its 95 % bootstrap interval."""
 
     mean: float
     low: float
     high: float
 
-    def text(self, form: str = ".3f") -> str:
-        """Return it as it stands in a sentence, as in 0.412 [0.380, 0.444]."""
-        return f"{self.mean:{form}} [{self.low:{form}}, {self.high:{form}}]"
+    @property
+    def text(self) -> str:
+        """The mean and its interval, as in 0.412 [0.380, 0.444]."""
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
     @property
     def percent(self) -> str:
-        """The mean and its interval in per cent, as in 41.2 [38.0, 44.4]."""
-        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """A share as it stands in a sentence, as in 41.2 % [38.0, 44.4]."""
+        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+    @property
+    def points(self) -> str:
+        """A difference of shares as it stands in a sentence, as in 4.1 points [2.0, 6.2]."""
+        return self.percent.replace("%", "points")
 
 
 def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
@@ -38,7 +43,7 @@ def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
     ones for every column. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     queries = len(values)
-    random = generator(seed, BOOTSTRAP)
+    random = generator(seed, Purpose.BOOTSTRAP)
     shares = np.full(queries, 1 / queries)
     means = []
     for begin in range(0, RESAMPLES, _AT_A_TIME):
@@ -50,6 +55,11 @@ def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
     low, high = np.minimum(low, mean), np.maximum(high, mean)
     columns = zip(mean.tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*column) for column in columns]
+
+
+def interval_columns(values: NDArray[np.float64], seed: int) -> dict[str, tuple[float, ...]]:
+    """Return the same as columns of a table: mean, low and high."""
+    return dict(zip(Interval._fields, zip(*mean_intervals(values, seed), strict=True), strict=True))
 
 
 def mean_interval(values: NDArray[np.float64], seed: int) -> Interval:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,24 +26,20 @@ from mipp_cli.scheme.descriptor import Descriptor
 _FORM = "make a folder for each category, and put its images inside"
 
 
-class LabelledImage(NamedTuple):
-    """An image file, and the position of its category in :attr:`DataSet.categories`."""
-
-    path: Path
-    category: int
-
-
 @dataclass(frozen=True)
 class DataSet:
     """Images with categories and features, in the order of their names: the cloud breaks ties so.
 
-    ``features`` has shape (n, l), uint8. ``digest`` (SHA-256, hex) covers every name, every file's content
-    and the file of features, if there is one. ``skipped`` says which images were left out and why.
+    An image is called by its POSIX path below the folder, as `--image-names path` has it; ``labels``, shape
+    (n,), says which of the categories is its. ``features`` has shape (n, l). ``digest`` (SHA-256, hex) covers
+    every name, every file's content and the file of features, if there is one. ``skipped`` says which images
+    were left out and why.
     """
 
     folder: Path
     categories: tuple[str, ...]
-    images: tuple[LabelledImage, ...]
+    images: tuple[ImageFile, ...]
+    labels: NDArray[np.int64]
     features: NDArray[np.uint8]
     digest: str
     skipped: tuple[str, ...] = ()
@@ -53,18 +49,29 @@ class DataSet:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What each image is called: its POSIX path below the folder, as `--image-names path` has it."""
-        return tuple(image.path.relative_to(self.folder).as_posix() for image in self.images)
-
-    @cached_property
-    def labels(self) -> NDArray[np.int64]:
-        """The category of each image, shape (n,)."""
-        return np.array([image.category for image in self.images], dtype=np.int64)
+        """What each image is called."""
+        return tuple(image.name for image in self.images)
 
     @property
     def edgeless(self) -> int:
         """How many images have no edge: their features are all alike."""
         return sum(is_edgeless(codes) for codes in self.features)
+
+    def files(self, positions: NDArray[np.int64]) -> list[ImageFile]:
+        """Return the images at these positions."""
+        return [self.images[position] for position in positions.tolist()]
+
+
+def describe_dataset(dataset: DataSet) -> dict[str, Any]:
+    """Return name, size and digest of a data set as JSON fields."""
+    return {
+        "name": dataset.folder.resolve().name,
+        "images": len(dataset),
+        "categories": len(dataset.categories),
+        "sha256": dataset.digest,
+        "unreadable, left out": len(dataset.skipped),
+        "without edges": dataset.edgeless,
+    }
 
 
 def load_dataset(
@@ -93,20 +100,18 @@ def load_dataset(
         )
     found = [image for name in categories for image in collect_images([folder / name], root=folder)]
     found.sort(key=lambda image: image.name.encode())
-    images: list[LabelledImage] = []
+    images: list[ImageFile] = []
     features: list[NDArray[np.uint8]] = []
     skipped: list[UnreadableImageError] = []
     digest = hashlib.sha256()
-    own, identity = (None, "") if features_file is None else _own_codes(features_file, found)
+    own, identity = ({}, "") if features_file is None else _own_codes(features_file, found)
     digest.update(identity.encode())
-    position = {name: number for number, name in enumerate(categories)}
     with (
         open_executor(parallelism) as (executor, count),
         progress("describing", len(found), "image") as advance,
     ):
-        for task, described in ordered_results(
-            executor, _describe, _tasks(found, grey_bits), under_way=4 * count
-        ):
+        tasks = _tasks(found, grey_bits)
+        for (image, _, _), described in ordered_results(executor, _describe, tasks, under_way=4 * count):
             advance(1)
             if isinstance(described, UnreadableImageError):
                 if not skip_unreadable:
@@ -114,12 +119,19 @@ def load_dataset(
                 skipped.append(described)
                 continue
             codes, content_digest = described
-            images.append(LabelledImage(task.image.path, position[task.image.name.split("/")[0]]))
-            features.append(codes if own is None else own[task.image.name])
-            digest.update(f"{content_digest} {task.image.name}\n".encode())
-    _refuse_emptied(categories, images, skipped)
+            images.append(image)
+            features.append(own.get(image.name, codes))
+            digest.update(f"{content_digest} {image.name}\n".encode())
+    category_of = [image.name.partition("/")[0] for image in images]
+    for name in categories:
+        if name not in category_of:
+            raise InvalidRequestError(
+                f"the category {name!r} has no image that can be read",
+                hint=f"the first that cannot: {skipped[0].path}: {skipped[0].message}",
+            )
+    labels = np.array([categories.index(name) for name in category_of], dtype=np.int64)
     reasons = tuple(f"{each.path}: {each.message}" for each in skipped)
-    return DataSet(folder, categories, tuple(images), np.stack(features), digest.hexdigest(), reasons)
+    return DataSet(folder, categories, tuple(images), labels, np.stack(features), digest.hexdigest(), reasons)
 
 
 def _own_codes(path: Path, images: Sequence[ImageFile]) -> tuple[dict[str, NDArray[np.uint8]], str]:
@@ -133,33 +145,30 @@ def _own_codes(path: Path, images: Sequence[ImageFile]) -> tuple[dict[str, NDArr
         file.close()
 
 
-class _Task(NamedTuple):
-    """An image for a worker: its content goes along, since workers may be on other machines."""
-
-    image: ImageFile
-    content: bytes | UnreadableImageError
-    grey_bits: int
+_Task = tuple[ImageFile, bytes | UnreadableImageError, int]
+"""An image for a worker, and the bits of a grey level; its content goes along, since workers may be on other
+machines."""
 
 
 def _tasks(images: Sequence[ImageFile], grey_bits: int) -> Iterator[_Task]:
     for image in images:
         try:
-            yield _Task(image, image.read(), grey_bits)
+            yield image, image.read(), grey_bits
         except UnreadableImageError as error:
-            yield _Task(image, error, grey_bits)
+            yield image, error, grey_bits
 
 
 def _describe(task: _Task) -> tuple[NDArray[np.uint8], str] | UnreadableImageError:
     """Return the codes of an image and the digest of its file; an error is a result too."""
-    if isinstance(task.content, UnreadableImageError):
-        return task.content
+    image, content, grey_bits = task
+    if isinstance(content, UnreadableImageError):
+        return content
     try:
-        with errors_at(task.image.path):
-            picture = open_picture(task.content, path=str(task.image.path))
-            codes = edge_histogram(picture, grey_bits=task.grey_bits)
+        with errors_at(image.path):
+            codes = edge_histogram(open_picture(content, path=str(image.path)), grey_bits=grey_bits)
     except UnreadableImageError as error:
         return error
-    return codes, hashlib.sha256(task.content).hexdigest()
+    return codes, hashlib.sha256(content).hexdigest()
 
 
 def _categories(folder: Path) -> tuple[str, ...]:
@@ -194,16 +203,3 @@ def _chosen(categories: tuple[str, ...], wanted: Sequence[str] | None, folder: P
                 f"has no category {name!r}", path=folder, hint="it has: " + ", ".join(categories)
             )
     return tuple(name for name in categories if name in wanted)
-
-
-def _refuse_emptied(
-    categories: tuple[str, ...], images: Sequence[LabelledImage], skipped: Sequence[UnreadableImageError]
-) -> None:
-    """Refuse a data set of which unreadable images were all that a category had."""
-    held = {image.category for image in images}
-    for number, name in enumerate(categories):
-        if number not in held:
-            raise InvalidRequestError(
-                f"the category {name!r} has no image that can be read",
-                hint=f"the first that cannot: {skipped[0].path}: {skipped[0].message}",
-            )

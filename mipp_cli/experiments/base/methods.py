@@ -1,96 +1,84 @@
-"""The methods compared: how each orders the other images of the data set for a query among them."""
+"""The methods compared: how each orders the other images of a data set for a query among them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.progress import Progress
 from mipp_cli.scheme.similarity import euclidean_distances, sim_numerators
 
+Features = NDArray[np.uint8]
 Order = NDArray[np.int64]
 
 
-class Method(Protocol):
-    """A method: ``name`` stands in tables and files, ``label`` in legends."""
-
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-
-    @property
-    def label(self) -> str:
-        """What legends call it."""
-
-    def order(self, query: int) -> Order:
-        """Return the positions of the images that it answers with, nearest first, never the query."""
-
-
 @dataclass(frozen=True)
-class Euclidean:
+class Method:
+    """A method: ``name`` stands in tables and files, ``label`` in legends.
+
+    ``order`` gives the positions of the images that it answers a query with, nearest first, never the query.
+    """
+
+    name: str
+    label: str
+    order: Callable[[int], Order]
+
+
+def euclidean(features: Features) -> Method:
     """Eq. 7: all images by EucDis of the plain features, ties by name as the user breaks them."""
 
-    dataset: DataSet
-    name: str = "euclidean"
-    label: str = "Euclidean distance (Eq. 7)"
+    def order(query: int) -> Order:
+        return nearest_first(euclidean_distances(features, features[query]), query)
 
-    def order(self, query: int) -> Order:
-        """Return every other image, nearest first."""
-        features = self.dataset.features
-        return without(query, np.argsort(euclidean_distances(features, features[query]), kind="stable"))
+    return Method("euclidean", "Euclidean distance (Eq. 7)", order)
 
 
-@dataclass(frozen=True)
-class CloudSim:
-    """Eq. 8 and 9: all images by NewDis, which is the cloud's Sim, ties by name as the cloud breaks them."""
+def cloud_sim(features: Features) -> Method:
+    """Eq. 8 and 9: all images by NewDis, which is the cloud's Sim, by the same integers as the cloud's."""
+    sum1, sum2 = both_sums(features).T
 
-    dataset: DataSet
-    name: str = "sim"
-    label: str = "cloud's Sim (Eq. 9)"
+    def order(query: int) -> Order:
+        numerators = sim_numerators(sum1, sum2, int(sum1[query]), int(sum2[query]), features.shape[1])
+        return nearest_first(numerators, query)
 
-    @cached_property
-    def _sums(self) -> tuple[Order, Order]:
-        wide = self.dataset.features.astype(np.int64)
-        return wide.sum(axis=1), (wide * wide).sum(axis=1)
-
-    def order(self, query: int) -> Order:
-        """Return every other image, nearest first, by the same integers as the cloud's."""
-        sum1, sum2 = self._sums
-        l = self.dataset.features.shape[1]
-        numerators = sim_numerators(sum1, sum2, int(sum1[query]), int(sum2[query]), l)
-        return without(query, np.argsort(numerators, kind="stable"))
+    return Method("sim", "cloud's Sim (Eq. 9)", order)
 
 
-@dataclass(frozen=True)
-class EndToEnd:
+def end_to_end(features: Features, candidates: int) -> Method:
     """What the user gets: the cloud's first candidates by Sim, ranked again by EucDis."""
+    cloud = cloud_sim(features)
 
-    cloud: CloudSim
-    candidates: int
+    def order(query: int) -> Order:
+        first = cloud.order(query)[:candidates]
+        return first[np.lexsort((first, euclidean_distances(features[first], features[query])))]
 
-    @property
-    def name(self) -> str:
-        """What tables call it."""
-        return f"end-to-end-{self.candidates}"
-
-    @property
-    def label(self) -> str:
-        """What legends call it."""
-        return f"end to end, {self.candidates} candidates"
-
-    def order(self, query: int) -> Order:
-        """Return the candidates, nearest first."""
-        candidates = self.cloud.order(query)[: self.candidates]
-        features = self.cloud.dataset.features
-        distances = euclidean_distances(features[candidates], features[query])
-        return candidates[np.lexsort((candidates, distances))]
+    return Method(f"end-to-end-{candidates}", f"end to end, {candidates} candidates", order)
 
 
-def without(query: int, order: NDArray[np.signedinteger]) -> Order:
+def both_sums(features: Features) -> NDArray[np.int64]:
+    """Return (Σx, Σx²) of each feature, shape (n, 2): a line of Table 2."""
+    wide = features.astype(np.int64)
+    return np.stack([wide.sum(axis=1), (wide * wide).sum(axis=1)], axis=1)
+
+
+def nearest_first(distances: NDArray[np.number], query: int) -> Order:
+    """Return all images but the query by their distance, ties in their order, which is by name."""
+    return without(query, np.argsort(distances, kind="stable"))
+
+
+def without(query: int, order: Order) -> Order:
     """Return an order without the query itself: the paper's answers do not count it."""
-    others: Order = order[order != query].astype(np.int64)
-    return others
+    return np.asarray(order[order != query])
+
+
+def answers(method: Method, queries: Order, depth: int, progress: Progress) -> list[Order]:
+    """Return the first ``depth`` images of the method's answer to each query."""
+    found = []
+    with progress(f"ranking by {method.name}", len(queries), "query") as advance:
+        for query in queries.tolist():
+            found.append(method.order(query)[:depth].copy())  # a view would keep the whole order
+            advance(1)
+    return found

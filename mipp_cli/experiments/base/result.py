@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mipp_cli.errors import OutputError
 
-Value = str | int | float | bool | None
-Observation = Mapping[str, Value]
+Observation = Mapping[str, Any]
+"""A line of a CSV file: texts, numbers, truth values, or None."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +56,29 @@ class Result:
                 "cannot be written", path=path, hint="check the folder and its rights"
             ) from error
         return path
+
+
+def table(**columns: object) -> list[Observation]:
+    """Return observations by their columns; what is no list, tuple, range or array stands in each of them."""
+    lists = {
+        name: each.tolist() if isinstance(each, np.ndarray) else each
+        for name, each in columns.items()
+        if isinstance(each, np.ndarray | list | tuple | range)
+    }
+    rows = zip(*lists.values(), strict=True)
+    return [{**columns, **dict(zip(lists, row, strict=True))} for row in rows]
+
+
+def where(observations: Iterable[Observation], **wanted: object) -> list[Observation]:
+    """Return the observations that have these values."""
+    return [row for row in observations if all(row[name] == value for name, value in wanted.items())]
+
+
+def column(observations: Iterable[Observation], name: str) -> NDArray[np.float64]:
+    """Return the numbers in a column of observations, shape (n,)."""
+    return np.array([row[name] for row in observations], dtype=np.float64)
+
+
+def distinct(observations: Iterable[Observation], name: str) -> list[Any]:
+    """Return the values in a column, each once, in the order in which they come."""
+    return list(dict.fromkeys(row[name] for row in observations))

@@ -1,4 +1,4 @@
-"""The paper's protocol (section 7.1): queries from 10 categories, 5 in each, drawn from a seed."""
+"""What is drawn of a data set: queries as in the paper's protocol (section 7.1), and samples to encrypt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.seeds import QUERIES, generator
+from mipp_cli.experiments.base.seeds import Purpose, generator
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,6 @@ class QueryChoice:
         for number, what in ((self.per_category, "query in each category"), (self.categories, "category")):
             if number is not None and number < 1:
                 raise InvalidRequestError(f"at least one {what} is needed", hint="give 1 or more")
-        if self.seed < 0:
-            raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
 
 
 def draw_queries(dataset: DataSet, choice: QueryChoice) -> NDArray[np.int64]:
@@ -34,7 +32,7 @@ def draw_queries(dataset: DataSet, choice: QueryChoice) -> NDArray[np.int64]:
     Of fewer categories than asked for all are taken. Raises InvalidRequestError where a category has
     fewer images than queries, or one image only, for which no answer could be right.
     """
-    random = generator(choice.seed, QUERIES)
+    random = generator(choice.seed, Purpose.QUERIES)
     count = len(dataset.categories)
     wanted = count if choice.categories is None else min(choice.categories, count)
     chosen = np.sort(random.choice(count, size=wanted, replace=False))
@@ -63,3 +61,12 @@ def _check_members(dataset: DataSet, category: int, members: int, queries: int |
             path=dataset.folder,
             hint=f"ask for {members} or fewer: --queries {members}; or for all of them: --queries all",
         )
+
+
+def draw_sample(
+    dataset: DataSet, images: int, seed: int, purpose: Purpose = Purpose.SAMPLES
+) -> NDArray[np.int64]:
+    """Draw images of a data set from a seed; all of them if it has no more. Positions, ascending."""
+    count = min(images, len(dataset))
+    drawn = generator(seed, purpose).choice(len(dataset), size=count, replace=False)
+    return np.sort(drawn).astype(np.int64)

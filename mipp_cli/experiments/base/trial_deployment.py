@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mipp_cli.cloud.cloud import PUBLIC_FILE as CLOUD_FILE
 from mipp_cli.cloud.cloud import enroll_at_cloud, init_cloud
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.messages.public_files import Deployment, load_deployment
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.base.result import Observation
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.kmc import init_kmc
@@ -17,9 +21,42 @@ from mipp_cli.owner.encrypt import encrypt_images
 from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, init_owner
 from mipp_cli.owner.whats_new import EncryptOptions
 from mipp_cli.progress import Progress, silent
+from mipp_cli.scheme.parameters import SUM_SCHEMES
 from mipp_cli.user.user import PUBLIC_FILE as USER_FILE
 from mipp_cli.user.user import init_user
 from mipp_cli.workdir.directory import KMC_FILE
+
+
+@dataclass(frozen=True)
+class SchemeSetting:
+    """A scheme and the size of its modulus, which may be insecure; None for `mask`, which has none."""
+
+    scheme: str
+    modulus_bits: int | None
+
+    @classmethod
+    def of(cls, row: Observation) -> SchemeSetting:
+        """Return the setting that an observation was made under."""
+        return cls(row["scheme"], row["modulus_bits"])
+
+    @property
+    def label(self) -> str:
+        """What tables and legends call it."""
+        return f"{self.scheme} {self.modulus_bits} bits" if self.modulus_bits else self.scheme
+
+
+def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list[SchemeSetting]:
+    """Return every scheme with every modulus size; raises InvalidRequestError for an unknown scheme."""
+    settings = []
+    for scheme in schemes:
+        if scheme not in SUM_SCHEMES:
+            raise InvalidRequestError(
+                f"there is no scheme {scheme!r} in which the cloud holds features",
+                hint="those are " + ", ".join(SUM_SCHEMES),
+            )
+        sizes = [None] if scheme == "mask" else modulus_bits
+        settings += [SchemeSetting(scheme, bits) for bits in sizes]
+    return settings
 
 
 @dataclass(frozen=True)
@@ -30,9 +67,9 @@ class TrialDeployment:
     owners: tuple[str, ...]
 
     @property
-    def kmc(self) -> Path:
-        """The directory of the KMC."""
-        return self.root / "kmc"
+    def kmc_file(self) -> Path:
+        """The deployment's public file."""
+        return self.root / "kmc" / KMC_FILE
 
     @property
     def user(self) -> Path:
@@ -42,7 +79,7 @@ class TrialDeployment:
     @property
     def public(self) -> Deployment:
         """The deployment as kmc.pub describes it."""
-        return load_deployment(self.kmc / KMC_FILE)
+        return load_deployment(self.kmc_file)
 
     def owner(self, name: str) -> Path:
         """Return the directory of an owner."""
@@ -51,9 +88,9 @@ class TrialDeployment:
     def new_cloud(self, name: str) -> Path:
         """Make a cloud that knows every owner and stores nothing yet; return its directory."""
         path = self.root / f"cloud-{name}"
-        init_cloud(path, self.kmc / KMC_FILE)
+        init_cloud(path, self.kmc_file)
         enroll_at_cloud(path, [self.owner(owner) / MEMBERS_FILE for owner in self.owners])
-        enroll_at_kmc(self.kmc, [path / CLOUD_FILE])
+        enroll_at_kmc(self.kmc_file.parent, [path / CLOUD_FILE])
         return path
 
     def encrypt(
@@ -70,26 +107,26 @@ class TrialDeployment:
         return path
 
 
-def make_trial_deployment(
-    root: Path,
-    scheme: str,
-    modulus_bits: int | None,
-    *,
-    owners: Sequence[str] = ("owner",),
-    image_names: str = "hashed",
-) -> TrialDeployment:
-    """Make a deployment below ``root``; ``modulus_bits`` is None for scheme `mask`, and may be insecure.
+@contextmanager
+def trial_deployment(
+    setting: SchemeSetting, *, owners: Sequence[str] = ("owner",), image_names: str = "hashed"
+) -> Iterator[TrialDeployment]:
+    """Make a deployment in a temporary folder, and remove it afterwards.
 
     Raises InvalidRequestError for a scheme and modulus that do not go together.
     """
-    made = TrialDeployment(root, tuple(owners))
-    root.mkdir(parents=True, exist_ok=True)
-    init_kmc(made.kmc, scheme=scheme, modulus_bits=modulus_bits, allow_insecure_modulus=True)
-    public = made.kmc / KMC_FILE
-    init_user(made.user, "user", public)
-    for owner in owners:
-        init_owner(
-            made.owner(owner), owner, public, authorize=[made.user / USER_FILE], image_names=image_names
+    with TemporaryDirectory(prefix="mipp-experiment-") as folder:
+        made = TrialDeployment(Path(folder), tuple(owners))
+        public = made.kmc_file
+        init_kmc(
+            public.parent,
+            scheme=setting.scheme,
+            modulus_bits=setting.modulus_bits,
+            allow_insecure_modulus=True,
         )
-    enroll_at_kmc(made.kmc, [made.owner(owner) / ENROLMENT_FILE for owner in owners])
-    return made
+        init_user(made.user, "user", public)
+        user = made.user / USER_FILE
+        for owner in owners:
+            init_owner(made.owner(owner), owner, public, authorize=[user], image_names=image_names)
+        enroll_at_kmc(public.parent, [made.owner(owner) / ENROLMENT_FILE for owner in owners])
+        yield made

@@ -8,14 +8,14 @@ from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
-from mipp_cli.experiments.leakage.category_guess import measure_categories
-from mipp_cli.experiments.leakage.cloud_view import drawn_queries
-from mipp_cli.experiments.leakage.group_leaks import measure_groups
-from mipp_cli.experiments.leakage.groups import GroupTrial, file_sizes
+from mipp_cli.experiments.base.sampling import draw_sample
+from mipp_cli.experiments.base.seeds import Purpose
+from mipp_cli.experiments.leakage.groups.leaks import measure_groups
+from mipp_cli.experiments.leakage.groups.partition import GroupTrial, file_sizes
 from mipp_cli.experiments.leakage.linking import LinkTrial, link_pictures, measure_false_links
 from mipp_cli.experiments.leakage.reordering import PARTS, measure_positions
 from mipp_cli.experiments.leakage.selections import measure_selections
-from mipp_cli.experiments.leakage.sums_ranking import measure_ranking
+from mipp_cli.experiments.leakage.two_sums import measure_categories, measure_ranking
 from mipp_cli.progress import Progress, silent
 
 
@@ -39,8 +39,6 @@ class LeakageOptions:
     parallelism: Parallelism = LOCAL
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
         if self.queries < 1 or self.returned < PARTS:
             raise InvalidRequestError(
                 f"one query and {PARTS} images returned are the least", hint="give larger numbers"
@@ -58,7 +56,7 @@ def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress = 
             hint=f"give more than {PARTS} images",
         )
     seed = options.seed
-    queries = drawn_queries(dataset, options.queries, seed)
+    queries = draw_sample(dataset, options.queries, seed, Purpose.LEAKAGE_QUERIES)
     return [
         measure_categories(dataset, queries, seed, progress),
         measure_ranking(dataset, queries, seed, progress),

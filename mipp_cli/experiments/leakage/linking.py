@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +15,21 @@ from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import Order
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.base.seeds import generator
-from mipp_cli.experiments.base.trial_deployment import make_trial_deployment
-from mipp_cli.experiments.leakage.cloud_view import both_sums, percent
-from mipp_cli.images.collection import ImageFile
+from mipp_cli.experiments.base.methods import Order, both_sums
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
+from mipp_cli.experiments.base.seeds import Purpose, generator
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting, trial_deployment
 from mipp_cli.inspection.files import inspect_file
 from mipp_cli.owner.owner import Owner
 from mipp_cli.progress import Progress
+from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
 LINKS, FALSE_LINKS = "leakage-links", "leakage-false-links"
-_PICTURES = 102  # the purpose of a generator
 _OWNERS = ("first", "second")
 _PRIVACY = "sections 1, 4.3 and 6.2"
 _CLAIMED = "the image privacy of an owner is not leaked; the cloud obtains no similarity relation of images"
 
 Pair = tuple[int, int]
-Lines = Sequence[tuple[str, Pair]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,7 @@ class LinkTrial:
     """Two owners with ``shared`` pictures in common and as many of their own, really encrypted."""
 
     shared: int = 20
-    scheme: str = "dcr"
-    modulus_bits: int | None = 3072
+    setting: SchemeSetting = field(default=SchemeSetting("dcr", DEFAULT_MODULUS_BITS))
 
     def __post_init__(self) -> None:
         if self.shared < 1:
@@ -62,69 +57,62 @@ def link_pictures(
             path=dataset.folder,
             hint=f"ask for {len(dataset) // 3} linked pictures or fewer",
         )
-    drawn = generator(seed, _PICTURES).permutation(len(dataset))[: 3 * trial.shared]
+    drawn = generator(seed, Purpose.LINKED_PICTURES).permutation(len(dataset))[: 3 * trial.shared]
     common, own, other = np.split(drawn, 3)
-    with tempfile.TemporaryDirectory(prefix="mipp-") as folder:
-        held = {"first": np.concatenate([common, own]), "second": np.concatenate([common, other])}
-        lines = _index_of_two(Path(folder), dataset, held, trial, parallelism, progress)
-    first, second = (dict(lines[owner]) for owner in _OWNERS)
+    held = {"first": np.concatenate([common, own]), "second": np.concatenate([common, other])}
+    lines = _index_of_two(dataset, held, trial.setting, parallelism, progress)
+    first, second = (lines[owner] for owner in _OWNERS)
     times = Counter(second.values())
-    observations: list[Observation] = []
-    for name, pair in sorted(first.items()):
-        right = int(second.get(name) == pair)
-        observations.append(
-            {
-                "picture": name,
-                "given_by_both": int(name in second),
-                "sum1": pair[0],
-                "sum2": pair[1],
-                "linked": right,
-                "false_links": times[pair] - right,
-            }
-        )
-    bits = f", modulus of {trial.modulus_bits} bits" if trial.modulus_bits else ""
+    observations = [
+        {
+            "picture": name,
+            "given_by_both": int(name in second),
+            "sum1": pair[0],
+            "sum2": pair[1],
+            "linked": int(second.get(name) == pair),
+            "false_links": times[pair] - int(second.get(name) == pair),
+        }
+        for name, pair in sorted(first.items())
+    ]
     notes = (
-        f"Two owners with keys of their own, scheme {trial.scheme}{bits}, made and indexed by the commands' "
-        f"code: {trial.shared} pictures in common, {trial.shared} more each. Images have hashed names. The "
-        "cloud links what has the same (Σx, Σx²) in its index.",
+        f"Two owners with keys of their own, scheme {trial.setting.label}, made and indexed by the "
+        f"commands' code: {trial.shared} pictures in common, {trial.shared} more each. Images have hashed "
+        "names. The cloud links what has the same (Σx, Σx²) in its index.",
     )
     title = "Pictures of two owners, linked by the cloud"
     return Result(LINKS, title, observations, (_links_claim(observations),), notes)
 
 
 def _index_of_two(
-    folder: Path,
     dataset: DataSet,
     held: dict[str, Order],
-    trial: LinkTrial,
+    setting: SchemeSetting,
     parallelism: Parallelism,
     progress: Progress,
-) -> dict[str, Lines]:
+) -> dict[str, dict[str, Pair]]:
     """Return, by owner, what the cloud's index says of each image; the images under their true names."""
-    bits = trial.modulus_bits
-    deployment = make_trial_deployment(folder, trial.scheme, bits, owners=_OWNERS)
     uploads: list[Path] = []
     true_name: dict[tuple[str, str], str] = {}
-    for owner, positions in held.items():
-        images = [ImageFile(dataset.images[i].path, dataset.names[i]) for i in positions.tolist()]
-        uploads.append(deployment.encrypt(owner, images, owner, parallelism, progress))
-        names = Owner.open(deployment.owner(owner))
-        true_name |= {(owner, names.name_on_the_wire(image.name)): image.name for image in images}
-    cloud = deployment.new_cloud("links")
-    index_containers(cloud, uploads, parallelism=parallelism, progress=progress)
-    table = inspect_file(cloud / INDEX_FILE).table
-    rows: Iterable[Sequence[str | int | float]] = table.rows() if table else ()
-    lines: dict[str, list[tuple[str, Pair]]] = {owner: [] for owner in _OWNERS}
-    for owned_by, image, sum1, sum2 in rows:
-        name = true_name[str(owned_by), str(image)]
-        lines[str(owned_by)].append((name, (int(sum1), int(sum2))))
-    return dict(lines)
+    with trial_deployment(setting, owners=_OWNERS) as trial:
+        for name, positions in held.items():
+            images = dataset.files(positions)
+            uploads.append(trial.encrypt(name, images, name, parallelism, progress))
+            owner = Owner.open(trial.owner(name))
+            true_name |= {(name, owner.name_on_the_wire(image.name)): image.name for image in images}
+        cloud = trial.new_cloud("links")
+        index_containers(cloud, uploads, parallelism=parallelism, progress=progress)
+        table = inspect_file(cloud / INDEX_FILE).table
+        rows: Iterable[Sequence[str | int | float]] = table.rows() if table else ()
+        lines: dict[str, dict[str, Pair]] = {name: {} for name in _OWNERS}
+        for owned_by, image, sum1, sum2 in rows:
+            lines[str(owned_by)][true_name[str(owned_by), str(image)]] = (int(sum1), int(sum2))
+    return lines
 
 
 def _links_claim(observations: Sequence[Observation]) -> Claim:
-    both = [row for row in observations if row["given_by_both"]]
-    linked = sum(bool(row["linked"]) for row in both)
-    wrong = sum(bool(row["false_links"]) for row in observations)
+    both = where(observations, given_by_both=1)
+    linked = len(where(both, linked=1))
+    wrong = np.count_nonzero(column(observations, "false_links"))
     if linked == len(both):
         follows = "The sums of a picture do not depend on whose key it is under: every one is linked."
     elif linked:
@@ -164,11 +152,9 @@ def false_link_shares(pairs: np.ndarray[tuple[int, int], np.dtype[np.int64]], si
 def measure_false_links(dataset: DataSet, seed: int) -> Result:
     """Measure how often different pictures have the same (Σx, Σx²), as the collection grows."""
     pairs = both_sums(dataset.features)
-    observations: list[Observation] = [
-        {"images": size, "image": name, "false_link": share}
-        for size in collection_sizes(len(dataset))
-        for name, share in zip(dataset.names, false_link_shares(pairs, size), strict=True)
-    ]
+    observations: list[Observation] = []
+    for size in collection_sizes(len(dataset)):
+        observations += table(images=size, image=dataset.names, false_link=false_link_shares(pairs, size))
     alike = len(dataset) - len(np.unique(dataset.features, axis=0))
     notes = (
         "false_link: how likely a picture has the sums of a different picture in a collection of so many, "
@@ -180,8 +166,7 @@ def measure_false_links(dataset: DataSet, seed: int) -> Result:
 
 
 def _false_links_claim(observations: Sequence[Observation], images: int, seed: int) -> Claim:
-    shares = np.array([r["false_link"] for r in observations if r["images"] == images], dtype=np.float64)
-    found = mean_interval(shares, seed)
+    found = mean_interval(column(where(observations, images=images), "false_link"), seed)
     if found.high < 0.5:
         follows = "For most pictures the pair is as good as a fingerprint at this size; no key hides it."
     elif found.low > 0.5:
@@ -191,5 +176,5 @@ def _false_links_claim(observations: Sequence[Observation], images: int, seed: i
     return Claim(
         _PRIVACY,
         _CLAIMED,
-        f"among {images} pictures {percent(found)} share (Σx, Σx²) with a different one. {follows}",
+        f"among {images} pictures {found.percent} share (Σx, Σx²) with a different one. {follows}",
     )

@@ -9,20 +9,17 @@ from numpy.typing import NDArray
 
 from mipp_cli.experiments.base.bootstrap import Interval, mean_interval, mean_intervals
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import CloudSim, EndToEnd, Euclidean, Order
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.leakage.cloud_view import SumsDistance, percent
+from mipp_cli.experiments.base.methods import Order, cloud_sim, end_to_end, euclidean
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
+from mipp_cli.experiments.leakage.two_sums import sums_distance
 from mipp_cli.progress import Progress
 
 NAME = "leakage-positions"
 PARTS = 10
-EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER = (
-    "euclidean",
-    "sim",
-    "sim, reordered by sums",
-    "sim, reordered by user",
-)
+EUCLIDEAN, BY_SIM = "euclidean", "sim"
+BY_SUMS_AGAIN, BY_USER = "sim, reordered by sums", "sim, reordered by user"
 ORDERS = (EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER)
+_CLAIMED = "by EucDis similar images stand in the first tenth, by Sim uniformly: the cloud is misled"
 
 
 def measure_positions(
@@ -40,11 +37,12 @@ def measure_positions(
         for query in queries.tolist():
             for name, order in orders.items():
                 similar = dataset.labels[order(query)] == dataset.labels[query]
-                counts = similar.reshape(PARTS, -1).sum(axis=1).tolist()
-                observations += [
-                    {"order": name, "query": dataset.names[query], "tenth": tenth, "similar": count}
-                    for tenth, count in enumerate(counts, start=1)
-                ]
+                observations += table(
+                    order=name,
+                    query=dataset.names[query],
+                    tenth=range(1, PARTS + 1),
+                    similar=similar.reshape(PARTS, -1).sum(axis=1),
+                )
             advance(1)
     notes = (
         f"{len(queries)} queries over {len(dataset)} images, {answered} returned, the query left out; "
@@ -58,24 +56,24 @@ def measure_positions(
 
 
 def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]]:
-    euclidean, cloud, sums = Euclidean(dataset), CloudSim(dataset), SumsDistance(dataset)
+    features = dataset.features
+    plain, cloud, sums = euclidean(features), cloud_sim(features), sums_distance(features)
 
     def reordered(query: int) -> Order:
         order = sums.order(query)
         return order[np.isin(order, cloud.order(query)[:answered])]
 
     return {
-        EUCLIDEAN: lambda query: euclidean.order(query)[:answered],
+        EUCLIDEAN: lambda query: plain.order(query)[:answered],
         BY_SIM: lambda query: cloud.order(query)[:answered],
         BY_SUMS_AGAIN: reordered,
-        BY_USER: EndToEnd(cloud, answered).order,
+        BY_USER: end_to_end(features, answered).order,
     }
 
 
 def shares_by_tenth(observations: Sequence[Observation], order: str) -> NDArray[np.float64]:
     """Return, for each query with similar images in its answer, how they spread: shape (queries, 10)."""
-    rows = [row["similar"] for row in observations if row["order"] == order]
-    counts = np.array(rows, dtype=np.float64).reshape(-1, PARTS)
+    counts = column(where(observations, order=order), "similar").reshape(-1, PARTS)
     totals = counts.sum(axis=1, keepdims=True)
     found: NDArray[np.float64] = (counts / np.maximum(totals, 1))[totals[:, 0] > 0]
     return found
@@ -94,18 +92,15 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
         return Claim("Fig. 2, section 6.2", _CLAIMED, measured)
     first = {order: mean_interval(values[:, 0], seed) for order, values in shares.items()}
     half = mean_interval(shares[BY_SIM][:, : PARTS // 2].sum(axis=1), seed)
-    as_read = first[BY_SIM]
+    as_read, moved = first[BY_SIM], first[BY_SUMS_AGAIN]
     if half.high < 1 / 2:
-        reading = (
-            "by Sim they are not uniform: they stand towards the end, where one reads the answer backwards"
-        )
+        reading = "are not uniform: they stand towards the end, where one reads the answer backwards"
     elif half.low > 1 / 2:
-        reading = "by Sim they are not uniform: they stand towards the front"
+        reading = "are not uniform: they stand towards the front"
     elif not as_read.low <= 1 / PARTS <= as_read.high:
-        reading = "by Sim the halves are even, but the first tenth is not"
+        reading = "are even in the two halves, but not in the first tenth"
     else:
-        reading = "by Sim neither the first tenth nor the first half can be told from a uniform spread"
-    moved = first[BY_SUMS_AGAIN]
+        reading = "cannot be told from a uniform spread, neither in the first tenth nor in the first half"
     if moved.low > 1 / PARTS:
         follows = (
             "but the cloud moves them to the front with the same sums, so that order does not mislead it"
@@ -116,12 +111,9 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
         "Fig. 2, section 6.2",
         _CLAIMED,
         "share of the similar images in the first tenth of the answer: "
-        f"by EucDis {percent(first[EUCLIDEAN])}, "
-        f"by Sim {percent(as_read)} (in the first half {percent(half)}), "
-        f"by Sim and reordered by the cloud {percent(moved)}, "
-        f"by Sim and reordered by the user {percent(first[BY_USER])}; uniform would be {100 / PARTS:.0f} %. "
-        f"So {reading}; {follows}.",
+        f"by EucDis {first[EUCLIDEAN].percent}, "
+        f"by Sim {as_read.percent} (in the first half {half.percent}), "
+        f"by Sim and reordered by the cloud {moved.percent}, "
+        f"by Sim and reordered by the user {first[BY_USER].percent}; uniform would be {100 / PARTS:.0f} %. "
+        f"So by Sim they {reading}; {follows}.",
     )
-
-
-_CLAIMED = "by EucDis similar images stand in the first tenth, by Sim uniformly: the cloud is misled"

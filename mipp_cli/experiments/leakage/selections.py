@@ -14,20 +14,17 @@ from numpy.typing import NDArray
 
 from mipp_cli.experiments.base.bootstrap import Interval, mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
-from mipp_cli.experiments.base.methods import CloudSim
-from mipp_cli.experiments.base.result import Claim, Observation, Result
-from mipp_cli.experiments.base.seeds import generator
-from mipp_cli.experiments.leakage.cloud_view import orders_of, percent
+from mipp_cli.experiments.base.methods import answers, cloud_sim
+from mipp_cli.experiments.base.result import Claim, Observation, Result, column, distinct, table, where
+from mipp_cli.experiments.base.seeds import Purpose, generator
 from mipp_cli.progress import Progress
 
 NAME = "leakage-selections"
 NEIGHBOURS = 10
-_DRAWN = 103  # the purposes of generators
-_TIES = 104
 _SHUFFLES = 500
 
 
-def co_selection(answers: NDArray[np.int32], images: int) -> NDArray[np.float32]:
+def co_selection(answers: NDArray[np.integer], images: int) -> NDArray[np.float32]:
     """Return how alike images are by the answers that select them, shape (images, images).
 
     Cosine of the rows of queries: the answers with both, over the root of the answers with either one.
@@ -91,19 +88,27 @@ def measure_selections(
     dataset: DataSet, candidates: Sequence[int], queries: Sequence[int], seed: int, progress: Progress
 ) -> Result:
     """Watch answers to so many queries, drawn with replacement, and rank images by co-selection."""
-    asked = generator(seed, _DRAWN).integers(len(dataset), size=max(queries))
-    random = generator(seed, _TIES)
+    asked = generator(seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=max(queries))
+    random = generator(seed, Purpose.SELECTION_TIES)
     unique, place = np.unique(asked, return_inverse=True)
-    answers = orders_of(CloudSim(dataset), unique, progress)[place]
+    found = np.stack(answers(cloud_sim(dataset.features), unique, max(candidates), progress))[place]
+    labels = dataset.labels
     observations: list[Observation] = []
     for count in candidates:
         if count >= len(dataset):
             continue
         for watched in queries:
-            found = neighbours(co_selection(answers[:watched, :count], len(dataset)), random)
-            if len(found.selected) < 2:
+            alike = neighbours(co_selection(found[:watched, :count], len(dataset)), random)
+            if len(alike.selected) < 2:
                 continue  # one image has no neighbours
-            observations += _observed({"candidates": count, "queries": watched}, found, dataset, random)
+            observations += table(
+                candidates=count,
+                queries=watched,
+                image=[dataset.names[image] for image in alike.selected],
+                precision=alike.precisions(labels),
+                chance=alike.chances(labels),
+                shuffled_high=alike.shuffled(labels, random),
+            )
     notes = (
         f"precision: how many of the {NEIGHBOURS} images most often selected together with an image are of "
         "its category (cosine of co-selection, ties at random); images never selected are left out.",
@@ -119,25 +124,6 @@ def measure_selections(
     return Result(NAME, title, observations, claims, notes)
 
 
-def _observed(
-    setting: Observation, found: Neighbours, dataset: DataSet, random: np.random.Generator
-) -> list[Observation]:
-    """Return what one setting tells of each image that was selected."""
-    above = found.shuffled(dataset.labels, random)
-    columns = (found.precisions(dataset.labels), found.chances(dataset.labels))
-    rows = zip(found.selected.tolist(), *(column.tolist() for column in columns), strict=True)
-    return [
-        {
-            **setting,
-            "image": dataset.names[image],
-            "precision": precision,
-            "chance": chance,
-            "shuffled_high": above,
-        }
-        for image, precision, chance in rows
-    ]
-
-
 @dataclass(frozen=True)
 class Learnt:
     """What co-selection told in one setting: of how many images, how precisely, and against chance."""
@@ -150,34 +136,28 @@ class Learnt:
 
 def learnt(observations: Sequence[Observation], candidates: int, queries: int, seed: int) -> Learnt | None:
     """Return what one setting told, None if it was not measured."""
-    rows = [
-        (row["precision"], row["chance"], row["shuffled_high"])
-        for row in observations
-        if (row["candidates"], row["queries"]) == (candidates, queries)
-    ]
+    rows = where(observations, candidates=candidates, queries=queries)
     if not rows:
         return None
-    precisions, chances, high = np.array(rows, dtype=np.float64).T
-    precision = mean_interval(precisions, seed)
-    return Learnt(len(rows), precision, float(chances.mean()), bool(precision.mean > high[0]))
+    precision = mean_interval(column(rows, "precision"), seed)
+    chance = float(column(rows, "chance").mean())
+    return Learnt(len(rows), precision, chance, precision.mean > rows[0]["shuffled_high"])
 
 
 def measured_settings(observations: Sequence[Observation]) -> tuple[list[int], list[int]]:
     """Return the numbers of candidates and of queries that were measured, ascending."""
-    candidates = {int(row["candidates"] or 0) for row in observations}
-    return sorted(candidates), sorted({int(row["queries"] or 0) for row in observations})
+    return sorted(distinct(observations, "candidates")), sorted(distinct(observations, "queries"))
 
 
 def _claim(observations: Sequence[Observation], images: int, seed: int) -> Claim:
     candidates, queries = measured_settings(observations)
-    told = {count: learnt(observations, count, queries[-1], seed) for count in candidates}
+    told = {count: found for count in candidates if (found := learnt(observations, count, queries[-1], seed))}
     parts = [
-        f"{percent(found.precision)} with {count} candidates (chance {100 * found.chance:.1f} %, "
+        f"{found.precision.percent} with {count} candidates (chance {100 * found.chance:.1f} %, "
         f"{found.images} of {images} images ever selected)"
         for count, found in told.items()
-        if found is not None
     ]
-    if any(found is not None and found.above_chance for found in told.values()):
+    if any(found.above_chance for found in told.values()):
         follows = (
             "Which images are selected together tells which are similar, whatever order they stand in: "
             "hiding the order does not keep similarity from the cloud."

@@ -6,22 +6,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mipp_cli.experiments.base.result import Result
-from mipp_cli.experiments.leakage.figures import LEAKAGE_DRAWINGS
-from mipp_cli.experiments.plots.figures import plot_accuracy, plot_f1, plot_positions, plot_storage
-from mipp_cli.experiments.timing.figures import TIMING_DRAWINGS
+from mipp_cli.experiments.cost.timing import INDEX_NAME, RETRIEVAL_NAME
+from mipp_cli.experiments.leakage import linking, reordering, selections, two_sums
+from mipp_cli.experiments.leakage.groups import claims as groups
+from mipp_cli.experiments.plots import accuracy, cost, leakage
 
 PAD_SHEET = "two-time-pad.png"
 """Pictures of the attack on one key stream for two images; drawn by the attack itself."""
 
-Draw = Callable[[Result, Path], None]
-
-_DRAWINGS: dict[str, tuple[tuple[str, Draw], ...]] = {
-    "accuracy": (("accuracy.png", plot_accuracy), ("accuracy-f1.png", plot_f1)),
-    "positions": (("positions.png", plot_positions),),
-    "storage": (("storage.png", plot_storage),),
-    **LEAKAGE_DRAWINGS,
-    **TIMING_DRAWINGS,
+DRAWINGS: dict[str, dict[str, Callable[[Result, Path], None]]] = {
+    "accuracy": {"": accuracy.plot_accuracy, "-f1": accuracy.plot_f1},
+    "positions": {"": accuracy.plot_positions},
+    "storage": {"": cost.plot_storage},
+    INDEX_NAME: {"": cost.plot_index_time},
+    RETRIEVAL_NAME: {"": cost.plot_retrieval_time},
+    two_sums.CATEGORY: {"": leakage.plot_category},
+    two_sums.RANKING: {"": leakage.plot_ranking},
+    linking.LINKS: {"": leakage.plot_links},
+    linking.FALSE_LINKS: {"": leakage.plot_false_links},
+    reordering.NAME: {"": leakage.plot_reordering},
+    selections.NAME: {"": leakage.plot_selections},
+    groups.NAME: {"": leakage.plot_groups},
 }
+"""By the result's name, what draws it, by what is added to that name for the file's."""
 
 # the sheet is made once, by the first of several attacks
 _PAD_RESULTS = ("attack", "attack-paper")
@@ -29,7 +36,7 @@ _PAD_RESULTS = ("attack", "attack-paper")
 
 def drawing_names(result: Result) -> list[str]:
     """Return the file names of a result's plots; those that could not be drawn are not there."""
-    names = [name for name, _ in _DRAWINGS.get(result.name, ()) if result.observations]
+    names = [f"{result.name}{suffix}.png" for suffix in DRAWINGS.get(result.name, ()) if result.observations]
     return [*names, PAD_SHEET] if result.name in _PAD_RESULTS else names
 
 
@@ -37,8 +44,8 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw the plots of some results into ``folder`` and return their paths; needs matplotlib."""
     written = []
     for result in results:
-        for name, plot in _DRAWINGS.get(result.name, ()):
+        for suffix, plot in DRAWINGS.get(result.name, {}).items():
             if result.observations:
-                plot(result, folder / name)
-                written.append(folder / name)
+                written.append(folder / f"{result.name}{suffix}.png")
+                plot(result, written[-1])
     return written

@@ -4,21 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from mipp_cli.experiments.accuracy.measures import MEASURES
-from mipp_cli.experiments.base.result import Observation, Result, Value
-from mipp_cli.experiments.leakage import group_claims
+from mipp_cli.experiments.base.bootstrap import Interval
+from mipp_cli.experiments.base.result import Observation, Result, distinct, where
+from mipp_cli.experiments.leakage.groups.claims import (
+    IMAGE,
+    MORE_SEEN,
+    NAME,
+    QUERIES,
+    READ,
+    REPEATED,
+    best,
+    queries_of,
+    setting_label,
+    settings_of,
+)
+from mipp_cli.experiments.leakage.groups.images import SELECTIONS
+from mipp_cli.experiments.leakage.groups.queries import EVERY, GOT, OWN
+from mipp_cli.experiments.leakage.groups.watching import COSINE, EIGENVECTORS
 
 _MOST_ROWS = 40
+# of what clouds that watch groups see: what is measured, by whom, and from what
+_OF_GROUPS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
+    "image, cosine": (IMAGE, COSINE, (SELECTIONS,)),
+    "image, eigenvectors": (IMAGE, EIGENVECTORS, (SELECTIONS,)),
+    "counts and sizes too": (IMAGE, None, MORE_SEEN),
+    "queries alike": (QUERIES, None, ()),
+    "repeated": (REPEATED, None, ()),
+    "read by images got": (READ, None, (GOT,)),
+    "by every image": (READ, None, (EVERY,)),
+    "by own queries": (READ, None, (OWN,)),
+}
 
 
 @dataclass(frozen=True)
 class Table:
     """Column names and rows of text; ``numeric`` says which columns are set to the right."""
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: tuple[bool, ...]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: Sequence[bool]
 
     def lines(self) -> list[str]:
         """Return the table as lines of text in columns."""
@@ -34,42 +60,52 @@ class Table:
 
 def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
     """Return the figures to look at first; None where there are too many to be a table."""
+    rows = result.observations
     if result.name == "accuracy":
-        return _accuracy_table(result.observations)
-    if result.name == group_claims.NAME and result.observations:
-        header, rows = group_claims.group_table(result.observations)
-        return Table(header, rows, (False, *(True for _ in header[1:])))
-    if not result.observations or len(result.observations) > most_rows:
+        return _accuracy_table(rows)
+    if result.name == NAME and rows:
+        return _group_table(rows)
+    if not rows or len(rows) > most_rows:
         return None
-    header = tuple(result.observations[0])
-    numeric = tuple(
-        all(isinstance(row[name], int | float | None) for row in result.observations) for name in header
-    )
-    rows = tuple(tuple(_text(row[name]) for name in header) for row in result.observations)
-    return Table(tuple(name.replace("_", " ") for name in header), rows, numeric)
+    numeric = [all(isinstance(row[name], int | float | None) for row in rows) for name in rows[0]]
+    texts = [[_text(value) for value in row.values()] for row in rows]
+    return Table([name.replace("_", " ") for name in rows[0]], texts, numeric)
+
+
+def _with_labels(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    return Table(header, rows, [column > 0 for column in range(len(header))])
 
 
 def _accuracy_table(rows: Sequence[Observation]) -> Table:
     """One line a method: each measure at the most images returned, precision at the fewest too."""
-    returned = sorted({int(row["returned"] or 0) for row in rows})
-    cells = {
-        (
-            row["label"],
-            row["measure"],
-            row["returned"],
-        ): f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        for row in rows
-    }
-    columns = list(dict.fromkeys([("precision", returned[0]), *((each, returned[-1]) for each in MEASURES)]))
-    labels = dict.fromkeys(str(row["label"]) for row in rows)
-    lines = tuple(
-        (label, *(cells.get((label, measure, count), "") for measure, count in columns)) for label in labels
+    returned = sorted(distinct(rows, "returned"))
+    columns = dict.fromkeys(
+        [("precision", returned[0]), *((each, returned[-1]) for each in distinct(rows, "measure"))]
     )
-    header = ("method", *(f"{measure} at {count}" for measure, count in columns))
-    return Table(header, lines, (False, *(True for _ in columns)))
+    lines = []
+    for label in distinct(rows, "label"):
+        line = [label]
+        for measure, count in columns:
+            found = where(rows, label=label, measure=measure, returned=count)
+            line.append("".join(Interval(row["mean"], row["low"], row["high"]).text for row in found))
+        lines.append(line)
+    return _with_labels(["method", *(f"{measure} at {count}" for measure, count in columns)], lines)
 
 
-def _text(value: Value) -> str:
+def _group_table(rows: Sequence[Observation]) -> Table:
+    """One line a setting, in each column the better attacker at the most queries."""
+    watched = max(queries_of(rows), default=0)
+    lines = []
+    for setting in settings_of(rows):
+        line = [setting_label(setting)]
+        for measure, attacker, seen in _OF_GROUPS.values():
+            row = best(rows, measure, setting, watched, *seen, attacker=attacker)
+            line.append("" if row is None else f"{row['share']:.3f}")
+        lines.append(line)
+    return _with_labels(["selections", *_OF_GROUPS], lines)
+
+
+def _text(value: Any) -> str:
     match value:
         case None:
             return ""

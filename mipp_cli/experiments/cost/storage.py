@@ -1,0 +1,150 @@
+"""Table 3: what encrypted features and the index of 10,000 images take, for each scheme and modulus size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
+from mipp_cli.cloud.index import index_containers
+from mipp_cli.cloud.store.parts import part_of_sums
+from mipp_cli.cloud.store.store import PARTS_FOLDER
+from mipp_cli.compute.processes import LOCAL, Parallelism
+from mipp_cli.containers.base.stored import store_digests
+from mipp_cli.containers.store.part import write_part
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.experiments.base.methods import both_sums
+from mipp_cli.experiments.base.result import Claim, Observation, Result, where
+from mipp_cli.experiments.base.sampling import draw_sample
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting, TrialDeployment, trial_deployment
+from mipp_cli.progress import Progress, silent
+from mipp_cli.user.user import make_query
+
+COLLECTION = 10_000
+KB = 1024
+"""Table 3 counts so: it calls 3,352,278 KB 3.2 GB."""
+
+PAPER_FEATURES_KB = 3_352_278
+PAPER_INDEX_KB = 267
+_NAME_BYTES = 32  # of a hashed name
+FEATURES, INDEX = "encrypted features", "index"
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """Which schemes and moduli, and how many images are really encrypted under each."""
+
+    settings: tuple[SchemeSetting, ...]
+    images: int = 10
+    seed: int = 1
+    parallelism: Parallelism = LOCAL
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise InvalidRequestError("a sample needs an image", hint="give 1 or more")
+
+
+def run_storage(dataset: DataSet, options: StorageOptions, progress: Progress = silent) -> list[Result]:
+    """Measure real containers of a sample under every setting, and say what 10,000 images take."""
+    rows: list[Observation] = []
+    for setting in options.settings:
+        rows += _measure(dataset, setting, options, progress)
+    images = min(options.images, len(dataset))
+    return [
+        Result("storage", "Table 3: storage of 10,000 images", rows, _claims(rows), _notes(dataset, images))
+    ]
+
+
+def _measure(
+    dataset: DataSet, setting: SchemeSetting, options: StorageOptions, progress: Progress
+) -> Iterator[Observation]:
+    images = dataset.files(draw_sample(dataset, options.images, options.seed))
+    with trial_deployment(setting) as trial:
+        place = trial.new_cloud("cloud")
+        upload = trial.encrypt("owner", images, "upload", options.parallelism, progress)
+        index_containers(place, [upload], parallelism=options.parallelism, progress=progress)
+        query = trial.root / "query.h5"
+        make_query(trial.user, images[:1], query)
+        cloud = Cloud.open(place)
+        features, pictures, names = _columns(cloud)
+        whole, measured = len(images), "measured"
+        multiplied = f"multiplied by {COLLECTION}/{whole}"
+        rest = _bytes(upload) - features - pictures - names
+        index = _bytes(place / INDEX_FILE, *(place / PARTS_FOLDER).iterdir())
+        for what, count, size, how in (
+            (FEATURES, whole, features, measured),
+            (FEATURES, COLLECTION, round(features * COLLECTION / whole), multiplied),
+            ("encrypted images", whole, pictures, measured),
+            ("encrypted images", COLLECTION, round(pictures * COLLECTION / whole), multiplied),
+            ("the rest of an upload, but for names", whole, rest, measured),
+            ("query of one image", 1, _bytes(query), measured),
+            (INDEX, whole, index, measured),
+            (INDEX, COLLECTION, _large_part(dataset, trial, cloud), "measured, pictures repeated"),
+        ):
+            yield {**vars(setting), "what": what, "images": count, "bytes": size, "how": how}
+
+
+def _columns(cloud: Cloud) -> tuple[int, int, int]:
+    """Return the bytes of EF and EFF, of EW, and of the names, in the one upload that the cloud stores."""
+    (segment,) = cloud.index().segments
+    with cloud.store.segment(segment) as upload:
+        features = sum(column.nbytes for column in upload.encrypted_features(0, len(upload)))
+        pictures = sum(upload.container.ragged("EW").sizes(0, len(upload)))
+        names = upload.container.ragged("image_names").total_bytes
+    return features, pictures, names
+
+
+def _large_part(dataset: DataSet, trial: TrialDeployment, cloud: Cloud) -> int:
+    """Write an index of 10,000 images by the cloud's own code, and return its bytes.
+
+    The sums are the data set's, over again; the names are as long as an owner's hashed ones.
+    """
+    sum1, sum2 = (np.resize(sums, COLLECTION).tolist() for sums in both_sums(dataset.features).T)
+    names = [f"{number:0{_NAME_BYTES}x}".encode() for number in range(COLLECTION)]
+    path = trial.root / "large" / "1.h5"
+    path.parent.mkdir()
+    write_part(path, cloud.directory.sender, 1, part_of_sums(sum1, sum2, names))
+    store_digests(path)
+    return _bytes(*path.parent.iterdir(), cloud.directory.file(INDEX_FILE))
+
+
+def _bytes(*paths: Path) -> int:
+    return sum(path.stat().st_size for path in paths)
+
+
+def _claims(rows: Sequence[Observation]) -> list[Claim]:
+    def figures(what: str) -> str:
+        found = where(rows, what=what, images=COLLECTION)
+        said = {SchemeSetting.of(row).label: f"{row['bytes'] / KB:,.0f} KB" for row in found}
+        if len(set(said.values())) == 1 and len(said) > 1:
+            said = {"every scheme": next(iter(said.values()))}
+        return "\n".join(f"{name}: {size}" for name, size in said.items())
+
+    return [
+        Claim("Table 3", f"features of 10,000 images: {PAPER_FEATURES_KB:,} KB", figures(FEATURES)),
+        Claim(
+            "Table 3",
+            f"index of 10,000 images: {PAPER_INDEX_KB} KB",
+            f"{figures(INDEX)}, of it {COLLECTION * _NAME_BYTES / KB:,.0f} KB names",
+        ),
+    ]
+
+
+def _notes(dataset: DataSet, images: int) -> list[str]:
+    numbers = COLLECTION * 2 * dataset.features.shape[1]
+    each = PAPER_FEATURES_KB * KB / numbers
+    pairs = len(np.unique(both_sums(dataset.features), axis=0))
+    return [
+        f"Measured: real containers of {images} images under each setting. Multiplied by "
+        f"{COLLECTION}/{images}: EF and EFF, whose rows all have one size, and the encrypted images, whose "
+        "sizes differ.",
+        f"The index of {COLLECTION:,} images is measured, not multiplied: written by the cloud's own code "
+        f"with the sums of the {len(dataset)} images over again ({pairs:,} distinct pairs), under names of "
+        f"{_NAME_BYTES} characters. It is the same under every scheme.",
+        f"The paper's {PAPER_FEATURES_KB:,} KB are {each:,.0f} bytes a number: p of about {each * 4:,.0f} "
+        "bits, if numbers are stored in binary; the paper does not say. KB are 1,024 bytes, as in its sum.",
+    ]

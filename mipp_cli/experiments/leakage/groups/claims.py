@@ -1,0 +1,98 @@
+"""What selections of groups tell, in words: each measure at the most queries watched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mipp_cli.experiments.base.bootstrap import Interval
+from mipp_cli.experiments.base.result import Claim, Observation, column, where
+from mipp_cli.experiments.leakage.groups.images import AND_SIZES, COUNTS, SELECTIONS
+from mipp_cli.experiments.leakage.groups.queries import GOT, OWN
+
+NAME = "leakage-groups"
+IMAGE, QUERIES, REPEATED, READ = "category of an image", "queries alike", "repeated query", "query read"
+MORE_SEEN = (COUNTS, SELECTIONS + AND_SIZES, COUNTS + AND_SIZES)
+
+_CLAIMED = "the similarity of images does not leak to the cloud"
+
+
+def settings_of(observations: Sequence[Observation]) -> list[tuple[int, int]]:
+    """Return (size of groups, decoys a match) as they were measured."""
+    return list(dict.fromkeys((row["group_size"], row["decoys"]) for row in observations))
+
+
+def setting_label(setting: tuple[int, int]) -> str:
+    """Return what a setting is called."""
+    size, decoys = setting
+    if decoys:
+        return f"{decoys} fresh decoys a match"
+    return "no groups" if size == 1 else f"groups of {size}"
+
+
+def queries_of(observations: Sequence[Observation]) -> list[int]:
+    """Return the numbers of queries watched, ascending."""
+    return sorted({row["queries"] for row in observations if row["queries"]})
+
+
+def best(
+    observations: Sequence[Observation],
+    measure: str,
+    setting: tuple[int, int],
+    queries: int,
+    *seen: str,
+    attacker: str | None = None,
+) -> Observation | None:
+    """Return the row with the largest share of those measured so, None if there is none.
+
+    Without ``seen`` or ``attacker``, from whatever was seen, and by whatever attacker.
+    """
+    size, decoys = setting
+    rows = where(observations, measure=measure, group_size=size, decoys=decoys, queries=queries)
+    kept = [row for row in rows if (not seen or row["from"] in seen) and attacker in (None, row["attacker"])]
+    return max(kept, key=lambda row: row["share"], default=None)
+
+
+def interval_of(row: Observation) -> Interval:
+    """Return the share of a row with its interval."""
+    return Interval(row["share"], row["low"], row["high"])
+
+
+def group_claims(observations: Sequence[Observation]) -> list[Claim]:
+    """Say what became of images, of queries, and of queries once a user works with the cloud."""
+    if not queries_of(observations):
+        return []
+    most = queries_of(observations)[-1]
+    settings = {setting: setting_label(setting) for setting in settings_of(observations)}
+
+    def said(measure: str, *seen: str) -> str:
+        found = ((label, best(observations, measure, each, most, *seen)) for each, label in settings.items())
+        parts = [f"{label} {interval_of(row).percent}" for label, row in found if row is not None]
+        return ", ".join(parts) or "was not measured"
+
+    def chance(measure: str) -> str:
+        values = column(where(observations, measure=measure), "chance")
+        return f"chance {100 * values.mean() if len(values) else 0:.1f} %"
+
+    above: dict[str, list[str]] = {"Better": [], "Not better": []}
+    for each, label in settings.items():
+        row = best(observations, IMAGE, each, most, SELECTIONS)
+        if row is not None:
+            above["Better" if row["share"] > row["shuffled_high"] else "Not better"].append(label)
+    compared = [f"{how} than shuffled categories: {', '.join(who)}." for how, who in above.items() if who]
+    image = (
+        f"after {most} queries under scheme exact, of the 10 images most often selected with an image "
+        f"these are of its category, mates left out ({chance(IMAGE)}; the better of two attackers): "
+        f"{said(IMAGE, SELECTIONS)}. With counts and sizes too: {said(IMAGE, *MORE_SEEN)}. "
+        f"{' '.join(compared)}"
+    )
+    query = (
+        f"after {most} queries, of the 10 queries most alike to a query these are of its category "
+        f"({chance(QUERIES)}): {said(QUERIES)}. A repeated query is recognised: {said(REPEATED)}. Groups do "
+        "not hide which queries are alike: their selections come up again."
+    )
+    read = (
+        f"after {most} queries, a tenth of them by a user who works with the cloud, the category of a query "
+        f"is read right ({chance(READ)}) by the images that this user got: {said(READ, GOT)}; by its own "
+        f"queries: {said(READ, OWN)}. Groups help little against whoever knows the pictures."
+    )
+    return [Claim("section 6.2", _CLAIMED, text) for text in (image, query, read)]

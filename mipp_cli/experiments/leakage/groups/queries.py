@@ -1,0 +1,135 @@
+"""Queries, seen through the groups that they select: which are alike, and what an accomplice reads in them.
+
+The accomplice is an authorised user who knows the pictures: those that it asked with, and those that it got.
+The answer tells the cloud in which group each of these is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.experiments.leakage.groups.partition import Partition, Selected
+from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, Watched, most_alike
+
+ALIKE = 10  # other queries looked at
+MIXTURES = "mixtures"
+GOT, EVERY, OWN = "images got", "every image", "own queries"  # what the accomplice knows
+_SHARE = 10  # of so many queries one is the accomplice's
+_MOST, _MOST_AGAIN = 1000, 300  # queries compared with each other, and later ones with these
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries of a watch: ``images`` that they ask with, one a query, and what matches and is selected.
+
+    ``first`` are the first queries with each image, at most 1,000, in their order; ``again`` are pairs of a
+    place among these and a later query with the same image, at most 300.
+    """
+
+    images: NDArray[np.int64]
+    matches: Selected
+    selected: Selected
+    first: NDArray[np.int64]
+    again: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, images: NDArray[np.int64], matches: Selected, selected: Selected, watched: int) -> Asked:
+        """Take the first ``watched`` queries."""
+        _, first = np.unique(images[:watched], return_index=True)
+        first = np.sort(first)[:_MOST]
+        later = np.setdiff1d(np.arange(watched), first)
+        second, place = np.unique(images[later], return_index=True)
+        query_of = dict(zip(second.tolist(), later[place].tolist(), strict=True))
+        found = [(n, query_of[i]) for n, i in enumerate(images[first].tolist()) if i in query_of]
+        again = np.array(found[:_MOST_AGAIN], dtype=np.int64).reshape(-1, 2)
+        return cls(images[:watched], matches[:watched], selected[:watched], first, again)
+
+    @property
+    def accomplice(self) -> int:
+        """How many of the queries, the first ones, are the accomplice's."""
+        return max(1, len(self.images) // _SHARE)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where queries stand for one attacker: those that ask first with an image, and those that ask again."""
+
+    first: Matrix
+    again: Matrix
+
+
+def places(partition: Partition, watched: Watched, asked: Asked, attacker: str) -> Places:
+    """Return where the attacker puts the queries."""
+    first = partition.counts(asked.selected[asked.first])
+    again = partition.counts(asked.selected[asked.again[:, 1]])
+    return Places(watched.places(attacker, first), watched.places(attacker, again))
+
+
+def alike(stand: Places, labels: NDArray[np.int64], random: np.random.Generator) -> Matrix:
+    """Return for each query how many of the 10 most alike, with other images, are of its category.
+
+    ``labels`` are the categories of the first queries with each image.
+    """
+    together = stand.first.T @ stand.first
+    np.fill_diagonal(together, -np.inf)
+    nearest = most_alike(together, min(ALIKE, len(labels) - 1), random)
+    return np.asarray((labels[nearest] == labels[:, np.newaxis]).mean(axis=1))
+
+
+def recognised(stand: Places, asked: Asked, random: np.random.Generator) -> Matrix:
+    """Say of each image that was asked with again whether the query most alike to the later is the first."""
+    nearest = most_alike(stand.again.T @ stand.first, 1, random)[:, 0]
+    return np.asarray(nearest == asked.again[:, 0], dtype=np.float64)
+
+
+def readings(
+    partition: Partition,
+    asked: Asked,
+    stands: dict[str, Places],
+    labels: NDArray[np.int64],
+    random: np.random.Generator,
+) -> Iterator[tuple[str, str, Matrix]]:
+    """Yield what the accomplice knows, by what it reads, and whether each query's category is read right."""
+    counts = partition.counts(asked.selected[asked.first])
+    own = labels[asked.images[asked.first]]
+    got = np.unique(asked.matches[: asked.accomplice]).astype(np.int64)
+    for knows, images in ((GOT, got), (EVERY, np.arange(len(labels)))):
+        guess = by_mixtures(partition.mixtures(labels, images), counts)
+        yield knows, MIXTURES, (guess == own).astype(np.float64)
+    voters = np.flatnonzero(asked.first < asked.accomplice)
+    for attacker in ATTACKERS:
+        guess = by_own_queries(stands[attacker], voters, own, random)
+        yield OWN, attacker, (guess == own).astype(np.float64)
+
+
+def by_mixtures(known: Matrix, counts: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Guess categories by the known images of the groups selected, ``known`` of shape (g, c).
+
+    Each group gives its shares of categories as often as it holds matches, less what all known images
+    would give, over the root of the variance of that; a group of which nothing is known gives nothing.
+    """
+    prior = known.sum(axis=0) / known.sum()
+    totals = known.sum(axis=1, keepdims=True)
+    more = np.where(totals > 0, known / np.maximum(totals, 1) - prior, 0)
+    scores = (counts.T @ more) / np.sqrt(np.maximum(prior * (1 - prior), 1e-12))
+    return np.asarray(np.where(prior > 0, scores, -np.inf).argmax(axis=1))
+
+
+def by_own_queries(
+    stand: Places, voters: NDArray[np.int64], labels: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Guess categories by the 10 most alike of the accomplice's queries, each voting with its likeness.
+
+    A query with the very same image does not vote: that would be a repeated query, and no reading.
+    """
+    together = stand.first.T @ stand.first[:, voters]
+    together[voters, np.arange(len(voters))] = -1  # the least that a cosine can be
+    nearest = most_alike(together, ALIKE, random)
+    weights = np.maximum(np.take_along_axis(together, nearest, axis=1), 0)
+    votes = np.zeros((len(labels), int(labels.max()) + 1))
+    np.add.at(votes, (np.arange(len(labels))[:, np.newaxis], labels[voters][nearest]), weights)
+    return np.asarray(votes.argmax(axis=1))

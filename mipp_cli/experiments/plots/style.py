@@ -1,0 +1,162 @@
+"""How plots look: sizes, colours that survive colour blindness and grey print, and where they are written.
+
+matplotlib is an extra, imported only when a plot is drawn.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.errors import OutputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 160
+CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1.4}
+
+Point = tuple[float, float, float]
+"""A value, and where its interval begins and ends."""
+
+# Okabe and Ito's colours (Color Universal Design, 2008), dark ones first, so that neighbours differ in grey;
+# line styles and markers tell them apart without any colour.
+_COLOURS = ("#000000", "#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00")
+_LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (6, 2)), (0, (3, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_FILLS = ("#A6A6A6", "#D55E00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7", "#E69F00")
+_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oo")
+_SETTINGS: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "legend.frameon": False,
+    "legend.fontsize": 10,
+    "hatch.linewidth": 0.6,
+}
+
+
+def plots_possible() -> bool:
+    """Say whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Return colour, line style and marker of the line with this number."""
+    place = number % len(_COLOURS)
+    return {"color": _COLOURS[place], "linestyle": _LINES[place], "marker": _MARKERS[place]}
+
+
+def bar_style(number: int) -> dict[str, Any]:
+    """Return colour and hatching of the bars with this number; black intervals show on all of them."""
+    place = number % len(_FILLS)
+    return {"color": _FILLS[place], "hatch": _HATCHES[place], "edgecolor": "black", "linewidth": 0.6}
+
+
+@contextmanager
+def drawing(
+    path: Path,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    width: float = 6.0,
+    height: float = 4.2,
+    legend_columns: int = 3,
+) -> Iterator[list[Axes]]:
+    """Give the panels of a figure, row by row, each ``width`` by ``height`` inches; then write ``path``.
+
+    What is labelled in any panel stands in one legend under the whole figure, where it covers no line. Raises
+    OutputError if the PNG cannot be written.
+    """
+    import matplotlib as mpl  # noqa: PLC0415 -- an extra: imported only where plots are asked for
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=DPI)
+        panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+        yield panels
+        legends = [panel.get_legend_handles_labels() for panel in panels]
+        lines = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
+        if lines:
+            figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=legend_columns)
+        try:
+            # without a date or version of matplotlib inside, the same figures give the same file
+            figure.savefig(path, format="png", metadata={"Software": None})
+        except OSError as error:
+            raise OutputError(
+                "cannot be written", path=path, hint="check the folder and its rights"
+            ) from error
+
+
+def draw_lines(
+    panel: Axes,
+    lines: Mapping[str, Mapping[Any, Point]],
+    *,
+    scale: float = 100,
+    apart: float = 0.0,
+    first: int = 0,
+) -> None:
+    """Draw a line with intervals for each label, the first in style ``first``; shares in per cent.
+
+    Points stand ``apart``, side by side, so that intervals of lines that are alike do not hide each other.
+    """
+    for number, (label, points) in enumerate(lines.items()):
+        if points:
+            middle, errors = _errors(points.values(), scale)
+            x = np.array(list(points)) + apart * (number - (len(lines) - 1) / 2)
+            style = line_style(first + number)
+            panel.errorbar(x, middle, yerr=errors, label=label, capsize=2.5, elinewidth=0.8, **style)
+
+
+def draw_bars(panel: Axes, bars: Mapping[str, Mapping[Any, Point]]) -> None:
+    """Draw bars with intervals for each label, side by side at each tick; shares in per cent."""
+    width = 0.8 / len(bars)
+    for number, (label, points) in enumerate(bars.items()):
+        middle, errors = _errors(points.values(), 100)
+        x = np.arange(len(points)) + width * (number - (len(bars) - 1) / 2)
+        kept = {"elinewidth": 0.9, "ecolor": "black"}
+        panel.bar(x, middle, width, yerr=errors, label=label, capsize=2.5, error_kw=kept, **bar_style(number))
+        panel.set_xticks(range(len(points)), list(map(str, points)))
+    panel.grid(visible=False, axis="x")
+
+
+def draw_named_bars(panel: Axes, bars: Mapping[str, tuple[float, str]]) -> None:
+    """Draw a bar across for each name, its text at its end; the last one is set off."""
+    for number, (size, text) in enumerate(bars.values()):
+        panel.barh(number, size, height=0.6, **bar_style(int(number == len(bars) - 1)))
+        panel.annotate(text, (size, number), (5, 0), textcoords="offset points", va="center")
+    panel.set_yticks(range(len(bars)), list(bars))
+    panel.invert_yaxis()
+    panel.grid(visible=False, axis="y")
+
+
+def draw_chance(panel: Axes, share: float, label: str = "chance") -> None:
+    """Draw what chance gives across the panel, in per cent."""
+    panel.axhline(100 * share, label=label, **CHANCE_STYLE)
+
+
+def logarithmic(panel: Axes, ticks: Sequence[int]) -> None:
+    """Make the x axis logarithmic, with these ticks alone."""
+    panel.set_xscale("log")
+    panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    panel.minorticks_off()
+
+
+def _errors(points: Iterable[Point], scale: float) -> tuple[NDArray[np.float64], list[list[float]]]:
+    """Return the middles of points, and how far their intervals reach below and above."""
+    middle, low, high = scale * np.array(list(points)).T
+    # lists, since matplotlib takes an array of one for a number, which older numpy warns of
+    return middle, np.clip([middle - low, high - middle], 0, None).tolist()
