@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -63,23 +63,14 @@ def owner() -> None:
 )
 @fingerprint_option
 @prints_report
-def init(
-    directory: Path,
-    name: str,
-    kmc: Path,
-    authorize: tuple[Path, ...],
-    image_names: str,
-    fingerprints: tuple[str, ...],
-) -> Report:
+def init(directory: Path, **arguments: Any) -> Report:
     """Make the directory OWNER: keys, and who may search.
 
     OWNER/enrolment.h5 is for the KMC, OWNER/members.h5 for the cloud.
     """
     from mipp_cli.owner.owner import init_owner
 
-    return init_owner(
-        directory, name, kmc, authorize=authorize, image_names=image_names, fingerprints=fingerprints
-    )
+    return init_owner(directory, **arguments)
 
 
 @owner.command()
@@ -119,14 +110,7 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 @click.option("--again", metavar="NUMBER", type=NUMBER, help="Make the deletion NUMBER again: it was lost.")
 @force_option
 @prints_report
-def delete(
-    directory: Path,
-    images: tuple[str, ...],
-    output: Path,
-    files_from: BinaryIO | None,
-    again: int | None,
-    force: bool,
-) -> Report:
+def delete(directory: Path, images: tuple[str, ...], files_from: BinaryIO | None, **arguments: Any) -> Report:
     """Say which images the cloud, and in scheme exact the KMC, is to remove, ciphertexts and all.
 
     A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`. A picture whose
@@ -134,7 +118,7 @@ def delete(
     """
     from mipp_cli.owner.delete import delete_images
 
-    return delete_images(directory, [*images, *_listed(files_from)], output, again=again, force=force)
+    return delete_images(directory, [*images, *_listed(files_from)], **arguments)
 
 
 @owner.command()
@@ -243,17 +227,10 @@ def encrypt(
     output: Path | None,
     root: Path | None,
     files_from: BinaryIO | None,
-    payload: str,
-    split: int | None,
-    resume: bool | None,
-    features: Path | None,
-    skip_unreadable: bool,
     again: tuple[int, ...],
-    undelete: bool,
-    small: bool,
     dry_run: bool,
     parallelism: Parallelism,
-    force: bool,
+    **arguments: Any,
 ) -> Report:
     """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
 
@@ -269,19 +246,8 @@ def encrypt(
 
     named = [*files, *map(Path, _listed(files_from))]
     left_out: list[Problem] = []
-    images = collect_images(named, root=root, left_out=left_out if skip_unreadable else None)
-    options = EncryptOptions(
-        payload=payload,
-        skip_unreadable=skip_unreadable,
-        split=split,
-        resume=resume,
-        force=force,
-        features=features,
-        undelete=undelete,
-        again=0 in again,
-        messages=frozenset(again) - {0},
-        small=small,
-    )
+    options = EncryptOptions(again=0 in again, messages=frozenset(again) - {0}, **arguments)
+    images = collect_images(named, root=root, left_out=left_out if options.skip_unreadable else None)
     if dry_run:
         return preview(directory, images, options, left_out)
     if output is None:
