@@ -148,12 +148,11 @@ def storage(
     seed: int,
 ) -> CommandResult:
     """Table 3: what features and index take, for each scheme and modulus."""
-    from mipp_cli.experiments.base.trial_deployment import scheme_settings
-    from mipp_cli.experiments.cost.storage import StorageOptions
+    from mipp_cli.experiments.base.trial_deployment import SampleOptions, scheme_settings
     from mipp_cli.experiments.tasks import storage_task
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
-    options = StorageOptions(settings, sample, seed, place.parallelism)
+    options = SampleOptions(settings, sample, seed, place.parallelism)
     return run_on(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
 
 
@@ -231,9 +230,8 @@ def every(
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
-    from mipp_cli.experiments.attack.trial import AttackTrial
-    from mipp_cli.experiments.base.trial_deployment import scheme_settings
-    from mipp_cli.experiments.cost.storage import StorageOptions
+    from mipp_cli.experiments.attack.trial import ATTACKED
+    from mipp_cli.experiments.base.trial_deployment import SampleOptions, scheme_settings
     from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
     from mipp_cli.scheme.parameters import SUM_SCHEMES
@@ -246,10 +244,11 @@ def every(
     spread = PositionsOptions(choice, candidates, rankings)
     timed = TimingOptions(settings, sizes, repeats, asked, seed, parallelism)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
-    stored = StorageOptions(
+    stored = SampleOptions(
         tuple(scheme_settings(SUM_SCHEMES, sizes_stored)), seed=seed, parallelism=parallelism
     )
-    attacked = AttackTrial(modulus_bits[-1], seed=seed, parallelism=parallelism)
+    broken = tuple(scheme_settings(ATTACKED, modulus_bits[-1:]))
+    attacked = SampleOptions(broken, seed=seed, parallelism=parallelism)
     sheet = place.folder(source.folder) / PAD_SHEET
 
     def planned(dataset: DataSet) -> list[Task]:

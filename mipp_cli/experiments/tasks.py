@@ -10,11 +10,11 @@ from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
 from mipp_cli.experiments.accuracy.equality_check import EqualityOptions, check_equality
 from mipp_cli.experiments.accuracy.positions import PositionsOptions, run_positions
 from mipp_cli.experiments.attack.attack import AttackOptions, run_attack
-from mipp_cli.experiments.attack.trial import AttackTrial, attack_every_scheme
+from mipp_cli.experiments.attack.trial import attack_every_scheme
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
-from mipp_cli.experiments.base.trial_deployment import SchemeSetting
-from mipp_cli.experiments.cost.storage import StorageOptions, run_storage
+from mipp_cli.experiments.base.trial_deployment import SampleOptions, SchemeSetting
+from mipp_cli.experiments.cost.storage import run_storage
 from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial
@@ -46,7 +46,7 @@ def timing_task(dataset: DataSet, options: TimingOptions, progress: Progress) ->
     )
 
 
-def storage_task(dataset: DataSet, options: StorageOptions, progress: Progress) -> Task:
+def storage_task(dataset: DataSet, options: SampleOptions, progress: Progress) -> Task:
     """Table 3."""
     return Task("storage", recorded(options), lambda: run_storage(dataset, options, progress))
 
@@ -61,9 +61,9 @@ def leakage_task(
     return Task("leakage", recorded(options), lambda: run_leakage(dataset, options, progress))
 
 
-def attack_trial_task(dataset: DataSet, trial: AttackTrial, sheet: Path, progress: Progress) -> Task:
+def attack_trial_task(dataset: DataSet, sample: SampleOptions, sheet: Path, progress: Progress) -> Task:
     """The attack on uploads made for it; ``sheet`` is where the pictures of the two-time pad go."""
-    return Task("attack", recorded(trial), lambda: attack_every_scheme(dataset, trial, sheet, progress))
+    return Task("attack", recorded(sample), lambda: attack_every_scheme(dataset, sample, sheet, progress))
 
 
 def attack_task(upload: Path, options: AttackOptions, progress: Progress) -> Task:

@@ -27,12 +27,12 @@ class Interval(NamedTuple):
 
     @property
     def percent(self) -> str:
-        """A share as it stands in a sentence, as in 41.2 % [38.0, 44.4]."""
-        return f"{100 * self.mean:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+        """A share as it stands in a sentence, as in 41.2 [38.0, 44.4] %."""
+        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
 
     @property
     def points(self) -> str:
-        """A difference of shares as it stands in a sentence, as in 4.1 points [2.0, 6.2]."""
+        """A difference of shares as it stands in a sentence, as in 4.1 [2.0, 6.2] points."""
         return self.percent.replace("%", "points")
 
 

@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mipp_cli.cloud.cloud import PUBLIC_FILE as CLOUD_FILE
 from mipp_cli.cloud.cloud import enroll_at_cloud, init_cloud
+from mipp_cli.cloud.index import index_containers
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.messages.public_files import Deployment, load_deployment
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation
+from mipp_cli.experiments.base.sampling import draw_sample
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.kmc import init_kmc
@@ -60,11 +66,31 @@ def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list
 
 
 @dataclass(frozen=True)
+class SampleOptions:
+    """Which images of a data set are really encrypted, ``images`` drawn from the seed, and how."""
+
+    settings: tuple[SchemeSetting, ...]
+    images: int = 10
+    seed: int = 1
+    parallelism: Parallelism = LOCAL
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise InvalidRequestError("a sample needs an image", hint="give 1 or more")
+
+    def draw(self, dataset: DataSet) -> NDArray[np.int64]:
+        """Return the positions of the images, ascending."""
+        return draw_sample(dataset, self.images, self.seed)
+
+
+@dataclass(frozen=True)
 class TrialDeployment:
     """The directories of all roles below ``root``; every owner authorised the user."""
 
     root: Path
     owners: tuple[str, ...]
+    parallelism: Parallelism
+    progress: Progress
 
     @property
     def kmc_file(self) -> Path:
@@ -85,38 +111,38 @@ class TrialDeployment:
         """Return the directory of an owner."""
         return self.root / f"owner-{name}"
 
-    def new_cloud(self, name: str) -> Path:
-        """Make a cloud that knows every owner and stores nothing yet; return its directory."""
+    def new_cloud(self, name: str, uploads: Sequence[Path] = ()) -> Path:
+        """Make a cloud that knows every owner and stores these uploads; return its directory."""
         path = self.root / f"cloud-{name}"
         init_cloud(path, self.kmc_file)
         enroll_at_cloud(path, [self.owner(owner) / MEMBERS_FILE for owner in self.owners])
         enroll_at_kmc(self.kmc_file.parent, [path / CLOUD_FILE])
+        if uploads:
+            index_containers(path, uploads, parallelism=self.parallelism, progress=self.progress)
         return path
 
-    def encrypt(
-        self,
-        owner: str,
-        images: Sequence[ImageFile],
-        name: str,
-        parallelism: Parallelism = LOCAL,
-        progress: Progress = silent,
-    ) -> Path:
+    def encrypt(self, owner: str, images: Sequence[ImageFile], name: str) -> Path:
         """Encrypt images of an owner into the upload ``name``; return its path."""
         path = self.root / f"{name}.h5"
-        encrypt_images(self.owner(owner), images, path, EncryptOptions(), parallelism, progress)
+        encrypt_images(self.owner(owner), images, path, EncryptOptions(), self.parallelism, self.progress)
         return path
 
 
 @contextmanager
 def trial_deployment(
-    setting: SchemeSetting, *, owners: Sequence[str] = ("owner",), image_names: str = "hashed"
+    setting: SchemeSetting,
+    parallelism: Parallelism = LOCAL,
+    progress: Progress = silent,
+    *,
+    owners: Sequence[str] = ("owner",),
+    image_names: str = "hashed",
 ) -> Iterator[TrialDeployment]:
     """Make a deployment in a temporary folder, and remove it afterwards.
 
     Raises InvalidRequestError for a scheme and modulus that do not go together.
     """
     with TemporaryDirectory(prefix="mipp-experiment-") as folder:
-        made = TrialDeployment(Path(folder), tuple(owners))
+        made = TrialDeployment(Path(folder), tuple(owners), parallelism, progress)
         public = made.kmc_file
         init_kmc(
             public.parent,

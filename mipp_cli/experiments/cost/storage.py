@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
-from mipp_cli.cloud.index import index_containers
 from mipp_cli.cloud.store.parts import part_of_sums
 from mipp_cli.cloud.store.store import PARTS_FOLDER
-from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.base.stored import store_digests
 from mipp_cli.containers.store.part import write_part
-from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import both_sums
 from mipp_cli.experiments.base.result import Claim, Observation, Result, where
-from mipp_cli.experiments.base.sampling import draw_sample
-from mipp_cli.experiments.base.trial_deployment import SchemeSetting, TrialDeployment, trial_deployment
+from mipp_cli.experiments.base.trial_deployment import (
+    SampleOptions,
+    SchemeSetting,
+    TrialDeployment,
+    trial_deployment,
+)
 from mipp_cli.progress import Progress, silent
 from mipp_cli.user.user import make_query
 
@@ -34,39 +34,22 @@ _NAME_BYTES = 32  # of a hashed name
 FEATURES, INDEX = "encrypted features", "index"
 
 
-@dataclass(frozen=True)
-class StorageOptions:
-    """Which schemes and moduli, and how many images are really encrypted under each."""
-
-    settings: tuple[SchemeSetting, ...]
-    images: int = 10
-    seed: int = 1
-    parallelism: Parallelism = LOCAL
-
-    def __post_init__(self) -> None:
-        if self.images < 1:
-            raise InvalidRequestError("a sample needs an image", hint="give 1 or more")
-
-
-def run_storage(dataset: DataSet, options: StorageOptions, progress: Progress = silent) -> list[Result]:
+def run_storage(dataset: DataSet, options: SampleOptions, progress: Progress = silent) -> list[Result]:
     """Measure real containers of a sample under every setting, and say what 10,000 images take."""
     rows: list[Observation] = []
     for setting in options.settings:
         rows += _measure(dataset, setting, options, progress)
-    images = min(options.images, len(dataset))
-    return [
-        Result("storage", "Table 3: storage of 10,000 images", rows, _claims(rows), _notes(dataset, images))
-    ]
+    notes = _notes(dataset, min(options.images, len(dataset)))
+    return [Result("storage", "Table 3: storage of 10,000 images", rows, _claims(rows), notes)]
 
 
 def _measure(
-    dataset: DataSet, setting: SchemeSetting, options: StorageOptions, progress: Progress
+    dataset: DataSet, setting: SchemeSetting, options: SampleOptions, progress: Progress
 ) -> Iterator[Observation]:
-    images = dataset.files(draw_sample(dataset, options.images, options.seed))
-    with trial_deployment(setting) as trial:
-        place = trial.new_cloud("cloud")
-        upload = trial.encrypt("owner", images, "upload", options.parallelism, progress)
-        index_containers(place, [upload], parallelism=options.parallelism, progress=progress)
+    images = dataset.files(options.draw(dataset))
+    with trial_deployment(setting, options.parallelism, progress) as trial:
+        upload = trial.encrypt("owner", images, "upload")
+        place = trial.new_cloud("cloud", [upload])
         query = trial.root / "query.h5"
         make_query(trial.user, images[:1], query)
         cloud = Cloud.open(place)

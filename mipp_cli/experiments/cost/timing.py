@@ -38,7 +38,6 @@ from mipp_cli.user.user import make_query
 
 INDEX_NAME, RETRIEVAL_NAME = "timing-index", "timing-retrieval"
 ENCRYPTING = "encrypting"
-_OWNER = "owner"
 
 Timed = tuple[int, str, int, float]
 """Images, what was done, which repeat, and the seconds it took."""
@@ -136,14 +135,12 @@ def encrypted_runs(
     of a search then is to find it.
     """
     sizes, repeats = options.ascending, options.repeats
-    with trial_deployment(setting, owners=(_OWNER,)) as trial:
+    with trial_deployment(setting, options.parallelism, progress) as trial:
         queries = _queries(trial, collection, repeats, options.candidates)
         for_one = _queries(trial, collection, repeats, 1)
         begin = time.perf_counter()
         uploads = [
-            trial.encrypt(
-                _OWNER, collection.images(start, end), f"upload-{end}", options.parallelism, progress
-            )
+            trial.encrypt("owner", collection.images(start, end), f"upload-{end}")
             for start, end in zip((0, *sizes[:-1]), sizes, strict=True)
         ]
         yield sizes[-1], ENCRYPTING, 0, time.perf_counter() - begin

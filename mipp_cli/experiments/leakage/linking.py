@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.cloud.cloud import INDEX_FILE
-from mipp_cli.cloud.index import index_containers
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import mean_interval
@@ -18,7 +17,7 @@ from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Order, both_sums
 from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
 from mipp_cli.experiments.base.seeds import Purpose, generator
-from mipp_cli.experiments.base.trial_deployment import SchemeSetting, trial_deployment
+from mipp_cli.experiments.base.trial_deployment import SchemeSetting, TrialDeployment, trial_deployment
 from mipp_cli.inspection.files import inspect_file
 from mipp_cli.owner.owner import Owner
 from mipp_cli.progress import Progress
@@ -60,7 +59,8 @@ def link_pictures(
     drawn = generator(seed, Purpose.LINKED_PICTURES).permutation(len(dataset))[: 3 * trial.shared]
     common, own, other = np.split(drawn, 3)
     held = {"first": np.concatenate([common, own]), "second": np.concatenate([common, other])}
-    lines = _index_of_two(dataset, held, trial.setting, parallelism, progress)
+    with trial_deployment(trial.setting, parallelism, progress, owners=_OWNERS) as made:
+        lines = _index_of_two(dataset, held, made)
     first, second = (lines[owner] for owner in _OWNERS)
     times = Counter(second.values())
     observations = [
@@ -84,28 +84,21 @@ def link_pictures(
 
 
 def _index_of_two(
-    dataset: DataSet,
-    held: dict[str, Order],
-    setting: SchemeSetting,
-    parallelism: Parallelism,
-    progress: Progress,
+    dataset: DataSet, held: dict[str, Order], made: TrialDeployment
 ) -> dict[str, dict[str, Pair]]:
     """Return, by owner, what the cloud's index says of each image; the images under their true names."""
     uploads: list[Path] = []
     true_name: dict[tuple[str, str], str] = {}
-    with trial_deployment(setting, owners=_OWNERS) as trial:
-        for name, positions in held.items():
-            images = dataset.files(positions)
-            uploads.append(trial.encrypt(name, images, name, parallelism, progress))
-            owner = Owner.open(trial.owner(name))
-            true_name |= {(name, owner.name_on_the_wire(image.name)): image.name for image in images}
-        cloud = trial.new_cloud("links")
-        index_containers(cloud, uploads, parallelism=parallelism, progress=progress)
-        table = inspect_file(cloud / INDEX_FILE).table
-        rows: Iterable[Sequence[str | int | float]] = table.rows() if table else ()
-        lines: dict[str, dict[str, Pair]] = {name: {} for name in _OWNERS}
-        for owned_by, image, sum1, sum2 in rows:
-            lines[str(owned_by)][true_name[str(owned_by), str(image)]] = (int(sum1), int(sum2))
+    for name, positions in held.items():
+        images = dataset.files(positions)
+        uploads.append(made.encrypt(name, images, name))
+        owner = Owner.open(made.owner(name))
+        true_name |= {(name, owner.name_on_the_wire(image.name)): image.name for image in images}
+    index = inspect_file(made.new_cloud("links", uploads) / INDEX_FILE).table
+    rows: Iterable[Sequence[str | int | float]] = index.rows() if index else ()
+    lines: dict[str, dict[str, Pair]] = {name: {} for name in held}
+    for owned_by, image, sum1, sum2 in rows:
+        lines[str(owned_by)][true_name[str(owned_by), str(image)]] = (int(sum1), int(sum2))
     return lines
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -36,7 +37,7 @@ def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
 
 def _record_fields(record: Record, folder: Path) -> dict[str, Any]:
     """Return a record with file names; observations that fill books stand in their CSV file alone."""
-    fields = record.to_json()
+    fields = asdict(record)
     for each, result in zip(fields["results"], record.results, strict=True):
         each["csv"] = f"{result.name}.csv"
         each["plots"] = _plots(result, folder)

@@ -38,21 +38,11 @@ class Record:
     seconds: float
     results: tuple[Result, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON fields."""
-        return asdict(self)
-
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Record:
-        """Read what :meth:`to_json` gave; KeyError, TypeError or the like if it is damaged."""
+    def of(cls, fields: dict[str, Any]) -> Record:
+        """Make a record of its fields; KeyError, TypeError or the like if they are damaged."""
         results = tuple(
-            Result(
-                each["name"],
-                each["title"],
-                each["observations"],
-                [Claim(**claim) for claim in each["claims"]],
-                each["notes"],
-            )
+            Result(**{**each, "claims": [Claim(**claim) for claim in each["claims"]]})
             for each in fields["results"]
         )
         return cls(**{**fields, "results": results})
@@ -101,7 +91,7 @@ class Workspace:
 
     def keep(self, record: Record) -> None:
         """Keep a finished experiment; from now on a run that continues skips it."""
-        text = json.dumps(record.to_json(), ensure_ascii=False)
+        text = json.dumps(asdict(record), ensure_ascii=False)
         write_bytes(self.folder / _DONE / f"{record.experiment}.json", text.encode(), force=True)
 
     def forget(self, experiment: str) -> None:
@@ -121,7 +111,7 @@ class Workspace:
             if not path.exists():
                 continue
             try:
-                found.append(Record.from_json(json.loads(path.read_bytes())))
+                found.append(Record.of(json.loads(path.read_bytes())))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 raise MalformedError(
                     "is damaged", path=path, hint="remove it: the experiment is then run again"

@@ -64,8 +64,8 @@ def test_the_leak_of_shared_blinding_is_x_squared_less_x(sum_scheme: Deployment)
 
 def test_images_are_compared_by_name_where_names_are_paths(deployment: Deployment) -> None:
     folder = deployment / "pictures" / "lake"
-    with trial_deployment(SchemeSetting("dcr", 1024), image_names="path") as made:
-        upload = made.encrypt("owner", collect_images([folder]), "upload", INLINE)
+    with trial_deployment(SchemeSetting("dcr", 1024), INLINE, image_names="path") as made:
+        upload = made.encrypt("owner", collect_images([folder]), "upload")
         result = run_attack(upload, AttackOptions(made.kmc_file, folder, 2, parallelism=INLINE))
     found = rows(result, CODES)
     names = [str(row["image"]) for row in found[::80]]

@@ -71,8 +71,8 @@ def test_intervals_come_from_the_seed_alone() -> None:
 def test_one_value_has_an_interval_of_itself() -> None:
     interval = mean_interval(np.array([0.25]), 1)
     assert (interval.mean, interval.low, interval.high) == (0.25, 0.25, 0.25)
-    assert interval.percent == "25.0 % [25.0, 25.0]"
-    assert interval.points == "25.0 points [25.0, 25.0]"
+    assert interval.percent == "25.0 [25.0, 25.0] %"
+    assert interval.points == "25.0 [25.0, 25.0] points"
 
 
 def test_intervals_hold_their_mean_where_all_values_are_alike() -> None:
