@@ -24,8 +24,9 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.errors import MalformedError, OutputError
+from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import discard, new_file, write_bytes
+from mipp_cli.files.json_state import damaged_unless_sound
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
@@ -51,7 +52,7 @@ class Message:
 
     @classmethod
     def from_json(cls, number: int, fields: dict[str, Any]) -> Message:
-        """Read what :meth:`to_json` gave; KeyError, ValueError or TypeError if it is damaged."""
+        """Read what :meth:`to_json` gave."""
         key = fields["key"]
         return cls(number, fields["kind"], None if key is None else int(key, 16))
 
@@ -292,8 +293,5 @@ def still_deciding(before: Mapping[int, int], superseded: Collection[Standing]) 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[TextIO]:
-    try:
-        with path.open(newline="\n") as file:
-            yield file
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise MalformedError("is damaged", path=path, hint="restore it from a backup") from None
+    with damaged_unless_sound(path), path.open(newline="\n") as file:
+        yield file

@@ -13,7 +13,7 @@ from typing import Any
 from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.messages.public_files import Party, load_deployment, load_party, read_public_file
 from mipp_cli.containers.messages.upload import NAME_LIMIT
-from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError
+from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.report import Output, Report
@@ -55,23 +55,12 @@ class _State:
         }
 
     @classmethod
-    def from_json(cls, directory: RoleDirectory) -> _State:
-        fields = directory.read_json(STATE_FILE)
-        try:
-            users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
-            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
-            state = cls(int(fields["number"]), fields["image_names"], users, forgotten)
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
-            state = None
-        if (
-            state is None
-            or state.image_names not in IMAGE_NAME_STYLES
-            or any(len(k) != 32 for _, k in state.users)
-        ):
-            raise MalformedError(
-                "is damaged", path=directory.file(STATE_FILE), hint="restore it from a backup"
-            )
-        return state
+    def from_json(cls, fields: dict[str, Any]) -> _State:
+        users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
+        forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
+        if fields["image_names"] not in IMAGE_NAME_STYLES or any(len(key) != 32 for _, key in users):
+            raise ValueError("no state is like this")
+        return cls(int(fields["number"]), fields["image_names"], users, forgotten)
 
 
 class Owner:
@@ -83,7 +72,7 @@ class Owner:
     @cached_property
     def _state(self) -> _State:
         # read when first asked for, which is under the lock where it will be changed
-        return _State.from_json(self.directory)
+        return self.directory.load(STATE_FILE, _State.from_json)
 
     @classmethod
     def open(cls, path: Path) -> Owner:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mipp_cli.containers.base.container import Sender
 from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER
@@ -16,20 +16,20 @@ from mipp_cli.containers.messages.public_files import Deployment, load_deploymen
 from mipp_cli.errors import (
     ConflictError,
     InvalidRequestError,
-    MalformedError,
     MissingKeyError,
     NotInitialisedError,
     OutputError,
     ReplayedError,
 )
 from mipp_cli.files.atomic import discard, new_folder, output_error, put_folder, sweep
-from mipp_cli.files.json_state import read_state, write_state
+from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 from mipp_cli.scheme.secret_keys import KEY_BYTES
 from mipp_cli.workdir.passphrases import protect_new, protection_of
 from mipp_cli.workdir.protection import SECRETS_FILE, Protection, holds_secrets, read_secrets, write_secrets
 
+Result = TypeVar("Result")
 ROLES = ("kmc", "cloud", "user", "owner")
 ROLE_FILE = "role.json"
 STATE_FILE = "state.json"
@@ -102,10 +102,7 @@ class RoleDirectory:
     @cached_property
     def name(self) -> str:
         """The OID or UID."""
-        name = self.read_json(ROLE_FILE).get("id")
-        if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
-            raise MalformedError("is damaged", path=self.file(ROLE_FILE), hint="restore it from a backup")
-        return name
+        return self.load(ROLE_FILE, _name_of)
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -211,6 +208,12 @@ class RoleDirectory:
             return read_secrets(self.path, name, self.protection)
         return read_state(self.file(name))
 
+    def load(self, name: str, parse: Callable[[dict[str, Any]], Result], hint: str = RESTORE) -> Result:
+        """Return what ``parse`` makes of a JSON file; MalformedError if it cannot, or the file is damaged."""
+        fields = self.read_json(name)
+        with damaged_unless_sound(self.file(name), hint):
+            return parse(fields)
+
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
         """Replace a JSON file of the directory, mode 0600; sealed if it holds keys and has to be."""
         if not holds_secrets(self.role, name):
@@ -276,6 +279,13 @@ def role_of(path: Path) -> str | None:
 def with_article(role: str) -> str:
     """Return "a kmc", "an owner" and so on."""
     return f"an {role}" if role == "owner" else f"a {role}"
+
+
+def _name_of(fields: dict[str, Any]) -> str:
+    name = fields["id"]
+    if not IDENTIFIER.fullmatch(name):
+        raise ValueError("no OID or UID")
+    return str(name)
 
 
 def _record_file(folder: str, name: str) -> str:

@@ -59,13 +59,7 @@ def floor_of(directory: RoleDirectory, owner: str) -> Floor:
     """Return the floor of an owner, or that there is none; raises MalformedError if its file is damaged."""
     if not floor_file(directory, owner).exists():
         return Floor()
-    fields = directory.read_json(_name(owner))
-    try:
-        return Floor(int(fields["refused"]), int(fields["removed"]))
-    except (KeyError, ValueError, TypeError):
-        raise MalformedError(
-            "is damaged", path=floor_file(directory, owner), hint="restore it from a backup"
-        ) from None
+    return directory.load(_name(owner), lambda fields: Floor(int(fields["refused"]), int(fields["removed"])))
 
 
 def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: bool) -> None:

@@ -10,7 +10,6 @@ from mipp_cli.errors import (
     AlreadyAppliedError,
     ConflictError,
     InvalidRequestError,
-    MalformedError,
     ReplayedError,
 )
 from mipp_cli.report import Report
@@ -62,6 +61,19 @@ class Removal:
             "forgotten_keys": [f"{key:016x}" for key in sorted(self.forgotten)],
         }
 
+    @classmethod
+    def from_json(cls, owner: str, fields: dict[str, Any]) -> Removal:
+        """Read what :meth:`to_json` gave."""
+        return cls(
+            owner,
+            bytes.fromhex(fields["key"]),
+            int(fields["number"]),
+            str(fields["digest"]),
+            bool(fields["released"]),
+            frozenset(bytes.fromhex(key) for key in fields["retired"]),
+            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
+        )
+
 
 def _file(owner: str) -> str:
     return f"{REMOVED_FOLDER}/{owner}.json"
@@ -71,21 +83,7 @@ def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
     """Return the record of an owner's last removal, or None; raises MalformedError if it is damaged."""
     if not directory.file(_file(owner)).exists():
         return None
-    fields = directory.read_json(_file(owner))
-    try:
-        return Removal(
-            owner,
-            bytes.fromhex(fields["key"]),
-            int(fields["number"]),
-            str(fields["digest"]),
-            bool(fields["released"]),
-            frozenset(bytes.fromhex(key) for key in fields["retired"]),
-            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
-        )
-    except (KeyError, ValueError, TypeError, OverflowError):
-        raise MalformedError(
-            "is damaged", path=directory.file(_file(owner)), hint="restore it from a backup"
-        ) from None
+    return directory.load(_file(owner), lambda fields: Removal.from_json(owner, fields))
 
 
 def removals(directory: RoleDirectory) -> list[Removal]:
