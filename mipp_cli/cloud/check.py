@@ -24,13 +24,13 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.workdir.completeness import details_of, notes_of
-from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE
+from mipp_cli.workdir.directory import KMC_FILE
 from mipp_cli.workdir.findings import Findings, check_key
 from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_in_force, floor_of
-from mipp_cli.workdir.protection import LOCK_FILE, SECRETS_FILE
 from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
+from mipp_cli.workdir.secrets_file import ROLE_FILE, SECRETS_FILE
 
-_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, PUBLIC_FILE, INDEX_FILE, LOCK_FILE)
+_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, PUBLIC_FILE, INDEX_FILE)
 _QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
 _STORED = re.compile(r"([^.].*-)?[0-9]+(\.[0-9]+)?\.h5(\.blocks)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")

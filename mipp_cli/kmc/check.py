@@ -18,13 +18,13 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import KEY_BYTES
-from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE, SEALING_FILE
+from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE
 from mipp_cli.workdir.findings import Findings, check_key
 from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_in_force, floor_of
-from mipp_cli.workdir.protection import LOCK_FILE, SECRETS_FILE
 from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
+from mipp_cli.workdir.secrets_file import ROLE_FILE, SECRETS_FILE
 
-_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, SEALING_FILE, LOCK_FILE)
+_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, SEALING_FILE)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
 _QUERY_RECORD = re.compile(r"[0-9a-f]{64} [0-9a-f]{64}")

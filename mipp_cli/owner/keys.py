@@ -13,7 +13,7 @@ from mipp_cli.owner.owner import ENROLMENT_FILE, Owner
 from mipp_cli.report import Report
 from mipp_cli.scheme.secret_keys import generate_key, key_id
 from mipp_cli.workdir.directory import STATE_FILE
-from mipp_cli.workdir.protection import SECRETS_FILE
+from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _ROTATED = (
     "bring enrolment.h5 to the KMC before uploads under the new key: until then it cannot re-encrypt them"

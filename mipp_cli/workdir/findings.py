@@ -20,8 +20,8 @@ from mipp_cli.errors import (
 )
 from mipp_cli.files.atomic import TEMPORARY
 from mipp_cli.report import Report
-from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE, RoleDirectory, with_article
-from mipp_cli.workdir.protection import LOCK_FILE, Lock
+from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, with_article
+from mipp_cli.workdir.secrets_file import ROLE_FILE
 
 
 @dataclass
@@ -64,9 +64,6 @@ class Findings:
             )
         with self.of(self.directory.file(KMC_FILE), "files"):
             load_deployment(self.directory.file(KMC_FILE))
-        if self.directory.file(LOCK_FILE).exists():
-            with self.of(self.directory.file(LOCK_FILE), "files"):
-                Lock.read(self.directory.path)
 
     @contextmanager
     def of(self, path: Path, kind: str) -> Iterator[None]:

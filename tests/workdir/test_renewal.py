@@ -61,7 +61,7 @@ def test_a_user_who_did_not_is_told_how(changeable: Deployment) -> None:
     assert "mipp user update-kmc-key" in outcome.err
 
 
-@pytest.mark.parametrize("steps", [["rotate --drop-former"], ["rotate", "forget-key"]])
+@pytest.mark.parametrize("steps", [["rotate-key --drop-former"], ["rotate-key", "forget-key"]])
 def test_a_recorded_query_opens_with_nothing_that_the_kmc_then_holds(
     changeable: Deployment, steps: list[str]
 ) -> None:
@@ -132,7 +132,7 @@ def test_a_renewal_that_the_kmc_did_not_sign_is_refused(changeable: Deployment, 
     path = forge_renewal(changeable, next_number(), key=SigningKey.generate())
     before = snapshot(changeable / role)
     kind = "owner" if role == "north" else "user"
-    assert "is not signed by the KMC" in refused(8, kind, "renew", changeable / role, path).err
+    assert "is not signed by the KMC" in refused(8, kind, "update-kmc-key", changeable / role, path).err
     assert snapshot(changeable / role) == before
 
 
@@ -155,7 +155,7 @@ def test_a_later_renewal_has_a_later_number(changeable: Deployment) -> None:
     assert numbers == sorted(set(numbers))
 
 
-@pytest.mark.parametrize("command", [("rotate",), ("forget-key",)])
+@pytest.mark.parametrize("command", [("rotate-key",), ("forget-key",)])
 def test_a_rotation_that_was_interrupted_is_finished_and_not_begun_anew(
     changeable: Deployment, command: tuple[str, ...]
 ) -> None:
