@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import InvalidRequestError, errors_at
 from mipp_cli.sanitize import printable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -80,11 +80,8 @@ def read_passphrase(path: Path) -> bytes:
     if stat.S_ISREG(mode) and mode & 0o077:
         warnings = click.get_current_context().meta.setdefault(_WARNINGS, [])
         warnings.append(f"others may read or change {path}: chmod 600 {path}")
-    try:
+    with errors_at(path):
         return check_passphrase(content.removesuffix(b"\n"))
-    except InvalidRequestError as error:
-        error.path = str(path)
-        raise
 
 
 def ask_passphrase(path: Path) -> bytes | None:

@@ -86,30 +86,34 @@ def new_file(path: Path, *, force: bool = False, private: bool = False) -> Itera
     try:
         with _in_use(path, lambda temporary: os.close(os.open(temporary, flags, mode))) as temporary:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             refuse_existing(path, force=force)
             with unchanged_on_failure(path):
                 temporary.replace(path)
-                sync_folder(path.parent)
+                sync(path.parent)
     except OSError as error:
         raise output_error(error, path) from error
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a private folder beside ``path`` to fill and to rename; what is not renamed is removed."""
-    with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
-        yield temporary
+    """Give a private folder beside ``path`` to fill; rename it there when the block succeeds.
 
-
-def put_folder(filled: Path, path: Path) -> None:
-    """Rename a folder that :func:`new_folder` gave to its place; it is not there if that raises OSError."""
-    filled.rename(path)
+    If that fails, nothing is left of it. An OSError inside the block is taken for a failure to write.
+    Raises OutputError.
+    """
+    sweep(path.parent, path.name)
     try:
-        sync_folder(path.parent)
-    except OSError:
-        path.rename(filled)
-        raise
+        with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
+            yield temporary
+            temporary.rename(path)
+            try:
+                sync(path.parent)
+            except OSError:
+                path.rename(temporary)
+                raise
+    except OSError as error:
+        raise output_error(error, path) from error
 
 
 @contextmanager
@@ -200,14 +204,10 @@ def sweep(folder: Path, name: str | None = None) -> None:
     """
     begin = "." if name is None else f".{name[:40]}."
     with suppress(OSError), os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if _is_temporary(entry.name, begin)]
-        for path in found:
-            with suppress(OSError):
-                _remove_unused(path)
-
-
-def _is_temporary(name: str, begin: str) -> bool:
-    return name.startswith(begin) and TEMPORARY.fullmatch(name) is not None
+        for entry in list(entries):
+            if entry.name.startswith(begin) and TEMPORARY.fullmatch(entry.name):
+                with suppress(OSError):
+                    _remove_unused(Path(entry.path))
 
 
 def _remove_unused(path: Path) -> None:
@@ -236,17 +236,13 @@ def remove(path: Path, *, for_good: bool = False) -> None:
     try:
         path.unlink(missing_ok=True)
         if for_good and path.parent.exists():
-            sync_folder(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise output_error(error, path) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed into ``folder`` survive a power cut."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make what was written to a file, or renamed into a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import output_error, remove, sync_folder
+from mipp_cli.files.atomic import output_error, remove, sync
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store.store import FeatureStore, numbers_in
 from mipp_cli.report import Report
@@ -77,6 +77,6 @@ def _remove_folder(folder: Path) -> None:
         remove(file)
     try:
         folder.rmdir()
-        sync_folder(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise output_error(error, folder) from error

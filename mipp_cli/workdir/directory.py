@@ -22,7 +22,7 @@ from mipp_cli.errors import (
     ReplayedError,
     TamperedError,
 )
-from mipp_cli.files.atomic import discard, new_folder, output_error, put_folder, sweep
+from mipp_cli.files.atomic import discard, new_folder, output_error, sweep
 from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
@@ -70,14 +70,9 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
             path=path,
             hint="choose another name, or move the old directory away",
         )
-    sweep(path.parent, path.name)
-    try:
-        with new_folder(path) as building:
-            write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
-            yield RoleDirectory(building, role, SecretsFile.new(building).passphrase)
-            put_folder(building, path)
-    except OSError as error:
-        raise output_error(error, path) from error
+    with new_folder(path) as building:
+        write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
+        yield RoleDirectory(building, role, SecretsFile.new(building).passphrase)
 
 
 @dataclass(frozen=True)
