@@ -46,7 +46,7 @@ def new_passphrase_options(function: Callable[..., Any]) -> Callable[..., Any]:
         new = read_passphrase(passphrase_file) if passphrase_file is not None else None
         if protect and new is None:
             new = choose_passphrase("--passphrase-file")
-        with passphrases_from(Passphrases(new=new)):
+        with passphrases_from(Passphrases(lambda path: new, new=new)):
             return function(*args, **kwargs)
 
     asking = click.option("--protect", is_flag=True, help="Ask for a passphrase to protect the directory.")

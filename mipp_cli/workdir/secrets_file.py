@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,10 @@ class Passphrases:
     ask: Callable[[Path], bytes | None] = lambda path: None
     given: bool = False
     new: bytes | None = None
-    opened: dict[bytes, PassphraseKey] = field(default_factory=dict)  # by salt: each is stretched once
 
 
-_CURRENT: ContextVar[Passphrases | None] = ContextVar("passphrases", default=None)
+_NOBODY = Passphrases()
+_CURRENT = ContextVar("passphrases", default=_NOBODY)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ class SecretsFile:
         Raises PassphraseError if the passphrase is wrong or nobody gave one, InvalidRequestError if one was
         given for a directory that is not protected.
         """
-        source, file = _CURRENT.get() or Passphrases(), path / SECRETS_FILE
+        source, file = _CURRENT.get(), path / SECRETS_FILE
         fields = _read(file) if file.exists() or source.given else {}
         if "sealed" not in fields:
             if source.given:
@@ -106,29 +106,23 @@ class SecretsFile:
             stretching, salt = Stretching(**fields["scrypt"]), bytes.fromhex(fields["salt"])
             if len(salt) != SALT_BYTES:
                 raise ValueError("no salt has this length")
-        if salt not in source.opened:
-            passphrase = source.ask(path)
-            if passphrase is None:
-                raise PassphraseError(
-                    "is protected with a passphrase",
-                    path=path,
-                    hint="give --passphrase-file FILE, or run the command in a terminal, where it asks",
-                )
-            with errors_at(path):
-                key = PassphraseKey.derive(check_passphrase(passphrase), stretching, salt)
-                cls(path, key).read()
-            source.opened[salt] = key
-        return cls(path, source.opened[salt])
+        passphrase = source.ask(path)
+        if passphrase is None:
+            raise PassphraseError(
+                "is protected with a passphrase",
+                path=path,
+                hint="give --passphrase-file FILE, or run the command in a terminal, where it asks",
+            )
+        with errors_at(path):
+            opened = cls(path, PassphraseKey.derive(check_passphrase(passphrase), stretching, salt))
+            opened.read()
+        return opened
 
     @classmethod
     def new(cls, path: Path) -> SecretsFile:
         """Return that of a directory that is being made, protected if the command was told to."""
-        source = _CURRENT.get()
-        if source is None or source.new is None:
-            return cls(path)
-        key = PassphraseKey.new(source.new)
-        source.opened[key.salt] = key
-        return cls(path, key)
+        passphrase = _CURRENT.get().new
+        return cls(path, None if passphrase is None else PassphraseKey.new(passphrase))
 
     def read(self) -> dict[str, Any]:
         """Return the keys, in hex; raises ConflictError if the passphrase came, changed or went meanwhile."""
