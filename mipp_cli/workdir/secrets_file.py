@@ -154,7 +154,7 @@ class SecretsFile:
     @property
     def _bound(self) -> bytes:
         role = read_state(self.path / ROLE_FILE)
-        return length_prefixed("mipp/1 secrets of a directory", str(role["role"]), str(role["id"]))
+        return length_prefixed("mipp/1 secrets of a directory", str(role.get("role")), str(role.get("id")))
 
 
 def _read(file: Path) -> dict[str, Any]:
