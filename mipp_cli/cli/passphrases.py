@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import InvalidRequestError, errors_at
 from mipp_cli.sanitize import printable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -26,12 +26,10 @@ def passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, passphrase_file: Path | None, **kwargs: Any) -> Any:
-        from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
+        from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 
         given = None if passphrase_file is None else read_passphrase(passphrase_file)
-        source = Passphrases(lambda path: given or ask_passphrase(path), given is not None)
-        _remember_warnings(source.warnings)
-        with passphrases_from(source):
+        with passphrases_from(Passphrases(lambda path: given or ask_passphrase(path), given is not None)):
             return function(*args, **kwargs)
 
     help_text = "Take the directory's passphrase from FILE, if it is protected; a terminal asks without it."
@@ -43,14 +41,12 @@ def new_passphrase_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*args: Any, passphrase_file: Path | None, protect: bool, **kwargs: Any) -> Any:
-        from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
+        from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 
         new = read_passphrase(passphrase_file) if passphrase_file is not None else None
         if protect and new is None:
             new = choose_passphrase("--passphrase-file")
-        source = Passphrases(new=new)
-        _remember_warnings(source.warnings)
-        with passphrases_from(source):
+        with passphrases_from(Passphrases(lambda path: new, new=new)):
             return function(*args, **kwargs)
 
     asking = click.option("--protect", is_flag=True, help="Ask for a passphrase to protect the directory.")
@@ -69,7 +65,7 @@ def _last(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def read_passphrase(path: Path) -> bytes:
     """Return what a file holds less one newline at its end; InvalidRequestError if that is no passphrase."""
-    from mipp_cli.workdir.passphrases import MOST_PASSPHRASE_BYTES, check_passphrase
+    from mipp_cli.workdir.secrets_file import MOST_PASSPHRASE_BYTES, check_passphrase
 
     try:
         with path.open("rb") as file:
@@ -82,12 +78,10 @@ def read_passphrase(path: Path) -> bytes:
             hint="name a file that you may read",
         ) from None
     if stat.S_ISREG(mode) and mode & 0o077:
-        _remember_warnings([f"others may read or change {path}: chmod 600 {path}"])
-    try:
+        warnings = click.get_current_context().meta.setdefault(_WARNINGS, [])
+        warnings.append(f"others may read or change {path}: chmod 600 {path}")
+    with errors_at(path):
         return check_passphrase(content.removesuffix(b"\n"))
-    except InvalidRequestError as error:
-        error.path = str(path)
-        raise
 
 
 def ask_passphrase(path: Path) -> bytes | None:
@@ -99,7 +93,7 @@ def ask_passphrase(path: Path) -> bytes | None:
 
 def choose_passphrase(option: str) -> bytes:
     """Ask for a new passphrase, twice; InvalidRequestError if there is no terminal, or the two differ."""
-    from mipp_cli.workdir.passphrases import check_passphrase
+    from mipp_cli.workdir.secrets_file import check_passphrase
 
     if not _at_terminal():
         raise InvalidRequestError(
@@ -123,10 +117,6 @@ def _at_terminal() -> bool:
     return False
 
 
-def _remember_warnings(warnings: list[str]) -> None:
-    click.get_current_context().meta.setdefault(_WARNINGS, []).append(warnings)
-
-
 def passphrase_warnings() -> list[str]:
     """Return what whoever started the command should know of its passphrases."""
-    return [each for warnings in click.get_current_context().meta.get(_WARNINGS, []) for each in warnings]
+    return list(click.get_current_context().meta.get(_WARNINGS, []))

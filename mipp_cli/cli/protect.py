@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,20 +29,22 @@ def protect(
 ) -> Report:
     """Protect the keys in a role's directory with a passphrase, change it, or end that.
 
-    Sealed are secrets.json, the owners' image keys at a KMC, and what a user keeps of queries (AES-256-GCM
-    under a key of the directory's own, and that under scrypt). Everything else stays as it is, but the
-    commands that work in DIR then demand the passphrase: --passphrase-file, or a terminal asks.
+    Sealed is secrets.json (AES-256-GCM under scrypt), and with it what it holds the key to: the owners' image
+    keys at a KMC, and what a user keeps of queries. Everything else stays as it is, but the commands that
+    work in DIR then demand the passphrase: --passphrase-file, or a terminal asks.
 
-    Nobody opens DIR without its passphrase, so keep that in a safe place too. What was interrupted is
-    finished by the same command again.
+    Nobody opens DIR without its passphrase, so keep that in a safe place too.
     """
     from mipp_cli.workdir.protect import protect_directory, unprotect_directory
+    from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 
     if remove and new_passphrase_file is not None:
         raise click.UsageError("--remove and --new-passphrase-file cannot go together")
     old = None if passphrase_file is None else read_passphrase(passphrase_file)
     new = None if new_passphrase_file is None else read_passphrase(new_passphrase_file)
-    ask = functools.partial(ask_passphrase, directory)
-    if remove:
-        return unprotect_directory(directory, old, ask)
-    return protect_directory(directory, old, ask, lambda: new or choose_passphrase("--new-passphrase-file"))
+    # the new one may be what DIR has already, if this is run a second time
+    source = Passphrases(lambda path: old or ask_passphrase(path) or new, old is not None and not remove)
+    with passphrases_from(source):
+        if remove:
+            return unprotect_directory(directory)
+        return protect_directory(directory, lambda: new or choose_passphrase("--new-passphrase-file"))

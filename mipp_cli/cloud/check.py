@@ -13,7 +13,6 @@ from mipp_cli.cloud.store.store import PARTS_FOLDER, SEGMENTS_FOLDER
 from mipp_cli.cloud.store.summing import StoredRows, Sums, sums_of
 from mipp_cli.cloud.store_check import StoreCheck
 from mipp_cli.compute.processes import LOCAL, Parallelism, open_executor
-from mipp_cli.containers.base.header import IDENTIFIER
 from mipp_cli.containers.base.source import read_file
 from mipp_cli.containers.messages.membership import MEMBERS_BYTES_LIMIT, parse_members
 from mipp_cli.containers.messages.public_files import CLOUD_NAME, load_party
@@ -24,13 +23,10 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.workdir.completeness import details_of, notes_of
-from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE
 from mipp_cli.workdir.findings import Findings, check_key
-from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_in_force, floor_of
-from mipp_cli.workdir.protection import LOCK_FILE, SECRETS_FILE
-from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
+from mipp_cli.workdir.floors import floor_in_force
+from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
-_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, PUBLIC_FILE, INDEX_FILE, LOCK_FILE)
 _QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
 _STORED = re.compile(r"([^.].*-)?[0-9]+(\.[0-9]+)?\.h5(\.blocks)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -53,15 +49,14 @@ def check_cloud(
             pass  # a cluster that does not answer is no damage: say so before anything is taken for some
     cloud = Cloud(findings.directory)
     with findings.locked():
+        known = findings.check_common()
+        known += [findings.directory.file(name) for name in (PUBLIC_FILE, INDEX_FILE)]
         _check_keys(findings, cloud)
         owners: dict[str, bytes | None] = {}
         folders = (
             (MEMBERS_FOLDER, ".h5", "members", partial(_check_members, cloud, owners)),
-            (REMOVED_FOLDER, ".json", "removals", partial(_check_removal, cloud)),
-            (FLOORS_FOLDER, ".json", "refusals", partial(_check_floor, cloud)),
             (QUERIES_FOLDER, ".json", "queries", partial(_check_query, cloud)),
         )
-        known = [findings.directory.file(name) for name in _FILES]
         for folder, ending, kind, check in folders:
             known += findings.check_each(folder, ending, kind, check)
         known += _check_store(findings, cloud, owners, with_sums, parallelism, progress)
@@ -71,7 +66,6 @@ def check_cloud(
 
 def _check_keys(findings: Findings, cloud: Cloud) -> None:
     directory = cloud.directory
-    findings.check_common()
     public = directory.file(PUBLIC_FILE)
     with findings.of(public, "files"):
         load_party(public, CLOUD_NAME, directory.deployment.fingerprint)
@@ -89,17 +83,6 @@ def _check_members(cloud: Cloud, owners: dict[str, bytes | None], name: str) -> 
         raise MalformedError("is of another owner than the file's name says")
     owners[name] = membership.key
     floor_in_force(cloud.directory, name, membership.key)
-
-
-def _check_removal(cloud: Cloud, name: str) -> None:
-    if not IDENTIFIER.fullmatch(name) or removal_of(cloud.directory, name) is None:
-        raise MalformedError("is named after no owner")
-
-
-def _check_floor(cloud: Cloud, name: str) -> None:
-    if not IDENTIFIER.fullmatch(name):
-        raise MalformedError("is named after no owner")
-    floor_of(cloud.directory, name)
 
 
 def _check_query(cloud: Cloud, name: str) -> None:

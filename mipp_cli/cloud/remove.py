@@ -14,7 +14,7 @@ from mipp_cli.files.atomic import remove
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
 from mipp_cli.workdir.floors import raise_floor
-from mipp_cli.workdir.removals import InForce, already_removed, record_removal, removal_report
+from mipp_cli.workdir.removals import Removal, already_removed, record_removal, removal_report
 
 
 def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> Report:
@@ -33,7 +33,7 @@ def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> 
         known = None
         if members.exists():
             header = cloud.members_header(owner)
-            known = InForce(header.sender_key, header.sequence_number, header.digest)
+            known = Removal(owner, header.sender_key, header.sequence_number, header.digest)
         is_news = record_removal(cloud.directory, owner, known, release=release_name)
         if known is None and not (is_news or segments or cloud.store.unlisted(index)):
             raise already_removed(cloud.directory, owner)

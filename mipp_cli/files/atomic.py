@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -47,14 +47,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     A link counts as what it points to; one that points nowhere may be replaced.
     """
     try:
-        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+        mode, has_folder = path.stat().st_mode if path.exists() else None, path.parent.is_dir()
     except OSError as error:  # the name is too long, or a folder on the way may not be entered
         raise output_error(error, path) from error
-    if is_folder:
+    if mode is not None and stat.S_ISDIR(mode):
         raise OutputError("is a folder, not a file", path=path, hint="name a file for the output")
     if not has_folder:
         raise OutputError("its folder does not exist", path=path, hint="make the folder first")
-    if _is_special(path):
+    if mode is not None and not stat.S_ISREG(mode):  # a device, a pipe or a socket: nothing to write over
         raise OutputError(
             "is not a regular file, and is not replaced", path=path, hint="name a file for the output"
         )
@@ -62,14 +62,6 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise OutputError(
             "the output exists", path=path, hint="choose another name, or give --force to replace it"
         )
-
-
-def _is_special(path: Path) -> bool:
-    """Say whether ``path`` is a device, a pipe or a socket: those of others, and nothing to write over."""
-    try:
-        return not stat.S_ISREG(path.stat().st_mode)
-    except OSError:  # nothing is there, or a link to nothing
-        return False
 
 
 @contextmanager
@@ -81,35 +73,38 @@ def new_file(path: Path, *, force: bool = False, private: bool = False) -> Itera
     An OSError inside the block is taken for a failure to write. Raises OutputError.
     """
     refuse_existing(path, force=force)
-    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
     mode = _PRIVATE_MODE if private else _MODE
     try:
-        with _in_use(path, lambda temporary: os.close(os.open(temporary, flags, mode))) as temporary:
+        with _in_use(path, lambda temporary: temporary.touch(mode, exist_ok=False)) as temporary:
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             refuse_existing(path, force=force)
             with unchanged_on_failure(path):
                 temporary.replace(path)
-                sync_folder(path.parent)
+                sync(path.parent)
     except OSError as error:
         raise output_error(error, path) from error
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a private folder beside ``path`` to fill and to rename; what is not renamed is removed."""
-    with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
-        yield temporary
+    """Give a private folder beside ``path`` to fill; rename it there when the block succeeds.
 
-
-def put_folder(filled: Path, path: Path) -> None:
-    """Rename a folder that :func:`new_folder` gave to its place; it is not there if that raises OSError."""
-    filled.rename(path)
+    If that fails, nothing is left of it. An OSError inside the block is taken for a failure to write.
+    Raises OutputError.
+    """
+    sweep(path.parent, path.name)
     try:
-        sync_folder(path.parent)
-    except OSError:
-        path.rename(filled)
-        raise
+        with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
+            yield temporary
+            temporary.rename(path)
+            try:
+                sync(path.parent)
+            except OSError:
+                path.rename(temporary)
+                raise
+    except OSError as error:
+        raise output_error(error, path) from error
 
 
 @contextmanager
@@ -126,15 +121,11 @@ def unchanged_on_failure(*paths: Path) -> Iterator[None]:
         except BaseException:
             for path in paths:
                 with suppress(OSError):
-                    _put_back(path, before)
+                    if path not in before:
+                        path.unlink()
+                    elif (old := before[path]) is not None:
+                        old.replace(path)
             raise
-
-
-def _put_back(path: Path, before: Mapping[Path, Path | None]) -> None:
-    if path not in before:
-        path.unlink()
-    elif (old := before[path]) is not None:
-        old.replace(path)
 
 
 @contextmanager
@@ -200,14 +191,10 @@ def sweep(folder: Path, name: str | None = None) -> None:
     """
     begin = "." if name is None else f".{name[:40]}."
     with suppress(OSError), os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if _is_temporary(entry.name, begin)]
-        for path in found:
-            with suppress(OSError):
-                _remove_unused(path)
-
-
-def _is_temporary(name: str, begin: str) -> bool:
-    return name.startswith(begin) and TEMPORARY.fullmatch(name) is not None
+        for entry in list(entries):
+            if entry.name.startswith(begin) and TEMPORARY.fullmatch(entry.name):
+                with suppress(OSError):
+                    _remove_unused(Path(entry.path))
 
 
 def _remove_unused(path: Path) -> None:
@@ -236,17 +223,13 @@ def remove(path: Path, *, for_good: bool = False) -> None:
     try:
         path.unlink(missing_ok=True)
         if for_good and path.parent.exists():
-            sync_folder(path.parent)
+            sync(path.parent)
     except OSError as error:
         raise output_error(error, path) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed into ``folder`` survive a power cut."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make what was written to a file, or renamed into a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

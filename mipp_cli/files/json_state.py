@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mipp_cli.errors import MalformedError
+from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.files.atomic import write_bytes
 
+# what reading a file whose bytes or values cannot be may end in
+_NONSENSE = (
+    *(OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError),
+    MippError,
+)
+RESTORE = "restore it from a backup"
 _DIGEST = "sha256"  # the last field; what a file is about may well have a field `digest`
 
 
@@ -38,7 +46,16 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         return parse_state(path.read_bytes())
     except (OSError, ValueError):
-        raise MalformedError("is missing or damaged", path=path, hint="restore it from a backup") from None
+        raise MalformedError("is missing or damaged", path=path, hint=RESTORE) from None
+
+
+@contextmanager
+def damaged_unless_sound(path: Path, hint: str = RESTORE) -> Iterator[None]:
+    """Say that a file is damaged if the block cannot make sense of what it holds; raises MalformedError."""
+    try:
+        yield
+    except _NONSENSE:
+        raise MalformedError("is damaged", path=path, hint=hint) from None
 
 
 def write_state(path: Path, fields: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def inspect_path(path: Path) -> Inspection:
         )
     directory = RoleDirectory.open(path, role)
     found = {"kmc": _kmc, "cloud": _cloud, "user": _user, "owner": _owner}[role](directory)
-    keys = "in plain, for this account alone" if directory.protection is None else "sealed with a passphrase"
+    keys = "in plain, for this account alone" if directory.passphrase is None else "sealed with a passphrase"
     fields = [
         ("role", role),
         ("id", directory.name),

@@ -18,13 +18,11 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import KEY_BYTES
-from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE, SEALING_FILE
+from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE
 from mipp_cli.workdir.findings import Findings, check_key
-from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_in_force, floor_of
-from mipp_cli.workdir.protection import LOCK_FILE, SECRETS_FILE
-from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
+from mipp_cli.workdir.floors import floor_in_force
+from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
-_FILES = (ROLE_FILE, KMC_FILE, SECRETS_FILE, SEALING_FILE, LOCK_FILE)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
 _QUERY_RECORD = re.compile(r"[0-9a-f]{64} [0-9a-f]{64}")
@@ -44,13 +42,11 @@ def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
     findings = Findings.begin(path, "kmc")
     kmc = Kmc(findings.directory)
     with findings.locked():
+        known = [*findings.check_common(), findings.directory.file(SEALING_FILE)]
         _check_keys(findings, kmc)
-        known = [findings.directory.file(name) for name in _FILES]
         folders = (
             (OWNERS_FOLDER, ".json", "owners", partial(_check_owner, kmc)),
             (USERS_FOLDER, ".json", "lists of users", partial(_check_users, findings, kmc)),
-            (REMOVED_FOLDER, ".json", "removals", partial(_check_removal, kmc)),
-            (FLOORS_FOLDER, ".json", "refusals", partial(_check_floor, kmc)),
             (CLOUDS_FOLDER, ".pub", "clouds", partial(_check_cloud, kmc)),
             (QUERIES_FOLDER, ".json", "queries", partial(_check_query, kmc)),
             (RANKINGS_FOLDER, ".json", "rankings", partial(_check_ranking, kmc)),
@@ -66,7 +62,6 @@ def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
 
 def _check_keys(findings: Findings, kmc: Kmc) -> None:
     directory = kmc.directory
-    findings.check_common()
     renewed = directory.file(SEALING_FILE)
     if renewed.exists():
         with findings.of(renewed, "files"):
@@ -146,22 +141,11 @@ def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
     return [*tags, *(file for each in folders for file in each.iterdir() if is_stored(file))]
 
 
-def _check_removal(kmc: Kmc, name: str) -> None:
-    if not IDENTIFIER.fullmatch(name) or removal_of(kmc.directory, name) is None:
-        raise MalformedError("is named after no owner")
-
-
 def _check_cloud(kmc: Kmc, name: str) -> None:
     file = kmc.directory.file(CLOUDS_FOLDER) / f"{name}.pub"
     cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
     if cloud.key.hex() != name:
         raise MalformedError("names another key than the file's name does")
-
-
-def _check_floor(kmc: Kmc, name: str) -> None:
-    if not IDENTIFIER.fullmatch(name):
-        raise MalformedError("is named after no owner")
-    floor_of(kmc.directory, name)
 
 
 def _check_ranking(kmc: Kmc, name: str) -> None:

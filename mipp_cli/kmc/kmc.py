@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -79,37 +79,37 @@ class Kmc:
         if not self.owner_file(name).exists():
             return None
         try:
-            fields = self.directory.read_json(_owner_file(name))
+            return self.directory.load(_owner_file(name), partial(self._enrolled, name))
         except MalformedError:
             if self.owner_file(name).exists():
                 raise
             return None  # the owner was removed meanwhile
-        try:
-            keys = [bytes.fromhex(key) for key in fields["image_keys"]]
-            storage_key = bytes.fromhex(fields["storage_key"])
-            if len(storage_key) != KEY_BYTES:
-                raise ValueError("a key has another length")
-            return EnrolledOwner(
-                name,
-                int(fields["number"]),
-                bytes.fromhex(fields["key"]),
-                str(fields["digest"]),
-                {key_id(key): key for key in keys},
-                frozenset(int(key, 16) for key in fields["forgotten_keys"]),
-                storage_key,
-                lambda: self.listed_users(name)[1],
-            )
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
-            raise _damaged(self.owner_file(name)) from None
+
+    def _enrolled(self, name: str, fields: dict[str, Any]) -> EnrolledOwner:
+        keys = [bytes.fromhex(key) for key in fields["image_keys"]]
+        storage_key = bytes.fromhex(fields["storage_key"])
+        if len(storage_key) != KEY_BYTES:
+            raise ValueError("a key has another length")
+        return EnrolledOwner(
+            name,
+            int(fields["number"]),
+            bytes.fromhex(fields["key"]),
+            str(fields["digest"]),
+            {key_id(key): key for key in keys},
+            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
+            storage_key,
+            lambda: self.listed_users(name)[1],
+        )
 
     def listed_users(self, name: str) -> tuple[int, AuthorisedUsers]:
         """Return the users of an owner, and the number of the enrolment that lists them."""
-        fields = self.directory.read_json(_users_file(name))
-        try:
-            users = frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items())
-            return int(fields["number"]), users
-        except (KeyError, ValueError, TypeError, AttributeError):
-            raise _damaged(self.directory.file(_users_file(name))) from None
+        return self.directory.load(
+            _users_file(name),
+            lambda fields: (
+                int(fields["number"]),
+                frozenset((user, bytes.fromhex(key)) for user, key in fields["users"].items()),
+            ),
+        )
 
     def owner_file(self, name: str) -> Path:
         """Return where an owner's enrolment is kept."""
@@ -195,10 +195,6 @@ def _owner_file(name: str) -> str:
 
 def _users_file(name: str) -> str:
     return f"{USERS_FOLDER}/{name}.json"
-
-
-def _damaged(path: Path) -> MalformedError:
-    return MalformedError("is damaged", path=path, hint="restore it from a backup")
 
 
 def init_kmc(

@@ -118,7 +118,7 @@ class Ranking:
 
     @classmethod
     def from_json(cls, number: str, fields: Mapping[str, Any]) -> Ranking:
-        """Read what :meth:`to_json` gave; KeyError, ValueError, TypeError or the like if it is damaged."""
+        """Read what :meth:`to_json` gave."""
         groups = tuple(
             RankedGroup(
                 GroupRef(owner, int(upload), int(group)),
@@ -171,15 +171,11 @@ def read_ranking(directory: RoleDirectory, number: str) -> Ranking | None:
     """Return what was remembered under the number of a selection; MalformedError if it is damaged."""
     if not ranking_file(directory, number).exists():
         return None
-    fields = directory.read_json(_name(number))
-    try:
-        return Ranking.from_json(number, fields)
-    except (KeyError, ValueError, TypeError, IndexError, OverflowError, MalformedError):
-        raise MalformedError(
-            "is damaged",
-            path=ranking_file(directory, number),
-            hint="restore it from a backup, or ask the user to make a new query",
-        ) from None
+    return directory.load(
+        _name(number),
+        lambda fields: Ranking.from_json(number, fields),
+        "restore it from a backup, or ask the user to make a new query",
+    )
 
 
 def write_ranking(directory: RoleDirectory, ranking: Ranking) -> None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import output_error, remove, sync_folder
+from mipp_cli.files.atomic import output_error, remove, sync
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store.store import FeatureStore, numbers_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
 from mipp_cli.workdir.floors import raise_floor
-from mipp_cli.workdir.removals import InForce, already_removed, record_removal, removal_report
+from mipp_cli.workdir.removals import Removal, already_removed, record_removal, removal_report
 
 
 def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Report:
@@ -33,7 +33,7 @@ def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Re
         enrolled = kmc.owner(owner)
         known, counts = None, {}
         if enrolled is not None:
-            known = InForce(enrolled.key, enrolled.number, enrolled.digest, enrolled.forgotten)
+            known = Removal(owner, enrolled.key, enrolled.number, enrolled.digest, enrolled.forgotten)
             counts = {"image keys": len(enrolled.image_keys), "users": _count_users(enrolled)}
         left = [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if each.exists()]
         is_news = record_removal(kmc.directory, owner, known, release=release_name)
@@ -77,6 +77,6 @@ def _remove_folder(folder: Path) -> None:
         remove(file)
     try:
         folder.rmdir()
-        sync_folder(folder.parent)
+        sync(folder.parent)
     except OSError as error:
         raise output_error(error, folder) from error

@@ -11,8 +11,8 @@ from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.keys import SealingKey, SigningKey
 from mipp_cli.workdir.directory import SEALING_FILE
-from mipp_cli.workdir.protection import SECRETS_FILE
 from mipp_cli.workdir.replay import clock_number
+from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _TAKE_OVER = (
     "owners and users seal to it once they took sealing.pub: mipp owner update-kmc-key, "

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mipp_cli.errors import AlreadyAppliedError, MalformedError, OutputError
-from mipp_cli.files.atomic import discard, new_file, new_folder, output_error, put_folder, sweep
+from mipp_cli.files.atomic import discard, new_file, new_folder
 from mipp_cli.owner.owner import Owner
 from mipp_cli.report import Output, Report
 from mipp_cli.workdir.directory import RoleDirectory
@@ -67,14 +67,9 @@ def hand_out_features(path: Path, output: Path) -> Report:
                 path=directory.file(FEATURES_FOLDER),
                 hint=f"send these images again: mipp owner encrypt OWNER IMAGES {again}",
             )
-        sweep(output.parent, output.name)
-        try:
-            with new_folder(output) as building:
-                for number in sorted(set(numbers).difference(missing)):
-                    copy_file(kept_file(directory, number), building / f"{number}.features.h5")
-                put_folder(building, output)
-        except OSError as error:
-            raise output_error(error, output) from error
+        with new_folder(output) as building:
+            for number in sorted(set(numbers).difference(missing)):
+                copy_file(kept_file(directory, number), building / f"{number}.features.h5")
     note = f"bring them to the KMC: mipp kmc index KMC {output}/*.features.h5"
     warnings = [*owner.directory.warnings]
     if missing:

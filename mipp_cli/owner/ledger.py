@@ -24,8 +24,9 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.errors import MalformedError, OutputError
+from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import new_file
+from mipp_cli.files.json_state import damaged_unless_sound
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
@@ -230,8 +231,5 @@ def still_deciding(before: Mapping[int, int], superseded: Iterable[Standing]) ->
 
 @contextmanager
 def _reading(path: Path) -> Iterator[TextIO]:
-    try:
-        with path.open(newline="\n") as file:
-            yield file
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise MalformedError("is damaged", path=path, hint="restore it from a backup") from None
+    with damaged_unless_sound(path), path.open(newline="\n") as file:
+        yield file

@@ -13,7 +13,7 @@ from typing import Any
 from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.messages.public_files import Party, load_deployment, load_party, read_public_file
 from mipp_cli.containers.messages.upload import NAME_LIMIT
-from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError
+from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.report import Output, Report
@@ -27,8 +27,8 @@ from mipp_cli.workdir.directory import (
     new_directory,
 )
 from mipp_cli.workdir.fingerprints import check_fingerprints
-from mipp_cli.workdir.protection import SECRETS_FILE
 from mipp_cli.workdir.replay import clock_number
+from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 ENROLMENT_FILE = "enrolment.h5"
 MEMBERS_FILE = "members.h5"
@@ -58,15 +58,10 @@ class _State:
         }
 
     @classmethod
-    def from_json(cls, directory: RoleDirectory) -> _State:
-        fields = directory.read_json(STATE_FILE)
-        try:
-            users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
-            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
-            return cls(int(fields["number"]), fields["image_names"], users, forgotten)
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
-            file = directory.file(STATE_FILE)
-            raise MalformedError("is damaged", path=file, hint="restore it from a backup") from None
+    def from_json(cls, fields: dict[str, Any]) -> _State:
+        users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
+        forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
+        return cls(int(fields["number"]), fields["image_names"], users, forgotten)
 
 
 class Owner:
@@ -78,7 +73,7 @@ class Owner:
     @cached_property
     def _state(self) -> _State:
         # read when first asked for, which is under the lock where it will be changed
-        return _State.from_json(self.directory)
+        return self.directory.load(STATE_FILE, _State.from_json)
 
     @classmethod
     def open(cls, path: Path) -> Owner:

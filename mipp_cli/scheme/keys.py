@@ -180,5 +180,5 @@ class SealingKeys:
         raise WrongDeploymentError(
             "the sealed part does not open with this centre's key",
             hint="was it sealed to another centre, or lifted out of another file? Was the centre's key "
-            "renewed? Then take over sealing.pub: mipp user update-kmc-key, mipp owner update-kmc-key",
+            "renewed? Then take over its sealing.pub: mipp user update-kmc-key or mipp owner update-kmc-key",
         )

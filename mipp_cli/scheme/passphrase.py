@@ -1,14 +1,14 @@
-"""A key sealed under a passphrase: AES-256-GCM under scrypt (RFC 7914), which makes each guess dear."""
+"""What a passphrase seals: AES-256-GCM under scrypt (RFC 7914), which makes each guess dear."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from mipp_cli.errors import MalformedError, PassphraseError, TamperedError
-from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal
+from mipp_cli.scheme.aead import seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.secret_keys import KEY_BYTES
 
@@ -36,47 +36,46 @@ class Stretching:
 STRETCHING = Stretching(n=1 << 17, r=8, p=1)  # 128 MiB, some 0.4 s
 
 
-@dataclass(frozen=True)
-class PassphraseSealed:
-    """A key of 32 bytes under a passphrase: parameters, salt (16 bytes), nonce, ciphertext and tag (60)."""
+@dataclass(frozen=True, repr=False)
+class PassphraseKey:
+    """A key of 32 bytes that a passphrase gives, with the parameters and the salt that it takes."""
 
     stretching: Stretching
     salt: bytes
-    sealed: bytes
-
-    def __post_init__(self) -> None:
-        if len(self.salt) != SALT_BYTES or len(self.sealed) != KEY_BYTES + OVERHEAD_BYTES:
-            raise MalformedError("a sealed key has another length")
+    key: bytes
 
     @classmethod
-    def seal(cls, key: bytes, passphrase: bytes, associated_data: bytes) -> PassphraseSealed:
-        """Seal ``key`` under ``passphrase`` and a fresh salt, bound to ``associated_data``."""
-        stretching, salt = STRETCHING, os.urandom(SALT_BYTES)
-        bound = _bound(stretching, salt, associated_data)
-        return cls(stretching, salt, seal(_stretched(passphrase, stretching, salt), key, bound))
-
-    def open(self, passphrase: bytes, associated_data: bytes) -> bytes:
-        """Return the key; raises PassphraseError for another passphrase or other associated data."""
-        key = _stretched(passphrase, self.stretching, self.salt)
+    def derive(cls, passphrase: bytes, stretching: Stretching, salt: bytes) -> PassphraseKey:
+        """Stretch a passphrase; raises PassphraseError if there is not the memory for it."""
+        scrypt = Scrypt(salt=salt, length=KEY_BYTES, n=stretching.n, r=stretching.r, p=stretching.p)
         try:
-            return unseal(key, self.sealed, _bound(self.stretching, self.salt, associated_data))
+            # with its length: to scrypt's HMAC, a passphrase and the same with NUL bytes behind it are one
+            key = scrypt.derive(length_prefixed("mipp/1 passphrase", passphrase))
+        except MemoryError:
+            needed = 128 * stretching.n * stretching.r >> 20
+            raise PassphraseError(
+                f"a passphrase takes {needed} MiB of memory, which are not there", hint="free some memory"
+            ) from None
+        return cls(stretching, salt, key)
+
+    @classmethod
+    def new(cls, passphrase: bytes) -> PassphraseKey:
+        """Stretch a passphrase with a fresh salt."""
+        return cls.derive(passphrase, STRETCHING, os.urandom(SALT_BYTES))
+
+    def seal(self, content: bytes, associated_data: bytes) -> bytes:
+        """Encrypt, bound to ``associated_data`` and to what the key was derived with."""
+        return seal(self.key, content, self._bound(associated_data))
+
+    def unseal(self, sealed: bytes, associated_data: bytes) -> bytes:
+        """Decrypt; raises PassphraseError for another passphrase or other associated data."""
+        try:
+            return unseal(self.key, sealed, self._bound(associated_data))
         except TamperedError:
             raise PassphraseError(
-                "the passphrase is wrong", hint="nothing was changed; try the right one"
+                "the passphrase is wrong",
+                hint="nothing was changed; give the right one, with --passphrase-file FILE or at a terminal",
             ) from None
 
-
-def _stretched(passphrase: bytes, stretching: Stretching, salt: bytes) -> bytes:
-    scrypt = Scrypt(salt=salt, length=KEY_BYTES, n=stretching.n, r=stretching.r, p=stretching.p)
-    try:
-        # with its length: to scrypt's HMAC, a passphrase and the same with NUL bytes behind it are one
-        return scrypt.derive(length_prefixed("mipp/1 passphrase", passphrase))
-    except MemoryError:
-        needed = 128 * stretching.n * stretching.r >> 20
-        raise PassphraseError(
-            f"a passphrase takes {needed} MiB of memory, which are not there", hint="free some memory"
-        ) from None
-
-
-def _bound(stretching: Stretching, salt: bytes, associated_data: bytes) -> bytes:
-    return length_prefixed(stretching.n, stretching.r, stretching.p, salt, associated_data)
+    def _bound(self, associated_data: bytes) -> bytes:
+        return length_prefixed(*astuple(self.stretching), self.salt, associated_data)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, NotAuthorisedError
-from mipp_cli.files.atomic import output_error, sync_folder
+from mipp_cli.files.atomic import output_error, sync
 from mipp_cli.report import Report
 from mipp_cli.user.user import QUERIES_FOLDER
 from mipp_cli.workdir.directory import RoleDirectory
@@ -30,7 +30,7 @@ def forget_queries(path: Path, which: Sequence[str] | None) -> Report:
         try:
             for query_id in sorted(chosen):
                 kept[query_id].unlink(missing_ok=True)
-            sync_folder(folder)
+            sync(folder)
         except OSError as error:
             raise output_error(error, folder) from error
     counts = {"queries forgotten": len(chosen), "queries kept": len(kept) - len(chosen)}

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from mipp_cli.errors import MalformedError, OutputError, UnreadableImageError
-from mipp_cli.files.atomic import new_folder, output_error, put_folder, sweep
+from mipp_cli.files.atomic import new_folder
 from mipp_cli.images.contact_sheet import SheetRow, Tile, draw_contact_sheet
 from mipp_cli.images.pictures import extension, open_picture
 from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, unpack_pixels
@@ -138,19 +138,16 @@ def _holds_matches_alone(folder: Path) -> bool:
 @contextmanager
 def new_output(output: Path, *, force: bool) -> Iterator[Path]:
     """Give a private folder beside ``output``; put it there when the block succeeds."""
-    sweep(output.parent, output.name)
+    old = None
     try:
         with new_folder(output) as building:
             old = building.with_suffix(".old")
-            try:
-                yield building
-                refuse_output(output, force=force)
-                if output.exists():
-                    output.rename(old)
-                put_folder(building, output)
-            finally:
-                if old.exists() and not output.exists():
-                    old.rename(output)
-                shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise output_error(error, output) from error
+            yield building
+            refuse_output(output, force=force)
+            if output.exists():
+                output.rename(old)
+    finally:
+        if old is not None:
+            if old.exists() and not output.exists():
+                old.rename(output)
+            shutil.rmtree(old, ignore_errors=True)

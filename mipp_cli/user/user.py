@@ -27,10 +27,8 @@ from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
 from mipp_cli.descriptors.external import Codes, OwnFeatures, own_features
 from mipp_cli.errors import (
     InvalidRequestError,
-    MalformedError,
     MippError,
     MissingKeyError,
-    UnreadableImageError,
     errors_at,
 )
 from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
@@ -78,7 +76,7 @@ class RememberedQuery:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], descriptor: Descriptor) -> RememberedQuery:
-        """Read what :meth:`to_json` gave; KeyError, ValueError, TypeError or the like if it is damaged."""
+        """Read what :meth:`to_json` gave."""
         pictures = tuple(
             QueryPicture(each["name"], np.array(each["feature"], np.uint8), _from_base64(each["png"]))
             for each in fields["pictures"]
@@ -215,12 +213,11 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
             hint="decrypt it in the directory of the user who made the query",
         )
     descriptor = directory.deployment.parameters.features
-    try:
-        return RememberedQuery.from_json(directory.read_json(state), descriptor)
-    except (KeyError, ValueError, TypeError, OverflowError, UnreadableImageError):
-        raise MalformedError(
-            "is damaged", path=directory.file(state), hint="restore it from a backup, or make the query again"
-        ) from None
+    return directory.load(
+        state,
+        lambda fields: RememberedQuery.from_json(fields, descriptor),
+        "restore it from a backup, or make the query again",
+    )
 
 
 def _describe(image: ImageFile, grey_bits: int, own: OwnFeatures | None) -> QueryPicture:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mipp_cli.containers.base.container import Sender
 from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER
@@ -16,27 +16,37 @@ from mipp_cli.containers.messages.public_files import Deployment, load_deploymen
 from mipp_cli.errors import (
     ConflictError,
     InvalidRequestError,
-    MalformedError,
     MissingKeyError,
     NotInitialisedError,
     OutputError,
     ReplayedError,
+    TamperedError,
 )
-from mipp_cli.files.atomic import discard, new_folder, output_error, put_folder, sweep
-from mipp_cli.files.json_state import read_state, write_state
+from mipp_cli.files.atomic import discard, new_folder, output_error, sweep
+from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
-from mipp_cli.scheme.secret_keys import KEY_BYTES
-from mipp_cli.workdir.passphrases import protect_new, protection_of
-from mipp_cli.workdir.protection import SECRETS_FILE, Protection, holds_secrets, read_secrets, write_secrets
+from mipp_cli.scheme.passphrase import PassphraseKey
+from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
+from mipp_cli.workdir.secrets_file import (
+    RESTORE_ALL,
+    ROLE_FILE,
+    SECRETS_FILE,
+    SecretsFile,
+    is_always_sealed,
+    seal_fields,
+    unseal_fields,
+)
+
+Result = TypeVar("Result")
+Keys = Mapping[str, bytes | Sequence[bytes]]  # a list is one of keys of which there may be any number
 
 ROLES = ("kmc", "cloud", "user", "owner")
-ROLE_FILE = "role.json"
 STATE_FILE = "state.json"
 KMC_FILE = "kmc.pub"
 SEALING_FILE = "sealing.pub"
-_SECRET_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96}
-_LISTED_SECRET_BYTES = {"former_images": KEY_BYTES, "former_sealing": 96}
+_KEY_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96, "storage": KEY_BYTES}
+_KEY_BYTES |= {"former_images": KEY_BYTES, "former_sealing": 96, "former_storage": KEY_BYTES}
 
 
 def check_identifier(name: str, what: str) -> None:
@@ -60,14 +70,9 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
             path=path,
             hint="choose another name, or move the old directory away",
         )
-    sweep(path.parent, path.name)
-    try:
-        with new_folder(path) as building:
-            write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
-            yield RoleDirectory(building, role, protect_new(building, role, name))
-            put_folder(building, path)
-    except OSError as error:
-        raise output_error(error, path) from error
+    with new_folder(path) as building:
+        write_state(building / ROLE_FILE, {"format": FORMAT_LINE, "role": role, "id": name})
+        yield RoleDirectory(building, role, SecretsFile.new(building).passphrase)
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class RoleDirectory:
 
     path: Path
     role: str
-    protection: Protection | None = None  # the key under which its secrets are sealed, if they are
+    passphrase: PassphraseKey | None = None  # under which its keys are sealed, if they are
 
     @classmethod
     def open(cls, path: Path, role: str) -> RoleDirectory:
@@ -97,15 +102,12 @@ class RoleDirectory:
                 path=path,
                 hint=f"name the {role}'s directory",
             )
-        return cls(path, role, protection_of(path, role, cls(path, role).name))
+        return cls(path, role, SecretsFile.open(path).passphrase)
 
     @cached_property
     def name(self) -> str:
         """The OID or UID."""
-        name = self.read_json(ROLE_FILE).get("id")
-        if not isinstance(name, str) or not IDENTIFIER.fullmatch(name):
-            raise MalformedError("is damaged", path=self.file(ROLE_FILE), hint="restore it from a backup")
-        return name
+        return self.load(ROLE_FILE, _name_of)
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -154,70 +156,70 @@ class RoleDirectory:
 
     def secret(self, name: str) -> bytes:
         """Return one of the directory's keys; raises MissingKeyError."""
-        try:
-            key = bytes.fromhex(self._secrets[name])
-        except (KeyError, ValueError, TypeError):
-            key = b""
-        if len(key) != _SECRET_BYTES[name]:
-            raise MissingKeyError(
-                f"lacks the {name} key",
-                path=self.file(SECRETS_FILE),
-                hint="restore the directory from a backup",
-            )
-        return key
+        return self._keys(name, [self._secrets.get(name)])[0]
 
     def secret_list(self, name: str) -> list[bytes]:
         """Return keys of which there may be any number, oldest first; raises MissingKeyError."""
+        return self._keys(name, self._secrets.get(name, []))
+
+    def _keys(self, name: str, listed: Any) -> list[bytes]:
         try:
-            keys = [bytes.fromhex(key) for key in self._secrets.get(name, [])]
+            keys = [bytes.fromhex(key) for key in listed]
         except (ValueError, TypeError):
             keys = [b""]
-        if any(len(key) != _LISTED_SECRET_BYTES[name] for key in keys):
-            raise MissingKeyError(
-                f"lacks the keys {name}",
-                path=self.file(SECRETS_FILE),
-                hint="restore the directory from a backup",
-            )
+        if any(len(key) != _KEY_BYTES[name] for key in keys):
+            raise MissingKeyError(f"lacks the {name} key", path=self.file(SECRETS_FILE), hint=RESTORE_ALL)
         return keys
 
     @cached_property
     def _secrets(self) -> dict[str, Any]:
-        if not self.file(SECRETS_FILE).exists():
-            raise MissingKeyError(
-                "the file with the keys is missing",
-                path=self.file(SECRETS_FILE),
-                hint="restore the directory from a backup",
-            )
-        return self.read_json(SECRETS_FILE)
+        return SecretsFile(self.path, self.passphrase).read()
 
-    def write_secrets(self, keys: Mapping[str, bytes | Sequence[bytes]]) -> None:
-        """Write the directory's keys, mode 0600; a list is one of keys of which there may be any number."""
-        fields = {
-            name: key.hex() if isinstance(key, bytes) else [each.hex() for each in key]
-            for name, key in keys.items()
-        }
-        self.write_json(SECRETS_FILE, fields)
-        self.__dict__.pop("_secrets", None)  # what was read before is no longer so
+    def write_secrets(self, keys: Keys) -> None:
+        """Write the keys of a directory that is being made, and beside them its storage key."""
+        SecretsFile(self.path, self.passphrase).write(_in_hex({"storage": generate_key(), **keys}))
 
-    def change_secrets(self, changes: Mapping[str, bytes | Sequence[bytes]]) -> None:
+    def change_secrets(self, changes: Keys) -> None:
         """Replace some of the directory's keys; the others stay."""
-        kept = {name: self.secret(name) for name in _SECRET_BYTES if name in self._secrets}
-        listed = {name: self.secret_list(name) for name in _LISTED_SECRET_BYTES if name in self._secrets}
-        self.write_secrets({**kept, **listed, **changes})
+        self._rewrite_secrets(changes, self.passphrase)
+
+    def protect(self, passphrase: PassphraseKey | None) -> None:
+        """Put the keys under another passphrase, or in plain; the directory is to be opened anew then.
+
+        What is sealed from then on is under a fresh key, which a copy made before does not hold.
+        """
+        former = [*self.secret_list("former_storage"), self.secret("storage")]
+        self._rewrite_secrets({"storage": generate_key(), "former_storage": former}, passphrase)
+
+    def _rewrite_secrets(self, changes: Keys, passphrase: PassphraseKey | None) -> None:
+        kept = SecretsFile(self.path, self.passphrase).read()
+        SecretsFile(self.path, passphrase).write(kept | _in_hex(changes))
+        self.__dict__.pop("_secrets", None)  # what was read before is no longer so
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the directory; raises MalformedError if it is damaged in one byte."""
-        if holds_secrets(self.role, name):
-            return read_secrets(self.path, name, self.protection)
-        return read_state(self.file(name))
+        fields = read_state(self.file(name))
+        if not is_always_sealed(self.role, name):
+            return fields
+        for key in (self.secret("storage"), *self.secret_list("former_storage")):
+            with damaged_unless_sound(self.file(name)):
+                opened = unseal_fields(key, name, fields)
+            if opened is not None:
+                return opened
+        SecretsFile(self.path, self.passphrase).read()  # or else say that there is a newer key
+        raise TamperedError("is not sealed with a key of this directory", path=self.file(name), hint=RESTORE)
+
+    def load(self, name: str, parse: Callable[[dict[str, Any]], Result], hint: str = RESTORE) -> Result:
+        """Return what ``parse`` makes of a JSON file; MalformedError if it cannot, or the file is damaged."""
+        fields = self.read_json(name)
+        with damaged_unless_sound(self.file(name), hint):
+            return parse(fields)
 
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
-        """Replace a JSON file of the directory, mode 0600; sealed if it holds keys and has to be."""
-        if not holds_secrets(self.role, name):
-            write_state(self.file(name), fields)
-            return
-        with locked(self.path, shared=True):  # nobody protects the directory meanwhile, or ends that
-            write_secrets(self.path, name, fields, self.protection)
+        """Replace a JSON file of the directory, mode 0600; sealed if it is of those that hold secrets."""
+        if is_always_sealed(self.role, name):
+            fields = seal_fields(self.secret("storage"), name, fields)
+        write_state(self.file(name), fields)
 
     def record(self, folder: str, name: str, content: str, output: Path | None = None) -> None:
         """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.
@@ -276,6 +278,20 @@ def role_of(path: Path) -> str | None:
 def with_article(role: str) -> str:
     """Return "a kmc", "an owner" and so on."""
     return f"an {role}" if role == "owner" else f"a {role}"
+
+
+def _in_hex(keys: Keys) -> dict[str, Any]:
+    return {
+        name: key.hex() if isinstance(key, bytes) else [each.hex() for each in key]
+        for name, key in keys.items()
+    }
+
+
+def _name_of(fields: dict[str, Any]) -> str:
+    name = fields["id"]
+    if not IDENTIFIER.fullmatch(name):
+        raise ValueError("no OID or UID")
+    return str(name)
 
 
 def _record_file(folder: str, name: str) -> str:

@@ -7,21 +7,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from mipp_cli.containers.base.header import IDENTIFIER
 from mipp_cli.containers.messages.public_files import load_deployment
 from mipp_cli.errors import (
     DamagedError,
     InterruptedWorkError,
     MalformedError,
     MippError,
-    NotInitialisedError,
     Problem,
 )
 from mipp_cli.files.atomic import TEMPORARY
 from mipp_cli.report import Report
-from mipp_cli.workdir.directory import KMC_FILE, ROLE_FILE, RoleDirectory, with_article
-from mipp_cli.workdir.protection import LOCK_FILE, Lock
+from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, with_article
+from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_of
+from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
+from mipp_cli.workdir.secrets_file import ROLE_FILE, SECRETS_FILE
 
 
 @dataclass
@@ -41,32 +44,39 @@ class Findings:
 
         A role.json that is damaged is a problem like others, and keeps nothing from being checked.
         """
+        problems = []
         try:
-            findings = cls(RoleDirectory.open(path, role))
-        except NotInitialisedError:
-            raise
+            directory = RoleDirectory.open(path, role)
         except MalformedError as error:
-            findings = cls(
-                RoleDirectory(path, role), [Problem(error.path or str(path / ROLE_FILE), error.message)]
-            )
-        else:
-            with findings.of(path / ROLE_FILE, "files"):
-                if not findings.directory.name:
-                    raise MalformedError("is damaged")
-        return findings
+            directory = RoleDirectory(path, role)
+            problems.append(Problem(error.path or str(path), error.message))
+        return cls(directory, problems)
 
-    def check_common(self) -> None:
-        """Check the files that every role's directory has, besides role.json, and who may enter it."""
-        mode = self.directory.path.stat().st_mode & 0o777
+    def check_common(self) -> list[Path]:
+        """Check what every cloud's and KMC's directory has, and who may enter it; return the files.
+
+        What secrets.json holds is left to the role.
+        """
+        folder = self.directory.path
+        mode = folder.stat().st_mode & 0o777
         if mode & 0o077:
             self.warnings.append(
-                f"other accounts may enter {self.directory.path} (mode {mode:04o}): chmod 700 keeps them out"
+                f"other accounts may enter {folder} (mode {mode:04o}): chmod 700 keeps them out"
             )
-        with self.of(self.directory.file(KMC_FILE), "files"):
-            load_deployment(self.directory.file(KMC_FILE))
-        if self.directory.file(LOCK_FILE).exists():
-            with self.of(self.directory.file(LOCK_FILE), "files"):
-                Lock.read(self.directory.path)
+        with self.of(folder / ROLE_FILE, "files"):
+            _ = self.directory.name
+        with self.of(folder / KMC_FILE, "files"):
+            load_deployment(folder / KMC_FILE)
+        return [
+            *(folder / name for name in (ROLE_FILE, KMC_FILE, SECRETS_FILE)),
+            *self.check_each(REMOVED_FOLDER, ".json", "removals", partial(self._check_record, removal_of)),
+            *self.check_each(FLOORS_FOLDER, ".json", "refusals", partial(self._check_record, floor_of)),
+        ]
+
+    def _check_record(self, read: Callable[[RoleDirectory, str], object], name: str) -> None:
+        if not IDENTIFIER.fullmatch(name):
+            raise MalformedError("is named after no owner")
+        read(self.directory, name)
 
     @contextmanager
     def of(self, path: Path, kind: str) -> Iterator[None]:

@@ -32,10 +32,6 @@ class Floor:
         if not 0 <= self.removed <= self.refused <= LARGEST_NUMBER:
             raise ValueError("no floor is like this")
 
-    def raised(self, refused: int, *, removed: bool) -> Floor:
-        """Return the floor raised to ``refused``, and with it, for a removal, ``removed``."""
-        return Floor(max(self.refused, refused), max(self.removed, refused) if removed else self.removed)
-
 
 def floor_file(directory: RoleDirectory, owner: str) -> Path:
     """Return where the floor of an owner is kept."""
@@ -59,19 +55,13 @@ def floor_of(directory: RoleDirectory, owner: str) -> Floor:
     """Return the floor of an owner, or that there is none; raises MalformedError if its file is damaged."""
     if not floor_file(directory, owner).exists():
         return Floor()
-    fields = directory.read_json(_name(owner))
-    try:
-        return Floor(int(fields["refused"]), int(fields["removed"]))
-    except (KeyError, ValueError, TypeError):
-        raise MalformedError(
-            "is damaged", path=floor_file(directory, owner), hint="restore it from a backup"
-        ) from None
+    return directory.load(_name(owner), lambda fields: Floor(int(fields["refused"]), int(fields["removed"])))
 
 
 def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: bool) -> None:
-    """Refuse the messages of an owner up to ``refused`` from now on; see :meth:`Floor.raised`."""
+    """Refuse the messages of an owner up to ``refused`` from now on, because of a removal if ``removed``."""
     floor = floor_of(directory, owner)
-    raised = floor.raised(refused, removed=removed)
+    raised = Floor(max(floor.refused, refused), max(floor.removed, refused) if removed else floor.removed)
     if raised != floor or not floor_file(directory, owner).exists():
         directory.folder(FLOORS_FOLDER)
         directory.write_json(_name(owner), {"refused": raised.refused, "removed": raised.removed})
@@ -83,12 +73,7 @@ def set_floor_of_return(directory: RoleDirectory, header: Header) -> None:
     if removal is not None and removal.key == header.sender_key:
         raise_floor(directory, header.sender, header.sequence_number, removed=True)
     else:
-        drop_floor(directory, header.sender)
-
-
-def drop_floor(directory: RoleDirectory, owner: str) -> None:
-    """Forget the floor of whoever bore a name before; raises OutputError."""
-    remove(floor_file(directory, owner))
+        remove(floor_file(directory, header.sender))
 
 
 def check_floor(floor: Floor, header: Header) -> None:

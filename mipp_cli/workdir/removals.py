@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER, Header
 from mipp_cli.errors import (
     AlreadyAppliedError,
     ConflictError,
     InvalidRequestError,
-    MalformedError,
     ReplayedError,
 )
 from mipp_cli.report import Report
@@ -20,31 +19,22 @@ from mipp_cli.workdir.replay import check_pinned_key
 REMOVED_FOLDER = "removed"
 
 
-class InForce(NamedTuple):
-    """What an enrolment in force is known by: the owner's key, number, digest, and ids of forgotten SKs."""
-
-    key: bytes
-    number: int
-    digest: str
-    forgotten: frozenset[int] = frozenset()
-
-
 @dataclass(frozen=True)
 class Removal:
     """The record of a removal, ``removed/OID.json``.
 
-    ``key``, ``number`` and ``digest`` are those of the membership that was in force. ``released`` says that
-    others may take the name; ``retired`` are the keys that never may again. ``forgotten`` are the ids of
-    the SKs that the KMC is not to take again.
+    ``key``, ``number`` and ``digest`` are those of the membership that was in force, ``forgotten`` the ids
+    of the SKs that the KMC is not to take again. ``released`` says that others may take the name;
+    ``retired`` are the keys that never may again.
     """
 
     owner: str
     key: bytes
     number: int
     digest: str
-    released: bool
-    retired: frozenset[bytes]
     forgotten: frozenset[int] = frozenset()
+    released: bool = False
+    retired: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         keys = [self.key, *self.retired]
@@ -62,6 +52,19 @@ class Removal:
             "forgotten_keys": [f"{key:016x}" for key in sorted(self.forgotten)],
         }
 
+    @classmethod
+    def from_json(cls, owner: str, fields: dict[str, Any]) -> Removal:
+        """Read what :meth:`to_json` gave."""
+        return cls(
+            owner,
+            bytes.fromhex(fields["key"]),
+            int(fields["number"]),
+            str(fields["digest"]),
+            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
+            bool(fields["released"]),
+            frozenset(bytes.fromhex(key) for key in fields["retired"]),
+        )
+
 
 def _file(owner: str) -> str:
     return f"{REMOVED_FOLDER}/{owner}.json"
@@ -71,21 +74,7 @@ def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
     """Return the record of an owner's last removal, or None; raises MalformedError if it is damaged."""
     if not directory.file(_file(owner)).exists():
         return None
-    fields = directory.read_json(_file(owner))
-    try:
-        return Removal(
-            owner,
-            bytes.fromhex(fields["key"]),
-            int(fields["number"]),
-            str(fields["digest"]),
-            bool(fields["released"]),
-            frozenset(bytes.fromhex(key) for key in fields["retired"]),
-            frozenset(int(key, 16) for key in fields["forgotten_keys"]),
-        )
-    except (KeyError, ValueError, TypeError, OverflowError):
-        raise MalformedError(
-            "is damaged", path=directory.file(_file(owner)), hint="restore it from a backup"
-        ) from None
+    return directory.load(_file(owner), lambda fields: Removal.from_json(owner, fields))
 
 
 def removals(directory: RoleDirectory) -> list[Removal]:
@@ -95,28 +84,23 @@ def removals(directory: RoleDirectory) -> list[Removal]:
     return [removal for removal in found if removal is not None]
 
 
-def record_removal(directory: RoleDirectory, owner: str, in_force: InForce | None, *, release: bool) -> bool:
+def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | None, *, release: bool) -> bool:
     """Record that an owner is removed, before anything of the membership goes; say whether that is news.
 
-    ``in_force`` is None for an owner whose membership ended before. A name that is released is free at
-    once, and the key that held it is retired for good. Raises InvalidRequestError for a name that was
-    never enrolled.
+    ``in_force`` says what is, and is None for an owner whose membership ended before. A name that is
+    released is free at once, and the key that held it is retired for good. Raises InvalidRequestError for a
+    name that was never enrolled.
     """
     previous = removal_of(directory, owner)
-    if in_force is not None:
-        retired = previous.retired if previous is not None else frozenset()
-        released = in_force.key in retired
-        key, number, digest, forgotten = in_force
-        removal = Removal(owner, key, number, digest, released, retired, forgotten)
-    elif previous is not None:
-        removal = previous
-    else:
+    removal = in_force or previous
+    if removal is None:
         raise InvalidRequestError(
             f"no owner {owner!r} is enrolled", path=directory.path, hint="`mipp inspect` lists who is"
         )
+    if in_force is not None and previous is not None:
+        removal = replace(in_force, released=in_force.key in previous.retired, retired=previous.retired)
     if release:
-        retired = removal.retired | {removal.key}
-        removal = replace(removal, released=True, retired=retired)
+        removal = replace(removal, released=True, retired=removal.retired | {removal.key})
     if removal != previous:
         directory.folder(REMOVED_FOLDER)
         directory.write_json(_file(owner), removal.to_json())

@@ -250,7 +250,6 @@ COMMANDS = [
         prepare=reencrypt,
         files=("alice",),
         output=protection,
-        in_steps=True,
     ),
     Command(
         "protect (change)",
@@ -268,7 +267,6 @@ COMMANDS = [
         prepare=_protected,
         files=("alice",),
         output=protection,
-        in_steps=True,
     ),
     *MESSAGES,
     *EXACT,

@@ -16,6 +16,7 @@ from mipp_cli.cloud.cloud import Cloud
 from mipp_cli.cloud.completeness import completeness
 from mipp_cli.containers.store.index import Index
 from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.files.json_state import read_state
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store.index import StoreIndex
 from mipp_cli.kmc.store.store import FeatureStore
@@ -76,7 +77,7 @@ def meaning(store: Deployment) -> Meaning:
             facets |= _owner(store, owner)
     if {"kmc", "cloud", *USERS} <= {path.name for path in store.root.iterdir()}:
         for user in USERS:
-            facets |= {f"{user} is protected": (store / user / "lock.json").exists()}
+            facets |= {f"{user} is protected": "sealed" in read_state(store / user / "secrets.json")}
             facets |= {f"{user} finds": answer(store, user)}
     return facets
 
@@ -239,7 +240,7 @@ def decrypted(store: Deployment, user: str, back: Path) -> list[tuple[str, ...]]
 
 def opening(directory: Path) -> tuple[object, ...]:
     """Return the option that opens a directory, whichever of two passphrases it has, if it is protected."""
-    if not (directory / "lock.json").exists():
+    if "sealed" not in read_state(directory / "secrets.json"):
         return ()
     choices = [("--passphrase-file", directory.parent / name) for name in PASSPHRASES]
     return next(choice for choice in choices if run("inspect", directory, *choice).code == 0)

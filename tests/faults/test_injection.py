@@ -221,6 +221,6 @@ def test_a_file_that_is_written_in_place_is_found_out(
 
 
 def test_a_missing_sync_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(atomic, "_sync", lambda path: None)
+    monkeypatch.setattr(atomic, "sync", lambda path: None)
     bench = Bench(COMMANDS[by_name("owner revoke")], make_store(tmp_path / "store"), tmp_path)
     assert any(bench.problems(trial) for trial in bench.trials() if trial.fault == "power")

@@ -11,10 +11,9 @@ import pytest
 
 from mipp_cli.containers.messages.public_files import render_renewal
 from mipp_cli.errors import DamagedError
-from mipp_cli.files.json_state import read_state, write_state
 from mipp_cli.kmc.check import check_kmc
 from mipp_cli.scheme.keys import SealingKey
-from tests.support.deployment import Deployment, done, refused, run, snapshot
+from tests.support.deployment import Deployment, change_state, done, refused, run, snapshot
 
 
 @pytest.fixture
@@ -128,16 +127,17 @@ Change = Callable[[dict[str, object]], object]
     ],
 )
 def test_a_file_that_says_what_cannot_be_is_named(kmc: Path, name: str, change: Change) -> None:
-    fields = read_state(kmc / name)
-    change(fields)
-    write_state(kmc / name, fields)
+    def changed(fields: dict[str, object]) -> dict[str, object]:
+        change(fields)
+        return fields
+
+    change_state(kmc / name, changed)
     assert damaged(kmc) == {name}
 
 
 def test_an_owner_who_forgot_every_key_is_no_damage(kmc: Path) -> None:
-    fields = read_state(kmc / "owners/north.json")
-    fields.update(image_keys=[], forgotten_keys=["00000000000000aa"])
-    write_state(kmc / "owners/north.json", fields)
+    without = {"image_keys": [], "forgotten_keys": ["00000000000000aa"]}
+    change_state(kmc / "owners/north.json", lambda fields: fields | without)
     assert check_kmc(kmc).counts["owners"] == 2
 
 

@@ -48,8 +48,8 @@ from mipp_cli.scheme.encoding import name_digest
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import generate_key, key_id
 from mipp_cli.workdir.floors import Floor, floor_of
-from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
 from mipp_cli.workdir.protect import protect_directory
+from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 from tests.support.deployment import snapshot
 from tests.support.kmc_stores import Row, State, World, codes_of, digest, image_digest, make_world
 
@@ -717,7 +717,7 @@ def test_a_protected_directory_seals_keys_and_users_and_goes_on(
     monkeypatch.setattr(primitive, "STRETCHING", primitive.Stretching(16, 8, 1))
     index_at_kmc(world.kmc, [world.features(ago(2), "abc")])
     key = world.enrolled().storage_key.hex().encode()
-    protect_directory(world.kmc, None, lambda: None, lambda: b"a long passphrase")
+    protect_directory(world.kmc, lambda: b"a long passphrase")
     owners_and_users = [*world.kmc.glob("owners/*.json"), *world.kmc.glob("users/*.json")]
     assert len(owners_and_users) == 4
     for path in owners_and_users:

@@ -18,8 +18,8 @@ from mipp_cli.kmc.ranking import read_ranking
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
-from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
 from mipp_cli.workdir.protect import protect_directory, unprotect_directory
+from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 from tests.support.deployment import mode, snapshot
 from tests.support.exact_world import Row, World, make_world
 
@@ -62,7 +62,7 @@ def _ask(world: World) -> Path:
 
 
 def _protect(world: World) -> None:
-    protect_directory(world / "kmc", None, lambda: None, lambda: PASSPHRASE)
+    protect_directory(world / "kmc", lambda: PASSPHRASE)
 
 
 def _secrets(world: World) -> dict[str, bytes]:
@@ -75,6 +75,7 @@ def _secrets(world: World) -> dict[str, bytes]:
     found["storage key"] = store.cipher.key
     for kind in ("signing", "sealing"):
         found[kind] = kmc.directory.secret(kind)
+    found["directory's key"] = kmc.directory.secret("storage")
     for row in NORTH:
         found[f"name {row.name}"] = row.name.encode()
         found[f"digest of {row.name}"] = hashlib.sha256(row.name.encode()).digest()  # of a deleted one, too
@@ -106,11 +107,8 @@ def _seen(world: World, secrets: dict[str, bytes]) -> set[str]:
 
 
 def test_without_a_passphrase_what_lies_in_plain_is_found(world: World) -> None:
-    """The features are sealed even then, under a key that lies beside them."""
-    seen = _seen(world, _secrets(world))
-    assert {"user", "user's key", "image key", "storage key", "signing", "query", "query id"} <= seen
-    assert {"sealed key of the query", "upload of a group"} <= seen
-    assert not [each for each in seen if each.startswith(("codes", "digest of image", "name"))]
+    """All else is sealed even then, under a key that lies beside it."""
+    assert _seen(world, _secrets(world)) == {"signing", "sealing", "directory's key"}
 
 
 def test_nothing_can_be_read_once_a_directory_is_protected(world: World) -> None:
@@ -143,10 +141,12 @@ def test_what_was_ranked_before_is_answered_after_and_the_same(world: World) -> 
 
 
 def test_protection_that_ends_leaves_all_as_it_was(world: World) -> None:
-    before = snapshot(world / "kmc")
+    before, secrets = snapshot(world / "kmc"), _secrets(world)
     _protect(world)
-    unprotect_directory(world / "kmc", PASSPHRASE, lambda: None)
-    assert snapshot(world / "kmc") == before
+    unprotect_directory(world / "kmc")
+    after = snapshot(world / "kmc")
+    assert {Path(name).name for name in after if after[name] != before.get(name)} == {"secrets.json"}
+    assert _secrets(world) | {"directory's key": secrets["directory's key"]} == secrets
 
 
 def test_files_of_a_protected_kmc_are_the_account_owners_alone(world: World) -> None:
@@ -183,7 +183,7 @@ KILLED_AT_A_RENAME = """
     from pathlib import Path
     from mipp_cli.kmc import index as kmc_index
     from mipp_cli.kmc import rank as kmc_rank
-    from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
+    from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 
     def killed(*_):
         os.kill(os.getpid(), signal.SIGKILL)

@@ -128,7 +128,7 @@ def test_no_file_that_leaves_a_role_holds_a_secret(any_scheme: Deployment) -> No
 def test_an_error_in_json_says_no_secret(changeable: Deployment) -> None:
     keys = secrets_of(changeable.root)
     path = changeable / "kmc" / "owners" / "north.json"
-    path.write_text(path.read_text().replace('"number"', '"nonsense"'))
+    path.write_text(path.read_text().replace('"sealed"', '"nonsense"'))
     outcome = run("kmc", "enroll", changeable / "kmc", changeable / "north" / "enrolment.h5", "--json").out
     assert json.loads(outcome)["error"]["code"] == 3
     assert not any(key in outcome for key in keys)

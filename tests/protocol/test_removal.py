@@ -15,7 +15,7 @@ from mipp_cli.containers.store.index import write_index
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.remove import remove_from_kmc
 from mipp_cli.workdir.floors import Floor, floor_of, raise_floor
-from mipp_cli.workdir.removals import InForce, record_removal, removal_of
+from mipp_cli.workdir.removals import Removal, record_removal, removal_of
 from tests.protocol.test_enrolment import Place
 from tests.support.cloud_stores import upload_of
 from tests.support.deployment import JOBS, Deployment, done, mode, refused, snapshot
@@ -201,7 +201,7 @@ def test_a_removal_that_was_interrupted_after_its_record_is_finished(
 ) -> None:
     directory = each_way.role(role)
     key = each_way.sender("north").signing_key.public
-    record_removal(directory, "north", InForce(key, 7, "0" * 64), release=release)
+    record_removal(directory, "north", Removal("north", key, 7, "0" * 64), release=release)
     assert remove(each_way, role, *(["--release-name"] if release else []))["owners"] == 1
     place = Place(each_way, role)
     file = renewed(place)
@@ -278,7 +278,7 @@ def test_a_removal_from_the_cloud_is_finished_after_an_interruption(each_way: De
     cloud = Cloud.open(each_way / "cloud")
     place = Place(each_way, "cloud")
     header = cloud.members_header("north")
-    in_force = InForce(header.sender_key, header.sequence_number, header.digest)
+    in_force = Removal("north", header.sender_key, header.sequence_number, header.digest)
     highest = max(segment.number for segment in cloud.index().of_owner("north"))
     record_removal(cloud.directory, "north", in_force, release=False)
     if step != "record":

@@ -26,10 +26,9 @@ from mipp_cli.cli.main import mipp
 from mipp_cli.containers.base.container import Sender
 from mipp_cli.containers.messages.public_files import Deployment as PublicDeployment
 from mipp_cli.descriptors.edge_histogram import edge_histogram
-from mipp_cli.files.json_state import parse_state, render_state
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.owner.ledger import Ledger
-from mipp_cli.workdir.directory import RoleDirectory
+from mipp_cli.workdir.directory import RoleDirectory, role_of
 
 SCHEMES = {
     "exact": ("--scheme", "exact", "--group-size", "2"),
@@ -315,21 +314,31 @@ def own_deployment(base: Path, folders: pytest.TempPathFactory, scheme: str) -> 
 
 def change_state(file: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Rewrite a JSON file of a directory with the digest that fits, as its role might have written it."""
-    file.write_bytes(render_state(change(parse_state(file.read_bytes()))))
+    directory, name = _place(file)
+    directory.write_json(name, change(directory.read_json(name)))
+
+
+def state_of(file: Path) -> dict[str, Any]:
+    """Return what a JSON file of a directory without a passphrase says, whether it is sealed or not."""
+    directory, name = _place(file)
+    return directory.read_json(name)
+
+
+def _place(file: Path) -> tuple[RoleDirectory, str]:
+    folder = next(each for each in file.parents if (each / "role.json").exists())
+    return RoleDirectory.open(folder, str(role_of(folder))), file.relative_to(folder).as_posix()
 
 
 def secrets_of(root: Path) -> set[str]:
     """Return every secret below ``root``, in hex: keys of all roles, USKs, SKs at the KMC."""
     found: set[str] = set()
     for file in root.rglob("secrets.json"):
-        for value in parse_state(file.read_bytes()).values():
+        for value in state_of(file).values():
             found.update([value] if isinstance(value, str) else value)
     for file in root.glob("*/queries/*.json"):
-        found.update(
-            {json.loads(file.read_bytes()).get("usk", "")} - {""}
-        )  # KMC and cloud keep digests alone
+        found.update({state_of(file).get("usk", "")} - {""})  # KMC and cloud keep digests alone
     for file in root.glob("kmc/owners/*.json"):
-        fields = json.loads(file.read_bytes())
+        fields = state_of(file)
         found.update([*fields["image_keys"], fields["storage_key"]])
     # the sealing key is kept as the seeds of two halves; either alone would be a secret told
     halves = {part for secret in found if len(secret) > 64 for part in (secret[:128], secret[128:])}

@@ -19,7 +19,16 @@ from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.protocol import MATCHES_LIMIT, ExactProtocol
 from mipp_cli.user import user as user_role
 from mipp_cli.user.user import remembered_query
-from tests.support.deployment import Deployment, done, feature_of, picture, refused, run, snapshot
+from tests.support.deployment import (
+    Deployment,
+    done,
+    feature_of,
+    picture,
+    refused,
+    run,
+    snapshot,
+    state_of,
+)
 from tests.support.forgery import Picture, features_beside, forge_upload, next_number, random_feature
 
 
@@ -201,7 +210,7 @@ def test_what_is_remembered_of_a_query_image_is_small(changeable: Deployment, tm
     query_id = (tmp_path / "q.h5").read_bytes().split(b"\n")[3].removeprefix(b"number ").decode()
     file = changeable / "alice" / "queries" / f"{query_id}.json"
     assert file.stat().st_size < 400_000
-    assert json.loads(file.read_bytes())["pictures"][0]["name"] == "large.png"
+    assert state_of(file)["pictures"][0]["name"] == "large.png"
 
 
 def test_a_user_and_an_owner_may_have_the_same_name(deployment: Deployment, tmp_path: Path) -> None:

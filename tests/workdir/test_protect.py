@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mipp_cli.containers.messages.selection import read_selection
-from mipp_cli.errors import ConflictError, MalformedError, MissingKeyError, TamperedError
-from mipp_cli.files.json_state import parse_state, write_state
+from mipp_cli.errors import ConflictError, TamperedError
+from mipp_cli.files.json_state import parse_state, render_state
 from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
-from mipp_cli.workdir import protect as module
 from mipp_cli.workdir.directory import RoleDirectory
-from mipp_cli.workdir.passphrases import Passphrases, passphrases_from
+from mipp_cli.workdir.secrets_file import Passphrases, SecretsFile, passphrases_from
 from tests.support.deployment import (
     OWNERS,
     Deployment,
-    change_state,
     done,
     feature_of,
     mode,
@@ -31,6 +26,7 @@ from tests.support.deployment import (
     run,
     secrets_of,
     snapshot,
+    state_of,
 )
 
 ROLES = ("kmc", "cloud", "alice", "north")
@@ -67,20 +63,23 @@ def opened(path: Path, role: str, passphrase: bytes) -> RoleDirectory:
         return RoleDirectory.open(path, KINDS[role])
 
 
-def keys_in(path: Path, role: str, passphrase: bytes) -> dict[str, Any]:
-    """Return what every file with keys in a protected directory holds."""
+def kept_in(path: Path, role: str, passphrase: bytes = b"") -> dict[str, Any]:
+    """Return what every file with secrets in a directory holds, but for the keys to these files."""
     directory = opened(path, role, passphrase)
-    return {file: directory.read_json(file) for file in files_with_keys(path, role)}
+    found = {file: directory.read_json(file) for file in files_with_secrets(path, role)}
+    secrets = SecretsFile(path, directory.passphrase).read()
+    return found | {"secrets.json": {name: secrets[name] for name in secrets if "storage" not in name}}
 
 
-def files_with_keys(path: Path, role: str) -> list[str]:
+def files_with_secrets(path: Path, role: str) -> list[str]:
+    """Return the names of the files that are sealed, whether their directory has a passphrase or not."""
     folders = {"kmc": ["owners", "users", "rankings"], "alice": ["queries"]}.get(role, [])
     files = [file for folder in folders for file in path.glob(f"{folder}/*.json")]
-    return ["secrets.json", *sorted(file.relative_to(path).as_posix() for file in files)]
+    return sorted(file.relative_to(path).as_posix() for file in files)
 
 
-def plain_in(path: Path, role: str) -> dict[str, Any]:
-    return {file: parse_state((path / file).read_bytes()) for file in files_with_keys(path, role)}
+def protected(path: Path) -> bool:
+    return "sealed" in parse_state((path / "secrets.json").read_bytes())
 
 
 def spellings(secret: str) -> list[bytes]:
@@ -93,15 +92,15 @@ def test_no_key_stands_in_plain_in_any_file_of_a_protected_directory(
     each_way: Deployment, passphrase: Path, role: str
 ) -> None:
     secrets = secrets_of(each_way.root)
-    kept = plain_in(each_way / role, role)
+    kept = kept_in(each_way / role, role)
     assert any(each.encode() in (each_way / role / "secrets.json").read_bytes() for each in secrets)
     protect(each_way / role, passphrase)
     for file in (each_way / role).rglob("*"):
         if file.is_file():
             content = file.read_bytes()
             assert not [each for secret in secrets for each in spellings(secret) if each in content], file
-    assert keys_in(each_way / role, role, b"open sesame") == kept
-    assert mode(each_way / role / "lock.json") == "0600"
+    assert kept_in(each_way / role, role, b"open sesame") == kept
+    assert mode(each_way / role / "secrets.json") == "0600"
 
 
 def test_a_users_pictures_and_features_are_sealed_with_the_keys(
@@ -124,7 +123,8 @@ def test_what_a_command_adds_to_a_protected_directory_is_sealed(
     done("owner", "authorize", each_way / "north", each_way / "eve" / "user.pub", *words)
     done("kmc", "enroll", each_way / "kmc", each_way / "north" / "enrolment.h5", *words)
     for role in ("kmc", "alice"):
-        for file in files_with_keys(each_way / role, role):
+        assert protected(each_way / role)
+        for file in files_with_secrets(each_way / role, role):
             assert set(parse_state((each_way / role / file).read_bytes())) == {"sealed"}
 
 
@@ -143,7 +143,7 @@ def test_a_protected_kmc_has_no_feature_or_name_in_plain(
             known[f"digest of {path} in hex"] = hashlib.sha256(name.encode()).hexdigest().encode()
             known[f"feature of {path}"] = feature_of(changeable_exact.pictures(owner)[path]).tobytes()
     for file in (kmc / "rankings").glob("*.json"):
-        query = parse_state(file.read_bytes()).get("query_id", "")
+        query = state_of(file).get("query_id", "")
         known |= {f"query of {file.name}": query.encode(), f"user of {file.name}": b'"alice"'}
     known = {what: data for what, data in known.items() if len(data) > 6}
     assert len(known) >= 4 * 14
@@ -178,7 +178,7 @@ def test_a_directory_can_be_protected_from_its_beginning(
     words += ("--id", "x") if kind in ("user", "owner") else ()
     words = ("--scheme", "mask") if kind == "kmc" else words
     done(kind, "init", path, *words, "--passphrase-file", passphrase)
-    assert set(parse_state((path / "secrets.json").read_bytes())) == {"sealed"}
+    assert protected(path)
     refused(8, "inspect", path)
     done("inspect", path, "--passphrase-file", passphrase)
 
@@ -224,7 +224,7 @@ def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
         assert "is protected with a passphrase" in outcome.err
         assert "--passphrase-file" in outcome.err.partition("hint: ")[2]
     outcome = refused(8, "protect", changeable / "north", "--new-passphrase-file", other)
-    assert "is protected with a passphrase" in outcome.err
+    assert "--passphrase-file" in outcome.err.partition("hint: ")[2]
     refused(2, "protect", changeable / "alice")
     assert snapshot(changeable.root) == before
 
@@ -266,21 +266,24 @@ def test_any_bytes_can_be_a_passphrase(changeable: Deployment, tmp_path: Path) -
 def test_another_passphrase_takes_the_place_of_the_first(
     each_way: Deployment, passphrase: Path, other: Path, role: str
 ) -> None:
-    kept = plain_in(each_way / role, role)
+    kept = kept_in(each_way / role, role)
     protect(each_way / role, passphrase)
     protect(each_way / role, other, "--passphrase-file", passphrase)
     refused(8, "inspect", each_way / role, "--passphrase-file", passphrase)
-    assert keys_in(each_way / role, role, b"close sesame") == kept
+    assert kept_in(each_way / role, role, b"close sesame") == kept
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_protection_that_ended_leaves_the_directory_as_it_was(
     each_way: Deployment, passphrase: Path, role: str
 ) -> None:
-    before = snapshot(each_way / role)
+    before, kept = snapshot(each_way / role), kept_in(each_way / role, role)
     protect(each_way / role, passphrase)
     done("protect", each_way / role, "--remove", "--passphrase-file", passphrase)
-    assert snapshot(each_way / role) == before
+    after = snapshot(each_way / role)
+    assert {Path(name).name for name in after if after[name] != before.get(name)} == {"secrets.json"}
+    assert kept_in(each_way / role, role) == kept
+    refused(5, "protect", each_way / role, "--remove", "--passphrase-file", passphrase)
 
 
 def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path) -> None:
@@ -314,61 +317,69 @@ def test_the_two_ways_to_change_protection_exclude_each_other(
     refused(2, "protect", deployment / "north", *words)
 
 
-# Damage: lock.json and sealed files.
+# Damage.
 
 
-def test_a_damaged_lock_is_named_and_nothing_changes(changeable: Deployment, passphrase: Path) -> None:
-    protect(changeable / "north", passphrase)
-    lock = changeable / "north" / "lock.json"
-    content = lock.read_bytes()
-    damages: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
-        lambda fields: {},
-        lambda fields: fields | {"scrypt": {"n": 1 << 60, "r": 8, "p": 1}},
-        lambda fields: fields | {"scrypt": [16, 8, 1]},
-        lambda fields: fields | {"scrypt": {"n": 16, "r": 8, "p": 1, "q": 1}},
-        lambda fields: fields | {"salt": "00"},
-        lambda fields: fields | {"key": 7},
-        lambda fields: fields | {"key": "zz"},
-    ]
-    for damage in damages:
-        lock.write_bytes(content)
-        change_state(lock, damage)
-        before = snapshot(changeable.root)
-        outcome = refused(
-            3, "owner", "revoke", changeable / "north", "alice", "--passphrase-file", passphrase
-        )
-        assert str(lock) in outcome.err
-        refused(3, "protect", changeable / "north", "--remove", "--passphrase-file", passphrase)
-        assert snapshot(changeable.root) == before
-    lock.write_bytes(content[:-2])
-    refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
-
-
-def test_a_lock_that_claims_to_be_unfinished_does_not_open(changeable: Deployment, passphrase: Path) -> None:
-    protect(changeable / "north", passphrase)
-    change_state(changeable / "north" / "lock.json", lambda fields: fields | {"finished": False})
-    refused(8, "inspect", changeable / "north", "--passphrase-file", passphrase)
-
-
-def test_sealed_keys_without_their_lock_are_told_from_damage(
+def test_a_damaged_file_of_keys_is_named_and_nothing_changes(
     changeable: Deployment, passphrase: Path
 ) -> None:
     protect(changeable / "north", passphrase)
-    lock = changeable / "north" / "lock.json"
-    kept = lock.read_bytes()
-    lock.unlink()
+    file = changeable / "north" / "secrets.json"
+    content = file.read_bytes()
+    damages: list[dict[str, Any]] = [
+        {"scrypt": None},
+        {"scrypt": {"n": 1 << 60, "r": 8, "p": 1}},
+        {"scrypt": {"n": 1 << 40, "r": 8, "p": 1}},  # which would take all memory
+        {"scrypt": [16, 8, 1]},
+        {"scrypt": {"n": 16, "r": 8, "p": 1, "q": 1}},
+        {"salt": "00"},
+        {"salt": 7},
+        {"salt": "zz"},
+        {"sealed": 7},
+        {"sealed": "!"},
+    ]
+    for damage in damages:
+        file.write_bytes(render_state(parse_state(content) | damage))
+        before = snapshot(changeable.root)
+        for words in (("owner", "revoke", changeable / "north", "alice"), ("protect", changeable / "north")):
+            more = ("--remove",) if words[0] == "protect" else ()
+            outcome = refused(3, *words, *more, "--passphrase-file", passphrase)
+            assert f"{file}: is damaged" in outcome.err
+            assert "hint: restore the directory from a backup" in outcome.err
+        assert snapshot(changeable.root) == before
+    file.write_bytes(content[:-2])
+    refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_sealed_keys_that_were_changed_do_not_open(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "north", passphrase)
+    file = changeable / "north" / "secrets.json"
+    content = parse_state(file.read_bytes())
+    sealed = base64.b64decode(content["sealed"])
+    for changed in (sealed[:-1], sealed[:5], b"", bytes([sealed[0] ^ 1]) + sealed[1:]):
+        file.write_bytes(render_state(content | {"sealed": base64.b64encode(changed).decode()}))
+        refused(8, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_the_keys_of_another_role_do_not_open(changeable: Deployment, passphrase: Path) -> None:
+    for role in ("north", "south"):
+        protect(changeable / role, passphrase)
+    (changeable / "north" / "secrets.json").write_bytes((changeable / "south" / "secrets.json").read_bytes())
+    refused(8, "inspect", changeable / "north", "--passphrase-file", passphrase)
+
+
+def test_a_protected_directory_whose_keys_are_gone_says_so(changeable: Deployment, passphrase: Path) -> None:
+    protect(changeable / "alice", passphrase)
+    (changeable / "alice" / "secrets.json").unlink()
     before = snapshot(changeable.root)
     for words in (
-        ("inspect", changeable / "north"),
-        ("inspect", changeable / "north", "--passphrase-file", passphrase),
-        ("protect", changeable / "north", "--new-passphrase-file", passphrase),
-        ("protect", changeable / "north", "--remove", "--passphrase-file", passphrase),
+        ("inspect", changeable / "alice"),
+        ("inspect", changeable / "alice", "--passphrase-file", passphrase),
+        ("protect", changeable / "alice", "--new-passphrase-file", passphrase),
+        ("protect", changeable / "alice", "--remove", "--passphrase-file", passphrase),
     ):
-        outcome = refused(8, *words)
-        assert "lock.json, which holds the key to it, is missing" in outcome.err
+        assert "the file with the keys is missing" in refused(8, *words).err
     assert snapshot(changeable.root) == before
-    lock.write_bytes(kept)
-    done("inspect", changeable / "north", "--passphrase-file", passphrase)
 
 
 def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
@@ -377,56 +388,40 @@ def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
     protect(each_way / "kmc", passphrase)
     owners = each_way / "kmc" / "owners"
     (owners / "south.json").write_bytes((owners / "north.json").read_bytes())
-    with pytest.raises(TamperedError, match="is not sealed with the key of this directory") as caught:
+    with pytest.raises(TamperedError, match="is not sealed with a key of this directory") as caught:
         opened(each_way / "kmc", "kmc", b"open sesame").read_json("owners/south.json")
     assert caught.value.path == str(owners / "south.json")
 
 
-def test_keys_in_plain_in_a_protected_directory_are_not_trusted(
-    changeable: Deployment, passphrase: Path
+@pytest.mark.parametrize("change", ["protect", "another passphrase", "remove and protect"])
+def test_a_copy_made_before_does_not_open_what_was_written_after(
+    changeable: Deployment, passphrase: Path, other: Path, change: str
 ) -> None:
-    plain = (changeable / "north" / "secrets.json").read_bytes()
-    protect(changeable / "north", passphrase)
-    (changeable / "north" / "secrets.json").write_bytes(plain)
-    outcome = refused(3, "inspect", changeable / "north", "--passphrase-file", passphrase)
-    assert "stands in plain in a protected directory" in outcome.err
-    protect(changeable / "north", passphrase, "--passphrase-file", passphrase)  # as the hint says
-    done("inspect", changeable / "north", "--passphrase-file", passphrase)
+    kmc, words = changeable / "kmc", ("--passphrase-file", passphrase)
+    if change != "protect":
+        protect(kmc, passphrase)
+    copy = (kmc / "secrets.json").read_bytes()
+    if change == "another passphrase":
+        protect(kmc, other, *words)
+        words = ("--passphrase-file", other)
+    elif change == "remove and protect":
+        done("protect", kmc, "--remove", *words)
+    if change != "another passphrase":
+        protect(kmc, passphrase)
+    done("owner", "authorize", changeable / "north", changeable / "eve" / "user.pub")
+    done("kmc", "enroll", kmc, changeable / "north" / "enrolment.h5", *words)
+    (kmc / "secrets.json").write_bytes(copy)
+    role = opened(kmc, "kmc", b"open sesame")
+    assert role.read_json("owners/south.json")  # of which the copy had all
+    with pytest.raises(TamperedError, match="is not sealed with a key of this directory"):
+        role.read_json("owners/north.json")
 
 
-def test_a_lock_that_asks_for_all_memory_is_damage_and_nobodys_to_send_again(
-    changeable: Deployment, passphrase: Path
-) -> None:
-    protect(changeable / "north", passphrase)
-    huge = {"scrypt": {"n": 1 << 40, "r": 8, "p": 1}}
-    change_state(changeable / "north" / "lock.json", lambda fields: fields | huge)
-    outcome = refused(3, "owner", "rotate-key", changeable / "north", "--passphrase-file", passphrase)
-    assert "ask for more memory or time than is reasonable" in outcome.err
-    assert "hint: restore the directory from a backup" in outcome.err
-
-
-# Interruptions, at every write of lock.json and of a file with keys.
+# Interruptions.
 
 
 class Stopped(BaseException):
     """Stands for a kill."""
-
-
-@contextmanager
-def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> Iterator[list[str]]:
-    """Stop before write number ``after`` of a file; give the names of those written."""
-    written: list[str] = []
-
-    def write(path: Path, fields: dict[str, Any]) -> None:
-        if len(written) == after:
-            raise Stopped
-        written.append(path.name)
-        write_state(path, fields)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "write_state", write)
-        patch.setattr("mipp_cli.workdir.protection.write_state", write)
-        yield written
 
 
 def ways(directory: Path, passphrase: Path, other: Path) -> dict[str, tuple[object, ...]]:
@@ -439,61 +434,29 @@ def ways(directory: Path, passphrase: Path, other: Path) -> dict[str, tuple[obje
 
 
 @pytest.mark.parametrize("way", ["protect", "change", "remove"])
-def test_whatever_is_interrupted_opens_and_the_same_command_again_finishes(
+def test_one_file_that_is_replaced_whole_is_all_that_changes(
     each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path, other: Path, way: str
 ) -> None:
-    kept = plain_in(each_way / "kmc", "kmc")
-    stops = 0
-    while True:
-        directory = each_way.copy(each_way.root.parent / f"{way}-{stops}") / "kmc"
-        if way != "protect":
-            protect(directory, passphrase)
-        words = ways(directory, passphrase, other)[way]
-        with stopping(monkeypatch, stops) as written:
-            if not _stopped(words):
-                break
-        assert len(written) == stops
-        opens = [_keys(directory, file) for file in (None, passphrase, other)]
-        assert kept in opens, (way, stops)
-        again = run(*words)
-        assert again.code == 0, again
-        words = (("--passphrase-file", other if way == "change" else passphrase)) if way != "remove" else ()
-        done("inspect", directory, *words)
-        assert _keys(directory, {"protect": passphrase, "change": other}.get(way)) == kept
-        states = [set(fields) == {"sealed"} for fields in plain_in(directory, "kmc").values()]
-        assert all(states) if way != "remove" else not any(states)
-        stops += 1
-    assert stops == {"protect": len(kept) + 2, "change": 1, "remove": len(kept) + 1}[way]
+    kmc = each_way / "kmc"
+    kept = kept_in(kmc, "kmc")
+    if way != "protect":
+        protect(kmc, passphrase)
+    words, before = ways(kmc, passphrase, other)[way], snapshot(kmc)
 
+    def stop(path: Path, target: Path) -> None:
+        raise Stopped
 
-def _stopped(words: tuple[object, ...]) -> bool:
-    try:
-        done(*words)
-    except Stopped:
-        return True
-    return False
-
-
-def _keys(directory: Path, file: Path | None) -> dict[str, Any] | None:
-    passphrase = b"" if file is None else file.read_bytes().removesuffix(b"\n")
-    try:
-        return keys_in(directory, "kmc", passphrase) if file else _plain_keys(directory)
-    except (MissingKeyError, ConflictError, MalformedError):
-        return None
-
-
-def _plain_keys(directory: Path) -> dict[str, Any]:
-    role = RoleDirectory.open(directory, "kmc")
-    return {file: role.read_json(file) for file in files_with_keys(directory, "kmc")}
-
-
-def test_while_protecting_is_unfinished_every_command_warns(
-    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
-) -> None:
-    with stopping(monkeypatch, 2):
-        assert _stopped(("protect", each_way / "kmc", "--new-passphrase-file", passphrase))
-    outcome = done("inspect", each_way / "kmc", "--passphrase-file", passphrase)
-    assert "may still hold keys in plain: protecting it was interrupted" in outcome.err
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stop)
+        with pytest.raises(Stopped):
+            done(*words)
+    assert snapshot(kmc) == before
+    done(*words)
+    after = snapshot(kmc)
+    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    assert changed == {str(kmc / "secrets.json")}
+    assert kept_in(kmc, "kmc", {"change": b"close sesame"}.get(way, b"open sesame")) == kept
+    assert protected(kmc) == (way != "remove")
 
 
 def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_protected(
@@ -510,40 +473,55 @@ def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_prot
 
 
 @pytest.mark.parametrize("role", ["kmc", "cloud"])
-def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_a_damaged_lock(
+def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_damaged_keys(
     each_way: Deployment, passphrase: Path, role: str
 ) -> None:
     protect(each_way / role, passphrase)
     refused(8, role, "check", each_way / role)
     done(role, "check", each_way / role, "--passphrase-file", passphrase)
-    lock = each_way / role / "lock.json"
-    lock.write_bytes(lock.read_bytes()[:-1])
+    file = each_way / role / "secrets.json"
+    file.write_bytes(file.read_bytes()[:-1])
     outcome = run(role, "check", each_way / role, "--passphrase-file", passphrase)
     assert outcome.code == 3
-    assert [line for line in outcome.err.splitlines() if line.startswith("damaged: ")] == [
-        f"damaged: {lock}: is missing or damaged"
-    ]
+    assert f"damaged: {file}: is missing or damaged" in outcome.err.splitlines()
 
 
 # Two commands at once.
 
 
-def test_a_command_that_opened_the_directory_before_it_was_protected_writes_no_key_in_plain(
+def test_a_command_that_opened_the_directory_before_it_was_protected_reads_no_key(
+    changeable: Deployment, passphrase: Path
+) -> None:
+    plain = changeable.role("alice")
+    protect(changeable / "alice", passphrase)
+    sealed = opened(changeable / "alice", "alice", b"open sesame")
+    done("protect", changeable / "alice", "--remove", "--passphrase-file", passphrase)
+    protect(changeable / "alice", passphrase)
+    for directory in (plain, sealed):
+        for step in (
+            lambda: directory.secret("signing"),  # noqa: B023
+            lambda: directory.change_secrets({"signing": bytes(32)}),  # noqa: B023
+            lambda: directory.write_json("queries/x.json", {"usk": "00"}),  # noqa: B023
+        ):
+            with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
+                step()
+    assert not (changeable / "alice" / "queries" / "x.json").exists()
+
+
+def test_what_a_command_writes_that_read_the_keys_before_is_sealed_and_opens(
     changeable: Deployment, passphrase: Path
 ) -> None:
     alice = changeable.role("alice")
+    assert alice.secret("signing")
     protect(changeable / "alice", passphrase)
-    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
-        alice.write_json("queries/x.json", {"usk": "00"})
-    with pytest.raises(ConflictError, match="was opened without its passphrase"):
-        alice.secret("signing")
+    alice.write_json("queries/x.json", {"usk": "00"})
+    with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
+        alice.change_secrets({"signing": bytes(32)})
     later = opened(changeable / "alice", "alice", b"open sesame")
-    done("protect", changeable / "alice", "--remove", "--passphrase-file", passphrase)
-    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
-        later.write_json("queries/x.json", {"usk": "00"})
-    with pytest.raises(ConflictError, match="changed how it is protected meanwhile"):
-        later.secret("signing")
-    assert not (changeable / "alice" / "queries" / "x.json").exists()
+    assert later.read_json("queries/x.json") == {"usk": "00"}
+    later.write_json("queries/y.json", {"usk": "11"})
+    with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
+        alice.read_json("queries/y.json")
 
 
 def test_a_directory_is_not_protected_while_another_command_changes_it(
@@ -553,37 +531,12 @@ def test_a_directory_is_not_protected_while_another_command_changes_it(
         refused(9, "protect", changeable / "north", "--new-passphrase-file", passphrase)
 
 
-def test_a_query_waits_until_its_directory_is_protected(
-    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path
-) -> None:
-    alice, outcome = changeable.role("alice"), list[str]()
-
-    def write_late() -> None:
-        try:
-            alice.write_json("queries/x.json", {"usk": "00"})
-        except ConflictError as error:
-            outcome.append(error.message)
-
-    writer = threading.Thread(target=write_late)
-
-    def write(path: Path, fields: dict[str, Any]) -> None:
-        if not writer.ident:
-            writer.start()
-            writer.join(0.2)
-            assert writer.is_alive()
-        write_state(path, fields)
-
-    monkeypatch.setattr(module, "write_state", write)
-    protect(changeable / "alice", passphrase)
-    writer.join(10)
-    assert outcome == ["another command changed how it is protected meanwhile"]
-
-
 def test_no_passphrase_or_key_shows_when_things_are_printed(changeable: Deployment, passphrase: Path) -> None:
     protect(changeable / "north", passphrase)
     directory = opened(changeable / "north", "north", b"open sesame")
-    assert directory.protection is not None
-    shown = f"{directory!r} {directory.protection!r} {Passphrases(new=b'open sesame')!r}"
-    assert directory.protection.key.hex() not in shown
-    assert repr(directory.protection.key)[2:-1] not in shown
+    assert directory.passphrase is not None
+    file = SecretsFile(directory.path, directory.passphrase)
+    shown = f"{directory!r} {directory.passphrase!r} {file!r} {Passphrases(new=b'open sesame')!r}"
+    assert directory.passphrase.key.hex() not in shown
+    assert repr(directory.passphrase.key)[2:-1] not in shown
     assert "sesame" not in shown

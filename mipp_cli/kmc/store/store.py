@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.base.header import LARGEST_NUMBER
 from mipp_cli.errors import MalformedError, MippError
-from mipp_cli.files.atomic import remove, sweep, sync_folder, write_bytes
+from mipp_cli.files.atomic import remove, sweep, sync, write_bytes
+from mipp_cli.files.json_state import damaged_unless_sound
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store.blocks import Octets, StoreCipher, map_part, read_part, write_unlisted
 from mipp_cli.kmc.store.index import StoredBlock, StoredMessage, StoreIndex
@@ -96,14 +97,12 @@ class FeatureStore:
             raise MalformedError("is damaged")
         sealed = read_part(self.index_file, 0, size, size)
         opened = self.cipher.open(sealed, self.cipher.bound("index"))
-        try:
+        with damaged_unless_sound(self.index_file):
             return StoreIndex.from_bytes(bytes(opened))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise MalformedError("is damaged") from None
 
     def write_index(self, index: StoreIndex) -> None:
         """Put an index in force, once what it lists is on the disk; raises OutputError."""
-        sync_folder(self.folder)
+        sync(self.folder)
         sealed = self.cipher.seal([(index.to_bytes(), self.cipher.bound("index"))])
         write_bytes(self.index_file, bytes(sealed), force=True, private=True)
 

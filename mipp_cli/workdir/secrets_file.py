@@ -1,0 +1,187 @@
+"""secrets.json, which holds the keys of a role's directory: in plain, or sealed under a passphrase.
+
+Whatever else is secret in a directory lies in files that are always sealed, under a key that secrets.json
+holds. So a passphrase comes, changes and goes with one file, which is replaced whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mipp_cli.errors import (
+    ConflictError,
+    InvalidRequestError,
+    MissingKeyError,
+    PassphraseError,
+    TamperedError,
+    errors_at,
+)
+from mipp_cli.files.json_state import damaged_unless_sound, read_state, write_state
+from mipp_cli.scheme.aead import seal, unseal
+from mipp_cli.scheme.encoding import length_prefixed
+from mipp_cli.scheme.passphrase import SALT_BYTES, PassphraseKey, Stretching
+
+ROLE_FILE = "role.json"
+SECRETS_FILE = "secrets.json"
+RESTORE_ALL = "restore the directory from a backup"
+MOST_PASSPHRASE_BYTES = 4096
+_SEALED_FOLDERS = {
+    "kmc": ("owners", "users", "rankings"),  # SKs and storage keys; who may search; what was asked
+    "user": ("queries",),  # USKs, features and small pictures
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Passphrases:
+    """Where a command gets passphrases from.
+
+    ``ask`` returns that of a protected directory, or None if there is nobody to ask; ``given``: it was
+    handed over for this very directory, which must then be protected; ``new`` protects a directory that
+    the command makes.
+    """
+
+    ask: Callable[[Path], bytes | None] = lambda path: None
+    given: bool = False
+    new: bytes | None = None
+
+
+_NOBODY = Passphrases()
+_CURRENT = ContextVar("passphrases", default=_NOBODY)
+
+
+@contextmanager
+def passphrases_from(source: Passphrases) -> Iterator[None]:
+    """Have directories opened and made in the block get their passphrases from ``source``."""
+    token = _CURRENT.set(source)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def check_passphrase(passphrase: bytes) -> bytes:
+    """Return ``passphrase``; raises InvalidRequestError if it is empty, or too long to be one."""
+    if not passphrase:
+        raise InvalidRequestError("the passphrase is empty", hint="choose one that nobody guesses")
+    if len(passphrase) > MOST_PASSPHRASE_BYTES:
+        raise InvalidRequestError(
+            "the passphrase is too long", hint=f"a passphrase has at most {MOST_PASSPHRASE_BYTES} bytes"
+        )
+    return passphrase
+
+
+@dataclass(frozen=True, repr=False)
+class SecretsFile:
+    """The secrets.json of the directory at ``path``, and the key of its passphrase, if it has one."""
+
+    path: Path
+    passphrase: PassphraseKey | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> SecretsFile:
+        """Open the secrets.json of a directory.
+
+        Raises PassphraseError if the passphrase is wrong or nobody gave one, InvalidRequestError if one was
+        given for a directory that is not protected.
+        """
+        source, file = _CURRENT.get(), path / SECRETS_FILE
+        fields = _read(file) if file.exists() or source.given else {}
+        if "sealed" not in fields:
+            if source.given:
+                raise InvalidRequestError(
+                    "is not protected with a passphrase",
+                    path=path,
+                    hint=f"leave out --passphrase-file; to protect it: mipp protect {path} "
+                    "--new-passphrase-file FILE",
+                )
+            return cls(path)
+        with damaged_unless_sound(file, RESTORE_ALL):
+            stretching, salt = Stretching(**fields["scrypt"]), bytes.fromhex(fields["salt"])
+            if len(salt) != SALT_BYTES:
+                raise ValueError("no salt has this length")
+        passphrase = source.ask(path)
+        if passphrase is None:
+            raise PassphraseError(
+                "is protected with a passphrase",
+                path=path,
+                hint="give --passphrase-file FILE, or run the command in a terminal, where it asks",
+            )
+        with errors_at(path):
+            opened = cls(path, PassphraseKey.derive(check_passphrase(passphrase), stretching, salt))
+            opened.read()
+        return opened
+
+    @classmethod
+    def new(cls, path: Path) -> SecretsFile:
+        """Return that of a directory that is being made, protected if the command was told to."""
+        passphrase = _CURRENT.get().new
+        return cls(path, None if passphrase is None else PassphraseKey.new(passphrase))
+
+    def read(self) -> dict[str, Any]:
+        """Return the keys, in hex; raises ConflictError if the passphrase came, changed or went meanwhile."""
+        file = self.path / SECRETS_FILE
+        fields = _read(file)
+        if fields.get("salt") != (self.passphrase and self.passphrase.salt.hex()):
+            raise ConflictError(
+                "another command changed its passphrase meanwhile",
+                path=self.path,
+                hint="run the command again",
+            )
+        if self.passphrase is None:
+            return fields
+        with damaged_unless_sound(file, RESTORE_ALL):
+            sealed = base64.b64decode(fields["sealed"], validate=True)
+        return dict(json.loads(self.passphrase.unseal(sealed, self._bound)))
+
+    def write(self, fields: dict[str, Any]) -> None:
+        """Write the keys, mode 0600, under the passphrase if there is one; raises OutputError."""
+        if self.passphrase is not None:
+            sealed = self.passphrase.seal(json.dumps(fields).encode(), self._bound)
+            fields = {
+                "scrypt": asdict(self.passphrase.stretching),
+                "salt": self.passphrase.salt.hex(),
+                "sealed": base64.b64encode(sealed).decode("ascii"),
+            }
+        write_state(self.path / SECRETS_FILE, fields)
+
+    @property
+    def _bound(self) -> bytes:
+        role = read_state(self.path / ROLE_FILE)
+        return length_prefixed("mipp/1 secrets of a directory", str(role.get("role")), str(role.get("id")))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        raise MissingKeyError("the file with the keys is missing", path=file, hint=RESTORE_ALL)
+    return read_state(file)
+
+
+def is_always_sealed(role: str, name: str) -> bool:
+    """Say whether a JSON file of a role's directory is sealed under the directory's storage key."""
+    folder, _, rest = name.rpartition("/")
+    return rest.endswith(".json") and folder in _SEALED_FOLDERS.get(role, ())
+
+
+def seal_fields(key: bytes, name: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what the file ``name`` of a directory holds in the place of ``fields``."""
+    sealed = seal(key, json.dumps(fields).encode(), _place(name))
+    return {"sealed": base64.b64encode(sealed).decode("ascii")}
+
+
+def unseal_fields(key: bytes, name: str, fields: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what :func:`seal_fields` sealed; None if it is under another key, or in another file's place."""
+    try:
+        return dict(json.loads(unseal(key, base64.b64decode(fields["sealed"]), _place(name))))
+    except TamperedError:
+        return None
+
+
+def _place(name: str) -> bytes:
+    return length_prefixed("mipp/1 file of a directory", name)
