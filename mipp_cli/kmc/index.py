@@ -19,7 +19,7 @@ from mipp_cli.errors import (
 from mipp_cli.files.atomic import unchanged_on_failure
 from mipp_cli.kmc.applying import OwnersMessages
 from mipp_cli.kmc.kmc import Kmc
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.status import received
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.workdir.completeness import AGAIN_AT_KMC, details_of, notes_of
@@ -47,7 +47,7 @@ def index_at_kmc(path: Path, files: Sequence[Path], *, progress: Progress = sile
             with unchanged_on_failure(*(owner.store.index_file for owner in batch.owners.values())):
                 for owner in batch.owners.values():
                     if owner.tasks:
-                        owner.store.write_index(owner.change.index)
+                        owner.store.write_index(owner.index)
         finally:
             left = [warning for owner in batch.owners.values() for warning in owner.remove_unlisted()]
     return _report(batch, left)
@@ -56,20 +56,14 @@ def index_at_kmc(path: Path, files: Sequence[Path], *, progress: Progress = sile
 def _report(batch: _Batch, left: Sequence[str]) -> Report:
     if not any(owner.tasks for owner in batch.owners.values()) and batch.skipped:
         raise batch.skipped[0]
-    done = [each for owner in batch.owners.values() for each in owner.done]
+    kinds = ("uploads", "deletions", "images", "images replaced", "images deleted", "superseded", "repaired")
     counts = {
-        "uploads": sum(each.upload for each in done),
-        "deletions": sum(each.deletion for each in done),
-        "images": sum(each.images for each in done),
-        "images replaced": sum(each.removed for each in done if each.upload),
-        "images deleted": sum(each.removed for each in done if each.deletion),
-        "superseded": sum(each.late for each in done),
-        "repaired": sum(each.repaired for each in done),
+        **{kind: sum(owner.counts[kind] for owner in batch.owners.values()) for kind in kinds},
         "already applied": len(batch.skipped),
-        "images of these owners": sum(owner.change.index.rows for owner in batch.owners.values()),
+        "images of these owners": sum(owner.index.rows for owner in batch.owners.values()),
     }
     directory = batch.kmc.directory
-    found = {name: received(batch.kmc, name, owner.change.index) for name, owner in batch.owners.items()}
+    found = {name: received(batch.kmc, name, owner.index) for name, owner in batch.owners.items()}
     warnings = [*directory.warnings, *left]
     warnings += [said for owner in batch.owners.values() for said in owner.warnings]
     for name, each in sorted(found.items()):

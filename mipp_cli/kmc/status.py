@@ -7,10 +7,12 @@ from typing import Any
 
 from mipp_cli.containers.messages.public_files import load_renewal
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.store import FeatureStore
+from mipp_cli.kmc.store_index import StoreIndex
 from mipp_cli.report import Report
+from mipp_cli.workdir.completeness import Completeness, completeness_of
 from mipp_cli.workdir.directory import SEALING_FILE
+from mipp_cli.workdir.floors import floor_of
 from mipp_cli.workdir.removals import removals
 from mipp_cli.workdir.replay import moment
 
@@ -64,7 +66,8 @@ def _owner(kmc: Kmc, name: str) -> dict[str, Any] | None:
 
 def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
     index = FeatureStore.of(kmc, owner).index()
-    ranked = sum(each.rows for each in index.uploads if each.coded and each.key_id in owner.image_keys)
+    held = [message for message in index.messages if message.key_id in owner.image_keys]
+    ranked = sum(block.rows for message in held for block in message.blocks if block.coded)
     found = received(kmc, owner.name, index)
     return {
         "images_ranked": ranked,
@@ -73,6 +76,12 @@ def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
         "missing": list(found.gaps),
         "state": str(found),
     }
+
+
+def received(kmc: Kmc, owner: str, index: StoreIndex) -> Completeness:
+    """Say how much of what an owner sent has come to the KMC; what a removal took is not missing."""
+    rows = {message.number: message.rows for message in index.messages}
+    return completeness_of(rows, index.lists(), floor_of(kmc.directory, owner).removed)
 
 
 def _sealing(kmc: Kmc) -> dict[str, Any]:
