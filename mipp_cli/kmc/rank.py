@@ -12,9 +12,10 @@ from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.sealed import sealing_info
 from mipp_cli.containers.base.source import FileSource
-from mipp_cli.containers.messages.manifest import SearchedOwner
+from mipp_cli.containers.messages.manifest import Manifest, SearchedOwner
 from mipp_cli.containers.messages.public_files import load_party
 from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
+from mipp_cli.containers.messages.searched import warnings_of
 from mipp_cli.containers.messages.selection import GroupRef, write_selection
 from mipp_cli.errors import (
     InvalidRequestError,
@@ -43,7 +44,6 @@ from mipp_cli.report import Output, Report
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.protocol import Codes
 from mipp_cli.scheme.secret_keys import derive_key
-from mipp_cli.workdir.completeness import listed
 
 DEFAULT_LIMIT = 10 * 10**9
 _NUMBER_BYTES = 16
@@ -205,9 +205,9 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMa
         if each.ref in kept
     )
     owners = (*found.owners, *not_searched(query, {owner.name for owner in found.owners}))
-    room = _LEAST_ROOM  # for owners: what the cloud sees must not say how many there are
-    while room < len({*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)}):
-        room *= 2
+    names = {*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)}
+    # for owners: what the cloud sees must not say how many there are
+    room = max(_LEAST_ROOM, 1 << (len(names) - 1).bit_length())
     return Ranking(
         number,
         query.digest.hex(),
@@ -243,27 +243,7 @@ def _report(
         f"{each.path} {each.message}: its owner was not searched; see mipp kmc check"
         for each in damaged.values()
     ]
-    for owner in ranking.owners:
-        if owner.images is None:
-            enrolled = kmc.owner_file(owner.name).exists()
-            why = "this owner did not authorise the user" if enrolled else "no such owner is enrolled"
-            warnings.append(f"{owner.name} was not searched: {why}")
-        elif not owner.images and not owner.unread:
-            warnings.append(f"no features of {owner.name} are here to be ranked: mipp kmc index KMC FILE")
-        if owner.unread:
-            warnings.append(
-                f"{owner.name} was not searched: what is kept of its features is damaged; see mipp kmc check"
-            )
-        if owner.gaps:
-            warnings.append(
-                f"{owner.name} sent what is not here, or is damaged here: {listed(owner.gaps)}; "
-                "bring the features files: mipp kmc index KMC FILE (mipp owner features hands them out)"
-            )
-    if ranking.left_out:
-        warnings.append(
-            f"{ranking.left_out} groups were left out, the largest: the cloud would have had to bring more "
-            "than --limit"
-        )
+    warnings += warnings_of(Manifest(ranking.query_digest, 0, ranking.owners, (), ranking.left_out))
     notes = ["bring it to the cloud: mipp cloud search CLOUD selection.h5 -o results.h5"]
     if again:
         notes.insert(0, "this query was ranked before: the selection and what is said of it are of then")
