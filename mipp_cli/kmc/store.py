@@ -13,7 +13,7 @@ import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -94,16 +94,14 @@ class FeatureStore:
         """Return where a block lies."""
         return self.folder / f"{block.upload}-{block.first_group}.{block.generation}"
 
-    @contextmanager
-    def _block(self, block: StoredBlock) -> Iterator[memoryview]:
+    def _block(self, block: StoredBlock) -> AbstractContextManager[memoryview]:
         """Give the content of a block: its codes, if it has them, and the pages of its table."""
         size = block.rows * TABLE.itemsize + _pages(block) * OVERHEAD_BYTES
         hint = (
             f"bring the owner's features file of the upload {block.upload} again: mipp kmc index KMC "
             "upload.features.h5 (mipp owner features hands it out)"
         )
-        with _read(self.path(block), hint, size + self._codes_size(block)) as content:
-            yield content
+        return _read(self.path(block), hint, size + self._codes_size(block))
 
     def _codes_size(self, block: StoredBlock) -> int:
         return block.coded * (block.rows * self.l + OVERHEAD_BYTES)
@@ -125,16 +123,11 @@ class FeatureStore:
 
         Raises what :meth:`codes` does.
         """
-        pages, first, size = (
-            pages or range(_pages(block)),
-            self._codes_size(block),
-            _PAGE_BYTES + OVERHEAD_BYTES,
-        )
+        size, opened = _PAGE_BYTES + OVERHEAD_BYTES, []
         with self._block(block) as content:
-            opened = [
-                unseal(self.key, content[first:][page * size : page * size + size], self._bound(*block, page))
-                for page in pages
-            ]
+            for page in pages or range(_pages(block)):
+                begin = self._codes_size(block) + page * size
+                opened.append(unseal(self.key, content[begin : begin + size], self._bound(*block, page)))
         return np.frombuffer(b"".join(opened), dtype=TABLE)
 
     def check(self, block: StoredBlock) -> None:
