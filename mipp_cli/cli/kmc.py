@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,8 @@ from mipp_cli.cli.options import (
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mipp_cli.report import Report
 
 
@@ -71,30 +73,14 @@ def kmc() -> None:
     help="Admit a modulus of less than 2048 bits: insecure, for tests.",
 )
 @prints_report
-def init(
-    directory: Path,
-    scheme: str,
-    group_size: int | None,
-    modulus_bits: int | None,
-    descriptor: str | None,
-    grey_bits: int,
-    allow_insecure_modulus: bool,
-) -> Report:
+def init(directory: Path, **options: Any) -> Report:
     """Make the directory KMC, and with it a deployment: KMC/kmc.pub, for everybody.
 
     Tell everybody the fingerprint over another channel than the file itself.
     """
     from mipp_cli.kmc.kmc import init_kmc
 
-    return init_kmc(
-        directory,
-        scheme=scheme,
-        group_size=group_size,
-        descriptor=descriptor,
-        modulus_bits=modulus_bits,
-        grey_bits=grey_bits,
-        allow_insecure_modulus=allow_insecure_modulus,
-    )
+    return init_kmc(directory, **options)
 
 
 @kmc.command()
@@ -181,10 +167,21 @@ def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Repo
 @prints_report
 def status(directory: Path) -> CommandResult:
     """Say which keys of which owners the KMC holds, which users, clouds and sealing keys; never a secret."""
-    from mipp_cli.kmc.status import kmc_status, status_lines
+    from mipp_cli.kmc.status import kmc_status
 
     report, details = kmc_status(directory)
-    return CommandResult(report, details, status_lines(details))
+    return CommandResult(report, {"status": details}, list(_lines(details)))
+
+
+def _lines(fields: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield a line for each field, for people, by the names that scripts know."""
+    for name, field in fields.items():
+        if isinstance(field, dict) and field:
+            yield f"{indent}{name}:"
+            yield from _lines(field, indent + "  ")
+        else:
+            text = ", ".join(map(str, field)) if isinstance(field, list) else field
+            yield f"{indent}{name}: {'none' if text in (None, '', {}) else text}"
 
 
 @kmc.command()

@@ -14,8 +14,8 @@ from mipp_cli.inspection.files import Inspection, inspect_file, parameter_fields
 from mipp_cli.inspection.findings import Fields, Table
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.ranking import RANKINGS_FOLDER
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.status import received
+from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.owner.ledger import UPLOAD, Ledger, Message
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.secret_keys import key_id
@@ -88,7 +88,7 @@ def _features(kmc: Kmc, owner: EnrolledOwner) -> Fields:
     if not kmc.directory.deployment.parameters.protocol.grouped:
         return []
     index = FeatureStore.of(kmc, owner).index()
-    uploads = sum(1 for _ in index.uploads)
+    uploads = sum(1 for message in index.messages if message.rows)
     found = f"features of {index.rows} images in {uploads} uploads; {received(kmc, owner.name, index)}"
     return [(f"sent by {owner.name}", found)]
 

@@ -1,14 +1,20 @@
-"""What one run of `mipp kmc index` does to the store of one owner."""
+"""What one run of `mipp kmc index` does to the store of one owner.
+
+For a name, the highest number that mentions it decides: its row is live in that upload, or deleted.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.base.header import Header
@@ -17,55 +23,73 @@ from mipp_cli.containers.messages.earlier import read_earlier
 from mipp_cli.containers.messages.features import FEATURES, FeatureCipher, FeaturesReader, open_features
 from mipp_cli.errors import AlreadyAppliedError, MalformedError, MippError, MissingKeyError, errors_at
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
-from mipp_cli.kmc.store.changes import StoreChange
-from mipp_cli.kmc.store.index import DELETE as DELETION
-from mipp_cli.kmc.store.index import UPLOAD, StoredMessage
-from mipp_cli.kmc.store.names import NameSet
-from mipp_cli.kmc.store.store import DIGEST_BYTES, Digests, FeatureStore
-from mipp_cli.kmc.store_check import check_block
+from mipp_cli.kmc.store import DIGEST_BYTES, TABLE, Codes, Digests, FeatureStore, Table
+from mipp_cli.kmc.store_index import StoredBlock, StoredMessage
 from mipp_cli.progress import Progress
 from mipp_cli.workdir.floors import check_floor, floor_in_force
 from mipp_cli.workdir.replay import check_clock, check_message, check_pinned_key
 
-_ALIKE = 8  # digests of one message that may begin with the same 64 bits
+_BLOCK_BYTES = 4 << 20
+_BLOCK_ROWS = 1 << 16  # of short features, whose tables would be large
+
+Mask = NDArray[np.bool_]
+Places = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Done:
-    """What a message did: images that came, images that left, and what it says too late of others."""
+class NameSet:
+    """SHA-256 digests of names, shape (n, 32), to be looked up a million at once."""
 
-    upload: bool = False
-    deletion: bool = False
-    repaired: bool = False
-    images: int = 0
-    removed: int = 0
-    late: int = 0
+    def __init__(self, digests: Digests):
+        names = self._as_words(digests)
+        self._order = np.argsort(names)
+        self._sorted = names[self._order]
+
+    @staticmethod
+    def _as_words(digests: Digests) -> NDArray[np.bytes_]:
+        return np.ascontiguousarray(digests).view(f"S{DIGEST_BYTES}").reshape(-1)
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def find(self, digests: Digests) -> tuple[Places, Places]:
+        """Return which of ``digests``, shape (m, 32), are here, and the place here of each of those."""
+        sought = self._as_words(digests)
+        places = np.searchsorted(self._sorted, sought).clip(max=len(self) - 1)
+        which = np.flatnonzero(self._sorted[places] == sought)
+        return which, self._order[places[which]]
+
+    def has_twins(self) -> bool:
+        """Say whether a digest is here twice."""
+        return bool((self._sorted[1:] == self._sorted[:-1]).any())
 
 
-@dataclass(frozen=True)
-class Task:
-    """A file to apply, or to repair from; ``damaged`` are the blocks of an upload that it is to fill."""
+class _Task(NamedTuple):
+    """A file to apply; one that was applied before mends what the store lost of it."""
 
     file: Path
     header: Header
-    repairs: StoredMessage | None = None
-    damaged: frozenset[int] = frozenset()
+    mends: bool
 
 
 class OwnersMessages:
-    """The files of one owner in one run: checked, put in order, and applied without making that count."""
+    """The files of one owner in one run: checked, put in order, and applied without making that count.
+
+    ``index`` is the next index of the store. What is written for it counts for nothing until it is in
+    force. ``counts`` is what was done: images that came, or left, and what came too late to decide.
+    """
 
     def __init__(self, kmc: Kmc, owner: EnrolledOwner, progress: Progress):
         self.store = FeatureStore.of(kmc, owner)
         self._before = self.store.index()
-        self.change = StoreChange(self.store, self._before, progress)
-        self.tasks: list[Task] = []
-        self.done: list[Done] = []
+        self.index = replace(self._before, number=self._before.number + 1)
+        self.tasks: list[_Task] = []
+        self.counts: Counter[str] = Counter()
         self.warnings: list[str] = []
-        self._kmc, self._owner = kmc, owner
+        self._kmc, self._owner, self._progress = kmc, owner, progress
         self._floor = floor_in_force(kmc.directory, owner.name, owner.key)
-        self._known = self._before.digests()
+        self._known = {message.number: message.digest for message in self._before.messages}
         self._last = max(owner.number, self._before.newest)
+        self._stay: dict[StoredBlock, Mask] = {}  # of blocks that lose rows, which rows stay
 
     def add(self, file: Path, header: Header) -> None:
         """Check a file's header, and take down what there is to do; AlreadyAppliedError if nothing."""
@@ -73,53 +97,43 @@ class OwnersMessages:
         try:
             check_message(header, self._known)
         except AlreadyAppliedError:
-            task = self._repair(file, header)
-            if task is None:
+            message = self._before.message(header.sequence_number)
+            in_this_run = {task.header.sequence_number for task in self.tasks}
+            if message is None or message.number in in_this_run or self._is_sound(message):
                 raise
-            self.tasks.append(task)
+            self.tasks.append(_Task(file, header, mends=True))
             return
         check_floor(self._floor, header)
         check_clock(header, self._last)
         self._known[header.sequence_number] = header.digest
         self._last = max(self._last, header.sequence_number)
-        self.tasks.append(Task(file, header))
+        self.tasks.append(_Task(file, header, mends=False))
 
-    def _repair(self, file: Path, header: Header) -> Task | None:
-        """Return what a file that was applied before has to repair, if anything."""
-        message = self._before.message(header.sequence_number)
-        if message is None or any(task.header.sequence_number == message.number for task in self.tasks):
-            return None
-        damaged = frozenset(n for n in range(len(message.blocks)) if not self._is_sound(message, n))
-        if not damaged and not (message.deleted and self._fails(lambda: self.store.deleted(message))):
-            return None
-        return Task(file, header, message, damaged)
-
-    def _is_sound(self, message: StoredMessage, block_number: int) -> bool:
-        return not self._fails(lambda: check_block(self.store, message, block_number))
-
-    @staticmethod
-    def _fails(read: Callable[[], object]) -> bool:
+    def _is_sound(self, message: StoredMessage) -> bool:
         try:
-            read()
+            for block in message.blocks:
+                self.store.check(block)
+            if message.deleted:
+                self.store.deleted(message)
         except MippError:
-            return True
-        return False
+            return False
+        return True
 
     def apply(self) -> None:
         """Do all that there is to do, without making it count.
 
-        Repairs come first, since what is new has to read what is there. Both go from the newest message to
-        the oldest: what a newer one decides is then known, and never stored.
+        What mends comes first, since what is new has to read what is there. Both go from the newest message
+        to the oldest: what a newer one decides is then known, and never stored.
         """
         if not self.tasks:
             return
         self._prepare()
-        order = sorted(self.tasks, key=lambda each: (each.repairs is None, -each.header.sequence_number))
-        for task in order:
+        for task in sorted(self.tasks, key=lambda each: (not each.mends, -each.header.sequence_number)):
             with errors_at(task.file):
                 is_upload = task.header.kind == FEATURES.kind
-                self.done.append(self._upload(task) if is_upload else self._delete(task))
-        self.change.finish()
+                done = self._upload(task) if is_upload else self._delete(task)
+            self.counts.update({"repaired": 1} if task.mends else done)
+        self._rewrite()
 
     def _prepare(self) -> None:
         """Make the folder, with an index, before the first block: blocks without one would mean damage."""
@@ -129,36 +143,25 @@ class OwnersMessages:
         if not self.store.index_file.exists():
             self.store.write_index(self._before)
 
-    def _upload(self, task: Task) -> Done:
-        with self._opened(task) as reader:
-            cipher, names = self._cipher(reader), NameSet(reader.name_digests)
-            if names.most_alike > _ALIKE:
-                # whoever chooses digests, and not names, would make every later look-up a long one
-                raise MalformedError("names images by digests that names do not have")
-            if names.has_twins():
-                raise MalformedError("names two images alike")
-            earlier = reader.earlier()
-            if task.repairs is not None:
-                self.change.repair_upload(task.repairs, task.damaged, reader, cipher)
-                return Done(repaired=True)
-            late, removed = self.change.decide(reader.number, names)
-            message = StoredMessage(reader.number, UPLOAD, task.header.digest, reader.key_id)
-            self.change.add_upload(message, reader, cipher, earlier, late)
-            images = len(reader) - int(np.count_nonzero(late))
-            if cipher is None and images:
-                self.warnings.append(
-                    f"{task.file} is under the key {reader.key_id:016x}, which {self._owner.name} forgot: "
-                    f"its {images} images were taken without codes, and are in no ranking"
-                )
-        return Done(upload=True, images=images, removed=removed, late=len(late) - images)
-
-    @contextmanager
-    def _opened(self, task: Task) -> Iterator[FeaturesReader]:
-        directory = self._kmc.directory
+    def _upload(self, task: _Task) -> dict[str, int]:
+        directory, number = self._kmc.directory, task.header.sequence_number
         parameters, deployment = directory.deployment.parameters, directory.deployment.fingerprint
         reader = open_features(task.file, parameters, deployment, _same_as(task.header))
         with reader.container:
-            yield reader
+            cipher, names = self._cipher(reader), NameSet(reader.name_digests)
+            if names.has_twins():
+                raise MalformedError("names two images alike")
+            late, removed = self._decide(task, names)
+            blocks = tuple(self._stored(reader, cipher, ~late))
+            message = StoredMessage(number, task.header.digest, reader.key_id, blocks=blocks)
+            self._list(task, message, reader.earlier())
+        images = message.rows
+        if cipher is None and images:
+            self.warnings.append(
+                f"{task.file} is under the key {reader.key_id:016x}, which {self._owner.name} forgot: "
+                f"its {images} images were taken without codes, and are in no ranking"
+            )
+        return {"uploads": 1, "images": images, "images replaced": removed, "superseded": len(late) - images}
 
     def _cipher(self, reader: FeaturesReader) -> FeatureCipher | None:
         """Return what opens the codes; None if their key was forgotten. Raises MissingKeyError."""
@@ -173,18 +176,74 @@ class OwnersMessages:
         deployment = self._kmc.directory.deployment.fingerprint
         return FeatureCipher(owner.image_keys[key], deployment, owner.name, reader.number)
 
-    def _delete(self, task: Task) -> Done:
+    def _delete(self, task: _Task) -> dict[str, int]:
         deployment = self._kmc.directory.deployment.fingerprint
         with open_container(task.file, DELETE, deployment=deployment, check=_same_as(task.header)) as opened:
-            names, earlier = _digests(deleted_names(opened)), read_earlier(opened)
-        if task.repairs is not None:
-            self.store.write_deleted(task.repairs, names)
-            return Done(repaired=True)
-        number = task.header.sequence_number
-        late, removed = self.change.decide(number, NameSet(names))
-        message = StoredMessage(number, DELETION, task.header.digest, deleted=len(names))
-        self.change.add_deletion(message, names, earlier)
-        return Done(deletion=True, removed=removed, late=int(np.count_nonzero(late)))
+            digests = b"".join(hashlib.sha256(name).digest() for name in deleted_names(opened))
+            earlier = read_earlier(opened)
+        names = np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+        late, removed = self._decide(task, NameSet(names))
+        message = StoredMessage(task.header.sequence_number, task.header.digest, deleted=len(names))
+        self.store.write_deleted(message, names)
+        self._list(task, message, earlier)
+        return {"deletions": 1, "images deleted": removed, "superseded": int(np.count_nonzero(late))}
+
+    def _decide(self, task: _Task, names: NameSet) -> tuple[Mask, int]:
+        """Say which of the ``names`` of a message newer ones decide, and how many older rows it takes away.
+
+        Of what was applied before, older rows are gone, and need not be there to be read.
+        """
+        late, removed, number = np.zeros(len(names), dtype=bool), 0, task.header.sequence_number
+        for message in self.index.messages:
+            if message.number < number and not task.mends:
+                for block in message.blocks:
+                    which, _ = names.find(self.store.table(block)["name"])
+                    if len(which):
+                        stay = self._stay.setdefault(block, np.ones(block.rows, dtype=bool))
+                        removed += int(np.count_nonzero(stay[which]))
+                        stay[which] = False
+            elif message.number > number:
+                for block in message.blocks:
+                    late[names.find(self.store.table(block)["name"])[1]] = True
+                if message.deleted:
+                    late[names.find(self.store.deleted(message))[1]] = True
+        return late, removed
+
+    def _stored(
+        self, reader: FeaturesReader, cipher: FeatureCipher | None, stay: Mask
+    ) -> Iterator[StoredBlock]:
+        """Store the rows of an upload that ``stay``, and yield the blocks; all of its codes are checked."""
+        bounds = _bounds(reader.group_ends, block_rows(self.store.l))
+        with self._progress("storing features", len(reader), "image") as advance:
+            for (begin, end), codes in zip(pairwise(bounds), _codes(reader, cipher, bounds), strict=True):
+                if stay[begin:end].any():
+                    table = _table(reader, begin, end)
+                    yield self._write(reader.number, codes, table, stay[begin:end])
+                advance(end - begin)
+
+    def _write(self, upload: int, codes: Codes | None, table: Table, stay: Mask) -> StoredBlock:
+        codes = None if codes is None else codes[stay]
+        return self.store.write_block(upload, self.index.number, codes, table[stay])
+
+    def _list(self, task: _Task, message: StoredMessage, earlier: Collection[int]) -> None:
+        if task.mends:
+            self.index = self.index.with_blocks(message.number, message.blocks)
+        else:
+            self.index = self.index.with_message(message, earlier)
+
+    def _rewrite(self) -> None:
+        """Write anew what is left of the blocks that lost rows, once for all messages of the run."""
+        for upload in {block.upload for block in self._stay}:
+            blocks: list[StoredBlock] = []
+            message = self.index.message(upload)
+            for block in message.blocks if message else ():
+                stay = self._stay.get(block)
+                if stay is None:
+                    blocks.append(block)
+                elif stay.any():
+                    codes = self.store.codes(block) if block.coded else None
+                    blocks.append(self._write(upload, codes, self.store.table(block), stay))
+            self.index = self.index.with_blocks(upload, blocks)
 
     def remove_unlisted(self) -> list[str]:
         """Remove what the index does not list any more; return a warning if that fails."""
@@ -197,14 +256,46 @@ class OwnersMessages:
         return []
 
 
+def block_rows(l: int) -> int:
+    """Return how many rows a block has, but for the rest of its last group."""
+    return max(1, min(_BLOCK_BYTES // l, _BLOCK_ROWS))
+
+
+def _bounds(group_ends: NDArray[np.int64], rows: int) -> list[int]:
+    """Return where blocks of ``rows`` rows or a few more begin and end: no group lies in two."""
+    bounds = [0]
+    while bounds[-1] < group_ends[-1]:
+        place = min(int(np.searchsorted(group_ends, bounds[-1] + rows)), len(group_ends) - 1)
+        bounds.append(int(group_ends[place]))
+    return bounds
+
+
+def _codes(reader: FeaturesReader, cipher: FeatureCipher | None, bounds: list[int]) -> Iterator[Codes | None]:
+    """Yield the codes of each block of a features file; None of each if there is no cipher."""
+    chunks, upto = reader.chunks(cipher), 0
+    held = np.empty((0, reader.parameters.l), dtype=np.uint8)
+    for begin, end in pairwise(bounds):
+        parts = [held]
+        while cipher and upto < end:
+            _, upto, codes = next(chunks)
+            parts += [] if codes is None else [codes]
+        joined = np.concatenate(parts)
+        yield joined[: end - begin] if cipher else None
+        held = joined[end - begin :]
+
+
+def _table(reader: FeaturesReader, begin: int, end: int) -> Table:
+    table = np.empty(end - begin, dtype=TABLE)
+    table["name"] = reader.name_digests[begin:end]
+    table["image"] = reader.image_digests(begin, end)
+    groups = np.searchsorted(reader.group_ends, np.arange(begin, end), side="right")
+    table["group"], table["length"] = groups, reader.group_lengths[groups]
+    return table
+
+
 def _same_as(known: Header) -> Callable[[Header], None]:
     def check(header: Header) -> None:
         if header != known:
             raise MalformedError("changed while it was read", hint="try again when nobody writes it")
 
     return check
-
-
-def _digests(names: Sequence[bytes]) -> Digests:
-    joined = b"".join(sorted(hashlib.sha256(name).digest() for name in names))
-    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, DIGEST_BYTES)

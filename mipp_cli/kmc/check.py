@@ -12,12 +12,14 @@ from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.kmc.kmc import CLOUDS_FOLDER, FEATURES_FOLDER, OWNERS_FOLDER, USERS_FOLDER, Kmc
 from mipp_cli.kmc.ranking import RANKINGS_FOLDER, read_ranking
 from mipp_cli.kmc.reencrypt_sums import QUERIES_FOLDER
-from mipp_cli.kmc.store.store import is_stored
-from mipp_cli.kmc.store_check import check_stores
+from mipp_cli.kmc.status import received
+from mipp_cli.kmc.store import INDEX_FILE, FeatureStore, is_stored
+from mipp_cli.kmc.store_index import StoreIndex
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import KEY_BYTES
+from mipp_cli.workdir.completeness import AGAIN_AT_KMC, Completeness, details_of, notes_of
 from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE
 from mipp_cli.workdir.findings import Findings, check_key
 from mipp_cli.workdir.floors import floor_in_force
@@ -25,7 +27,6 @@ from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
-_QUERY_RECORD = re.compile(r"[0-9a-f]{64} [0-9a-f]{64}")
 _RANKING = re.compile(r"[0-9a-f]{32}(\.answer)?")
 _HINT = (
     "restore these files from a backup; an owner or a cloud whose file cannot be restored enrols again, once "
@@ -55,7 +56,7 @@ def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
             known += findings.check_each(folder, ending, kind, check)
         known += [tags for name in kmc.owner_names() for tags in kmc.users_files(name)[1:]]
         known += _left_of_removals(findings, kmc)
-        stored, is_damaged = check_stores(findings, kmc, progress)
+        stored, is_damaged = _check_stores(findings, kmc, progress)
         findings.check_unknown([*known, *stored])
     return findings.report(_HINT_FEATURES + _HINT if is_damaged else _HINT)
 
@@ -124,6 +125,53 @@ def _holds_own_key(kmc: Kmc) -> bool:
         return False  # of which there is a problem already
 
 
+def _check_stores(findings: Findings, kmc: Kmc, progress: Progress) -> tuple[list[Path], bool]:
+    """Check the features of every enrolled owner; return the files, and whether one of them is damaged."""
+    found: dict[str, Completeness] = {}
+    stored: list[Path] = []
+    before = len(findings.problems)
+    for name in kmc.owner_names():
+        folder = kmc.features_folder(name)
+        if not folder.is_dir():
+            continue
+        stored += [path for path in folder.iterdir() if is_stored(path)]
+        try:
+            owner = kmc.owner(name)
+        except MippError:
+            continue  # of which there is a problem already
+        if owner is not None:
+            with findings.of(folder / INDEX_FILE, "stores"):
+                store = FeatureStore.of(kmc, owner)
+                index = store.index()
+                found[name] = received(kmc, name, index)
+                _check_store(findings, store, index, progress)
+    for name, each in found.items():
+        findings.warnings += each.warnings(name, AGAIN_AT_KMC)
+    if found:
+        findings.notes += notes_of(found)
+        findings.details |= details_of(found)
+    return stored, len(findings.problems) > before
+
+
+def _check_store(findings: Findings, store: FeatureStore, index: StoreIndex, progress: Progress) -> None:
+    with progress(f"checking features of {store.owner}", index.rows, "image") as advance:
+        for block in index.blocks:
+            with findings.of(store.path(block), "blocks"):
+                store.check(block)
+            advance(block.rows)
+    for message in index.messages:
+        if message.deleted:
+            with findings.of(store.deleted_path(message), "deletions"):
+                store.deleted(message)
+    findings.counts["images"] += index.rows
+    left = store.unlisted(index)
+    if left:
+        findings.warnings.append(
+            f"{len(left)} files that no index lists, such as {left[0]}: the next `mipp kmc index` for this "
+            "owner removes them"
+        )
+
+
 def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
     """Return what removals and enrolments that were cut short left of owners who are not enrolled."""
     enrolled, directory = kmc.owner_names(), kmc.directory
@@ -160,5 +208,5 @@ def _check_ranking(kmc: Kmc, name: str) -> None:
 
 def _check_query(kmc: Kmc, name: str) -> None:
     recorded = kmc.directory.recorded(QUERIES_FOLDER, name)
-    if not _QUERY_NAME.fullmatch(name) or not _QUERY_RECORD.fullmatch(recorded or ""):
+    if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
         raise MalformedError("is not the record of a query")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
@@ -13,13 +13,12 @@ from mipp_cli.errors import (
     AlreadyAppliedError,
     MalformedError,
     NotAuthorisedError,
-    WrongDeploymentError,
     errors_at,
 )
 from mipp_cli.files.atomic import unchanged_on_failure
 from mipp_cli.kmc.applying import OwnersMessages
-from mipp_cli.kmc.kmc import Kmc
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.status import received
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.workdir.completeness import AGAIN_AT_KMC, details_of, notes_of
@@ -38,93 +37,68 @@ def index_at_kmc(path: Path, files: Sequence[Path], *, progress: Progress = sile
     """
     kmc = Kmc.open(path)
     kmc.directory.deployment.parameters.protocol.check_kmc_ranks()
+    owners: dict[str, OwnersMessages] = {}
+    skipped: list[AlreadyAppliedError] = []
     with kmc.directory.lock():
-        batch = _Batch(kmc, progress)
         try:
-            batch.sort(files)
-            for owner in batch.owners.values():
+            # from the lowest number on, so that it makes no difference in which order they were named
+            headers = sorted(((file, _header(kmc, file)) for file in files), key=_number)
+            for file, header in headers:
+                with errors_at(file):
+                    if header.sender not in owners:
+                        owners[header.sender] = OwnersMessages(kmc, _owner(kmc, header), progress)
+                    try:
+                        owners[header.sender].add(file, header)
+                    except AlreadyAppliedError as error:
+                        error.path = str(file)
+                        skipped.append(error)
+            for owner in owners.values():
                 owner.apply()
-            with unchanged_on_failure(*(owner.store.index_file for owner in batch.owners.values())):
-                for owner in batch.owners.values():
+            with unchanged_on_failure(*(owner.store.index_file for owner in owners.values())):
+                for owner in owners.values():
                     if owner.tasks:
-                        owner.store.write_index(owner.change.index)
+                        owner.store.write_index(owner.index)
         finally:
-            left = [warning for owner in batch.owners.values() for warning in owner.remove_unlisted()]
-    return _report(batch, left)
+            left = [warning for owner in owners.values() for warning in owner.remove_unlisted()]
+    if skipped and not any(owner.tasks for owner in owners.values()):
+        raise skipped[0]
+    return _report(kmc, owners, len(skipped), left)
 
 
-def _report(batch: _Batch, left: Sequence[str]) -> Report:
-    if not any(owner.tasks for owner in batch.owners.values()) and batch.skipped:
-        raise batch.skipped[0]
-    done = [each for owner in batch.owners.values() for each in owner.done]
-    counts = {
-        "uploads": sum(each.upload for each in done),
-        "deletions": sum(each.deletion for each in done),
-        "images": sum(each.images for each in done),
-        "images replaced": sum(each.removed for each in done if each.upload),
-        "images deleted": sum(each.removed for each in done if each.deletion),
-        "superseded": sum(each.late for each in done),
-        "repaired": sum(each.repaired for each in done),
-        "already applied": len(batch.skipped),
-        "images of these owners": sum(owner.change.index.rows for owner in batch.owners.values()),
-    }
-    directory = batch.kmc.directory
-    found = {name: received(batch.kmc, name, owner.change.index) for name, owner in batch.owners.items()}
-    warnings = [*directory.warnings, *left]
-    warnings += [said for owner in batch.owners.values() for said in owner.warnings]
+def _number(each: tuple[Path, Header]) -> int:
+    return each[1].sequence_number
+
+
+def _header(kmc: Kmc, file: Path) -> Header:
+    header = header_of(file, kmc.directory.deployment.fingerprint)
+    if header.kind not in (FEATURES.kind, DELETE.kind):
+        raise MalformedError(
+            f"is of kind {header.kind}, not {FEATURES.kind} or {DELETE.kind}",
+            path=file,
+            hint="give features files (such as upload.features.h5) and deletions of owners",
+        )
+    return header
+
+
+def _owner(kmc: Kmc, header: Header) -> EnrolledOwner:
+    enrolled = kmc.owner(header.sender)
+    if enrolled is None:
+        raise NotAuthorisedError(
+            f"the owner {header.sender!r} is not enrolled with this KMC",
+            hint="enrol the owner first: mipp kmc enroll KMC enrolment.h5",
+        )
+    check_pinned_key(header, enrolled.key)
+    return enrolled
+
+
+def _report(kmc: Kmc, owners: Mapping[str, OwnersMessages], skipped: int, left: Sequence[str]) -> Report:
+    kinds = "uploads", "deletions", "images", "images replaced", "images deleted", "superseded", "repaired"
+    counts = {kind: sum(owner.counts[kind] for owner in owners.values()) for kind in kinds}
+    counts["already applied"] = skipped
+    counts["images of these owners"] = sum(owner.index.rows for owner in owners.values())
+    found = {name: received(kmc, name, owner.index) for name, owner in owners.items()}
+    warnings = [*kmc.directory.warnings, *left]
+    warnings += [said for owner in owners.values() for said in owner.warnings]
     for name, each in sorted(found.items()):
         warnings += each.warnings(name, AGAIN_AT_KMC)
     return Report((), counts, tuple(warnings), {}, notes_of(found), details_of(found))
-
-
-class _Batch:
-    """The files of one run, by owner, in the order in which they are applied."""
-
-    def __init__(self, kmc: Kmc, progress: Progress):
-        self.kmc = kmc
-        self.owners: dict[str, OwnersMessages] = {}
-        self.skipped: list[AlreadyAppliedError] = []
-        self._progress = progress
-
-    def sort(self, files: Sequence[Path]) -> None:
-        """Check who sent the files, and find out what there is to do with each.
-
-        From the lowest number on, so that it makes no difference in which order they were named.
-        """
-        headers = [(file, self._header(file)) for file in files]
-        for file, header in sorted(headers, key=lambda each: each[1].sequence_number):
-            with errors_at(file):
-                try:
-                    self._owner(header).add(file, header)
-                except AlreadyAppliedError as error:
-                    error.path = str(file)
-                    self.skipped.append(error)
-
-    def _header(self, file: Path) -> Header:
-        header = header_of(file)
-        with errors_at(file):
-            if header.kind not in (FEATURES.kind, DELETE.kind):
-                raise MalformedError(
-                    f"is of kind {header.kind}, not {FEATURES.kind} or {DELETE.kind}",
-                    hint="give features files (such as upload.features.h5) and deletions of owners",
-                )
-            deployment = self.kmc.directory.deployment.fingerprint
-            if header.deployment != deployment:
-                raise WrongDeploymentError(
-                    f"belongs to the deployment {header.deployment[:16]}…, not to {deployment[:16]}…",
-                    hint="the file was made with another kmc.pub; ask its sender to use this deployment's",
-                )
-        return header
-
-    def _owner(self, header: Header) -> OwnersMessages:
-        name = header.sender
-        if name not in self.owners:
-            enrolled = self.kmc.owner(name)
-            if enrolled is None:
-                raise NotAuthorisedError(
-                    f"the owner {name!r} is not enrolled with this KMC",
-                    hint="enrol the owner first: mipp kmc enroll KMC enrolment.h5",
-                )
-            check_pinned_key(header, enrolled.key)
-            self.owners[name] = OwnersMessages(self.kmc, enrolled, self._progress)
-        return self.owners[name]

@@ -1,20 +1,28 @@
-"""The key management centre: it draws the deployment, and holds the SKs and AULs of the owners."""
+"""The key management centre: it draws the deployment, and holds the SKs and AULs of the owners.
+
+Whom an owner authorised is kept twice: as a list, `users/OID.json`, and as tags, `users/OID.tags`: 16 bytes
+of HMAC of each user's identifier and key under a key of the KMC's own. They are sorted, so that a query is
+looked up in a moment, however many users an owner lists.
+"""
 
 from __future__ import annotations
 
+import hmac
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.membership import AuthorisedUsers, Membership
 from mipp_cli.containers.messages.public_files import KMC_NAME, load_deployment, render_kmc
-from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError
 from mipp_cli.files.atomic import write_bytes
-from mipp_cli.kmc.users import has_tag, tag_of, tags_of
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import parse_descriptor
+from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
 from mipp_cli.scheme.parameters import generate_parameters
 from mipp_cli.scheme.secret_keys import KEY_BYTES, derive_key, key_id
@@ -24,6 +32,8 @@ OWNERS_FOLDER = "owners"
 USERS_FOLDER = "users"
 CLOUDS_FOLDER = "clouds"
 FEATURES_FOLDER = "features"
+_TAG_BYTES = 16
+_DIGEST_BYTES = 32
 
 User = tuple[str, bytes]
 
@@ -131,21 +141,41 @@ class Kmc:
     def _tag_key(self) -> bytes:
         return derive_key(self.directory.secret("signing"), "mipp/1 tags of users", b"")
 
+    def _hmac(self, *parts: str | bytes) -> bytes:
+        return hmac.digest(self._tag_key, length_prefixed(*parts), "sha256")
+
     def tags(self, owner_name: str, users: AuthorisedUsers) -> bytes:
-        """Return the content of an owner's file of tags for ``users``."""
-        return tags_of(self._tag_key, owner_name, users)
+        """Return the content of an owner's file of tags for ``users``: they, and a digest of all."""
+        tags = b"".join(sorted(self._hmac(*user)[:_TAG_BYTES] for user in users))
+        return tags + self._hmac("tags of an owner", owner_name, tags)
 
     def authorises(self, owner_name: str, user: User) -> bool:
-        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list of users."""
-        if not self.owner_file(owner_name).exists():
+        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list of users.
+
+        Raises MalformedError if the file of tags is missing or damaged: one bit that the disk lost must not
+        take an owner from a user's answers without a word.
+        """
+        file, is_enrolled = self.users_files(owner_name)[1], self.owner_file(owner_name).exists
+        if not is_enrolled():
             return False
         try:
-            key = self._tag_key
-            return has_tag(self.users_files(owner_name)[1], key, owner_name, tag_of(key, user))
-        except MalformedError:
-            if self.owner_file(owner_name).exists():
-                raise
-            return False  # the owner was removed meanwhile
+            content = file.read_bytes()
+        except OSError:
+            content = b""
+        tags, tag = content[:-_DIGEST_BYTES], self._hmac(*user)[:_TAG_BYTES]
+        digest = self._hmac("tags of an owner", owner_name, tags)
+        if not hmac.compare_digest(content[-_DIGEST_BYTES:], digest):
+            if not is_enrolled():
+                return False  # the owner was removed meanwhile
+            raise MalformedError(
+                "is missing or damaged",
+                path=file,
+                hint="restore it from a backup, or let the owner enrol again: mipp owner authorize, then "
+                "mipp kmc enroll KMC enrolment.h5",
+            )
+        begins = range(0, len(tags), _TAG_BYTES)
+        begin = _TAG_BYTES * bisect_left(begins, tag, key=lambda place: tags[place : place + _TAG_BYTES])
+        return hmac.compare_digest(tags[begin : begin + _TAG_BYTES], tag)
 
     def authorising(self, user: User) -> tuple[list[str], dict[str, MippError]]:
         """Return the OIDs of the owners who authorised a user, (UID, AK), and what is damaged of others."""
@@ -169,6 +199,23 @@ class Kmc:
     def knows_cloud(self, key: bytes) -> bool:
         """Say whether a cloud with this key was enrolled."""
         return self.cloud_file(key).exists()
+
+    def check_cloud(self, header: Header) -> None:
+        """Refuse what comes from a cloud that was not enrolled; raises NotAuthorisedError."""
+        if not self.knows_cloud(header.sender_key):
+            raise NotAuthorisedError(
+                "comes from a cloud that this KMC does not know",
+                hint="enrol the cloud first: mipp kmc enroll KMC cloud.pub",
+            )
+
+    def remember_answer(self, folder: str, name: str, digest: str) -> None:
+        """Remember what a query was answered with; raises ReplayedError if that was something else before."""
+        if self.directory.recorded(folder, name) not in (None, digest):
+            raise ReplayedError(
+                "answers a query, by its id, that was answered with other images before",
+                hint="a query is answered once: ask the user to make a new query",
+            )
+        self.directory.record(folder, name, digest)
 
     def store_owner(self, owner: EnrolledOwner) -> None:
         """Put an owner's enrolment in force: the users first, so that what is cut short can be run again."""

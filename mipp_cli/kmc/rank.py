@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hmac
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.sealed import sealing_info
 from mipp_cli.containers.base.source import FileSource
-from mipp_cli.containers.messages.manifest import SearchedOwner
+from mipp_cli.containers.messages.manifest import Manifest, SearchedOwner
 from mipp_cli.containers.messages.public_files import load_party
 from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT, Query, features_place, parse_query
-from mipp_cli.containers.messages.selection import write_selection
+from mipp_cli.containers.messages.searched import warnings_of
+from mipp_cli.containers.messages.selection import GroupRef, write_selection
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
@@ -29,21 +32,22 @@ from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.nearest import Collection, NearestMatches
 from mipp_cli.kmc.ranking import (
     RANKINGS_FOLDER,
+    RankedGroup,
     RankedMatch,
     Ranking,
-    ranking_number,
     read_ranking,
-    room_for,
-    sealing_of,
     write_ranking,
 )
-from mipp_cli.kmc.reencrypt_sums import authorising_owners, check_user, not_searched
+from mipp_cli.kmc.users import authorising_owners, check_user, not_searched
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
+from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.protocol import Codes
-from mipp_cli.workdir.completeness import listed
+from mipp_cli.scheme.secret_keys import derive_key
 
 DEFAULT_LIMIT = 10 * 10**9
+_NUMBER_BYTES = 16
+_LEAST_ROOM = 16
 
 
 def rank(
@@ -74,7 +78,7 @@ def rank(
         query = _read_query(kmc, query_file)
         protocol.check_matches(query.images * query.candidates)
         authorising = authorising_owners(kmc, query)
-        number = ranking_number(kmc, query.header)
+        number = _number(kmc, query.header)
         ranking = known = _known(kmc, number, query, chosen)
         if ranking is None:
             codes = _codes(kmc, query)
@@ -85,11 +89,13 @@ def rank(
                     hint="bring the owners' upload.features.h5 (mipp kmc index KMC FILE), then rank again; "
                     "mipp kmc check says what is damaged, mipp kmc status which keys are held",
                 )
-            found = found.also(SearchedOwner(name, 0, unread=True) for name in sorted(authorising.unread))
-            ranking = _ranking(kmc, number, query, chosen, found, limit)
+            owners = (*found.owners, *(SearchedOwner(n, 0, unread=True) for n in sorted(authorising.unread)))
+            made = _ranking(kmc, number, query, chosen, found._replace(owners=owners), limit)
             with locked(kmc.directory.folder(RANKINGS_FOLDER)):
                 # another run of the same query may have been faster: what it remembered counts
-                ranking = _known(kmc, number, query, chosen) or _remember(kmc, ranking)
+                ranking = _known(kmc, number, query, chosen)
+                if ranking is None:
+                    write_ranking(kmc.directory, ranking := made)
     write_selection(output, kmc.directory.sender, ranking.selection, force=force)
     return _report(kmc, ranking, authorising.damaged, output, again=known is not None)
 
@@ -151,9 +157,13 @@ def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:
     return ranking
 
 
-def _remember(kmc: Kmc, ranking: Ranking) -> Ranking:
-    write_ranking(kmc.directory, ranking)
-    return ranking
+def _number(kmc: Kmc, header: Header) -> str:
+    """Return the number of a query's selection: 128 bits that only this KMC can tell from random ones.
+
+    The same query has the same, so that a second run finds what the first remembered.
+    """
+    place = length_prefixed(header.sender, header.sender_key, header.number)
+    return derive_key(kmc.directory.secret("signing"), "mipp/1 selection", place)[:_NUMBER_BYTES].hex()
 
 
 def _codes(kmc: Kmc, query: Query) -> Codes:
@@ -176,15 +186,28 @@ def _codes(kmc: Kmc, query: Query) -> Codes:
 
 def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMatches, limit: int) -> Ranking:
     """Return what is remembered of a query, without the largest groups if all would be too much."""
-    groups, left_out = found.within(limit)
-    places = {group.ref: place for place, group in enumerate(groups)}
-    names = [{name: place for place, name in enumerate(group.matched)} for group in groups]
+    size = {ref: length * rows for ref, (length, rows) in found.sizes.items()}
+    kept, total = set(size), sum(size.values())
+    for ref in sorted(size, key=lambda each: (-size[each], each)):
+        if total <= limit:
+            break
+        total -= size[ref]
+        kept.remove(ref)
+    images = sorted({(each.ref, each.name) for each in found.matches if each.ref in kept})
+    places = {image: place for place, image in enumerate(images)}
+    matched: defaultdict[GroupRef, list[str]] = defaultdict(list)
+    for ref, name in images:
+        matched[ref].append(name.hex())
+    groups = tuple(RankedGroup(ref, *found.sizes[ref], tuple(names)) for ref, names in matched.items())
     matches = tuple(
-        RankedMatch(each.query, places[each.ref], names[places[each.ref]][each.name], each.distance)
+        RankedMatch(each.query, places[each.ref, each.name], each.distance)
         for each in found.matches
-        if each.ref in places
+        if each.ref in kept
     )
     owners = (*found.owners, *not_searched(query, {owner.name for owner in found.owners}))
+    names = {*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)}
+    # for owners: what the cloud sees must not say how many there are
+    room = max(_LEAST_ROOM, 1 << (len(names) - 1).bit_length())
     return Ranking(
         number,
         query.digest.hex(),
@@ -192,13 +215,13 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMa
         query.header.sender,
         query.header.sender_key,
         query.sealed_usk,
-        sealing_of(query),
+        sealing_info(query.header),
         cloud,
         groups,
         matches,
         owners,
-        room_for(query, len({*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)})),
-        left_out,
+        (query.images * query.candidates, room),
+        len(size) - len(kept),
     )
 
 
@@ -213,34 +236,14 @@ def _report(
         "matches": len(ranking.matches),
         "groups": len(ranking.groups),
         "groups left out": ranking.left_out,
-        "bytes to bring": ranking.bytes_to_bring,
+        "bytes to bring": sum(group.length * group.rows for group in ranking.groups),
     }
     warnings = list(kmc.directory.warnings)
     warnings += [
         f"{each.path} {each.message}: its owner was not searched; see mipp kmc check"
         for each in damaged.values()
     ]
-    for owner in ranking.owners:
-        if owner.images is None:
-            enrolled = kmc.owner_file(owner.name).exists()
-            why = "this owner did not authorise the user" if enrolled else "no such owner is enrolled"
-            warnings.append(f"{owner.name} was not searched: {why}")
-        elif not owner.images and not owner.unread:
-            warnings.append(f"no features of {owner.name} are here to be ranked: mipp kmc index KMC FILE")
-        if owner.unread:
-            warnings.append(
-                f"{owner.name} was not searched: what is kept of its features is damaged; see mipp kmc check"
-            )
-        if owner.gaps:
-            warnings.append(
-                f"{owner.name} sent what is not here, or is damaged here: {listed(owner.gaps)}; "
-                "bring the features files: mipp kmc index KMC FILE (mipp owner features hands them out)"
-            )
-    if ranking.left_out:
-        warnings.append(
-            f"{ranking.left_out} groups were left out, the largest: the cloud would have had to bring more "
-            "than --limit"
-        )
+    warnings += warnings_of(Manifest(ranking.query_digest, 0, ranking.owners, (), ranking.left_out))
     notes = ["bring it to the cloud: mipp cloud search CLOUD selection.h5 -o results.h5"]
     if again:
         notes.insert(0, "this query was ranked before: the selection and what is said of it are of then")

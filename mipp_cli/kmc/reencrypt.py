@@ -1,19 +1,23 @@
-"""`kmc reencrypt`: what a cloud brought says how it is re-encrypted."""
+"""`kmc reencrypt`: what a cloud brought becomes an answer that the user who asked can read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
-from mipp_cli.errors import MalformedError
+from mipp_cli.containers.messages.reencrypted import write_reencrypted
+from mipp_cli.errors import MalformedError, errors_at
 from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.kmc.kmc import Kmc
-from mipp_cli.kmc.reencrypt_groups import reencrypt_groups
-from mipp_cli.kmc.reencrypt_sums import reencrypt_results
+from mipp_cli.kmc.reencrypt_groups import GroupsAnswer, opened_groups
+from mipp_cli.kmc.reencrypt_sums import ResultsAnswer, opened_results
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 
-_STEPS = {"results": reencrypt_results, "groups": reencrypt_groups}
+_Opened = Callable[[Kmc, Path], AbstractContextManager[ResultsAnswer | GroupsAnswer]]
+_STEPS: dict[str, _Opened] = {"results": opened_results, "groups": opened_groups}
 
 
 def reencrypt(
@@ -22,7 +26,10 @@ def reencrypt(
     """Re-encrypt matches (sum schemes), or what matched in groups (scheme `exact`), for the user who asked.
 
     Raises MalformedError for what this deployment's clouds do not answer with, and what
-    :func:`reencrypt_results` and :func:`reencrypt_groups` raise.
+    :func:`opened_results` and :func:`opened_groups` raise; ReplayedError if the query was answered with other
+    images before: the cloud must not learn, nor the user get, more by answering it again. What was answered
+    is remembered before the answer is in place: whatever ends the command there, the same results can be
+    given again, and others cannot.
     """
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
@@ -34,4 +41,18 @@ def reencrypt(
             path=results,
             hint="give the results.h5 that mipp cloud search wrote",
         )
-    return _STEPS[kind](kmc, results, output, force=force, progress=progress)
+    with (
+        kmc.directory.lock(shared=True),
+        errors_at(results),
+        _STEPS[kind](kmc, results) as answer,
+        progress("re-encrypting", answer.brought, "image") as advance,
+    ):
+        write_reencrypted(
+            output,
+            kmc.directory.sender,
+            answer.cipher.query_id,
+            answer.images(advance),
+            lambda: answer.cipher.seal_manifest(answer.manifest()),
+            force=force,
+        )
+    return answer.report(output)

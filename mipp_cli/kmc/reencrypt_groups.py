@@ -11,75 +11,47 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.manifest import Manifest, ManifestMatch, SearchedOwner
-from mipp_cli.containers.messages.reencrypted import AnswerCipher, write_reencrypted
+from mipp_cli.containers.messages.reencrypted import AnswerCipher
 from mipp_cli.containers.messages.searched import missing_at_cloud
 from mipp_cli.containers.messages.selection import GroupsReader, open_groups
 from mipp_cli.containers.messages.upload import UploadCipher
-from mipp_cli.errors import (
-    MalformedError,
-    MippError,
-    NotAuthorisedError,
-    ReplayedError,
-    TamperedError,
-    errors_at,
-)
+from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, TamperedError
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.ranking import RANKINGS_FOLDER, RankedGroup, Ranking, read_ranking
-from mipp_cli.kmc.reencrypt_sums import check_known_cloud
-from mipp_cli.kmc.store.index import StoreIndex
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.progress import Advance, Progress, silent
+from mipp_cli.kmc.store import FeatureStore
+from mipp_cli.kmc.store_index import StoreIndex
+from mipp_cli.progress import Advance
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.encoding import length_prefixed, name_digest
 
 
-def reencrypt_groups(
-    kmc: Kmc, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
-) -> Report:
-    """Re-encrypt what matched among the groups of ``results`` for the user who asked, and nobody else.
+@contextmanager
+def opened_groups(kmc: Kmc, results: Path) -> Iterator[GroupsAnswer]:
+    """Open ``results``, of which what matched is to be re-encrypted for the user who asked, and nobody else.
 
-    Authorisation and liveness are checked again, row by row. Every row of every group is compared with the
-    digest that its owner gave, and decrypted, matched or not: what the user is told of bad and missing
-    rows must not depend on that. Raises NotAuthorisedError for a cloud that was not enrolled, or that the
-    selection was not for; MalformedError for a selection that was not made here, or rows outside it;
-    ReplayedError for a second different answer to a selection.
+    Raises NotAuthorisedError for a cloud that was not enrolled, or that the selection was not for;
+    MalformedError for a selection that was not made here, or rows outside it.
     """
-    deployment = kmc.directory.deployment
-    with kmc.directory.lock(shared=True), errors_at(results):
-        rankings: list[Ranking] = []
-        reader = open_groups(
-            results, deployment.fingerprint, lambda header: rankings.append(_ranking(kmc, header))
-        )
-        with reader.container:
-            ranking = rankings[0]
-            if len(reader.places) and int(reader.places[-1]) >= len(ranking.groups):
-                raise MalformedError("holds images of groups that were not selected")
-            cipher = AnswerCipher(
-                ranking.open_usk(kmc), deployment.fingerprint, ranking.user, ranking.query_id
-            )
-            step = _Answer(kmc, ranking, reader, cipher)
-            with progress("re-encrypting", len(reader.places), "image") as advance:
-                write_reencrypted(
-                    output,
-                    kmc.directory.sender,
-                    ranking.query_id,
-                    step.images(advance),
-                    step.sealed_manifest,
-                    force=force,
-                )
-    return step.report(output)
+    deployment, rankings = kmc.directory.deployment.fingerprint, list[Ranking]()
+    reader = open_groups(results, deployment, lambda header: rankings.append(_ranking(kmc, header)))
+    with reader.container:
+        ranking = rankings[0]
+        if len(reader.places) and int(reader.places[-1]) >= len(ranking.groups):
+            raise MalformedError("holds images of groups that were not selected")
+        usk = kmc.sealing_keys.open(ranking.sealed_usk, ranking.sealing)
+        cipher = AnswerCipher(usk, deployment, ranking.user, ranking.query_id)
+        yield GroupsAnswer(kmc, ranking, reader, cipher)
 
 
 def _ranking(kmc: Kmc, header: Header) -> Ranking:
     """Return what was remembered of the selection that is answered, from the cloud that it was for."""
-    check_known_cloud(kmc, header)
+    kmc.check_cloud(header)
     ranking = read_ranking(kmc.directory, header.number)
     if ranking is None:
         raise MalformedError(
@@ -93,22 +65,6 @@ def _ranking(kmc: Kmc, header: Header) -> Ranking:
     return ranking
 
 
-def _answer_record(ranking: Ranking) -> str:
-    return f"{ranking.number}.answer"
-
-
-class _Row(NamedTuple):
-    """A row of a group: SHA-256 of its name; its place in the answer, if it matches; and if it was brought,
-    its number in the results and its name.
-    """
-
-    place: int
-    name: bytes
-    position: int | None
-    number: int | None
-    text: str
-
-
 @dataclass
 class _OwnerState:
     """An owner whose groups were selected, as the KMC knows it now.
@@ -119,7 +75,7 @@ class _OwnerState:
 
     owner: EnrolledOwner | None = None
     store: FeatureStore | None = None
-    index: StoreIndex | None = None
+    index: StoreIndex = field(default_factory=StoreIndex)
     unread: bool = False
     bad: int = 0
     missing: int = 0
@@ -129,14 +85,14 @@ class _OwnerState:
 
     def key(self, upload: int) -> bytes | None:
         """Return the SK that an upload is under, if it is held."""
-        message = self.index.message(upload) if self.index else None
+        message = self.index.message(upload)
         return self.owner.image_keys.get(message.key_id) if self.owner and message else None
 
     def live(self, group: RankedGroup) -> dict[bytes, bytes] | None:
         """Return what images of a group are live, by SHA-256 of their names; None if that is damaged."""
         if self.unread:
             return None
-        if self.store is None or self.index is None:
+        if self.store is None:
             return {}
         try:
             table = self.store.group(self.index, group.ref.upload, group.ref.group)
@@ -147,92 +103,75 @@ class _OwnerState:
 
 
 @dataclass
-class _Answer:
-    """The rows of one answer on their way from SK to USK."""
+class GroupsAnswer:
+    """The rows of one answer on their way from SK to USK.
+
+    Authorisation and liveness are checked again, row by row. Every row of every group is compared with the
+    digest that its owner gave, and decrypted, matched or not: what the user is told of bad and missing rows
+    must not depend on that.
+    """
 
     kmc: Kmc
     ranking: Ranking
     reader: GroupsReader
     cipher: AnswerCipher
-    digest: str = ""
-    _real: set[int] = field(default_factory=set)
+    _seen: hashlib._Hash = field(default_factory=hashlib.sha256)
+    _real: dict[int, str] = field(default_factory=dict)  # places in the answer, and whose images are there
     _owners: dict[str, _OwnerState] = field(default_factory=dict)
+
+    @property
+    def brought(self) -> int:
+        """How many images the cloud brought."""
+        return len(self.reader.places)
 
     def images(self, advance: Advance) -> Iterator[bytes]:
         """Yield NER of each match of each group, or random bytes of its length."""
-        seen = hashlib.sha256()
         for place, group in enumerate(self.ranking.groups):
-            yield from self._group(place, group, seen, advance)
-        self.digest = seen.hexdigest()
+            yield from self._group(place, group, advance)
 
-    def _group(
-        self, place: int, group: RankedGroup, seen: hashlib._Hash, advance: Advance
-    ) -> Iterator[bytes]:
-        """Yield what matches of a group, after every row of it was looked at; by SHA-256 of the names."""
-        state = self._state(group.ref.owner)
-        live = state.live(group)
-        rows = self.reader.rows_at(place)
+    def _group(self, place: int, group: RankedGroup, advance: Advance) -> Iterator[bytes]:
+        """Yield what matches of a group, by SHA-256 of the names; one image is in memory at a time."""
+        state, rows = self._state(group.ref.owner), self.reader.rows_at(place)
         if len(rows) >= 2 * self.kmc.directory.deployment.parameters.protocol.group_size:
             raise MalformedError("holds more rows of a group than a group has")
-        names = self.reader.names(rows) if len(rows) else []
+        live, names = state.live(group), self.reader.names(rows) if len(rows) else []
         brought = {name_digest(name): (row, name) for row, name in zip(rows, names, strict=True)}
-        positions = {name: self.ranking.places[place] + n for n, name in enumerate(group.matched)}
-        for name in sorted({*(live or {}), *brought, *positions}):
-            row = _Row(place, name, positions.get(name), *brought.get(name, (None, "")))
-            ner = self._row(state, group, live, row, seen)
-            if row.number is not None:
+        positions = {
+            bytes.fromhex(name): self.ranking.places[place] + n for n, name in enumerate(group.matched)
+        }
+        for digest in sorted({*(live or {}), *brought, *positions}):
+            row, name = brought.get(digest, (None, ""))
+            ew = image = None
+            if row is not None:
+                ew = self.reader.encrypted_image(row)
+                image = hashlib.sha256(ew).digest()
+                self._seen.update(length_prefixed(place, name, image))
                 advance(1)
-            if ner is not None:
-                yield ner
+            position, plaintext = positions.get(digest), None
+            if live is None:
+                pass  # what it should be cannot be told: it is neither bad nor missing
+            elif digest not in live or (ew is not None and state.key(group.ref.upload) is None):
+                state.withdrawn += position is not None  # or the owner forgot the key since
+            elif ew is None:
+                state.missing += 1
+                state.uploads.add(group.ref.upload)
+            else:
+                as_sent = image == live[digest] and len(ew) == group.length
+                plaintext = self._plaintext(state, group, name, ew) if as_sent else None
+                state.bad += plaintext is None
+            del ew
+            if position is not None and plaintext is not None:
+                self._real[position] = group.ref.owner
+                yield self.cipher.encrypt_image(plaintext, position)
+            elif position is not None:
+                yield os.urandom(group.length)
 
-    def _row(
-        self,
-        state: _OwnerState,
-        group: RankedGroup,
-        live: dict[bytes, bytes] | None,
-        row: _Row,
-        seen: hashlib._Hash,
-    ) -> bytes | None:
-        """Return what the answer has of one row, None if it does not match.
-
-        All rows are counted and decrypted alike. One image is in memory at a time.
-        """
-        ew = image = None
-        if row.number is not None:
-            ew = self.reader.encrypted_image(row.number)
-            image = hashlib.sha256(ew).digest()
-            seen.update(length_prefixed(row.place, row.text, image))
-        plaintext = None
-        if live is None:
-            pass  # what it should be cannot be told: it is neither bad nor missing
-        elif row.name not in live:
-            state.withdrawn += row.position is not None
-        elif ew is None:
-            state.missing += 1
-            state.uploads.add(group.ref.upload)
-        else:
-            as_sent = image == live[row.name] and len(ew) == group.length
-            plaintext = self._plaintext(state, group, row, ew if as_sent else None)
-        if row.position is None:
-            return None
-        if plaintext is None:
-            return os.urandom(group.length)
-        del ew
-        self._real.add(row.position)
-        return self.cipher.encrypt_image(plaintext, row.position)
-
-    def _plaintext(self, state: _OwnerState, group: RankedGroup, row: _Row, ew: bytes | None) -> bytes | None:
-        """Return the padded plaintext of a row, or None, counted as bad, if it is not what its owner sent."""
-        key = state.key(group.ref.upload)
-        if key is None:
-            state.withdrawn += row.position is not None  # the owner forgot it since
-            return None
-        deployment = self.kmc.directory.deployment.fingerprint
-        if ew is not None:
+    def _plaintext(self, state: _OwnerState, group: RankedGroup, name: str, ew: bytes) -> bytes | None:
+        """Return the padded plaintext of a row; None if it does not open."""
+        key, deployment = state.key(group.ref.upload), self.kmc.directory.deployment.fingerprint
+        if key is not None:
             with suppress(TamperedError):
-                cipher = UploadCipher(key, deployment, group.ref.owner, group.ref.upload)
-                return cipher.decrypt(ew, row.text)
-        state.bad += 1
+                return UploadCipher(key, deployment, group.ref.owner, group.ref.upload).decrypt(ew, name)
         return None
 
     def _state(self, name: str) -> _OwnerState:
@@ -252,36 +191,22 @@ class _Answer:
         except MippError:
             return _OwnerState(unread=True)
 
-    def sealed_manifest(self) -> bytes:
-        """Return the sealed manifest, once all images went by, and remember what was answered.
-
-        Raises ReplayedError if the selection was answered with other rows before: nothing is written then.
-        It is remembered before the answer is in place: whatever ends the command there, the same results
-        can be given again, and others cannot.
-        """
-        directory = self.kmc.directory
-        recorded = directory.recorded(RANKINGS_FOLDER, _answer_record(self.ranking))
-        if recorded is not None and not hmac.compare_digest(recorded.encode(), self.digest.encode()):
-            raise ReplayedError(
-                "answers a selection that was answered with other images before",
-                hint="a selection is answered once: ask the user to make a new query",
-            )
-        directory.record(RANKINGS_FOLDER, _answer_record(self.ranking), self.digest)
+    def manifest(self) -> bytes:
+        """Return what the answer consists of, once all images went by, and remember it; ReplayedError."""
         ranking = self.ranking
-        places = [ranking.places[match.group] + match.name for match in ranking.matches]
+        self.kmc.remember_answer(RANKINGS_FOLDER, f"{ranking.number}.answer", self._seen.hexdigest())
         matches = tuple(
-            ManifestMatch(match.query, place, ranking.groups[match.group].ref.owner, match.distance)
-            for match, place in zip(ranking.matches, places, strict=True)
-            if place in self._real
+            ManifestMatch(match.query, match.image, self._real[match.image], match.distance)
+            for match in ranking.matches
+            if match.image in self._real
         )
-        manifest = Manifest(
-            ranking.query_digest, ranking.places[-1], self._searched(), matches, ranking.left_out
-        )
-        return self.cipher.seal_manifest(manifest.pack(*ranking.room))
+        owners = tuple(map(self._searched, ranking.owners))
+        manifest = Manifest(ranking.query_digest, ranking.places[-1], owners, matches, ranking.left_out)
+        return manifest.pack(*ranking.room)
 
-    def _searched(self) -> tuple[SearchedOwner, ...]:
-        return tuple(
-            replace(
+    def _searched(self, owner: SearchedOwner) -> SearchedOwner:
+        if (state := self._owners.get(owner.name)) is not None:
+            owner = replace(
                 owner,
                 bad=state.bad,
                 missing=state.missing,
@@ -289,18 +214,15 @@ class _Answer:
                 uploads=tuple(sorted(state.uploads)),
                 gaps=tuple(sorted({*owner.gaps, *state.damaged})),
                 unread=owner.unread or state.unread,
-            ).shortened()
-            if (state := self._owners.get(owner.name)) is not None
-            else owner.shortened()
-            for owner in self.ranking.owners
-        )
+            )
+        return owner.shortened()
 
     def report(self, output: Path) -> Report:
         """Return what the KMC's operator is told; how many images matched is the user's to know."""
         states = self._owners.values()
         counts = {
             "groups": len(self.ranking.groups),
-            "images brought": len(self.reader.places),
+            "images brought": self.brought,
             "bad": sum(state.bad for state in states),
             "missing": sum(state.missing for state in states),
             "withdrawn": sum(state.withdrawn for state in states),

@@ -11,7 +11,7 @@ from pathlib import Path
 from mipp_cli.errors import MalformedError
 from mipp_cli.files.atomic import output_error, remove, sync
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
-from mipp_cli.kmc.store.store import FeatureStore, numbers_in
+from mipp_cli.kmc.store import FeatureStore, newest_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
 from mipp_cli.workdir.floors import raise_floor
@@ -59,7 +59,7 @@ def _count_users(enrolled: EnrolledOwner) -> int:
 
 def _applied_at_kmc(kmc: Kmc, owner: str, enrolled: EnrolledOwner | None) -> tuple[int, int]:
     """Return the highest number that the KMC applied of an owner, and how many images are live."""
-    highest = max(numbers_in(kmc.features_folder(owner)), default=0)
+    highest = newest_in(kmc.features_folder(owner))
     if enrolled is None:
         return highest, 0
     try:

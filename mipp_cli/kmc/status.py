@@ -7,10 +7,12 @@ from typing import Any
 
 from mipp_cli.containers.messages.public_files import load_renewal
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.store import FeatureStore
+from mipp_cli.kmc.store_index import StoreIndex
 from mipp_cli.report import Report
+from mipp_cli.workdir.completeness import Completeness, completeness_of
 from mipp_cli.workdir.directory import SEALING_FILE
+from mipp_cli.workdir.floors import floor_of
 from mipp_cli.workdir.removals import removals
 from mipp_cli.workdir.replay import moment
 
@@ -42,7 +44,7 @@ def kmc_status(path: Path) -> tuple[Report, dict[str, Any]]:
     if held:
         counts |= {"images ranked": sum(each["images_ranked"] for each in held)}
         counts |= {"images under forgotten keys": sum(each["images_under_forgotten_keys"] for each in held)}
-    return Report((), counts, kmc.directory.warnings), {"status": details}
+    return Report((), counts, kmc.directory.warnings), details
 
 
 def _owner(kmc: Kmc, name: str) -> dict[str, Any] | None:
@@ -64,7 +66,8 @@ def _owner(kmc: Kmc, name: str) -> dict[str, Any] | None:
 
 def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
     index = FeatureStore.of(kmc, owner).index()
-    ranked = sum(each.rows for each in index.uploads if each.coded and each.key_id in owner.image_keys)
+    held = [message for message in index.messages if message.key_id in owner.image_keys]
+    ranked = sum(block.rows for message in held for block in message.blocks if block.coded)
     found = received(kmc, owner.name, index)
     return {
         "images_ranked": ranked,
@@ -73,6 +76,12 @@ def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
         "missing": list(found.gaps),
         "state": str(found),
     }
+
+
+def received(kmc: Kmc, owner: str, index: StoreIndex) -> Completeness:
+    """Say how much of what an owner sent has come to the KMC; what a removal took is not missing."""
+    rows = {message.number: message.rows for message in index.messages}
+    return completeness_of(rows, index.lists(), floor_of(kmc.directory, owner).removed)
 
 
 def _sealing(kmc: Kmc) -> dict[str, Any]:
@@ -84,29 +93,3 @@ def _sealing(kmc: Kmc) -> dict[str, Any]:
         "date": moment(renewal.number) if renewal else None,
         "former": [key.public.short_name for key in keys.former],
     }
-
-
-def status_lines(details: dict[str, Any]) -> list[str]:
-    """Return the details of :func:`kmc_status` as lines for people."""
-    status = details["status"]
-    lines = []
-    for name, owner in status["owners"].items():
-        lines.append(f"owner {name}: enrolled {owner['date']}, number {owner['number']}")
-        lines.append(f"  image keys: {_listed(owner['image_keys'])}")
-        lines.append(f"  users: {_listed(owner['users'])}")
-        if features := owner.get("features"):
-            forgotten = features["images_under_forgotten_keys"]
-            out = f"; {forgotten} under forgotten keys, in no ranking" if forgotten else ""
-            lines.append(f"  images ranked: {features['images_ranked']}{out}; {features['state']}")
-    for name, removed in status["removed"].items():
-        released = "; the name is free" if removed["name_released"] else ""
-        lines.append(f"removed {name}: last enrolled {removed['date']}, number {removed['number']}{released}")
-    lines += [f"cloud {key}" for key in status["clouds"]]
-    sealing = status["sealing_keys"]
-    since = f"renewed {sealing['date']}, number {sealing['number']}" if sealing["date"] else "as in kmc.pub"
-    lines.append(f"sealing key {sealing['current']}: {since}; former ones: {_listed(sealing['former'])}")
-    return lines
-
-
-def _listed(names: list[str] | dict[str, str]) -> str:
-    return ", ".join(names) or "none"

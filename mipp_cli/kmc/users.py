@@ -1,57 +1,72 @@
-"""Whom an owner authorised, as the KMC keeps it: the list, `users/OID.json`, and tags, `users/OID.tags`.
-
-A tag is 16 bytes of HMAC-SHA256 of a user's identifier and key under a key of the KMC's own. They are sorted,
-so that a query is looked up in a moment, however many users an owner lists.
-"""
+"""Who may ask: the owners who authorised a user, of those whom a query names."""
 
 from __future__ import annotations
 
-import hmac
-from bisect import bisect_left
-from pathlib import Path
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
-from mipp_cli.containers.messages.membership import AuthorisedUsers
-from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.encoding import length_prefixed
-
-TAG_BYTES = 16
-_DIGEST_BYTES = 32
+from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.messages.manifest import SearchedOwner
+from mipp_cli.containers.messages.query import Query
+from mipp_cli.errors import MippError, NotAuthorisedError
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 
 
-def tag_of(key: bytes, user: tuple[str, bytes]) -> bytes:
-    """Return the tag of a user, (UID, AK)."""
-    return hmac.digest(key, length_prefixed(*user), "sha256")[:TAG_BYTES]
+class Authorising(NamedTuple):
+    """The owners who authorised a user, and what is damaged of other owners, who cannot be asked.
 
-
-def tags_of(key: bytes, owner: str, users: AuthorisedUsers) -> bytes:
-    """Return what a file of tags holds: those of ``users``, sorted, and a digest of all under the key."""
-    tags = b"".join(sorted(tag_of(key, user) for user in users))
-    return tags + _digest(key, owner, tags)
-
-
-def _digest(key: bytes, owner: str, tags: bytes) -> bytes:
-    return hmac.digest(key, length_prefixed("tags of an owner", owner, tags), "sha256")
-
-
-def has_tag(path: Path, key: bytes, owner: str, tag: bytes) -> bool:
-    """Say whether a file of tags holds one; raises MalformedError if the file is missing or damaged.
-
-    The file has 16 bytes a user, up to 1.6 MB, and is read as a whole: one bit that the disk lost must not
-    take an owner from a user's answers without a word.
+    ``unread`` are those of the latter of whom the user is told: who did authorise the user, or are named.
     """
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
-    tags, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if not hmac.compare_digest(digest, _digest(key, owner, tags)):
-        raise MalformedError(
-            "is missing or damaged",
-            path=path,
-            hint="restore it from a backup, or let the owner enrol again: mipp owner authorize, then "
-            "mipp kmc enroll KMC enrolment.h5",
+
+    owners: Mapping[str, EnrolledOwner]
+    damaged: Mapping[str, MippError]
+    unread: frozenset[str]
+
+
+def check_user(kmc: Kmc, header: Header) -> tuple[list[str], dict[str, MippError]]:
+    """Return the owners who authorised a user, and what is damaged of others, who cannot be asked.
+
+    Raises NotAuthorisedError, or the damage if nobody else is left.
+    """
+    names, damaged = kmc.authorising((header.sender, header.sender_key))
+    if not names and damaged:
+        raise next(iter(damaged.values()))
+    if not names:
+        raise NotAuthorisedError(
+            f"no enrolled owner authorised the user {header.sender!r} with this key",
+            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
         )
-    numbers = range(0, len(tags), TAG_BYTES)
-    place = bisect_left(numbers, tag, key=lambda begin: tags[begin : begin + TAG_BYTES])
-    begin = place * TAG_BYTES
-    return hmac.compare_digest(tags[begin : begin + TAG_BYTES], tag)
+    return names, damaged
+
+
+def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
+    """Return the owners who authorised the user who asks, of those whom the query names if it names some.
+
+    Raises NotAuthorisedError if there is none.
+    """
+    user, (names, found) = query.header.sender, check_user(kmc, query.header)
+    damaged = {name: error for name, error in found.items() if query.names_owner(name)}
+    unread = query.owners & damaged.keys()
+    owners: dict[str, EnrolledOwner] = {}
+    for name in filter(query.names_owner, names):
+        try:
+            owner = kmc.owner(name)
+        except MippError as error:
+            damaged[name] = error
+            unread |= {name}
+            continue
+        if owner is not None:
+            owners[name] = owner
+    if not owners and damaged:
+        raise next(iter(damaged.values()))
+    if not owners:
+        raise NotAuthorisedError(
+            f"none of the owners that the query names authorised the user {user!r}",
+            hint="leave out --owner, or ask these owners to authorise the user",
+        )
+    return Authorising(owners, damaged, unread)
+
+
+def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner, ...]:
+    """Return the owners whom a query names and who are not among those ``searched``."""
+    return tuple(SearchedOwner(name) for name in sorted(query.owners) if name not in searched)

@@ -30,7 +30,15 @@ def seal(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
     return bytes(out)
 
 
-def unseal(key: bytes, sealed: bytes, associated_data: bytes) -> bytes:
+def unseal_into(key: bytes, sealed: memoryview, associated_data: bytes, out: memoryview) -> None:
+    """Decrypt as :func:`unseal` into memory that is there already, which takes less time for megabytes."""
+    try:
+        _aes_gcm(key).decrypt_into(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data, out)
+    except InvalidTag:
+        raise TamperedError("could not be decrypted: it does not fit its key or its place") from None
+
+
+def unseal(key: bytes, sealed: bytes | memoryview, associated_data: bytes) -> bytes:
     """Decrypt what :func:`seal` gave; raises TamperedError unless key, content and data fit."""
     if len(sealed) < OVERHEAD_BYTES:
         raise TamperedError("is too short to be encrypted data")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.kmc.kmc import Kmc
-from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.kmc.store import FeatureStore
 from tests.faults.command import Command, Words
 from tests.faults.messages import (
     all_but,
@@ -146,7 +146,7 @@ def _spoil(number: int) -> Callable[[Deployment], None]:
         _at_kmc(store, "delete.h5")
         index(store, "delete.h5")
         folder = store / "kmc" / "features" / "north"
-        block, deleted = next(folder.glob("*-0.*")), next(folder.glob("*.deleted"))
+        block, deleted = next(folder.glob("*-*")), next(folder.glob("*.deleted"))
         if number == 0:
             data = bytearray(block.read_bytes())
             data[len(data) // 2] ^= 1

@@ -18,9 +18,9 @@ from mipp_cli.containers.store.index import Index
 from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.files.json_state import read_state
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
-from mipp_cli.kmc.store.index import StoreIndex
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.status import received
+from mipp_cli.kmc.store import FeatureStore
+from mipp_cli.kmc.store_index import StoreIndex
 from mipp_cli.owner.owner import Owner
 from mipp_cli.workdir.completeness import Completeness
 from tests.support.deployment import JOBS, SCHEMES, Deployment, done, picture, run
@@ -119,18 +119,17 @@ def kept_features(store: Deployment, owner_name: str) -> list[tuple[str, ...]]:
 
 def _rows(store: FeatureStore, index: StoreIndex) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
-    for message in index.uploads:
-        for number in range(len(message.blocks)):
-            try:
-                codes, table = store.codes(message, number), store.table(message, number)
-            except MippError:
-                rows.append(("damaged",))
-                continue
-            groups = table["group"].tolist()
-            rows += [
-                (row["name"].tobytes().hex(), hashlib.sha256(code).hexdigest(), str(groups.count(group)))
-                for row, code, group in zip(table, codes, groups, strict=True)
-            ]
+    for block in index.blocks:
+        try:
+            codes, table = store.codes(block), store.table(block)
+        except MippError:
+            rows.append(("damaged",))
+            continue
+        groups = table["group"].tolist()
+        rows += [
+            (row["name"].tobytes().hex(), hashlib.sha256(code).hexdigest(), str(groups.count(group)))
+            for row, code, group in zip(table, codes, groups, strict=True)
+        ]
     for message in index.messages:
         try:
             rows += [("deleted", str(len(store.deleted(message))))] if message.deleted else []

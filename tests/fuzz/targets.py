@@ -51,7 +51,7 @@ from mipp_cli.images import pictures
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import pack_pixels, unpack_pixels
 from mipp_cli.inspection.files import inspect_file
-from mipp_cli.kmc.store.names import NameSet
+from mipp_cli.kmc.applying import NameSet
 from mipp_cli.sanitize import safe_file_name, table_cell
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters, generate_parameters

@@ -72,15 +72,15 @@ def _secrets(world: World) -> dict[str, bytes]:
     found: dict[str, bytes] = {"user": USER.encode()}
     found["user's key"] = world.sender(USER).signing_key.public
     found["image key"] = Owner.open(world / "north").image_key
-    found["storage key"] = store.cipher.key
+    found["storage key"] = store.key
     for kind in ("signing", "sealing"):
         found[kind] = kmc.directory.secret(kind)
     found["directory's key"] = kmc.directory.secret("storage")
     for row in NORTH:
         found[f"name {row.name}"] = row.name.encode()
         found[f"digest of {row.name}"] = hashlib.sha256(row.name.encode()).digest()  # of a deleted one, too
-    for message, block, table in store.tables(index):
-        codes = store.codes(message, block).tobytes()
+    for block in index.blocks:
+        codes, table = store.codes(block).tobytes(), store.table(block)
         found |= {f"codes {place}": codes[place : place + 8] for place in range(len(codes) - 7)}
         found |= {f"digest of image {n}": row["image"].tobytes() for n, row in enumerate(table)}
     parsed = world.parsed(world / "asked.h5")
@@ -224,5 +224,4 @@ def test_after_a_killed_ranking_the_next_run_ranks(world: World) -> None:
     query = _ask(world)
     words = ("rank", world / "kmc", query, world / "out.h5")
     subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED_AT_A_RENAME), *words], cwd=HERE, check=False)
-    expected = tuple(group.ref for group in world.found(query).within(10**10)[0])
-    assert world.selected(world.rank(query)).groups == expected
+    assert world.selected(world.rank(query)).groups == tuple(sorted(world.found(query).sizes))

@@ -189,7 +189,7 @@ SPOILED = [
     (lambda c: c.refer(0, name="other"), 1, 3, "does not fit its key"),
     (lambda c: c.refer(0, key_id=7), 1, 8, "under a key that was not enrolled"),
     (_flip, 1, 3, "does not fit its key"),
-    (_empty_image, 1, 3, "an encrypted image does not fit its key"),
+    (_empty_image, 1, 3, "does not fit its key"),
 ]
 
 
@@ -318,7 +318,7 @@ def test_another_query_under_a_known_id_is_a_replay(changeable: Deployment) -> N
         changeable,
         results_for(changeable, query, "north", changeable / "r.h5"),
         6,
-        "another query of the same user had",
+        "answered with other images before",
     )
 
 
@@ -366,7 +366,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_out(
         words = ("kmc", "reencrypt", changeable / "kmc", results, "-o", answer)
 
     def fail(*_: object, **__: object) -> None:
-        assert Path(str(words[-1])).exists()
+        assert Path(str(words[-1])).exists() == (step == "search")
         raise failure("no")
 
     role = changeable / str(words[0])

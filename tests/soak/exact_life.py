@@ -10,7 +10,7 @@ from pathlib import Path
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.kmc.kmc import Kmc
-from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.owner.owner import Owner
 from tests.soak.exact_world import ExactWorld
 from tests.soak.life import Life, Receiver

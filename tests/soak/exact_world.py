@@ -14,9 +14,9 @@ from mipp_cli.containers.store.index import Segment
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.kmc.kmc import Kmc
-from mipp_cli.kmc.store.index import StoredMessage
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.status import received
+from mipp_cli.kmc.store import FeatureStore
+from mipp_cli.kmc.store_index import StoredMessage
 from mipp_cli.owner.owner import Owner
 from mipp_cli.workdir.floors import floor_of
 from tests.soak.model import FeaturesModel
@@ -91,12 +91,12 @@ class ExactWorld(World):
         owner, number = store.owner, stored.number
         message, rows = self.features.applied[owner][number], self.features.rows.get(owner, {})
         due = {self.digest_of(owner, path): path for path in message.images if rows.get(path) == number}
-        coded = bool(due) and (owner, number) not in self.features.uncoded
-        assert stored.coded == coded
+        coded = (owner, number) not in self.features.uncoded
         got: set[bytes] = set()
-        for block in range(len(stored.blocks)):
-            codes = store.codes(stored, block) if coded else None
-            for place, row in enumerate(store.table(stored, block)):
+        for block in stored.blocks:
+            assert block.coded == coded
+            codes = store.codes(block) if coded else None
+            for place, row in enumerate(store.table(block)):
                 path = due[name := row["name"].tobytes()]
                 assert name not in got
                 got.add(name)
@@ -113,7 +113,7 @@ class ExactWorld(World):
         assert enrolled is not None
         assert floor_of(kmc.directory, owner).refused == 0
         store = FeatureStore.of(kmc, enrolled)
-        return {row["name"].tobytes() for _, _, table in store.tables(store.index()) for row in table}
+        return {row["name"].tobytes() for block in store.index().blocks for row in store.table(block)}
 
 
 @lru_cache(maxsize=4096)

@@ -122,8 +122,10 @@ class Questions:
             for owner in life.kmc.enrolled
             for path in life.features.images(owner)
         }
-        groups = [(ranking.groups[match.group], match.name) for match in ranking.matches]
-        return [(group.ref.owner, names[group.ref.owner, group.matched[name]]) for group, name in groups]
+        images = [
+            (group.ref.owner, bytes.fromhex(name)) for group in ranking.groups for name in group.matched
+        ]
+        return [(images[match.image][0], names[images[match.image]]) for match in ranking.matches]
 
     def _due(self, owners: list[str], candidates: int, ranked_so: Sequence[Place] = ()) -> Due:
         """Return the nearest live images of ``owners`` among what the KMC has the features of.

@@ -37,7 +37,7 @@ from mipp_cli.kmc.kmc import Kmc, init_kmc
 from mipp_cli.kmc.nearest import Collection, NearestMatches
 from mipp_cli.kmc.rank import rank
 from mipp_cli.kmc.reencrypt import reencrypt
-from mipp_cli.kmc.store.store import FeatureStore
+from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.owner.owner import Owner, init_owner
 from mipp_cli.progress import silent
 from mipp_cli.report import Report

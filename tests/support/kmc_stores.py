@@ -16,8 +16,8 @@ from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.features import write_features
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc, init_kmc
-from mipp_cli.kmc.store.store import FeatureStore
-from mipp_cli.kmc.store_check import received
+from mipp_cli.kmc.status import received
+from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.owner.owner import Owner, init_owner
 
 L, LEVELS = 4, 8
@@ -126,14 +126,14 @@ class World:
         kmc, store = Kmc.open(self.kmc), self.store(owner)
         index = store.index()
         state = State(applied={each.number for each in index.messages})
-        for message, number, table in store.tables(index):
-            codes: NDArray[np.uint8] | None = store.codes(message, number) if message.coded else None
-            for place, row in enumerate(table):
+        for block in index.blocks:
+            codes: NDArray[np.uint8] | None = store.codes(block) if block.coded else None
+            for place, row in enumerate(store.table(block)):
                 name = row["name"].tobytes()
                 assert name not in state.rows
                 held = None if codes is None else codes[place].tobytes()
                 what = Row(held, row["image"].tobytes(), int(row["group"]), int(row["length"]))
-                state.rows[name] = (message.number, what)
+                state.rows[name] = (block.upload, what)
         for message in index.messages:
             if message.deleted:
                 state.deleted[message.number] = frozenset(map(bytes, store.deleted(message)))

@@ -162,15 +162,15 @@ def read_header(source: Source, *, kind: str | None = None, deployment: str | No
     return header
 
 
-def header_of(path: Path) -> Header:
+def header_of(path: Path, deployment: str | None = None) -> Header:
     """Return the header of a file, whose signature fits its key; whose key it is, the caller must check.
 
-    Raises MalformedError or TamperedError.
+    Raises what :func:`read_header` does.
     """
     with errors_at(path):
         source = FileSource(path)
         try:
-            return read_header(source)
+            return read_header(source, deployment=deployment)
         finally:
             source.close()
 

@@ -131,7 +131,7 @@ class Manifest:
             if len(head) != size:
                 raise ValueError("the manifest was cut short")
             fields = json.loads(head)
-            owners = tuple(_owner(each) for each in fields["owners"])
+            owners = tuple(map(searched_owner, fields["owners"]))
             entries = np.frombuffer(body, dtype=_ENTRY)
             used = entries[entries["query"] != _NONE].tolist()
             matches = tuple(
@@ -147,6 +147,7 @@ class Manifest:
         return manifest
 
 
-def _owner(fields: dict[str, Any]) -> SearchedOwner:
+def searched_owner(fields: dict[str, Any]) -> SearchedOwner:
+    """Return the owner whose fields ``asdict`` gave, from JSON; KeyError, TypeError or MalformedError."""
     lists = {name: tuple(fields[name]) for name in ("uploads", "gaps")}
     return SearchedOwner(**{**fields, **lists})

@@ -1,4 +1,4 @@
-"""What an answer says of how it came about, for its user: who was searched, and what was wrong."""
+"""What an answer says of how it came about, for its user and the KMC: who was searched, what was wrong."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ def warnings_of(manifest: Manifest) -> list[str]:
 def _warnings(owner: SearchedOwner) -> list[str]:
     name = owner.name
     if owner.images is None:
-        return [f"{name} was not searched: no such owner is enrolled, or this owner did not authorise you"]
+        return [
+            f"{name} was not searched: no such owner is enrolled, or this owner did not authorise the user"
+        ]
     warnings = []
     if not owner.images and not owner.unread:
         warnings.append(f"the KMC holds no features of {name}: the owner brings them to mipp kmc index")
     if owner.unread:
         warnings.append(
-            f"what the KMC keeps of {name} is damaged, and could not be searched or given out: ask the KMC "
-            "to mend it (mipp kmc check names the file)"
+            f"what the KMC keeps of {name} is damaged, and could not be searched or given out: "
+            "mipp kmc check names the file, and what mends it"
         )
     if owner.unranked:
         warnings.append(

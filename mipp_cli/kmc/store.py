@@ -1,0 +1,265 @@
+"""The KMC's feature store: per owner, KMC/features/OID/, sealed under the owner's storage key.
+
+`index` lists what counts. `UPLOAD-GROUP.GENERATION` is a run of rows of one upload, from its first group on:
+the codes, row-major, one byte a code, and behind them a table of names, images and groups in pages of 1,024
+rows, each sealed by itself: ranking reads codes alone, and then the pages that matches lie in.
+`NUMBER.deleted` are the digests of the names that a deletion deletes; they stay, so that an older upload that
+comes later brings nothing back. Nobody writes into a file: what changes is written anew.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.base.header import LARGEST_NUMBER
+from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.files.atomic import remove, sweep, write_bytes
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.store_index import StoredBlock, StoredMessage, StoreIndex
+from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal, unseal_into
+from mipp_cli.scheme.encoding import length_prefixed
+
+INDEX_FILE = "index"
+STORED_FILE = re.compile(r"([0-9]{1,20})(-[0-9]+\.[0-9]+|\.deleted)")
+DIGEST_BYTES = 32
+TABLE = np.dtype(
+    [("name", "u1", (DIGEST_BYTES,)), ("image", "u1", (DIGEST_BYTES,)), ("group", "<u4"), ("length", "<u8")]
+)
+PAGE_ROWS = 1024  # of a table that are sealed together
+_PAGE_BYTES = PAGE_ROWS * TABLE.itemsize
+
+Codes = NDArray[np.uint8]
+Digests = NDArray[np.uint8]
+Table = NDArray[np.void]
+
+
+@dataclass(frozen=True, repr=False)
+class FeatureStore:
+    """The store of one owner; errors name the file, and what to bring to make it whole."""
+
+    folder: Path
+    key: bytes
+    deployment: str
+    owner: str
+    l: int
+    group_rows: int  # a group has no more
+
+    @classmethod
+    def of(cls, kmc: Kmc, owner: EnrolledOwner) -> FeatureStore:
+        """Return the store of an enrolled owner."""
+        deployment, folder = kmc.directory.deployment, kmc.features_folder(owner.name)
+        parameters = deployment.parameters
+        rows = 2 * parameters.protocol.group_size - 1
+        return cls(folder, owner.storage_key, deployment.fingerprint, owner.name, parameters.l, rows)
+
+    def _bound(self, *place: str | int) -> bytes:
+        """Return associated data: the part's purpose and where it belongs."""
+        return length_prefixed("mipp/1 features at the KMC", self.deployment, self.owner, *place)
+
+    @property
+    def index_file(self) -> Path:
+        """Where the index lies."""
+        return self.folder / INDEX_FILE
+
+    def index(self) -> StoreIndex:
+        """Return what was applied; raises MalformedError if the index is damaged, or missing beside them."""
+        if not self.index_file.exists() and not any(self._files()):
+            return StoreIndex()
+        hint = (
+            f"restore {self.folder} from a backup; without one, move it away and bring all features files "
+            f"and deletions of {self.owner} again (mipp owner features hands the former out)"
+        )
+        with _read(self.index_file, hint) as sealed:
+            return StoreIndex.from_bytes(unseal(self.key, sealed, self._bound("index")))
+
+    def write_index(self, index: StoreIndex) -> None:
+        """Put an index in force; raises OutputError."""
+        self._write(self.index_file, seal(self.key, index.to_bytes(), self._bound("index")))
+
+    @staticmethod
+    def _write(path: Path, data: bytes) -> None:
+        write_bytes(path, data, force=True, private=True)
+
+    def path(self, block: StoredBlock) -> Path:
+        """Return where a block lies."""
+        return self.folder / f"{block.upload}-{block.first_group}.{block.generation}"
+
+    def _block(self, block: StoredBlock) -> AbstractContextManager[memoryview]:
+        """Give the content of a block: its codes, if it has them, and the pages of its table."""
+        size = block.rows * TABLE.itemsize + _pages(block) * OVERHEAD_BYTES
+        hint = (
+            f"bring the owner's features file of the upload {block.upload} again: mipp kmc index KMC "
+            "upload.features.h5 (mipp owner features hands it out)"
+        )
+        return _read(self.path(block), hint, size + self._codes_size(block))
+
+    def _codes_size(self, block: StoredBlock) -> int:
+        return block.coded * (block.rows * self.l + OVERHEAD_BYTES)
+
+    def codes(self, block: StoredBlock) -> Codes:
+        """Return the codes of a block, shape (rows, l).
+
+        Raises MalformedError or TamperedError if the block is damaged or missing; also if a newer index took
+        its place meanwhile.
+        """
+        codes = np.empty((block.rows, self.l), dtype=np.uint8)
+        with self._block(block) as content:
+            sealed = content[: self._codes_size(block)]
+            unseal_into(self.key, sealed, self._bound(*block, "codes"), codes.reshape(-1).data)
+        return codes
+
+    def table(self, block: StoredBlock, pages: range | None = None) -> Table:
+        """Return name, image, group and length of every row of a block, or of the rows of some ``pages``.
+
+        Raises what :meth:`codes` does.
+        """
+        size, opened = _PAGE_BYTES + OVERHEAD_BYTES, []
+        with self._block(block) as content:
+            for page in pages or range(_pages(block)):
+                begin = self._codes_size(block) + page * size
+                opened.append(unseal(self.key, content[begin : begin + size], self._bound(*block, page)))
+        return np.frombuffer(b"".join(opened), dtype=TABLE)
+
+    def check(self, block: StoredBlock) -> None:
+        """Read all of a block; raises what :meth:`codes` does."""
+        if block.coded:
+            self.codes(block)
+        self.table(block)
+
+    @cached_property
+    def _table_at_hand(self) -> Callable[[StoredBlock, range | None], Table]:
+        return lru_cache(maxsize=1)(self.table)
+
+    def group(self, index: StoreIndex, upload: int, group: int) -> Table:
+        """Return the live rows of one group of an upload; none if there is no such group."""
+        message = index.message(upload)
+        block = message.block_of(group) if message else None
+        if block is None:
+            return np.empty(0, dtype=TABLE)
+        table = self._table_at_hand(block, None)
+        first, last = np.searchsorted(table["group"], (group, group + 1))
+        return table[first:last]
+
+    def group_of_row(self, block: StoredBlock, row: int) -> tuple[Table, int]:
+        """Return the live rows of the group of a row, and its place there; raises what :meth:`codes` does."""
+        first, last = max(0, row - self.group_rows), min(row + self.group_rows, block.rows - 1)
+        pages = range(first // PAGE_ROWS, last // PAGE_ROWS + 1)
+        table, row = self._table_at_hand(block, pages), row - pages.start * PAGE_ROWS
+        group = table["group"][row]
+        first, last = np.searchsorted(table["group"], (group, group + 1))
+        return table[first:last], row - int(first)
+
+    def write_block(self, upload: int, generation: int, codes: Codes | None, table: Table) -> StoredBlock:
+        """Write a block, without making it count; raises OutputError."""
+        block = StoredBlock(upload, int(table["group"][0]), generation, len(table), codes is not None)
+        parts = [] if codes is None else [seal(self.key, codes.tobytes(), self._bound(*block, "codes"))]
+        for page in range(_pages(block)):
+            rows = table[page * PAGE_ROWS : (page + 1) * PAGE_ROWS]
+            parts.append(seal(self.key, rows.tobytes(), self._bound(*block, page)))
+        self._write(self.path(block), b"".join(parts))
+        return block
+
+    def deleted_path(self, message: StoredMessage) -> Path:
+        """Return where the digests of the names lie that a deletion deletes."""
+        return self.folder / f"{message.number}.deleted"
+
+    def deleted(self, message: StoredMessage) -> Digests:
+        """Return the digests of the names that a deletion deletes, shape (n, 32).
+
+        Raises MalformedError or TamperedError if they are damaged or missing.
+        """
+        hint = (
+            f"bring the file of the deletion {message.number} again: mipp kmc index KMC delete.h5; "
+            "without it, restore this file from a backup"
+        )
+        with _read(self.deleted_path(message), hint) as sealed:
+            opened = unseal(self.key, sealed, self._bound("deleted", message.number, message.deleted))
+        return np.frombuffer(opened, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+
+    def write_deleted(self, message: StoredMessage, names: Digests) -> None:
+        """Write the digests of the names that a deletion deletes; raises OutputError."""
+        place = self._bound("deleted", message.number, message.deleted)
+        self._write(self.deleted_path(message), seal(self.key, names.tobytes(), place))
+
+    def files(self, index: StoreIndex) -> set[Path]:
+        """Return the files that the index lists, and its own."""
+        blocks = {self.path(block) for block in index.blocks}
+        deleted = {self.deleted_path(message) for message in index.messages if message.deleted}
+        return {self.index_file} | blocks | deleted
+
+    def _files(self) -> Iterator[Path]:
+        if self.folder.is_dir():
+            yield from (each for each in self.folder.iterdir() if STORED_FILE.fullmatch(each.name))
+
+    def unlisted(self, index: StoreIndex) -> list[Path]:
+        """Return the files of the store that the index does not list."""
+        listed = self.files(index)
+        return [path for path in self._files() if path not in listed]
+
+    def remove_unlisted(self, index: StoreIndex) -> None:
+        """Remove what the index does not list: what was replaced, deleted or left by an interruption.
+
+        Raises OutputError if something cannot be removed; it does no harm where it is.
+        """
+        sweep(self.folder)
+        for path in self.unlisted(index):
+            remove(path)
+        if not index.messages and self.folder.is_dir():
+            remove(self.index_file)
+            for folder in (self.folder, self.folder.parent):
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
+
+
+def _pages(block: StoredBlock) -> int:
+    return -(-block.rows // PAGE_ROWS)
+
+
+@contextmanager
+def _read(path: Path, hint: str, size: int | None = None) -> Iterator[memoryview]:
+    """Give the content of a file, of ``size`` if that is known; errors in the block are of this file.
+
+    It is given as it lies in the page cache, since copying it takes as long as opening it. A file that is
+    removed meanwhile stays for whoever has it mapped.
+    """
+    try:
+        yield _mapped(path, size)
+    except MippError as error:
+        error.path, error.hint = str(path), hint
+        raise
+
+
+def _mapped(path: Path, size: int | None) -> memoryview:
+    try:
+        with path.open("rb", buffering=0) as file:
+            found = os.fstat(file.fileno()).st_size
+            if not found or size not in (None, found):
+                raise MalformedError(f"has {found} bytes" + (f", not {size}" if size else ""))
+            with suppress(OSError):  # some file systems map nothing
+                return memoryview(mmap.mmap(file.fileno(), found, prot=mmap.PROT_READ))
+            return memoryview(file.read())
+    except FileNotFoundError:
+        raise MalformedError("is missing") from None
+    except OSError as error:
+        raise MalformedError(f"cannot be read: {error.strerror}") from None
+
+
+def is_stored(path: Path) -> bool:
+    """Say whether a file in an owner's folder has a name as the files of the store have."""
+    return path.name == INDEX_FILE or STORED_FILE.fullmatch(path.name) is not None
+
+
+def newest_in(folder: Path) -> int:
+    """Return the highest number that the names of an owner's files tell, whatever the index says."""
+    names = [STORED_FILE.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    return max((min(int(found[1]), LARGEST_NUMBER) for found in names if found), default=0)
