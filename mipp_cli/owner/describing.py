@@ -13,7 +13,7 @@ from mipp_cli.descriptors.external import Codes, OwnFeatures
 from mipp_cli.errors import ChangedImageError, UnreadableImageError, errors_at
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import media_type, open_picture
-from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, pack_pixels
+from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner.descriptions import DescribedImage
 from mipp_cli.scheme.protocol import FeatureProtocol
 
@@ -99,9 +99,10 @@ def _describe(read: ReadImage, task: FeatureTask) -> DescribedImage | Unreadable
             feature = read.feature
             if feature is None:
                 feature = edge_histogram(picture, grey_bits=task.grey_bits)
-            size, kind = len(read.content), PIXELS_MEDIA_TYPE if task.pixels else media_type(picture)
             if task.pixels:
-                size = len(pack_pixels(picture))
+                size, kind = len(png_of_pixels(picture)), "image/png"
+            else:
+                size, kind = len(read.content), media_type(picture)
     except UnreadableImageError as error:
         return error
     digest = hashlib.sha256(read.content).hexdigest()
@@ -121,7 +122,12 @@ def payload_of(image: ImageFile, description: DescribedImage, *, pixels: bool) -
             raise _changed(error.message) from error
         if hashlib.sha256(content).hexdigest() != description.digest:
             raise _changed("its content is another now")
-        return pack_pixels(open_picture(content, path=str(image.path))) if pixels else content
+        if not pixels:
+            return content
+        png = png_of_pixels(open_picture(content, path=str(image.path)))
+        if len(png) != description.payload_bytes:  # work that --resume took up may be of another Pillow
+            raise _changed("its pixels take another number of bytes now")
+        return png
 
 
 def _changed(how: str) -> ChangedImageError:

@@ -24,6 +24,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.files.atomic import refuse_existing, write_bytes
 from mipp_cli.images.contact_sheet import Tile
+from mipp_cli.images.pictures import extension
 from mipp_cli.progress import Advance, Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.sanitize import safe_file_name
@@ -35,7 +36,6 @@ from mipp_cli.user.matches import (
     SHEET_FILE,
     WrittenMatch,
     draw_sheet,
-    file_of,
     new_output,
     refuse_output,
     small_picture,
@@ -201,12 +201,13 @@ def _write_images(
         tiles.append([])
         for rank, match in enumerate(matches, start=1):
             envelope = Envelope.unpack(answer.envelope(match.place))
-            content, suffix = file_of(envelope)
+            suffix = extension(envelope.media_type)
             file = place / f"{rank:03d}_{match.owner}_{safe_file_name(envelope.path)}{suffix}"
-            write_private(file, content)
+            write_private(file, envelope.content)
             relative = file.relative_to(folder).as_posix()
             written.append(
                 WrittenMatch(picture_name, rank, match.owner, match.name, match.distance, relative)
             )
-            tiles[-1].append(Tile(rank, match.owner, envelope.path, match.distance, small_picture(content)))
+            small = small_picture(envelope.content)
+            tiles[-1].append(Tile(rank, match.owner, envelope.path, match.distance, small))
     return written, tiles

@@ -603,10 +603,7 @@ HOSTILE = {
     "another media type": Picture(media_type="text/html", content=b"<script>"),
     "a media type that is a path": Picture(media_type="../../x"),
     "no media type": Picture(media_type=""),
-    "pixels that are none": Picture(media_type="application/x-mipp-pixels", content=b"MIPPPIX1"),
-    "pixels without end": Picture(
-        media_type="application/x-mipp-pixels", content=b"MIPPPIX1\x04\xff\xff\xff\xff\xff\xff\xff\xff"
-    ),
+    "a PNG that is none": Picture(media_type="image/png", content=b"\x89PNG\r\n\x1a\n"),
 }
 
 
