@@ -16,9 +16,8 @@ from PIL import Image
 
 from mipp_cli.errors import OutputError, UnreadableImageError
 from mipp_cli.files.atomic import new_folder, output_error, put_folder, sweep
-from mipp_cli.images.contact_sheet import SheetRow, Tile, draw_contact_sheet
+from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
 from mipp_cli.images.pictures import open_picture
-from mipp_cli.images.sheet_layout import THUMBNAIL_SIZE
 from mipp_cli.images.thumbnails import thumbnail
 from mipp_cli.sanitize import table_cell
 from mipp_cli.user.user import RememberedQuery

@@ -35,8 +35,8 @@ from mipp_cli.errors import (
 )
 from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE
 from mipp_cli.images.pictures import open_picture
-from mipp_cli.images.sheet_layout import THUMBNAIL_SIZE
 from mipp_cli.images.thumbnails import thumbnail
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import Descriptor
