@@ -99,17 +99,9 @@ def query(
     show_default=True,
     help="How many matches to keep, per query image.",
 )
-@click.option(
-    "--contact-sheet",
-    metavar="FILE.png",
-    type=PATH,
-    help="Where the sheet goes.  [default: DIR/contact-sheet.png]",
-)
 @force_option
 @prints_report
-def decrypt(
-    directory: Path, reencrypted: Path, output: Path, top: int, contact_sheet: Path | None, force: bool
-) -> CommandResult:
+def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: bool) -> CommandResult:
     """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
 
     In scheme exact the KMC ranked them; in the others they are ranked here.
@@ -121,7 +113,6 @@ def decrypt(
         reencrypted,
         output,
         top=top,
-        contact_sheet=contact_sheet,
         force=force,
         progress=progress_bar,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from mipp_cli.errors import (
     WrongDeploymentError,
     errors_at,
 )
-from mipp_cli.files.atomic import refuse_existing, write_bytes
 from mipp_cli.images.contact_sheet import Tile
 from mipp_cli.images.pictures import extension
 from mipp_cli.progress import Advance, Progress, silent
@@ -66,7 +64,6 @@ def decrypt_answer(
     output: Path,
     *,
     top: int = 10,
-    contact_sheet: Path | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Report, list[WrittenMatch]]:
@@ -79,9 +76,6 @@ def decrypt_answer(
     if top < 1:
         raise InvalidRequestError("at least one match must be asked for", hint="give --top 1 or more")
     refuse_output(output, force=force)
-    contact_sheet = _own_place(contact_sheet, output)
-    if contact_sheet is not None:
-        refuse_existing(contact_sheet, force=force)
     directory = RoleDirectory.open(path, "user")
     directory.refuse_inside(output)
     descriptor = directory.deployment.parameters.features
@@ -100,10 +94,10 @@ def decrypt_answer(
                 written, tiles = _write_images(answer, query, rows, folder)
                 write_table(written, folder / MATCHES_FILE)
                 sheet = draw_sheet(query, tiles, candidates, descriptor.name)
-                write_bytes(contact_sheet or folder / SHEET_FILE, sheet, force=True, private=True)
+                write_private(folder / SHEET_FILE, sheet)
     outputs = (
         Output(output / MATCHES_FILE, "matches"),
-        Output(contact_sheet or output / SHEET_FILE, "contact sheet"),
+        Output(output / SHEET_FILE, "contact sheet"),
         Output(output, "images"),
     )
     manifest = answer.manifest
@@ -117,26 +111,6 @@ def decrypt_answer(
     told = (*directory.warnings, *warnings_of(manifest), *warnings)
     details = {"searched": {owner.name: fields_of(owner) for owner in manifest.owners}}
     return Report(outputs, counts, told, notes=notes_of(manifest), details=details), written
-
-
-def _own_place(contact_sheet: Path | None, output: Path) -> Path | None:
-    """Return where the contact sheet goes, None for its place in ``output``; no other place there will do."""
-    if contact_sheet is None:
-        return None
-    sheet, folder = Path(os.path.abspath(contact_sheet)), Path(os.path.abspath(output))  # noqa: PTH100 -- for ".."
-    if sheet == folder:
-        raise InvalidRequestError(
-            "is to be the contact sheet and the folder of the matches at once",
-            path=contact_sheet,
-            hint="name another file after --contact-sheet",
-        )
-    if folder in sheet.parents and sheet != folder / SHEET_FILE:
-        raise InvalidRequestError(
-            "lies in the folder of the matches, which is replaced as a whole",
-            path=contact_sheet,
-            hint=f"leave out --contact-sheet: the sheet is {output / SHEET_FILE}",
-        )
-    return None if sheet == folder / SHEET_FILE else contact_sheet
 
 
 def _check_kmc(directory: RoleDirectory) -> Callable[[Header], None]:
