@@ -33,7 +33,7 @@ from mipp_cli.errors import (
     UnreadableImageError,
     errors_at,
 )
-from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
+from mipp_cli.files.atomic import discard, new_folder, refuse_existing, sweep, write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE
 from mipp_cli.images.pictures import open_picture
@@ -155,8 +155,8 @@ def make_query(
     folder = directory.folder(QUERIES_FOLDER)
     sweep(folder)
     sweep(output.parent, output.name)
-    draft = folder / f".{query_id}.{secrets.token_hex(6)}.tmp"
-    try:
+    with new_folder(folder / query_id) as scratch:
+        draft = scratch / "query.h5"
         write_query(
             draft,
             parameters,
@@ -169,8 +169,6 @@ def make_query(
             owners=set(owners),
         )
         data = read_file(draft, QUERY_BYTES_LIMIT)
-    finally:
-        discard(draft)
     state = f"{QUERIES_FOLDER}/{query_id}.json"
     directory.write_json(state, RememberedQuery(usk, hashlib.sha256(data).digest(), pictures).to_json())
     try:
