@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from mipp_cli.cli.options import CommandResult, files_argument, prints_report, refuse_with_json
+from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
 
 if TYPE_CHECKING:
     from mipp_cli.descriptors.describe import Description
-
-_EDGES = ("vert", "horiz", "45°", "135°", "none")
 
 
 @click.command()
@@ -33,7 +32,6 @@ def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> CommandRe
     """
     from mipp_cli.descriptors.describe import describe_images
     from mipp_cli.images.collection import collect_examples
-    from mipp_cli.report import Report
 
     if as_csv:
         refuse_with_json("--csv")
@@ -54,9 +52,9 @@ def _print_csv(descriptions: list[Description]) -> None:
 
 
 def _lines(each: Description) -> list[str]:
-    lines = [printable(each.path), "  row,column " + "".join(f"{edge:>7}" for edge in _EDGES)]
-    for sub_image in range(16):
-        codes = each.codes[5 * sub_image : 5 * sub_image + 5]
-        place = f"{sub_image // 4 + 1},{sub_image % 4 + 1}"
-        lines.append(f"  {place:10} " + "".join(f"{code:7d}" for code in codes))
-    return lines
+    rows: list[tuple[str, ...]] = [("row,column", "vert", "horiz", "45°", "135°", "none")]
+    rows += [
+        (f"{number // 4 + 1},{number % 4 + 1}", *map(str, each.codes[5 * number : 5 * number + 5]))
+        for number in range(16)
+    ]
+    return [printable(each.path), *(f"  {line}" for line in in_columns(rows, right=range(1, 6)))]

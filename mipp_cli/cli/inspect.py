@@ -13,6 +13,7 @@ import click
 from mipp_cli.cli.options import PATH, CommandResult, prints_report, refuse_with_json
 from mipp_cli.cli.passphrases import passphrase_option
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
 
 if TYPE_CHECKING:
@@ -35,16 +36,14 @@ def inspect(path: Path, as_csv: bool) -> CommandResult:
     directory upload,image_id,path of the images that the cloud has.
     """
     from mipp_cli.inspection.directories import inspect_path
-    from mipp_cli.report import Report
 
     found = inspect_path(path)
     if as_csv:
         refuse_with_json("--csv")
         _print_table(found, path)
         return CommandResult(Report(warnings=found.warnings))
-    width = max(len(name) for name, _ in found.fields)
-    lines = [printable(found.title)]
-    lines += [f"  {printable(name):{width}}  {printable(value)}" for name, value in found.fields]
+    fields = in_columns([(printable(name), printable(value)) for name, value in found.fields])
+    lines = [printable(found.title), *(f"  {line}" for line in fields)]
     report = Report(warnings=found.warnings)
     return CommandResult(report, {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
 

@@ -21,10 +21,10 @@ from mipp_cli.cli.options import (
     prints_report,
 )
 from mipp_cli.cli.progress import progress_bar
+from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable
 
 if TYPE_CHECKING:
-    from mipp_cli.report import Report
     from mipp_cli.user.matches import WrittenMatch
 
 
@@ -137,15 +137,13 @@ def forget(directory: Path, queries: tuple[str, ...], forget_all: bool) -> Repor
 
 
 def _table(matches: list[WrittenMatch]) -> list[str]:
+    rows = [(str(each.rank), f"{each.distance:.3f}", each.owner, printable(each.name)) for each in matches]
     lines, last = [], None
-    width = max((len(match.owner) for match in matches), default=0)
-    digits = max((len(f"{match.distance:.3f}") for match in matches if match.distance >= 1e4), default=8)
-    for match in matches:
+    for match, line in zip(matches, in_columns(rows, right={0, 1}), strict=True):
         if match.query != last:
             lines.append(f"query {printable(match.query)}")
             last = match.query
-        distance = f"{match.distance:{digits}.3f}"
-        lines.append(f"  {match.rank:3d}  {distance}  {match.owner:{width}}  {printable(match.name)}")
+        lines.append(f"  {line}")
     return lines
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mipp_cli.experiments.accuracy.measures import MEASURES
 from mipp_cli.experiments.base.result import Observation, Result, Value
 from mipp_cli.experiments.leakage import group_claims
+from mipp_cli.report import in_columns
 
 _MOST_ROWS = 40
 
@@ -22,14 +23,8 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return the table as lines of text in columns."""
-        widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
-        return [
-            "  ".join(
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(row, widths, self.numeric, strict=True)
-            ).rstrip()
-            for row in (self.header, *self.rows)
-        ]
+        right = {column for column, numeric in enumerate(self.numeric) if numeric}
+        return in_columns((self.header, *self.rows), right)
 
 
 def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
