@@ -17,7 +17,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a step that succeeded; ``details`` are for scripts."""
+    """The outcome of a step that succeeded; ``details`` are for scripts, ``lines`` are printed first."""
 
     outputs: tuple[Output, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -25,6 +25,7 @@ class Report:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict)
+    lines: Sequence[str] = ()
 
 
 def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.options import CommandResult, files_argument, prints_report, refuse_with_json
+from mipp_cli.cli.options import files_argument, grey_bits_option, prints_report, refuse_with_json
 from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
 
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 @click.command()
 @files_argument("IMAGE...")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and 80 codes.")
-@click.option(
-    "--grey-bits", type=click.IntRange(9, 16), default=16, show_default=True, help="As in kmc init."
-)
+@grey_bits_option
 @prints_report
-def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> CommandResult:
+def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> Report:
     """Print the 80 edge histogram codes of images (MPEG-7), 0 to 7.
 
     Five kinds of edge in each of 4 x 4 sub-images: vertical, horizontal, 45 degrees, 135 degrees,
@@ -39,10 +38,9 @@ def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> CommandRe
     fields = [{"path": each.path, "codes": each.codes, "edgeless": each.edgeless} for each in descriptions]
     if as_csv:
         _print_csv(descriptions)
-        return CommandResult(Report(warnings=report.warnings))
-    return CommandResult(
-        report, {"descriptions": fields}, [line for each in descriptions for line in _lines(each)]
-    )
+        return Report(warnings=report.warnings)
+    lines = [line for each in descriptions for line in _lines(each)]
+    return replace(report, details={"descriptions": fields}, lines=lines)
 
 
 def _print_csv(descriptions: list[Description]) -> None:

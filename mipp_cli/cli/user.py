@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ import click
 
 from mipp_cli.cli.options import (
     PATH,
-    CommandResult,
     directory_argument,
     features_option,
     files_argument,
@@ -101,7 +101,7 @@ def query(
 )
 @force_option
 @prints_report
-def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: bool) -> CommandResult:
+def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: bool) -> Report:
     """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
 
     In scheme exact the KMC ranked them; in the others they are ranked here.
@@ -116,7 +116,8 @@ def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: b
         force=force,
         progress=progress_bar,
     )
-    return CommandResult(report, {"matches": [match.fields() for match in matches]}, _table(matches))
+    details = {**report.details, "matches": [match.fields() for match in matches]}
+    return replace(report, details=details, lines=_table(matches))
 
 
 @user.command()
