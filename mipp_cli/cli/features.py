@@ -6,16 +6,13 @@ import csv
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from mipp_cli.cli.options import files_argument, grey_bits_option, prints_report, refuse_with_json
 from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
-
-if TYPE_CHECKING:
-    from mipp_cli.descriptors.describe import Description
 
 
 @click.command()
@@ -35,24 +32,16 @@ def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> Report:
     if as_csv:
         refuse_with_json("--csv")
     report, descriptions = describe_images(collect_examples(files), grey_bits=grey_bits)
-    fields = [{"path": each.path, "codes": each.codes, "edgeless": each.edgeless} for each in descriptions]
     if as_csv:
-        _print_csv(descriptions)
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["path", *(f"code{number}" for number in range(1, 81))])
+        table.writerows([table_cell(each["path"]), *each["codes"]] for each in descriptions)
         return Report(warnings=report.warnings)
-    lines = [line for each in descriptions for line in _lines(each)]
-    return replace(report, details={"descriptions": fields}, lines=lines)
+    return replace(report, lines=[line for each in descriptions for line in _lines(each)])
 
 
-def _print_csv(descriptions: list[Description]) -> None:
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["path", *(f"code{number}" for number in range(1, 81))])
-    table.writerows([table_cell(each.path), *each.codes] for each in descriptions)
-
-
-def _lines(each: Description) -> list[str]:
-    rows: list[tuple[str, ...]] = [("row,column", "vert", "horiz", "45°", "135°", "none")]
-    rows += [
-        (f"{number // 4 + 1},{number % 4 + 1}", *map(str, each.codes[5 * number : 5 * number + 5]))
-        for number in range(16)
-    ]
-    return [printable(each.path), *(f"  {line}" for line in in_columns(rows, right=range(1, 6)))]
+def _lines(description: dict[str, Any]) -> list[str]:
+    codes = [*map(str, description["codes"])]
+    rows = [["row,column", "vert", "horiz", "45°", "135°", "none"]]
+    rows += [[f"{n // 4 + 1},{n % 4 + 1}", *codes[5 * n : 5 * n + 5]] for n in range(16)]
+    return [printable(description["path"]), *(f"  {line}" for line in in_columns(rows, right=range(1, 6)))]
