@@ -12,11 +12,10 @@ from mipp_cli.cli.experiment_options import (
     DataSource,
     Place,
     at_least_one,
+    comparison_options,
     dataset_options,
-    method_options,
     numbers,
     place_options,
-    query_options,
     sample_option,
     scheme_options,
     timing_options,
@@ -26,8 +25,8 @@ from mipp_cli.cli.options import PATH, features_option
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
     from mipp_cli.experiments.base.dataset import DataSet
-    from mipp_cli.experiments.base.sampling import QueryChoice
     from mipp_cli.experiments.suite import Task
     from mipp_cli.report import Report
 
@@ -49,19 +48,16 @@ def experiment() -> None:
 
 @experiment.command()
 @dataset_options
-@query_options
+@comparison_options
 @_RETURNED
-@method_options
 @scheme_options("dcr,mask", "3072")
 @sample_option(50, _CHECKED)
 @place_options
 def accuracy(
     source: DataSource,
     place: Place,
-    choice: QueryChoice,
+    compared: ComparisonOptions,
     returned: tuple[int, ...] | None,
-    candidates: tuple[int, ...] | None,
-    rankings: tuple[Path, ...],
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     sample: int,
@@ -72,31 +68,23 @@ def accuracy(
     from mipp_cli.experiments.base.settings import scheme_settings
     from mipp_cli.experiments.tasks import accuracy_task
 
-    options = AccuracyOptions(choice, candidates, rankings, returned)
+    options = AccuracyOptions(compared.queries, compared.candidates, compared.rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
-    check = EqualityOptions(settings, sample, choice.seed, place.parallelism)
+    check = EqualityOptions(settings, sample, compared.queries.seed, place.parallelism)
     return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
 
 
 @experiment.command()
 @dataset_options
-@query_options
+@comparison_options
 @click.option("--returned", metavar="N", type=int, help="Images returned.  [default: 100]")
-@method_options
 @place_options
-def positions(
-    source: DataSource,
-    place: Place,
-    choice: QueryChoice,
-    returned: int | None,
-    candidates: tuple[int, ...] | None,
-    rankings: tuple[Path, ...],
-) -> Report:
+def positions(source: DataSource, place: Place, compared: ComparisonOptions, returned: int | None) -> Report:
     """Fig. 2: where truly similar images stand among those returned."""
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.tasks import positions_task
 
-    options = PositionsOptions(choice, candidates, rankings, returned)
+    options = PositionsOptions(compared.queries, compared.candidates, compared.rankings, returned)
     return run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
 
 
@@ -193,9 +181,8 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 
 @experiment.command(name="all")
 @dataset_options
-@query_options
+@comparison_options
 @_RETURNED
-@method_options
 @timing_options
 @scheme_options("dcr,mask", "3072")
 @sample_option(50, _CHECKED)
@@ -203,10 +190,8 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 def every(
     source: DataSource,
     place: Place,
-    choice: QueryChoice,
+    compared: ComparisonOptions,
     returned: tuple[int, ...] | None,
-    candidates: tuple[int, ...] | None,
-    rankings: tuple[Path, ...],
     sizes: tuple[int, ...],
     repeats: int,
     schemes: tuple[str, ...],
@@ -229,11 +214,11 @@ def every(
     from mipp_cli.experiments.timing.timing import TimingOptions
     from mipp_cli.scheme.parameters import SUM_SCHEMES
 
-    seed, parallelism = choice.seed, place.parallelism
-    asked = max(candidates) if candidates else 100
-    measured = AccuracyOptions(choice, candidates, rankings, returned)
+    seed, parallelism = compared.queries.seed, place.parallelism
+    asked = max(compared.candidates or [100])
+    measured = AccuracyOptions(compared.queries, compared.candidates, compared.rankings, returned)
     check = EqualityOptions(tuple(scheme_settings(schemes, modulus_bits)), sample, seed, parallelism)
-    spread = PositionsOptions(choice, candidates, rankings)
+    spread = PositionsOptions(compared.queries, compared.candidates, compared.rankings)
     timed = TimingOptions(sizes, repeats, schemes, modulus_bits, asked, seed, parallelism)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
     stored = StorageOptions(

@@ -20,7 +20,7 @@ from mipp_cli.cli.options import (
 
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
-    from mipp_cli.experiments.base.sampling import QueryChoice
+    from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
 
 # Types of options: what they raise is said of the option whose value it is.
 
@@ -131,15 +131,23 @@ dataset_options = bundled(
 )
 
 
-def _choice(queries: int | None, query_categories: int | None, seed: int) -> QueryChoice:
+def _compared(
+    queries: int | None,
+    query_categories: int | None,
+    seed: int,
+    candidates: tuple[int, ...] | None,
+    rankings: tuple[Path, ...],
+) -> ComparisonOptions:
+    from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
     from mipp_cli.experiments.base.sampling import QueryChoice
 
-    return QueryChoice(queries, query_categories or (None if queries is None else 10), seed)
+    choice = QueryChoice(queries, query_categories or (None if queries is None else 10), seed)
+    return ComparisonOptions(choice, candidates, rankings)
 
 
-query_options = bundled(
-    "choice",
-    _choice,
+comparison_options = bundled(
+    "compared",
+    _compared,
     click.option(
         "--queries",
         metavar="N|all",
@@ -152,8 +160,6 @@ query_options = bundled(
         "--query-categories", "Categories that queries are drawn from.  [default: 10; of --queries all, all]"
     ),
     SEED,
-)
-method_options = together(
     click.option(
         "--candidates",
         metavar="LIST",
