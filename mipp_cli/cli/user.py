@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,7 +116,7 @@ def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: b
         force=force,
         progress=progress_bar,
     )
-    details = {**report.details, "matches": [match.fields() for match in matches]}
+    details = {**report.details, "matches": [asdict(match) for match in matches]}
     return replace(report, details=details, lines=_table(matches))
 
 
@@ -154,6 +154,6 @@ def _table(matches: list[WrittenMatch]) -> list[str]:
 @prints_report
 def update_kmc_key(directory: Path, sealing: Path) -> Report:
     """Take over the KMC's renewed sealing key; queries are sealed to it from now on."""
-    from mipp_cli.user.update_kmc_key import update_kmc_key as step
+    from mipp_cli.user.user import update_kmc_key as step
 
     return step(directory, sealing)

@@ -9,7 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -39,10 +39,6 @@ class WrittenMatch:
     name: str
     distance: float
     file: str
-
-    def fields(self) -> dict[str, str | int | float]:
-        """Return the match for ``--json``."""
-        return asdict(self)
 
     def cells(self) -> list[str]:
         """Return the line of matches.csv."""

@@ -43,8 +43,9 @@ from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
-from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, check_identifier, new_directory
+from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE, RoleDirectory, check_identifier, new_directory
 from mipp_cli.workdir.fingerprints import check_fingerprints
+from mipp_cli.workdir.sealing_key import newer_sealing_key
 
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
@@ -115,6 +116,16 @@ def init_user(path: Path, name: str, kmc: Path, *, fingerprints: Sequence[str] =
     shown[str(path / PUBLIC_FILE)] = hashlib.sha256(public).hexdigest()
     warnings = tuple(deployment.parameters.warnings)
     return Report((Output(path / PUBLIC_FILE, "user.pub"),), {}, warnings, shown)
+
+
+def update_kmc_key(path: Path, file: Path) -> Report:
+    """Take over the KMC's renewed sealing key: queries are sealed to it from now on."""
+    directory = RoleDirectory.open(path, "user")
+    with directory.lock():
+        text, _ = newer_sealing_key(directory, file)
+        write_bytes(directory.file(SEALING_FILE), text, force=True)
+    output = Output(directory.file(SEALING_FILE), "sealing.pub")
+    return Report((output,), {}, directory.warnings)
 
 
 def make_query(
