@@ -1,8 +1,8 @@
-"""What a step gives back to whoever asked for it: outputs, counts and warnings."""
+"""What a step gives back to whoever asked for it: outputs, counts and warnings; and text in columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a step that succeeded; ``details`` are for scripts."""
+    """The outcome of a step that succeeded; ``details`` are for scripts, ``lines`` are printed first."""
 
     outputs: tuple[Output, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -25,3 +25,16 @@ class Report:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+
+
+def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
+    """Return rows of equally many cells as lines of text in columns; those in ``right`` are set right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if number in right else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

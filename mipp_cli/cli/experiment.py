@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,26 +11,27 @@ from mipp_cli.cli.experiment_options import (
     SEED,
     DataSource,
     Place,
+    at_least_one,
+    comparison_options,
     dataset_options,
-    method_options,
+    numbers,
     place_options,
-    query_options,
     sample_option,
     scheme_options,
     timing_options,
 )
 from mipp_cli.cli.experiment_run import carry_out, run_on
-from mipp_cli.cli.lists import NUMBERS
-from mipp_cli.cli.options import PATH, CommandResult, features_option
+from mipp_cli.cli.options import PATH, features_option
 from mipp_cli.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
     from mipp_cli.experiments.base.dataset import DataSet
-    from mipp_cli.experiments.base.sampling import QueryChoice
     from mipp_cli.experiments.suite import Task
+    from mipp_cli.report import Report
 
 _RETURNED = click.option(
-    "--returned", metavar="LIST", type=NUMBERS, help="Numbers of images returned.  [default: 10,20,…,100]"
+    "--returned", metavar="LIST", type=numbers, help="Numbers of images returned.  [default: 10,20,…,100]"
 )
 _CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
 _STORED_BITS = (1024, 2048, 3072)
@@ -48,68 +48,50 @@ def experiment() -> None:
 
 @experiment.command()
 @dataset_options
-@query_options
+@comparison_options
 @_RETURNED
-@method_options
 @scheme_options("dcr,mask", "3072")
 @sample_option(50, _CHECKED)
 @place_options
 def accuracy(
     source: DataSource,
     place: Place,
-    choice: QueryChoice,
+    compared: ComparisonOptions,
     returned: tuple[int, ...] | None,
-    candidates: tuple[int, ...] | None,
-    rankings: tuple[Path, ...],
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     sample: int,
-) -> CommandResult:
+) -> Report:
     """Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
     from mipp_cli.experiments.tasks import accuracy_task
 
-    options = AccuracyOptions(choice, candidates, rankings, returned)
+    options = AccuracyOptions(compared.queries, compared.candidates, compared.rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
-    check = EqualityOptions(settings, sample, choice.seed, place.parallelism)
+    check = EqualityOptions(settings, sample, compared.queries.seed, place.parallelism)
     return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
 
 
 @experiment.command()
 @dataset_options
-@query_options
+@comparison_options
 @click.option("--returned", metavar="N", type=int, help="Images returned.  [default: 100]")
-@method_options
 @place_options
-def positions(
-    source: DataSource,
-    place: Place,
-    choice: QueryChoice,
-    returned: int | None,
-    candidates: tuple[int, ...] | None,
-    rankings: tuple[Path, ...],
-) -> CommandResult:
+def positions(source: DataSource, place: Place, compared: ComparisonOptions, returned: int | None) -> Report:
     """Fig. 2: where truly similar images stand among those returned."""
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.tasks import positions_task
 
-    options = PositionsOptions(choice, candidates, rankings, returned)
+    options = PositionsOptions(compared.queries, compared.candidates, compared.rankings, returned)
     return run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
 @dataset_options
 @timing_options
-@click.option(
-    "--candidates",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="Images that each query asks for.",
-)
+@at_least_one("--candidates", "Images that each query asks for.", default=100)
 @scheme_options("dcr,mask", "3072")
 @SEED
 @place_options
@@ -122,7 +104,7 @@ def timing(
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     seed: int,
-) -> CommandResult:
+) -> Report:
     """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
     from mipp_cli.experiments.cost.timing import TimingOptions
@@ -146,7 +128,7 @@ def storage(
     modulus_bits: tuple[int, ...],
     sample: int,
     seed: int,
-) -> CommandResult:
+) -> Report:
     """Table 3: what features and index take, for each scheme and modulus."""
     from mipp_cli.experiments.base.trial_deployment import SampleOptions, scheme_settings
     from mipp_cli.experiments.tasks import storage_task
@@ -161,7 +143,7 @@ def storage(
 @features_option
 @SEED
 @place_options
-def leakage(source: DataSource, place: Place, features: Path | None, seed: int) -> CommandResult:
+def leakage(source: DataSource, place: Place, features: Path | None, seed: int) -> Report:
     """What the honest-but-curious cloud can work out (section 6.2).
 
     It ranks by two sums, or watches what the KMC selects: groups of images, as scheme exact has them. With
@@ -171,9 +153,10 @@ def leakage(source: DataSource, place: Place, features: Path | None, seed: int) 
     from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
     return run_on(
-        replace(source, features=features),
+        source,
         place,
         lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.parallelism, progress_bar)],
+        features=features,
     )
 
 
@@ -181,11 +164,9 @@ def leakage(source: DataSource, place: Place, features: Path | None, seed: int) 
 @click.argument("upload", metavar="UPLOAD", type=PATH)
 @click.option("--kmc", metavar="kmc.pub", type=PATH, required=True, help="The deployment's public file.")
 @click.option("--images", metavar="DIR", type=PATH, help="The folder that was encrypted, to compare with.")
-@click.option(
-    "--limit", metavar="N", type=click.IntRange(min=1), default=10, show_default=True, help="Images to read."
-)
+@at_least_one("--limit", "Images to read.", default=10)
 @place_options
-def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Place) -> CommandResult:
+def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Place) -> Report:
     """Read the features out of UPLOAD without a key: scheme `paper` falls, the others must not."""
     from mipp_cli.experiments.attack.attack import AttackOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
@@ -201,9 +182,8 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 
 @experiment.command(name="all")
 @dataset_options
-@query_options
+@comparison_options
 @_RETURNED
-@method_options
 @timing_options
 @scheme_options("dcr,mask", "3072")
 @sample_option(50, _CHECKED)
@@ -211,16 +191,14 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 def every(
     source: DataSource,
     place: Place,
-    choice: QueryChoice,
+    compared: ComparisonOptions,
     returned: tuple[int, ...] | None,
-    candidates: tuple[int, ...] | None,
-    rankings: tuple[Path, ...],
     sizes: tuple[int, ...],
     repeats: int,
     schemes: tuple[str, ...],
     modulus_bits: tuple[int, ...],
     sample: int,
-) -> CommandResult:
+) -> Report:
     """Everything, and one report.
 
     Storage is measured under scheme paper too, and with moduli of 1024 and 2048 bits; the attack is made on
@@ -236,12 +214,12 @@ def every(
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
     from mipp_cli.scheme.parameters import SUM_SCHEMES
 
-    seed, parallelism = choice.seed, place.parallelism
-    asked = max(candidates) if candidates else 100
-    measured = AccuracyOptions(choice, candidates, rankings, returned)
+    seed, parallelism = compared.queries.seed, place.parallelism
+    asked = max(compared.candidates or [100])
+    measured = AccuracyOptions(compared.queries, compared.candidates, compared.rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
     check = EqualityOptions(settings, sample, seed, parallelism)
-    spread = PositionsOptions(choice, candidates, rankings)
+    spread = PositionsOptions(compared.queries, compared.candidates, compared.rankings)
     timed = TimingOptions(settings, sizes, repeats, asked, seed, parallelism)
     sizes_stored = tuple(sorted({*_STORED_BITS, *modulus_bits}))
     stored = SampleOptions(

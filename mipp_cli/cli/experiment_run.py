@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mipp_cli.cli.experiment_options import DataSource, Place
-from mipp_cli.cli.options import CommandResult
+from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
 
 if TYPE_CHECKING:
@@ -18,11 +18,25 @@ if TYPE_CHECKING:
 _MOST_ROWS = 12  # of a table in a terminal
 
 
-def run_on(source: DataSource, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> CommandResult:
-    """Describe the data set and run what is planned on it."""
-    from mipp_cli.experiments.base.dataset import describe_dataset
+def run_on(
+    source: DataSource,
+    place: Place,
+    plan: Callable[[DataSet], Sequence[Task]],
+    *,
+    features: Path | None = None,
+) -> Report:
+    """Describe the data set, by ``features`` of one's own if there are any, and run what is planned on it."""
+    from mipp_cli.experiments.base.dataset import describe_dataset, load_dataset
 
-    dataset = source.load(place.parallelism)
+    dataset = load_dataset(
+        source.folder,
+        parallelism=place.parallelism,
+        progress=progress_bar,
+        collection_categories=source.categories,
+        skip_unreadable=source.skip_unreadable,
+        grey_bits=source.grey_bits,
+        features_file=features,
+    )
     skipped = [f"left out {each}" for each in dataset.skipped]
     described = describe_dataset(dataset)
     return carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
@@ -34,16 +48,17 @@ def carry_out(
     folder: Path,
     place: Place,
     warnings: Sequence[str] = (),
-) -> CommandResult:
+) -> Report:
     """Run tasks into the output folder, and say what was measured beside what the paper claims."""
     from mipp_cli.experiments.suite import run_tasks
 
-    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=place.plots)
+    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=not place.no_plots)
     counts = {"experiments": len(tasks), "done before": outcome.skipped}
     if "images" in dataset:
         counts["images"] = dataset["images"]
-    report = Report(outcome.outputs, counts, (*warnings, *outcome.warnings))
-    return CommandResult(report, {"results": _as_json(outcome.results)}, _as_lines(outcome.results))
+    told = (*warnings, *outcome.warnings)
+    details = {"results": _as_json(outcome.results)}
+    return Report(outcome.outputs, counts, told, details=details, lines=_as_lines(outcome.results))
 
 
 def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-from mipp_cli.cli.options import CommandResult, files_argument, prints_report, refuse_with_json
+from mipp_cli.cli.options import files_argument, grey_bits_option, prints_report, refuse_with_json
+from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
-
-if TYPE_CHECKING:
-    from mipp_cli.descriptors.describe import Description
-
-_EDGES = ("vert", "horiz", "45°", "135°", "none")
 
 
 @click.command()
 @files_argument("IMAGE...")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and 80 codes.")
-@click.option(
-    "--grey-bits", type=click.IntRange(9, 16), default=16, show_default=True, help="As in kmc init."
-)
+@grey_bits_option
 @prints_report
-def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> CommandResult:
+def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> Report:
     """Print the 80 edge histogram codes of images (MPEG-7), 0 to 7.
 
     Five kinds of edge in each of 4 x 4 sub-images: vertical, horizontal, 45 degrees, 135 degrees,
@@ -33,30 +28,20 @@ def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> CommandRe
     """
     from mipp_cli.descriptors.describe import describe_images
     from mipp_cli.images.collection import collect_examples
-    from mipp_cli.report import Report
 
     if as_csv:
         refuse_with_json("--csv")
     report, descriptions = describe_images(collect_examples(files), grey_bits=grey_bits)
-    fields = [{"path": each.path, "codes": each.codes, "edgeless": each.edgeless} for each in descriptions]
     if as_csv:
-        _print_csv(descriptions)
-        return CommandResult(Report(warnings=report.warnings))
-    return CommandResult(
-        report, {"descriptions": fields}, [line for each in descriptions for line in _lines(each)]
-    )
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["path", *(f"code{number}" for number in range(1, 81))])
+        table.writerows([table_cell(each["path"]), *each["codes"]] for each in descriptions)
+        return Report(warnings=report.warnings)
+    return replace(report, lines=[line for each in descriptions for line in _lines(each)])
 
 
-def _print_csv(descriptions: list[Description]) -> None:
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["path", *(f"code{number}" for number in range(1, 81))])
-    table.writerows([table_cell(each.path), *each.codes] for each in descriptions)
-
-
-def _lines(each: Description) -> list[str]:
-    lines = [printable(each.path), "  row,column " + "".join(f"{edge:>7}" for edge in _EDGES)]
-    for sub_image in range(16):
-        codes = each.codes[5 * sub_image : 5 * sub_image + 5]
-        place = f"{sub_image // 4 + 1},{sub_image % 4 + 1}"
-        lines.append(f"  {place:10} " + "".join(f"{code:7d}" for code in codes))
-    return lines
+def _lines(description: dict[str, Any]) -> list[str]:
+    codes = [*map(str, description["codes"])]
+    rows = [["row,column", "vert", "horiz", "45°", "135°", "none"]]
+    rows += [[f"{n // 4 + 1},{n % 4 + 1}", *codes[5 * n : 5 * n + 5]] for n in range(16)]
+    return [printable(description["path"]), *(f"  {line}" for line in in_columns(rows, right=range(1, 6)))]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.options import PATH, CommandResult, prints_report, refuse_with_json
+from mipp_cli.cli.options import PATH, prints_report, refuse_with_json
 from mipp_cli.cli.passphrases import passphrase_option
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     "--csv", "as_csv", is_flag=True, help="Print the main table: the rows of an index, the matches, …"
 )
 @prints_report
-def inspect(path: Path, as_csv: bool) -> CommandResult:
+def inspect(path: Path, as_csv: bool) -> Report:
     """Say what PATH holds: any container, public file or role's directory; never a secret.
 
     With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
@@ -35,18 +36,16 @@ def inspect(path: Path, as_csv: bool) -> CommandResult:
     directory upload,image_id,path of the images that the cloud has.
     """
     from mipp_cli.inspection.directories import inspect_path
-    from mipp_cli.report import Report
 
     found = inspect_path(path)
     if as_csv:
         refuse_with_json("--csv")
         _print_table(found, path)
-        return CommandResult(Report(warnings=found.warnings))
-    width = max(len(name) for name, _ in found.fields)
-    lines = [printable(found.title)]
-    lines += [f"  {printable(name):{width}}  {printable(value)}" for name, value in found.fields]
-    report = Report(warnings=found.warnings)
-    return CommandResult(report, {"inspection": {"title": found.title, "fields": dict(found.fields)}}, lines)
+        return Report(warnings=found.warnings)
+    fields = in_columns([(printable(name), printable(value)) for name, value in found.fields])
+    lines = [printable(found.title), *(f"  {line}" for line in fields)]
+    details = {"inspection": {"title": found.title, "fields": dict(found.fields)}}
+    return Report(warnings=found.warnings, details=details, lines=lines)
 
 
 def _print_table(found: Inspection, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ import click
 from mipp_cli.cli.options import (
     PATH,
     SIZE,
-    CommandResult,
     directory_argument,
     files_argument,
     fingerprint_option,
@@ -165,12 +165,12 @@ def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Repo
 @kmc.command()
 @directory_argument("KMC")
 @prints_report
-def status(directory: Path) -> CommandResult:
+def status(directory: Path) -> Report:
     """Say which keys of which owners the KMC holds, which users, clouds and sealing keys; never a secret."""
     from mipp_cli.kmc.status import kmc_status
 
     report, details = kmc_status(directory)
-    return CommandResult(report, {"status": details}, list(_lines(details)))
+    return replace(report, details={"status": details}, lines=list(_lines(details)))
 
 
 def _lines(fields: dict[str, Any], indent: str = "") -> Iterator[str]:

@@ -15,27 +15,15 @@ from mipp_cli import __version__
 from mipp_cli.cli.messages import report_error
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
-_COMMANDS = {
-    "kmc": ("mipp_cli.cli.kmc:kmc", "The key management centre: enrol, keep and rank features, re-encrypt."),
-    "cloud": (
-        "mipp_cli.cli.cloud:cloud",
-        "The cloud: enrol owners, keep their pictures, bring what was found.",
-    ),
-    "user": ("mipp_cli.cli.user:user", "A user: query by example, decrypt the matches."),
-    "owner": (
-        "mipp_cli.cli.owner:owner",
-        "An image owner: authorise users, encrypt and delete images, renew keys.",
-    ),
-    "features": ("mipp_cli.cli.features:features", "Print the 80 edge histogram codes of images."),
-    "inspect": (
-        "mipp_cli.cli.inspect:inspect",
-        "Say what a file or a role's directory holds; never a secret.",
-    ),
-    "protect": ("mipp_cli.cli.protect:protect", "Protect the keys in a role's directory with a passphrase."),
-    "experiment": (
-        "mipp_cli.cli.experiment:experiment",
-        "The paper's figures and tables, measured on your own data set.",
-    ),
+_COMMANDS = {  # each is the object of its name in the module of its name
+    "kmc": "The key management centre: enrol, keep and rank features, re-encrypt.",
+    "cloud": "The cloud: enrol owners, keep their pictures, bring what was found.",
+    "user": "A user: query by example, decrypt the matches.",
+    "owner": "An image owner: authorise users, encrypt and delete images, renew keys.",
+    "features": "Print the 80 edge histogram codes of images.",
+    "inspect": "Say what a file or a role's directory holds; never a secret.",
+    "protect": "Protect the keys in a role's directory with a passphrase.",
+    "experiment": "The paper's figures and tables, measured on your own data set.",
 }
 
 
@@ -50,8 +38,7 @@ class MippGroup(click.Group):
         """Import a command."""
         if cmd_name not in _COMMANDS:
             return None
-        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        command = getattr(importlib.import_module(f"mipp_cli.cli.{cmd_name}"), cmd_name)
         if isinstance(command, click.Group):
             for each in command.commands.values():  # the first line as it stands, not cut to the terminal
                 each.short_help = each.short_help or (each.help or "").partition("\n")[0]
@@ -60,7 +47,7 @@ class MippGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+            formatter.write_dl([*_COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a subcommand; if whoever reads our output has gone, that is no failure."""

@@ -44,14 +44,12 @@ def report_error(error: MippError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def report_success(
-    command: str, report: Report, *, as_json: bool, seconds: float, details: dict[str, Any], lines: list[str]
-) -> None:
-    """Print a report: one JSON object, or ``lines`` and what was written, counted and to be warned of."""
+def report_success(command: str, report: Report, *, as_json: bool, seconds: float) -> None:
+    """Print a report: one JSON object, or its lines and what was written, counted and to be warned of."""
     if as_json:
-        click.echo(json.dumps(_fields(command, report, seconds) | details))
+        click.echo(json.dumps(_fields(command, report, seconds)))
         return
-    for line in lines:
+    for line in report.lines:
         click.echo(line)
     for path, fingerprint in report.fingerprints.items():
         click.echo(f"fingerprint of {printable(path)}: {fingerprint}")

@@ -186,7 +186,7 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     type=click.Choice(["file", "pixels"]),
     default="file",
     show_default=True,
-    help="Encrypt the file bit for bit, or the matrix of pixels (Algorithm 1).",
+    help="Encrypt the file bit for bit, or the matrix of pixels as a PNG (Algorithm 1).",
 )
 @click.option(
     "--split",

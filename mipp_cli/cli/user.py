@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ import click
 
 from mipp_cli.cli.options import (
     PATH,
-    CommandResult,
     directory_argument,
     features_option,
     files_argument,
@@ -21,10 +21,10 @@ from mipp_cli.cli.options import (
     prints_report,
 )
 from mipp_cli.cli.progress import progress_bar
+from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable
 
 if TYPE_CHECKING:
-    from mipp_cli.report import Report
     from mipp_cli.user.matches import WrittenMatch
 
 
@@ -99,17 +99,9 @@ def query(
     show_default=True,
     help="How many matches to keep, per query image.",
 )
-@click.option(
-    "--contact-sheet",
-    metavar="FILE.png",
-    type=PATH,
-    help="Where the sheet goes.  [default: DIR/contact-sheet.png]",
-)
 @force_option
 @prints_report
-def decrypt(
-    directory: Path, reencrypted: Path, output: Path, top: int, contact_sheet: Path | None, force: bool
-) -> CommandResult:
+def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: bool) -> Report:
     """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
 
     In scheme exact the KMC ranked them; in the others they are ranked here.
@@ -121,11 +113,11 @@ def decrypt(
         reencrypted,
         output,
         top=top,
-        contact_sheet=contact_sheet,
         force=force,
         progress=progress_bar,
     )
-    return CommandResult(report, {"matches": [match.fields() for match in matches]}, _table(matches))
+    details = {**report.details, "matches": [asdict(match) for match in matches]}
+    return replace(report, details=details, lines=_table(matches))
 
 
 @user.command()
@@ -146,15 +138,13 @@ def forget(directory: Path, queries: tuple[str, ...], forget_all: bool) -> Repor
 
 
 def _table(matches: list[WrittenMatch]) -> list[str]:
+    rows = [(str(each.rank), f"{each.distance:.3f}", each.owner, printable(each.name)) for each in matches]
     lines, last = [], None
-    width = max((len(match.owner) for match in matches), default=0)
-    digits = max((len(f"{match.distance:.3f}") for match in matches if match.distance >= 1e4), default=8)
-    for match in matches:
+    for match, line in zip(matches, in_columns(rows, right={0, 1}), strict=True):
         if match.query != last:
             lines.append(f"query {printable(match.query)}")
             last = match.query
-        distance = f"{match.distance:{digits}.3f}"
-        lines.append(f"  {match.rank:3d}  {distance}  {match.owner:{width}}  {printable(match.name)}")
+        lines.append(f"  {line}")
     return lines
 
 
@@ -164,6 +154,6 @@ def _table(matches: list[WrittenMatch]) -> list[str]:
 @prints_report
 def update_kmc_key(directory: Path, sealing: Path) -> Report:
     """Take over the KMC's renewed sealing key; queries are sealed to it from now on."""
-    from mipp_cli.user.update_kmc_key import update_kmc_key as step
+    from mipp_cli.user.user import update_kmc_key as step
 
     return step(directory, sealing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
 from mipp_cli.errors import errors_at
@@ -12,23 +12,13 @@ from mipp_cli.images.pictures import open_picture
 from mipp_cli.report import Report
 
 
-@dataclass(frozen=True)
-class Description:
-    """The 80 codes of an image, and whether it has no edges at all."""
-
-    path: str
-    codes: list[int]
-    edgeless: bool
-
-
-def describe_images(images: Sequence[ImageFile], *, grey_bits: int) -> tuple[Report, list[Description]]:
-    """Describe images by their edge histograms; raises UnreadableImageError."""
-    descriptions = []
+def describe_images(images: Sequence[ImageFile], *, grey_bits: int) -> tuple[Report, list[dict[str, Any]]]:
+    """Return path, the 80 codes, and whether there are no edges, of images; raises UnreadableImageError."""
+    found = []
     for image in images:
         with errors_at(image.path):
-            picture = open_picture(image.read(), path=str(image.path))
-            codes = edge_histogram(picture, grey_bits=grey_bits)
-        descriptions.append(Description(str(image.path), codes.tolist(), is_edgeless(codes)))
-    edgeless = [each.path for each in descriptions if each.edgeless]
-    warnings = tuple(f"{path} has no edges" for path in edgeless)
-    return Report((), {"images": len(descriptions), "edgeless": len(edgeless)}, warnings), descriptions
+            codes = edge_histogram(open_picture(image.read(), path=str(image.path)), grey_bits=grey_bits)
+        found.append({"path": str(image.path), "codes": codes.tolist(), "edgeless": is_edgeless(codes)})
+    warnings = tuple(f"{each['path']} has no edges" for each in found if each["edgeless"])
+    counts = {"images": len(found), "edgeless": len(warnings)}
+    return Report((), counts, warnings, details={"descriptions": found}), found

@@ -48,21 +48,13 @@ _FIRST_PLACE = np.array([6 - number.bit_length() for number in range(64)], dtype
 
 
 def edge_histogram(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
-    """Describe a picture by its edges: the MPEG-7 Edge Histogram Descriptor.
+    """Describe a picture by its edges: the MPEG-7 Edge Histogram Descriptor, shape (80,).
 
-    Args:
-        image: the picture, decoded or not, in any mode that :func:`grey_levels` takes. Its EXIF orientation
-            is applied.
-        grey_bits: significant bits of 16-bit and 32-bit grey samples, 8…16, as for :func:`grey_levels`.
+    Sub-images row by row, in each the codes for vertical, horizontal, 45°, 135° and non-directional edges,
+    0…7. The EXIF orientation is applied; ``grey_bits`` is as for :func:`grey_levels`.
 
-    Returns:
-        Codes 0…7, shape (80,), uint8: sub-images row by row, in each the codes for vertical, horizontal,
-        45°, 135° and non-directional edges.
-
-    Raises:
-        UnreadableImageError: the mode has no grey levels, or the picture is so narrow that a sub-image
-            would hold no block and has no shares (never while the sides are within 22 to 1).
-        InvalidRequestError: ``grey_bits`` is out of range.
+    Raises UnreadableImageError if the picture has no grey levels, or is so narrow that a sub-image would hold
+    no block and has no shares (never while the sides are within 22 to 1), and InvalidRequestError.
 
     Source: MPEG-7 Visual, ISO/IEC 15938-3, Edge Histogram; the MIPP paper, section 3.1.
     """
@@ -76,29 +68,15 @@ def is_edgeless(codes: NDArray[np.uint8]) -> bool:
     So it is for a picture without any edge (one colour, or contrast below the threshold of 11 grey levels),
     and for one whose edges are too few for any share to leave the lowest level. All such pictures look the
     same to a search, which is why callers count them and warn.
-
-    Args:
-        codes: shape (80,), uint8, from :func:`edge_histogram`.
     """
     return not codes.any()
 
 
 def edge_shares(grey: GreyLevels) -> NDArray[np.float64]:
-    """Measure how large a share of the blocks of each sub-image each kind of edge has.
+    """Measure how large a share of the blocks of each sub-image each kind of edge has, shape (16, 5).
 
-    A side shorter than 70 pixels is first scaled up to 70. Blocks without an edge count as blocks.
-
-    Args:
-        grey: levels 0…255, shape (height, width).
-
-    Returns:
-        Shares 0…1, shape (16, 5), float64: sub-images row by row; vertical, horizontal, 45°, 135°,
-        non-directional.
-
-    Raises:
-        UnreadableImageError: a sub-image would hold no block.
-
-    Source: MPEG-7 Visual, ISO/IEC 15938-3, Edge Histogram; the reference software.
+    A side shorter than 70 pixels is first scaled up to 70. Blocks without an edge count as blocks. Raises
+    UnreadableImageError if a sub-image would hold no block.
     """
     height, width = grey.shape
     scale = _SHORTEST_SIDE / min(height, width) if min(height, width) < _SHORTEST_SIDE else 1.0
@@ -115,14 +93,6 @@ def quantise(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Quantise shares of edges to three bits, each kind of edge by its own row of the standard's table.
 
     The code of a share r is the first j with r ≤ (T[j] + T[j+1]) / 2, else 7.
-
-    Args:
-        shares: shape (16, 5), float64, from :func:`edge_shares`.
-
-    Returns:
-        Codes 0…7, shape (80,), uint8.
-
-    Source: MPEG-7 Visual, ISO/IEC 15938-3, Edge Histogram, quantisation tables.
     """
     codes: NDArray[np.uint8] = (shares[:, :, None] > _MIDPOINTS).sum(axis=2, dtype=np.uint8)
     return codes.reshape(DIMENSION)

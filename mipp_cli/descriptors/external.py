@@ -35,7 +35,9 @@ class OwnFeatures:
             _rows_in_order(file.shape[0], images) if names is None else _rows_by_name(names, images)
         )
         self.identity = self._identity(named=names is not None)
-        self._check_values()
+        rows, step = file.shape[0], max(1, _BATCH_BYTES // (8 * descriptor.l))
+        for begin in range(0, rows, step):  # a bad value is found before work is done, not in its midst
+            self._read(begin, min(begin + step, rows))
 
     def _identity(self, *, named: bool) -> str:
         """Return what changes with any image's features: a digest, in hex, of the file and what orders it."""
@@ -45,19 +47,20 @@ class OwnFeatures:
                 identity.update(length_prefixed(name))
         return identity.hexdigest()
 
-    def _check_values(self) -> None:
-        """Refuse a value that is no code and cannot be made one; before work is done, not in its midst."""
-        rows, dimension = self._file.shape
-        step = max(1, _BATCH_BYTES // (8 * dimension))
-        for begin in range(0, rows, step):
-            values = self._file.rows(begin, min(begin + step, rows))
-            if not fits(values, self._descriptor).all():
-                self._refuse(begin, values)
+    def codes(self, image: ImageFile) -> Codes:
+        """Return the feature of an image: codes, shape (l,)."""
+        row = self._row_of[image.name]
+        with errors_at(self._path):  # somebody may have written into the file since it was checked
+            codes: Codes = self._read(row, row + 1)[0]
+            return codes
 
-    def _refuse(self, begin: int, values: NDArray[np.number]) -> None:
-        row, column = np.argwhere(~fits(values, self._descriptor))[0].tolist()
+    def _read(self, begin: int, end: int) -> Codes:
+        """Return rows as codes; refuse a value that is no code and cannot be made one."""
+        values, descriptor = self._file.rows(begin, end), self._descriptor
+        if (bad := np.argwhere(~fits(values, descriptor))).size == 0:
+            return quantised(values, descriptor)
+        row, column = bad[0].tolist()
         name = next((name for name, number in self._row_of.items() if number == begin + row), "")
-        descriptor = self._descriptor
         if values.dtype.kind != "f":
             hint = f"whole numbers are codes, 0 to {descriptor.levels - 1}"
         elif descriptor.computed:
@@ -69,16 +72,6 @@ class OwnFeatures:
             f"which is no feature of {descriptor.name}",
             hint=f"{hint}; rows and columns are counted from 0",
         )
-
-    def codes(self, image: ImageFile) -> Codes:
-        """Return the feature of an image: codes, shape (l,)."""
-        with errors_at(self._path):
-            row = self._row_of[image.name]
-            values = self._file.rows(row, row + 1)
-            if not fits(values, self._descriptor).all():
-                self._refuse(row, values)  # somebody wrote into the file meanwhile
-            codes: Codes = quantised(values, self._descriptor)[0]
-            return codes
 
 
 @contextmanager
@@ -151,15 +144,11 @@ def _rows_by_name(names: Iterator[str], images: Sequence[ImageFile]) -> dict[str
         else:
             row_of[name] = row
     missing = [name for name, row in row_of.items() if row < 0]
-    hint = "names are paths as the command calls the images: below the folder named, or below --root"
     if missing:
-        raise InvalidRequestError(
-            f"has no features of {len(missing)} of the {len(row_of)} images, the first {missing[0]!r}",
-            hint=hint,
-        )
-    if strangers:
-        raise InvalidRequestError(
-            f"has features of {strangers} images that were not named, the first {first!r}",
-            hint=hint,
-        )
-    return row_of
+        wrong = f"has no features of {len(missing)} of the {len(row_of)} images, the first {missing[0]!r}"
+    elif strangers:
+        wrong = f"has features of {strangers} images that were not named, the first {first!r}"
+    else:
+        return row_of
+    hint = "names are paths as the command calls the images: below the folder named, or below --root"
+    raise InvalidRequestError(wrong, hint=hint)

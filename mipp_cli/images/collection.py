@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mipp_cli.errors import InvalidRequestError, MippError, Problem, UnreadableImageError
+from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
 from mipp_cli.images.pictures import PICTURE_SUFFIXES
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
 
@@ -71,8 +71,8 @@ def collect_images(
     InvalidRequestError if nothing is named, a folder holds no images or cannot be read, a path lies outside
     ``root``, an image cannot be named, or two would be called the same.
     """
-    images = _all_images(paths, root, left_out)
-    _refuse_equal_names(images, "name each image once; give --root, below which paths differ")
+    images = [*_found(paths, root, left_out)]
+    _check_names(images, "name each image once; give --root, below which paths differ")
     return images
 
 
@@ -82,74 +82,64 @@ def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     As :func:`collect_images`, but images that would be called the same are called by the path given; a
     path given twice is refused.
     """
-    images = _all_images(paths, None, None)
+    images = [*_found(paths, None, None)]
     times = Counter(image.name for image in images)
-    named = [image if times[image.name] == 1 else _called_by_path(image) for image in images]
-    _refuse_equal_names(named, "name each image once")
+    named = [
+        image if times[image.name] == 1 else ImageFile(image.location, _shown(image.location))
+        for image in images
+    ]
+    _check_names(named, "name each image once")
     return named
 
 
-def _all_images(paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None) -> list[ImageFile]:
-    images = [image for path in paths for image in _images_of(path, root, left_out)]
+def _check_names(images: Sequence[ImageFile], hint: str) -> None:
     if not images:
         raise InvalidRequestError("no images were named", hint="name image files or folders")
-    return images
-
-
-def _called_by_path(image: ImageFile) -> ImageFile:
-    return ImageFile(image.location, os.fsencode(image.location).decode(errors="replace"))
-
-
-def _refuse_equal_names(images: Sequence[ImageFile], hint: str) -> None:
-    seen: set[str] = set()
+    seen: dict[str, ImageFile] = {}
     for image in images:
-        if image.name in seen:
-            other = next(each for each in images if each.name == image.name)
+        other = seen.setdefault(image.name, image)
+        if other is not image:
             raise InvalidRequestError(
                 f"two images would be called {image.name!r}: {other.path} and {image.path}",
                 path=image.path,
                 hint=hint,
             )
-        seen.add(image.name)
 
 
-def _images_of(path: Path, root: Path | None, left_out: list[Problem] | None) -> Iterable[ImageFile]:
-    if os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed to us
+def _found(paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None) -> Iterator[ImageFile]:
+    for path in paths:
+        if not os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed
+            yield from _named([str(path)], root or path.parent, left_out)
+            continue
         denied: list[Problem] | None = None if left_out is None else []
         found = sorted(_walk(path, denied))
-        if left_out is not None and denied:
-            left_out += denied
         if not found and not denied:
             kinds = " ".join(sorted(PICTURE_SUFFIXES))
             raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
-        return list(_named(found, root or path, left_out))
-    return list(_named([str(path)], root or path.parent, left_out))
+        if left_out is not None:
+            left_out += denied or []
+        yield from _named(found, root or path, left_out)
 
 
 def _named(found: Iterable[str], root: Path, left_out: list[Problem] | None) -> Iterator[ImageFile]:
     for path in found:
+        name = PurePosixPath(os.path.relpath(path, root)).as_posix()
+        if name == "." or name.split("/")[0] == "..":
+            raise InvalidRequestError(
+                f"cannot be named: it is not below {root}", path=_shown(path), hint="rename or move it"
+            )
         try:
-            yield ImageFile(path, _name(path, root))
-        except _NotTextError as error:
-            _leave_out(error, left_out)
+            name.encode()
+        except UnicodeEncodeError:
+            _leave_out(path, "cannot be named: its name is not UTF-8", "rename or move it", left_out)
+        else:
+            yield ImageFile(path, name)
 
 
-class _NotTextError(InvalidRequestError):
-    """Raised when the name of an image is no text."""
-
-
-def _leave_out(error: MippError, left_out: list[Problem] | None) -> None:
-    """Note what cannot be taken, or raise the error."""
-    if left_out is None:
-        raise error
-    left_out.append(Problem(str(error.path), error.message))
-
-
-def _walk(folder: Path, left_out: list[Problem] | None) -> Iterable[str]:
+def _walk(folder: Path, left_out: list[Problem] | None) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         message = f"the folder cannot be read: {os.strerror(error.errno or 0)}"
-        path = os.fsencode(error.filename).decode(errors="replace")
-        _leave_out(InvalidRequestError(message, path=path, hint="check the rights"), left_out)
+        _leave_out(error.filename, message, "check the rights", left_out)
 
     for directory, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden
@@ -158,17 +148,12 @@ def _walk(folder: Path, left_out: list[Problem] | None) -> Iterable[str]:
                 yield f"{directory}{os.sep}{name}"
 
 
-def _name(path: str | Path, root: Path) -> str:
-    name = PurePosixPath(os.path.relpath(path, root)).as_posix()
-    shown = os.fsencode(path).decode(errors="replace")
-    if name == "." or name.split("/")[0] == "..":
-        raise InvalidRequestError(
-            f"cannot be named: it is not below {root}", path=shown, hint="rename or move it"
-        )
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise _NotTextError(
-            "cannot be named: its name is not UTF-8", path=shown, hint="rename or move it"
-        ) from None
-    return name
+def _leave_out(path: str, message: str, hint: str, left_out: list[Problem] | None) -> None:
+    """Note what cannot be taken, or refuse it."""
+    if left_out is None:
+        raise InvalidRequestError(message, path=_shown(path), hint=hint)
+    left_out.append(Problem(_shown(path), message))
+
+
+def _shown(path: str | os.PathLike[str]) -> str:
+    return os.fsencode(path).decode(errors="replace")

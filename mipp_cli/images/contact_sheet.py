@@ -7,50 +7,86 @@ An owner has a colour, and its name is always written beside it.
 from __future__ import annotations
 
 import math
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 from PIL import Image, ImageDraw
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.sheet_colours import (
-    CARD,
-    EDGE,
-    GROUND,
-    INK,
-    MUTED,
-    QUERY_CARD,
-    QUERY_LABEL,
-    QUERY_MAT,
-    QUERY_MUTED,
-    Colour,
-    owner_styles,
-)
-from mipp_cli.images.sheet_layout import (
-    LEAD,
-    LEGEND,
-    LEGEND_CELL,
-    LEGEND_LINES,
-    MARGIN,
-    MAX_TILES,
-    PER_LINE,
-    TITLE,
-    Plan,
-    header_height,
-    legend_place,
-    plan_sheet,
-)
 from mipp_cli.images.sheet_text import font, shorten
-from mipp_cli.images.thumbnails import NEUTRAL_GROUND, Size, fitted, thumbnail
+from mipp_cli.images.thumbnails import NEUTRAL_GROUND, Size, thumbnail
 
-_DOT: Final = 10
-_DOT_GAP: Final = 6
-_RADIUS: Final = 8
+PER_LINE: Final = 10
+"""Matches on one line; further ones wrap onto the next line of the same band."""
+MAX_TILES: Final = 50
+"""Matches drawn for one query; the query's card says when there are more."""
+MAX_HEIGHT: Final = 16_000
+"""Height of a sheet in pixels at most: common picture formats and viewers can hold it."""
+# Okabe and Ito's colours, which all kinds of colour vision tell apart, with indigo for the two that a light
+# ground swallows or that text has.
+PALETTE: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#332288")
+
+Colour = str | tuple[int, int, int]
+_GROUND, _INK, _MUTED = "#f7f6f3", "#22272e", "#656a71"
+_MARGIN: Final = 40
+_TITLE, _LEAD, _LEGEND = 30, 15, 13  # font sizes
+_LEGEND_CELL: Final = 200
+_LEGEND_TOP: Final = _MARGIN + 72
+_HEADER: Final = _LEGEND_TOP + 42  # where the first band begins
+_MIN_COLUMNS: Final = 5  # with fewer, the header would be too narrow
+_DOT, _DOT_GAP = 10, 6
 _ENLARGE: Final = 2.0  # small pictures grow to twice their size at most: more would only blur them
 _SMOOTHING: Final = 4  # a corner is drawn this much larger, then reduced, so that its edge is smooth
+
+
+class _Theme(NamedTuple):
+    """The colours of a card: its ground, edge, what is around its picture, and its three lines of text."""
+
+    ground: Colour
+    edge: Colour
+    mat: Colour
+    lines: tuple[Colour, Colour, Colour]
+
+
+_QUERY: Final = _Theme("#263442", "#263442", "#314252", ("#ffc66b", "#ffffff", "#b6c2cd"))
+_MATCH: Final = _Theme("#ffffff", "#e2dfd8", NEUTRAL_GROUND, (_INK, _INK, _MUTED))
+
+
+class _Scale(NamedTuple):
+    """The measures of a band in pixels."""
+
+    cell: Size  # room for the picture of a match
+    query_width: int  # for the picture of a query, as high
+    padding: int
+    line: int
+    text_size: int
+    gap: int
+    band_gap: int
+
+    @property
+    def card(self) -> Size:
+        """The card of a match: its picture, and three lines of text; that of a query is as high."""
+        return self.cell[0] + 2 * self.padding, self.cell[1] + 3 * (self.line + self.padding)
+
+    @property
+    def left(self) -> int:
+        """Where matches begin."""
+        return _MARGIN + self.query_width + 2 * self.padding + 2 * self.gap
+
+    def band_height(self, matches: int) -> int:
+        """Return the height of a query's band, which has so many matches."""
+        return max(1, math.ceil(min(matches, MAX_TILES) / PER_LINE)) * (self.card[1] + self.gap) - self.gap
+
+
+_ROOMY: Final = _Scale((136, 128), 184, padding=8, line=18, text_size=13, gap=10, band_gap=28)
+_COMPACT: Final = _Scale((108, 72), 108, padding=6, line=15, text_size=12, gap=8, band_gap=18)
+THUMBNAIL_SIZE: Final = (_ROOMY.query_width, _ROOMY.cell[1])
+"""The largest cell: a thumbnail of this size is all that a sheet needs of a picture."""
 
 
 @dataclass(frozen=True)
@@ -77,64 +113,77 @@ def draw_contact_sheet(rows: Sequence[SheetRow], *, title: str, subtitle: str) -
     """Return the contact sheet of ``rows`` as an RGB picture, the same one for equal input.
 
     Pictures are fitted into equal cells, neither cropped nor distorted; a missing or damaged one leaves a
-    placeholder. A sheet is at most ``sheet_layout.MAX_HEIGHT`` pixels high: if it would be higher, its cells
-    become smaller, and if that is not enough, the last queries are left out and a line at the end counts
-    them. A hundred queries of ten matches each fit. Characters that the font lacks appear as their base
-    letter or as a question mark.
+    placeholder. A sheet is at most :data:`MAX_HEIGHT` pixels high: if it would be higher, its cells become
+    smaller, and if that is not enough, the last queries are left out and a line at the end counts them. A
+    hundred queries of ten matches each fit. Characters that the font lacks appear as their base letter or
+    as a question mark.
     """
-    owners = Counter(tile.owner for row in rows for tile in row.tiles)
-    plan = plan_sheet([len(row.tiles) for row in rows], len(owners))
-    sheet = _Sheet(plan, owners, _decimals(tile.distance for row in rows for tile in row.tiles))
-    top = sheet.header(title, subtitle)
-    for number, row in enumerate(rows[: plan.shown], start=1):
-        sheet.band(top, row, "query" if len(rows) == 1 else f"query {number} of {len(rows)}")
-        top += plan.scale.band_height(len(row.tiles)) + plan.scale.band_gap
-    if hidden := len(rows) - plan.shown:
+    tiles = [tile for row in rows for tile in row.tiles]
+    owners = Counter(tile.owner for tile in tiles)
+    columns = max([_MIN_COLUMNS, *(min(len(row.tiles), PER_LINE) for row in rows)])
+    for scale in (_ROOMY, _COMPACT):
+        width = scale.left + columns * (scale.card[0] + scale.gap) - scale.gap + _MARGIN
+        heights = (scale.band_height(len(row.tiles)) + scale.band_gap for row in rows)
+        tops = [*accumulate(heights, initial=_HEADER)]
+        shown = sum(below <= MAX_HEIGHT - _LEAD - _MARGIN for below in tops[1:])
+        if shown == len(rows):
+            break
+    hidden = len(rows) - shown
+    height = tops[shown] + _MARGIN + (_LEAD if hidden else -scale.band_gap)
+    whole = all(tile.distance == round(tile.distance) for tile in tiles if math.isfinite(tile.distance))
+    sheet = _Sheet((width, height), scale, owners, decimals=0 if whole else 2)
+    sheet.header(title, subtitle)
+    for number, row in enumerate(rows[:shown], start=1):
+        sheet.band(tops[number - 1], row, "query" if len(rows) == 1 else f"query {number} of {len(rows)}")
+    if hidden:
         more = f"… and {hidden} more query {'image' if hidden == 1 else 'images'}"
-        sheet.write((MARGIN, top), more, LEAD, MUTED, width=plan.size[0])
+        sheet.write((_MARGIN, tops[shown]), more, _LEAD, _MUTED, width=width)
     return sheet.canvas
 
 
 class _Sheet:
     """A canvas with the measures, colours and number format of one sheet."""
 
-    def __init__(self, plan: Plan, owners: Counter[str], decimals: int) -> None:
-        self.canvas = Image.new("RGB", plan.size, GROUND)
+    def __init__(self, size: Size, scale: _Scale, owners: Counter[str], *, decimals: int) -> None:
+        self.canvas = Image.new("RGB", size, _GROUND)
         self._draw = ImageDraw.Draw(self.canvas)
-        self._scale = plan.scale
-        self._owners = owners
-        self._styles = owner_styles(owners)
+        self._scale, self._owners, self._colours = scale, owners, _owner_colours(owners)
         self._decimals = decimals
 
-    def header(self, title: str, subtitle: str) -> int:
-        """Draw title, subtitle and the owners with their numbers of matches; return where the header ends."""
-        width = self.canvas.width - 2 * MARGIN
-        self.write((MARGIN, MARGIN - 6), title, TITLE, INK, width=width)
-        self.write((MARGIN, MARGIN + 34), subtitle, LEAD, MUTED, width=width)
+    def header(self, title: str, subtitle: str) -> None:
+        """Draw title, subtitle and the owners with their numbers of matches."""
+        width = self.canvas.width - 2 * _MARGIN
+        self.write((_MARGIN, _MARGIN - 6), title, _TITLE, _INK, width=width)
+        self.write((_MARGIN, _MARGIN + 34), subtitle, _LEAD, _MUTED, width=width)
         ranked = sorted(self._owners.items(), key=lambda item: (-item[1], item[0]))
-        places = width // LEGEND_CELL * LEGEND_LINES
+        places = [(_MARGIN + n * _LEGEND_CELL, _LEGEND_TOP) for n in range(width // _LEGEND_CELL)]
         # Where owners are left out, the last place says so instead of naming one.
-        named = ranked if len(ranked) <= places else ranked[: places - 1]
-        for index, (owner, count) in enumerate(named):
-            self._owner(legend_place(index, width), owner, LEGEND, width=LEGEND_CELL - 24, count=str(count))
+        named = ranked if len(ranked) <= len(places) else ranked[: len(places) - 1]
+        for place, (owner, count) in zip(places, named, strict=False):
+            self._owner(place, owner, _LEGEND, width=_LEGEND_CELL - 24, count=str(count))
         if len(named) < len(ranked):
             more = f"and {len(ranked) - len(named)} more owners"
-            self.write(legend_place(len(named), width), more, LEGEND, MUTED, width=LEGEND_CELL)
-        return header_height(len(ranked), self.canvas.width)
+            self.write(places[-1], more, _LEGEND, _MUTED, width=_LEGEND_CELL)
 
     def band(self, top: int, row: SheetRow, label: str) -> None:
         """Draw a query and its matches, whose cards begin at ``top``."""
-        self._query(top, row, label)
-        width, height = self._scale.card
-        gap = self._scale.gap
-        left, right = MARGIN + self._scale.query_card[0] + 2 * gap, self.canvas.width - MARGIN
-        if not row.tiles:
-            self._card((left, top, right, top + height), NEUTRAL_GROUND)
-            middle = (left + right) // 2, top + height // 2
-            self.write(middle, "no matches", LEAD, MUTED, width=right - left, anchor="mm")
+        scale, found = self._scale, len(row.tiles)
+        count = "no matches" if not found else "1 match" if found == 1 else f"{found} matches"
+        if found > MAX_TILES:
+            count = f"first {MAX_TILES} of {found} matches"
+        left, line = self._card((_MARGIN, top), scale.query_width, row.query_picture, _QUERY)
+        for text, colour in zip((label, row.query_name, count), _QUERY.lines, strict=True):
+            self.write((left, line), text, scale.text_size, colour, width=scale.query_width)
+            line += scale.line
+        if not found:
+            width, height = self.canvas.width - _MARGIN - scale.left, scale.card[1]
+            self._box((scale.left, top), (width, height), NEUTRAL_GROUND)
+            middle = scale.left + width // 2, top + height // 2
+            self.write(middle, "no matches", _LEAD, _MUTED, width=width, anchor="mm")
         for index, tile in enumerate(sorted(row.tiles, key=lambda tile: tile.rank)[:MAX_TILES]):
-            line, column = divmod(index, PER_LINE)
-            self._tile((left + column * (width + gap), top + line * (height + gap)), tile)
+            across, down = index % PER_LINE, index // PER_LINE
+            step = scale.card[0] + scale.gap, scale.card[1] + scale.gap
+            self._tile((scale.left + across * step[0], top + down * step[1]), tile)
 
     def write(
         self, place: Size, text: str, size: int, colour: Colour, *, width: float, anchor: str = "la"
@@ -144,98 +193,68 @@ class _Sheet:
         self._draw.text(place, short, font=font(size), fill=colour, anchor=anchor)
         return font(size).getlength(short)
 
-    def _query(self, top: int, row: SheetRow, label: str) -> None:
-        """Draw the dark card of a query: label, picture, name and number of matches."""
-        scale, size, found = self._scale, self._scale.text_size, len(row.tiles)
-        width, height = scale.query_card
-        self._card((MARGIN, top, MARGIN + width, top + height), QUERY_CARD)
-        left, bottom, room = MARGIN + scale.padding, top + height - scale.padding, scale.query_cell[0]
-        self.write((left, top + scale.padding - 1), label, size, QUERY_LABEL, width=room)
-        corner = (left, top + scale.padding + scale.line + 3)
-        self._picture(corner, scale.query_cell, row.query_picture, QUERY_MAT)
-        self.write((left, bottom - 2 * scale.line + 3), row.query_name, size, CARD, width=room)
-        count = "no matches" if not found else "1 match" if found == 1 else f"{found} matches"
-        if found > MAX_TILES:
-            count = f"first {MAX_TILES} of {found} matches"
-        self.write((left, bottom - scale.line + 3), count, size, QUERY_MUTED, width=room)
-
     def _tile(self, corner: Size, tile: Tile) -> None:
-        """Draw the light card of a match: picture, rank and distance, owner, name."""
-        scale, size = self._scale, self._scale.text_size
-        left, top = corner
-        right, bottom = left + scale.card[0], top + scale.card[1]
-        self._card((left, top, right, bottom), CARD, EDGE)
-        left, top = left + scale.padding, top + scale.padding
-        right, bottom, room = right - scale.padding, bottom - scale.padding, scale.cell[0]
-        self._picture((left, top), scale.cell, tile.picture, NEUTRAL_GROUND)
-        baseline = bottom - 2 * scale.line - 5
-        used = self.write(
-            (left, baseline), str(tile.rank), scale.rank_size, INK, width=room // 2, anchor="ls"
-        )
-        distance = f"{tile.distance:.{self._decimals}f}"
-        self.write((right, baseline), distance, size, MUTED, width=room - used - 6, anchor="rs")
-        self._owner((left, bottom - 2 * scale.line + 2), tile.owner, size, width=room)
-        self.write((left, bottom - scale.line + 2), tile.name, size, MUTED, width=room)
+        """Draw the card of a match: picture, rank and distance, owner, name."""
+        scale, size, room = self._scale, self._scale.text_size, self._scale.cell[0]
+        left, line = self._card(corner, room, tile.picture, _MATCH)
+        ink, _, muted = _MATCH.lines
+        used = self.write((left, line + size), str(tile.rank), size + 2, ink, width=room // 2, anchor="ls")
+        distance, right = f"{tile.distance:.{self._decimals}f}", (left + room, line + size)
+        self.write(right, distance, size, muted, width=room - used - 6, anchor="rs")
+        self._owner((left, line + scale.line), tile.owner, size, width=room)
+        self.write((left, line + 2 * scale.line), tile.name, size, muted, width=room)
 
     def _owner(self, place: Size, owner: str, size: int, *, width: int, count: str = "") -> None:
         """Draw an owner's dot, name and, if given, number of matches; the name gives way to ``width``."""
         left, top = place
-        colour, hollow = self._styles[owner]
-        dot_top = top + size // 2 + 3 - _DOT // 2
-        self._card((left, dot_top, left + _DOT, dot_top + _DOT), colour, radius=_DOT // 2)
-        if hollow:
-            self._card((left + 3, dot_top + 3, left + _DOT - 3, dot_top + _DOT - 3), CARD, radius=2)
+        self._box((left, top + size // 2 + 3 - _DOT // 2), (_DOT, _DOT), self._colours[owner], _DOT // 2)
         left += _DOT + _DOT_GAP
         room = width - _DOT - _DOT_GAP - (font(size).getlength(count) + _DOT_GAP if count else 0)
-        used = self.write((left, top), owner, size, INK, width=room)
-        self.write((left + round(used) + _DOT_GAP, top), count, size, MUTED, width=width)
+        used = self.write((left, top), owner, size, _INK, width=room)
+        self.write((left + round(used) + _DOT_GAP, top), count, size, _MUTED, width=width)
 
-    def _picture(self, corner: Size, cell: Size, picture: Image.Image | None, mat: Colour) -> None:
-        """Draw a picture in the middle of its cell, or a placeholder.
+    def _card(self, corner: Size, width: int, picture: Image.Image | None, theme: _Theme) -> Size:
+        """Draw a card and its picture, or a placeholder; return where its three lines of text begin.
 
-        Its corners stay square, unlike those of cards: no pixel of a picture is hidden.
+        The picture's corners stay square, unlike those of cards: no pixel of it is hidden.
         """
-        left, top = corner
-        self.canvas.paste(mat, (left, top, left + cell[0], top + cell[1]))
-        small = _fit(picture, cell)
+        padding, height = self._scale.padding, self._scale.cell[1]
+        size = width + 2 * padding, self._scale.card[1]
+        self._box(corner, size, theme.edge)
+        self._box((corner[0] + 1, corner[1] + 1), (size[0] - 2, size[1] - 2), theme.ground)
+        left, top = corner[0] + padding, corner[1] + padding
+        self.canvas.paste(theme.mat, (left, top, left + width, top + height))
+        try:
+            small = None if picture is None else thumbnail(picture, (width, height), enlarge=_ENLARGE)
+        except UnreadableImageError:
+            small = None
         if small is None:
-            colour = QUERY_MUTED if mat == QUERY_MAT else MUTED
-            middle = left + cell[0] // 2, top + cell[1] // 2
-            self.write(middle, "no picture", self._scale.text_size, colour, width=cell[0], anchor="mm")
+            middle, text_size = (left + width // 2, top + height // 2), self._scale.text_size
+            self.write(middle, "no picture", text_size, theme.lines[2], width=width, anchor="mm")
         else:
-            self.canvas.paste(
-                small, (left + (cell[0] - small.width) // 2, top + (cell[1] - small.height) // 2)
-            )
+            self.canvas.paste(small, (left + (width - small.width) // 2, top + (height - small.height) // 2))
+        return left, top + height + padding
 
-    def _card(
-        self, box: tuple[int, int, int, int], fill: Colour, edge: Colour | None = None, radius: int = _RADIUS
-    ) -> None:
-        """Fill a box with rounded corners, within a hairline if ``edge`` is given."""
-        left, top, right, bottom = box
-        if edge is not None:
-            self.canvas.paste(edge, box, _rounded((right - left, bottom - top), radius))
-            left, top, right, bottom = left + 1, top + 1, right - 1, bottom - 1
-        self.canvas.paste(fill, (left, top, right, bottom), _rounded((right - left, bottom - top), radius))
+    def _box(self, corner: Size, size: Size, fill: Colour, radius: int = 8) -> None:
+        """Fill a box with rounded corners."""
+        box = (*corner, corner[0] + size[0], corner[1] + size[1])
+        self.canvas.paste(fill, box, _rounded(size, radius))
 
 
-def _decimals(distances: Iterable[float]) -> int:
-    """Return how many decimals give the sheet's largest distance four digits, and all of them one form."""
-    finite = [abs(distance) for distance in distances if math.isfinite(distance)]
-    largest = max(finite, default=0.0)
-    if largest == 0 or all(distance == int(distance) for distance in finite):
-        return 0
-    return min(6, max(0, 3 - math.floor(math.log10(largest))))
+def _owner_colours(owners: Iterable[str]) -> dict[str, str]:
+    """Return each owner's colour.
 
-
-def _fit(picture: Image.Image | None, cell: Size) -> Image.Image | None:
-    """Return a picture as it fits into a cell, or None if there is none to show."""
-    if picture is None:
-        return None
-    try:
-        small = thumbnail(picture, cell)
-    except UnreadableImageError:
-        return None
-    return small.resize(fitted(small.size, cell, enlarge=_ENLARGE), Image.Resampling.LANCZOS)
+    An owner starts from the colour that its name hashes to, so that it mostly keeps it from one search to
+    the next, whoever else is found; owners of one sheet differ as long as there are colours.
+    """
+    colours: dict[str, str] = {}
+    free: list[str] = []
+    for owner in sorted(owners):
+        free = free or list(PALETTE)
+        first = zlib.crc32(owner.encode("utf-8", "surrogatepass")) % len(PALETTE)
+        colours[owner] = next(colour for colour in PALETTE[first:] + PALETTE[:first] if colour in free)
+        free.remove(colours[owner])
+    return colours
 
 
 @lru_cache

@@ -16,17 +16,16 @@ from PIL import Image
 
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 
-GreyLevels = NDArray[np.uint8] | NDArray[np.uint16]
+GreyLevels = NDArray[np.uint8] | NDArray[np.uint16]  # whichever costs no further copy
 
 _ORIENTATION_TAG = 0x0112
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Read the EXIF orientation of a picture.
+    """Return the EXIF orientation of a picture, 1…8 as EXIF numbers them.
 
-    Returns:
-        1…8 as EXIF numbers them; 1 (upright) if there is none, or if it cannot be read: viewers show a
-        picture with damaged EXIF data as it is stored, and so do we.
+    It is 1 (upright) if there is none, or if it cannot be read: viewers show a picture with damaged EXIF data
+    as it is stored, and so do we.
     """
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -36,15 +35,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Turn stored pixels as their EXIF orientation demands, without copying them.
-
-    Args:
-        pixels: shape (height, width) or (height, width, channels), any dtype.
-        orientation: 1…8, as :func:`exif_orientation` gives it.
-
-    Returns:
-        A view of ``pixels``; height and width change places for orientations 5…8.
-    """
+    """Return stored pixels, shape (height, width, …), as their EXIF orientation of 1…8 demands: a view."""
     if orientation in (3, 4, 6, 7):
         pixels = pixels[::-1]
     if orientation in (2, 3, 7, 8):
@@ -53,21 +44,12 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def grey_levels(image: Image.Image, *, grey_bits: int = 16) -> GreyLevels:
-    """Reduce a picture to the grey levels of the descriptor: floor((R + G + B) / 3).
+    """Return the grey levels of a picture for the descriptor: floor((R + G + B) / 3), 0…255.
 
-    Args:
-        image: the picture, decoded or not, in any mode but floating point; its orientation is left alone.
-            Palettes become RGB, CMYK and YCbCr become RGB as Pillow does it; an alpha channel or a
-            transparent colour is dropped, so hidden colours count like visible ones.
-        grey_bits: significant bits of 16-bit and 32-bit grey samples, 8…16; a sample v becomes
-            min(255, v >> (grey_bits − 8)), a negative one 0.
-
-    Returns:
-        Levels 0…255, shape (height, width), uint8 or uint16, whichever costs no further copy.
-
-    Raises:
-        UnreadableImageError: the mode has no grey levels.
-        InvalidRequestError: ``grey_bits`` is out of range.
+    Palettes, CMYK and YCbCr become RGB as Pillow does it; an alpha channel or a transparent colour is
+    dropped, so hidden colours count like visible ones. Of grey samples of 16 or 32 bits ``grey_bits`` are
+    significant, 8…16: a sample v becomes min(255, v >> (grey_bits − 8)), a negative one 0. The orientation is
+    left alone. Raises UnreadableImageError if the mode has no grey levels, InvalidRequestError.
 
     Source: the MPEG-7 reference software; ISO/IEC 15938-3 leaves the grey level open.
     """
@@ -87,15 +69,9 @@ def grey_levels(image: Image.Image, *, grey_bits: int = 16) -> GreyLevels:
 
 
 def scaled_up(grey: GreyLevels, height: int, width: int, scale: float) -> NDArray[np.uint8]:
-    """Scale grey levels up bilinearly, rounding to nearest.
+    """Scale grey levels up bilinearly, by ``scale`` to ``height`` rows and ``width`` columns.
 
     Floating point in the order of the reference software, so that the levels are the same.
-
-    Args:
-        grey: levels 0…255, of any shape (rows, columns).
-        height: rows of the result, ``scale`` times those of ``grey``, rounded.
-        width: columns of the result, likewise.
-        scale: how much longer each side becomes, at least 1.
     """
     top, bottom, down = _neighbours(grey.shape[0], height, scale)
     left, right, across = _neighbours(grey.shape[1], width, scale)

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import io
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Final
 
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -24,17 +20,13 @@ PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", "
 COLOUR_DEPTH_LOST: Final = "mipp:colour-depth-lost"
 """Key in ``image.info`` of a colour picture whose samples of 16 bits were cut to 8 on reading."""
 
-_FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
-
 _MEDIA_TYPES: Final = {
     "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",  # a JPEG file with further pictures behind the first
     "PNG": "image/png",
     "TIFF": "image/tiff",
     "BMP": "image/bmp",
     "WEBP": "image/webp",
 }
-
 _EXTENSIONS: Final = {
     "image/jpeg": ".jpg",
     "image/png": ".png",
@@ -42,57 +34,49 @@ _EXTENSIONS: Final = {
     "image/bmp": ".bmp",
     "image/webp": ".webp",
 }
-
 _DAMAGED_HINT: Final = "restore the file from its source, or leave it out"
 
 
 def open_picture(data: bytes, *, path: str | None) -> Image.Image:
-    """Decode a picture file completely.
+    """Decode a picture file, given bit for bit, completely; threads may do so at the same time.
 
-    Of a file with several pictures (MPO, TIFF pages, animations) the first is read. Threads may call this
-    at the same time; while one of them is in here, warnings that Pillow raises are not shown.
+    Of a file with several pictures (MPO, TIFF pages, animations) the first is read. The picture is as
+    stored, its EXIF orientation not yet applied (TIFF excepted, which Pillow turns upright itself), and holds
+    no open file. ``path`` is what errors call the file.
 
-    Args:
-        data: the file, bit for bit: JPEG, PNG, TIFF, BMP or WebP.
-        path: what to call the file in errors.
-
-    Returns:
-        The picture as stored, its EXIF orientation not yet applied (TIFF excepted, which Pillow turns
-        upright itself), holding no open file.
-
-    Raises:
-        UnreadableImageError: the file is empty, in another format, damaged, cut short, or has more than
-            ``MAX_PIXELS`` pixels.
+    Raises UnreadableImageError if the file is empty, in another format than JPEG, PNG, TIFF, BMP or WebP,
+    damaged, cut short, or has more than :data:`MAX_PIXELS` pixels.
     """
     if not data:
         raise UnreadableImageError("the file is empty", path=path, hint=_DAMAGED_HINT)
-    with _PILLOW.silenced():
-        try:
-            image = Image.open(io.BytesIO(data), formats=_FORMATS)
-            _check_size(image.size, path)
-            depth_lost = _loses_colour_depth(image)
-            image.load()
-            # Reads and keeps the EXIF data now, so that a later look at it cannot warn.
-            exif_orientation(image)
-        except UnreadableImageError:
-            raise
-        except UnidentifiedImageError as error:
-            raise UnreadableImageError(
-                "this is no JPEG, PNG, TIFF, BMP or WebP picture, or its header is damaged",
-                path=path,
-                hint="convert the file to one of these formats, or leave it out",
-            ) from error
-        except Image.DecompressionBombError as error:
-            raise _too_large(f"more than {MAX_PIXELS}", path) from error
-        except MemoryError as error:
-            raise UnreadableImageError(
-                "there is not enough memory to decode the picture", path=path, hint="scale the picture down"
-            ) from error
-        # Decoders meet hostile data here, and what they raise is not bounded by what they document.
-        except Exception as error:
-            raise UnreadableImageError(
-                f"the picture is damaged or cut short ({_reason(error)})", path=path, hint=_DAMAGED_HINT
-            ) from error
+    # For good: a filter that is taken back would be taken back from other threads, too.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    try:
+        image = Image.open(io.BytesIO(data), formats=[*_MEDIA_TYPES])
+        _check_size(image.size, path)
+        depth_lost = _loses_colour_depth(image)
+        image.load()
+        # Reads and keeps the EXIF data now, while errors in it are caught.
+        exif_orientation(image)
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(
+            "this is no JPEG, PNG, TIFF, BMP or WebP picture, or its header is damaged",
+            path=path,
+            hint="convert the file to one of these formats, or leave it out",
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(f"more than {MAX_PIXELS}", path) from error
+    except MemoryError as error:
+        raise UnreadableImageError(
+            "there is not enough memory to decode the picture", path=path, hint="scale the picture down"
+        ) from error
+    # Decoders meet hostile data here, and what they raise is not bounded by what they document.
+    except Exception as error:
+        raise UnreadableImageError(
+            f"the picture is damaged or cut short ({_reason(error)})", path=path, hint=_DAMAGED_HINT
+        ) from error
     image.info.pop(COLOUR_DEPTH_LOST, None)
     if depth_lost:
         image.info[COLOUR_DEPTH_LOST] = True
@@ -100,12 +84,9 @@ def open_picture(data: bytes, *, path: str | None) -> Image.Image:
 
 
 def media_type(image: Image.Image) -> str:
-    """Name the media type of the file that a picture was read from.
-
-    Returns:
-        "image/jpeg" and so on; "application/octet-stream" for a picture that comes from no such file.
-    """
-    return _MEDIA_TYPES.get(image.format or "", "application/octet-stream")
+    """Name the media type of the file that a picture was read from; "application/octet-stream" if of none."""
+    kind = "JPEG" if image.format == "MPO" else image.format  # a JPEG file with further pictures in it
+    return _MEDIA_TYPES.get(kind or "", "application/octet-stream")
 
 
 def extension(media_type: str) -> str:
@@ -141,33 +122,3 @@ def _reason(error: Exception) -> str:
     """Quote an error of a decoder, in which bytes of the file may stand, on one line of bounded length."""
     words = " ".join(str(error).split()) or type(error).__name__
     return "".join(letter if letter.isprintable() else "?" for letter in words[:200])
-
-
-@dataclass
-class _WarningFilter:
-    """Turns warnings off while at least one thread is inside, and back on when the last one leaves.
-
-    ``warnings.catch_warnings`` alone swaps the filters of the whole process: of two threads that overlap,
-    the later one out would leave them off for good.
-    """
-
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _inside: int = 0
-    _saved: ExitStack = field(default_factory=ExitStack)
-
-    @contextmanager
-    def silenced(self) -> Iterator[None]:
-        with self._lock:
-            if self._inside == 0:
-                self._saved.enter_context(warnings.catch_warnings(action="ignore"))
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._saved.close()
-
-
-_PILLOW: Final = _WarningFilter()

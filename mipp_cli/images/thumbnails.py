@@ -7,7 +7,6 @@ trusted to be a sound picture: every way in which it can fail to decode is one e
 from __future__ import annotations
 
 import math
-import struct
 from typing import Final, cast
 
 from PIL import Image, ImageOps
@@ -19,27 +18,13 @@ Size = tuple[int, int]
 NEUTRAL_GROUND: Final = (240, 238, 233)
 """What shows through transparent pixels, and around a picture that does not fill its cell."""
 
-# Pillow's decoders fail in all these ways on damaged files; none says more than "cannot be read".
-_DECODER_ERRORS: Final = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    EOFError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 _MID_GREY: Final = 128
 
 
-def thumbnail(picture: Image.Image, size: Size) -> Image.Image:
+def thumbnail(picture: Image.Image, size: Size, *, enlarge: float = 1.0) -> Image.Image:
     """Return an upright RGB copy of ``picture`` that fits into ``size`` = (width, height).
 
-    The copy keeps the proportions and is never larger than the picture. The orientation tag is applied.
+    The copy keeps the proportions and is at most ``enlarge`` times as large. The orientation tag is applied.
     Greys of more than 8 bits are stretched from their darkest to their brightest value, transparency is
     laid over :data:`NEUTRAL_GROUND`, palettes, CMYK and bilevel pictures become plain colours. The picture
     itself stays as it is, except that Pillow loads it.
@@ -49,19 +34,12 @@ def thumbnail(picture: Image.Image, size: Size) -> Image.Image:
     try:
         picture.load()
         upright = _resizable(ImageOps.exif_transpose(picture))
-        small = upright.resize(
-            fitted(upright.size, size, enlarge=1.0), Image.Resampling.LANCZOS, reducing_gap=3.0
-        )
-        return _flat(small)
-    except _DECODER_ERRORS as error:
+        scale = min(enlarge, size[0] / upright.width, size[1] / upright.height)
+        # A panorama's short side must not vanish.
+        width, height = max(1, round(upright.width * scale)), max(1, round(upright.height * scale))
+        return _flat(upright.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0))
+    except Exception as error:  # of damaged files, Pillow's decoders raise whatever comes
         raise UnreadableImageError(f"the picture cannot be shown: {error}") from error
-
-
-def fitted(size: Size, bounds: Size, *, enlarge: float) -> Size:
-    """Return ``size`` scaled in proportion to fit into ``bounds``, growing by at most ``enlarge``."""
-    scale = min(enlarge, bounds[0] / size[0], bounds[1] / size[1])
-    # A panorama's short side must not vanish.
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def _resizable(picture: Image.Image) -> Image.Image:

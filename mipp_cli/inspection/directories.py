@@ -8,10 +8,9 @@ from pathlib import Path
 
 from mipp_cli.cloud import cloud as cloud_role
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
-from mipp_cli.containers.messages.membership import Membership
 from mipp_cli.errors import NotInitialisedError
-from mipp_cli.inspection.files import Inspection, inspect_file, parameter_fields
-from mipp_cli.inspection.findings import Fields, Table
+from mipp_cli.inspection.containers import Fields
+from mipp_cli.inspection.files import Inspection, Table, inspect_file, parameter_fields
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.ranking import RANKINGS_FOLDER
 from mipp_cli.kmc.status import received
@@ -48,12 +47,6 @@ def inspect_path(path: Path) -> Inspection:
 
 
 Found = tuple[Fields, Table | None]
-
-
-def _users_at_cloud(directory: RoleDirectory, member: Membership) -> str:
-    if directory.deployment.parameters.protocol.grouped:
-        return "are known to the KMC alone"
-    return _users(member.users)
 
 
 def _users(users: frozenset[tuple[str, bytes]]) -> str:
@@ -102,19 +95,19 @@ def _removed(directory: RoleDirectory, enrolled: list[str]) -> Fields:
 
 
 def _cloud(directory: RoleDirectory) -> Found:
-    cloud = Cloud(directory)
-    fields: Fields = [
-        (f"owner {member.owner}", f"number {member.number}; users {_users_at_cloud(directory, member)}")
-        for member in cloud.members()
-    ]
+    members, grouped = Cloud(directory).members(), directory.deployment.parameters.protocol.grouped
+    fields: Fields = []
+    for member in members:
+        users = "are known to the KMC alone" if grouped else _users(member.users)
+        fields.append((f"owner {member.owner}", f"number {member.number}; users {users}"))
     index = inspect_file(directory.file(INDEX_FILE))
     fields += [
         (name, value)
         for name, value in index.fields
         if name in ("segments", "parts", "images") or name.startswith("sent by ")
     ]
-    fields += _removed(directory, [member.owner for member in cloud.members()])
-    if not directory.deployment.parameters.protocol.grouped:
+    fields += _removed(directory, [member.owner for member in members])
+    if not grouped:
         fields.append(("queries answered", str(_entries(directory, "queries"))))
     fields.append(("public file", str(directory.file(cloud_role.PUBLIC_FILE))))
     return fields, index.table

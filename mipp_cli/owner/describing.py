@@ -21,7 +21,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import media_type, open_picture
-from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, pack_pixels
+from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner.descriptions import DescribedImage, Descriptions
 from mipp_cli.owner.grouping import Grouping
 from mipp_cli.owner.owner import Owner
@@ -184,7 +184,7 @@ def _describe(
             feature = edge_histogram(picture, grey_bits=grey_bits) if read.feature is None else read.feature
             size, kind = len(read.content), media_type(picture)
             if pixels:
-                size, kind = len(pack_pixels(picture)), PIXELS_MEDIA_TYPE
+                size, kind = len(png_of_pixels(picture)), "image/png"
     except UnreadableImageError as error:
         return error
     digest = hashlib.sha256(read.content).hexdigest()

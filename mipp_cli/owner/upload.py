@@ -18,7 +18,7 @@ from mipp_cli.errors import ChangedImageError, MippError, OutputError, Unreadabl
 from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on_failure
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
-from mipp_cli.images.pixels import pack_pixels
+from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner.descriptions import DescribedImage, Descriptions
 from mipp_cli.owner.features import FEATURES_FOLDER, copy_file, kept_file, sweep_kept
 from mipp_cli.owner.grouping import Group, Grouping
@@ -210,17 +210,24 @@ class SecondPass:
         except UnreadableImageError as error:
             content, how = b"", error.message
         if hashlib.sha256(content).hexdigest() != description.digest:
-            self.work.forget(description.path)
-            raise ChangedImageError(
-                f"changed while the command ran: {how}",
-                path=image.path,
-                hint="nothing was written; let nobody write to the images, and run it again",
-            )
+            raise self._changed(description.path, how)
         if self.options.pixels:
             with errors_at(image.path):
-                content = pack_pixels(open_picture(content, path=str(image.path)))
+                content = png_of_pixels(open_picture(content, path=str(image.path)))
+            if (
+                len(content) != description.payload_bytes
+            ):  # --resume may take up work done with another Pillow
+                raise self._changed(description.path, "its pixels take another number of bytes now")
         inside = description.feature[: description.inside]
         return Envelope(description.path, description.media_type, inside, content)
+
+    def _changed(self, path: str, how: str) -> ChangedImageError:
+        self.work.forget(path)
+        return ChangedImageError(
+            f"changed while the command ran: {how}",
+            path=self.images[path].path,
+            hint="nothing was written; let nobody write to the images, and run it again",
+        )
 
     def _sent_image(self, name: str, description: DescribedImage, group: str) -> SentImage:
         image = self.images[description.path]

@@ -39,7 +39,7 @@ class Envelope:
     """What is encrypted of an image: its path, media type, feature and content.
 
     ``feature`` has shape (l,), or (0,) in a scheme where the user does not rank; ``content`` is the file bit
-    for bit, or the packed pixels.
+    for bit, or a PNG of its pixels alone.
     """
 
     path: str

@@ -9,20 +9,17 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from mipp_cli.errors import MalformedError, OutputError, UnreadableImageError
+from mipp_cli.errors import OutputError, UnreadableImageError
 from mipp_cli.files.atomic import new_folder
-from mipp_cli.images.contact_sheet import SheetRow, Tile, draw_contact_sheet
-from mipp_cli.images.pictures import extension, open_picture
-from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, unpack_pixels
-from mipp_cli.images.sheet_layout import THUMBNAIL_SIZE
+from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
+from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.thumbnails import thumbnail
 from mipp_cli.sanitize import table_cell
-from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.user.user import RememberedQuery
 
 MATCHES_FILE = "matches.csv"
@@ -43,24 +40,10 @@ class WrittenMatch:
     distance: float
     file: str
 
-    def fields(self) -> dict[str, str | int | float]:
-        """Return the match for ``--json``."""
-        return asdict(self)
-
     def cells(self) -> list[str]:
         """Return the line of matches.csv."""
         name, distance = table_cell(self.name), f"{self.distance:.6f}"
         return [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
-
-
-def file_of(envelope: Envelope) -> tuple[bytes, str]:
-    """Return the file to write for an image, and its suffix; bytes that are no pixels stay as they are."""
-    if envelope.media_type == PIXELS_MEDIA_TYPE:
-        try:
-            return unpack_pixels(envelope.content), ".png"
-        except MalformedError:
-            return envelope.content, ".bin"
-    return envelope.content, extension(envelope.media_type)
 
 
 def small_picture(content: bytes) -> Image.Image | None:

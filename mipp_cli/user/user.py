@@ -31,18 +31,19 @@ from mipp_cli.errors import (
     MissingKeyError,
     errors_at,
 )
-from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
+from mipp_cli.files.atomic import discard, new_folder, refuse_existing, sweep, write_bytes
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE
 from mipp_cli.images.pictures import open_picture
-from mipp_cli.images.sheet_layout import THUMBNAIL_SIZE
 from mipp_cli.images.thumbnails import thumbnail
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
-from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, check_identifier, new_directory
+from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE, RoleDirectory, check_identifier, new_directory
 from mipp_cli.workdir.fingerprints import check_fingerprints
+from mipp_cli.workdir.sealing_key import newer_sealing_key
 
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
@@ -115,6 +116,16 @@ def init_user(path: Path, name: str, kmc: Path, *, fingerprints: Sequence[str] =
     return Report((Output(path / PUBLIC_FILE, "user.pub"),), {}, warnings, shown)
 
 
+def update_kmc_key(path: Path, file: Path) -> Report:
+    """Take over the KMC's renewed sealing key: queries are sealed to it from now on."""
+    directory = RoleDirectory.open(path, "user")
+    with directory.lock():
+        text, _ = newer_sealing_key(directory, file)
+        write_bytes(directory.file(SEALING_FILE), text, force=True)
+    output = Output(directory.file(SEALING_FILE), "sealing.pub")
+    return Report((output,), {}, directory.warnings)
+
+
 def make_query(
     path: Path,
     images: Sequence[ImageFile],
@@ -153,8 +164,8 @@ def make_query(
     folder = directory.folder(QUERIES_FOLDER)
     sweep(folder)
     sweep(output.parent, output.name)
-    draft = folder / f".{query_id}.{secrets.token_hex(6)}.tmp"
-    try:
+    with new_folder(folder / query_id) as scratch:
+        draft = scratch / "query.h5"
         write_query(
             draft,
             parameters,
@@ -167,8 +178,6 @@ def make_query(
             owners=set(owners),
         )
         data = read_file(draft, QUERY_BYTES_LIMIT)
-    finally:
-        discard(draft)
     state = f"{QUERIES_FOLDER}/{query_id}.json"
     directory.write_json(state, RememberedQuery(usk, hashlib.sha256(data).digest(), pictures).to_json())
     try:

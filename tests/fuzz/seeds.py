@@ -36,7 +36,6 @@ from mipp_cli.containers.messages.upload import (
 from mipp_cli.containers.store.index import Index, Part, Segment, write_index
 from mipp_cli.containers.store.part import write_part
 from mipp_cli.containers.store.segment import Origin, write_deletion_segment, write_upload_segment
-from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, pack_pixels
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters
@@ -338,11 +337,8 @@ def picture_files() -> list[bytes]:
 
 
 def envelopes() -> list[bytes]:
-    """Return envelopes of a file and of packed pixels."""
-    png = picture_files()[3]
-    pixels = [pack_pixels(picture(3, (11, 7), mode)) for mode in ("RGB", "1", "I;16")]
-    packed = [Envelope("a.png", PIXELS_MEDIA_TYPE, FEATURES[0], content).pack() for content in pixels]
-    return [Envelope("dir/naïve.png", "image/png", FEATURES[0], png).pack(), *packed]
+    """Return the envelope of a file."""
+    return [Envelope("dir/naïve.png", "image/png", FEATURES[0], picture_files()[3]).pack()]
 
 
 def answer_manifests() -> list[bytes]:

@@ -48,8 +48,8 @@ from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_sch
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import MippError
 from mipp_cli.images import pictures
-from mipp_cli.images.pictures import open_picture
-from mipp_cli.images.pixels import pack_pixels, unpack_pixels
+from mipp_cli.images.pictures import extension, open_picture
+from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.inspection.files import inspect_file
 from mipp_cli.kmc.applying import NameSet
 from mipp_cli.sanitize import safe_file_name, table_cell
@@ -58,7 +58,7 @@ from mipp_cli.scheme.parameters import Parameters, generate_parameters
 from mipp_cli.scheme.protocol import ExactProtocol
 from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
-from mipp_cli.user.matches import file_of, small_picture
+from mipp_cli.user.matches import small_picture
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
 from tests.fuzz import hand_offs, seeds
 from tests.fuzz.recipes import cook
@@ -378,7 +378,7 @@ def _run_envelope(data: bytes, _scratch: Path) -> None:
     envelope = Envelope.unpack(data)
     if envelope.pack(len(data)) != data:
         raise AssertionError("an envelope was read that would have been written otherwise")
-    name = safe_file_name(envelope.path) + file_of(envelope)[1]
+    name = safe_file_name(envelope.path) + extension(envelope.media_type)
     if "/" in name or "\0" in name or len(name.encode()) > 255 or name.startswith("."):
         raise AssertionError("an image's path became a file name that is none")
     table_cell(envelope.path).encode()
@@ -405,8 +405,7 @@ def _run_picture(data: bytes, _scratch: Path) -> None:
     with suppress(MippError):
         edge_histogram(image)
     with suppress(MippError):
-        payload = pack_pixels(image)
-        if not open_picture(unpack_pixels(payload), path=None).size:
+        if not open_picture(png_of_pixels(image), path=None).size:
             raise AssertionError("a picture lost its pixels")
 
 

@@ -12,9 +12,16 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.contact_sheet import SheetRow, Tile, draw_contact_sheet
-from mipp_cli.images.sheet_colours import PALETTE
-from mipp_cli.images.sheet_layout import MAX_HEIGHT, MAX_TILES, PER_LINE, THUMBNAIL_SIZE
+from mipp_cli.images.contact_sheet import (
+    MAX_HEIGHT,
+    MAX_TILES,
+    PALETTE,
+    PER_LINE,
+    THUMBNAIL_SIZE,
+    SheetRow,
+    Tile,
+    draw_contact_sheet,
+)
 from mipp_cli.images.thumbnails import thumbnail
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

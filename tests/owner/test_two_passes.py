@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mipp_cli.owner import descriptions
+from mipp_cli.images.pixels import png_of_pixels
+from mipp_cli.owner import descriptions, upload
 from mipp_cli.owner.descriptions import DescribedImage
 from mipp_cli.owner.ledger import Message, SentImage
 from mipp_cli.owner.owner import Owner
@@ -213,6 +214,18 @@ def test_all_but_the_changed_file_is_kept(each_way: Deployment, folder: Path) ->
 def test_a_changed_pixel_payload_is_noticed_as_well(each_way: Deployment, folder: Path) -> None:
     changed(each_way, folder, "another picture", "--payload", "pixels")
     done(*command(each_way, folder, "--payload", "pixels", "--resume"))
+
+
+def test_pixels_that_take_other_bytes_than_described_are_noticed(
+    each_way: Deployment, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that --resume takes up may have been done with another Pillow."""
+    words = command(each_way, folder, "--payload", "pixels")
+    check_refusal(watched(stop_at("encrypting", 0), *words), 130)
+    with monkeypatch.context() as patch:
+        patch.setattr(upload, "png_of_pixels", lambda image: png_of_pixels(image) + b"\0")
+        assert "another number of bytes" in refused(7, *words, "--resume").err
+    done(*words, "--resume")
 
 
 def test_a_file_that_went_is_left_out_when_the_run_goes_on(each_way: Deployment, folder: Path) -> None:

@@ -303,56 +303,6 @@ def test_the_contact_sheet_is_a_picture_in_the_folder(any_scheme: Deployment) ->
         assert len(sheet.convert("RGB").getcolors(1 << 24) or []) > 100
 
 
-def test_the_contact_sheet_can_go_elsewhere(deployment: Deployment, tmp_path: Path) -> None:
-    decrypt(deployment, deployment / "alice.answer.h5", tmp_path / "m", "--contact-sheet", tmp_path / "s.png")
-    assert mode(tmp_path / "s.png") == "0600"
-    assert not (tmp_path / "m" / "contact-sheet.png").exists()
-
-
-def test_the_contact_sheet_may_be_named_where_it_goes_anyway(deployment: Deployment, tmp_path: Path) -> None:
-    sheet = tmp_path / "m" / "contact-sheet.png"
-    for options in ((), ("--force",)):
-        decrypt(
-            deployment, deployment / "alice.answer.h5", tmp_path / "m", "--contact-sheet", sheet, *options
-        )
-        assert sheet.exists()
-
-
-def test_another_place_for_the_contact_sheet_inside_the_folder_is_refused(
-    deployment: Deployment, tmp_path: Path
-) -> None:
-    shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
-    sheet = tmp_path / "refused" / "sub" / ".." / "sheet.png"
-    words = "lies in the folder of the matches"
-    refuse(deployment, tmp_path / "a.h5", 2, words, "--contact-sheet", sheet)
-
-
-@pytest.mark.parametrize("spelled", [(), ("..", "refused")])
-def test_a_contact_sheet_in_the_place_of_the_folder_is_refused(
-    deployment: Deployment, tmp_path: Path, spelled: tuple[str, ...]
-) -> None:
-    shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
-    sheet = (tmp_path / "refused").joinpath(*spelled)
-    words = "the contact sheet and the folder of the matches at once"
-    for options in ((), ("--force",)):
-        refuse(deployment, tmp_path / "a.h5", 2, words, "--contact-sheet", sheet, *options)
-
-
-def test_a_contact_sheet_that_exists_is_not_replaced(deployment: Deployment, tmp_path: Path) -> None:
-    shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
-    (tmp_path / "s.png").write_bytes(b"mine")
-    refuse(deployment, tmp_path / "a.h5", 10, "the output exists", "--contact-sheet", tmp_path / "s.png")
-    assert (tmp_path / "s.png").read_bytes() == b"mine"
-
-
-def test_a_contact_sheet_that_cannot_be_written_leaves_no_folder(
-    deployment: Deployment, tmp_path: Path
-) -> None:
-    shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
-    sheet = tmp_path / "missing" / "s.png"
-    refuse(deployment, tmp_path / "a.h5", 10, "folder does not exist", "--contact-sheet", sheet)
-
-
 def test_matches_that_exist_are_replaced_only_with_force(deployment: Deployment, tmp_path: Path) -> None:
     answer, folder = deployment / "alice.answer.h5", tmp_path / "m"
     decrypt(deployment, answer, folder)
@@ -603,10 +553,7 @@ HOSTILE = {
     "another media type": Picture(media_type="text/html", content=b"<script>"),
     "a media type that is a path": Picture(media_type="../../x"),
     "no media type": Picture(media_type=""),
-    "pixels that are none": Picture(media_type="application/x-mipp-pixels", content=b"MIPPPIX1"),
-    "pixels without end": Picture(
-        media_type="application/x-mipp-pixels", content=b"MIPPPIX1\x04\xff\xff\xff\xff\xff\xff\xff\xff"
-    ),
+    "a PNG that is none": Picture(media_type="image/png", content=b"\x89PNG\r\n\x1a\n"),
 }
 
 

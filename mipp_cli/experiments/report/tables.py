@@ -23,6 +23,7 @@ from mipp_cli.experiments.leakage.groups.claims import (
 from mipp_cli.experiments.leakage.groups.images import SELECTIONS
 from mipp_cli.experiments.leakage.groups.queries import EVERY, GOT, OWN
 from mipp_cli.experiments.leakage.groups.watching import COSINE, EIGENVECTORS
+from mipp_cli.report import in_columns
 
 _MOST_ROWS = 40
 # of what clouds that watch groups see: what is measured, by whom, and from what
@@ -48,14 +49,8 @@ class Table:
 
     def lines(self) -> list[str]:
         """Return the table as lines of text in columns."""
-        widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
-        return [
-            "  ".join(
-                cell.rjust(width) if right else cell.ljust(width)
-                for cell, width, right in zip(row, widths, self.numeric, strict=True)
-            ).rstrip()
-            for row in (self.header, *self.rows)
-        ]
+        right = {column for column, numeric in enumerate(self.numeric) if numeric}
+        return in_columns((self.header, *self.rows), right)
 
 
 def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
