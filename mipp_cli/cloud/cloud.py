@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from mipp_cli.cloud.store.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
+from mipp_cli.cloud.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
 from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import FileSource, read_file

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mipp_cli.cloud.completeness import completeness
-from mipp_cli.cloud.store.store import Store
+from mipp_cli.cloud.store import Store
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.public_files import load_deployment
 from mipp_cli.containers.store.index import Index, read_index
@@ -29,7 +29,7 @@ def inspect_index(path: Path, header: Header) -> Found:
         found = f"{sum(s.rows for s in segments)} images in {len(segments)} uploads"
         if store is not None:
             found += f"; {completeness(store, index, owner)}"
-        elif gaps := index.gaps(owner):
+        elif gaps := completeness(None, index, owner).gaps:
             found += f"; missing: {listed(gaps)}"
         fields.append((f"sent by {owner}", found))
 
@@ -57,7 +57,5 @@ def _store_beside(path: Path) -> Store | None:
 
 def _sums(store: Store, index: Index, columns: int) -> Iterator[Row]:
     for part in index.parts:
-        owner = index.segments[part.segments[0]].owner
-        with store.part(part) as reader:
-            for name, sum1, sum2 in reader.table():
-                yield (owner, name.decode(errors="replace"), sum1, sum2)[:columns]
+        for name, sum1, sum2 in store.table(index, part):
+            yield (index.owner_of(part), name, sum1, sum2)[:columns]

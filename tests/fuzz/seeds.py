@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mipp_cli.cloud.store.parts import part_of_sums
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.base.header import BLOCK_BYTES
 from mipp_cli.containers.messages.delete import write_delete
@@ -40,6 +39,7 @@ from mipp_cli.images.pixels import PIXELS_MEDIA_TYPE, pack_pixels
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.retrieval_index import ids_of, index_construct
 from mipp_cli.scheme.secret_keys import key_id
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
 from tests.support.deployment import picture
@@ -251,7 +251,8 @@ def _index(path: Path) -> None:
 
 
 def _part(path: Path) -> None:
-    write_part(path, ALICE, NUMBER, part_of_sums([5, 9, 5], [7, 11, 7], [name.encode() for name in NAMES]))
+    rows = index_construct([5, 9, 5], [7, 11, 7], ids_of(name.encode() for name in NAMES))
+    write_part(path, ALICE, NUMBER, [rows])
 
 
 # by target: the kind, and the scheme if that of the others makes another file of it

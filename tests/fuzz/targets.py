@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from mipp_cli.cloud.completeness import gap_warnings
+import numpy as np
+
+from mipp_cli.cloud.completeness import completeness, gap_warnings
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.base.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.base.source import BytesSource
@@ -56,7 +58,7 @@ from mipp_cli.sanitize import safe_file_name, table_cell
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
 from mipp_cli.scheme.protocol import ExactProtocol
-from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
+from mipp_cli.scheme.retrieval_index import check_sums, ids_of, merged, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
 from mipp_cli.user.matches import file_of, small_picture
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
@@ -280,20 +282,19 @@ def _read_index(path: Path) -> None:
         index.without_owner(segment.owner)
     gap_warnings(index)
     for owner in index.owners():
-        index.gaps(owner)
+        completeness(None, index, owner)
 
 
 def _read_part(path: Path) -> None:
     reader = open_part(BytesSource(path.read_bytes()), DEPLOYMENT)
     with reader.container:
         with suppress(MippError):
-            _ = reader.known([b"8f"]), reader.known([b"8f"] * 9), reader.names_bytes
+            reader.find(np.sort(ids_of(name.encode() for name in seeds.NAMES)))
         pairs, _ = nearest_pairs(reader.pairs, 5, 7, MASK.l, 2)
         for pair in pairs[:4]:
             begin, end = (int(start) for start in reader.pairs.starts[pair : pair + 2])
-            for position in reader.positions(begin, min(end, begin + 4)).tolist():
-                reader.image(position)
-        for _ in zip(reader.table(), range(64), strict=False):
+            reader.ids(begin, min(end, begin + 4))
+        for _ in zip(merged([reader], [np.array([1])]), range(64), strict=False):
             pass
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mipp_cli.containers.base.container import Container, read_header
 from mipp_cli.containers.base.source import FileSource, Source
@@ -14,7 +16,7 @@ from mipp_cli.containers.base.stored import blocks_path, open_stored
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.containers.store.index import Index, Part, Segment
 from mipp_cli.containers.store.part import PartReader, open_part
-from mipp_cli.containers.store.segment import deleted_in, segment_schema
+from mipp_cli.containers.store.segment import segment_schema
 from mipp_cli.errors import errors_at
 from mipp_cli.files.atomic import remove
 from mipp_cli.scheme.parameters import Parameters
@@ -59,17 +61,18 @@ class Store:
                 yield UploadReader(container, self.parameters)
 
     @contextmanager
-    def deleted(self, segment: Segment) -> Iterator[Iterator[bytes]]:
-        """Open the segment of a deletion for the digests of the names that it deleted."""
-        with self.segment(segment) as upload:
-            yield deleted_in(upload.container)
-
-    @contextmanager
     def new_segment(self, segment: Segment) -> Iterator[UploadReader]:
         """Open a segment whose every byte was verified when it was copied, a moment ago."""
         path = self.segment_path(segment)
         with errors_at(path), self._container(FileSource(path), segment) as container:
             yield UploadReader(container, self.parameters)
+
+    def encrypted_features(
+        self, segment: Segment, begin: int, end: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return EF and EFF of rows of a segment whose every byte was verified a moment ago."""
+        with self.new_segment(segment) as upload:
+            return upload.encrypted_features(begin, end)
 
     def _container(self, source: Source, segment: Segment) -> Container:
         kind, schema = ("segment", segment_schema) if segment.revision else ("upload", upload_schema)
@@ -94,6 +97,18 @@ class Store:
             with reader.container:
                 yield reader
 
+    def table(self, index: Index, part: Part) -> Iterator[tuple[str, int, int]]:
+        """Yield (name, Σx, Σx²) of every image of a part, by the sums: Table 2."""
+        names: list[str] = []
+        for place in part.segments:
+            with self.segment(index.segments[place]) as upload:
+                names += upload.names()
+        with self.part(part) as reader:
+            for rows in reader.batches():
+                index.located(part, rows.images)  # are they there at all?
+                sums = (column.tolist() for column in np.divmod(rows.pairs, 1 << 32))
+                yield from zip((names[image] for image in rows.images.tolist()), *sums, strict=True)
+
     def remove_unlisted(self, index: Index) -> None:
         """Remove what the index does not list: what was merged, replaced, deleted or left by an interruption.
 
@@ -113,7 +128,3 @@ class Store:
         listed = {self.segment_path(segment) for segment in index.segments}
         listed |= {self.part_path(part) for part in index.parts}
         return listed | {blocks_path(path) for path in listed}
-
-    def bounds(self, index: Index, part: Part) -> list[int]:
-        """Return where the rows of each of a part's segments end, the rows counted through."""
-        return list(accumulate(index.segments[number].rows for number in part.segments))
