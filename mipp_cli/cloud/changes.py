@@ -66,7 +66,7 @@ class IndexChange:
 
     def add_upload(self, segment: Segment) -> Effect:
         """Index an upload that lies in the store, or what is left of a message, but for what came later."""
-        with self._store.new_segment(segment) as upload:
+        with self._store.segment(segment, verified=True) as upload:
             upload.check_images()
             ids, earlier = ids_of(name.encode() for name in upload.names()), upload.earlier()
             deleted = deleted_in(upload.container) if segment.revision else _NO_IDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -250,11 +251,7 @@ class _Check:
             raise MalformedError("its sums are not those of the encrypted features")
 
     def _check_bytes(self, path: Path, root: bytes, kind: str, check: Callable[[Header], None]) -> None:
-        with errors_at(path):
-            source = open_stored(path, root)
-            try:
-                header = read_header(source, kind=kind, deployment=self.cloud.directory.sender.deployment)
-                check(header)
-                check_digest(source, header)
-            finally:
-                source.close()
+        with errors_at(path), closing(open_stored(path, root)) as source:
+            header = read_header(source, kind=kind, deployment=self.cloud.directory.sender.deployment)
+            check(header)
+            check_digest(source, header)

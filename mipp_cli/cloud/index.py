@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,13 +40,10 @@ def index_containers(
     cloud = Cloud.open(path)
 
     def apply(file: Path) -> tuple[Header, Effect]:
-        source = FileSource(file)
-        try:
+        with closing(FileSource(file)) as source:
             header = read_header(source, deployment=cloud.directory.sender.deployment)
             if header.kind == "upload":
                 return header, _add(cloud, change, source, header, progress)
-        finally:
-            source.close()
         if header.kind == "delete":
             return header, _delete(cloud, change, file)
         raise MalformedError(

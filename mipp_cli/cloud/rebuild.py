@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -189,7 +189,7 @@ class _Rebuild:
         digest = bytes.fromhex(header.digest)
         segment = Segment(message.owner, message.number, 0, 0, digest, root, message.revision)
         if segment.revision:
-            with self.cloud.store.new_segment(segment) as upload:
+            with self.cloud.store.segment(segment, verified=True) as upload:
                 origin = origin_of(upload.container)
             # a name that was released may be borne by another owner now
             if (origin.owner, origin.key) != (segment.owner, owner_key):
@@ -208,8 +208,7 @@ class _Rebuild:
         kind, sender, key = "upload", message.owner, owner_key
         if message.revision:
             kind, sender, key = "segment", own.name, own.signing_key.public
-        source = FileSource(message.path)
-        try:
+        with closing(FileSource(message.path)) as source:
             header = read_header(source, deployment=own.deployment)
             if (header.kind, header.sender, header.number) != (kind, sender, str(message.number)):
                 raise MalformedError("is not what its name says")
@@ -217,6 +216,4 @@ class _Rebuild:
             with self.progress("verifying", source.size, "B") as advance:
                 blocks = content_blocks(source, header, BlockDigests())
                 advance(source.size)
-        finally:
-            source.close()
         return header, hashlib.sha256(blocks).digest()

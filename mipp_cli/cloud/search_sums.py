@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import hmac
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -97,15 +98,12 @@ def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
     def check(header: Header) -> None:
         owners[:] = _owners_of_user(cloud, header)
 
-    source = FileSource(file)
-    try:
+    with closing(FileSource(file)) as source:
         # who asks is checked before memory is taken for what they ask
         check(read_header(source, kind="query", deployment=deployment.fingerprint))
         if source.size > QUERY_BYTES_LIMIT:
             raise MalformedError("is larger than a query can be")
         data = source.read_at(0, source.size)
-    finally:
-        source.close()
     query = parse_query(data, deployment.parameters, deployment.fingerprint, check)
     named = [owner for owner in owners if query.names_owner(owner)]
     if not named:

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.base.container import Container, read_header
-from mipp_cli.containers.base.source import FileSource, Source
+from mipp_cli.containers.base.container import Container, Schema, read_header
+from mipp_cli.containers.base.source import FileSource
 from mipp_cli.containers.base.stored import blocks_path, open_stored
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.containers.store.index import Index, Part, Segment
-from mipp_cli.containers.store.part import PartReader, open_part
+from mipp_cli.containers.store.part import PART, PartReader, read_part
 from mipp_cli.containers.store.segment import segment_schema
 from mipp_cli.errors import errors_at
 from mipp_cli.files.atomic import remove
@@ -52,50 +52,38 @@ class Store:
         return self.folder / PARTS_FOLDER
 
     @contextmanager
-    def segment(self, segment: Segment) -> Iterator[UploadReader]:
-        """Open a segment; errors name its file."""
-        path = self.segment_path(segment)
-        with errors_at(path):
-            source = open_stored(path, segment.root)
-            with self._container(source, segment) as container:
-                yield UploadReader(container, self.parameters)
-
-    @contextmanager
-    def new_segment(self, segment: Segment) -> Iterator[UploadReader]:
-        """Open a segment whose every byte was verified when it was copied, a moment ago."""
-        path = self.segment_path(segment)
-        with errors_at(path), self._container(FileSource(path), segment) as container:
+    def segment(self, segment: Segment, *, verified: bool = False) -> Iterator[UploadReader]:
+        """Open a segment; errors name its file. Blocks of one that was just ``verified`` are not checked."""
+        schema = (segment_schema if segment.revision else upload_schema)(self.parameters)
+        root = None if verified else segment.root
+        with self._opened(self.segment_path(segment), root, schema) as container:
             yield UploadReader(container, self.parameters)
 
     def encrypted_features(
         self, segment: Segment, begin: int, end: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return EF and EFF of rows of a segment whose every byte was verified a moment ago."""
-        with self.new_segment(segment) as upload:
+        with self.segment(segment, verified=True) as upload:
             return upload.encrypted_features(begin, end)
-
-    def _container(self, source: Source, segment: Segment) -> Container:
-        kind, schema = ("segment", segment_schema) if segment.revision else ("upload", upload_schema)
-        try:
-            header = read_header(source, kind=kind, deployment=self.deployment)
-            return Container(source, header, schema(self.parameters))
-        except BaseException:
-            source.close()
-            raise
 
     @contextmanager
     def part(self, part: Part) -> Iterator[PartReader]:
         """Open a part; errors name its file."""
-        path = self.part_path(part)
+        with self._opened(self.part_path(part), part.root, PART) as container:
+            yield read_part(container)
+
+    @contextmanager
+    def _opened(self, path: Path, root: bytes | None, schema: Schema) -> Iterator[Container]:
         with errors_at(path):
-            source = open_stored(path, part.root)
+            source = FileSource(path) if root is None else open_stored(path, root)
             try:
-                reader = open_part(source, self.deployment)
+                header = read_header(source, kind=schema.kind, deployment=self.deployment)
+                container = Container(source, header, schema)
             except BaseException:
                 source.close()
                 raise
-            with reader.container:
-                yield reader
+            with container:
+                yield container
 
     def table(self, index: Index, part: Part) -> Iterator[tuple[str, int, int]]:
         """Yield (name, Σx, Σx²) of every image of a part, by the sums: Table 2."""
@@ -119,12 +107,7 @@ class Store:
 
     def unlisted(self, index: Index) -> list[Path]:
         """Return the files of the store that the index does not list."""
-        listed = self.files(index)
-        folders = [each for each in (self.segments_folder, self.parts_folder) if each.is_dir()]
-        return [path for folder in folders for path in folder.iterdir() if path not in listed]
-
-    def files(self, index: Index) -> set[Path]:
-        """Return the files that make up what the index lists."""
-        listed = {self.segment_path(segment) for segment in index.segments}
-        listed |= {self.part_path(part) for part in index.parts}
-        return listed | {blocks_path(path) for path in listed}
+        listed = {*map(self.segment_path, index.segments), *map(self.part_path, index.parts)}
+        listed |= {blocks_path(path) for path in listed}
+        folders = (self.segments_folder, self.parts_folder)
+        return [path for folder in folders for path in folder.glob("*") if path not in listed]

@@ -168,16 +168,16 @@ def _segment_of_nothing(path: Path) -> None:
 
 def _segment_of_a_deletion(path: Path) -> None:
     names = [name.encode() for name in NAMES]
-    write_deletion_segment(path, MASK, ALICE, _origin(), names)
+    write_deletion_segment(path, MASK, ALICE, _origin(), ids_of(names))
 
 
 def _segment_of_a_deletion_of_groups(path: Path) -> None:
     names = [name.encode() for name in NAMES]
-    write_deletion_segment(path, EXACT, ALICE, _origin(), names)
+    write_deletion_segment(path, EXACT, ALICE, _origin(), ids_of(names))
 
 
 def _segment_of_a_deletion_of_nothing(path: Path) -> None:
-    write_deletion_segment(path, MASK, ALICE, _origin(()), [])
+    write_deletion_segment(path, MASK, ALICE, _origin(()), ids_of([]))
 
 
 def _query(path: Path, parameters: Parameters = MASK, owners: tuple[str, ...] = ()) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.cloud.completeness import completeness, gap_warnings
-from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.base.container import Container, open_container, read_header
 from mipp_cli.containers.base.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.containers.feature_file import open_feature_file
@@ -45,7 +45,7 @@ from mipp_cli.containers.messages.results import open_results
 from mipp_cli.containers.messages.selection import open_groups, read_selection
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.containers.store.index import read_index
-from mipp_cli.containers.store.part import open_part
+from mipp_cli.containers.store.part import PART, read_part
 from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_schema
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import MippError
@@ -164,8 +164,7 @@ def _read_upload(path: Path, parameters: Parameters = MASK) -> None:
 def _read_segment(path: Path, parameters: Parameters = MASK) -> None:
     with open_container(path, segment_schema(parameters), deployment=DEPLOYMENT) as container:
         _read_images(UploadReader(container, parameters))
-        for _ in zip(deleted_in(container), range(64), strict=False):
-            pass
+        deleted_in(container)
         origin_of(container)
 
 
@@ -286,8 +285,9 @@ def _read_index(path: Path) -> None:
 
 
 def _read_part(path: Path) -> None:
-    reader = open_part(BytesSource(path.read_bytes()), DEPLOYMENT)
-    with reader.container:
+    source = BytesSource(path.read_bytes())
+    with Container(source, read_header(source, kind="part", deployment=DEPLOYMENT), PART) as container:
+        reader = read_part(container)
         with suppress(MippError):
             reader.find(np.sort(ids_of(name.encode() for name in seeds.NAMES)))
         pairs, _ = nearest_pairs(reader.pairs, 5, 7, MASK.l, 2)

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.containers.base.columns import Matrix
-from mipp_cli.containers.base.container import Container, Schema, Sender, read_header, write_container
-from mipp_cli.containers.base.source import Source
+from mipp_cli.containers.base.container import Container, Schema, Sender, write_container
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.retrieval_index import (
     ID,
@@ -116,16 +115,11 @@ class PartReader:
         return np.concatenate(found), np.concatenate(images)
 
 
-def open_part(source: Source, deployment: str) -> PartReader:
-    """Open a part from a source that checks its blocks."""
-    container = Container(source, read_header(source, kind="part", deployment=deployment), PART)
-    try:
-        container.same_length(*_PAIRS)
-        sum1, sum2, counts = (container.matrix(name).all().astype(np.uint64) for name in _PAIRS)
-        pairs = PairTable(sum1, sum2, np.append(np.uint64(0), np.cumsum(counts, dtype=np.uint64)))
-        if pairs.rows != container.same_length("ids", "rows"):
-            raise MalformedError("the columns of the index have different lengths")
-        return PartReader(container, pairs)
-    except BaseException:
-        container.close()
-        raise
+def read_part(container: Container) -> PartReader:
+    """Read the pairs of an open part; raises MalformedError."""
+    container.same_length(*_PAIRS)
+    sum1, sum2, counts = (container.matrix(name).all().astype(np.uint64) for name in _PAIRS)
+    pairs = PairTable(sum1, sum2, np.append(np.uint64(0), np.cumsum(counts, dtype=np.uint64)))
+    if pairs.rows != container.same_length("ids", "rows"):
+        raise MalformedError("the columns of the index have different lengths")
+    return PartReader(container, pairs)

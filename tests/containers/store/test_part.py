@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.container import write_container
-from mipp_cli.containers.base.source import FileSource
+from mipp_cli.containers.base.container import open_container, write_container
 from mipp_cli.containers.store import part as module
-from mipp_cli.containers.store.part import PART, PartReader, open_part, write_part
+from mipp_cli.containers.store.part import PART, PartReader, read_part, write_part
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.retrieval_index import ID_BYTES, Ids, Rows, ids_of, index_construct
 from tests.containers.conftest import ALICE, DEPLOYMENT
@@ -27,7 +26,7 @@ def random_rows(seed: int, count: int) -> Rows:
 
 
 def opened(path: Path) -> PartReader:
-    return open_part(FileSource(path), DEPLOYMENT)
+    return read_part(open_container(path, PART, deployment=DEPLOYMENT))
 
 
 def same(found: Rows, due: Rows) -> bool:
