@@ -1,145 +1,100 @@
 """The next index of the cloud, as messages make it, in whatever order they come.
 
-For a name, the highest number that mentions it decides: its image is live in that upload, or deleted.
+For a name, the highest number that mentions it decides: its image is live in that upload, or deleted. The
+parts of an owner shrink in size from first to last by a factor of four at least, so an index of n images has
+some log n parts for each owner, and adding a few images does not touch the large ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.cloud.cloud import Cloud
-from mipp_cli.cloud.store.part_filter import without
-from mipp_cli.cloud.store.parts import merged, part_of_sums, parts_to_merge
-from mipp_cli.cloud.store.summing import Sums
+from mipp_cli.cloud.summing import sums_of
+from mipp_cli.compute.processes import Parallelism
 from mipp_cli.containers.base.stored import blocks_path, store_digests
 from mipp_cli.containers.store.index import Index, Part, Segment
-from mipp_cli.containers.store.part import PartContent, PartReader, PartRows, write_part
+from mipp_cli.containers.store.part import ROWS_LIMIT, write_part
 from mipp_cli.containers.store.segment import (
     Origin,
-    name_digest,
+    deleted_in,
     write_deletion_segment,
     write_upload_segment,
 )
-from mipp_cli.errors import MalformedError
 from mipp_cli.files.atomic import remove
 from mipp_cli.progress import Progress
+from mipp_cli.scheme.retrieval_index import Ids, Places, Rows, among, ids_of, index_construct
 from mipp_cli.workdir.floors import floor_of
 
-_NO_ROWS = np.empty(0, dtype=np.int64)
-
-Deleted = Callable[[str, int], Iterator[bytes]]
+_RATIO = 4
+_NONE = np.empty(0, dtype=np.int64)
+_NO_IDS = ids_of([])
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a message meets: rows of older messages, which it decides over, and names that newer ones decide.
+class Effect:
+    """What a message did: images that came, images that left, and what it says too late of others."""
 
-    ``older`` are the rows in the parts that hold some.
-    """
-
-    older: tuple[tuple[Part, PartRows], ...]
-    newer: frozenset[bytes]
+    images: int
+    removed: int
+    late: int
 
 
 class IndexChange:
     """The next index; what is written for it counts for nothing until index.h5 names it.
 
     Images leave the parts at once, but the segments only in :meth:`finish`, so that many messages of one
-    run write a segment anew once. ``deleted`` gives the digests of the names that messages of an owner
-    above a number deleted; without it they come from the segments of the index.
+    run write a segment anew once.
     """
 
-    def __init__(
-        self,
-        cloud: Cloud,
-        index: Index,
-        first_part: int,
-        progress: Progress,
-        deleted: Deleted | None = None,
-    ):
+    def __init__(self, cloud: Cloud, index: Index, parallelism: Parallelism, progress: Progress):
         self.index = index
         self._cloud, self._sender, self._store = cloud, cloud.directory.sender, cloud.store
-        self._progress = progress
-        self._next_part = first_part
-        self._deleted = deleted or self._deleted_in_segments
-        self._left: dict[int, NDArray[np.int64]] = {}  # of each segment's file, the rows that are to go
+        self._parallelism, self._progress = parallelism, progress
+        numbers = (path.name.partition(".")[0] for path in self._store.parts_folder.iterdir())
+        self._last_part = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        self._left: dict[int, Places] = {}  # of each segment's file, the rows that are to go
+        self._deleted: dict[tuple[str, int], Ids] = {}  # by deletions, as far as they were read
         self._written: list[Path] = []
 
-    def standing(self, owner: str, number: int, names: Sequence[bytes]) -> Standing:
-        """Compare ``names`` of message ``number`` with what other messages of the owner say of them."""
-        older: list[tuple[Part, PartRows]] = []
-        newer: set[bytes] = set()
-        for part in self.index.parts_of(owner):
-            with self._store.part(part) as reader:
-                found, late = self._divided(part, reader, reader.find(names), number)
-            newer |= late
-            if len(found):
-                older.append((part, found))
-        named: dict[bytes, bytes] = {}
-        for digest in self._deleted(owner, number):  # none, unless the message comes late
-            named = named or {name_digest(name): name for name in names}
-            if digest in named:
-                newer.add(named[digest])
-        return Standing(tuple(older), frozenset(newer))
+    def add_upload(self, segment: Segment) -> Effect:
+        """Index an upload that lies in the store, or what is left of a message, but for what came later."""
+        with self._store.segment(segment, verified=True) as upload:
+            upload.check_images()
+            ids, earlier = ids_of(name.encode() for name in upload.names()), upload.earlier()
+            deleted = deleted_in(upload.container) if segment.revision else _NO_IDS
+            older, late = self._compare(segment, ids)
+            read = partial(self._store.encrypted_features, segment)
+            sums = sums_of(upload, self._parallelism, self._progress, read)
+            segment = replace(segment, key_id=upload.key_id, rows=int((~late).sum()), deleted=len(deleted))
+        self._deleted[segment.owner, segment.number] = deleted
+        place = self._list(segment, earlier)
+        if late.any():
+            self._left[place] = np.flatnonzero(late)
+        sum1, sum2 = (np.array(column, dtype=np.uint64)[~late] for column in sums)
+        rows = index_construct(sum1, sum2, ids[~late])
+        removed = self._rewrite(segment.owner, older, {Part(0, b"", (place,)): rows} if rows else {})
+        return Effect(segment.rows, removed, len(ids) - segment.rows)
 
-    def _divided(
-        self, part: Part, reader: PartReader, found: PartRows, number: int
-    ) -> tuple[PartRows, frozenset[bytes]]:
-        """Return the images ``found`` in messages older than ``number``, and the names in newer ones."""
-        numbers = np.array([self.index.segments[place].number for place in part.segments], dtype=np.uint64)
-        if (numbers < number).all():  # so it is wherever messages come in order
-            return found, frozenset()
-        bounds = self._store.bounds(self.index, part)
-        is_older = numbers[np.searchsorted(bounds, found.rows, side="right")] < number
-        names = frozenset(reader.name(place) for place in found.places[~is_older].tolist())
-        size = found.names_bytes - sum(map(len, names))
-        return PartRows(found.places[is_older], found.rows[is_older], size), names
-
-    def _deleted_in_segments(self, owner: str, number: int) -> Iterator[bytes]:
-        for segment in self.index.of_owner(owner):
-            if segment.deleted and segment.number > number:
-                with self._store.deleted(segment) as digests:
-                    yield from digests
-
-    def add_upload(
-        self, segment: Segment, earlier: Sequence[int], names: Sequence[bytes], sums: Sums, standing: Standing
-    ) -> int:
-        """Index an upload, but for what newer messages decide; return how many older images it replaces."""
-        replaced = self._drop(segment.owner, standing.older)
-        late = np.array([row for row, name in enumerate(names) if name in standing.newer], dtype=np.int64)
-        kept = [row for row, name in enumerate(names) if name not in standing.newer]
-        place = self._list(replace(segment, rows=len(kept)), earlier)
-        if len(late):
-            self._left[place] = late
-        if kept:
-            sum1, sum2 = ([column[row] for row in kept] for column in sums)
-            content = part_of_sums(sum1, sum2, [names[row] for row in kept])
-            part = self._new_part((place,), content)
-            self.index = replace(self.index, parts=(*self.index.parts, part))
-            self._merge_parts(segment.owner)
-        return replaced
-
-    def add_deletion(
-        self, segment: Segment, earlier: Sequence[int], names: Sequence[bytes], standing: Standing
-    ) -> int:
-        """Let the images leave that a deletion decides over; what stays is a segment with their digests.
-
-        Returns how many left.
-        """
-        removed = self._drop(segment.owner, standing.older)
-        made = replace(segment, revision=self.index.number, deleted=len(names))
+    def add_deletion(self, segment: Segment, earlier: Collection[int], names: Sequence[bytes]) -> Effect:
+        """Let the images leave that a deletion decides over; what stays is a segment with their ids."""
+        ids = self._deleted[segment.owner, segment.number] = ids_of(names)
+        older, late = self._compare(segment, ids)
+        removed = self._rewrite(segment.owner, older)
+        made = replace(segment, revision=self.index.number, deleted=len(ids))
         path = self._store.segment_path(made)
         self._written.append(path)
         origin = self._origin(made, tuple(earlier))
-        write_deletion_segment(path, self._store.parameters, self._sender, origin, names)
+        write_deletion_segment(path, self._store.parameters, self._sender, origin, ids)
         self._list(replace(made, root=store_digests(path)), earlier)
-        return removed
+        return Effect(0, removed, int(late.sum()))
 
     def finish(self) -> None:
         """Write what is left of the segments that lost rows."""
@@ -152,7 +107,38 @@ class IndexChange:
             remove(path)
             remove(blocks_path(path))
 
-    def _list(self, segment: Segment, earlier: Sequence[int]) -> int:
+    def _compare(self, message: Segment, ids: Ids) -> tuple[dict[Part, Places], NDArray[np.bool_]]:
+        """Compare what a message names with what other messages of its owner say of it.
+
+        Returns which images in which parts are of older ones, and of each of ``ids`` whether a newer one
+        decides over it.
+        """
+        ascending, older = np.sort(ids), {}
+        numbers = np.array([segment.number for segment in self.index.segments], dtype=np.uint64)
+        newer = [self._deleted_above(message)]
+        for part in self.index.parts_of(message.owner):
+            with self._store.part(part) as reader:
+                found, images = reader.find(ascending)
+            places, _ = self.index.located(part, images)
+            is_older = numbers[places] < message.number
+            newer.append(found[~is_older])
+            if is_older.any():
+                older[part] = np.sort(images[is_older])
+        return older, among(ids, np.sort(np.concatenate(newer)))
+
+    def _deleted_above(self, message: Segment) -> Ids:
+        """Return what newer messages deleted; there are none, unless the message comes late."""
+        found = [_NO_IDS]
+        for segment in self.index.of_owner(message.owner):
+            if segment.deleted and segment.number > message.number:
+                key = segment.owner, segment.number
+                if key not in self._deleted:
+                    with self._store.segment(segment) as upload:
+                        self._deleted[key] = deleted_in(upload.container)
+                found.append(self._deleted[key])
+        return np.concatenate(found)
+
+    def _list(self, segment: Segment, earlier: Collection[int]) -> int:
         """Add a segment to the index, with its list of earlier ones if it is the newest; return its place."""
         newest, segments = self.index.newest(segment.owner), list(self.index.segments)
         if newest is None or newest.number < segment.number:
@@ -163,38 +149,57 @@ class IndexChange:
         self.index = replace(self.index, segments=(*segments, segment))
         return len(segments)
 
-    def _drop(self, owner: str, located: Sequence[tuple[Part, PartRows]]) -> int:
-        """Let images of an owner leave; returns how many."""
-        for part, found in located:
-            self._drop_from(part, found)
-        if located:
-            self._merge_parts(owner)
-        return sum(len(found) for _, found in located)
+    def _rewrite(
+        self, owner: str, gone: Mapping[Part, Places], new: Mapping[Part, Rows] | None = None
+    ) -> int:
+        """Let images leave the parts of an owner, and a ``new`` one come with its rows; merge what is due.
 
-    def _drop_from(self, part: Part, found: PartRows) -> None:
-        segments, rows = list(self.index.segments), np.sort(found.rows)
-        bounds = self._store.bounds(self.index, part)
-        if int(rows[-1]) >= bounds[-1]:
-            raise MalformedError("the index points outside its segments")
-        for place, begin, end in zip(part.segments, [0, *bounds], bounds, strict=False):
-            leaving = rows[slice(*np.searchsorted(rows, (begin, end)))] - begin
-            if len(leaving):
-                self._left[place] = _also(self._left.get(place, _NO_ROWS), leaving)
-                segments[place] = replace(segments[place], rows=segments[place].rows - len(leaving))
-        kept = tuple(place for place in part.segments if segments[place].rows)
-        parts = list(self.index.parts)
-        number = parts.index(part)
-        parts[number : number + 1] = [self._filtered(part, found, kept)] if kept else []
-        self.index = replace(self.index, segments=tuple(segments), parts=tuple(parts))
+        Every part that changes is written once. Returns how many images left.
+        """
+        new = new or {}
+        for part, images in gone.items():
+            self._leave(part, images)
+        parts = [part for part in self.index.parts_of(owner) if self.index.rows_of(part)]
+        parts += new
+        first = len(parts) - parts_to_merge([self.index.rows_of(part) for part in parts])
+        groups = [*([part] for part in parts[:first]), parts[first:]]
+        changed = gone.keys() | new.keys()
+        kept = [
+            self._written_part(group, gone, new) if len(group) > 1 or changed & {*group} else group[0]
+            for group in groups
+            if group
+        ]
+        others = (part for part in self.index.parts if self.index.owner_of(part) != owner)
+        self.index = replace(self.index, parts=(*others, *kept))
+        return sum(map(len, gone.values()))
 
-    def _filtered(self, part: Part, found: PartRows, segments: tuple[int, ...]) -> Part:
-        with (
-            self._store.part(part) as reader,
-            self._progress("removing from the index", len(reader), "image") as advance,
-        ):
-            return self._new_part(segments, without(reader, found, advance))
+    def _leave(self, part: Part, images: Places) -> None:
+        """Let images of a part leave its segments."""
+        segments = list(self.index.segments)
+        places, rows = self.index.located(part, images)
+        for place in np.unique(places).tolist():
+            leaving = np.sort(rows[places == place])
+            self._left[place] = _also(self._left.get(place, _NONE), leaving)
+            segments[place] = replace(segments[place], rows=segments[place].rows - len(leaving))
+        self.index = replace(self.index, segments=tuple(segments))
 
-    def _write_anew(self, place: int, dropped: NDArray[np.int64]) -> None:
+    def _written_part(
+        self, parts: Sequence[Part], gone: Mapping[Part, Places], new: Mapping[Part, Rows]
+    ) -> Part:
+        """Write one part of several, without the images that are ``gone``; ``new`` are those in memory."""
+        self._last_part += 1
+        part = Part(self._last_part, b"", tuple(place for each in parts for place in each.segments))
+        path = self._store.part_path(part)
+        self._written.append(path)
+        with ExitStack() as stack:
+            tables = [new.get(each) or stack.enter_context(self._store.part(each)) for each in parts]
+            advance = stack.enter_context(self._progress("indexing", self.index.rows_of(part), "image"))
+            left = [gone.get(each, _NONE) for each in parts]
+            write_part(path, self._sender, part.number, tables, left, advance)
+        segments = tuple(place for place in part.segments if self.index.segments[place].rows)
+        return replace(part, root=store_digests(path), segments=segments)
+
+    def _write_anew(self, place: int, dropped: Places) -> None:
         """Write a segment's next revision, without the rows ``dropped`` of its file."""
         old = self.index.segments[place]
         anew = replace(old, revision=self.index.number)
@@ -214,30 +219,20 @@ class IndexChange:
         key = self._cloud.members_header(segment.owner).sender_key
         return Origin(segment.owner, key, segment.number, segment.digest, earlier)
 
-    def _merge_parts(self, owner: str) -> None:
-        parts = self.index.parts_of(owner)
-        merging = parts[-parts_to_merge([self.index.rows_of(part) for part in parts]) :]
-        if len(merging) < 2:
-            return
-        with ExitStack() as stack:
-            readers = [stack.enter_context(self._store.part(part)) for part in merging]
-            segments = tuple(number for part in merging for number in part.segments)
-            with self._progress("merging", sum(map(len, readers)), "image") as advance:
-                content = merged(readers, self._store.parts_folder, advance)
-                part = self._new_part(segments, content)
-        kept = tuple(each for each in self.index.parts if each not in merging)
-        self.index = replace(self.index, parts=(*kept, part))
 
-    def _new_part(self, segments: tuple[int, ...], content: PartContent) -> Part:
-        part = Part(self._next_part, b"", segments)
-        self._next_part += 1
-        path = self._store.part_path(part)
-        self._written.append(path)
-        write_part(path, self._sender, part.number, content)
-        return replace(part, root=store_digests(path))
+def parts_to_merge(sizes: Sequence[int]) -> int:
+    """Return how many of an owner's last parts, of ``sizes`` images each, should become one; 1 for none."""
+    count, together = 1, sizes[-1] if sizes else 0
+    for place, size in enumerate(reversed(sizes[:-1]), start=2):
+        if size + together > ROWS_LIMIT:
+            break
+        if size < _RATIO * together:  # of a part that lost images, though the next one may be in order
+            count = place
+        together += size
+    return count
 
 
-def _also(dropped: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _also(dropped: Places, rows: Places) -> Places:
     """Return ``dropped`` and ``rows``, which are counted without those dropped; all ascending."""
     # as many rows were dropped before row r of those left as have at most r rows left before them
     left_before = dropped - np.arange(len(dropped))

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from mipp_cli.cloud.cloud import INDEX_FILE, MEMBERS_FOLDER, PUBLIC_FILE, Cloud
 from mipp_cli.cloud.completeness import completeness, gap_warnings
-from mipp_cli.cloud.query import QUERIES_FOLDER
-from mipp_cli.cloud.store.store import PARTS_FOLDER, SEGMENTS_FOLDER
-from mipp_cli.cloud.store.summing import StoredRows, Sums, sums_of
-from mipp_cli.cloud.store_check import StoreCheck
+from mipp_cli.cloud.search_sums import QUERIES_FOLDER
+from mipp_cli.cloud.store import PARTS_FOLDER, SEGMENTS_FOLDER
+from mipp_cli.cloud.summing import sums_of
 from mipp_cli.compute.processes import LOCAL, Parallelism, open_executor
+from mipp_cli.containers.base.container import check_digest, read_header
+from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import read_file
+from mipp_cli.containers.base.stored import open_stored
 from mipp_cli.containers.messages.membership import MEMBERS_BYTES_LIMIT, parse_members
 from mipp_cli.containers.messages.public_files import CLOUD_NAME, load_party
 from mipp_cli.containers.messages.upload import UploadReader
-from mipp_cli.containers.store.index import Segment
-from mipp_cli.errors import MalformedError
+from mipp_cli.containers.store.index import Index, Part, Segment
+from mipp_cli.containers.store.segment import Origin, deleted_in, origin_of
+from mipp_cli.errors import MalformedError, errors_at
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.retrieval_index import Keys, Rows, ids_of, keys_of
 from mipp_cli.workdir.completeness import details_of, notes_of
 from mipp_cli.workdir.findings import Findings, check_key
 from mipp_cli.workdir.floors import floor_in_force
+from mipp_cli.workdir.replay import check_pinned_key
 from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
@@ -47,88 +58,181 @@ def check_cloud(
     if with_sums and parallelism.scheduler:
         with open_executor(parallelism):
             pass  # a cluster that does not answer is no damage: say so before anything is taken for some
-    cloud = Cloud(findings.directory)
+    check = _Check(Cloud(findings.directory), findings, parallelism if with_sums else None, progress)
     with findings.locked():
         known = findings.check_common()
         known += [findings.directory.file(name) for name in (PUBLIC_FILE, INDEX_FILE)]
-        _check_keys(findings, cloud)
-        owners: dict[str, bytes | None] = {}
-        folders = (
-            (MEMBERS_FOLDER, ".h5", "members", partial(_check_members, cloud, owners)),
-            (QUERIES_FOLDER, ".json", "queries", partial(_check_query, cloud)),
-        )
-        for folder, ending, kind, check in folders:
-            known += findings.check_each(folder, ending, kind, check)
-        known += _check_store(findings, cloud, owners, with_sums, parallelism, progress)
-        findings.check_unknown(known)
+        check.keys()
+        known += findings.check_each(MEMBERS_FOLDER, ".h5", "members", check.members)
+        known += findings.check_each(QUERIES_FOLDER, ".json", "queries", check.query)
+        findings.check_unknown([*known, *check.store()])
     return findings.report(_HINT)
 
 
-def _check_keys(findings: Findings, cloud: Cloud) -> None:
-    directory = cloud.directory
-    public = directory.file(PUBLIC_FILE)
-    with findings.of(public, "files"):
-        load_party(public, CLOUD_NAME, directory.deployment.fingerprint)
-    with findings.of(directory.file(SECRETS_FILE), "files"):
-        signing_key = SigningKey(directory.secret("signing"))
-        party = load_party(public, CLOUD_NAME, directory.deployment.fingerprint)
-        check_key(signing_key.public, party.key, PUBLIC_FILE)
+@dataclass(frozen=True)
+class _Check:
+    """A check of a cloud's directory; what is wrong is taken down in ``findings``.
 
+    With ``sums``, where to work, Eq. 5 and 6 are computed again; without it sums are not compared.
+    ``owners`` are those enrolled, with their keys, or None for a key whose file is damaged.
+    """
 
-def _check_members(cloud: Cloud, owners: dict[str, bytes | None], name: str) -> None:
-    owners[name] = None
-    file = cloud.members_file(name)
-    membership = parse_members(read_file(file, MEMBERS_BYTES_LIMIT), cloud.directory.deployment.fingerprint)
-    if membership.owner != name:
-        raise MalformedError("is of another owner than the file's name says")
-    owners[name] = membership.key
-    floor_in_force(cloud.directory, name, membership.key)
+    cloud: Cloud
+    findings: Findings
+    sums: Parallelism | None
+    progress: Progress
+    owners: dict[str, bytes | None] = field(default_factory=dict)
 
+    def keys(self) -> None:
+        """Check the cloud's key."""
+        directory = self.cloud.directory
+        public = directory.file(PUBLIC_FILE)
+        with self.findings.of(public, "files"):
+            load_party(public, CLOUD_NAME, directory.deployment.fingerprint)
+        with self.findings.of(directory.file(SECRETS_FILE), "files"):
+            signing_key = SigningKey(directory.secret("signing"))
+            party = load_party(public, CLOUD_NAME, directory.deployment.fingerprint)
+            check_key(signing_key.public, party.key, PUBLIC_FILE)
 
-def _check_query(cloud: Cloud, name: str) -> None:
-    recorded = cloud.directory.recorded(QUERIES_FOLDER, name)
-    if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
-        raise MalformedError("is not the record of a query")
+    def members(self, name: str) -> None:
+        """Check an owner's `members`."""
+        self.owners[name] = None
+        data = read_file(self.cloud.members_file(name), MEMBERS_BYTES_LIMIT)
+        membership = parse_members(data, self.cloud.directory.deployment.fingerprint)
+        if membership.owner != name:
+            raise MalformedError("is of another owner than the file's name says")
+        self.owners[name] = membership.key
+        floor_in_force(self.cloud.directory, name, membership.key)
 
+    def query(self, name: str) -> None:
+        """Check the record of a query."""
+        recorded = self.cloud.directory.recorded(QUERIES_FOLDER, name)
+        if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
+            raise MalformedError("is not the record of a query")
 
-def _check_store(
-    findings: Findings,
-    cloud: Cloud,
-    owners: dict[str, bytes | None],
-    with_sums: bool,
-    parallelism: Parallelism,
-    progress: Progress,
-) -> list[Path]:
-    """Check the index and what it lists; return the files that belong to the store."""
-    index = None
-    with findings.of(cloud.directory.file(INDEX_FILE), "files"):
-        index = cloud.index()
-    folders = [cloud.directory.file(name) for name in (SEGMENTS_FOLDER, PARTS_FOLDER)]
-    stored = [path for folder in folders if folder.exists() for path in folder.iterdir() if _is_kept(path)]
-    if index is None:
+    def store(self) -> list[Path]:
+        """Check the index and what it lists; return the files that belong to the store."""
+        findings, directory, index = self.findings, self.cloud.directory, None
+        with findings.of(directory.file(INDEX_FILE), "files"):
+            index = self.cloud.index()
+        files = (
+            path for folder in (SEGMENTS_FOLDER, PARTS_FOLDER) for path in directory.file(folder).glob("*")
+        )
+        stored = [path for path in files if _STORED.fullmatch(path.name)]
+        if index is None:
+            return stored
+        store = self.cloud.store
+        self._check_lists(index)
+        found: dict[int, Keys] = {}
+        with self.progress("checking", len(index.segments) + len(index.parts), "file") as advance:
+            for place, segment in enumerate(index.segments):
+                with findings.of(store.segment_path(segment), "segments"):
+                    found[place] = self._segment(segment)
+                advance(1)
+            for part in index.parts:
+                with findings.of(store.part_path(part), "parts"):
+                    self._part(part, [found.get(place) for place in part.segments])
+                advance(1)
+        findings.warnings += gap_warnings(index)
+        came = {}
+        for owner in index.owners():
+            with findings.of(store.segments_folder, "owners"):
+                came[owner] = completeness(store, index, owner)
+        findings.notes += notes_of(came)
+        findings.details |= details_of(came)
+        if left := sorted({*stored} & {*store.unlisted(index)}):
+            findings.warnings.append(
+                f"{len(left)} files that index.h5 does not list, such as {left[0]}: the next `mipp cloud "
+                "index` removes them. If index.h5 is an older one, run it with --rebuild first"
+            )
         return stored
 
-    def again(segment: Segment, upload: UploadReader) -> Sums:
-        rows = None if parallelism.scheduler else StoredRows(cloud.store, segment)
-        return sums_of(upload, parallelism, progress, rows)
+    def _check_lists(self, index: Index) -> None:
+        """Check that every image is in one part, with images of its owner alone."""
+        listed = Counter(place for part in index.parts for place in part.segments)
+        counts = [listed[place] == (segment.rows > 0) for place, segment in enumerate(index.segments)]
+        owners = [{index.segments[place].owner for place in part.segments} for part in index.parts]
+        if not all(counts) or any(len(each) != 1 for each in owners):
+            path = self.cloud.directory.file(INDEX_FILE)
+            self.findings.add(path, "lists images in no part, in several, or with another owner's")
 
-    StoreCheck(cloud, findings, owners, again if with_sums else None, progress).check(index)
-    findings.warnings += gap_warnings(index)
-    found = {}
-    for owner in index.owners():
-        with findings.of(cloud.store.segments_folder, "owners"):
-            found[owner] = completeness(cloud.store, index, owner)
-    findings.notes += notes_of(found)
-    findings.details |= details_of(found)
-    left = [path for path in cloud.store.unlisted(index) if _is_kept(path)]
-    if left:
-        findings.warnings.append(
-            f"{len(left)} files that index.h5 does not list, such as {left[0]}: the next `mipp cloud index` "
-            "removes them. If index.h5 is an older one, run it with --rebuild first"
-        )
-    return stored
+    def _segment(self, segment: Segment) -> Keys:
+        """Check a segment: whose it is, every byte, every column. Returns its images in their order."""
+        own = self.cloud.directory.sender
+        kind, sender, key = "segment", own.name, own.signing_key.public
+        if not segment.revision:
+            kind, sender, key = "upload", segment.owner, self.owners.get(segment.owner) or b""
+        if segment.owner not in self.owners:
+            raise MalformedError(f"is of {segment.owner!r}, who is not enrolled")
 
+        def check(header: Header) -> None:
+            if (header.sender, header.sequence_number) != (sender, segment.number):
+                raise MalformedError("is not what the index says")
+            if not segment.revision and header.digest != segment.digest.hex():
+                raise MalformedError("is not the upload that was applied")
+            if key:
+                check_pinned_key(header, key)
 
-def _is_kept(path: Path) -> bool:
-    """Say whether a file has a name as those of the store have."""
-    return _STORED.fullmatch(path.name) is not None
+        self._check_bytes(self.cloud.store.segment_path(segment), segment.root, kind, check)
+        with self.cloud.store.segment(segment) as upload:
+            return self._images(segment, upload)
+
+    def _images(self, segment: Segment, upload: UploadReader) -> Keys:
+        if segment.revision:
+            found = origin_of(upload.container)
+            key = self.owners.get(segment.owner) or found.key
+            if found != Origin(segment.owner, key, segment.number, segment.digest, found.earlier):
+                raise MalformedError("is left of another message than the index says, or of another owner's")
+        deleted = len(deleted_in(upload.container)) if segment.revision else 0
+        if (len(upload), upload.key_id, deleted) != (segment.rows, segment.key_id, segment.deleted):
+            raise MalformedError("has other images, deletions or another key than the index says")
+        if not set(segment.earlier) <= set(upload.earlier()):
+            raise MalformedError("lists other earlier messages than the index says")
+        upload.check_images()
+        ids = ids_of(name.encode() for name in upload.names())
+        self.findings.counts["images"] += len(ids)
+        if self.sums is None:
+            return keys_of([0] * len(ids), [0] * len(ids), ids)
+        read = partial(self.cloud.store.encrypted_features, segment)
+        return keys_of(*sums_of(upload, self.sums, self.progress, read), ids)
+
+    def _part(self, part: Part, segments: list[Keys | None]) -> None:
+        """Check a part: every byte, and that it is of the images of its segments, if these are sound."""
+        path, own = self.cloud.store.part_path(part), self.cloud.directory.sender.signing_key.public
+
+        def check(header: Header) -> None:
+            check_pinned_key(header, own)
+            if header.sequence_number != part.number:
+                raise MalformedError("is not the part that the index lists")
+
+        self._check_bytes(path, part.root, "part", check)
+        with self.cloud.store.part(part) as reader:
+            sound = [each for each in segments if each is not None]
+            # what a damaged segment holds is not to be compared with
+            expected = np.concatenate(sound) if len(sound) == len(segments) else None
+            came, last = np.zeros(len(reader), dtype=bool), b""
+            for rows in reader.batches():
+                if rows.keys[0] <= last or (rows.keys[1:] <= rows.keys[:-1]).any():
+                    raise MalformedError("its rows are out of order")
+                last = rows.keys[-1]
+                if expected is not None:
+                    self._compare(rows, expected)
+                    came[rows.images] = True
+            if expected is not None and not (came.all() and len(came) == len(expected)):
+                raise MalformedError("its images are not those of its segments")
+
+    def _compare(self, rows: Rows, expected: Keys) -> None:
+        """Compare rows of a part with the keys of all its images, in their order."""
+        if rows.images.max() >= len(expected):
+            raise MalformedError("its images are not those of its segments")
+        due = Rows(expected[rows.images], rows.images)
+        if not np.array_equal(rows.ids, due.ids):
+            raise MalformedError("its images are not those of its segments")
+        if self.sums and not np.array_equal(rows.pairs, due.pairs):
+            raise MalformedError("its sums are not those of the encrypted features")
+
+    def _check_bytes(self, path: Path, root: bytes, kind: str, check: Callable[[Header], None]) -> None:
+        with errors_at(path), closing(open_stored(path, root)) as source:
+            header = read_header(source, kind=kind, deployment=self.cloud.directory.sender.deployment)
+            check(header)
+            check_digest(source, header)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 
-from mipp_cli.cloud.store.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
+from mipp_cli.cloud.store import PARTS_FOLDER, SEGMENTS_FOLDER, Store
 from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import FileSource, read_file
@@ -82,20 +83,17 @@ class Cloud:
                 f"the owner {owner!r} is not enrolled with this cloud",
                 hint="enrol the owner first: mipp cloud enroll CLOUD members.h5",
             )
-        with errors_at(path):
-            source = FileSource(path)
-            try:
-                return read_header(source, kind="members", deployment=self.directory.sender.deployment)
-            finally:
-                source.close()
+        with errors_at(path), closing(FileSource(path)) as source:
+            return read_header(source, kind="members", deployment=self.directory.sender.deployment)
 
     def members(self) -> list[Membership]:
         """Return all memberships in force, by owner."""
-        return [self._member(file) for file in sorted(self.directory.file(MEMBERS_FOLDER).glob("*.h5"))]
-
-    def _member(self, file: Path) -> Membership:
-        with errors_at(file):
-            return parse_members(read_file(file, MEMBERS_BYTES_LIMIT), self.directory.sender.deployment)
+        found = []
+        for file in sorted(self.directory.file(MEMBERS_FOLDER).glob("*.h5")):
+            with errors_at(file):
+                data = read_file(file, MEMBERS_BYTES_LIMIT)
+                found.append(parse_members(data, self.directory.sender.deployment))
+        return found
 
 
 def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:

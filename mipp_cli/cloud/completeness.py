@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 
-from mipp_cli.cloud.store.store import Store
+from mipp_cli.cloud.store import Store
 from mipp_cli.containers.store.index import Index
 from mipp_cli.errors import MippError
 from mipp_cli.workdir.completeness import Completeness, completeness_of
@@ -17,33 +18,28 @@ AGAIN_AT_CLOUD = (
 )
 
 
-def completeness(store: Store, index: Index, owner: str) -> Completeness:
-    """Say how much of what an owner sent has come to the cloud; what a removal took is not missing."""
-    removed = floor_of(RoleDirectory(store.folder, "cloud"), owner).removed
+def completeness(store: Store | None, index: Index, owner: str) -> Completeness:
+    """Say how much of what an owner sent has come to the cloud; what a removal took is not missing.
+
+    Without the store it is only as much as the index itself knows, by the owner's newest message.
+    """
+    removed = floor_of(RoleDirectory(store.folder, "cloud"), owner).removed if store else 0
     rows = {segment.number: segment.rows for segment in index.of_owner(owner)}
     return completeness_of(rows, _lists(store, index, owner), removed)
 
 
-def _lists(store: Store, index: Index, owner: str) -> Iterator[tuple[int, Collection[int]]]:
+def _lists(store: Store | None, index: Index, owner: str) -> Iterator[tuple[int, Collection[int]]]:
     newest = index.newest(owner)
-    for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True):
-        earlier: Collection[int] = segment.earlier
-        if segment != newest:
-            try:
-                with store.segment(segment) as upload:
-                    earlier = upload.earlier()
-            except MippError:  # it is damaged, so what it knows of is not known: mipp cloud check says so
-                continue
-        yield segment.number, earlier
+    if newest is not None:
+        yield newest.number, newest.earlier
+    for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True)[1:]:
+        if store is not None:
+            # what a damaged one knows of is not known: mipp cloud check says so
+            with suppress(MippError), store.segment(segment) as upload:
+                yield segment.number, upload.earlier()
 
 
 def gap_warnings(index: Index) -> list[str]:
     """Say of each owner which messages the cloud misses, and which the owner's own record lacks."""
-    warnings = []
-    for owner in index.owners():
-        newest = index.newest(owner)
-        if newest is not None:
-            unlisted = index.unlisted(newest, newest.earlier)
-            newest_of_all = Completeness(0, index.gaps(owner), unlisted)
-            warnings += newest_of_all.warnings(owner, AGAIN_AT_CLOUD)
-    return warnings
+    found = ((owner, completeness(None, index, owner)) for owner in index.owners())
+    return [warning for owner, each in found for warning in each.warnings(owner, AGAIN_AT_CLOUD)]

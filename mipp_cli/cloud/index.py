@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from mipp_cli.cloud.changes import IndexChange
+from mipp_cli.cloud.changes import Effect, IndexChange
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.cloud.completeness import completeness, gap_warnings
-from mipp_cli.cloud.store.summing import StoredRows, sums_of
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.base.container import open_container, read_header
 from mipp_cli.containers.base.header import Header
@@ -19,7 +18,7 @@ from mipp_cli.containers.base.source import FileSource
 from mipp_cli.containers.base.stored import store_copy
 from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.containers.messages.earlier import read_earlier
-from mipp_cli.containers.store.index import Segment, write_index
+from mipp_cli.containers.store.index import Index, Segment, write_index
 from mipp_cli.errors import MalformedError, MippError, OutputError
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
@@ -39,31 +38,52 @@ def index_containers(
     removal, ClockError for a number of a time to come, MalformedError for sums that no feature can have.
     """
     cloud = Cloud.open(path)
+
+    def apply(file: Path) -> tuple[Header, Effect]:
+        with closing(FileSource(file)) as source:
+            header = read_header(source, deployment=cloud.directory.sender.deployment)
+            if header.kind == "upload":
+                return header, _add(cloud, change, source, header, progress)
+        if header.kind == "delete":
+            return header, _delete(cloud, change, file)
+        raise MalformedError(
+            f"is of kind {header.kind}, not upload or delete", hint="give uploads and deletions of owners"
+        )
+
     with cloud.directory.lock():
-        messages = _Messages(cloud, parallelism, progress)
+        index = cloud.index()
+        change = IndexChange(cloud, replace(index, number=index.number + 1), parallelism, progress)
         output = cloud.directory.file(INDEX_FILE)
         try:
-            applied, skipped = each_new(files, messages.apply)
-            messages.change.finish()
-            write_index(output, cloud.directory.sender, messages.change.index)
+            applied, skipped = each_new(files, apply)
+            change.finish()
+            write_index(output, cloud.directory.sender, change.index)
         finally:
             left = _remove_unlisted(cloud)
-    index = messages.change.index
+    uploads = [effect for header, effect in applied if header.kind == "upload"]
+    deletions = [effect for header, effect in applied if header.kind == "delete"]
     counts = {
-        "uploads": sum(not each.deletion for each in applied),
-        "deletions": sum(each.deletion for each in applied),
-        "images": sum(each.images for each in applied),
-        "images replaced": sum(each.removed for each in applied if not each.deletion),
-        "images deleted": sum(each.removed for each in applied if each.deletion),
-        "superseded": sum(each.late for each in applied),
+        "uploads": len(uploads),
+        "deletions": len(deletions),
+        "images": sum(each.images for each in uploads),
+        "images replaced": sum(each.removed for each in uploads),
+        "images deleted": sum(each.removed for each in deletions),
+        "superseded": sum(effect.late for _, effect in applied),
         "already applied": skipped,
-        "images in all": sum(segment.rows for segment in index.segments),
+        "images in all": change.index.rows,
     }
-    warnings = (*cloud.directory.warnings, *left, *gap_warnings(index))
-    owners = sorted({each.owner for each in applied})
-    found = {owner: completeness(cloud.store, index, owner) for owner in owners}
-    outputs = (Output(output, "index"),)
-    return Report(outputs, counts, warnings, {}, notes_of(found), details_of(found))
+    owners = {header.sender for header, _ in applied}
+    return index_report(cloud, change.index, owners, counts, left)
+
+
+def index_report(
+    cloud: Cloud, index: Index, owners: Collection[str], counts: dict[str, int], warnings: Sequence[str]
+) -> Report:
+    """Return the report of a new index, with what has not come yet of what ``owners`` sent."""
+    warnings = (*cloud.directory.warnings, *warnings, *gap_warnings(index))
+    found = {owner: completeness(cloud.store, index, owner) for owner in sorted(owners)}
+    output = Output(cloud.directory.file(INDEX_FILE), "index")
+    return Report((output,), counts, warnings, {}, notes_of(found), details_of(found))
 
 
 def _remove_unlisted(cloud: Cloud) -> list[str]:
@@ -77,93 +97,39 @@ def _remove_unlisted(cloud: Cloud) -> list[str]:
     return []
 
 
-@dataclass(frozen=True)
-class _Applied:
-    """What a message did: images that came, images that left, and what it says too late of others."""
-
-    owner: str
-    images: int = 0
-    removed: int = 0
-    late: int = 0
-    deletion: bool = False
+def _check_sender(cloud: Cloud, index: Index, header: Header) -> None:
+    members = cloud.members_header(header.sender)
+    check_pinned_key(header, members.sender_key)
+    segments = index.of_owner(header.sender)
+    check_message(header, {segment.number: segment.digest.hex() for segment in segments})
+    check_floor(floor_in_force(cloud.directory, header.sender, members.sender_key), header)
+    check_clock(header, max([members.sequence_number, *(segment.number for segment in segments)]))
 
 
-class _Messages:
-    """Applies messages to the next index."""
+def _add(cloud: Cloud, change: IndexChange, source: FileSource, header: Header, progress: Progress) -> Effect:
+    """Keep an upload as it came, verified on the way, and index it."""
+    _check_sender(cloud, change.index, header)
+    segment = _as_it_came(header)
+    copy = cloud.store.segment_path(segment)
+    with progress("verifying", source.size, "B") as advance:
+        root = store_copy(source, copy, header.digest, advance)
+    try:
+        return change.add_upload(replace(segment, root=root))
+    except MippError as error:
+        if error.path == os.fspath(copy) and not isinstance(error, OutputError):
+            error.path = None  # the message itself is at fault, not its copy, which will be gone
+        raise
 
-    def __init__(self, cloud: Cloud, parallelism: Parallelism, progress: Progress):
-        index = cloud.index()
-        first_part = 1 + max((part.number for part in index.parts), default=0)
-        self.change = IndexChange(cloud, replace(index, number=index.number + 1), first_part, progress)
-        self._cloud, self._workplace, self._progress = cloud, parallelism, progress
-        self._deployment = cloud.directory.sender.deployment
 
-    def apply(self, file: Path) -> _Applied:
-        """Verify an upload or a deletion and apply it."""
-        source = FileSource(file)
-        try:
-            header = read_header(source, deployment=self._deployment)
-            if header.kind == "upload":
-                with self._blaming_no_copy(header):
-                    return self._add(source, header)
-        finally:
-            source.close()
-        if header.kind == "delete":
-            return self._delete(file)
-        raise MalformedError(
-            f"is of kind {header.kind}, not upload or delete", hint="give uploads and deletions of owners"
-        )
+def _delete(cloud: Cloud, change: IndexChange, file: Path) -> Effect:
+    """Let the images that a deletion names leave, but for those that newer messages brought."""
 
-    def _check_sender(self, header: Header) -> None:
-        members = self._cloud.members_header(header.sender)
-        check_pinned_key(header, members.sender_key)
-        segments = self.change.index.of_owner(header.sender)
-        check_message(header, {segment.number: segment.digest.hex() for segment in segments})
-        floor = floor_in_force(self._cloud.directory, header.sender, members.sender_key)
-        check_floor(floor, header)
-        check_clock(header, max([members.sequence_number, *(segment.number for segment in segments)]))
+    def check(header: Header) -> None:
+        _check_sender(cloud, change.index, header)
 
-    def _add(self, source: FileSource, header: Header) -> _Applied:
-        """Keep an upload as a segment and index its sums, but for images that newer messages decide."""
-        self._check_sender(header)
-        segment = self._copy(source, header)
-        with self._cloud.store.new_segment(segment) as upload:
-            upload.check_images()
-            names, earlier = [name.encode() for name in upload.names()], upload.earlier()
-            standing = self.change.standing(header.sender, segment.number, names)
-            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
-            sums = sums_of(upload, self._workplace, self._progress, rows)
-            segment = replace(segment, key_id=upload.key_id)
-        removed = self.change.add_upload(segment, earlier, names, sums, standing)
-        late = len(standing.newer)
-        return _Applied(header.sender, len(names) - late, removed, late)
-
-    def _delete(self, file: Path) -> _Applied:
-        """Let the images that a deletion names leave, but for those that newer messages brought."""
-        with open_container(file, DELETE, deployment=self._deployment, check=self._check_sender) as container:
-            header, names, earlier = container.header, deleted_names(container), read_earlier(container)
-        segment = _as_it_came(header)
-        standing = self.change.standing(header.sender, segment.number, names)
-        removed = self.change.add_deletion(segment, earlier, names, standing)
-        return _Applied(header.sender, removed=removed, late=len(standing.newer), deletion=True)
-
-    @contextmanager
-    def _blaming_no_copy(self, header: Header) -> Iterator[None]:
-        """Let no error name the copy of a message, which will be gone: the message itself is at fault."""
-        copy = os.fspath(self._cloud.store.segment_path(_as_it_came(header)))
-        try:
-            yield
-        except MippError as error:
-            if error.path == copy and not isinstance(error, OutputError):  # a full disk is the copy's
-                error.path = None
-            raise
-
-    def _copy(self, source: FileSource, header: Header) -> Segment:
-        """Keep a message as it came, its content verified on the way."""
-        segment = _as_it_came(header)
-        with self._progress("verifying", source.size, "B") as advance:
-            root = store_copy(source, self._cloud.store.segment_path(segment), header.digest, advance)
-        return replace(segment, root=root)
+    with open_container(file, DELETE, deployment=cloud.directory.sender.deployment, check=check) as container:
+        header, names, earlier = container.header, deleted_names(container), read_earlier(container)
+    return change.add_deletion(_as_it_came(header), earlier, names)
 
 
 def _as_it_came(header: Header) -> Segment:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mipp_cli.cloud.changes import IndexChange
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
-from mipp_cli.cloud.completeness import completeness, gap_warnings
-from mipp_cli.cloud.store.store import PARTS_FOLDER
-from mipp_cli.cloud.store.summing import StoredRows, sums_of
+from mipp_cli.cloud.index import index_report
+from mipp_cli.cloud.store import PARTS_FOLDER
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.base.container import content_blocks, read_header
 from mipp_cli.containers.base.header import IDENTIFIER, Header
 from mipp_cli.containers.base.source import BlockDigests, FileSource
 from mipp_cli.containers.base.stored import has_digests, store_digests
-from mipp_cli.containers.messages.upload import UploadReader
 from mipp_cli.containers.store.index import Index, Segment, write_index
-from mipp_cli.containers.store.segment import deleted_in, origin_of
+from mipp_cli.containers.store.segment import origin_of
 from mipp_cli.errors import (
     DamagedError,
     InterruptedWorkError,
@@ -33,8 +29,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.files.atomic import unchanged_on_failure
 from mipp_cli.progress import Progress, silent
-from mipp_cli.report import Output, Report
-from mipp_cli.workdir.completeness import details_of, notes_of
+from mipp_cli.report import Report
 from mipp_cli.workdir.floors import floor_file, floor_of, raise_floor
 from mipp_cli.workdir.replay import A_DAY, check_pinned_key, clock_number
 
@@ -42,7 +37,6 @@ _NUMBER = "(?:0|[1-9][0-9]{0,18})"
 _SEGMENT_FILE = re.compile(
     rf"(?P<owner>{IDENTIFIER.pattern})-(?P<number>{_NUMBER})(\.(?P<revision>{_NUMBER}))?\.h5"
 )
-_PART_FILE = re.compile(rf"(?P<number>{_NUMBER})\.h5(\.blocks)?")
 
 
 def rebuild_index(
@@ -62,10 +56,16 @@ def rebuild_index(
     cloud = Cloud.open(path)
     with cloud.directory.lock():
         cloud.directory.folder(PARTS_FOLDER)  # what was lost may have been all of it
-        rebuild = _Rebuild(cloud, parallelism, progress)
+        old = None
+        with suppress(MippError):
+            old = cloud.index()
+        messages = [each for each in _messages(cloud.store.segments_folder) if not _went(cloud, each)]
+        number = 1 + max(old.number if old else 0, *(each.revision for each in messages), 0)
+        change = IndexChange(cloud, Index(number), parallelism, progress)
+        rebuild = _Rebuild(cloud, change, old, progress)
         try:
-            rebuild.apply_all()
-            rebuild.finish()
+            rebuild.apply_all(messages)
+            change.finish()
             if rebuild.problems and not drop_damaged:
                 raise DamagedError(
                     rebuild.problems,
@@ -75,16 +75,13 @@ def rebuild_index(
             rebuild.put_in_force()
         finally:
             rebuild.clean()
-    index = rebuild.change.index
+    index = change.index
     counts = {
         "uploads and deletions": len(index.segments),
         "left out": len(rebuild.problems),
-        "images in all": sum(segment.rows for segment in index.segments),
+        "images in all": index.rows,
     }
-    warnings = (*cloud.directory.warnings, *rebuild.warnings, *gap_warnings(index))
-    found = {owner: completeness(cloud.store, index, owner) for owner in index.owners()}
-    output = Output(cloud.directory.file(INDEX_FILE), "index")
-    return Report((output,), counts, warnings, {}, notes_of(found), details_of(found))
+    return index_report(cloud, index, index.owners(), counts, rebuild.warnings)
 
 
 @dataclass(frozen=True, order=True)
@@ -112,56 +109,34 @@ def _messages(folder: Path) -> list[_Message]:
     return sorted(latest.values(), reverse=True)
 
 
+def _went(cloud: Cloud, message: _Message) -> bool:
+    """Say whether a message went with its owner, whose removal, cut short, left it behind."""
+    return message.number <= floor_of(cloud.directory, message.owner).removed
+
+
+@dataclass
 class _Rebuild:
-    """Applies the messages to an index of nothing."""
+    """Applies messages to a ``change`` of an index of nothing; ``old`` is the index that there is, if any."""
 
-    def __init__(self, cloud: Cloud, parallelism: Parallelism, progress: Progress):
-        self._cloud, self._workplace, self._progress = cloud, parallelism, progress
-        store = cloud.store
-        self._messages = [
-            each for each in _messages(store.segments_folder) if not self._went_with_owner(each)
-        ]
-        number = 1 + max(
-            self._old_number(), len(self._messages), *(each.revision for each in self._messages), 0
-        )
-        parts = [_PART_FILE.fullmatch(path.name) for path in store.parts_folder.iterdir()]
-        first_part = 1 + max((int(match["number"]) for match in parts if match), default=0)
-        self.change = IndexChange(cloud, Index(number), first_part, progress, self._deleted_above)
-        self.problems: list[Problem] = []
-        self.warnings: list[str] = []
-        self._listed = self._old_segments()
-        self._left_out: dict[str, int] = {}  # of each owner, the newest message that was left out
-        self._deleted: defaultdict[str, set[bytes]] = defaultdict(set)
-        self._without_digests: list[Path] = []
+    cloud: Cloud
+    change: IndexChange
+    old: Index | None
+    progress: Progress
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)  # of each owner, the newest message left out
 
-    def _went_with_owner(self, message: _Message) -> bool:
-        """Say whether a removal of its owner, cut short, left a message behind."""
-        return message.number <= floor_of(self._cloud.directory, message.owner).removed
-
-    def _deleted_above(self, owner: str, number: int) -> Iterator[bytes]:
-        """Yield what messages above ``number`` deleted: those that were applied, the newest first."""
-        yield from self._deleted[owner]
-
-    def _old_number(self) -> int:
-        """Return the number of the index that there is; 0 if its header cannot be read."""
-        sender = self._cloud.directory.sender
-        with suppress(MippError):
-            source = FileSource(self._cloud.directory.file(INDEX_FILE))
-            try:
-                header = read_header(source, kind="index", deployment=sender.deployment)
-            finally:
-                source.close()
-            check_pinned_key(header, sender.signing_key.public)
-            return header.sequence_number
-        return 0
-
-    def apply_all(self) -> None:
+    def apply_all(self, messages: list[_Message]) -> None:
         """Apply every message; what is wrong with one is noted, and it is left out."""
-        for message in self._missing():
-            self._leave_out(message, "is missing")
-        for message in self._messages:
+        listed = {(each.owner, each.number): each for each in (self.old.segments if self.old else ())}
+        there = {(each.owner, each.number) for each in messages}
+        for place, segment in listed.items():
+            lost = _Message(*place, segment.revision, self.cloud.store.segment_path(segment))
+            if place not in there and not _went(self.cloud, lost):
+                self._leave_out(lost, "is missing")
+        for message in messages:
             try:
-                self._refuse_restored(message)
+                self._refuse_restored(message, listed.get((message.owner, message.number)))
                 self._apply(message)
             except (OutputError, InterruptedWorkError):
                 raise  # says nothing of the message
@@ -170,120 +145,75 @@ class _Rebuild:
                     raise  # nor does what is wrong elsewhere: an owner's `members`, a part
                 self._leave_out(message, error.message)
 
-    def _refuse_restored(self, message: _Message) -> None:
+    def _refuse_restored(self, message: _Message, listed: Segment | None) -> None:
         """Refuse what was dropped once, and came back with a backup: what decided over it is gone."""
-        if self._listed is None or message.number > floor_of(self._cloud.directory, message.owner).refused:
+        if self.old is None or message.number > floor_of(self.cloud.directory, message.owner).refused:
             return
-        listed = self._listed.get((message.owner, message.number))
         if listed is None or listed.revision > message.revision:
             raise MalformedError("is older than what was dropped here, and not what the index lists")
-
-    def _missing(self) -> list[_Message]:
-        """Return what the old index, if it can be read, lists and no file is there of."""
-        there = {(each.owner, each.number) for each in self._messages}
-        store = self._cloud.store
-        listed = [
-            _Message(each.owner, each.number, each.revision, store.segment_path(each))
-            for each in (self._listed or {}).values()
-            if (each.owner, each.number) not in there
-        ]
-        return [each for each in listed if not self._went_with_owner(each)]
-
-    def _old_segments(self) -> dict[tuple[str, int], Segment] | None:
-        """Return what the old index lists, by owner and number; None if it cannot be read."""
-        with suppress(MippError):
-            return {(each.owner, each.number): each for each in self._cloud.index().segments}
-        return None
 
     def _leave_out(self, message: _Message, reason: str) -> None:
         self.problems.append(Problem(str(message.path), reason))
         # a file that somebody put there may be named after any number
         number = min(message.number, clock_number() + A_DAY)
-        self._left_out[message.owner] = max(number, self._left_out.get(message.owner, 0))
+        self.left_out[message.owner] = max(number, self.left_out.get(message.owner, 0))
         self.warnings.append(
             f"left out what {message.owner!r} sent under the number {message.number}: {reason}"
         )
-
-    def finish(self) -> None:
-        """Write what is missing beside the parts and segments."""
-        for path in self._without_digests:
-            store_digests(path)
-        self.change.finish()
 
     def put_in_force(self) -> None:
         """Replace index.h5, and refuse what is older than messages that were left out.
 
         The newest of those may come again: whatever decides over its images is there.
         """
-        directory = self._cloud.directory
-        with unchanged_on_failure(*(floor_file(directory, owner) for owner in self._left_out)):
-            for owner, number in self._left_out.items():
+        directory = self.cloud.directory
+        with unchanged_on_failure(*(floor_file(directory, owner) for owner in self.left_out)):
+            for owner, number in self.left_out.items():
                 raise_floor(directory, owner, number - 1, removed=False)
             write_index(directory.file(INDEX_FILE), directory.sender, self.change.index)
 
     def clean(self) -> None:
         """Remove what the new index does not list, or if it is not in force, what was written for it."""
+        in_force = None
         with suppress(MippError):
-            if self._in_force():
-                self._cloud.store.remove_unlisted(self.change.index)
+            in_force = self.cloud.index()
+        with suppress(MippError):
+            if in_force == self.change.index:
+                self.cloud.store.remove_unlisted(in_force)
             else:
                 self.change.undo()  # an older index.h5 does not say which segments count
 
-    def _in_force(self) -> bool:
-        try:
-            return self._cloud.index() == self.change.index
-        except MippError:
-            return False
-
     def _apply(self, message: _Message) -> None:
-        header, root = self._verified(message)
+        owner_key = self.cloud.members_header(message.owner).sender_key
+        header, root = self._verified(message, owner_key)
         digest = bytes.fromhex(header.digest)
         segment = Segment(message.owner, message.number, 0, 0, digest, root, message.revision)
-        with self._cloud.store.new_segment(segment) as upload:
-            if segment.revision:
-                segment = self._as_it_came(segment, upload)
-            upload.check_images()
-            names, earlier = [name.encode() for name in upload.names()], upload.earlier()
-            deleted = list(deleted_in(upload.container)) if segment.revision else []
-            standing = self.change.standing(segment.owner, segment.number, names)
-            rows = None if self._workplace.scheduler else StoredRows(self._cloud.store, segment)
-            sums = sums_of(upload, self._workplace, self._progress, rows)
-            segment = replace(segment, key_id=upload.key_id, deleted=len(deleted))
-        self.change.add_upload(segment, earlier, names, sums, standing)
-        self._deleted[segment.owner].update(deleted)
+        if segment.revision:
+            with self.cloud.store.segment(segment, verified=True) as upload:
+                origin = origin_of(upload.container)
+            # a name that was released may be borne by another owner now
+            if (origin.owner, origin.key) != (segment.owner, owner_key):
+                raise MalformedError("is not what its name says, or of an owner of before")
+            segment = replace(segment, digest=origin.digest)
+        self.change.add_upload(segment)
         if not has_digests(message.path, root):
-            self._without_digests.append(message.path)
+            store_digests(message.path)
 
-    def _as_it_came(self, segment: Segment, upload: UploadReader) -> Segment:
-        """Return a revision with the digest of its message; refuses one that is of another owner."""
-        origin = origin_of(upload.container)
-        # a name that was released may be borne by another owner now
-        if (origin.owner, origin.key) != (segment.owner, self._key_of(segment.owner)):
-            raise MalformedError("is not what its name says, or of an owner of before")
-        return replace(segment, digest=origin.digest)
+    def _verified(self, message: _Message, owner_key: bytes) -> tuple[Header, bytes]:
+        """Check a message as a whole: it is what its name says, signed by whom that may have signed it.
 
-    def _verified(self, message: _Message) -> tuple[Header, bytes]:
-        """Check a message as a whole; return its header, and the root of its file."""
-        source = FileSource(message.path)
-        try:
-            header = read_header(source, deployment=self._cloud.directory.sender.deployment)
-            self._check_header(header, message)
-            with self._progress("verifying", source.size, "B") as advance:
+        Returns its header, and the root of its file.
+        """
+        own = self.cloud.directory.sender
+        kind, sender, key = "upload", message.owner, owner_key
+        if message.revision:
+            kind, sender, key = "segment", own.name, own.signing_key.public
+        with closing(FileSource(message.path)) as source:
+            header = read_header(source, deployment=own.deployment)
+            if (header.kind, header.sender, header.number) != (kind, sender, str(message.number)):
+                raise MalformedError("is not what its name says")
+            check_pinned_key(header, key)
+            with self.progress("verifying", source.size, "B") as advance:
                 blocks = content_blocks(source, header, BlockDigests())
                 advance(source.size)
-        finally:
-            source.close()
         return header, hashlib.sha256(blocks).digest()
-
-    def _check_header(self, header: Header, message: _Message) -> None:
-        """Refuse what its name does not say, or who may not have signed it."""
-        own, owner_key = self._cloud.directory.sender, self._key_of(message.owner)
-        kind = "segment" if message.revision else "upload"
-        sender = own.name if message.revision else message.owner
-        key = own.signing_key.public if message.revision else owner_key
-        if (header.kind, header.sender, header.number) != (kind, sender, str(message.number)):
-            raise MalformedError("is not what its name says")
-        check_pinned_key(header, key)
-
-    def _key_of(self, owner: str) -> bytes:
-        return self._cloud.members_header(owner).sender_key

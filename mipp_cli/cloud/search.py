@@ -9,7 +9,7 @@ from mipp_cli.cloud.search_groups import bring_groups
 from mipp_cli.cloud.search_sums import search_sums
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.base.container import header_of
-from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
 from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
@@ -45,18 +45,20 @@ def search(
         raise MalformedError(
             f"is of kind {kind}, not {asked}", path=request, hint=f"give the {asked} file to this command"
         )
-    if kind == "selection":
-        if without_index:
-            raise InvalidRequestError(
-                "a selection is not searched: it says which groups to bring", hint="leave out --without-index"
-            )
-        return bring_groups(cloud, request, output, force=force, progress=progress)
-    return search_sums(
-        cloud,
-        request,
-        output,
-        without_index=without_index,
-        parallelism=parallelism,
-        force=force,
-        progress=progress,
-    )
+    if kind == "selection" and without_index:
+        raise InvalidRequestError(
+            "a selection is not searched: it says which groups to bring", hint="leave out --without-index"
+        )
+    index = cloud.index()
+    while True:
+        try:
+            if kind == "selection":
+                return bring_groups(cloud, index, request, output, force=force, progress=progress)
+            work = None if not without_index else parallelism
+            return search_sums(cloud, index, request, output, scan=work, force=force, progress=progress)
+        except MippError:
+            latest = cloud.index()
+            if latest == index:
+                raise
+            # images come and leave at any time, and what an index lists is removed once another is in force
+            index = latest

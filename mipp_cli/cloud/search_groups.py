@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 from mipp_cli.cloud.cloud import Cloud
-from mipp_cli.cloud.query import from_latest
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.selection import (
     BroughtRow,
@@ -21,12 +20,12 @@ from mipp_cli.containers.messages.selection import (
 )
 from mipp_cli.containers.store.index import Index, Segment
 from mipp_cli.errors import MippError, WrongDeploymentError, errors_at
-from mipp_cli.progress import Advance, Progress, silent
+from mipp_cli.progress import Advance, Progress
 from mipp_cli.report import Output, Report
 
 
 def bring_groups(
-    cloud: Cloud, selection_file: Path, output: Path, *, force: bool = False, progress: Progress = silent
+    cloud: Cloud, index: Index, selection_file: Path, output: Path, *, force: bool, progress: Progress
 ) -> Report:
     """Bring every live row of each group of a selection, and nothing for groups that this cloud lacks.
 
@@ -41,24 +40,17 @@ def bring_groups(
                 "is for another cloud",
                 hint="bring it to that cloud, or rank for this one: mipp kmc rank … --cloud cloud.pub",
             )
-
-    damaged: list[MippError] = []
-
-    def answer(index: Index) -> dict[str, int]:
-        found: set[int] = set()
-        damaged.clear()
-        step = _Bringing(cloud, index, found, damaged)
-        with progress("bringing", len(selection.groups), "group") as advance:
-            rows = step.rows(selection, advance)
-            count = write_groups(output, cloud.directory.sender, selection.number, rows, force=force)
-        lacking = len(selection.groups) - len(found)
-        return {"groups": len(selection.groups), "images": count, "groups not here": lacking}
-
-    _, counts = from_latest(cloud, answer)
-    warnings = [*deployment.parameters.warnings]
-    said = (f"rows are left out: {error.path} {error.message}; see mipp cloud check" for error in damaged)
-    warnings += dict.fromkeys(said)
-    return Report((Output(output, "groups"),), counts, tuple(warnings))
+    step = _Bringing(cloud, index)
+    with progress("bringing", len(selection.groups), "group") as advance:
+        rows = step.rows(selection, advance)
+        count = write_groups(output, cloud.directory.sender, selection.number, rows, force=force)
+    groups = len(selection.groups)
+    counts = {"groups": groups, "images": count, "groups not here": groups - len(step.found)}
+    said = (
+        f"rows are left out: {error.path} {error.message}; see mipp cloud check" for error in step.damaged
+    )
+    warnings = (*deployment.parameters.warnings, *dict.fromkeys(said))
+    return Report((Output(output, "groups"),), counts, warnings)
 
 
 def _check_kmc(cloud: Cloud, header: Header) -> None:
@@ -85,8 +77,8 @@ class _Bringing:
 
     cloud: Cloud
     index: Index
-    found: set[int]
-    damaged: list[MippError]
+    found: set[int] = field(default_factory=set)
+    damaged: list[MippError] = field(default_factory=list)
 
     def rows(self, selection: Selection, advance: Advance) -> Iterator[BroughtRow]:
         """Yield the rows of each group in order."""

@@ -3,104 +3,143 @@
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+import hmac
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from mipp_cli.cloud.cloud import Cloud
-from mipp_cli.cloud.query import QUERIES_FOLDER, authorised_query, encrypted_images, from_latest
-from mipp_cli.cloud.store.store import Store
-from mipp_cli.cloud.store.summing import sums_of
-from mipp_cli.compute.processes import LOCAL, Parallelism
-from mipp_cli.containers.messages.query import Query
-from mipp_cli.containers.messages.results import Match, write_results
+from mipp_cli.cloud.store import Store
+from mipp_cli.cloud.summing import sums_of
+from mipp_cli.compute.processes import Parallelism
+from mipp_cli.containers.base.container import read_header
+from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.source import FileSource
+from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT, Query, parse_query
+from mipp_cli.containers.messages.results import ImageRef, Match, write_results
 from mipp_cli.containers.store.index import Index, Part
 from mipp_cli.containers.store.part import PartReader
-from mipp_cli.errors import MalformedError, errors_at
-from mipp_cli.progress import Progress, silent
+from mipp_cli.errors import MalformedError, NotAuthorisedError, ReplayedError, errors_at
+from mipp_cli.progress import Progress
 from mipp_cli.report import Output, Report
-from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
+from mipp_cli.scheme.retrieval_index import check_sums, ids_of, nearest_pairs
 from mipp_cli.scheme.similarity import sim, sim_numerators
 from mipp_cli.workdir.replay import query_record
+
+QUERIES_FOLDER = "queries"
 
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """An image as the search ranks it: by Sim, ties by owner and name; ``segment`` and ``row`` find it."""
+    """An image as the search ranks it: by Sim, ties by owner and id; ``segment`` and ``row`` find it."""
 
     numerator: int
     owner: str
-    name: bytes
+    id: bytes
     segment: int
     row: int
 
 
 def search_sums(
     cloud: Cloud,
+    index: Index,
     query_file: Path,
     output: Path,
     *,
-    without_index: bool = False,
-    parallelism: Parallelism = LOCAL,
-    force: bool = False,
-    progress: Progress = silent,
+    scan: Parallelism | None,
+    force: bool,
+    progress: Progress,
 ) -> Report:
     """Answer a query: the nearest images by Sim (Eq. 9), per query image as many as the query asks for.
 
-    ``without_index`` decrypts the sums of every image again, as the paper compares. Raises
+    With ``scan``, where to work, the sums of every image are decrypted again, as the paper compares. Raises
     NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
     query id.
     """
-    parameters = cloud.directory.deployment.parameters
     with errors_at(query_file):
-        query, owners = authorised_query(cloud, query_file)
+        query, owners = _authorised_query(cloud, query_file)
         sums = _query_sums(query, cloud)
-
-    def answer(index: Index) -> dict[str, int]:
-        if without_index:
-            found = _scan(cloud.store, index, owners, sums, query.candidates, parallelism, progress)
-        else:
-            found = _look_up(cloud.store, index, owners, sums, query.candidates)
-        return _write_answer(cloud, index, query, found, _searched(index, owners), output, force=force)
-
-    index, counts = from_latest(cloud, answer)
+    if scan is None:
+        found = _look_up(cloud.store, index, owners, sums, query.candidates)
+    else:
+        found = _scan(cloud.store, index, owners, sums, query.candidates, scan, progress)
+    searched = {owner: sum(segment.rows for segment in index.of_owner(owner)) for owner in owners}
+    places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
+    matches = _matches(found, places, cloud.store.parameters.l)
+    images = _encrypted_images(cloud.store, index, places)
+    sender, query_id = cloud.directory.sender, query.query_id
+    write_results(output, sender, query_id, query.data, images, matches, searched, force=force)
     cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex(), output)
-    searched = sum(_searched(index, owners).values())
-    counts = {"query images": len(sums), "owners": len(owners), "images searched": searched} | counts
-    warnings = [*parameters.warnings]
-    warnings += [
+    counts = {
+        "query images": len(sums),
+        "owners": len(owners),
+        "images searched": sum(searched.values()),
+        "matches": len(matches),
+        "images": len(places),
+    }
+    warnings = [
         f"{owner} was not searched: this owner did not authorise the user"
         for owner in sorted(query.owners - set(owners))
     ]
-    return Report((Output(output, "results"),), counts, tuple(warnings))
+    all_warnings = (*cloud.store.parameters.warnings, *warnings)
+    return Report((Output(output, "results"),), counts, all_warnings)
 
 
-def _searched(index: Index, owners: Sequence[str]) -> dict[str, int]:
-    """Return how many images of each owner are ranked."""
-    return {owner: sum(segment.rows for segment in index.of_owner(owner)) for owner in owners}
+def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
+    """Return the verified query, and the owners who authorised its user."""
+    deployment = cloud.directory.deployment
+    owners: list[str] = []
+
+    def check(header: Header) -> None:
+        owners[:] = _owners_of_user(cloud, header)
+
+    with closing(FileSource(file)) as source:
+        # who asks is checked before memory is taken for what they ask
+        check(read_header(source, kind="query", deployment=deployment.fingerprint))
+        if source.size > QUERY_BYTES_LIMIT:
+            raise MalformedError("is larger than a query can be")
+        data = source.read_at(0, source.size)
+    query = parse_query(data, deployment.parameters, deployment.fingerprint, check)
+    named = [owner for owner in owners if query.names_owner(owner)]
+    if not named:
+        raise NotAuthorisedError(
+            f"none of the owners that the query names authorised the user {query.header.sender!r}",
+            hint="leave out --owner, or ask these owners to authorise the user",
+        )
+    recorded = cloud.directory.recorded(QUERIES_FOLDER, query_record(query.header))
+    if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
+        raise ReplayedError(
+            "comes under an id that another query of the same user had", hint="make a new query"
+        )
+    return query, named
 
 
-def _write_answer(
-    cloud: Cloud,
-    index: Index,
-    query: Query,
-    found: Sequence[Sequence[Candidate]],
-    searched: Mapping[str, int],
-    output: Path,
-    *,
-    force: bool,
-) -> dict[str, int]:
-    """Write the matches and their images; return how many there are."""
-    places = sorted({(each.segment, each.row) for candidates in found for each in candidates})
-    matches = _matches(found, places, cloud.store.parameters.l)
-    images = encrypted_images(cloud.store, index, places)
-    sender, query_id = cloud.directory.sender, query.query_id
-    write_results(output, sender, query_id, query.data, images, matches, searched, force=force)
-    return {"matches": len(matches), "images": len(places)}
+def _owners_of_user(cloud: Cloud, header: Header) -> list[str]:
+    user = (header.sender, header.sender_key)
+    owners = [member.owner for member in cloud.members() if user in member.users]
+    if not owners:
+        raise NotAuthorisedError(
+            f"no enrolled owner authorised the user {header.sender!r} with this key",
+            hint="the owner runs: mipp owner authorize, then the cloud: mipp cloud enroll",
+        )
+    return owners
+
+
+def _encrypted_images(
+    store: Store, index: Index, places: Sequence[tuple[int, int]]
+) -> Iterator[tuple[ImageRef, bytes]]:
+    """Yield reference and EW of each place (segment, row), sorted, so that one segment is open at a time."""
+    for number, group in groupby(places, key=itemgetter(0)):
+        segment = index.segments[number]
+        with store.segment(segment) as upload:
+            for _, row in group:
+                ref = ImageRef(segment.owner, upload.name(row), segment.number, segment.key_id)
+                yield ref, upload.encrypted_image(row)
 
 
 def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
@@ -131,19 +170,17 @@ def _look_up(
 def _nearest_in_part(
     store: Store, index: Index, part: Part, reader: PartReader, query: tuple[int, int], count: int
 ) -> Iterator[Candidate]:
-    """Yield the nearest images of a part; of each pair the first by name, which is how ties are broken."""
-    bounds = store.bounds(index, part)
-    owner = index.segments[part.segments[0]].owner
+    """Yield the nearest images of a part; of each pair the first by id, which is how ties are broken."""
     pairs, numerators = nearest_pairs(reader.pairs, *query, store.parameters.l, count)
-    begins, ends = reader.pairs.starts[pairs].tolist(), reader.pairs.starts[pairs + 1].tolist()
-    for begin, end, numerator in zip(begins, ends, numerators.tolist(), strict=True):
-        for position in reader.positions(begin, min(begin + count, end)).tolist():
-            name, row = reader.image(position)
-            place = bisect_right(bounds, row)
-            if place == len(bounds):
-                raise MalformedError("the index points outside its segments")
-            before = bounds[place - 1] if place else 0
-            yield Candidate(numerator, owner, name, part.segments[place], row - before)
+    begins = reader.pairs.starts[pairs]
+    ends = np.minimum(begins + np.uint64(count), reader.pairs.starts[pairs + 1])
+    bounds = [*zip(begins.tolist(), ends.tolist(), strict=True)]
+    ids = np.concatenate([reader.ids(*each) for each in bounds])
+    segments, rows = index.located(part, np.concatenate([reader.images(*each) for each in bounds]))
+    numerators = np.repeat(numerators, (ends - begins).astype(np.int64))
+    fields = zip(*(column.tolist() for column in (numerators, ids, segments, rows)), strict=True)
+    for numerator, *each in fields:
+        yield Candidate(numerator, index.owner_of(part), *each)
 
 
 def _scan(
@@ -161,13 +198,13 @@ def _scan(
         if segment.owner not in owners or not segment.rows:
             continue
         with store.segment(segment) as upload:
-            names = [name.encode() for name in upload.names()]
+            ids = ids_of(name.encode() for name in upload.names()).tolist()
             columns = sums_of(upload, parallelism, progress)
         sum1, sum2 = (np.array(column, dtype=np.int64) for column in columns)
         for number, pair in enumerate(sums):
             numerators = sim_numerators(sum1, sum2, *pair, store.parameters.l)
-            rows = zip(numerators.tolist(), names, range(len(names)), strict=True)
-            candidates = (Candidate(n, segment.owner, name, position, row) for n, name, row in rows)
+            rows = zip(numerators.tolist(), ids, range(len(ids)), strict=True)
+            candidates = (Candidate(n, segment.owner, each, position, row) for n, each, row in rows)
             found[number] = heapq.nsmallest(count, chain(found[number], candidates))
     return found
 

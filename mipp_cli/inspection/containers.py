@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.cloud.completeness import completeness
-from mipp_cli.cloud.store.store import Store
+from mipp_cli.cloud.store import Store
 from mipp_cli.containers.base.container import Container, open_container, open_one_of
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.delete import DELETE
@@ -195,7 +195,7 @@ def _index(path: Path, header: Header, _stack: ExitStack) -> Found:
         found = f"{sum(segment.rows for segment in segments)} images in {len(segments)} uploads"
         if store is not None:
             found += f"; {completeness(store, index, owner)}"
-        elif gaps := index.gaps(owner):
+        elif gaps := completeness(None, index, owner).gaps:
             found += f"; missing: {listed(gaps)}"
         fields.append((f"sent by {owner}", found))
     columns: tuple[str, ...] = ("owner", "image_id", "sum1", "sum2")
@@ -210,10 +210,8 @@ def _rows_of_index(path: Path, index: Index, store: Store | None, columns: int) 
             "is not in its cloud's directory", path=path, hint="inspect it where it lies: CLOUD/index.h5"
         )
     for part in index.parts:
-        owner = index.segments[part.segments[0]].owner
-        with store.part(part) as reader:
-            for name, sum1, sum2 in reader.table():
-                yield (owner, name.decode(errors="replace"), sum1, sum2)[:columns]
+        for name, sum1, sum2 in store.table(index, part):
+            yield (index.owner_of(part), name, sum1, sum2)[:columns]
 
 
 def _part(path: Path, _header: Header, _stack: ExitStack) -> Found:

@@ -1,19 +1,45 @@
 """IndexConstruct and ImageRetrieval: Table 2 of the paper, and the nearest rows of it (section 5.5, 5.6).
 
 Sim depends on the sums alone, so rows that share a pair (Σx, Σx²) share one evaluation: the table is
-kept sorted by pair, and within a pair by image identifier, which is also how ties are broken.
+kept sorted by pair, and within a pair by the digest of the image's name, which is also how ties are broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.similarity import sim_numerators
+
+ID_BYTES = 16
+ID = np.dtype(f"S{ID_BYTES}")
+_KEY = np.dtype(f"S{8 + ID_BYTES}")
+_BATCH = 1 << 16
+
+Ids = NDArray[np.bytes_]
+Keys = NDArray[np.bytes_]
+Places = NDArray[np.int64]
+
+
+def ids_of(names: Iterable[bytes]) -> Ids:
+    """Return what an owner's images are known by: the first 16 bytes of the SHA-256 of each name."""
+    digests = b"".join(hashlib.sha256(name).digest()[:ID_BYTES] for name in names)
+    return np.frombuffer(digests, dtype=ID)
+
+
+def among(ids: Ids, known: Ids) -> NDArray[np.bool_]:
+    """Say of each of ``ids`` whether it is one of ``known``, which ascend."""
+    if not len(known):
+        return np.zeros(len(ids), dtype=bool)
+    found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
+    return found
 
 
 def check_sums(sum1: int, sum2: int, l: int, levels: int) -> None:
@@ -60,41 +86,87 @@ class PairTable:
         return int(self.starts[-1])
 
 
-def index_construct(
-    sum1: Sequence[int], sum2: Sequence[int], image_ids: Sequence[bytes]
-) -> tuple[PairTable, NDArray[np.int64]]:
-    """IndexConstruct: return the pair table, and the order that sorts rows by (Σx, Σx², identifier)."""
-    rows = len(image_ids)
-    first, second = np.asarray(sum1, dtype=np.uint64), np.asarray(sum2, dtype=np.uint64)
-    by_id = np.empty(rows, dtype=np.int64)
-    by_id[sorted(range(rows), key=image_ids.__getitem__)] = np.arange(rows)
-    order = np.lexsort((by_id, second, first)).astype(np.int64)
-    table, _ = _grouped(first[order], second[order], np.ones(rows, dtype=np.uint64))
-    return table, order
+def keys_of(sum1: ArrayLike, sum2: ArrayLike, ids: Ids) -> Keys:
+    """Return what sorts the rows of images: Σx and Σx², four bytes each and big-endian, and the id."""
+    sums = np.stack([sum1, sum2], axis=1).astype(">u4", order="C")
+    octets = (sums.view(np.uint8), ids.view(np.uint8).reshape(-1, ID_BYTES))
+    return np.concatenate(octets, axis=1).view(_KEY).reshape(-1)
 
 
-def merge_pairs(tables: Sequence[PairTable]) -> tuple[PairTable, list[NDArray[np.int64]]]:
-    """Return the pair table of several together, and where each pair of each table is in it."""
-    first = np.concatenate([table.sum1 for table in tables])
-    second = np.concatenate([table.sum2 for table in tables])
-    counts = np.concatenate([np.diff(table.starts) for table in tables])
-    order = np.lexsort((second, first))
-    merged, group = _grouped(first[order], second[order], counts[order])
-    pair_of = np.empty(len(order), dtype=np.int64)
-    pair_of[order] = group
-    return merged, np.split(pair_of, np.cumsum([len(table.sum1) for table in tables])[:-1])
+@dataclass(frozen=True)
+class Rows:
+    """Rows of Table 2: of each its key (:func:`keys_of`), and which image it is of, counted from 0."""
+
+    keys: Keys
+    images: Places
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, begin: int, end: int) -> Rows:
+        """Return the rows ``begin`` to ``end`` (not included)."""
+        return self.take(slice(begin, end))
+
+    def take(self, chosen: slice | NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
+        """Return the rows ``chosen``, by their places or one truth value each."""
+        return Rows(self.keys[chosen], self.images[chosen])
+
+    @property
+    def pairs(self) -> NDArray[np.uint64]:
+        """Σx · 2^32 + Σx² of each row."""
+        return self._octets[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
+
+    @property
+    def ids(self) -> Ids:
+        """The id of each row."""
+        return self._octets[:, 8:].copy().view(ID).reshape(-1)
+
+    @property
+    def _octets(self) -> NDArray[np.uint8]:
+        return self.keys.view(np.uint8).reshape(-1, ID_BYTES + 8)
 
 
-def _grouped(
-    first: NDArray[np.uint64], second: NDArray[np.uint64], counts: NDArray[np.uint64]
-) -> tuple[PairTable, NDArray[np.int64]]:
-    """Put equal neighbours of sorted pairs together: the pair table, and the pair of each entry."""
-    fresh = np.ones(len(first), dtype=bool)
-    fresh[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-    begins = np.flatnonzero(fresh)
-    ends = np.append(begins, len(first))
-    starts = np.append(np.uint64(0), np.cumsum(counts, dtype=np.uint64))[ends]
-    return PairTable(first[begins], second[begins], starts), np.cumsum(fresh) - 1
+class Table(Protocol):
+    """Sorted rows, in memory or not."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, begin: int, end: int) -> Rows:
+        """Return the rows ``begin`` to ``end`` (not included)."""
+
+
+def index_construct(sum1: ArrayLike, sum2: ArrayLike, ids: Ids) -> Rows:
+    """IndexConstruct: the rows of Table 2 of images, sorted."""
+    keys = keys_of(sum1, sum2, ids)
+    order = np.argsort(keys, kind="stable")
+    return Rows(keys[order], order)
+
+
+def merged(tables: Sequence[Table], gone: Sequence[Places]) -> Iterator[Rows]:
+    """Yield the rows of several tables as those of one, sorted, some at a time.
+
+    The images ``gone`` of each table, ascending, are left out; the others are counted through all tables.
+    """
+    begins, sizes = [0] * len(tables), [len(table) for table in tables]
+    bases = [*accumulate((size - len(each) for size, each in zip(sizes, gone, strict=True)), initial=0)]
+    while begins != sizes:
+        ends = [min(begin + _BATCH, size) for begin, size in zip(begins, sizes, strict=True)]
+        heads = [table.read(*bounds) for table, *bounds in zip(tables, begins, ends, strict=True)]
+        # what is not read yet of a table sorts behind what is
+        last = [head.keys[-1] for head, end, size in zip(heads, ends, sizes, strict=True) if end < size]
+        if last:
+            heads = [head.read(0, int(np.searchsorted(head.keys, min(last), side="right"))) for head in heads]
+        begins = [begin + len(head) for begin, head in zip(begins, heads, strict=True)]
+        left = [_left(*each) for each in zip(heads, gone, bases[:-1], strict=True)]
+        rows = Rows(np.concatenate([x.keys for x in left]), np.concatenate([x.images for x in left]))
+        yield rows.take(np.argsort(rows.keys, kind="stable"))
+
+
+def _left(rows: Rows, gone: Places, base: int) -> Rows:
+    """Return the rows of images that are not ``gone``, counted without those and from ``base``."""
+    below = np.searchsorted(gone, rows.images)
+    stays = np.searchsorted(gone, rows.images, side="right") == below
+    return Rows(rows.keys[stays], (rows.images - below + base)[stays])
 
 
 def nearest_pairs(

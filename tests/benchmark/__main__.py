@@ -42,7 +42,7 @@ ROWS = 100_000_000
 QUICK_ROWS = 1_000_000
 LEGEND = """\
 Of the two figures the first is this package's. Both sides of a ratio ran in turn, and the ratio is the
-median over their rounds; "—": the figure is bounded itself. Synthetic: the sums and names of the indexes
+median over their rounds; "—": the figure is bounded itself. Synthetic: the sums and ids of the indexes
 of `cloud search` and of the index's size (sums drawn from a normal distribution fitted to the sample
 pictures), and the repetition of a few pictures and encrypted features where a row says how many images."""
 PACKAGES = ("numpy", "gmpy2", "cryptography", "h5py", "phe", "sf-heu", "numkong", "faiss-cpu", "tenseal")

@@ -1,29 +1,27 @@
 """Clouds whose index is as large as one likes: real segments of some images, and parts that are made up.
 
-Of a part, its pairs of sums follow a normal distribution fitted to the sample pictures, its names are
-32 hex digits drawn at random, and which image has which sums is random too. Its rows point to images of
-the owner's one real segment, again and again, so a search reads real payloads. That a few of its matches
-may be the same image does not concern the search, but the KMC would refuse such results.
+Of a part, its pairs of sums follow a normal distribution fitted to the sample pictures, and its ids are drawn
+at random. Its rows point to images of the owner's one real segment, again and again, so a search reads real
+payloads. That a few of its matches may be the same image does not concern the search, but the KMC would
+refuse such results.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.cloud.index import index_containers
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.containers.base.stored import store_digests
 from mipp_cli.containers.store.index import Part, write_index
-from mipp_cli.containers.store.part import PartContent, write_part
+from mipp_cli.containers.store.part import write_part
 from mipp_cli.images.collection import collect_images
-from mipp_cli.scheme.retrieval_index import PairTable
+from mipp_cli.scheme.retrieval_index import ID, ID_BYTES, PairTable, Rows, keys_of
 from mipp_cli.user.user import make_query
 from tests.benchmark.materials import (
     OWNERS,
@@ -34,9 +32,7 @@ from tests.benchmark.materials import (
     write_synthetic_upload,
 )
 
-NAME_BYTES = 32
 _SEGMENT_IMAGES = 1_000
-_BATCH = 1 << 20
 
 
 def synthetic_cloud(folder: Path, rows: int) -> tuple[Roles, Path]:
@@ -76,31 +72,26 @@ def cached_cloud(cache: Path, rows: int) -> tuple[Roles, Path]:
 
 def _replaced(cloud: Cloud, part: Part, rows: int, random: np.random.Generator) -> Part:
     """Write a part of so many rows in the place of one."""
-    path, pairs = cloud.store.part_path(part), synthetic_sums(rows, random)
-    content = PartContent(pairs, rows * NAME_BYTES, _positions(pairs, random), _names(rows, random))
-    write_part(path, cloud.directory.sender, part.number, content)
+    path = cloud.store.part_path(part)
+    table = _SyntheticTable(synthetic_sums(rows, random), random)
+    write_part(path, cloud.directory.sender, part.number, [table])
     return replace(part, root=store_digests(path))
 
 
-def _names(rows: int, random: np.random.Generator) -> Iterator[tuple[list[bytes], NDArray[np.int64]]]:
-    """Yield ascending names, each of 64 bits that ascend and 64 that are random, and rows of the segment."""
-    step = 2**64 // rows
-    for begin in range(0, rows, _BATCH):
-        places = np.arange(begin, min(begin + _BATCH, rows))
-        data = np.empty((len(places), 2), dtype=">u8")
-        data[:, 0] = places.astype(np.uint64) * np.uint64(step) + random.integers(
-            step, size=len(places), dtype=np.uint64
-        )
-        data[:, 1] = random.integers(2**64, size=len(places), dtype=np.uint64)
-        names = np.frombuffer(data.tobytes().hex().encode("ascii"), dtype=f"S{NAME_BYTES}")
-        yield names.tolist(), places % _SEGMENT_IMAGES
+@dataclass(frozen=True)
+class _SyntheticTable:
+    """Rows of these pairs, which are to be read once; ids ascend within a batch and not beyond it."""
 
+    pairs: PairTable
+    random: np.random.Generator
 
-def _positions(pairs: PairTable, random: np.random.Generator) -> Iterator[NDArray[np.uint32]]:
-    """Yield the places of all rows in the order of names: any order, ascending within each pair."""
-    places = np.arange(pairs.rows, dtype=np.uint32)
-    random.shuffle(places)
-    for begin, end in zip(pairs.starts[:-1].tolist(), pairs.starts[1:].tolist(), strict=True):
-        places[begin:end].sort()
-    for begin in range(0, pairs.rows, _BATCH):
-        yield places[begin : begin + _BATCH]
+    def __len__(self) -> int:
+        return self.pairs.rows
+
+    def read(self, begin: int, end: int) -> Rows:
+        """Draw rows ``begin`` to ``end``."""
+        images = np.arange(begin, end)
+        pair = np.searchsorted(self.pairs.starts, images.astype(np.uint64), side="right") - 1
+        ids = np.frombuffer(self.random.bytes(ID_BYTES * len(images)), dtype=ID)
+        keys = keys_of(self.pairs.sum1[pair], self.pairs.sum2[pair], ids)
+        return Rows(np.sort(keys), images % _SEGMENT_IMAGES)

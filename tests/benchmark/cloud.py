@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.cloud.cloud import INDEX_FILE
 from mipp_cli.cloud.index import index_containers
-from mipp_cli.cloud.store.store import PARTS_FOLDER
+from mipp_cli.cloud.store import PARTS_FOLDER
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.containers.base.container import Container, read_header
 from mipp_cli.containers.base.source import FileSource
@@ -21,7 +21,7 @@ from mipp_cli.scheme.descriptor import DIMENSION
 from mipp_cli.scheme.retrieval_index import PairTable, nearest_pairs
 from mipp_cli.user.user import DEFAULT_CANDIDATES
 from mipp_cli.workdir.directory import RoleDirectory
-from tests.benchmark.big_index import NAME_BYTES, synthetic_cloud
+from tests.benchmark.big_index import synthetic_cloud
 from tests.benchmark.materials import Setting, features, make_roles, synthetic_sums, write_synthetic_upload
 from tests.benchmark.measure import Result, Target, in_turn, median_ratio, one_core, seconds, timed
 
@@ -93,13 +93,13 @@ def search_in_process(setting: Setting) -> Iterator[Result]:
     """Looking up the 100 nearest of 10,000 images in a pair table in memory, beside a scan, on one core.
 
     Sums are drawn like those of the sample pictures. The look-up takes what `cloud search` reads of a
-    part: pairs as near as the last one needed, and of each the places of its first images by name. The
+    part: pairs as near as the last one needed, and of each its first images by id. The
     scan scores all images as uint32.
     """
     images = setting.size(10_000, 2_000)
     random = np.random.default_rng(2018)
     table = synthetic_sums(images, random)
-    positions = random.permutation(images)
+    of_images = random.permutation(images)
     pair_of = random.permutation(
         np.repeat(np.arange(len(table.sum1)), np.diff(table.starts).astype(np.int64))
     )
@@ -109,7 +109,7 @@ def search_in_process(setting: Setting) -> Iterator[Result]:
 
     def look_up() -> list[int]:
         pairs, _ = nearest_pairs(table, query1, query2, DIMENSION, DEFAULT_CANDIDATES)
-        return _positions(table, positions, pairs)
+        return _first_images(table, of_images, pairs)
 
     def scan() -> NDArray[np.int64]:
         scores = DIMENSION * (sum2 + query2) - 2 * query1 * sum1
@@ -126,29 +126,28 @@ def search_in_process(setting: Setting) -> Iterator[Result]:
     )
 
 
-def _positions(table: PairTable, positions: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[int]:
-    """Return the places of the first images of pairs, as many of each as could be needed."""
+def _first_images(table: PairTable, images: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[int]:
+    """Return the first images of pairs, as many of each as could be needed."""
     found: list[int] = []
     for begin, end in zip(table.starts[pairs].tolist(), table.starts[pairs + 1].tolist(), strict=True):
-        found += positions[begin : min(begin + DEFAULT_CANDIDATES, end)].tolist()
+        found += images[begin : min(begin + DEFAULT_CANDIDATES, end)].tolist()
     return found
 
 
 def index_size(setting: Setting) -> Iterator[Result]:
-    """Bytes of an index, its parts, their block digests and index.h5, beyond the names of its images.
+    """Bytes of an index: its parts, their block digests and index.h5.
 
-    Of three owners, one part each; sums and names are synthetic (big_index.py).
+    Of three owners, one part each; sums and ids are synthetic (big_index.py).
     """
     for rows in (10_000, setting.size(1_000_000, 30_000)):
         roles, _ = synthetic_cloud(setting.folder(f"index-size-{rows}"), rows)
         files = [*(roles.cloud / PARTS_FOLDER).iterdir(), roles.cloud / INDEX_FILE]
         size = sum(file.stat().st_size for file in files)
-        names = rows * NAME_BYTES
         yield Result(
-            f"index of {rows:,} rows, beyond the image names",
+            f"index of {rows:,} rows",
             "rows",
-            (size - names) / rows,
-            f"{size - names:,} bytes, {names:,} bytes of names",
-            Target("at most 16 bytes a row", 16.0),
+            size / rows,
+            f"{size:,} bytes",
+            Target("at most 36 bytes a row", 36.0),
             unit="bytes a row",
         )

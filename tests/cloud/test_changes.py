@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.cloud import changes as cloud_changes
-from mipp_cli.cloud.store import store
+from mipp_cli.cloud import store
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
@@ -290,3 +290,30 @@ def test_nothing_but_uploads_and_deletions_is_indexed(changeable: Deployment) ->
     segment = changeable / "cloud" / "segments" / read_store(changeable).of_owner("north")[0].file_name
     refuse(changeable, 3, "is of kind segment, not upload or delete", segment)
     assert run("cloud", "index", changeable / "cloud", changeable / "absent.h5", *JOBS).code == 2
+
+
+def test_an_index_of_many_small_uploads_has_few_parts_and_leaves_the_large_ones_alone() -> None:
+    sizes: list[int] = []
+    rewritten_with_large = 0
+    for _ in range(1000):
+        sizes.append(10)
+        count = cloud_changes.parts_to_merge(sizes)
+        rewritten_with_large += sum(sizes[-count:]) >= 5000
+        sizes[-count:] = [sum(sizes[-count:])]
+    assert sum(sizes) == 10_000
+    assert len(sizes) <= 8
+    assert rewritten_with_large <= 4
+
+
+def test_a_thousand_images_do_not_rewrite_ten_million() -> None:
+    assert cloud_changes.parts_to_merge([10_000_000, 1000]) == 1
+
+
+def test_parts_that_would_outgrow_the_row_numbers_are_not_merged() -> None:
+    assert cloud_changes.parts_to_merge([2**31, 2**31 + 5]) == 1
+
+
+def test_a_part_that_lost_most_of_its_images_is_merged_with_all_after_it() -> None:
+    assert cloud_changes.parts_to_merge([1000, 200, 40, 8]) == 1
+    assert cloud_changes.parts_to_merge([100, 200, 40, 8]) == 4
+    assert cloud_changes.parts_to_merge([1000, 20, 40, 8]) == 3

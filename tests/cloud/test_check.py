@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mipp_cli.cloud.check import check_cloud
 from mipp_cli.cloud.cloud import Cloud
-from mipp_cli.cloud.store.parts import part_of_sums
 from mipp_cli.containers.base.stored import store_digests
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.store.index import Index, write_index
@@ -19,6 +19,7 @@ from mipp_cli.containers.store.part import write_part
 from mipp_cli.errors import DamagedError
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.retrieval_index import Rows
 from tests.support.deployment import JOBS, Deployment, done, refused, snapshot
 from tests.support.forgery import next_number
 
@@ -161,21 +162,18 @@ def test_images_in_no_part_and_in_two_parts_are_found(cloud: Path) -> None:
 def test_a_part_that_does_not_fit_its_segments_is_found(cloud: Path, change: str, with_sums: bool) -> None:
     role = Cloud.open(cloud)
     part = role.index().parts[0]
-    with role.store.part(part) as reader:
-        table = {name: (sum1, sum2) for name, sum1, sum2 in reader.table()}
-        batches = [zip(rows.tolist(), names, strict=True) for names, rows in reader.names()]
-        names = [name for _, name in sorted(entry for batch in batches for entry in batch)]
-    if change == "names":
-        table[b"another"] = table.pop(names[0])
-        names[0] = b"another"
-    if change == "rows":
-        names[:2] = names[1::-1]
-    sums = [table[name] for name in names]
-    if change == "sums":
-        sums[0] = (sums[0][0] + 1, sums[0][1])
     path = role.store.part_path(part)
-    content = part_of_sums([each[0] for each in sums], [each[1] for each in sums], names)
-    write_part(path, role.directory.sender, part.number, content)
+    with role.store.part(part) as reader:
+        (rows,) = reader.batches()
+    keys, images = rows.keys.view(np.uint8).reshape(len(rows), -1).copy(), rows.images.copy()
+    if change == "names":
+        keys[0, -1] ^= 1
+    if change == "rows":
+        images[:2] = images[1::-1]
+    if change == "sums":
+        keys[-1, 0] ^= 1
+    rows = Rows(keys.view(rows.keys.dtype).reshape(-1), images)
+    write_part(path, role.directory.sender, part.number, [rows])
     root = store_digests(path)
     reindex(cloud, lambda index: replace(index, parts=(replace(part, root=root), *index.parts[1:])))
     assert damaged(cloud, with_sums=with_sums) == {f"parts/{part.file_name}"}

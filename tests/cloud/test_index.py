@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mipp_cli.cloud import changes as cloud_changes
 from mipp_cli.cloud import index as cloud_index
-from mipp_cli.cloud.store import store
+from mipp_cli.cloud import store
 from mipp_cli.errors import OutputError
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from tests.support.deployment import (
@@ -293,7 +294,7 @@ def test_an_interrupt_leaves_no_segments(changeable: Deployment, monkeypatch: py
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cloud_index, "sums_of", interrupt)
+    monkeypatch.setattr(cloud_changes, "sums_of", interrupt)
     refuse(changeable, 130, "interrupted", upload_of(changeable, "north", "new"))
 
 

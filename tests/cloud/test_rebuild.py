@@ -13,9 +13,11 @@ from mipp_cli.cloud import changes as cloud_changes
 from mipp_cli.cloud import index as cloud_index
 from mipp_cli.cloud import rebuild as cloud_rebuild
 from mipp_cli.cloud import search_sums as cloud_search
-from mipp_cli.cloud.store import store
+from mipp_cli.cloud import store
+from mipp_cli.cloud.completeness import completeness
 from mipp_cli.containers.base.container import Sender
 from mipp_cli.containers.store.segment import Origin, write_deletion_segment
+from mipp_cli.scheme.retrieval_index import ids_of
 from tests.support.cloud_stores import (
     bring_to_the_kmc,
     check_searches,
@@ -177,7 +179,7 @@ def test_what_was_dropped_is_a_gap_until_it_is_made_again(changeable: Deployment
     words = ("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
     assert f"north sent what has not come here: {number}" in done(*words).err
     index(changeable, upload_of(changeable, "north", "x"))
-    assert read_store(changeable).gaps("north") == ()
+    assert completeness(None, read_store(changeable), "north").gaps == ()
 
 
 def test_an_older_revision_does_not_bring_back_what_was_deleted(
@@ -320,7 +322,7 @@ def test_what_the_owner_or_this_cloud_did_not_sign_does_not_count(changeable: De
     own = changeable.sender("cloud")
 
     def write(path: Path, sender: Sender, origin: Origin) -> None:
-        write_deletion_segment(path, public.parameters, sender, origin, [b"a"])
+        write_deletion_segment(path, public.parameters, sender, origin, ids_of([b"a"]))
 
     forged = {
         f"north-{number}.5.h5": lambda path: write(path, other_cloud, origin),

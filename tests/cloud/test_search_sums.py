@@ -212,7 +212,7 @@ def test_a_search_whose_index_is_replaced_meanwhile_uses_the_new_one(
     assert len(table(changeable.search(query))) == 2 * (10 + 9)
 
 
-@pytest.mark.parametrize("step", ["_look_up", "_scan", "_write_answer"])
+@pytest.mark.parametrize("step", ["_look_up", "_scan", "_encrypted_images"])
 def test_a_search_from_which_images_are_deleted_meanwhile_answers_from_the_new_index(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mipp_cli.cloud.store.parts import part_of_sums
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.base.header import BLOCK_BYTES
 from mipp_cli.containers.messages.delete import write_delete
@@ -39,6 +38,7 @@ from mipp_cli.containers.store.segment import Origin, write_deletion_segment, wr
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.retrieval_index import ids_of, index_construct
 from mipp_cli.scheme.secret_keys import key_id
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
 from tests.support.deployment import picture
@@ -167,16 +167,16 @@ def _segment_of_nothing(path: Path) -> None:
 
 def _segment_of_a_deletion(path: Path) -> None:
     names = [name.encode() for name in NAMES]
-    write_deletion_segment(path, MASK, ALICE, _origin(), names)
+    write_deletion_segment(path, MASK, ALICE, _origin(), ids_of(names))
 
 
 def _segment_of_a_deletion_of_groups(path: Path) -> None:
     names = [name.encode() for name in NAMES]
-    write_deletion_segment(path, EXACT, ALICE, _origin(), names)
+    write_deletion_segment(path, EXACT, ALICE, _origin(), ids_of(names))
 
 
 def _segment_of_a_deletion_of_nothing(path: Path) -> None:
-    write_deletion_segment(path, MASK, ALICE, _origin(()), [])
+    write_deletion_segment(path, MASK, ALICE, _origin(()), ids_of([]))
 
 
 def _query(path: Path, parameters: Parameters = MASK, owners: tuple[str, ...] = ()) -> None:
@@ -250,7 +250,8 @@ def _index(path: Path) -> None:
 
 
 def _part(path: Path) -> None:
-    write_part(path, ALICE, NUMBER, part_of_sums([5, 9, 5], [7, 11, 7], [name.encode() for name in NAMES]))
+    rows = index_construct([5, 9, 5], [7, 11, 7], ids_of(name.encode() for name in NAMES))
+    write_part(path, ALICE, NUMBER, [rows])
 
 
 # by target: the kind, and the scheme if that of the others makes another file of it

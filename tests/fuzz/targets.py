@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from mipp_cli.cloud.completeness import gap_warnings
-from mipp_cli.containers.base.container import open_container
+import numpy as np
+
+from mipp_cli.cloud.completeness import completeness, gap_warnings
+from mipp_cli.containers.base.container import Container, open_container, read_header
 from mipp_cli.containers.base.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.containers.feature_file import open_feature_file
@@ -43,7 +45,7 @@ from mipp_cli.containers.messages.results import open_results
 from mipp_cli.containers.messages.selection import open_groups, read_selection
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.containers.store.index import read_index
-from mipp_cli.containers.store.part import open_part
+from mipp_cli.containers.store.part import PART, read_part
 from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_schema
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import MippError
@@ -56,7 +58,7 @@ from mipp_cli.sanitize import safe_file_name, table_cell
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
 from mipp_cli.scheme.protocol import ExactProtocol
-from mipp_cli.scheme.retrieval_index import check_sums, nearest_pairs
+from mipp_cli.scheme.retrieval_index import check_sums, ids_of, merged, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
 from mipp_cli.user.matches import small_picture
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
@@ -162,8 +164,7 @@ def _read_upload(path: Path, parameters: Parameters = MASK) -> None:
 def _read_segment(path: Path, parameters: Parameters = MASK) -> None:
     with open_container(path, segment_schema(parameters), deployment=DEPLOYMENT) as container:
         _read_images(UploadReader(container, parameters))
-        for _ in zip(deleted_in(container), range(64), strict=False):
-            pass
+        deleted_in(container)
         origin_of(container)
 
 
@@ -280,20 +281,20 @@ def _read_index(path: Path) -> None:
         index.without_owner(segment.owner)
     gap_warnings(index)
     for owner in index.owners():
-        index.gaps(owner)
+        completeness(None, index, owner)
 
 
 def _read_part(path: Path) -> None:
-    reader = open_part(BytesSource(path.read_bytes()), DEPLOYMENT)
-    with reader.container:
+    source = BytesSource(path.read_bytes())
+    with Container(source, read_header(source, kind="part", deployment=DEPLOYMENT), PART) as container:
+        reader = read_part(container)
         with suppress(MippError):
-            _ = reader.known([b"8f"]), reader.known([b"8f"] * 9), reader.names_bytes
+            reader.find(np.sort(ids_of(name.encode() for name in seeds.NAMES)))
         pairs, _ = nearest_pairs(reader.pairs, 5, 7, MASK.l, 2)
         for pair in pairs[:4]:
             begin, end = (int(start) for start in reader.pairs.starts[pair : pair + 2])
-            for position in reader.positions(begin, min(end, begin + 4)).tolist():
-                reader.image(position)
-        for _ in zip(reader.table(), range(64), strict=False):
+            reader.ids(begin, min(end, begin + 4))
+        for _ in zip(merged([reader], [np.array([1])]), range(64), strict=False):
             pass
 
 

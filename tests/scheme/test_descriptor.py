@@ -9,7 +9,7 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.scheme.descriptor import Descriptor, parse_descriptor
 from mipp_cli.scheme.feature_cipher import MaskCipher, encrypt_features
 from mipp_cli.scheme.parameters import Parameters, generate_parameters
-from mipp_cli.scheme.retrieval_index import check_sums, index_construct, nearest_pairs
+from mipp_cli.scheme.retrieval_index import PairTable, check_sums, ids_of, index_construct, nearest_pairs
 from mipp_cli.scheme.similarity import euclidean_distances, new_distances
 from mipp_cli.scheme.sum_groups import CompositeGroup
 
@@ -96,7 +96,9 @@ def test_the_nearest_rows_of_the_largest_sums_are_those_of_whole_number_arithmet
     exact = [[int(x) for x in row] for row in features.tolist()]
     pairs = [(sum(row), sum(x * x for x in row)) for row in exact]
     assert list(zip(cipher.sums(ef), cipher.sums(eff), strict=True)) == pairs
-    table, order = index_construct(*zip(*pairs, strict=True), [bytes([row]) for row in range(len(pairs))])
+    rows = index_construct(*zip(*pairs, strict=True), ids_of(bytes([row]) for row in range(len(pairs))))
+    order, sums = rows.images, (rows.pairs >> np.uint64(32), rows.pairs & np.uint64(2**32 - 1))
+    table = PairTable(*sums, np.arange(len(pairs) + 1, dtype=np.uint64))
     for query, (q1, q2) in enumerate(pairs):
         check_sums(q1, q2, dimension, descriptor.levels)
         numerators = [dimension * (s2 + q2) - 2 * q1 * s1 for s1, s2 in pairs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipp_cli.errors import MalformedError
+from mipp_cli.scheme import retrieval_index
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
 from mipp_cli.scheme.retrieval_index import (
+    Ids,
     PairTable,
+    Rows,
+    among,
     check_sums,
+    ids_of,
     index_construct,
-    merge_pairs,
+    merged,
     nearest_pairs,
 )
 from tests.support.examples import Features, Octets, features, repeatable
@@ -26,61 +31,88 @@ Row = tuple[int, int, bytes]
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[Row]:
-    """Draw rows of (Σx, Σx², identifier), few pairs on many rows, each identifier once."""
+    """Draw rows of (Σx, Σx², id), few pairs on many rows, each id once."""
     pairs = draw(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 60)), min_size=1, max_size=8))
     places = draw(st.lists(st.integers(0, len(pairs) - 1), max_size=40))
     names = draw(st.permutations(range(len(places))))
-    return [(*pairs[place], f"{name:x}".encode()) for place, name in zip(places, names, strict=True)]
+    return [
+        (*pairs[place], name.to_bytes(1).ljust(16, b"\0")) for place, name in zip(places, names, strict=True)
+    ]
+
+
+def rows_of(rows: list[Row]) -> Rows:
+    return index_construct([r[0] for r in rows], [r[1] for r in rows], as_ids(r[2] for r in rows))
+
+
+def as_ids(ids: Iterable[bytes]) -> Ids:
+    return np.frombuffer(b"".join(ids), dtype="S16")
 
 
 def construct(rows: list[Row]) -> tuple[PairTable, list[Row]]:
     """Index rows; return the table of pairs and the rows in its order."""
-    table, order = index_construct([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])
-    return table, [rows[i] for i in order.tolist()]
+    found = rows_of(rows)
+    pairs, begins = np.unique(found.pairs, return_index=True)
+    starts = np.append(begins, len(rows)).astype(np.uint64)
+    return PairTable(pairs >> np.uint64(32), pairs & np.uint64(2**32 - 1), starts), [
+        rows[i] for i in found.images.tolist()
+    ]
 
 
 @repeatable(300)
 @given(rows=tables())
-def test_index_construct_orders_rows_by_both_sums_and_the_identifier(rows: list[Row]) -> None:
-    assert construct(rows)[1] == sorted(rows)
+def test_index_construct_orders_rows_by_both_sums_and_the_id(rows: list[Row]) -> None:
+    found = rows_of(rows)
+    assert [rows[i] for i in found.images.tolist()] == sorted(rows)
+    assert [divmod(pair, 2**32) for pair in found.pairs.tolist()] == [row[:2] for row in sorted(rows)]
+    assert found.ids.tobytes() == b"".join(row[2] for row in sorted(rows))
+
+
+def test_index_construct_compares_ids_as_bytes() -> None:
+    ids = [each.ljust(16, b"\0") for each in (b"b", b"a\0b", b"a", b"\xff", b"", b"B")]
+    assert [ids[i] for i in index_construct([1] * 6, [1] * 6, as_ids(ids)).images.tolist()] == sorted(ids)
+
+
+def test_sums_are_compared_as_numbers_up_to_the_largest() -> None:
+    largest = 65_535 * 255**2  # the most components, of the highest code
+    sums = [0, 1, 255, 256, 2**31, largest]
+    ids = as_ids(bytes([byte]) * 16 for byte in range(6))
+    assert index_construct(sums, sums, ids).images.tolist() == list(range(6))
+    assert index_construct([1] * 6, sums, ids).pairs.tolist() == [2**32 + each for each in sums]
 
 
 @repeatable(300)
-@given(rows=tables())
-def test_index_construct_says_where_the_rows_of_each_pair_are(rows: list[Row]) -> None:
-    table, ordered = construct(rows)
-    pairs = list(zip(table.sum1.tolist(), table.sum2.tolist(), strict=True))
-    assert pairs == sorted({row[:2] for row in rows})
-    assert table.rows == len(rows)
-    for i, pair in enumerate(pairs):
-        begin, end = int(table.starts[i]), int(table.starts[i + 1])
-        assert ordered[begin:end] == sorted(row for row in rows if row[:2] == pair)
+@given(
+    drawn=st.lists(tables(), min_size=1, max_size=5),
+    batch=st.sampled_from([1, 2, 7, 1 << 16]),
+    data=st.data(),
+)
+def test_tables_merged_are_the_table_of_what_is_left_of_their_images(
+    drawn: list[list[Row]], batch: int, data: st.DataObject
+) -> None:
+    """Images are counted through the tables, without those that are gone."""
+    everything = [
+        (*row[:2], number.to_bytes(15) + row[2][:1]) for number, row in enumerate(itertools.chain(*drawn))
+    ]
+    source = iter(everything)
+    parts = [[next(source) for _ in rows] for rows in drawn]
+    gone = [sorted(data.draw(st.sets(st.integers(0, len(rows) - 1)))) if rows else [] for rows in parts]
+    left = [
+        row for rows, away in zip(parts, gone, strict=True) for i, row in enumerate(rows) if i not in away
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval_index, "_BATCH", batch)
+        found = list(merged([rows_of(rows) for rows in parts], [np.array(each, dtype=int) for each in gone]))
+    assert max((len(each) for each in found), default=0) <= batch * len(parts)
+    due = rows_of(left)
+    assert [i for each in found for i in each.images.tolist()] == due.images.tolist()
+    assert b"".join(each.keys.tobytes() for each in found) == due.keys.tobytes()
 
 
-def test_index_construct_compares_identifiers_as_bytes() -> None:
-    names = [b"b", b"a\0", b"a", b"\xff", b"", b"B"]
-    table, order = index_construct([1] * 6, [1] * 6, names)
-    assert [names[i] for i in order.tolist()] == sorted(names)
-    assert len(table.sum1) == 1
-
-
-def test_index_construct_keeps_the_order_of_rows_that_share_all_three() -> None:
-    _, order = index_construct([2, 1, 2, 1], [4, 1, 4, 1], [b"same"] * 4)
-    assert order.tolist() == [1, 3, 0, 2]
-
-
-@repeatable(300)
-@given(parts=st.lists(tables(), min_size=1, max_size=4))
-def test_index_construct_in_parts_that_are_merged_gives_the_pairs_of_all_rows(parts: list[list[Row]]) -> None:
-    tables_of_parts = [construct(rows)[0] for rows in parts]
-    merged, places = merge_pairs(tables_of_parts)
-    everything, _ = construct([row for rows in parts for row in rows])
-    for column in ("sum1", "sum2", "starts"):
-        assert getattr(merged, column).tolist() == getattr(everything, column).tolist()
-    assert len(places) == len(parts)
-    for part, place in zip(tables_of_parts, places, strict=True):
-        assert merged.sum1[place].tolist() == part.sum1.tolist()
-        assert merged.sum2[place].tolist() == part.sum2.tolist()
+def test_ids_are_found_among_others_and_nothing_among_none() -> None:
+    ids = ids_of([b"a", b"b", b"c"])
+    assert among(ids, np.sort(ids_of([b"c", b"x", b"a"]))).tolist() == [True, False, True]
+    assert among(ids, ids[:0]).tolist() == [False] * 3
+    assert among(ids[:0], ids).tolist() == []
 
 
 @pytest.mark.parametrize(
@@ -116,7 +148,7 @@ def numerator(row: Row, query: tuple[int, int], dimension: int) -> int:
 def test_image_retrieval_finds_what_a_search_of_all_rows_finds(
     rows: list[Row], query: tuple[int, int], dimension: int, count: int
 ) -> None:
-    """Ties are broken by identifier; ``count`` may be more than there are rows."""
+    """Ties are broken by id; ``count`` may be more than there are rows."""
     table, ordered = construct(rows)
     chosen, numerators = nearest_pairs(table, *query, dimension, count)
     candidates = [
@@ -162,11 +194,15 @@ def test_image_retrieval_ranks_encrypted_features_as_eq_8_ranks_them(
     rows = drawn[0].tolist()
     dimension = len(rows[0])
     ef, eff = encrypt_features(cipher, drawn[0])
-    ids = [bytes([i]) for i in range(len(rows))]
-    table, order = index_construct(cipher.sums(ef), cipher.sums(eff), ids)
+    sums = zip(cipher.sums(ef), cipher.sums(eff), strict=True)
+    table, ordered = construct([(*pair, bytes(15) + bytes([i])) for i, pair in enumerate(sums)])
     query = (sum(rows[-1]), sum(y * y for y in rows[-1]))
     chosen, _ = nearest_pairs(table, *query, dimension, len(rows))
-    found = [int(i) for pair in chosen for i in order[int(table.starts[pair]) : int(table.starts[pair + 1])]]
+    found = [
+        row[2][-1]
+        for pair in chosen
+        for row in ordered[int(table.starts[pair]) : int(table.starts[pair + 1])]
+    ]
     squared = [numerator((sum(row), sum(x * x for x in row), b""), query, dimension) for row in rows]
     assert sorted(found) == list(range(len(rows)))
     assert [squared[i] for i in found] == sorted(squared)

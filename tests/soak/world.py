@@ -93,11 +93,10 @@ class World:
         """Return Σx and Σx² of every image in the index, by owner and name on the wire."""
         table: Table = {}
         for part in index.parts:
-            owner = index.segments[part.segments[0]].owner
-            with cloud.store.part(part) as reader:
-                for name, sum1, sum2 in reader.table():
-                    assert (owner, name.decode()) not in table
-                    table[owner, name.decode()] = (sum1, sum2)
+            owner = index.owner_of(part)
+            for name, sum1, sum2 in cloud.store.table(index, part):
+                assert (owner, name) not in table
+                table[owner, name] = (sum1, sum2)
         return table
 
     def sums(self, content: bytes) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.base.columns import CHUNK_BYTES, UNSIGNED, Matrix, Ragged, hdf5_errors
+from mipp_cli.containers.base.columns import CHUNK_BYTES, Matrix, Ragged, hdf5_errors
 from mipp_cli.containers.base.header import BLOCK_BYTES
 from mipp_cli.containers.base.source import BlockVerifiedSource, Source
 from mipp_cli.errors import MalformedError
@@ -79,7 +79,7 @@ class RaggedReader:
             if not isinstance(inner, h5py.Group) or sorted(inner.id) != [b"bytes", b"offsets"]:
                 raise MalformedError(f"{self._where} is not a ragged column")
             _refuse_attributes(inner)
-        self._offsets = MatrixReader(inner, "offsets", Matrix(shape.offsets), source)
+        self._offsets = MatrixReader(inner, "offsets", Matrix("<u8"), source)
         self._bytes = MatrixReader(inner, "bytes", Matrix("u1"), source)
         self._limit = shape.limit
         ends = [int(self._offsets.rows(i, i + 1)[0]) for i in (0, len(self))] if len(self._offsets) else [1]
@@ -148,16 +148,6 @@ def _refuse_attributes(node: h5py.Group | h5py.Dataset) -> None:
         raise MalformedError(f"{node.name} has attributes that do not belong there")
 
 
-def _resolved(dataset: h5py.Dataset, shape: Matrix) -> Matrix:
-    """Return ``shape`` with what it leaves open taken from the dataset."""
-    dtype, width = shape.dtype, shape.width
-    if dtype == UNSIGNED and dataset.dtype in [np.dtype(f"<u{size}") for size in (1, 2, 4, 8)]:
-        dtype = dataset.dtype.str
-    if width is None and dataset.ndim == 2:
-        width = dataset.shape[1]
-    return Matrix(dtype, width)
-
-
 def _check_dataset(dataset: h5py.Dataset, shape: Matrix, file_bytes: int, where: str) -> None:
     """Refuse whatever the writers above would not have written, before memory is taken for it."""
     _refuse_attributes(dataset)
@@ -167,7 +157,8 @@ def _check_dataset(dataset: h5py.Dataset, shape: Matrix, file_bytes: int, where:
         raise MalformedError(f"{where} is not stored in one piece, nor in chunks")
     if creation.get_nfilters() or creation.get_external_count():
         raise MalformedError(f"{where} uses filters or external storage")
-    shape = _resolved(dataset, shape)
+    if shape.width is None and dataset.ndim == 2:
+        shape = Matrix(shape.dtype, dataset.shape[1])
     tail, dtype = shape.tail, h5py.h5t.py_create(np.dtype(shape.dtype))
     if not dataset.id.get_type().equal(dtype) or dataset.ndim != 1 + len(tail) or dataset.shape[1:] != tail:
         raise MalformedError(f"{where} has another type or shape than its kind asks for")

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.base.columns import CHUNK_BYTES, Matrix, Ragged
+from mipp_cli.containers.base.columns import CHUNK_BYTES, Matrix
 
 _BUFFER_BYTES = 1 << 20  # what is smaller than this is stored without chunks
 _MOST_PENDING = 1024  # arrays; each takes memory beside its rows
@@ -71,8 +71,8 @@ class MatrixWriter:
 class RaggedWriter:
     """Appends rows of bytes."""
 
-    def __init__(self, group: h5py.Group, shape: Ragged):
-        self._offsets = MatrixWriter(group, "offsets", Matrix(shape.offsets))
+    def __init__(self, group: h5py.Group):
+        self._offsets = MatrixWriter(group, "offsets", Matrix("<u8"))
         self._bytes = MatrixWriter(group, "bytes", Matrix("u1"))
         self._offsets.append(np.zeros(1, dtype=np.uint64))
 

@@ -16,15 +16,13 @@ from mipp_cli.errors import MalformedError, MippError
 
 CHUNK_BYTES = 1 << 16
 ROW_LIMIT = 1 << 31
-UNSIGNED = "unsigned"
 
 
 @dataclass(frozen=True)
 class Matrix:
     """Rows of ``width`` items of ``dtype`` (numpy's name, little-endian); width 0 means a plain column.
 
-    Width None stands for any width, for whoever reads without knowing the deployment; dtype UNSIGNED for
-    any unsigned integer, as small columns are stored small.
+    Width None stands for any width, for whoever reads without knowing the deployment.
     """
 
     dtype: str
@@ -43,15 +41,9 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of bytes, each at most ``limit`` long; ``offsets`` is the type of the offset table."""
+    """Rows of bytes, each at most ``limit`` long."""
 
     limit: int = ROW_LIMIT
-    offsets: str = "<u8"
-
-
-def unsigned(largest: int) -> str:
-    """Return the smallest unsigned type that holds ``largest``."""
-    return next(f"<u{size}" for size in (1, 2, 4, 8) if largest < 1 << (8 * size))
 
 
 @contextmanager

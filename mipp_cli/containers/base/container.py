@@ -125,7 +125,7 @@ def write_container(
 def _writer(file: h5py.File, name: str, column: Matrix | Ragged) -> MatrixWriter | RaggedWriter:
     if isinstance(column, Matrix):
         return MatrixWriter(file, name, column)
-    return RaggedWriter(file.create_group(name), column)
+    return RaggedWriter(file.create_group(name))
 
 
 def _body_digest(path: Path) -> str:

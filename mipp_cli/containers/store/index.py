@@ -6,11 +6,12 @@ the images of some segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import (
@@ -22,18 +23,13 @@ from mipp_cli.containers.base.container import (
 )
 from mipp_cli.containers.base.header import IDENTIFIER, Header
 from mipp_cli.containers.base.stored import ROOT_BYTES
-from mipp_cli.containers.messages.earlier import LIMIT
 from mipp_cli.errors import MalformedError, errors_at
 
 INDEX = Schema(
     "index",
     {
         "segment_owners": Ragged(limit=64),
-        "segment_numbers": Matrix("<u8"),
-        "segment_keys": Matrix("<u8"),
-        "segment_rows": Matrix("<u8"),
-        "segment_revisions": Matrix("<u8"),
-        "segment_deleted": Matrix("<u8"),
+        "segment_numbers": Matrix("<u8", 5),  # number, key id, rows, revision, deleted
         "segment_earlier": Ragged(),
         "segment_digests": Matrix("u1", ROOT_BYTES),
         "segment_roots": Matrix("u1", ROOT_BYTES),
@@ -94,6 +90,11 @@ class Index:
     segments: tuple[Segment, ...] = ()
     parts: tuple[Part, ...] = ()
 
+    @property
+    def rows(self) -> int:
+        """How many images there are."""
+        return sum(segment.rows for segment in self.segments)
+
     def of_owner(self, owner: str) -> list[Segment]:
         """Return the segments of one owner."""
         return [segment for segment in self.segments if segment.owner == owner]
@@ -106,31 +107,28 @@ class Index:
         """Return the newest message of an owner."""
         return max(self.of_owner(owner), key=lambda segment: segment.number, default=None)
 
-    def gaps(self, owner: str) -> tuple[int, ...]:
-        """Return the messages of an owner that the newest one lists and that have not come."""
-        newest, came = self.newest(owner), {segment.number for segment in self.of_owner(owner)}
-        return tuple(each for each in newest.earlier if each not in came) if newest else ()
-
-    def unlisted(self, segment: Segment, earlier: Sequence[int]) -> tuple[int, ...]:
-        """Return older uploads of which images are left, though ``segment``, by its list, knows of none.
-
-        So it is if the owner's record lost them; what is under their keys must not be forgotten.
-        """
-        least = earlier[0] if len(earlier) == LIMIT else 0
-        known = set(earlier)
-        return tuple(
-            each.number
-            for each in self.of_owner(segment.owner)
-            if each.rows and least < each.number < segment.number and each.number not in known
-        )
-
     def rows_of(self, part: Part) -> int:
         """Return how many images a part holds."""
-        return sum(self.segments[number].rows for number in part.segments)
+        return sum(self.segments[place].rows for place in part.segments)
+
+    def owner_of(self, part: Part) -> str:
+        """Return whose images a part holds."""
+        return self.segments[part.segments[0]].owner
 
     def parts_of(self, owner: str) -> list[Part]:
         """Return the parts of one owner."""
-        return [part for part in self.parts if self.segments[part.segments[0]].owner == owner]
+        return [part for part in self.parts if self.owner_of(part) == owner]
+
+    def located(self, part: Part, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return of images of a part the place of each one's segment in the index's list, and its row there.
+
+        A part counts its images through its segments, from 0.
+        """
+        ends = np.cumsum([self.segments[place].rows for place in part.segments])
+        which = np.searchsorted(ends, images, side="right")
+        if (which == len(ends)).any():
+            raise MalformedError("the index points outside its segments")
+        return np.array(part.segments)[which], images - np.append(0, ends)[which]
 
     def without_owner(self, owner: str) -> Index:
         """Return the next index, with nothing in it of one owner."""
@@ -147,22 +145,15 @@ class Index:
 def write_index(path: Path, sender: Sender, index: Index) -> None:
     """Replace CLOUD/index.h5."""
     segments, parts = index.segments, index.parts
-    columns = {
-        "segment_numbers": [s.number for s in segments],
-        "segment_keys": [s.key_id for s in segments],
-        "segment_rows": [s.rows for s in segments],
-        "segment_revisions": [s.revision for s in segments],
-        "segment_deleted": [s.deleted for s in segments],
-        "part_numbers": [p.number for p in parts],
-    }
+    numbers = [(s.number, s.key_id, s.rows, s.revision, s.deleted) for s in segments]
     digests = {
         "segment_digests": [s.digest for s in segments],
         "segment_roots": [s.root for s in segments],
         "part_roots": [p.root for p in parts],
     }
     with write_container(path, INDEX, sender, index.number, force=True) as writer:
-        for name, values in columns.items():
-            writer.matrix(name).append(np.array(values, dtype=np.uint64))
+        writer.matrix("segment_numbers").append(np.array(numbers, dtype=np.uint64).reshape(-1, 5))
+        writer.matrix("part_numbers").append(np.array([p.number for p in parts], dtype=np.uint64))
         for name, rows in digests.items():
             writer.matrix(name).append(np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, ROOT_BYTES))
         for segment in segments:
@@ -175,47 +166,36 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
 def read_index(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> Index:
     """Read and verify CLOUD/index.h5."""
     with errors_at(path), open_container(path, INDEX, deployment=deployment, check=check) as container:
-        names = [name for name in INDEX.columns if name.startswith("segment_")]
-        container.same_length(*names)
-        container.same_length("part_numbers", "part_roots", "part_segments")
+        container.same_length(*(name for name in INDEX.columns if name.startswith("segment_")))
+        container.same_length(*(name for name in INDEX.columns if name.startswith("part_")))
         owners = container.ragged("segment_owners").texts()
-        numbers = (_column(container, name) for name in ("numbers", "keys", "rows"))
-        digests = (_octet_rows(container, f"segment_{name}") for name in ("digests", "roots"))
-        counts = (_column(container, name) for name in ("revisions", "deleted"))
-        earlier = [_packed_numbers(row, "<u8") for row in _ragged_rows(container, "segment_earlier")]
-        fields = zip(owners, *numbers, *digests, *counts, earlier, strict=True)
-        segments = tuple(Segment(*each) for each in fields)
-        lists = [_packed_numbers(row, "<u4") for row in _ragged_rows(container, "part_segments")]
         if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
             raise MalformedError("names an owner by an identifier that is not one")
-        if not all(lists):
-            raise MalformedError("lists a part without segments")
-        part_numbers = container.matrix("part_numbers").all().tolist()
-        parts = tuple(
-            Part(number, root, numbers)
-            for number, root, numbers in zip(
-                part_numbers, _octet_rows(container, "part_roots"), lists, strict=True
+        digests, roots, part_roots = (
+            [row.tobytes() for row in container.matrix(name).all()]
+            for name in ("segment_digests", "segment_roots", "part_roots")
+        )
+        numbers = container.matrix("segment_numbers").all().tolist()
+        earlier = _lists(container, "segment_earlier", "<u8")
+        segments = tuple(
+            Segment(owner, number, key_id, rows, digest, root, revision, deleted, before)
+            for owner, (number, key_id, rows, revision, deleted), digest, root, before in zip(
+                owners, numbers, digests, roots, earlier, strict=True
             )
         )
-        if any(number >= len(segments) for part in parts for number in part.segments):
+        part_numbers = container.matrix("part_numbers").all().tolist()
+        listed = _lists(container, "part_segments", "<u4")
+        if not all(listed):
+            raise MalformedError("lists a part without segments")
+        if any(place >= len(segments) for places in listed for place in places):
             raise MalformedError("lists a part of segments that are not there")
+        parts = tuple(map(Part, part_numbers, part_roots, listed))
         return Index(container.header.sequence_number, segments, parts)
 
 
-def _octet_rows(container: Container, name: str) -> list[bytes]:
-    return [row.tobytes() for row in container.matrix(name).all()]
-
-
-def _ragged_rows(container: Container, name: str) -> list[bytes]:
-    return [row for batch in container.ragged(name).batches() for row in batch]
-
-
-def _column(container: Container, name: str) -> list[int]:
-    values: list[int] = container.matrix(f"segment_{name}").all().tolist()
-    return values
-
-
-def _packed_numbers(row: bytes, kind: str) -> tuple[int, ...]:
-    if len(row) % np.dtype(kind).itemsize:
+def _lists(container: Container, name: str, kind: str) -> list[tuple[int, ...]]:
+    """Return the rows of a column, each of which packs numbers."""
+    rows = [row for batch in container.ragged(name).batches() for row in batch]
+    if any(len(row) % np.dtype(kind).itemsize for row in rows):
         raise MalformedError("lists numbers of an impossible size")
-    return tuple(np.frombuffer(row, dtype=kind).tolist())
+    return [tuple(np.frombuffer(row, dtype=kind).tolist()) for row in rows]

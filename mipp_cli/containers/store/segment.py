@@ -2,22 +2,19 @@
 
 An upload of which every image counts is kept as it came. Once images leave it, the cloud writes the rest
 anew, under its own signature, with whose it is and the digest of the message as it came: a message that
-comes again is known though nothing of it is left. Of a deletion the SHA-256 of each name stays, so that an
+comes again is known though nothing of it is left. Of a deletion the id of each image stays, so that an
 older upload that comes later does not bring the image back.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipp_cli.containers.base.column_readers import RaggedReader
 from mipp_cli.containers.base.columns import Matrix
 from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
 from mipp_cli.containers.base.header import IDENTIFIER
@@ -26,6 +23,7 @@ from mipp_cli.containers.messages.earlier import read_earlier, write_earlier
 from mipp_cli.containers.messages.upload import GROUP_ENDS, UploadReader, any_upload_schemas, upload_schema
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.parameters import Parameters
+from mipp_cli.scheme.retrieval_index import ID, ID_BYTES, Ids, Places
 
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 1 << 23
@@ -65,13 +63,8 @@ def any_segment_schemas() -> list[Schema]:
 
 def _segment_of(upload: Schema) -> Schema:
     own = {"owner": Matrix("u1"), "owner_key": Matrix("u1"), "digest": Matrix("u1")}
-    columns = {**upload.columns, **own, "deleted": Matrix("u1", DIGEST_BYTES)}
+    columns = {**upload.columns, **own, "deleted": Matrix("u1", ID_BYTES)}
     return Schema("segment", columns, upload.numbers)
-
-
-def name_digest(name: bytes) -> bytes:
-    """Return what stays of the name of an image that was deleted: its SHA-256."""
-    return hashlib.sha256(name).digest()
 
 
 def origin_of(container: Container) -> Origin:
@@ -81,22 +74,18 @@ def origin_of(container: Container) -> Origin:
     return Origin(owner, key, container.header.sequence_number, digest, read_earlier(container))
 
 
-def deleted_in(container: Container) -> Iterator[bytes]:
-    """Yield the digests of the names that the deletion deleted which a segment is left of."""
-    column = container.matrix("deleted")
-    for begin in range(0, len(column), _BATCH_ROWS):
-        for row in column.rows(begin, min(begin + _BATCH_ROWS, len(column))):
-            yield row.tobytes()
+def deleted_in(container: Container) -> Ids:
+    """Return the ids of the images that the deletion deleted which a segment is left of."""
+    return container.matrix("deleted").all().view(ID).reshape(-1)
 
 
 def write_deletion_segment(
-    path: Path, parameters: Parameters, sender: Sender, origin: Origin, names: Collection[bytes]
+    path: Path, parameters: Parameters, sender: Sender, origin: Origin, deleted: Ids
 ) -> None:
-    """Write the `segment` of a deletion: no rows, and the digests of ``names``, ascending."""
-    digests = b"".join(sorted(map(name_digest, names)))
+    """Write the `segment` of a deletion: no rows, and the ids ``deleted``."""
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         _write_origin(writer, origin, key_id=0)
-        writer.matrix("deleted").append(np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES))
+        writer.matrix("deleted").append(np.sort(deleted).view(np.uint8).reshape(-1, ID_BYTES))
 
 
 def write_upload_segment(
@@ -105,7 +94,7 @@ def write_upload_segment(
     sender: Sender,
     origin: Origin,
     upload: UploadReader,
-    dropped: NDArray[np.int64],
+    dropped: Places,
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Write the `segment` of an ``upload`` without its rows ``dropped``, ascending.
@@ -126,61 +115,35 @@ def _write_origin(writer: ContainerWriter, origin: Origin, *, key_id: int) -> No
 
 
 def _copy_rows(
-    upload: UploadReader, dropped: NDArray[np.int64], writer: ContainerWriter, advance: Callable[[int], None]
+    upload: UploadReader, dropped: Places, writer: ContainerWriter, advance: Callable[[int], None]
 ) -> None:
-    rows = len(upload) - len(dropped)
-    for name in ("image_names", "EW"):
-        column = upload.container.ragged(name)
-        writer.ragged(name).expect(rows, column.total_bytes - _bytes_of(column, dropped))
-    matrices = tuple(upload.parameters.protocol.upload_columns)
-    for name in matrices:
-        writer.matrix(name).expect(rows)
-    if upload.parameters.protocol.grouped:
+    source, protocol = upload.container, upload.parameters.protocol
+    keep = np.ones(len(upload), dtype=bool)
+    keep[dropped] = False
+    sizes = {name: np.array(source.ragged(name).sizes(0, len(upload))) for name in ("image_names", "EW")}
+    for name, column in sizes.items():
+        writer.ragged(name).expect(int(keep.sum()), int(column[keep].sum()))
+    for name in protocol.upload_columns:
+        writer.matrix(name).expect(int(keep.sum()))
+    if protocol.grouped:
         ends = upload.group_ends()
-        left = ends - np.searchsorted(dropped, ends)
-        writer.matrix(GROUP_ENDS).append(left.astype(np.uint32))
-    for begin, end in _spans(upload, matrices):
-        keep = np.ones(end - begin, dtype=bool)
-        first, last = np.searchsorted(dropped, (begin, end))
-        keep[dropped[first:last] - begin] = False
-        if keep.any():
-            _copy_span(upload.container, matrices, begin, end, keep, writer)
+        writer.matrix(GROUP_ENDS).append(ends - np.searchsorted(dropped, ends))
+    for begin, end in _spans((sizes["EW"] + sum(protocol.upload_columns.values())).tolist()):
+        stays = keep[begin:end]
+        for name in sizes:
+            writer.ragged(name).extend(list(compress(source.ragged(name).rows(begin, end), stays)))
+        for name in protocol.upload_columns:
+            writer.matrix(name).append(source.matrix(name).rows(begin, end)[stays])
         advance(end - begin)
 
 
-def _copy_span(
-    container: Container,
-    matrices: Sequence[str],
-    begin: int,
-    end: int,
-    keep: NDArray[np.bool_],
-    writer: ContainerWriter,
-) -> None:
-    for name in ("image_names", "EW"):
-        writer.ragged(name).extend(list(compress(container.ragged(name).rows(begin, end), keep)))
-    for name in matrices:
-        writer.matrix(name).append(container.matrix(name).rows(begin, end)[keep])
-
-
-def _spans(upload: UploadReader, matrices: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _spans(sizes: list[int]) -> Iterator[tuple[int, int]]:
     """Yield rows from … to …, few enough that memory holds them, but one at least."""
-    ew = upload.container.ragged("EW")
-    width = sum(upload.container.matrix(name).row_bytes for name in matrices)
-    for start in range(0, len(upload), _BATCH_ROWS):
-        sizes = np.array(ew.sizes(start, min(start + _BATCH_ROWS, len(upload)))) + width
-        ends, begin = np.cumsum(sizes), 0
-        while begin < len(sizes):
-            before = int(ends[begin - 1]) if begin else 0
-            end = max(begin + 1, int(np.searchsorted(ends, before + _BATCH_BYTES, side="right")))
-            yield start + begin, start + end
-            begin = end
-
-
-def _bytes_of(column: RaggedReader, rows: NDArray[np.int64]) -> int:
-    """Return how many bytes ``rows``, ascending, have together."""
-    total = 0
-    for start in np.unique(rows // _BATCH_ROWS * _BATCH_ROWS).tolist():
-        end = min(start + _BATCH_ROWS, len(column))
-        first, last = np.searchsorted(rows, (start, end))
-        total += int(np.array(column.sizes(start, end))[rows[first:last] - start].sum())
-    return total
+    begin = held = 0
+    for row, size in enumerate(sizes):
+        if row > begin and (row - begin == _BATCH_ROWS or held + size > _BATCH_BYTES):
+            yield begin, row
+            begin, held = row, 0
+        held += size
+    if sizes:
+        yield begin, len(sizes)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.base.columns import Ragged
 from mipp_cli.containers.base.container import write_container
-from mipp_cli.containers.messages.earlier import LIMIT
 from mipp_cli.containers.store.index import INDEX, Index, Part, Segment, read_index, write_index
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
 from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT
@@ -59,51 +58,6 @@ def test_an_index_goes_on_without_an_owner() -> None:
     left = index.without_owner("north")
     assert left == Index(4, (SOUTH, SOUTH), (Part(2, bytes(32), (0,)), Part(5, bytes(32), (1,))))
     assert index.without_owner("stranger") == Index(4, index.segments, index.parts)
-
-
-def of_north(number: int, *earlier: int, rows: int = 1) -> Segment:
-    return replace(NORTH, number=number, rows=rows, earlier=earlier)
-
-
-@pytest.mark.parametrize(
-    ("listed", "gaps"),
-    [
-        ((), ()),
-        ((of_north(7),), ()),
-        ((of_north(7, 5),), (5,)),
-        ((of_north(9, 7), of_north(7)), ()),
-        ((of_north(7), of_north(9, 7, 8)), (8,)),
-        ((of_north(9, 7, 8), of_north(7)), (8,)),
-        ((of_north(7, 5), of_north(9, 7)), ()),
-    ],
-)
-def test_gaps_are_what_the_newest_message_misses(listed: tuple[Segment, ...], gaps: tuple[int, ...]) -> None:
-    index = Index(3, (replace(SOUTH, number=99, earlier=(1,)), *listed))
-    assert index.gaps("north") == gaps
-
-
-@pytest.mark.parametrize(
-    ("listed", "earlier", "unlisted"),
-    [
-        ((of_north(7), of_north(9)), (), (7,)),
-        ((of_north(7), of_north(9)), (7,), ()),
-        ((of_north(7, rows=0), of_north(9)), (), ()),
-        ((of_north(11), of_north(9)), (), ()),
-        ((of_north(5), of_north(7), of_north(9)), (5,), (7,)),
-    ],
-)
-def test_uploads_that_the_owner_does_not_know_of_are_told(
-    listed: tuple[Segment, ...], earlier: tuple[int, ...], unlisted: tuple[int, ...]
-) -> None:
-    index = Index(3, (replace(SOUTH, number=3), *listed))
-    (segment,) = (each for each in listed if each.number == 9)
-    assert index.unlisted(segment, earlier) == unlisted
-
-
-def test_a_list_that_was_cut_short_says_nothing_of_what_is_older() -> None:
-    index = Index(3, (of_north(7), of_north(10**6)))
-    assert index.unlisted(index.segments[1], tuple(range(8, 8 + LIMIT))) == ()
-    assert index.unlisted(index.segments[1], tuple(range(8, 7 + LIMIT))) == (7,)
 
 
 def test_owners_of_whom_there_is_a_segment_are_listed_sorted() -> None:
@@ -185,7 +139,7 @@ def test_a_segment_without_one_of_its_columns_is_malformed(tmp_path: Path, name:
                 writer.ragged(column).append(b"north" if column == "segment_owners" else b"")
             else:
                 data = column in ("segment_digests", "segment_roots")
-                row = np.zeros((1, 32), np.uint8) if data else np.ones(1, np.uint64)
+                row = np.zeros((1, 32), np.uint8) if data else np.ones((1, 5), np.uint64)
                 writer.matrix(column).append(row)
     with pytest.raises(MalformedError, match="different lengths"):
         read_index(path, DEPLOYMENT)
@@ -197,8 +151,7 @@ def write_by_hand(path: Path, owner: bytes, part: bytes, earlier: bytes) -> None
         writer.ragged("segment_owners").append(owner)
         writer.ragged("part_segments").append(part)
         writer.ragged("segment_earlier").append(earlier)
-        for name in ("numbers", "keys", "rows", "revisions", "deleted"):
-            writer.matrix(f"segment_{name}").append(np.ones(1, np.uint64))
+        writer.matrix("segment_numbers").append(np.ones((1, 5), np.uint64))
         writer.matrix("part_numbers").append(np.ones(1, np.uint64))
         for name in ("segment_digests", "segment_roots", "part_roots"):
             writer.matrix(name).append(np.zeros((1, 32), np.uint8))

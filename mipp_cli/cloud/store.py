@@ -1,0 +1,113 @@
+"""What the cloud's index points to: segments and parts, opened so that every block read is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.containers.base.container import Container, Schema, read_header
+from mipp_cli.containers.base.source import FileSource
+from mipp_cli.containers.base.stored import blocks_path, open_stored
+from mipp_cli.containers.messages.upload import UploadReader, upload_schema
+from mipp_cli.containers.store.index import Index, Part, Segment
+from mipp_cli.containers.store.part import PART, PartReader, read_part
+from mipp_cli.containers.store.segment import segment_schema
+from mipp_cli.errors import errors_at
+from mipp_cli.files.atomic import remove
+from mipp_cli.scheme.parameters import Parameters
+
+SEGMENTS_FOLDER = "segments"
+PARTS_FOLDER = "parts"
+
+
+@dataclass(frozen=True)
+class Store:
+    """The files below CLOUD that index.h5 lists."""
+
+    folder: Path
+    parameters: Parameters
+    deployment: str
+
+    def segment_path(self, segment: Segment) -> Path:
+        """Return where a segment lies."""
+        return self.segments_folder / segment.file_name
+
+    def part_path(self, part: Part) -> Path:
+        """Return where a part lies."""
+        return self.parts_folder / part.file_name
+
+    @property
+    def segments_folder(self) -> Path:
+        """Where segments lie."""
+        return self.folder / SEGMENTS_FOLDER
+
+    @property
+    def parts_folder(self) -> Path:
+        """Where parts lie."""
+        return self.folder / PARTS_FOLDER
+
+    @contextmanager
+    def segment(self, segment: Segment, *, verified: bool = False) -> Iterator[UploadReader]:
+        """Open a segment; errors name its file. Blocks of one that was just ``verified`` are not checked."""
+        schema = (segment_schema if segment.revision else upload_schema)(self.parameters)
+        root = None if verified else segment.root
+        with self._opened(self.segment_path(segment), root, schema) as container:
+            yield UploadReader(container, self.parameters)
+
+    def encrypted_features(
+        self, segment: Segment, begin: int, end: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return EF and EFF of rows of a segment whose every byte was verified a moment ago."""
+        with self.segment(segment, verified=True) as upload:
+            return upload.encrypted_features(begin, end)
+
+    @contextmanager
+    def part(self, part: Part) -> Iterator[PartReader]:
+        """Open a part; errors name its file."""
+        with self._opened(self.part_path(part), part.root, PART) as container:
+            yield read_part(container)
+
+    @contextmanager
+    def _opened(self, path: Path, root: bytes | None, schema: Schema) -> Iterator[Container]:
+        with errors_at(path):
+            source = FileSource(path) if root is None else open_stored(path, root)
+            try:
+                header = read_header(source, kind=schema.kind, deployment=self.deployment)
+                container = Container(source, header, schema)
+            except BaseException:
+                source.close()
+                raise
+            with container:
+                yield container
+
+    def table(self, index: Index, part: Part) -> Iterator[tuple[str, int, int]]:
+        """Yield (name, Σx, Σx²) of every image of a part, by the sums: Table 2."""
+        names: list[str] = []
+        for place in part.segments:
+            with self.segment(index.segments[place]) as upload:
+                names += upload.names()
+        with self.part(part) as reader:
+            for rows in reader.batches():
+                index.located(part, rows.images)  # are they there at all?
+                sums = (column.tolist() for column in np.divmod(rows.pairs, 1 << 32))
+                yield from zip((names[image] for image in rows.images.tolist()), *sums, strict=True)
+
+    def remove_unlisted(self, index: Index) -> None:
+        """Remove what the index does not list: what was merged, replaced, deleted or left by an interruption.
+
+        Raises OutputError if something cannot be removed; it does no harm where it is.
+        """
+        for path in self.unlisted(index):
+            remove(path)
+
+    def unlisted(self, index: Index) -> list[Path]:
+        """Return the files of the store that the index does not list."""
+        listed = {*map(self.segment_path, index.segments), *map(self.part_path, index.parts)}
+        listed |= {blocks_path(path) for path in listed}
+        folders = (self.segments_folder, self.parts_folder)
+        return [path for folder in folders for path in folder.glob("*") if path not in listed]
