@@ -1,7 +1,9 @@
-"""Work in several processes: tasks in order, a bounded number of them under way."""
+"""Work in several processes, or on a Dask cluster: tasks in order, a bounded number of them under way."""
 
 from __future__ import annotations
 
+import importlib
+import ipaddress
 import multiprocessing
 import os
 import signal
@@ -12,17 +14,35 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
-from mipp_cli.compute.cluster import check_address, cluster_executor
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 
+_CONNECT_SECONDS = 20
+_RETRIES = 10  # a worker that is lost takes its tasks with it; they begin again elsewhere
 
-class InlineExecutor(Executor):
+
+def check_address(address: str) -> None:
+    """Refuse a scheduler that features would reach in the clear over a network; InvalidRequestError."""
+    parts = urlsplit(address)
+    try:
+        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        loopback = False
+    if parts.scheme == "tls" or (parts.scheme == "tcp" and loopback):
+        return
+    raise InvalidRequestError(
+        f"the scheduler {address!r} is neither tls:// nor on this machine",
+        hint="images go to the workers: set up Dask with TLS, or use tcp://127.0.0.1:8786",
+    )
+
+
+class _InlineExecutor(Executor):
     """An executor that does each task where it is submitted."""
 
     def submit(self, fn: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
@@ -63,13 +83,49 @@ def open_executor(parallelism: Parallelism) -> Iterator[tuple[Executor, int]]:
     """
     count = default_jobs() if parallelism.jobs is None else parallelism.jobs
     if parallelism.scheduler is not None:
-        with cluster_executor(parallelism.scheduler) as cluster:
+        with _cluster(parallelism.scheduler) as cluster:
             yield cluster
     elif count == 1:
-        yield InlineExecutor(), 1
+        yield _InlineExecutor(), 1
     else:
         with _processes(count) as pool:
             yield pool, count
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[tuple[Executor, int]]:
+    """Give an executor on the Dask cluster at ``address``, and how many threads it has.
+
+    TLS is configured as Dask is, by `distributed.comm.tls` or DASK_DISTRIBUTED__COMM__TLS__*. Raises
+    InvalidRequestError if Dask is not installed, nobody answers, or there is no worker.
+    """
+    client = _connect(address)
+    try:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise InvalidRequestError(
+                f"the scheduler {address} has no workers", hint="start some: dask worker ADDRESS"
+            )
+        # not pure: a task done twice must not be answered from the first time, it draws randomness
+        yield client.get_executor(pure=False, retries=_RETRIES), threads
+    finally:
+        client.close()
+
+
+def _connect(address: str) -> Any:
+    try:
+        # imported only when asked for: it is an extra, and takes a second
+        distributed = importlib.import_module("distributed")
+    except ImportError:
+        raise InvalidRequestError(
+            "--scheduler needs Dask, which is not installed", hint="pip install 'mipp-cli[dask]'"
+        ) from None
+    try:
+        return distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidRequestError(
+            f"no Dask scheduler answers at {address}: {error}", hint="check the address and the TLS settings"
+        ) from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.compute.cluster import check_address
+from mipp_cli.compute.processes import check_address
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.images.collection import collect_images
 from mipp_cli.owner.describing import describe_and_encrypt, read_in_batches
