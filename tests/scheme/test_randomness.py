@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mipp_cli.scheme.aead import image_enc
 from mipp_cli.scheme.feature_cipher import FeatureCipher, encrypt_features
-from mipp_cli.scheme.image_cipher import image_enc
 from mipp_cli.scheme.randomness import KeyStream
 from tests.support.examples import Features, every_code, repeatable
 

@@ -13,9 +13,8 @@ from mipp_cli.containers.base.container import Container, Schema, Sender, open_c
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.manifest import Manifest
 from mipp_cli.errors import TamperedError
-from mipp_cli.scheme.aead import seal, unseal
+from mipp_cli.scheme.aead import image_dec, image_enc, seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
-from mipp_cli.scheme.image_cipher import image_dec, image_enc
 from mipp_cli.scheme.secret_keys import derive_key
 
 REENCRYPTED = Schema("reencrypted", {"NER": Ragged(limit=2**31), "manifest": Matrix("u1")})

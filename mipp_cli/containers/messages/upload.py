@@ -19,10 +19,9 @@ from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
 from mipp_cli.containers.messages.earlier import EARLIER, read_earlier, write_earlier
 from mipp_cli.errors import MalformedError
-from mipp_cli.scheme.aead import OVERHEAD_BYTES
+from mipp_cli.scheme.aead import OVERHEAD_BYTES, image_dec, image_enc
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
-from mipp_cli.scheme.image_cipher import image_dec, image_enc
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.protocol import FeatureProtocol
 from mipp_cli.scheme.secret_keys import derive_key, key_id

@@ -26,6 +26,7 @@ from mipp_cli.errors import (
     WrongDeploymentError,
 )
 from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT, QUERY_ID
+from tests.support.ciphers import KEY, gcm_decrypt, hkdf, prefixed
 
 CIPHER = AnswerCipher(b"\7" * 32, DEPLOYMENT, "carol", QUERY_ID)
 DIGEST = b"\3" * 32
@@ -212,3 +213,62 @@ def test_a_manifest_over_its_limit_is_malformed(tmp_path: Path, monkeypatch: pyt
 
 def test_a_cipher_does_not_print_its_key() -> None:
     assert repr(CIPHER.usk) not in repr(CIPHER)
+
+
+# What binds an image to its place
+
+ANSWER = AnswerCipher(KEY, "fingerprint", "user-a", "00112233445566778899aabbccddeeff")
+
+
+def test_an_image_of_an_answer_is_encrypted_as_the_design_says() -> None:
+    key = hkdf(KEY, prefixed(b"mipp/1 answer images", bytes.fromhex(ANSWER.query_id)), 32)
+    place = prefixed(
+        b"answer images", b"fingerprint", b"user-a", ANSWER.query_id.encode(), b"\0\0\0\0\0\0\1\2"
+    )
+    assert gcm_decrypt(key, ANSWER.encrypt_image(b"an image", 258), place) == b"an image"
+
+
+def test_an_image_of_an_answer_opens_with_the_same_cipher() -> None:
+    ner = ANSWER.encrypt_image(b"an image", 7)
+    assert replace(ANSWER).decrypt_image(ner, 7) == b"an image"
+
+
+OTHER_ANSWERS = pytest.mark.parametrize(
+    "other",
+    [
+        replace(ANSWER, user="user-b"),
+        replace(ANSWER, deployment="another"),
+        replace(ANSWER, query_id="00112233445566778899aabbccddeefe"),
+        replace(ANSWER, usk=bytes(32)),
+    ],
+    ids=["user", "deployment", "query id", "key"],
+)
+
+
+@OTHER_ANSWERS
+def test_an_image_of_an_answer_opens_for_no_other_user_query_or_key(other: AnswerCipher) -> None:
+    with pytest.raises(TamperedError):
+        other.decrypt_image(ANSWER.encrypt_image(b"an image", 7), 7)
+
+
+@pytest.mark.parametrize("place", [0, 6, 8, 7 << 8, 7 + 2**32])
+def test_an_image_of_an_answer_opens_at_no_other_place(place: int) -> None:
+    with pytest.raises(TamperedError):
+        ANSWER.decrypt_image(ANSWER.encrypt_image(b"an image", 7), place)
+
+
+@OTHER_ANSWERS
+def test_the_manifest_of_an_answer_opens_for_no_other_user_query_or_key(other: AnswerCipher) -> None:
+    owners = (SearchedOwner("owner-a", 3), SearchedOwner("owner-b"))
+    matches = (ManifestMatch(0, 1, "owner-a", 9), ManifestMatch(1, 0, "owner-a"))
+    manifest = Manifest("ab" * 32, 2, owners, matches)
+    sealed = ANSWER.seal_manifest(manifest.pack(2, 2))
+    assert replace(ANSWER).open_manifest(sealed) == manifest
+    with pytest.raises(TamperedError):
+        other.open_manifest(sealed)
+
+
+def test_an_image_of_an_answer_does_not_pass_for_its_manifest() -> None:
+    forged = Manifest("ab" * 32, 0, (), ()).pack(0, 0)
+    with pytest.raises(TamperedError):
+        ANSWER.open_manifest(ANSWER.encrypt_image(forged, 0))

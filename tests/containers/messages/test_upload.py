@@ -27,6 +27,7 @@ from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.secret_keys import key_id
 from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, MASK, OTHER_DEPLOYMENT, Fill, forge
+from tests.support.ciphers import KEY, gcm_decrypt, hkdf, prefixed
 
 PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2))
 WIDTH = 320
@@ -368,3 +369,48 @@ def test_a_cipher_does_not_print_its_key() -> None:
     shown = repr(UploadCipher(key, DEPLOYMENT, "alice", 7))
     assert repr(key) not in shown
     assert str(key_id(key)) not in shown
+
+
+# What binds an image to its place
+
+UPLOAD = UploadCipher(KEY, "fingerprint", "owner-a", 1_700_000_000_000_000)
+
+
+def test_an_image_of_an_upload_is_encrypted_as_the_design_says() -> None:
+    """Key: HKDF of SK and the number. Associated data: purpose, deployment, owner, key id, number, name."""
+    number = UPLOAD.number.to_bytes(8, "big")
+    key = hkdf(KEY, prefixed(b"mipp/1 images of an upload", number), 32)
+    calls = hkdf(KEY, prefixed(b"mipp/1 key id", b""), 32)[:8]
+    place = prefixed(b"image", b"fingerprint", b"owner-a", calls, number, "bäum".encode())
+    assert gcm_decrypt(key, UPLOAD.encrypt(b"an image", "bäum"), place) == b"an image"
+
+
+def test_an_image_of_an_upload_opens_with_the_same_cipher() -> None:
+    assert replace(UPLOAD).decrypt(UPLOAD.encrypt(b"an image", "name"), "name") == b"an image"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(UPLOAD, owner="owner-b"),
+        replace(UPLOAD, owner="owner-an"),
+        replace(UPLOAD, deployment="another"),
+        replace(UPLOAD, number=UPLOAD.number + 1),
+        replace(UPLOAD, image_key=bytes(32)),
+    ],
+    ids=["owner", "longer owner", "deployment", "number", "key"],
+)
+def test_an_image_of_an_upload_opens_for_no_other_owner_number_or_key(other: UploadCipher) -> None:
+    with pytest.raises(TamperedError):
+        other.decrypt(UPLOAD.encrypt(b"an image", "name"), "name")
+
+
+@pytest.mark.parametrize("name", ["", "nam", "names", "Name"])
+def test_an_image_of_an_upload_opens_under_no_other_name(name: str) -> None:
+    with pytest.raises(TamperedError):
+        UPLOAD.decrypt(UPLOAD.encrypt(b"an image", "name"), name)
+
+
+def test_an_image_of_an_upload_does_not_open_where_owner_and_name_are_cut_elsewhere() -> None:
+    with pytest.raises(TamperedError):
+        replace(UPLOAD, owner="owner").decrypt(UPLOAD.encrypt(b"an image", "name"), "-aname")
