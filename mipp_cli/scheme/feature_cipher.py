@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import gmpy2
 import numpy as np
@@ -21,35 +20,6 @@ Integers = NDArray[np.unsignedinteger]
 _WORD = np.dtype("<u4")
 
 
-class FeatureCipher(Protocol):
-    """A cipher of vectors that gives away the sum of each vector and nothing else (but for `paper`)."""
-
-    @property
-    def number_bytes(self) -> int:
-        """Bytes of the ciphertext of one number, big-endian; of `mask`, little-endian."""
-
-    def prepared(self, vectors: int, l: int) -> FeatureCipher:
-        """Return the cipher made ready for ``vectors`` vectors of ``l`` numbers; later forks share it."""
-
-    def encrypt(self, x: Integers) -> Bytes:
-        """Eq. 4: encrypt ``x``, shape (n, l), to shape (n, l, number_bytes), with fresh randomness."""
-
-    def sums(self, c: Bytes) -> list[int]:
-        """Eq. 5 and 6: the n sums Σx_i of ciphertexts of shape (n, l, number_bytes).
-
-        Raises MalformedError where the product is no encryption of a sum.
-        """
-
-
-def encrypt_features(cipher: FeatureCipher, features: Bytes) -> tuple[Bytes, Bytes]:
-    """ImageFeatureEnc: EF of the features and EFF of their squares, each with randomness of its own.
-
-    ``features`` has shape (n, l), uint8. The paper prints the same R_i for both, which leaks
-    C'/C = 1 + (x²−x)·p; here the two are always drawn separately. Source: paper, section 5.3.3.
-    """
-    return cipher.encrypt(features), cipher.encrypt(np.multiply(features, features, dtype=np.uint16))
-
-
 @dataclass(frozen=True)
 class ProductCipher:
     """Eq. 3–6 over a group: C_i = (1 + x_i·m)·R_i mod m², with ∏R_i = 1.
@@ -62,7 +32,7 @@ class ProductCipher:
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of a number modulo m²."""
+        """Bytes of the ciphertext of one number, big-endian."""
         return (2 * self.group.m.bit_length() + 7) // 8
 
     @cached_property
@@ -70,7 +40,7 @@ class ProductCipher:
         return mpz(self.group.m) ** 2
 
     def prepared(self, vectors: int, l: int) -> ProductCipher:
-        """Make the table of powers of g2 that suits so many vectors, and return the cipher that uses it."""
+        """Return the cipher with a table of powers for so many vectors; later forks share it."""
         ready = ProductCipher(self.group, best_window(self.group.exponent_bits, vectors * (l - 1)))
         ready._table(0)
         return ready
@@ -81,7 +51,7 @@ class ProductCipher:
         return fixed_base_table(self.group.g2, int(self._m_squared), bits, window)
 
     def encrypt(self, x: Integers) -> Bytes:
-        """Eq. 4 on each row of ``x``; see :class:`FeatureCipher`."""
+        """Eq. 4: encrypt ``x``, shape (n, l), to shape (n, l, number_bytes), with fresh randomness."""
         n, l = x.shape
         stream = KeyStream()
         table = self._table(n * (l - 1))
@@ -106,7 +76,10 @@ class ProductCipher:
         return [(1 + x_i * m) * r_i % m_squared for x_i, r_i in zip(x, factors, strict=True)]
 
     def sums(self, c: Bytes) -> list[int]:
-        """Eq. 5, C = ∏C_i mod m², and Eq. 6, Σx_i = (C − 1)/m, of each row."""
+        """Eq. 5, C = ∏C_i mod m², and Eq. 6, Σx_i = (C − 1)/m, of each of shape (n, l, number_bytes).
+
+        Raises MalformedError where the product is no encryption of a sum.
+        """
         m, m_squared, width = mpz(self.group.m), self._m_squared, self.number_bytes
         totals = []
         for row in np.ascontiguousarray(c):
@@ -131,7 +104,7 @@ class MaskCipher:
 
     @property
     def number_bytes(self) -> int:
-        """Bytes of a word."""
+        """Bytes of a word, little-endian."""
         return _WORD.itemsize
 
     def prepared(self, vectors: int, l: int) -> MaskCipher:
@@ -139,7 +112,7 @@ class MaskCipher:
         return self
 
     def encrypt(self, x: Integers) -> Bytes:
-        """Mask each row of ``x``; see :class:`FeatureCipher`."""
+        """Mask each row of ``x``, shape (n, l), to shape (n, l, number_bytes)."""
         words = KeyStream().words(x.shape, _WORD)
         words[:, -1] -= np.einsum("ij->i", words)  # now the l words of a row add up to 0
         words += x
@@ -150,3 +123,16 @@ class MaskCipher:
         words = np.ascontiguousarray(c).view(_WORD)[..., 0]
         totals: list[int] = np.einsum("ij->i", words).tolist()
         return totals
+
+
+FeatureCipher = ProductCipher | MaskCipher
+"""A cipher of vectors that gives away the sum of each vector and nothing else (but for `paper`)."""
+
+
+def encrypt_features(cipher: FeatureCipher, features: Bytes) -> tuple[Bytes, Bytes]:
+    """ImageFeatureEnc: EF of the features and EFF of their squares, each with randomness of its own.
+
+    ``features`` has shape (n, l), uint8. The paper prints the same R_i for both, which leaks
+    C'/C = 1 + (x²−x)·p; here the two are always drawn separately. Source: paper, section 5.3.3.
+    """
+    return cipher.encrypt(features), cipher.encrypt(np.multiply(features, features, dtype=np.uint16))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,7 +32,7 @@ class FixedBaseTable:
     modulus: mpz
     window: int
     exponent_bits: int
-    rows: tuple[tuple[mpz, ...], ...]
+    rows: list[list[mpz]]
 
     def power(self, exponent: int) -> mpz:
         """Return base^exponent mod modulus for 0 ≤ exponent < 2^exponent_bits."""
@@ -49,20 +48,15 @@ class FixedBaseTable:
         return result
 
 
-def _row(base: mpz, modulus: mpz, window: int) -> Iterable[mpz]:
-    entry = mpz(1)
-    for _ in range(1 << window):
-        yield entry
-        entry = entry * base % modulus
-
-
 @lru_cache(maxsize=2)
 def fixed_base_table(base: int, modulus: int, exponent_bits: int, window: int) -> FixedBaseTable:
     """Return the table of ``base`` modulo ``modulus``, kept for the process (and for what it forks)."""
     m, step = mpz(modulus), mpz(base)
     rows = []
     for _ in range(-(-exponent_bits // window)):
-        row = tuple(_row(step, m, window))
+        row = [mpz(1)]
+        while len(row) < 1 << window:
+            row.append(row[-1] * step % m)
         rows.append(row)
         step = row[-1] * step % m  # base^(2^window − 1) · base
-    return FixedBaseTable(m, window, exponent_bits, tuple(rows))
+    return FixedBaseTable(m, window, exponent_bits, rows)

@@ -6,10 +6,9 @@ beside the images. In `exact` the KMC ranks, by Eq. 7: features go to it, and th
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,112 +26,63 @@ Users = frozenset[tuple[str, bytes]]
 MATCHES_LIMIT = 10_000  # of a query, where the KMC ranks
 
 
-class FeatureProtocol(ABC):
-    """Says what an upload, an image, a list of users, a query and a search contain.
+@dataclass(frozen=True)
+class SumProtocol:
+    """Eq. 4 to 9: EF and EFF lie at the cloud, which sees Σx and Σx² of every image and ranks by Sim.
 
     ``group_size`` is G, 1 without groups; ``grouped`` says whether rows are padded to the largest of their
     group. ``search_input`` and ``results`` are the kinds of container that a cloud searches with, and that
     it answers with.
     """
 
-    group_size: int = 1
-    grouped: bool = False
-    search_input: str
-    results: str
-
-    @property
-    @abstractmethod
-    def upload_columns(self) -> Mapping[str, int]:
-        """The encrypted features that an upload holds beside each image, and the bytes of a row of each."""
-
-    @property
-    @abstractmethod
-    def query_columns(self) -> Mapping[str, int]:
-        """The encrypted features that a query holds of each image, and the bytes of a row of each."""
-
-    @abstractmethod
-    def size_class(self, length: int) -> int:
-        """Return the class of lengths by which rows are sorted before their keyed digest."""
-
-    @abstractmethod
-    def prepared(self, images: int) -> FeatureProtocol:
-        """Return the protocol made ready to encrypt the features of so many images; later forks share it."""
-
-    @abstractmethod
-    def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
-        """ImageFeatureEnc: encrypt ``codes``, shape (n, l), for the upload; a row an image, a column each."""
-
-    @abstractmethod
-    def inside_image(self, codes: Codes) -> Codes:
-        """Return what of the feature goes into the encrypted image itself, for the user."""
-
-    @abstractmethod
-    def users_at_cloud(self, users: Users) -> Users:
-        """Return what the cloud hears of an owner's list of users."""
-
-    @abstractmethod
-    def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
-        """Encrypt the codes of query images, shape (u, l), for whoever ranks."""
-
-    @abstractmethod
-    def check_matches(self, most: int) -> None:
-        """Refuse a query that may have too many matches; raises InvalidRequestError."""
-
-    @abstractmethod
-    def check_kmc_ranks(self) -> ExactProtocol:
-        """Return the protocol by which the KMC ranks; InvalidRequestError if it holds no features."""
-
-
-@dataclass(frozen=True)
-class SumProtocol(FeatureProtocol):
-    """Eq. 4 to 9: EF and EFF lie at the cloud, which sees Σx and Σx² of every image and ranks by Sim."""
-
     cipher: FeatureCipher
     l: int
-    search_input = "query"
-    results = "results"
+    group_size: ClassVar[int] = 1
+    grouped: ClassVar[bool] = False
+    search_input: ClassVar[str] = "query"
+    results: ClassVar[str] = "results"
 
     @property
     def upload_columns(self) -> Mapping[str, int]:
-        """EF and EFF: l numbers, end to end."""
+        """The encrypted features that an upload holds beside each image, and the bytes of a row of each."""
         return dict.fromkeys(("EF", "EFF"), self.l * self.cipher.number_bytes)
 
     @property
     def query_columns(self) -> Mapping[str, int]:
-        """EQ and EQQ."""
+        """The encrypted features that a query holds of each image, and the bytes of a row of each."""
         return dict.fromkeys(("EQ", "EQQ"), self.l * self.cipher.number_bytes)
 
     def size_class(self, length: int) -> int:
-        """All lengths are of one class: rows are not padded to each other."""
+        """Return the class by which rows are sorted first: all are of one, as none is padded to another."""
         return 0
 
     def prepared(self, images: int) -> SumProtocol:
-        """Make the table of powers that suits so many images."""
+        """Return the protocol made ready to encrypt the features of so many images; later forks share it."""
         return SumProtocol(self.cipher.prepared(2 * images, self.l), self.l)
 
     def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
-        """EF and EFF."""
+        """ImageFeatureEnc: encrypt ``codes``, shape (n, l), for the upload; a row an image, a column each."""
         from mipp_cli.scheme.feature_cipher import encrypt_features
 
         return tuple(each.reshape(len(codes), -1) for each in encrypt_features(self.cipher, codes))
 
     def inside_image(self, codes: Codes) -> Codes:
-        """All of it: the user ranks anew, by Eq. 7."""
+        """Return what of the feature goes into the encrypted image: all, the user ranks anew by Eq. 7."""
         return codes
 
     def users_at_cloud(self, users: Users) -> Users:
-        """All of it: the cloud searches for those users alone."""
+        """Return what the cloud hears of an owner's list of users: all, it searches for those alone."""
         return users
 
     def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
-        """EQ and EQQ."""
+        """Encrypt the codes of query images, shape (u, l), for whoever ranks."""
         return self.prepared(len(codes)).beside_image(codes)
 
     def check_matches(self, most: int) -> None:
-        """Any number will do: the answer is as long as there are matches."""
+        """Refuse a query that may have too many matches: none here, an answer is as long as need be."""
 
     def check_kmc_ranks(self) -> ExactProtocol:
-        """It does not."""
+        """Return the protocol by which the KMC ranks; InvalidRequestError: here it holds no features."""
         raise InvalidRequestError(
             "in this deployment's scheme the cloud ranks, and the KMC holds no features",
             hint="search with: mipp cloud search CLOUD query.h5 -o results.h5",
@@ -140,14 +90,17 @@ class SumProtocol(FeatureProtocol):
 
 
 @dataclass(frozen=True)
-class ExactProtocol(FeatureProtocol):
-    """Eq. 7 at the KMC: features go there, in a file of their own, and the cloud keeps images alone."""
+class ExactProtocol:
+    """Eq. 7 at the KMC: features go there, in a file of their own, and the cloud keeps images alone.
+
+    What the methods are for, SumProtocol says; the features of an upload are encrypted when it is written.
+    """
 
     l: int
     group_size: int
-    grouped = True
-    search_input = "selection"
-    results = "groups"
+    grouped: ClassVar[bool] = True
+    search_input: ClassVar[str] = "selection"
+    results: ClassVar[str] = "groups"
 
     @property
     def upload_columns(self) -> Mapping[str, int]:
@@ -164,7 +117,7 @@ class ExactProtocol(FeatureProtocol):
         return size_class(length)
 
     def prepared(self, images: int) -> ExactProtocol:
-        """Return itself: features are encrypted when the upload is written."""
+        """Itself."""
         return self
 
     def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
@@ -202,6 +155,9 @@ class ExactProtocol(FeatureProtocol):
     def check_kmc_ranks(self) -> ExactProtocol:
         """It does, by this one."""
         return self
+
+
+FeatureProtocol = SumProtocol | ExactProtocol
 
 
 def _query_key(usk: bytes) -> bytes:

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import gmpy2
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -36,25 +36,6 @@ _STANDARD_PRIMES: dict[int, tuple[str, int]] = {
     8192: ("e", 10965728),
 }
 PAPER_BITS = tuple(_STANDARD_PRIMES)
-
-
-class SumGroup(Protocol):
-    """What the cipher of Eq. 4 needs of a group."""
-
-    @property
-    def m(self) -> int:
-        """The plaintext modulus: p or N."""
-
-    @property
-    def g2(self) -> int:
-        """The base of the blinding factors."""
-
-    @property
-    def exponent_bits(self) -> int:
-        """How many bits an exponent from :meth:`exponents` has at the most."""
-
-    def exponents(self, l: int, stream: KeyStream) -> list[int]:
-        """Return e_1 … e_(l−1); e_l is what makes the product of all R_i one."""
 
 
 def standard_prime(bits: int) -> int:
@@ -145,6 +126,7 @@ class CompositeGroup:
 
     n: int
     scheme: ClassVar[str] = "dcr"
+    exponent_bits: ClassVar[int] = DCR_EXPONENT_BITS
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> CompositeGroup:
@@ -184,14 +166,12 @@ class CompositeGroup:
         """g2 = h^(2N) mod N², h = SHAKE-256(N) mod N²: nobody chose it."""
         return int(gmpy2.powmod(self._h, 2 * self.n, self.n * self.n))
 
-    @property
-    def exponent_bits(self) -> int:
-        """Bits of an exponent."""
-        return DCR_EXPONENT_BITS
-
     def exponents(self, l: int, stream: KeyStream) -> list[int]:
         """Return l−1 exponents uniform in [0, 2^256); the last is minus their integer sum."""
         return [stream.bits(DCR_EXPONENT_BITS) for _ in range(l - 1)]
+
+
+SumGroup = PrimeGroup | CompositeGroup
 
 
 def generate_prime_group(bits: int) -> PrimeGroup:
