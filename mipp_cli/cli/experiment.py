@@ -208,7 +208,7 @@ def every(
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
-    from mipp_cli.experiments.attack.trial import ATTACKED
+    from mipp_cli.experiments.attack.attack import ATTACKED
     from mipp_cli.experiments.base.trial_deployment import SampleOptions, scheme_settings
     from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET

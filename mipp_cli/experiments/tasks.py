@@ -9,8 +9,7 @@ from mipp_cli.compute.processes import Parallelism
 from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
 from mipp_cli.experiments.accuracy.equality_check import EqualityOptions, check_equality
 from mipp_cli.experiments.accuracy.positions import PositionsOptions, run_positions
-from mipp_cli.experiments.attack.attack import AttackOptions, run_attack
-from mipp_cli.experiments.attack.trial import attack_every_scheme
+from mipp_cli.experiments.attack.attack import AttackOptions, attack_every_scheme, run_attack
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.base.trial_deployment import SampleOptions, SchemeSetting

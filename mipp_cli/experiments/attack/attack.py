@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blinding
 from mipp_cli.experiments.attack.keyless_reading import ImageReading, Numbers, Reading, read_upload
 from mipp_cli.experiments.base.bootstrap import mean_interval
+from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
+from mipp_cli.experiments.base.trial_deployment import SampleOptions, trial_deployment
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.progress import Progress, silent
@@ -25,6 +27,9 @@ from mipp_cli.scheme.parameters import Parameters
 
 NAME = "attack"
 CODES, SQUARES, QUOTIENTS, SHARED = "x from EF", "x² from EFF", "x² − x from EFF/EF", "x² − x, R_i shared"
+ATTACKED = ("paper", "dcr", "mask")
+"""The schemes of a trial: the first must be the one that falls."""
+
 _SHOWN = 5
 _SEED = 1  # of the bootstrap alone
 
@@ -138,6 +143,28 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
     return Result(
         NAME, f"Features read without a key, scheme {parameters.scheme}", observations, claims, notes
     )
+
+
+def attack_every_scheme(
+    dataset: DataSet, sample: SampleOptions, sheet: Path, progress: Progress
+) -> list[Result]:
+    """Encrypt a sample under every scheme, and attack each upload with kmc.pub alone.
+
+    ``sheet`` is where the pictures of the two-time pad go. What the attacks say of EFF/EF and of key
+    streams does not depend on the scheme, and stands in the first result alone.
+    """
+    files = dataset.files(sample.draw(dataset))
+    results: list[Result] = []
+    for setting in sample.settings:
+        with trial_deployment(setting, sample.parallelism, progress, image_names="path") as made:
+            upload = made.encrypt("owner", files, "upload")
+            picture = None if results else sheet
+            options = AttackOptions(made.kmc_file, dataset.folder, len(files), picture, sample.parallelism)
+            result = run_attack(upload, options, progress)
+        said = {claim.where for claim in result.claims[1:]} if results else set()
+        claims = [claim for claim in result.claims if claim.where not in said]
+        results.append(replace(result, name=f"{NAME}-{setting.scheme}", claims=claims))
+    return results
 
 
 def _rows(

@@ -9,17 +9,17 @@ from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.cost.timing import INDEX_NAME, RETRIEVAL_NAME
 from mipp_cli.experiments.leakage import linking, reordering, selections, two_sums
 from mipp_cli.experiments.leakage.groups import claims as groups
-from mipp_cli.experiments.plots import accuracy, cost, leakage
+from mipp_cli.experiments.plots import leakage, paper
 
 PAD_SHEET = "two-time-pad.png"
 """Pictures of the attack on one key stream for two images; drawn by the attack itself."""
 
 DRAWINGS: dict[str, dict[str, Callable[[Result, Path], None]]] = {
-    "accuracy": {"": accuracy.plot_accuracy, "-f1": accuracy.plot_f1},
-    "positions": {"": accuracy.plot_positions},
-    "storage": {"": cost.plot_storage},
-    INDEX_NAME: {"": cost.plot_index_time},
-    RETRIEVAL_NAME: {"": cost.plot_retrieval_time},
+    "accuracy": {"": paper.plot_accuracy, "-f1": paper.plot_f1},
+    "positions": {"": paper.plot_positions},
+    "storage": {"": paper.plot_storage},
+    INDEX_NAME: {"": paper.plot_index_time},
+    RETRIEVAL_NAME: {"": paper.plot_retrieval_time},
     two_sums.CATEGORY: {"": leakage.plot_category},
     two_sums.RANKING: {"": leakage.plot_ranking},
     linking.LINKS: {"": leakage.plot_links},

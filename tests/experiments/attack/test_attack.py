@@ -10,10 +10,25 @@ from PIL import Image
 
 from mipp_cli.errors import InvalidRequestError, WrongDeploymentError
 from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blinding
-from mipp_cli.experiments.attack.attack import CODES, QUOTIENTS, SHARED, SQUARES, AttackOptions, run_attack
+from mipp_cli.experiments.attack.attack import (
+    ATTACKED,
+    CODES,
+    QUOTIENTS,
+    SHARED,
+    SQUARES,
+    AttackOptions,
+    attack_every_scheme,
+    run_attack,
+)
 from mipp_cli.experiments.attack.keyless_reading import read_upload
+from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
-from mipp_cli.experiments.base.trial_deployment import SchemeSetting, trial_deployment
+from mipp_cli.experiments.base.trial_deployment import (
+    SampleOptions,
+    SchemeSetting,
+    scheme_settings,
+    trial_deployment,
+)
 from mipp_cli.images.collection import collect_images
 from mipp_cli.progress import silent
 from tests.support.deployment import JOBS, SCHEMES, Deployment, done, feature_of, picture
@@ -140,3 +155,15 @@ def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp
     assert any("read 0 1 9 128 255" in note for note in result.notes)
     with pytest.raises(InvalidRequestError, match="cannot be compared"):
         run_attack(upload, AttackOptions(kmc, images, parallelism=INLINE))
+
+
+def test_of_uploads_made_for_it_that_of_scheme_paper_falls(dataset: DataSet, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    trial = SampleOptions(tuple(scheme_settings(ATTACKED, (1024,))), images=2, parallelism=INLINE)
+    results = {each.name: each for each in attack_every_scheme(dataset, trial, sheet, silent)}
+    assert list(results) == ["attack-paper", "attack-dcr", "attack-mask"]
+    assert "All is recovered" in results["attack-paper"].claims[0].measured
+    for name in ("attack-dcr", "attack-mask"):
+        assert "Nothing is recovered" in results[name].claims[0].measured
+        assert len(results[name].claims) == 1
+    assert sheet.exists()

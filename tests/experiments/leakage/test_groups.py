@@ -302,10 +302,10 @@ def test_selections_of_what_features_do_not_tell_say_nothing() -> None:
 def test_first_queries_and_repeated_ones_are_told_apart() -> None:
     images = np.array([7, 3, 7, 5, 3, 7])
     rows = np.zeros((6, 1), dtype=np.int32)
-    asked = Asked.of(images, rows, rows, 5)
+    asked = Asked(images, rows, rows).until(5)
     assert asked.first.tolist() == [0, 1, 3]
     assert asked.again.tolist() == [[0, 2], [1, 4]]
-    assert Asked.of(images, rows, rows, 2).again.shape == (0, 2)
+    assert Asked(images, rows, rows).until(2).again.shape == (0, 2)
     assert asked.accomplice == 1
 
 

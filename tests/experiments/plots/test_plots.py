@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.errors import OutputError
-from mipp_cli.experiments.plots.accuracy import plot_accuracy
+from mipp_cli.experiments.plots.paper import plot_accuracy
 from tests.experiments.stand_ins import ACCURACY
 
 

@@ -21,7 +21,7 @@ from mipp_cli.experiments.leakage.groups import images as group_images
 from mipp_cli.experiments.leakage.groups import queries as group_queries
 from mipp_cli.experiments.leakage.groups.claims import IMAGE, NAME, QUERIES, READ, REPEATED, group_claims
 from mipp_cli.experiments.leakage.groups.images import Guess
-from mipp_cli.experiments.leakage.groups.partition import GroupTrial, Partition, Selected, cut, with_decoys
+from mipp_cli.experiments.leakage.groups.partition import GroupTrial, Partition, cut, with_decoys
 from mipp_cli.experiments.leakage.groups.queries import Asked
 from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, watch
 from mipp_cli.progress import Progress
@@ -57,11 +57,12 @@ def measure_groups(
         for size, decoys in settings:
             beside = decoys * matches.shape[1]
             selected = with_decoys(matches, beside, len(dataset), generator(seed, Purpose.DECOYS))
+            asked = Asked(images, matches, selected)
             found: _Found = defaultdict(list)
             # groups of one can be cut in one way alone, but for their order
             for _ in range(trial.partitions if size > 1 else 1):
                 partition = cut(sizes, size, cuts)
-                for key, values in _measured(dataset, partition, images, matches, selected, trial, ties):
+                for key, values in _measured(dataset.labels, partition, asked, trial.queries, ties):
                     found[key].append(values)
             observations += _observed({"group_size": size, "decoys": decoys}, found, seed)
             advance(1)
@@ -70,27 +71,24 @@ def measure_groups(
 
 
 def _measured(
-    dataset: DataSet,
+    labels: NDArray[np.int64],
     partition: Partition,
-    images: NDArray[np.int64],
-    matches: Selected,
-    selected: Selected,
-    trial: GroupTrial,
+    every: Asked,
+    queries: Sequence[int],
     ties: np.random.Generator,
 ) -> Iterator[tuple[_Key, _Values]]:
-    """Yield everything that is measured in one partition."""
-    labels = dataset.labels
+    """Yield everything that is measured in one partition, after each number of ``queries``."""
     for guess in group_images.guesses_before(partition, ties):
         yield _of_images(0, guess, labels, ties)
-    ways = (False,) if len(partition) == len(dataset) else (False, True)  # groups of one hold no two matches
-    watches = [watch(partition, selected, trial.queries, weighted=way) for way in ways]
+    ways = (False,) if len(partition) == len(labels) else (False, True)  # groups of one hold no two matches
+    watches = [watch(partition, every.selected, queries, weighted=way) for way in ways]
     for watched in zip(*watches, strict=True):
         for each in watched:
             for guess in group_images.guesses(partition, each, ties):
                 yield _of_images(each.queries, guess, labels, ties)
         counted = watched[-1]
-        asked = Asked.of(images, matches, selected, counted.queries)
-        own = labels[images[asked.first]]
+        asked = every.until(counted.queries)
+        own = labels[asked.images[asked.first]]
         if len(own) < 2:
             continue  # one query has no others
         stands = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +25,30 @@ _MOST, _MOST_AGAIN = 1000, 300  # queries compared with each other, and later on
 
 @dataclass(frozen=True)
 class Asked:
-    """The queries of a watch: ``images`` that they ask with, one a query, and what matches and is selected.
-
-    ``first`` are the first queries with each image, at most 1,000, in their order; ``again`` are pairs of a
-    place among these and a later query with the same image, at most 300.
-    """
+    """Queries: ``images`` that they ask with, one a query, and which images match and are selected."""
 
     images: NDArray[np.int64]
     matches: Selected
     selected: Selected
-    first: NDArray[np.int64]
-    again: NDArray[np.int64]
 
-    @classmethod
-    def of(cls, images: NDArray[np.int64], matches: Selected, selected: Selected, watched: int) -> Asked:
-        """Take the first ``watched`` queries."""
-        _, first = np.unique(images[:watched], return_index=True)
-        first = np.sort(first)[:_MOST]
-        later = np.setdiff1d(np.arange(watched), first)
-        second, place = np.unique(images[later], return_index=True)
+    def until(self, watched: int) -> Asked:
+        """Return the first ``watched`` queries."""
+        return Asked(self.images[:watched], self.matches[:watched], self.selected[:watched])
+
+    @cached_property
+    def first(self) -> NDArray[np.int64]:
+        """The first queries with each image, at most 1,000, in their order."""
+        return np.sort(np.unique(self.images, return_index=True)[1])[:_MOST]
+
+    @cached_property
+    def again(self) -> NDArray[np.int64]:
+        """Pairs of a place among the first and a later query with the same image, at most 300."""
+        later = np.setdiff1d(np.arange(len(self.images)), self.first)
+        second, place = np.unique(self.images[later], return_index=True)
         query_of = dict(zip(second.tolist(), later[place].tolist(), strict=True))
-        found = [(n, query_of[i]) for n, i in enumerate(images[first].tolist()) if i in query_of]
-        again = np.array(found[:_MOST_AGAIN], dtype=np.int64).reshape(-1, 2)
-        return cls(images[:watched], matches[:watched], selected[:watched], first, again)
+        asked = enumerate(self.images[self.first].tolist())
+        found = [(number, query_of[image]) for number, image in asked if image in query_of]
+        return np.array(found[:_MOST_AGAIN], dtype=np.int64).reshape(-1, 2)
 
     @property
     def accomplice(self) -> int:
