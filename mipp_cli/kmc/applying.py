@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.containers.messages.earlier import read_earlier
 from mipp_cli.containers.messages.features import FEATURES, FeatureCipher, FeaturesReader, open_features
 from mipp_cli.errors import AlreadyAppliedError, MalformedError, MippError, MissingKeyError, errors_at
-from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc, same_as
 from mipp_cli.kmc.store import DIGEST_BYTES, TABLE, Codes, Digests, FeatureStore, Table
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage
 from mipp_cli.progress import Progress
@@ -146,7 +146,7 @@ class OwnersMessages:
     def _upload(self, task: _Task) -> dict[str, int]:
         directory, number = self._kmc.directory, task.header.sequence_number
         parameters, deployment = directory.deployment.parameters, directory.deployment.fingerprint
-        reader = open_features(task.file, parameters, deployment, _same_as(task.header))
+        reader = open_features(task.file, parameters, deployment, same_as(task.header))
         with reader.container:
             cipher, names = self._cipher(reader), NameSet(reader.name_digests)
             if names.has_twins():
@@ -178,7 +178,7 @@ class OwnersMessages:
 
     def _delete(self, task: _Task) -> dict[str, int]:
         deployment = self._kmc.directory.deployment.fingerprint
-        with open_container(task.file, DELETE, deployment=deployment, check=_same_as(task.header)) as opened:
+        with open_container(task.file, DELETE, deployment=deployment, check=same_as(task.header)) as opened:
             digests = b"".join(hashlib.sha256(name).digest() for name in deleted_names(opened))
             earlier = read_earlier(opened)
         names = np.frombuffer(digests, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
@@ -291,11 +291,3 @@ def _table(reader: FeaturesReader, begin: int, end: int) -> Table:
     groups = np.searchsorted(reader.group_ends, np.arange(begin, end), side="right")
     table["group"], table["length"] = groups, reader.group_lengths[groups]
     return table
-
-
-def _same_as(known: Header) -> Callable[[Header], None]:
-    def check(header: Header) -> None:
-        if header != known:
-            raise MalformedError("changed while it was read", hint="try again when nobody writes it")
-
-    return check

@@ -236,6 +236,16 @@ class Kmc:
         self.directory.write_json(_owner_file(name), fields)
 
 
+def same_as(known: Header) -> Callable[[Header], None]:
+    """Return the check of a file of which the header was checked before: nobody wrote into it since."""
+
+    def check(header: Header) -> None:
+        if header != known:
+            raise MalformedError("changed while it was read", hint="try again when nobody writes it")
+
+    return check
+
+
 def _owner_file(name: str) -> str:
     return f"{OWNERS_FOLDER}/{name}.json"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from collections import defaultdict
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 from mipp_cli.containers.base.container import read_header
@@ -28,7 +27,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.files.locks import locked
-from mipp_cli.kmc.kmc import Kmc
+from mipp_cli.kmc.kmc import Kmc, same_as
 from mipp_cli.kmc.nearest import Collection, NearestMatches
 from mipp_cli.kmc.ranking import (
     RANKINGS_FOLDER,
@@ -134,13 +133,7 @@ def _read_query(kmc: Kmc, file: Path) -> Query:
         data = source.read_at(0, source.size)
     finally:
         source.close()
-    return parse_query(data, deployment.parameters, deployment.fingerprint, partial(_check_same, header))
-
-
-def _check_same(checked: Header, found: Header) -> None:
-    """Refuse a file that somebody writes into: who asks was checked by its header alone."""
-    if found != checked:
-        raise MalformedError("changed while it was read")
+    return parse_query(data, deployment.parameters, deployment.fingerprint, same_as(header))
 
 
 def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:

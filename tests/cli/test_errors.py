@@ -732,4 +732,4 @@ def test_beyond_the_limit_groups_are_left_out_with_a_warning(
     told = done(*words).json
     assert told["counts"]["groups left out"] > 0
     assert told["counts"]["bytes to bring"] <= 20_000
-    assert any("the largest: the cloud would have had to bring more" in each for each in told["warnings"])
+    assert any("the largest: the cloud would have had to bring too much" in each for each in told["warnings"])
