@@ -35,7 +35,7 @@ def protect(
 
     Nobody opens DIR without its passphrase, so keep that in a safe place too.
     """
-    from mipp_cli.workdir.protect import protect_directory, unprotect_directory
+    from mipp_cli.workdir.protect import protect_directory
     from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 
     if remove and new_passphrase_file is not None:
@@ -45,6 +45,5 @@ def protect(
     # the new one may be what DIR has already, if this is run a second time
     source = Passphrases(lambda path: old or ask_passphrase(path) or new, old is not None and not remove)
     with passphrases_from(source):
-        if remove:
-            return unprotect_directory(directory)
-        return protect_directory(directory, lambda: new or choose_passphrase("--new-passphrase-file"))
+        choose = None if remove else lambda: new or choose_passphrase("--new-passphrase-file")
+        return protect_directory(directory, choose)

@@ -14,19 +14,24 @@ from mipp_cli.workdir.secrets_file import SECRETS_FILE, check_passphrase
 _NOTE = "copies made before, and what a disk or backup keeps of deleted files, still hold the keys in plain"
 
 
-def protect_directory(path: Path, new: Callable[[], bytes]) -> Report:
-    """Protect the directory at ``path`` with the passphrase that ``new`` returns.
+def protect_directory(path: Path, new: Callable[[], bytes] | None) -> Report:
+    """Protect the directory at ``path`` with the passphrase that ``new`` returns, or end its protection.
 
-    Raises AlreadyAppliedError if it has that one already, PassphraseError if it has another one and that
-    is wrong or was not given.
+    Raises AlreadyAppliedError if that is so already, PassphraseError if the passphrase that it has was not
+    given or is wrong.
     """
-    directory = _open(path)
-    passphrase = check_passphrase(new())  # who types must not hold a lock
+    role = role_of(path)
+    if role is None:
+        raise NotInitialisedError("is no role's directory", path=path, hint="name what `init` made")
+    directory = RoleDirectory.open(path, role)
+    directory.secret("storage")  # that the keys are there at all
+    passphrase = None if new is None else check_passphrase(new())  # who types must not hold a lock
     with directory.lock():
         before = directory.passphrase
-        if before and PassphraseKey.derive(passphrase, before.stretching, before.salt) == before:
-            raise AlreadyAppliedError("has this passphrase already", path=path, hint="there is nothing to do")
-        directory.protect(PassphraseKey.new(passphrase))
+        if _gives(passphrase, before):
+            what = "is not protected" if passphrase is None else "has this passphrase already"
+            raise AlreadyAppliedError(what, path=path, hint="there is nothing to do")
+        directory.protect(None if passphrase is None else PassphraseKey.new(passphrase))
         directory.sweep()  # of the file that was replaced, too, if its removal failed
         left = [each for each in path.glob(f".{SECRETS_FILE}.*") if before is None]
     output = Output(directory.file(SECRETS_FILE), "keys")
@@ -34,23 +39,8 @@ def protect_directory(path: Path, new: Callable[[], bytes]) -> Report:
     return Report((output,), {}, warnings, notes=() if before else (_NOTE,))
 
 
-def unprotect_directory(path: Path) -> Report:
-    """End the protection of the directory at ``path``: its keys stand in plain again, mode 0600.
-
-    Raises AlreadyAppliedError if it is not protected, PassphraseError for a wrong passphrase.
-    """
-    directory = _open(path)
-    with directory.lock():
-        if directory.passphrase is None:
-            raise AlreadyAppliedError("is not protected", path=path, hint="there is nothing to do")
-        directory.protect(None)
-    return Report((Output(directory.file(SECRETS_FILE), "keys"),))
-
-
-def _open(path: Path) -> RoleDirectory:
-    role = role_of(path)
-    if role is None:
-        raise NotInitialisedError("is no role's directory", path=path, hint="name what `init` made")
-    directory = RoleDirectory.open(path, role)
-    directory.secret("storage")  # that the keys are there at all
-    return directory
+def _gives(passphrase: bytes | None, key: PassphraseKey | None) -> bool:
+    """Say whether a passphrase is the one that a key was derived from; None gives none."""
+    if passphrase is None or key is None:
+        return passphrase is None and key is None
+    return PassphraseKey.derive(passphrase, key.stretching, key.salt) == key

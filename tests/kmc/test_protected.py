@@ -18,7 +18,7 @@ from mipp_cli.kmc.ranking import read_ranking
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
-from mipp_cli.workdir.protect import protect_directory, unprotect_directory
+from mipp_cli.workdir.protect import protect_directory
 from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 from tests.support.deployment import mode, snapshot
 from tests.support.exact_world import Row, World, make_world
@@ -143,7 +143,7 @@ def test_what_was_ranked_before_is_answered_after_and_the_same(world: World) -> 
 def test_protection_that_ends_leaves_all_as_it_was(world: World) -> None:
     before, secrets = snapshot(world / "kmc"), _secrets(world)
     _protect(world)
-    unprotect_directory(world / "kmc")
+    protect_directory(world / "kmc", None)
     after = snapshot(world / "kmc")
     assert {Path(name).name for name in after if after[name] != before.get(name)} == {"secrets.json"}
     assert _secrets(world) | {"directory's key": secrets["directory's key"]} == secrets
