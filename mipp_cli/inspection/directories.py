@@ -134,13 +134,14 @@ def _owner(directory: RoleDirectory) -> Found:
     key = key_id(owner.image_key)
     fields: Fields = [
         ("users", _users(owner.users)),
-        ("image names", owner.image_names),
+        ("image names", owner.state.image_names),
         ("seals to", directory.sealing_key.short_name),
         ("image key", f"{key:016x}; images {images[key]}"),
     ]
     fields += [(f"former key {each:016x}", f"images {images[each]}") for each in owner.former_image_keys]
-    if owner.forgotten_keys:
-        fields.append(("forgotten keys", ", ".join(f"{each:016x}" for each in sorted(owner.forgotten_keys))))
+    if owner.state.forgotten:
+        forgotten = ", ".join(f"{each:016x}" for each in sorted(owner.state.forgotten))
+        fields.append(("forgotten keys", forgotten))
     fields += [_sent(ledger, message, deciding[message.number]) for message in messages]
 
     def rows() -> Iterator[tuple[int, str, str]]:
@@ -155,7 +156,7 @@ def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[str, str]:
     what = f"{sum(1 for _ in ledger.images(message.number))} images"
     if message.key is not None:
         what += f" under {message.key:016x}"
-    unsure = "; may not have got out" if ledger.is_unsure(message.number) else ""
+    unsure = "; may not have got out" if message.number in ledger.unsure else ""
     return f"{kind} {message.number}", f"{what}; still decides {deciding}{unsure}"
 
 

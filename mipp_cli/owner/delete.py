@@ -6,14 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.delete import write_delete
-from mipp_cli.errors import InvalidRequestError, MippError
+from mipp_cli.errors import InvalidRequestError
 from mipp_cli.files.atomic import discard, refuse_existing
 from mipp_cli.owner.features import sweep_kept
 from mipp_cli.owner.grouping import thin_warning
 from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
-from mipp_cli.owner.owner import Owner
+from mipp_cli.owner.owner import Owner, number_of
 from mipp_cli.report import Output, Report
 
 
@@ -39,18 +38,17 @@ def delete_images(
         known = ledger.standing(paths)
         earlier = still_deciding(ledger.deciding(), known.values())
         names = [owner.name_on_the_wire(each) for each in paths]
-        number = owner.next_number()
-        owner.remember(number)  # first: a number that got out must not be used again
+        (number,) = owner.begin_messages(1)  # first: a number that got out must not be used again
         try:
             with ledger.writing(Message(number)) as append:
                 for each, name in zip(paths, names, strict=True):
                     append(SentImage(name, each))
             write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
         except BaseException:
-            if not _is_out(output, number):
+            if number_of(output) != number:  # it is not out
                 discard(ledger.file(number))
             raise
-        ledger.confirm([number])
+        owner.confirm([number])
         sweep_kept(owner.directory, earlier)
         groups = ledger.members({each.image.group for each in known.values() if each.image.group})
     group_size = owner.directory.deployment.parameters.protocol.group_size
@@ -98,10 +96,3 @@ def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
             f"the deletion {number} decides no image any more", hint="there is nothing to make again"
         )
     return sorted(decided)
-
-
-def _is_out(output: Path, number: int) -> bool:
-    try:
-        return header_of(output).number == str(number)
-    except MippError:
-        return False

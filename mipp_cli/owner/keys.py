@@ -26,7 +26,7 @@ def rotate_key(path: Path) -> Report:
     owner = Owner.open(path)
     with owner.directory.lock():
         former = [*owner.former_image_keys.values(), owner.image_key]
-        output = owner.change_image_keys(generate_key(), former, owner.forgotten_keys)
+        output = owner.change_image_keys(generate_key(), former, owner.state.forgotten)
     return owner.report([output], {"former image keys": len(former)}, _ROTATED)
 
 
@@ -55,7 +55,7 @@ def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
             _check_unused(owner, images, key)
             chosen = [key]
         kept = [value for each, value in held.items() if each not in chosen]
-        output = owner.change_image_keys(owner.image_key, kept, owner.forgotten_keys | set(chosen))
+        output = owner.change_image_keys(owner.image_key, kept, owner.state.forgotten | set(chosen))
     counts = {
         "forgotten": len(chosen),
         "not held here": len(set(chosen) - set(held)),
@@ -115,7 +115,7 @@ def _check_unused(owner: Owner, images: Counter[int], key: int) -> None:
         )
     if images[key]:
         raise _in_use(owner, f"the cloud may have {images[key]} images under the key {key:016x}")
-    if key in owner.forgotten_keys and key not in owner.former_image_keys:
+    if key in owner.state.forgotten and key not in owner.former_image_keys:
         raise AlreadyAppliedError(f"the key {key:016x} was forgotten before", hint="there is nothing to do")
 
 

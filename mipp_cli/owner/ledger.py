@@ -1,12 +1,11 @@
 """The owner's own record of what was sent: uploads and deletions.
 
-One file for each message: a line that says under which key it is, a line for each image in the order of the
-message, and a line with the SHA-256 of all lines before. For an image, the highest number that mentions it
-decides, as it does at the cloud once that has everything.
+One file for each message, `uploads/NUMBER.jsonl`: a line that says under which key it is, a line for each
+image in the order of the message, and a line with the SHA-256 of all lines before. For an image, the highest
+number that mentions it decides, as it does at the cloud once that has everything.
 
-A message is *unsure*, and its file called `NUMBER.unsure`, until the command that writes it is done; then it
-is called `NUMBER.jsonl`. Of what a killed command wrote, nobody knows what got out: its images count as sent,
-and as changed since.
+A message is *unsure*, as state.json says, until the command that writes it is done. Of what a killed command
+wrote, nobody knows what got out: its images count as sent, and as changed since.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from mipp_cli.files.json_state import damaged_unless_sound
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
-_SURE, _UNSURE = ".jsonl", ".unsure"
 
 
 class Message(NamedTuple):
@@ -73,28 +71,14 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledgers of an owner, in one folder."""
+    """The ledgers of an owner, in one folder, and the numbers of the messages that are ``unsure``."""
 
     folder: Path
+    unsure: frozenset[int] = frozenset()
 
     def file(self, number: int) -> Path:
-        """Return where the ledger of a message is kept, or will be: a new one is unsure."""
-        sure = self.folder / f"{number}{_SURE}"
-        return sure if sure.exists() else sure.with_suffix(_UNSURE)
-
-    def is_unsure(self, number: int) -> bool:
-        """Say whether a message may be out or not."""
-        return (self.folder / f"{number}{_UNSURE}").exists()
-
-    def confirm(self, numbers: Iterable[int]) -> None:
-        """Take messages for sent, now that whatever wrote them is done.
-
-        What that cannot be noted of stays unsure, which costs no more than that its images are sent again.
-        """
-        for number in numbers:
-            with suppress(OSError):
-                file = self.file(number)
-                file.rename(file.with_suffix(_SURE))
+        """Return where the ledger of a message is kept."""
+        return self.folder / f"{number}.jsonl"
 
     @contextmanager
     def writing(self, message: Message) -> Iterator[Callable[[SentImage], None]]:
@@ -129,9 +113,8 @@ class Ledger:
 
     def messages(self) -> list[Message]:
         """Return all messages in the order of their numbers; MalformedError."""
-        files = [file for file in self.folder.glob("*") if file.suffix in (_SURE, _UNSURE)]
         found = []
-        for number in sorted({int(file.stem) for file in files if file.stem.isdecimal()}):
+        for number in sorted(int(file.stem) for file in self.folder.glob("*.jsonl") if file.stem.isdecimal()):
             with _reading(self.file(number)) as file:
                 key = json.loads(file.readline())["key"]
                 found.append(Message(number, None if key is None else int(key, 16)))
@@ -159,10 +142,9 @@ class Ledger:
         """
         found: dict[str, Standing] = {}
         for message in self.messages():
-            unsure = self.is_unsure(message.number)
             for image in self.images(message.number):
                 if image.path in paths:
-                    known = image._replace(version="", digest="") if unsure else image
+                    known = image._replace(version="", digest="") if message.number in self.unsure else image
                     if not image.group and image.path in found:
                         known = known._replace(group=found[image.path].image.group)
                     found[image.path] = Standing(message, known)
@@ -184,9 +166,8 @@ class Ledger:
         """Return the paths of the images that messages still decide, whatever others say that are unsure."""
         if not numbers:
             return set()
-        messages = [
-            each for each in self.messages() if each.number in numbers or not self.is_unsure(each.number)
-        ]
+        others = self.unsure.difference(numbers)
+        messages = [each for each in self.messages() if each.number not in others]
         return {each.image.path for each in self._decided(messages) if each.message.number in numbers}
 
     def members(self, groups: Collection[str]) -> dict[str, set[str]]:

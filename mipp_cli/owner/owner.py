@@ -5,15 +5,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.messages.public_files import Party, load_deployment, load_party, read_public_file
 from mipp_cli.containers.messages.upload import NAME_LIMIT
+<<<<<<< HEAD
 from mipp_cli.errors import ConflictError, InvalidRequestError
+=======
+from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError, MippError, OutputError
+>>>>>>> wt-B
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.report import Output, Report
@@ -36,32 +42,61 @@ IMAGE_NAME_STYLES = ("hashed", "path")
 NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
 
 
+def number_of(file: Path) -> int:
+    """Return the number that a file of an owner bears; 0 for what cannot be read, or has none."""
+    try:
+        return header_of(file).sequence_number
+    except (MippError, ValueError):
+        return 0
+
+
 @dataclass(frozen=True)
-class _State:
-    """What state.json says: the last sequence number, names on the wire, the AUL, ids of forgotten SKs."""
+class OwnerState:
+    """What state.json says: the last sequence number, the AUL, and what images are called on the wire.
+
+    ``forgotten`` are ids of SKs that the KMC is told to drop, ``unsure`` numbers of messages of which nobody
+    knows whether they got out.
+    """
 
     number: int
     image_names: str
     users: AuthorisedUsers
     forgotten: frozenset[int] = frozenset()
+    unsure: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         if self.image_names not in IMAGE_NAME_STYLES or any(len(key) != 32 for _, key in self.users):
             raise ValueError("no way of naming images, or no key of a user")
 
     def to_json(self) -> dict[str, Any]:
+        """Return the fields of state.json."""
         return {
             "number": self.number,
             "image_names": self.image_names,
             "users": {name: key.hex() for name, key in sorted(self.users)},
             "forgotten_keys": [f"{key:016x}" for key in sorted(self.forgotten)],
+            "unsure": sorted(self.unsure),
         }
 
     @classmethod
+<<<<<<< HEAD
     def from_json(cls, fields: dict[str, Any]) -> _State:
         users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
         forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
         return cls(int(fields["number"]), fields["image_names"], users, forgotten)
+=======
+    def from_json(cls, directory: RoleDirectory) -> OwnerState:
+        """Read state.json; raises MalformedError."""
+        fields = directory.read_json(STATE_FILE)
+        try:
+            users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
+            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
+            unsure = frozenset(map(int, fields["unsure"]))
+            return cls(int(fields["number"]), fields["image_names"], users, forgotten, unsure)
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
+            file = directory.file(STATE_FILE)
+            raise MalformedError("is damaged", path=file, hint="restore it from a backup") from None
+>>>>>>> wt-B
 
 
 class Owner:
@@ -71,9 +106,15 @@ class Owner:
         self.directory = directory
 
     @cached_property
+<<<<<<< HEAD
     def _state(self) -> _State:
         # read when first asked for, which is under the lock where it will be changed
         return self.directory.load(STATE_FILE, _State.from_json)
+=======
+    def state(self) -> OwnerState:
+        """What it remembers, read when first asked for: under the lock where it will be changed."""
+        return OwnerState.from_json(self.directory)
+>>>>>>> wt-B
 
     @classmethod
     def open(cls, path: Path) -> Owner:
@@ -83,22 +124,12 @@ class Owner:
     @property
     def users(self) -> AuthorisedUsers:
         """The AUL: (UID, AK)."""
-        return self._state.users
-
-    @property
-    def image_names(self) -> str:
-        """What images are called on the wire: `hashed` or `path`."""
-        return self._state.image_names
-
-    @property
-    def forgotten_keys(self) -> frozenset[int]:
-        """Ids of the SKs that were forgotten, which the KMC is told to drop."""
-        return self._state.forgotten
+        return self.state.users
 
     @property
     def last_number(self) -> int:
         """The last sequence number that was given."""
-        return self._state.number
+        return self.state.number
 
     @property
     def image_key(self) -> bytes:
@@ -113,18 +144,18 @@ class Owner:
     @property
     def ledger(self) -> Ledger:
         """What was sent."""
-        return Ledger(self.directory.folder(UPLOADS_FOLDER))
+        return Ledger(self.directory.folder(UPLOADS_FOLDER), self.state.unsure)
 
     def next_number(self) -> int:
         """Return the next sequence number: max(last + 1, microseconds since 1970)."""
-        return max(self._state.number + 1, clock_number())
+        return max(self.state.number + 1, clock_number())
 
     def name_on_the_wire(self, path: str) -> str:
         """Return what an image is called outside: HMAC of its path, or the path (``--image-names path``).
 
         Raises InvalidRequestError for a path that is too long to be a name.
         """
-        if self.image_names != "path":
+        if self.state.image_names != "path":
             return self.row_key(path)[:16].hex()
         if len(path.encode()) > NAME_LIMIT:
             raise InvalidRequestError(
@@ -151,7 +182,23 @@ class Owner:
 
     def remember(self, number: int) -> None:
         """Use up sequence numbers; they never go back: what was sent may have been applied somewhere."""
-        self._change(number=max(number, self._state.number))
+        self._change(number=max(number, self.state.number))
+
+    def begin_messages(self, count: int) -> list[int]:
+        """Use up the next sequence numbers for messages, which are unsure until :meth:`confirm`."""
+        first = self.next_number()
+        numbers = [*range(first, first + count)]
+        self._change(number=numbers[-1], unsure=self.state.unsure.union(numbers))
+        return numbers
+
+    def confirm(self, numbers: Sequence[int]) -> None:
+        """Take messages for sent, all at once, now that whatever wrote them is done.
+
+        Where that cannot be noted they stay unsure: that costs no more than to send their images again.
+        """
+        unsure = self.state.unsure.difference(numbers)
+        with suppress(OutputError):
+            self._change(unsure=frozenset(each for each in unsure if self.ledger.file(each).exists()))
 
     def take_back(self, number: int) -> None:
         """Go on above ``number``, though higher ones were given: no receiver took them."""
@@ -159,9 +206,9 @@ class Owner:
 
     def _change(self, **changes: Any) -> None:
         """Change the state, on disk first."""
-        state = replace(self._state, **changes)
+        state = replace(self.state, **changes)
         self.directory.write_json(STATE_FILE, state.to_json())
-        self._state = state
+        self.state = state
 
     def write_membership(
         self, users: AuthorisedUsers, sealing_key: SealingPublicKey | None = None
@@ -176,7 +223,7 @@ class Owner:
         members = directory.file(MEMBERS_FILE)
         self.remember(number)
         with unchanged_on_failure(members, *map(directory.file, (ENROLMENT_FILE, STATE_FILE))):
-            enrolment = self.write_enrolment(number, users, keys, self.forgotten_keys, sealing_key)
+            enrolment = self.write_enrolment(number, users, keys, self.state.forgotten, sealing_key)
             at_cloud = directory.deployment.parameters.protocol.users_at_cloud(users)
             write_members(members, sender, number, at_cloud)
             self._change(users=users)
@@ -242,7 +289,7 @@ def init_owner(
         write_bytes(directory.file(KMC_FILE), kmc_text)
         keys = {"signing": SigningKey.generate().seed, "image": generate_key(), "identifier": generate_key()}
         directory.write_secrets(keys)
-        directory.write_json(STATE_FILE, _State(0, image_names, frozenset()).to_json())
+        directory.write_json(STATE_FILE, OwnerState(0, image_names, frozenset()).to_json())
         outputs = Owner(directory).write_membership(users)
     moved = [Output(path / output.path.name, output.kind) for output in outputs]
     return Owner.open(path).report(moved, {"users": len(users)}, NOT_IN_FORCE, shown=shown)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.base.header import LARGEST_NUMBER
-from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError
+from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError
 from mipp_cli.files.atomic import remove, unchanged_on_failure
 from mipp_cli.owner.features import sweep_kept
-from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner
+from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, NOT_IN_FORCE, Owner, number_of
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import STATE_FILE
 from mipp_cli.workdir.replay import A_DAY, clock_number, moment
@@ -33,7 +32,7 @@ def renumber(path: Path, *, above: int = 0) -> Report:
         now = clock_number()
         accepted = max(above, now + A_DAY)
         files = [owner.directory.file(name) for name in (ENROLMENT_FILE, MEMBERS_FILE)]
-        last = max([owner.last_number, *map(_number_of, files)])
+        last = max([owner.last_number, *map(number_of, files)])
         if above <= last <= accepted:
             raise AlreadyAppliedError(
                 f"its numbers are not ahead of this machine's clock ({moment(now)}); nothing changed",
@@ -58,11 +57,3 @@ def renumber(path: Path, *, above: int = 0) -> Report:
             "numbers; if the cloud has one of them, run this again with --above and the highest"
         )
     return owner.report(outputs, counts, *notes)
-
-
-def _number_of(file: Path) -> int:
-    """Return the number that a file bears; 0 for one that cannot be read, which is written anew."""
-    try:
-        return header_of(file).sequence_number
-    except MippError:
-        return 0

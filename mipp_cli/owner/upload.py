@@ -63,8 +63,9 @@ class UploadOutputs:
         except MippError:
             return False
         own = header.kind in (UPLOAD, FEATURES.kind) and header.sender_key == sender.signing_key.public
-        left = self._options.resume is True and self._owner.ledger.is_unsure(header.sequence_number)
-        return own and (force or left)
+        if not own or force:
+            return own
+        return self._options.resume is True and header.sequence_number in self._owner.state.unsure
 
     def paths(self, count: int) -> list[list[Path]]:
         """Return where ``count`` uploads go, each with its features file behind it if there is one."""
@@ -109,10 +110,9 @@ class SecondPass:
         the number may be out, and has its features. They stay so if another upload of the run fails, since
         this one could be copied meanwhile.
         """
-        owner, uploads, first = self.owner, self._dealt(), self.owner.next_number()
-        numbers = [first + place for place in range(len(uploads))]
+        owner, uploads = self.owner, self._dealt()
         paths = outputs.paths(len(uploads))
-        owner.remember(numbers[-1])  # first: a number that got out must not be used again
+        numbers = owner.begin_messages(len(uploads))  # first: one that got out must not be used again
         deciding = owner.ledger.deciding()
         edgeless = 0
         with (
@@ -132,7 +132,7 @@ class SecondPass:
                     discard(kept)
                     raise
                 deciding[number] = len(sent)
-        owner.ledger.confirm(numbers)
+        owner.confirm(numbers)
         sweep_kept(owner.directory, deciding)
         owner.ledger.refresh(self.choice.refreshed)
         self.work.remove()

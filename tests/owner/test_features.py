@@ -164,7 +164,7 @@ def test_a_changed_picture_in_the_second_upload_leaves_none(world: OwnerWorld) -
     outcome = watched(step, *world.command("--again", "--split", "1", output=world.root / "u.h5"))
     check_refusal(outcome, 7)
     assert not list(world.root.glob("u*"))
-    assert [number for number in numbers(world) if not world.ledger.is_unsure(number)] == listed
+    assert [number for number in numbers(world) if number not in world.ledger.unsure] == listed
     outside = {path: state for path, state in before.items() if not path.startswith(str(world.north))}
     after = snapshot(world.root)
     assert {path: after[path] for path in outside if "pictures" not in path} == {
@@ -176,7 +176,7 @@ def test_the_features_of_uploads_that_may_be_out_are_kept(world: OwnerWorld) -> 
     before = set(world.kept)
     step = once("encrypting", 7, lambda: world.draw(*NAMES, seed=1))
     watched(step, *world.command("--again", "--split", "1", output=world.root / "u.h5"))
-    unsure = {number for number in numbers(world) if world.ledger.is_unsure(number)}
+    unsure = {number for number in numbers(world) if number in world.ledger.unsure}
     assert len(unsure) == 3
     assert set(world.kept) == before | unsure
 

@@ -28,12 +28,10 @@ def sent(path: str) -> SentImage:
 
 def upload(ledger: Ledger, number: int, paths: str, key: int = KEY) -> None:
     write(ledger, Message(number, key), map(sent, paths))
-    ledger.confirm([number])
 
 
 def delete(ledger: Ledger, number: int, paths: str) -> None:
     write(ledger, Message(number), (SentImage(f"name of {path}", path) for path in paths))
-    ledger.confirm([number])
 
 
 def write(ledger: Ledger, message: Message, images: Iterable[SentImage]) -> None:
@@ -147,28 +145,19 @@ def test_a_message_takes_from_what_others_decide(ledger: Ledger) -> None:
 
 def test_an_unsure_upload_counts_as_sent_and_changed(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
-    write(ledger, Message(2, KEY), [sent("b")])
-    found = ledger.standing("ab")
+    upload(ledger, 2, "b")
+    found = Ledger(ledger.folder, frozenset([2])).standing("ab")
     assert {path: each.message.number for path, each in found.items()} == {"a": 1, "b": 2}
     assert (found["a"].image.version != "", found["b"].image.version) == (True, "")
-    assert ledger.is_unsure(2)
-    assert not ledger.is_unsure(1)
 
 
 def test_an_unsure_upload_is_not_in_the_way_of_another_try(ledger: Ledger) -> None:
     upload(ledger, 1, "ab")
-    write(ledger, Message(2, KEY), [sent("b")])
+    upload(ledger, 2, "b")
+    ledger = Ledger(ledger.folder, frozenset([2]))
     assert ledger.decided_by({1}) == {"a", "b"}
     assert ledger.decided_by({2}) == {"b"}
     assert ledger.deciding() == {1: 1, 2: 1}
-
-
-def test_a_message_is_unsure_until_it_is_confirmed(ledger: Ledger) -> None:
-    write(ledger, Message(1, KEY), [sent("a")])
-    write(ledger, Message(2, KEY), [sent("a")])
-    ledger.confirm([2])
-    assert [ledger.is_unsure(number) for number in (1, 2, 3)] == [True, False, False]
-    assert ledger.messages() == [Message(1, KEY), Message(2, KEY)]
 
 
 def test_of_many_images_those_are_found_that_are_live(ledger: Ledger) -> None:
@@ -190,26 +179,12 @@ def test_versions_are_noted_where_an_image_stands(ledger: Ledger) -> None:
         (1, "c"): "version of c",
         (2, "b"): "newer",
     }
-    assert not ledger.is_unsure(1)
 
 
 def test_a_ledger_appears_whole_or_not_at_all(ledger: Ledger) -> None:
     with pytest.raises(KeyboardInterrupt), ledger.writing(Message(1)):
         raise KeyboardInterrupt
     assert not list(ledger.folder.iterdir())
-
-
-def test_a_message_stays_unsure_where_nothing_is_written(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
-
-    write(ledger, Message(1, KEY), [sent("a")])
-    monkeypatch.setattr(Path, "rename", refuse)
-    ledger.confirm([1])
-    assert ledger.is_unsure(1)
-    assert live(ledger) == {"a": 1}
 
 
 def test_every_byte_that_is_changed_or_lost_is_found(ledger: Ledger) -> None:

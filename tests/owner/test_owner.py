@@ -12,6 +12,7 @@ import pytest
 from mipp_cli.containers.messages.membership import parse_members, read_enrolment
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.owner import owner as owner_role
+from mipp_cli.owner.ledger import Message
 from mipp_cli.owner.owner import Owner, authorize_users, revoke_users
 from mipp_cli.scheme.secret_keys import key_id
 from mipp_cli.workdir import replay as sequence
@@ -115,6 +116,35 @@ def test_a_number_that_was_remembered_never_goes_back(changeable: Deployment) ->
         owner.remember(number)
         assert json.loads((changeable / "north" / "state.json").read_bytes())["number"] == last
         assert Owner.open(changeable / "north").next_number() == last + 1
+
+
+def test_messages_are_unsure_until_they_are_confirmed_together(changeable: Deployment) -> None:
+    owner = Owner.open(changeable / "north")
+    numbers = owner.begin_messages(3)
+    assert numbers == [*range(numbers[0], owner.last_number + 1)]
+    for number in numbers[:2]:
+        with owner.ledger.writing(Message(number)):
+            pass
+    (later,) = owner.begin_messages(1)
+    assert Owner.open(changeable / "north").ledger.unsure == {*numbers, later}
+    owner.confirm([later])  # and the last of the three was never written
+    assert Owner.open(changeable / "north").ledger.unsure == {*numbers[:2]}
+    owner.confirm(numbers)
+    assert not Owner.open(changeable / "north").ledger.unsure
+
+
+def test_a_message_stays_unsure_where_nothing_can_be_written(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    owner = Owner.open(changeable / "north")
+    numbers = owner.begin_messages(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        owner.confirm(numbers)
+    assert owner.ledger.unsure == Owner.open(changeable / "north").ledger.unsure == {*numbers}
 
 
 @pytest.mark.parametrize("step", ["write_enrolment", "write_members"])

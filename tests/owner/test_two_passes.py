@@ -27,7 +27,17 @@ from tests.owner.test_descriptions import (
     stop_at,
     watched,
 )
-from tests.support.deployment import Deployment, Outcome, check_refusal, done, picture, refused, run, snapshot
+from tests.support.deployment import (
+    JOBS,
+    Deployment,
+    Outcome,
+    check_refusal,
+    done,
+    picture,
+    refused,
+    run,
+    snapshot,
+)
 
 COUNT = 12
 SPLIT = ("--split", "9kB")  # four of the pictures, whichever: three of them are below it
@@ -172,11 +182,12 @@ def changed(there: Deployment, folder: Path, how: str, *options: object) -> Outc
     """Let a file change once all are described, and demand that this is told."""
     act = CHANGES[how]
     step = once("encrypting", 0, lambda: act(folder / "05.png"))
-    before, listed, ledger = snapshot(there.root), numbers(there), Owner.open(there / "north").ledger
+    before, listed = snapshot(there.root), numbers(there)
     outcome = watched(step, *command(there, folder, *options))
     check_refusal(outcome, 7)
     assert f"error: {folder / '05.png'}: changed while the command ran" in outcome.err
-    assert [number for number in numbers(there) if not ledger.is_unsure(number)] == listed
+    ledger = Owner.open(there / "north").ledger
+    assert [number for number in numbers(there) if number not in ledger.unsure] == listed
     after = snapshot(there.root)
     partial = str(there / "north" / "partial")
     differ = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
@@ -242,7 +253,7 @@ def test_a_file_that_changes_amid_several_uploads_is_named(changeable: Deploymen
     assert not list(changeable.root.glob("new-*"))  # all uploads or none
     ledger = Owner.open(changeable / "north").ledger
     # the first two were there for a while, and may have been taken away
-    assert [ledger.is_unsure(number) for number in numbers(changeable)] == [False] * len(before) + [True] * 2
+    assert [number in ledger.unsure for number in numbers(changeable)] == [False] * len(before) + [True] * 2
     done(*command(changeable, folder, *SPLIT, "--resume"))
     assert not set(ledger.deciding()) & set(numbers(changeable)[len(before) : len(before) + 2])
 
@@ -296,8 +307,7 @@ def test_who_is_killed_between_ledger_and_upload_sends_all(
 ) -> None:
     killed(changeable, folder, "encrypting", COUNT)
     owner = Owner.open(changeable / "north")
-    number = owner.next_number()
-    owner.remember(number)
+    (number,) = owner.begin_messages(1)
     with owner.ledger.writing(Message(number, key_id(owner.image_key))) as append:
         for path in sorted(folder.iterdir()):
             append(SentImage(owner.name_on_the_wire(path.name), path.name, "version", "digest"))
@@ -430,3 +440,14 @@ def test_a_run_of_one_image_is_killed_and_begun_anew(changeable: Deployment, tmp
     picture(1).save(tmp_path / "one.png")
     killed(changeable, tmp_path / "one.png", "describing", 1)
     assert run(*command(changeable, tmp_path / "one.png", "--resume")).code == 0
+
+
+def test_a_file_without_a_number_is_not_taken_for_what_a_killed_run_left(
+    changeable: Deployment, folder: Path
+) -> None:
+    query = changeable / "alice.query.h5"
+    before = query.read_bytes()
+    killed(changeable, folder, "encrypting", 7)
+    outcome = refused(10, "owner", "encrypt", changeable / "north", folder, "-o", query, "--resume", *JOBS)
+    assert "the output exists" in outcome.err
+    assert query.read_bytes() == before
