@@ -58,7 +58,7 @@ class IndexChange:
         self.index = index
         self._cloud, self._sender, self._store = cloud, cloud.directory.sender, cloud.store
         self._parallelism, self._progress = parallelism, progress
-        numbers = (path.name.partition(".")[0] for path in self._store.parts_folder.iterdir())
+        numbers = (path.name.partition(".")[0] for path in self._store.parts_folder.glob("*"))
         self._last_part = max((int(number) for number in numbers if number.isdecimal()), default=0)
         self._left: dict[int, Places] = {}  # of each segment's file, the rows that are to go
         self._deleted: dict[tuple[str, int], Ids] = {}  # by deletions, as far as they were read
@@ -193,7 +193,9 @@ class IndexChange:
         self._written.append(path)
         with ExitStack() as stack:
             tables = [new.get(each) or stack.enter_context(self._store.part(each)) for each in parts]
-            advance = stack.enter_context(self._progress("indexing", self.index.rows_of(part), "image"))
+            advance = stack.enter_context(
+                self._progress("writing the index", self.index.rows_of(part), "image")
+            )
             left = [gone.get(each, _NONE) for each in parts]
             write_part(path, self._sender, part.number, tables, left, advance)
         segments = tuple(place for place in part.segments if self.index.segments[place].rows)

@@ -100,7 +100,7 @@ def _messages(folder: Path) -> list[_Message]:
     So what decides over an image is known before a message is read that does not.
     """
     latest: dict[tuple[str, int], _Message] = {}
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         match = _SEGMENT_FILE.fullmatch(path.name)
         if match:
             owner, number, revision = match["owner"], int(match["number"]), int(match["revision"] or 0)
