@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from mipp_cli.cloud import cloud as cloud_role
@@ -11,7 +10,7 @@ from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.errors import NotInitialisedError
 from mipp_cli.inspection.containers import Fields
 from mipp_cli.inspection.files import Inspection, Table, inspect_file, parameter_fields
-from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
+from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.ranking import RANKINGS_FOLDER
 from mipp_cli.kmc.status import received
 from mipp_cli.kmc.store import FeatureStore
@@ -54,36 +53,28 @@ def _users(users: frozenset[tuple[str, bytes]]) -> str:
 
 
 def _kmc(directory: RoleDirectory) -> Found:
-    kmc = Kmc(directory)
+    kmc, grouped = Kmc(directory), directory.deployment.parameters.protocol.grouped
     fields: Fields = []
     for name in kmc.owner_names():
         owner = kmc.owner(name)
-        if owner is not None:
-            keys = ", ".join(f"{key:016x}" for key in sorted(owner.image_keys))
-            users = _users(owner.membership.users)
-            fields.append(
-                (f"owner {name}", f"number {owner.membership.number}; users {users}; image keys {keys}")
-            )
-            fields += _features(kmc, owner)
+        if owner is None:
+            continue
+        member, keys = owner.membership, ", ".join(f"{key:016x}" for key in sorted(owner.image_keys))
+        known = f"number {member.number}; users {_users(member.users)}; image keys {keys}"
+        fields.append((f"owner {name}", known))
+        if grouped:
+            index = FeatureStore.of(kmc, owner).index()
+            uploads = sum(1 for message in index.messages if message.rows)
+            found = f"features of {index.rows} images in {uploads} uploads"
+            fields.append((f"sent by {name}", f"{found}; {received(kmc, name, index)}"))
     fields += [("cloud", key) for key in kmc.cloud_names()]
     fields += [("sealing key", kmc.sealing_key.public.short_name), *_removed(directory, kmc.owner_names())]
-    if directory.deployment.parameters.protocol.grouped:
+    if grouped:
         rankings = directory.file(RANKINGS_FOLDER).glob("*.json")
-        ranked = [file for file in rankings if "." not in file.stem]
-        fields.append(("queries ranked", str(len(ranked))))
+        fields.append(("queries ranked", str(sum("." not in file.stem for file in rankings))))
     else:
         fields.append(("queries answered", str(_entries(directory, "queries"))))
     return fields, None
-
-
-def _features(kmc: Kmc, owner: EnrolledOwner) -> Fields:
-    """Say how many images of an owner the KMC holds features of, and what has not come, where it ranks."""
-    if not kmc.directory.deployment.parameters.protocol.grouped:
-        return []
-    index = FeatureStore.of(kmc, owner).index()
-    uploads = sum(1 for message in index.messages if message.rows)
-    found = f"features of {index.rows} images in {uploads} uploads; {received(kmc, owner.name, index)}"
-    return [(f"sent by {owner.name}", found)]
 
 
 def _removed(directory: RoleDirectory, enrolled: list[str]) -> Fields:
@@ -143,12 +134,10 @@ def _owner(directory: RoleDirectory) -> Found:
         forgotten = ", ".join(f"{each:016x}" for each in sorted(owner.state.forgotten))
         fields.append(("forgotten keys", forgotten))
     fields += [_sent(ledger, message, deciding[message.number]) for message in messages]
-
-    def rows() -> Iterator[tuple[int, str, str]]:
-        live = ((each.message.number, each.image.name, each.image.path) for each in ledger.live())
-        yield from sorted(live)
-
-    return fields, Table(("upload", "image_id", "path"), rows)
+    return fields, Table(
+        ("upload", "image_id", "path"),
+        lambda: sorted((each.message.number, each.image.name, each.image.path) for each in ledger.live()),
+    )
 
 
 def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[str, str]:

@@ -15,11 +15,7 @@ from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrolment, write_members
 from mipp_cli.containers.messages.public_files import Party, load_deployment, load_party, read_public_file
 from mipp_cli.containers.messages.upload import NAME_LIMIT
-<<<<<<< HEAD
-from mipp_cli.errors import ConflictError, InvalidRequestError
-=======
-from mipp_cli.errors import ConflictError, InvalidRequestError, MalformedError, MippError, OutputError
->>>>>>> wt-B
+from mipp_cli.errors import ConflictError, InvalidRequestError, MippError, OutputError
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
 from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.report import Output, Report
@@ -79,24 +75,12 @@ class OwnerState:
         }
 
     @classmethod
-<<<<<<< HEAD
-    def from_json(cls, fields: dict[str, Any]) -> _State:
+    def from_json(cls, fields: dict[str, Any]) -> OwnerState:
+        """Read what :meth:`to_json` gave."""
         users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
         forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
-        return cls(int(fields["number"]), fields["image_names"], users, forgotten)
-=======
-    def from_json(cls, directory: RoleDirectory) -> OwnerState:
-        """Read state.json; raises MalformedError."""
-        fields = directory.read_json(STATE_FILE)
-        try:
-            users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
-            forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
-            unsure = frozenset(map(int, fields["unsure"]))
-            return cls(int(fields["number"]), fields["image_names"], users, forgotten, unsure)
-        except (KeyError, ValueError, TypeError, AttributeError, OverflowError):
-            file = directory.file(STATE_FILE)
-            raise MalformedError("is damaged", path=file, hint="restore it from a backup") from None
->>>>>>> wt-B
+        unsure = frozenset(map(int, fields["unsure"]))
+        return cls(int(fields["number"]), fields["image_names"], users, forgotten, unsure)
 
 
 class Owner:
@@ -106,15 +90,9 @@ class Owner:
         self.directory = directory
 
     @cached_property
-<<<<<<< HEAD
-    def _state(self) -> _State:
-        # read when first asked for, which is under the lock where it will be changed
-        return self.directory.load(STATE_FILE, _State.from_json)
-=======
     def state(self) -> OwnerState:
         """What it remembers, read when first asked for: under the lock where it will be changed."""
-        return OwnerState.from_json(self.directory)
->>>>>>> wt-B
+        return self.directory.load(STATE_FILE, OwnerState.from_json)
 
     @classmethod
     def open(cls, path: Path) -> Owner:

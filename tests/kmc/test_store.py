@@ -13,11 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipp_cli.errors import ConflictError, DamagedError, MalformedError, OutputError
-<<<<<<< HEAD
-from mipp_cli.files import atomic
 from mipp_cli.kmc.applying import NameSet
-=======
->>>>>>> wt-A
 from mipp_cli.kmc.check import check_kmc
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.index import index_at_kmc
