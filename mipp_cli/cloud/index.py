@@ -162,7 +162,7 @@ class _Messages:
         """Keep a message as it came, its content verified on the way."""
         segment = _as_it_came(header)
         with self._progress("verifying", source.size, "B") as advance:
-            root = store_copy(source, self._cloud.store.segment_path(segment), header.digest, advance)
+            root = store_copy(source, self._cloud.store.segment_path(segment), header, advance)
         return replace(segment, root=root)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -16,10 +15,10 @@ from mipp_cli.cloud.completeness import completeness, gap_warnings
 from mipp_cli.cloud.store.store import PARTS_FOLDER
 from mipp_cli.cloud.store.summing import StoredRows, sums_of
 from mipp_cli.compute.processes import LOCAL, Parallelism
-from mipp_cli.containers.base.container import content_blocks, read_header
+from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import IDENTIFIER, Header
-from mipp_cli.containers.base.source import BlockDigests, FileSource
-from mipp_cli.containers.base.stored import has_digests, store_digests
+from mipp_cli.containers.base.source import FileSource, check_digest
+from mipp_cli.containers.base.stored import has_digests, root_of, store_digests
 from mipp_cli.containers.messages.upload import UploadReader
 from mipp_cli.containers.store.index import Index, Segment, write_index
 from mipp_cli.containers.store.segment import deleted_in, origin_of
@@ -251,7 +250,7 @@ class _Rebuild:
             segment = replace(segment, key_id=upload.key_id, deleted=len(deleted))
         self.change.add_upload(segment, earlier, names, sums, standing)
         self._deleted[segment.owner].update(deleted)
-        if not has_digests(message.path, root):
+        if not has_digests(message.path, header):
             self._without_digests.append(message.path)
 
     def _as_it_came(self, segment: Segment, upload: UploadReader) -> Segment:
@@ -269,11 +268,11 @@ class _Rebuild:
             header = read_header(source, deployment=self._cloud.directory.sender.deployment)
             self._check_header(header, message)
             with self._progress("verifying", source.size, "B") as advance:
-                blocks = content_blocks(source, header, BlockDigests())
+                check_digest(source, header)
                 advance(source.size)
+            return header, root_of(source)
         finally:
             source.close()
-        return header, hashlib.sha256(blocks).digest()
 
     def _check_header(self, header: Header, message: _Message) -> None:
         """Refuse what its name does not say, or who may not have signed it."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.cloud.store.summing import Sums
-from mipp_cli.containers.base.container import check_digest, read_header
+from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.source import check_digest
 from mipp_cli.containers.base.stored import open_stored
 from mipp_cli.containers.messages.upload import UploadReader
 from mipp_cli.containers.store.index import Index, Part, Segment

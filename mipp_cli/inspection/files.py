@@ -147,7 +147,7 @@ def _header_fields(header: Header) -> Fields:
 def _members(path: Path, schema: Schema) -> Found:
     with open_container(path, schema) as container:
         container.same_length("user_ids", "user_keys")
-        names = container.ragged("user_ids").texts()
+        names = container.identifiers("user_ids", "a user")
         keys = [row.tobytes().hex() for row in container.matrix("user_keys").all()]
     fields: Fields = [("users", str(len(names)))]
     fields += [(f"user {name}", key) for name, key in zip(names, keys, strict=True)]
@@ -231,7 +231,7 @@ def _query(path: Path) -> Found:
     with opened as container:
         features = next(name for name in schema.columns if name in ("EQ", "codes"))
         others = ", EQQ the same" if features == "EQ" else ""
-        owners = container.ragged("owners").texts()
+        owners = container.identifiers("owners", "an owner")
         fields: Fields = [
             ("query images", str(len(container.matrix(features)))),
             ("candidates", f"{container.number('candidates')} for each"),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.containers.base.header import Header
-from mipp_cli.containers.base.sealed import sealing_info
 from mipp_cli.containers.messages.manifest import SearchedOwner
 from mipp_cli.containers.messages.query import Query
 from mipp_cli.containers.messages.selection import GroupRef, Selection
@@ -198,7 +197,7 @@ def room_for(query: Query, owners: int) -> tuple[int, int]:
 
 def sealing_of(query: Query) -> bytes:
     """Return what the sealed USK of a query is bound to."""
-    return sealing_info(query.header)
+    return query.header.sealing_info
 
 
 def _name(number: str) -> str:

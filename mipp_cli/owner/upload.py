@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp_cli.containers.messages.features import FeaturesWriter, write_features
-from mipp_cli.containers.messages.upload import UploadCipher, UploadSize, write_upload
+from mipp_cli.containers.messages.upload import UploadCipher, write_upload
 from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import ChangedImageError
 from mipp_cli.files.atomic import discard
@@ -83,11 +83,10 @@ class UploadTask:
                 number,
                 key_id(key),
                 earlier=earlier,
-                size=self._size(groups),
                 force=True,  # what must stay was refused before
             ) as upload,
             self.owner.ledger.writing(Message(number, UPLOAD, key_id(key))) as ledger,
-            self._features(output.features, number, earlier, groups) as features,  # first of all in place
+            self._features(output.features, number, earlier) as features,  # first of all in place
         ):
             for group in groups:
                 for path in group.paths:
@@ -107,7 +106,7 @@ class UploadTask:
 
     @contextmanager
     def _features(
-        self, output: Path | None, number: int, earlier: Sequence[int], groups: Sequence[Group]
+        self, output: Path | None, number: int, earlier: Sequence[int]
     ) -> Iterator[FeaturesWriter | None]:
         """Write the features file where it is kept, if there is to be one."""
         if output is None:
@@ -117,17 +116,8 @@ class UploadTask:
         directory.folder(FEATURES_FOLDER)
         kept, l = kept_file(directory, number), directory.deployment.parameters.l
         key, sender = self.owner.image_key, directory.sender
-        rows = sum(len(group.paths) for group in groups)
-        with write_features(kept, l, sender, number, key, earlier=earlier, rows=rows, force=True) as features:
+        with write_features(kept, l, sender, number, key, earlier=earlier, force=True) as features:
             yield features
-
-    def _size(self, groups: Sequence[Group]) -> UploadSize:
-        names = (self.owner.name_on_the_wire(path) for group in groups for path in group.paths)
-        return UploadSize(
-            sum(len(group.paths) for group in groups),
-            sum(len(name.encode()) for name in names),
-            sum(group.size for group in groups),
-        )
 
     def _envelope(self, description: DescribedImage) -> Envelope:
         """Read an image again; raises ChangedImageError if it is not what was described."""

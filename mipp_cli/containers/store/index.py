@@ -20,7 +20,7 @@ from mipp_cli.containers.base.container import (
     open_container,
     write_container,
 )
-from mipp_cli.containers.base.header import IDENTIFIER, Header
+from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.stored import ROOT_BYTES
 from mipp_cli.containers.messages.earlier import LIMIT
 from mipp_cli.errors import MalformedError, errors_at
@@ -178,7 +178,7 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], object] | 
         names = [name for name in INDEX.columns if name.startswith("segment_")]
         container.same_length(*names)
         container.same_length("part_numbers", "part_roots", "part_segments")
-        owners = container.ragged("segment_owners").texts()
+        owners = container.identifiers("segment_owners", "an owner")
         numbers = (_column(container, name) for name in ("numbers", "keys", "rows"))
         digests = (_octet_rows(container, f"segment_{name}") for name in ("digests", "roots"))
         counts = (_column(container, name) for name in ("revisions", "deleted"))
@@ -186,8 +186,6 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], object] | 
         fields = zip(owners, *numbers, *digests, *counts, earlier, strict=True)
         segments = tuple(Segment(*each) for each in fields)
         lists = [_packed_numbers(row, "<u4") for row in _ragged_rows(container, "part_segments")]
-        if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
-            raise MalformedError("names an owner by an identifier that is not one")
         if not all(lists):
             raise MalformedError("lists a part without segments")
         part_numbers = container.matrix("part_numbers").all().tolist()

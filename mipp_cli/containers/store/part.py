@@ -50,7 +50,7 @@ class PartContent:
 
 
 def write_part(path: Path, sender: Sender, number: int, content: PartContent) -> None:
-    """Write a `part`, every column as narrow as its largest value allows, and in one piece."""
+    """Write a `part`, every column as narrow as its largest value allows."""
     pairs, rows = content.pairs, content.pairs.rows
     counts = np.diff(pairs.starts)
     place = unsigned(rows)
@@ -64,15 +64,11 @@ def write_part(path: Path, sender: Sender, number: int, content: PartContent) ->
     }
     with write_container(path, Schema("part", columns), sender, number, force=True) as writer:
         for name, values in zip(list(columns)[:3], (pairs.sum1, pairs.sum2, counts), strict=True):
-            writer.matrix(name).expect(len(values))
             writer.matrix(name).append(values)
-        writer.ragged("names").expect(rows, content.names_bytes)
-        writer.matrix("rows").expect(rows)
         for names, numbers in content.names:
             writer.ragged("names").extend(names)
             writer.matrix("rows").append(numbers)
         # last: a merge knows the places once it has seen all names
-        writer.matrix("positions").expect(rows)
         for positions in content.positions:
             writer.matrix("positions").append(positions)
 

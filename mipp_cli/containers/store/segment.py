@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.base.column_readers import RaggedReader
 from mipp_cli.containers.base.columns import Matrix
 from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
 from mipp_cli.containers.base.header import IDENTIFIER
 from mipp_cli.containers.base.source import DIGEST_BYTES
-from mipp_cli.containers.messages.earlier import read_earlier, write_earlier
+from mipp_cli.containers.messages.earlier import listed, read_earlier
 from mipp_cli.containers.messages.upload import GROUP_ENDS, UploadReader, any_upload_schemas, upload_schema
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.parameters import Parameters
@@ -110,7 +109,7 @@ def write_upload_segment(
 ) -> None:
     """Write the `segment` of an ``upload`` without its rows ``dropped``, ascending.
 
-    The rows are streamed, and every column lies in one piece; ``advance`` is called with the rows done.
+    The rows are streamed; ``advance`` is called with the rows done.
     """
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         _write_origin(writer, origin, key_id=upload.key_id)
@@ -119,7 +118,7 @@ def write_upload_segment(
 
 def _write_origin(writer: ContainerWriter, origin: Origin, *, key_id: int) -> None:
     writer.number("key_id", key_id)
-    write_earlier(writer, origin.earlier)
+    writer.add(earlier=listed(origin.earlier))
     writer.matrix("owner").append(np.frombuffer(origin.owner.encode("ascii"), dtype=np.uint8))
     writer.matrix("owner_key").append(np.frombuffer(origin.key, dtype=np.uint8))
     writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
@@ -128,13 +127,7 @@ def _write_origin(writer: ContainerWriter, origin: Origin, *, key_id: int) -> No
 def _copy_rows(
     upload: UploadReader, dropped: NDArray[np.int64], writer: ContainerWriter, advance: Callable[[int], None]
 ) -> None:
-    rows = len(upload) - len(dropped)
-    for name in ("image_names", "EW"):
-        column = upload.container.ragged(name)
-        writer.ragged(name).expect(rows, column.total_bytes - _bytes_of(column, dropped))
     matrices = tuple(upload.parameters.protocol.upload_columns)
-    for name in matrices:
-        writer.matrix(name).expect(rows)
     if upload.parameters.protocol.grouped:
         ends = upload.group_ends()
         left = ends - np.searchsorted(dropped, ends)
@@ -174,13 +167,3 @@ def _spans(upload: UploadReader, matrices: Sequence[str]) -> Iterator[tuple[int,
             end = max(begin + 1, int(np.searchsorted(ends, before + _BATCH_BYTES, side="right")))
             yield start + begin, start + end
             begin = end
-
-
-def _bytes_of(column: RaggedReader, rows: NDArray[np.int64]) -> int:
-    """Return how many bytes ``rows``, ascending, have together."""
-    total = 0
-    for start in np.unique(rows // _BATCH_ROWS * _BATCH_ROWS).tolist():
-        end = min(start + _BATCH_ROWS, len(column))
-        first, last = np.searchsorted(rows, (start, end))
-        total += int(np.array(column.sizes(start, end))[rows[first:last] - start].sum())
-    return total
