@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -170,7 +170,8 @@ def write_container(
             file.truncate(places[-1])
             file.seek(0)
             file.write(metadata)
-        digest = _digest_of_file(temporary)
+        with closing(FileSource(temporary)) as source:
+            digest = digest_of(block_digests(source))
         writer.header = Header(
             schema.kind, sender.name, str(number), sender.deployment, digest, sender.signing_key.public.hex()
         )
@@ -184,14 +185,6 @@ def write_whole(
     """Write a container whose content is all at hand; see :func:`write_container`, ContainerWriter.add."""
     with write_container(path, schema, sender, number, force=force) as writer:
         writer.add(**values)
-
-
-def _digest_of_file(path: Path) -> str:
-    source = FileSource(path)
-    try:
-        return digest_of(block_digests(source))
-    finally:
-        source.close()
 
 
 def read_header(source: Source, *, kind: str | None = None, deployment: str | None = None) -> Header:
@@ -217,10 +210,8 @@ def header_of(path: Path) -> Header:
 
     Raises MalformedError or TamperedError.
     """
-    with _opened(path) as source:
-        header = read_header(source)
-        source.close()
-        return header
+    with errors_at(path), closing(FileSource(path)) as source:
+        return read_header(source)
 
 
 class Container:

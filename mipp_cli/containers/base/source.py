@@ -7,8 +7,9 @@ import hmac
 import io
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -78,13 +79,10 @@ class FileSource:
 
 def read_file(path: Path, limit: int) -> bytes:
     """Return the bytes of a file; raises MalformedError if it is longer than ``limit``."""
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         if source.size > limit:
             raise MalformedError(f"is larger than the {limit} bytes that it may have", path=path)
         return source.read_at(0, source.size)
-    finally:
-        source.close()
 
 
 class BytesSource:
@@ -146,17 +144,11 @@ class BlockVerifiedSource:
         self._source, self._head, self._digests = source, head, digests
         self.size = source.size
         self.unverified = source
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._kept_block = lru_cache(_CACHED_BLOCKS)(self._block)
 
     def _block(self, number: int) -> bytes:
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
         block = self._source.read_at(HEAD_BYTES + number * BLOCK_BYTES, BLOCK_BYTES)
         self._check(number, block)
-        self._kept[number] = block
-        if len(self._kept) > _CACHED_BLOCKS:
-            self._kept.popitem(last=False)
         return block
 
     def _check(self, number: int, block: bytes | memoryview) -> None:
@@ -180,7 +172,7 @@ class BlockVerifiedSource:
             for place, number in enumerate(range(first, last + 1)):
                 self._check(number, memoryview(data)[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES])
         else:
-            data = b"".join(self._block(number) for number in range(first, last + 1))
+            data = b"".join(self._kept_block(number) for number in range(first, last + 1))
         return data[begin - start : end - start]
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from mipp_cli.containers.base.header import HEAD_BYTES, Header, parse
@@ -61,12 +62,9 @@ def store_copy(source: Source, path: Path, header: Header, advance: Callable[[in
 
 def store_digests(path: Path) -> bytes:
     """Write the block digests of a file that was just made, and return the root."""
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         write_bytes(blocks_path(path), block_digests(source), force=True)
         return root_of(source)
-    finally:
-        source.close()
 
 
 def has_digests(path: Path, header: Header) -> bool:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,11 +114,8 @@ def read_public_file(path: Path) -> bytes:
 
 def is_public_file(path: Path) -> bool:
     """Say whether ``path`` looks like a public file (JSON text) and not like a container."""
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         return source.read_at(0, 1) == b"{"
-    finally:
-        source.close()
 
 
 def load_deployment(path: Path) -> Deployment:

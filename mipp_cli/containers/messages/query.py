@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import Check, Schema, Sender, open_source, write_whole
-from mipp_cli.containers.base.header import HEAD_BYTES, Header
+from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.encoding import length_prefixed
@@ -122,8 +122,6 @@ def features_place(deployment: str, user: str, query_id: str) -> bytes:
 
 def parse_query(data: bytes, parameters: Parameters, deployment: str, check: Check | None = None) -> Query:
     """Read and verify a query from its bytes."""
-    if len(data) < HEAD_BYTES:
-        raise MalformedError("is not a MIPP container")
     schema = query_schema(parameters)
     with open_source(BytesSource(data), schema, deployment=deployment, check=check) as container:
         columns = tuple(parameters.protocol.query_columns)
