@@ -18,9 +18,9 @@ from mipp_cli.cloud.search_sums import QUERIES_FOLDER
 from mipp_cli.cloud.store import PARTS_FOLDER, SEGMENTS_FOLDER
 from mipp_cli.cloud.summing import sums_of
 from mipp_cli.compute.processes import LOCAL, Parallelism, open_executor
-from mipp_cli.containers.base.container import check_digest, read_header
+from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
-from mipp_cli.containers.base.source import read_file
+from mipp_cli.containers.base.source import check_digest, read_file
 from mipp_cli.containers.base.stored import open_stored
 from mipp_cli.containers.messages.membership import MEMBERS_BYTES_LIMIT, parse_members
 from mipp_cli.containers.messages.public_files import CLOUD_NAME, load_party

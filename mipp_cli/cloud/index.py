@@ -112,7 +112,7 @@ def _add(cloud: Cloud, change: IndexChange, source: FileSource, header: Header, 
     segment = _as_it_came(header)
     copy = cloud.store.segment_path(segment)
     with progress("verifying", source.size, "B") as advance:
-        root = store_copy(source, copy, header.digest, advance)
+        root = store_copy(source, copy, header, advance)
     try:
         return change.add_upload(replace(segment, root=root))
     except MippError as error:

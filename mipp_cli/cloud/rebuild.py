@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,10 @@ from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.cloud.index import index_report
 from mipp_cli.cloud.store import PARTS_FOLDER
 from mipp_cli.compute.processes import LOCAL, Parallelism
-from mipp_cli.containers.base.container import content_blocks, read_header
+from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import IDENTIFIER, Header
-from mipp_cli.containers.base.source import BlockDigests, FileSource
-from mipp_cli.containers.base.stored import has_digests, store_digests
+from mipp_cli.containers.base.source import FileSource, check_digest
+from mipp_cli.containers.base.stored import has_digests, root_of, store_digests
 from mipp_cli.containers.store.index import Index, Segment, write_index
 from mipp_cli.containers.store.segment import origin_of
 from mipp_cli.errors import (
@@ -196,7 +195,7 @@ class _Rebuild:
                 raise MalformedError("is not what its name says, or of an owner of before")
             segment = replace(segment, digest=origin.digest)
         self.change.add_upload(segment)
-        if not has_digests(message.path, root):
+        if not has_digests(message.path, header):
             store_digests(message.path)
 
     def _verified(self, message: _Message, owner_key: bytes) -> tuple[Header, bytes]:
@@ -214,6 +213,6 @@ class _Rebuild:
                 raise MalformedError("is not what its name says")
             check_pinned_key(header, key)
             with self.progress("verifying", source.size, "B") as advance:
-                blocks = content_blocks(source, header, BlockDigests())
+                check_digest(source, header)
                 advance(source.size)
-        return header, hashlib.sha256(blocks).digest()
+            return header, root_of(source)

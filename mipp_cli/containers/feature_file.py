@@ -17,8 +17,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from mipp_cli.containers.base.columns import hdf5_errors
-from mipp_cli.containers.base.source import BodyView, FileSource, Source, chunks
+from mipp_cli.containers.base.hdf5 import hdf5_errors
+from mipp_cli.containers.base.source import BodyView, FileSource, Source
 from mipp_cli.errors import MalformedError, errors_at
 
 ROWS, NAMES = "features", "names"
@@ -26,6 +26,7 @@ _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _BATCH_NAMES = 4096
 _CACHE_BYTES = 1 << 25  # a chunk that does not fit is decompressed again for each of its rows
 _WIDEST = 8
+_READ_BYTES = 1 << 20
 _NPY_HEADER_LIMIT = 1 << 14  # numpy itself reads none of more than 10,000 characters
 _HINT = f"give an .npy file of one row an image, or HDF5 with the datasets {NAMES} and {ROWS}"
 
@@ -66,8 +67,8 @@ def open_feature_file(path: Path) -> FeatureFile:
 
 def _digest(source: Source) -> bytes:
     digest = hashlib.sha256()
-    for chunk in chunks(source):
-        digest.update(chunk)
+    for offset in range(0, source.size, _READ_BYTES):
+        digest.update(source.read_at(offset, _READ_BYTES))
     return digest.digest()
 
 

@@ -51,7 +51,7 @@ def _members(path: Path, header: Header, stack: ExitStack) -> Found:
     schema = {each.kind: each for each in (ENROLMENT, MEMBERS)}[header.kind]
     container = stack.enter_context(open_container(path, schema))
     container.same_length("user_ids", "user_keys")
-    names = container.ragged("user_ids").texts()
+    names = container.identifiers("user_ids", "a user")
     keys = [row.tobytes().hex() for row in container.matrix("user_keys").all()]
     users = [*zip(names, keys, strict=True)]
     fields = [("users", str(len(names))), *((f"user {name}", key) for name, key in users)]
@@ -116,7 +116,7 @@ def _query(path: Path, _header: Header, stack: ExitStack) -> Found:
     stack.enter_context(container)
     features = next(name for name in schema.columns if name in ("EQ", "codes"))
     others = ", EQQ the same" if features == "EQ" else ""
-    owners = container.ragged("owners").texts()
+    owners = container.identifiers("owners", "an owner")
     return Found(
         [
             ("query images", str(len(container.matrix(features)))),

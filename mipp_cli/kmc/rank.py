@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
-from mipp_cli.containers.base.sealed import sealing_info
 from mipp_cli.containers.base.source import FileSource
 from mipp_cli.containers.messages.manifest import Manifest, SearchedOwner
 from mipp_cli.containers.messages.public_files import load_party
@@ -208,7 +207,7 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMa
         query.header.sender,
         query.header.sender_key,
         query.sealed_usk,
-        sealing_info(query.header),
+        query.header.sealing_info,
         cloud,
         groups,
         matches,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.features import FEATURES, write_features
-from mipp_cli.containers.messages.upload import UploadCipher, UploadSize, write_upload
+from mipp_cli.containers.messages.upload import UploadCipher, write_upload
 from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import ChangedImageError, MippError, OutputError, UnreadableImageError, errors_at
 from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on_failure
@@ -168,23 +168,17 @@ class SecondPass:
         key, sender, parameters = owner.image_key, directory.sender, directory.deployment.parameters
         cipher = UploadCipher(key, sender.deployment, sender.name, number)
         name_of = {path: owner.name_on_the_wire(path) for group in groups for path in group.paths}
-        name_bytes = sum(len(name.encode()) for name in name_of.values())
-        size = UploadSize(len(name_of), name_bytes, sum(group.size for group in groups))
         edgeless, features = 0, None
         with ExitStack() as stack:  # what is opened last is in place first
             upload = stack.enter_context(
-                write_upload(
-                    places[0], parameters, sender, number, key_id(key), earlier=earlier, size=size, force=True
-                )
+                write_upload(places[0], parameters, sender, number, key_id(key), earlier=earlier, force=True)
             )
             note = stack.enter_context(owner.ledger.writing(Message(number, key_id(key))))
             if parameters.protocol.grouped:
                 directory.folder(FEATURES_FOLDER)
-                kept, rows = kept_file(directory, number), len(name_of)
+                kept = kept_file(directory, number)
                 features = stack.enter_context(
-                    write_features(
-                        kept, parameters.l, sender, number, key, earlier=earlier, rows=rows, force=True
-                    )
+                    write_features(kept, parameters.l, sender, number, key, earlier=earlier, force=True)
                 )
             for group in groups:
                 for path in group.paths:

@@ -171,8 +171,8 @@ def write_synthetic_features(roles: Roles, name: str, codes: Feature, output: Pa
     """Write an owner's features file of ``codes``, shape (n, l), in groups of 8; no picture is behind it."""
     owner = Owner.open(roles.owner(name))
     sender, number = owner.directory.sender, next(_numbers)
-    rows, l = codes.shape
-    with write_features(output, l, sender, number, owner.image_key, rows=rows) as features:
+    l = codes.shape[1]
+    with write_features(output, l, sender, number, owner.image_key) as features:
         for row, each in enumerate(codes):
             features.append(f"{number}-{row}", row.to_bytes(32, "big"), each)
             if row % GROUP_SIZE == GROUP_SIZE - 1 or row == len(codes) - 1:

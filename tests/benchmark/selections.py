@@ -14,7 +14,7 @@ import numpy as np
 from mipp_cli.cloud.index import index_containers
 from mipp_cli.cloud.search import search
 from mipp_cli.containers.messages.selection import GroupRef, Selection, write_selection
-from mipp_cli.containers.messages.upload import UploadSize, write_upload
+from mipp_cli.containers.messages.upload import write_upload
 from mipp_cli.kmc.index import index_at_kmc
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.groups import GROUP_SIZE
@@ -130,8 +130,7 @@ def _write_upload(roles: Roles, images: int, output: Path) -> Path:
     large = range(begin, begin + _PICTURES)
     content = os.urandom(MEGABYTE)
     names = [f"{row:032x}" for row in range(images)]
-    size = UploadSize(images, 32 * images, _PICTURES * MEGABYTE + (images - _PICTURES) * _SMALL_ROW)
-    with write_upload(output, parameters, sender, _UPLOAD, key_id(owner.image_key), size=size) as upload:
+    with write_upload(output, parameters, sender, _UPLOAD, key_id(owner.image_key)) as upload:
         for row, name in enumerate(names):
             upload.append(name, content if row in large else content[:_SMALL_ROW])
             if row % GROUP_SIZE == GROUP_SIZE - 1 or row == images - 1:

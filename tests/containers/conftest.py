@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import pytest
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
-from mipp_cli.containers.base.header import BLOCK_BYTES, Header
+from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.scheme.keys import SealingKey, SigningKey
 from mipp_cli.scheme.parameters import Parameters
+from tests.support.hdf5 import body_digest
 
 DEPLOYMENT = "5a" * 32
 OTHER_DEPLOYMENT = "a5" * 32
@@ -97,7 +97,7 @@ def sign_body(
     path: Path, body: bytes, *, kind: str = "members", number: str = "7", sender: Sender = ALICE
 ) -> Path:
     """Put ``body`` behind a header whose digest and signature fit it."""
-    digest = hashlib.sha256(body).hexdigest()
+    digest = body_digest(body)
     header = Header(kind, sender.name, number, sender.deployment, digest, sender.signing_key.public.hex())
     path.write_bytes(header.render(sender.signing_key) + body)
     return path
@@ -107,9 +107,9 @@ def forge(
     path: Path, fill: Fill, *, kind: str = "members", number: str = "7", sender: Sender = ALICE
 ) -> Path:
     """Let ``fill`` make any HDF5 file, and sign whatever comes out."""
-    with h5py.File(path, "w", userblock_size=BLOCK_BYTES) as file:
+    with h5py.File(path, "w", userblock_size=HEAD_BYTES) as file:
         fill(file)
-    return sign_body(path, path.read_bytes()[BLOCK_BYTES:], kind=kind, number=number, sender=sender)
+    return sign_body(path, path.read_bytes()[HEAD_BYTES:], kind=kind, number=number, sender=sender)
 
 
 def forge_toy(path: Path, spoil: Fill) -> Path:

@@ -13,8 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from mipp_cli.containers.base import container
-from mipp_cli.containers.base.header import BLOCK_BYTES, KINDS
+from mipp_cli.containers.base import hdf5
+from mipp_cli.containers.base.header import HEAD_BYTES, KINDS
 from mipp_cli.errors import MalformedError
 from tests.fuzz.seeds import WRITERS, containers, kind_of
 from tests.fuzz.targets import BODY, TARGETS, attempt
@@ -119,7 +119,7 @@ def spoiled(original: bytes, name: str, spoil: Spoil, path: Path) -> bytes:
         parent = new[group] if group else new
         del parent[leaf]
         spoil(parent, leaf, old[name])
-    return path.with_suffix(".new").read_bytes()[BLOCK_BYTES:]
+    return path.with_suffix(".new").read_bytes()[HEAD_BYTES:]
 
 
 @pytest.fixture(
@@ -137,9 +137,9 @@ def refused_twice(original: tuple[str, bytes], spoil: Spoil, scratch: Path) -> N
     path.write_bytes(data)
     bodies = [BODY + spoiled(data, name, spoil, path) for name in datasets(path)]
     assert bodies
-    for check in (container.check_form, lambda *_arguments: None):
+    for check in (hdf5.check_form, lambda *_arguments: None):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(container, "check_form", check)
+            patch.setattr(hdf5, "check_form", check)
             refusals = [attempt(TARGETS[target], body, scratch) for body in bodies]
         assert [type(refusal) for refusal in refusals] == [MalformedError] * len(bodies)
 

@@ -5,7 +5,6 @@ Each run begins with the same directories, and whatever the role accepts must le
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from mipp_cli.cloud.search import search
 from mipp_cli.containers.base.container import Sender, header_of
-from mipp_cli.containers.base.header import BLOCK_BYTES, Header
+from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.containers.messages.reencrypted import open_reencrypted
 from mipp_cli.containers.messages.selection import open_groups, read_selection
 from mipp_cli.errors import MippError
@@ -23,6 +22,7 @@ from mipp_cli.kmc.rank import rank
 from mipp_cli.kmc.reencrypt import reencrypt
 from mipp_cli.workdir.directory import RoleDirectory
 from tests.support.deployment import JOBS, done, picture
+from tests.support.hdf5 import body_digest
 
 SIZE = (20, 17)  # of the pictures: small, so that whole files make small inputs
 PICTURES = 5
@@ -38,12 +38,12 @@ class HandOff:
     @property
     def body(self) -> bytes:
         """The HDF5 content."""
-        return self.file.read_bytes()[BLOCK_BYTES:]
+        return self.file.read_bytes()[HEAD_BYTES:]
 
     def signed(self, body: bytes) -> bytes:
         """Return other content under a header and a signature that fit it."""
         known = header_of(self.file)
-        digest, key = hashlib.sha256(body).hexdigest(), self.sender.signing_key
+        digest, key = body_digest(body), self.sender.signing_key
         header = Header(
             known.kind, self.sender.name, known.number, known.deployment, digest, key.public.hex()
         )

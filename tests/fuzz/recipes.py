@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from mipp_cli.containers.base.header import BLOCK_BYTES
+from mipp_cli.containers.base.header import HEAD_BYTES
 from tests.fuzz.choices import Choices
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def cook(body: bytes, recipe: bytes) -> bytes:
     options = {"libver": choices.of(LIBVERS), "track_order": choices.below(16) == 1}
     with (
         h5py.File(io.BytesIO(body), "r") as valid,
-        h5py.File(memory, "w", userblock_size=BLOCK_BYTES, **options) as file,
+        h5py.File(memory, "w", userblock_size=HEAD_BYTES, **options) as file,
     ):
         for name in valid:
             valid.copy(name, file)
@@ -82,7 +82,7 @@ def cook(body: bytes, recipe: bytes) -> bytes:
             if choices:
                 with suppress(*_REFUSED):
                     choices.of(CHANGES)(file, choices)
-    return _patched(memory.getvalue()[BLOCK_BYTES:], choices)
+    return _patched(memory.getvalue()[HEAD_BYTES:], choices)
 
 
 def _patched(body: bytes, choices: Choices) -> bytes:

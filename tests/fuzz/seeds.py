@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.containers.base.container import open_container
-from mipp_cli.containers.base.header import BLOCK_BYTES
+from mipp_cli.containers.base.header import HEAD_BYTES
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.features import FeatureCipher, write_features
 from mipp_cli.containers.messages.manifest import Manifest, ManifestMatch, SearchedOwner
@@ -28,7 +28,6 @@ from mipp_cli.containers.messages.selection import (
 from mipp_cli.containers.messages.upload import (
     UploadCipher,
     UploadReader,
-    UploadSize,
     upload_schema,
     write_upload,
 )
@@ -78,12 +77,11 @@ def _upload(
     path: Path,
     parameters: Parameters = MASK,
     *,
-    size: UploadSize | None = None,
     earlier: tuple[int, ...] = EARLIER,
 ) -> None:
     cipher = UploadCipher(IMAGE_KEY, DEPLOYMENT, ALICE.name, NUMBER)
     key = key_id(IMAGE_KEY)
-    with write_upload(path, parameters, ALICE, NUMBER, key, size=size, earlier=earlier) as upload:
+    with write_upload(path, parameters, ALICE, NUMBER, key, earlier=earlier) as upload:
         for row, name in enumerate(NAMES):
             beside = parameters.protocol.beside_image(FEATURES[row : row + 1])
             upload.append(name, cipher.encrypt(b"content", name), [column.tobytes() for column in beside])
@@ -93,23 +91,6 @@ def _upload(
 
 def _upload_of_groups(path: Path) -> None:
     _upload(path, EXACT)
-
-
-def _upload_in_pieces(path: Path, parameters: Parameters = MASK) -> None:
-    name_bytes = sum(len(name.encode()) for name in NAMES)
-    size = UploadSize(len(NAMES), name_bytes, len(NAMES) * (len(b"content") + OVERHEAD_BYTES))
-    _upload(path, parameters, size=size, earlier=())
-
-
-def _upload_of_groups_in_pieces(path: Path) -> None:
-    _upload_in_pieces(path, EXACT)
-
-
-def _upload_in_chunks(path: Path) -> None:
-    """An upload of which one column is too large to be stored in one piece."""
-    feature = [column.tobytes() for column in MASK.protocol.beside_image(FEATURES[:1])]
-    with write_upload(path, MASK, ALICE, NUMBER, key_id(IMAGE_KEY)) as upload:
-        upload.append("large", bytes(1 << 20), feature)
 
 
 def _features(path: Path) -> None:
@@ -258,8 +239,8 @@ def _part(path: Path) -> None:
 WRITERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "members": (_members,),
     "enrolment": (_enrolment,),
-    "upload": (_upload, _upload_in_pieces, _upload_in_chunks),
-    "upload-exact": (_upload_of_groups, _upload_of_groups_in_pieces),
+    "upload": (_upload,),
+    "upload-exact": (_upload_of_groups,),
     "features": (_features, _features_of_one),
     "delete": (_delete, _delete_that_nothing_came_before),
     "query": (_query, _query_of_two_owners),
@@ -299,7 +280,7 @@ def _written(writers: tuple[Callable[[Path], None], ...], path: Path) -> Iterato
 
 def bodies(name: str, scratch: Path) -> list[bytes]:
     """Return the HDF5 content of containers for a target."""
-    return [container[BLOCK_BYTES:] for container in containers(name, scratch)]
+    return [container[HEAD_BYTES:] for container in containers(name, scratch)]
 
 
 PICTURES = (

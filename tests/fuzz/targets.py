@@ -21,7 +21,7 @@ import numpy as np
 
 from mipp_cli.cloud.completeness import completeness, gap_warnings
 from mipp_cli.containers.base.container import Container, open_container, read_header
-from mipp_cli.containers.base.header import BLOCK_BYTES, QUERY_KINDS, Header, parse
+from mipp_cli.containers.base.header import HEAD_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.containers.messages.delete import DELETE, deleted_names
@@ -64,6 +64,7 @@ from mipp_cli.user.matches import small_picture
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
 from tests.fuzz import hand_offs, seeds
 from tests.fuzz.recipes import cook
+from tests.support.hdf5 import body_digest
 
 BODY, RECIPE = b"\0", b"\1"
 PIXELS = 1 << 20  # of a picture: the limit is as good at a hundredth of its size
@@ -89,7 +90,7 @@ def signed(name: str, body: bytes) -> bytes:
     """Put ``body`` behind a user block for a target, whose digest and signature fit."""
     kind = seeds.kind_of(name)
     number = QUERY_ID if kind in QUERY_KINDS else str(seeds.NUMBER)
-    digest = hashlib.sha256(body).hexdigest()
+    digest = body_digest(body)
     return Header(kind, ALICE.name, number, DEPLOYMENT, digest, KEY.public.hex()).render(KEY) + body
 
 
@@ -109,7 +110,7 @@ def _ended(body: bytes) -> bytes:
     """Let a superblock say where the file ends, without which no reader would look at the rest."""
     if len(body) < 48:
         return body
-    return body[:40] + (BLOCK_BYTES + len(body)).to_bytes(8, "little") + body[48:]
+    return body[:40] + (HEAD_BYTES + len(body)).to_bytes(8, "little") + body[48:]
 
 
 def _seeds_of_container(name: str, scratch: Path) -> list[bytes]:
@@ -326,14 +327,14 @@ def _run_header(data: bytes, _scratch: Path) -> None:
     if data[:1] == RECIPE:  # the text before the signature, to be signed
         text = data[1:]
         block = text + b"signature " + KEY.sign(text).hex().encode() + b"\n"
-        data = b"\0" + block.ljust(BLOCK_BYTES, b"\0")
+        data = b"\0" + block.ljust(HEAD_BYTES, b"\0")
     header = parse(data[1:])
     if header.render(KEY)[:60] != data[1:61]:
         raise AssertionError("a block was read that would have been written otherwise")
 
 
 def _seeds_of_header(scratch: Path) -> list[bytes]:
-    blocks = [seeds.containers(kind, scratch)[0][:BLOCK_BYTES] for kind in seeds.WRITERS]
+    blocks = [seeds.containers(kind, scratch)[0][:HEAD_BYTES] for kind in seeds.WRITERS]
     return [BODY + block for block in blocks] + [
         RECIPE + block.partition(b"signature")[0] for block in blocks
     ]

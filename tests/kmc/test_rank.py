@@ -243,11 +243,10 @@ def test_codes_out_of_range_are_refused(shared: World) -> None:
 
 def test_features_of_a_query_under_another_key_are_refused(shared: World) -> None:
     from mipp_cli.containers.base.container import write_container
-    from mipp_cli.containers.base.sealed import seal_to_kmc
     from mipp_cli.containers.messages.query import query_schema
 
     path, sender = shared.file("query"), shared.sender("alice")
-    sealed = seal_to_kmc(generate_key(), shared.kmc.directory.sealing_key, "query", sender, "cd" * 16)
+    sealed = sender.seal(generate_key(), shared.kmc.directory.sealing_key, "query", "cd" * 16)
     with write_container(path, query_schema(shared.parameters), sender, "cd" * 16) as writer:
         writer.number("candidates", 1)
         writer.matrix("codes").append(np.zeros((1, 32), dtype=np.uint8))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from mipp_cli.containers.base.container import open_container, write_container
-from mipp_cli.containers.base.header import BLOCK_BYTES
+from mipp_cli.containers.base.header import HEAD_BYTES
 from mipp_cli.containers.messages.query import query_schema
 from mipp_cli.containers.messages.selection import read_selection, write_selection
 from tests.support.deployment import JOBS, Deployment, done, refused, run, secrets_of, snapshot
 from tests.support.forgery import next_number
+from tests.support.hdf5 import body_digest
 
 
 def with_sealed_part_of(deployment: Deployment, victim: Path, thief: str) -> Path:
@@ -67,11 +67,11 @@ def test_a_list_to_which_somebody_added_a_user_is_refused(changeable: Deployment
     done("owner", "authorize", changeable / "north", changeable / "bob" / "user.pub")
     file = changeable / "north" / ("enrolment.h5" if role == "kmc" else "members.h5")
     data = bytearray(file.read_bytes())
-    at = data.index(b"bob", BLOCK_BYTES)
+    at = data.index(b"bob", HEAD_BYTES)
     data[at : at + 3] = b"eve"
-    lines = bytes(data[:BLOCK_BYTES]).split(b"\n")
-    lines[5] = b"digest " + hashlib.sha256(data[BLOCK_BYTES:]).hexdigest().encode()
-    data[:BLOCK_BYTES] = b"\n".join(lines)  # the digest fits again, the owner's signature cannot
+    lines = bytes(data[:HEAD_BYTES]).split(b"\n")
+    lines[5] = b"digest " + body_digest(data[HEAD_BYTES:]).encode()
+    data[:HEAD_BYTES] = b"\n".join(lines)  # the digest fits again, the owner's signature cannot
     edited = changeable / "edited.h5"
     edited.write_bytes(data)
     before = snapshot(changeable / role)

@@ -17,7 +17,7 @@ from mipp_cli.cloud.cloud import enroll_at_cloud, init_cloud
 from mipp_cli.cloud.index import index_containers
 from mipp_cli.cloud.search import search
 from mipp_cli.containers.base.container import Sender
-from mipp_cli.containers.base.header import BLOCK_BYTES
+from mipp_cli.containers.base.header import HEAD_BYTES
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.features import write_features
 from mipp_cli.containers.messages.manifest import Manifest, SearchedOwner
@@ -257,7 +257,7 @@ class World:
         """Return what results hold."""
         reader = open_groups(results, self.deployment)
         with reader.container:
-            names = reader.container.ragged("image_names").texts()
+            names = [name.decode() for name in reader.container.ragged("image_names").all()]
             places = reader.places.tolist()
             ews = [reader.encrypted_image(row) for row in range(len(places))]
             return list(map(BroughtRow, places, names, ews))
@@ -327,7 +327,7 @@ def visible(path: Path) -> dict[str, object]:
     shown: dict[str, object] = {"bytes": len(data)}
     kind, sender = data.split(b"\n")[1:3]
     shown |= {"kind": kind, "sender": sender}
-    with h5py.File(io.BytesIO(data[BLOCK_BYTES:]), "r") as file:
+    with h5py.File(io.BytesIO(data[HEAD_BYTES:]), "r") as file:
         shown["attributes"] = {name: int(value) for name, value in file.attrs.items()}
 
         def note(name: str, node: h5py.Group | h5py.Dataset) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.containers.base.sealed import sealing_info
 from mipp_cli.containers.messages.public_files import load_renewal, render_renewal
 from mipp_cli.containers.messages.query import parse_query
 from mipp_cli.errors import WrongDeploymentError
@@ -70,7 +69,7 @@ def test_a_recorded_query_opens_with_nothing_that_the_kmc_then_holds(
         (changeable / "alice.query.h5").read_bytes(), public.parameters, public.fingerprint
     )
     stolen = Kmc.open(changeable / "kmc").sealing_key
-    assert stolen.open(recorded.sealed_usk, sealing_info(recorded.header))
+    assert stolen.open(recorded.sealed_usk, recorded.header.sealing_info)
     for step in steps:
         command, *options = step.split()
         done("kmc", command, changeable / "kmc", *options)

@@ -1,21 +1,36 @@
-"""The three shapes of data in a container.
+"""The three shapes of data in a container, their writers and their readers.
 
-A *matrix* has rows of one width, a *ragged* column has rows of bytes of any length (an offset table and
-the bytes end to end), a *number* is an attribute. No other HDF5 feature is used, and none is accepted.
+A *matrix* has rows of one width, a *ragged* column has rows of bytes of any length (the bytes end to end,
+and an offset table), a *number* stands alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import IO
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.containers.base.source import BlockVerifiedSource, Source
+from mipp_cli.errors import MalformedError
 
-CHUNK_BYTES = 1 << 16
 ROW_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset of HDF5: ``dtype`` is numpy's name, little-endian; the shape has one or two sides.
+
+    Of one that is to be read, the length of a side that is left open is None.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -29,14 +44,13 @@ class Matrix:
     width: int | None = 0
 
     @property
-    def tail(self) -> tuple[int, ...]:
+    def tail(self) -> tuple[int | None, ...]:
         """The shape of a row."""
-        return (self.width,) if self.width else ()
+        return () if self.width == 0 else (self.width,)
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row."""
-        return np.dtype(self.dtype).itemsize * (self.width or 1)
+    def dataset(self, name: str, rows: int | None = None) -> Dataset:
+        """Return the dataset that holds so many rows; None leaves that open."""
+        return Dataset(name, self.dtype, (rows, *self.tail))
 
 
 @dataclass(frozen=True)
@@ -46,14 +60,142 @@ class Ragged:
     limit: int = ROW_LIMIT
 
 
-@contextmanager
-def hdf5_errors(where: str) -> Iterator[None]:
-    """Turn whatever HDF5 raises on a bad file into a MalformedError that names the place."""
-    try:
-        yield
-    except MippError:
-        raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
-        raise MalformedError(
-            f"has no readable {where}", hint="the file is damaged, or was made to mislead"
-        ) from error
+class MatrixWriter:
+    """Appends rows to ``file``: the column's place in the container, or a spool."""
+
+    def __init__(self, name: str, shape: Matrix, file: IO[bytes]):
+        self._name, self._shape, self._file = name, shape, file
+        self.rows = 0
+
+    def append(self, rows: ArrayLike) -> None:
+        """Append rows, shape (n, width), or (n,) for a plain column; bytes are rows end to end."""
+        if isinstance(rows, bytes):
+            rows = np.frombuffer(rows, dtype=self._shape.dtype).reshape(-1, *filter(None, self._shape.tail))
+        data = np.ascontiguousarray(rows, dtype=self._shape.dtype)
+        if data.shape[1:] != self._shape.tail:
+            raise ValueError(f"{self._name} has rows of another width")
+        self._file.write(data.data)
+        self.rows += len(data)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What was written."""
+        return self._shape.dataset(self._name, self.rows)
+
+
+class RaggedWriter:
+    """Appends rows of bytes."""
+
+    def __init__(self, data: MatrixWriter, offsets: MatrixWriter):
+        self._bytes, self._offsets = data, offsets
+        self._offsets.append(np.zeros(1, dtype=np.uint64))
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self._offsets.rows - 1
+
+    def append(self, row: bytes | str) -> None:
+        """Append one row."""
+        self.extend([row])
+
+    def extend(self, rows: Iterable[bytes | str]) -> None:
+        """Append rows."""
+        data = [row.encode() if isinstance(row, str) else row for row in rows]
+        ends = np.cumsum([len(row) for row in data], dtype=np.uint64) + np.uint64(self._bytes.rows)
+        self._bytes.append(b"".join(data))
+        self._offsets.append(ends)
+
+
+class MatrixReader:
+    """A matrix whose type, shape and place were checked; rows are read when asked for."""
+
+    def __init__(self, dataset: Dataset, place: int, source: Source):
+        self._dataset, self._place, self._source = dataset, place, source
+        self.name = dataset.name
+
+    def __len__(self) -> int:
+        return int(self._dataset.shape[0] or 0)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        sides = (side or 0 for side in self._dataset.shape[1:])
+        return np.dtype(self._dataset.dtype).itemsize * math.prod(sides)
+
+    def rows(self, begin: int, end: int) -> NDArray[np.generic]:
+        """Return rows ``begin`` to ``end`` (not included)."""
+        return self._read(self._source, begin, end)
+
+    def unverified(self, begin: int, end: int) -> NDArray[np.generic]:
+        """Return rows as :meth:`rows` does, but as they lie on the disk, their blocks not checked."""
+        source = self._source
+        return self._read(
+            source.unverified if isinstance(source, BlockVerifiedSource) else source, begin, end
+        )
+
+    def _read(self, source: Source, begin: int, end: int) -> NDArray[np.generic]:
+        if not 0 <= begin <= end <= len(self):
+            raise MalformedError(f"{self.name} has no rows {begin} to {end}")
+        size = self.row_bytes
+        data = source.read_at(self._place + begin * size, (end - begin) * size)
+        if len(data) != (end - begin) * size:
+            raise MalformedError(f"{self.name} claims more data than the file holds")
+        shape = (end - begin, *(side or 0 for side in self._dataset.shape[1:]))
+        return np.frombuffer(data, self._dataset.dtype).reshape(shape)
+
+    def all(self) -> NDArray[np.generic]:
+        """Return all rows; for columns that are small by nature."""
+        return self.rows(0, len(self))
+
+
+class RaggedReader:
+    """Rows of bytes; an offset outside the bytes, or a row over the limit, is refused when it is read."""
+
+    def __init__(self, data: MatrixReader, offsets: MatrixReader, limit: int):
+        self._bytes, self._offsets, self._limit = data, offsets, limit
+        ends = [int(offsets.rows(i, i + 1)[0]) for i in (0, len(self))] if len(offsets) else [1]
+        if ends != [0, len(data)]:
+            raise MalformedError(f"{offsets.name} is an offset table that does not fit its bytes")
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all rows together."""
+        return len(self._bytes)
+
+    def _bounds(self, begin: int, end: int) -> list[int]:
+        """Return where rows ``begin`` to ``end`` begin, and where the last ends."""
+        offsets = [int(offset) for offset in self._offsets.rows(begin, end + 1)]
+        if any(not 0 <= end - start <= self._limit for start, end in pairwise(offsets)):
+            raise MalformedError(f"{self._bytes.name} has a row of impossible length")
+        return offsets
+
+    def sizes(self, begin: int, end: int) -> list[int]:
+        """Return the lengths of rows ``begin`` to ``end`` (not included)."""
+        return [end - start for start, end in pairwise(self._bounds(begin, end))]
+
+    def rows(self, begin: int, end: int) -> list[bytes]:
+        """Return rows ``begin`` to ``end`` (not included)."""
+        bounds = self._bounds(begin, end)
+        data = self._bytes.rows(bounds[0], bounds[-1]).tobytes()
+        return [data[start - bounds[0] : end - bounds[0]] for start, end in pairwise(bounds)]
+
+    def row(self, number: int) -> bytes:
+        """Return one row."""
+        return self.rows(number, number + 1)[0]
+
+    def unverified_row(self, number: int) -> bytes:
+        """Return one row as it lies on the disk, for whoever checks it by its own digest."""
+        return self._bytes.unverified(*self._bounds(number, number + 1)).tobytes()
+
+    def all(self) -> list[bytes]:
+        """Return all rows; for columns that are small by nature."""
+        return self.rows(0, len(self))
+
+    def batches(self, size: int = 4096) -> Iterator[list[bytes]]:
+        """Yield all rows, ``size`` at a time."""
+        for begin in range(0, len(self), size):
+            yield self.rows(begin, min(begin + size, len(self)))

@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
+from typing import IO, TypeVar, cast
 
-import h5py
-import numpy as np
+from numpy.typing import ArrayLike
 
-from mipp_cli.containers.base.column_readers import MatrixReader, RaggedReader
-from mipp_cli.containers.base.column_writers import MatrixWriter, RaggedWriter
-from mipp_cli.containers.base.columns import Matrix, Ragged, hdf5_errors
-from mipp_cli.containers.base.form import check_form
-from mipp_cli.containers.base.header import BLOCK_BYTES, Header, parse
-from mipp_cli.containers.base.sink import Sink
-from mipp_cli.containers.base.source import (
-    BLOCK_BYTES as VERIFIED_BLOCK_BYTES,
+from mipp_cli.containers.base.columns import (
+    Matrix,
+    MatrixReader,
+    MatrixWriter,
+    Ragged,
+    RaggedReader,
+    RaggedWriter,
 )
+from mipp_cli.containers.base.hdf5 import lay_out, read_layout
+from mipp_cli.containers.base.header import HEAD_BYTES, IDENTIFIER, Header, parse, sealing_info
 from mipp_cli.containers.base.source import (
-    BlockDigests,
-    BlockTags,
-    BlockVerifiedSource,
-    BodyView,
-    BytesSource,
     FileSource,
     Source,
-    chunks,
+    block_digests,
+    check_digest,
+    digest_of,
 )
-from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError, errors_at
+from mipp_cli.errors import MalformedError, WrongDeploymentError, errors_at
 from mipp_cli.files.atomic import new_file, sweep
-from mipp_cli.scheme.keys import SigningKey
+from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_LARGEST_ATTRIBUTE = 2**64
+Check = Callable[[Header], object]
+Shape = TypeVar("Shape")
+_LARGEST_NUMBER = 2**64 - 1
+_MEMORY_BYTES = 1 << 18  # of a column that is spooled; what is longer lies on the disk meanwhile
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a container of a kind holds: its numbers and its columns, all of them and nothing else."""
+    """What a container of a kind holds: its columns and numbers, all of them and nothing else.
+
+    The first column is written where it stays, the others in passing: it should be the largest.
+    """
 
     kind: str
     columns: Mapping[str, Matrix | Ragged]
     numbers: tuple[str, ...] = ()
+
+    def matrices(self) -> dict[str, Matrix]:
+        """Return the datasets that the columns are stored as."""
+        stored: dict[str, Matrix] = {}
+        for name, column in self.columns.items():
+            if isinstance(column, Matrix):
+                stored[name] = column
+            else:
+                stored |= {f"{name}/bytes": Matrix("u1"), f"{name}/offsets": Matrix("<u8")}
+        return stored
 
 
 @dataclass(frozen=True)
@@ -58,37 +72,54 @@ class Sender:
     signing_key: SigningKey
     deployment: str
 
+    def seal(self, plaintext: bytes, to: SealingPublicKey, kind: str, number: str) -> bytes:
+        """Seal ``plaintext`` for one container (the paper's secure channel): it fits no other."""
+        info = sealing_info(kind, self.deployment, self.name, self.signing_key.public, number)
+        return to.seal(plaintext, info)
+
 
 @dataclass
 class ContainerWriter:
     """Collects the numbers and rows of one container; ``header`` is there once it is written."""
 
+    _schema: Schema
     _columns: dict[str, MatrixWriter | RaggedWriter]
-    _sink: Sink
     _numbers: dict[str, int] = field(default_factory=dict)
     header: Header | None = None
 
     def number(self, name: str, value: int) -> None:
         """Set a number, 0 … 2^64 − 1."""
-        if not 0 <= value < _LARGEST_ATTRIBUTE:
+        if name not in self._schema.numbers:
+            raise KeyError(name)
+        if not 0 <= value <= _LARGEST_NUMBER:
             raise ValueError(f"{name} is out of range")
         self._numbers[name] = value
 
     def matrix(self, name: str) -> MatrixWriter:
-        """Return the writer of a matrix; raises OSError if the disk is full."""
-        self._sink.check()
-        writer = self._columns[name]
-        if not isinstance(writer, MatrixWriter):
-            raise KeyError(name)
-        return writer
+        """Return the writer of a matrix."""
+        return _of_shape(MatrixWriter, self._columns, name)
 
     def ragged(self, name: str) -> RaggedWriter:
-        """Return the writer of a ragged column; raises OSError if the disk is full."""
-        self._sink.check()
-        writer = self._columns[name]
-        if not isinstance(writer, RaggedWriter):
-            raise KeyError(name)
-        return writer
+        """Return the writer of a ragged column."""
+        return _of_shape(RaggedWriter, self._columns, name)
+
+    def add(self, **values: ArrayLike) -> None:
+        """Set numbers; append arrays, lists or bytes to matrices, and rows or texts to ragged columns."""
+        for name, value in values.items():
+            column = self._columns.get(name)
+            if column is None:
+                self.number(name, cast(int, value))
+            elif isinstance(column, MatrixWriter):
+                column.append(value)
+            else:
+                column.extend(cast(Iterable[bytes | str], value))
+
+
+def _of_shape(shape: type[Shape], columns: Mapping[str, object], name: str) -> Shape:
+    column = columns[name]
+    if not isinstance(column, shape):
+        raise KeyError(name)
+    return column
 
 
 @contextmanager
@@ -106,42 +137,54 @@ def write_container(
     """
     sweep(path.parent, path.name)
     with new_file(path, force=force) as temporary:
-        with Sink(temporary) as sink, h5py.File(sink, "w", userblock_size=BLOCK_BYTES) as file:
-            columns = {name: _writer(file, name, column) for name, column in schema.columns.items()}
-            writer = ContainerWriter(columns, sink)
+        with temporary.open("r+b") as file, ExitStack() as spools:
+            shapes = schema.matrices()
+            one_row_each = [shape.dataset(name, 1) for name, shape in shapes.items()]
+            file.seek(lay_out(one_row_each, dict.fromkeys(schema.numbers, 0))[1][0])
+            files: list[IO[bytes]] = [file]
+            files += (
+                spools.enter_context(SpooledTemporaryFile(_MEMORY_BYTES, dir=str(path.parent)))
+                for _ in range(1, len(shapes))
+            )
+            matrices = {
+                name: MatrixWriter(name, shape, into)
+                for (name, shape), into in zip(shapes.items(), files, strict=False)
+            }
+            writer = ContainerWriter(
+                schema,
+                {
+                    name: RaggedWriter(matrices[f"{name}/bytes"], matrices[f"{name}/offsets"])
+                    if isinstance(column, Ragged)
+                    else matrices[name]
+                    for name, column in schema.columns.items()
+                },
+            )
             yield writer
-            for column in writer._columns.values():
-                column.finish()
-            for name in schema.numbers:
-                file.attrs.create(name, np.uint64(writer._numbers[name]), dtype="<u8")
-        digest = _body_digest(temporary)
+            numbers = {name: writer._numbers[name] for name in schema.numbers}
+            metadata, places = lay_out([matrix.dataset for matrix in matrices.values()], numbers)
+            for spooled, place in zip(files[1:], places[1:], strict=False):
+                spooled.seek(0)
+                file.seek(place)
+                shutil.copyfileobj(spooled, file, _COPY_BYTES)
+                spooled.close()  # which gives its room on the disk back
+            file.truncate(places[-1])
+            file.seek(0)
+            file.write(metadata)
+        with closing(FileSource(temporary)) as source:
+            digest = digest_of(block_digests(source))
         writer.header = Header(
             schema.kind, sender.name, str(number), sender.deployment, digest, sender.signing_key.public.hex()
         )
-        with temporary.open("r+b") as raw:
-            raw.write(writer.header.render(sender.signing_key))
+        with temporary.open("r+b") as file:
+            file.write(writer.header.render(sender.signing_key))
 
 
-def _writer(file: h5py.File, name: str, column: Matrix | Ragged) -> MatrixWriter | RaggedWriter:
-    if isinstance(column, Matrix):
-        return MatrixWriter(file, name, column)
-    return RaggedWriter(file.create_group(name))
-
-
-def _body_digest(path: Path) -> str:
-    source = FileSource(path)
-    try:
-        return digest_of(source)
-    finally:
-        source.close()
-
-
-def digest_of(source: Source) -> str:
-    """SHA-256 of byte 1024 to the end, in hex."""
-    digest = hashlib.sha256()
-    for chunk in chunks(source, BLOCK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
+def write_whole(
+    path: Path, schema: Schema, sender: Sender, number: int | str, *, force: bool = False, **values: ArrayLike
+) -> None:
+    """Write a container whose content is all at hand; see :func:`write_container`, ContainerWriter.add."""
+    with write_container(path, schema, sender, number, force=force) as writer:
+        writer.add(**values)
 
 
 def read_header(source: Source, *, kind: str | None = None, deployment: str | None = None) -> Header:
@@ -149,7 +192,7 @@ def read_header(source: Source, *, kind: str | None = None, deployment: str | No
 
     Raises MalformedError or TamperedError, and WrongDeploymentError if it is for another deployment.
     """
-    header = parse(source.read_at(0, BLOCK_BYTES))
+    header = parse(source.read_at(0, HEAD_BYTES))
     if kind is not None and header.kind != kind:
         raise MalformedError(
             f"is of kind {header.kind}, not {kind}", hint=f"give the {kind} file to this command"
@@ -167,33 +210,25 @@ def header_of(path: Path, deployment: str | None = None) -> Header:
 
     Raises what :func:`read_header` does.
     """
-    with errors_at(path):
-        source = FileSource(path)
-        try:
-            return read_header(source, deployment=deployment)
-        finally:
-            source.close()
+    with errors_at(path), closing(FileSource(path)) as source:
+        return read_header(source, deployment=deployment)
 
 
 class Container:
-    """An open container whose header, digest and every column were checked; a context manager."""
+    """An open container whose header, digest and layout were checked; a context manager."""
 
     def __init__(self, source: Source, header: Header, schema: Schema):
         self.header = header
         self._source = source
-        with hdf5_errors("HDF5 content"):
-            if source.read_at(BLOCK_BYTES, len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE:
-                raise MalformedError("holds no HDF5 where its content begins")
-            check_form(source, BLOCK_BYTES)
-            self._file = h5py.File(BodyView(source, BLOCK_BYTES), "r")
-        try:
-            self._numbers = _read_numbers(self._file, schema)
-            self._columns = {
-                name: _reader(self._file, name, column, source) for name, column in schema.columns.items()
-            }
-        except BaseException:
-            self._file.close()
-            raise
+        wanted = [shape.dataset(name) for name, shape in schema.matrices().items()]
+        found, self._numbers = read_layout(source, wanted, schema.numbers)
+        matrices = {each.name: MatrixReader(each, place, source) for each, place in found}
+        self._columns = {
+            name: RaggedReader(matrices[f"{name}/bytes"], matrices[f"{name}/offsets"], column.limit)
+            if isinstance(column, Ragged)
+            else matrices[name]
+            for name, column in schema.columns.items()
+        }
 
     def number(self, name: str) -> int:
         """Return a number."""
@@ -201,17 +236,11 @@ class Container:
 
     def matrix(self, name: str) -> MatrixReader:
         """Return the reader of a matrix."""
-        reader = self._columns[name]
-        if not isinstance(reader, MatrixReader):
-            raise KeyError(name)
-        return reader
+        return _of_shape(MatrixReader, self._columns, name)
 
     def ragged(self, name: str) -> RaggedReader:
         """Return the reader of a ragged column."""
-        reader = self._columns[name]
-        if not isinstance(reader, RaggedReader):
-            raise KeyError(name)
-        return reader
+        return _of_shape(RaggedReader, self._columns, name)
 
     def data(self, name: str, limit: int) -> bytes:
         """Return a plain column of bytes as a whole; MalformedError if it is longer than ``limit``."""
@@ -219,6 +248,18 @@ class Container:
         if len(column) > limit:
             raise MalformedError(f"{name} is too long")
         return column.all().tobytes()
+
+    def whole_numbers(self, name: str) -> list[int]:
+        """Return a plain column of whole numbers, small by nature."""
+        numbers: list[int] = self.matrix(name).all().tolist()
+        return numbers
+
+    def identifiers(self, name: str, whose: str) -> list[str]:
+        """Return a ragged column, small by nature, of identifiers; MalformedError if one is none."""
+        found = [row.decode("ascii", "replace") for row in self.ragged(name).all()]
+        if not all(map(IDENTIFIER.fullmatch, found)):
+            raise MalformedError(f"names {whose} by an identifier that is not one, in {name}")
+        return found
 
     def same_length(self, *names: str) -> int:
         """Return the common number of rows of columns; raises MalformedError if they differ."""
@@ -237,18 +278,13 @@ class Container:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
         self._source.close()
 
 
 def open_source(
-    source: Source,
-    schema: Schema,
-    *,
-    deployment: str | None = None,
-    check: Callable[[Header], object] | None = None,
+    source: Source, schema: Schema, *, deployment: str | None = None, check: Check | None = None
 ) -> Container:
-    """Verify header, then ``check`` (may its key speak for the sender?), then digest; then open HDF5.
+    """Verify header, then ``check`` (may its key speak for the sender?), then digest; then the layout.
 
     Raises the errors of :func:`read_header`, those of ``check``, and TamperedError for the digest.
     """
@@ -258,86 +294,39 @@ def open_source(
     return Container(check_digest(source, header), header, schema)
 
 
-def check_digest(source: Source, header: Header) -> Source:
-    """Check the content against the digest in its header; raises TamperedError.
-
-    Returns the source to read from now on: HDF5 reads the file a second time, and must get the bytes
-    that were checked, or none, if somebody writes into the file meanwhile.
-    """
-    tags = BlockTags()
-    blocks = content_blocks(source, header, tags)
-    # bytes in memory are this process's own: nobody else writes into them
-    return source if isinstance(source, BytesSource) else BlockVerifiedSource(source, blocks, tags)
-
-
-def content_blocks(source: Source, header: Header, kind: BlockDigests | BlockTags) -> bytes:
-    """Check the content as :func:`check_digest`; return what ``kind`` makes of the blocks of 64 KiB."""
-    body, blocks = hashlib.sha256(), bytearray()
-    numbers = count()
-    for place, chunk in enumerate(chunks(source)):
-        body.update(memoryview(chunk)[0 if place else BLOCK_BYTES :])
-        for start in range(0, len(chunk), VERIFIED_BLOCK_BYTES):
-            blocks += kind.of(next(numbers), chunk[start : start + VERIFIED_BLOCK_BYTES])
-    if not hmac.compare_digest(body.hexdigest(), header.digest):
-        raise TamperedError(
-            "the content does not fit the digest that its sender signed",
-            hint="the file was cut short or changed on its way: fetch it again",
-        )
-    return bytes(blocks)
-
-
 def open_container(
-    path: Path,
-    schema: Schema,
-    *,
-    deployment: str | None = None,
-    check: Callable[[Header], object] | None = None,
+    path: Path, schema: Schema, *, deployment: str | None = None, check: Check | None = None
 ) -> Container:
     """Open the container at ``path``; see :func:`open_source`. Errors name the path."""
-    with errors_at(path):
-        source = FileSource(path)
-        try:
-            return open_source(source, schema, deployment=deployment, check=check)
-        except BaseException:
-            source.close()
-            raise
+    with _opened(path) as source:
+        return open_source(source, schema, deployment=deployment, check=check)
 
 
 def open_one_of(path: Path, schemas: Sequence[Schema]) -> tuple[Container, Schema]:
     """Open a container of a kind that has several schemas, whichever it fits; errors name the path."""
+    with _opened(path) as source:
+        header = read_header(source, kind=schemas[0].kind)
+        checked = check_digest(source, header)
+        for schema in schemas[:-1]:
+            with suppress(MalformedError):
+                return Container(checked, header, schema), schema
+        return Container(checked, header, schemas[-1]), schemas[-1]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[FileSource]:
+    """Give a file to read from, which is closed if the block fails; its errors name the path."""
     with errors_at(path):
         source = FileSource(path)
-        try:
-            header = read_header(source, kind=schemas[0].kind)
-            checked = check_digest(source, header)
-            for schema in schemas[:-1]:
-                with suppress(MalformedError):
-                    return Container(checked, header, schema), schema
-            return Container(checked, header, schemas[-1]), schemas[-1]
-        except BaseException:
-            source.close()
-            raise
+        with closed_on_failure(source):
+            yield source
 
 
-def _read_numbers(file: h5py.File, schema: Schema) -> dict[str, int]:
-    with hdf5_errors("numbers"):
-        expected = {name.encode() for name in schema.columns}
-        if set(file.id) != expected or h5py.h5a.get_num_attrs(file.id) != len(schema.numbers):
-            raise MalformedError(f"holds other parts than a container of kind {schema.kind}")
-        numbers = {}
-        for name in schema.numbers:
-            attribute = h5py.h5a.open(file.id, name.encode())
-            if attribute.shape != () or not attribute.get_type().equal(h5py.h5t.STD_U64LE):
-                raise MalformedError(f"the number {name} has another type than its kind asks for")
-            value = np.zeros((), dtype="<u8")
-            attribute.read(value)
-            numbers[name] = int(value)
-        return numbers
-
-
-def _reader(
-    file: h5py.File, name: str, column: Matrix | Ragged, source: Source
-) -> MatrixReader | RaggedReader:
-    if isinstance(column, Matrix):
-        return MatrixReader(file, name, column, source)
-    return RaggedReader(file, name, column, source)
+@contextmanager
+def closed_on_failure(opened: Source | Container) -> Iterator[None]:
+    """Close what was opened if the block fails."""
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise

@@ -31,15 +31,15 @@ _PAIR = struct.Struct("<QQ")
 _NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _ATTRIBUTE = 0x0, 0x1, 0x3, 0x4, 0x5, 0x8, 0xC
 _CONTINUATION, _SYMBOL_TABLE, _TIME = 0x10, 0x11, 0x12
 _LINKS, _STORED_ELSEWHERE = (0x2, 0x6), (0x7, 0xB)
-_OF_GROUP = {_NOTHING, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE}
-_OF_DATASET = {_NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _ATTRIBUTE, _CONTINUATION, _TIME}
+_OF_GROUP = {_NOTHING, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE}  # attributes: of the root group alone
+_OF_DATASET = {_NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _CONTINUATION, _TIME}
 _SHARED = 2  # a flag of a message: what it says stands elsewhere
 _NUMBERS = (0, 1)  # classes of datatypes: whole numbers, and floating point
 _KEPT_TREE, _KEPT_LINK = 1, 2
 _END_OF_FREE_LIST = 1
 _METADATA_LIMIT = 1 << 16  # bytes of an object's header, or of a heap of names
-_SYMBOLS_LIMIT, _GROUP_LIMIT, _CHUNKS_LIMIT, _LEVELS_LIMIT = 8, 32, 64, 16
-_LEAST_NODE_BYTES = 1 << 10  # of a tree of chunks
+_SYMBOLS_LIMIT, _GROUP_LIMIT = 8, 32
+_IN_ONE_PIECE = b"\3\1"  # version 3, contiguous
 
 _Messages = list[tuple[int, bytes]]
 
@@ -47,8 +47,8 @@ _Messages = list[tuple[int, bytes]]
 def check_form(source: Source, start: int) -> None:
     """Check that what follows byte ``start`` uses no more of HDF5 than a container does.
 
-    That is: groups of datasets of numbers, each stored in one piece or in chunks, in lists that end and
-    trees that are trees. Raises MalformedError. Values, shapes and types are for the readers to check.
+    That is: groups of datasets of numbers, each stored in one piece, in lists that end.
+    Raises MalformedError. Values, shapes and types are for the readers to check.
     """
     walk = _Walk(source, start)
     head = walk.read(0, len(_SUPERBLOCK) + _SUPERBLOCK_REST.size + _ENTRY.size)
@@ -65,12 +65,11 @@ def _strange(what: str) -> MalformedError:
 
 @dataclass
 class _Walk:
-    """A walk through a file: where it was (object headers, lists of names), and how many nodes it met."""
+    """A walk through a file, and where it was: object headers, lists of names."""
 
     source: Source
     start: int
     met: set[int] = field(default_factory=set)
-    nodes: int = 0
 
     def read(self, address: int, size: int) -> bytes:
         """Return bytes of the HDF5 file, all of them."""
@@ -110,7 +109,7 @@ class _Walk:
         tables = [_pair(content) for kind, content in messages if kind == _SYMBOL_TABLE]
         if len(tables) != 1 or (kept is not None and kept != tables[0]) or depth > 1:
             raise _strange("holds a group that no container has")
-        _check_messages(messages, _OF_GROUP)
+        _check_messages(messages, _OF_GROUP - {_ATTRIBUTE} if depth else _OF_GROUP)
         tree, heap = tables[0]
         names = self.names(heap)
         for name, header, cached, _, *place in self.symbols(tree):
@@ -140,8 +139,10 @@ class _Walk:
 
     def symbols(self, tree: int) -> Iterator[tuple[int, ...]]:
         """Yield the entries of a group: what it holds is little, so its tree is a single node."""
-        level, used, left, right = self.node(tree, 0)
-        if level or used > _GROUP_LIMIT or (left, right) != (_UNDEFINED, _UNDEFINED):
+        signature, kind, level, used, *neighbours = _NODE.unpack(self.read(tree, _NODE.size))
+        if (signature, kind, level) != (b"TREE", 0, 0) or neighbours != [_UNDEFINED, _UNDEFINED]:
+            raise _strange("holds a group whose tree is more than one node")
+        if used > _GROUP_LIMIT:
             raise _strange("holds a group that is too large for a container's")
         keys = self.read(tree + _NODE.size, 8 + 16 * used)
         for place in range(8, len(keys), 16):
@@ -152,49 +153,14 @@ class _Walk:
                 raise _strange("holds a group whose entries are none")
             yield from _ENTRY.iter_unpack(self.read(address + _SYMBOLS.size, entries * _ENTRY.size))
 
-    def node(self, address: int, kind: int) -> tuple[int, int, int, int]:
-        """Return level, entries and neighbours of a node of a tree; refuse more nodes than there is room."""
-        self.nodes += 1
-        if self.nodes > _GROUP_LIMIT + self.source.size // _LEAST_NODE_BYTES:
-            raise _strange("holds a tree of more nodes than it has room for")
-        signature, found, level, used, left, right = _NODE.unpack(self.read(address, _NODE.size))
-        if signature != b"TREE" or found != kind:
-            raise _strange("holds a tree of which a node is none")
-        return level, used, left, right
-
     def dataset(self, messages: _Messages) -> None:
         """Check how a dataset is stored."""
         if any(kind in _STORED_ELSEWHERE for kind, _ in messages):
             raise _strange("holds a column that uses filters or external storage")
         _check_messages(messages, _OF_DATASET)
         layouts = [content for kind, content in messages if kind == _LAYOUT]
-        if len(layouts) != 1 or len(layouts[0]) < 11 or layouts[0][:2] not in (b"\3\1", b"\3\2"):
-            raise _strange("holds a column that is not stored in one piece, nor in chunks")
-        version_and_class, sides = layouts[0][:2], layouts[0][2]
-        tree = int.from_bytes(layouts[0][3:11], "little")
-        if version_and_class == b"\3\2" and tree != _UNDEFINED:
-            self.chunks(tree, key_bytes=8 + 8 * sides)
-
-    def chunks(self, tree: int, key_bytes: int) -> None:
-        """Check that the chunks of a dataset hang on a tree, whose nodes of a level stand in one row."""
-        neighbours: dict[int, int] = {}  # of each level, what the last node says comes after it
-        rows: list[tuple[int, int | None]] = [(tree, None)]
-        while rows:
-            address, expected = rows.pop()
-            level, used, left, right = self.node(address, 1)
-            first = level not in neighbours
-            if (level > _LEVELS_LIMIT if expected is None else level != expected) or used > _CHUNKS_LIMIT:
-                raise _strange("holds chunks on a tree that is none")
-            if (left != _UNDEFINED) if first else (neighbours[level] != address):
-                raise _strange("holds chunks on a tree whose nodes do not stand in rows")
-            neighbours[level] = right
-            if level:
-                data = self.read(address + _NODE.size, used * (key_bytes + 8))
-                places = range(key_bytes, len(data), key_bytes + 8)
-                children = [int.from_bytes(data[place : place + 8], "little") for place in places]
-                rows += [(child, level - 1) for child in reversed(children)]
-        if set(neighbours.values()) != {_UNDEFINED}:
-            raise _strange("holds chunks on a tree whose rows do not end")
+        if len(layouts) != 1 or layouts[0][:2] != _IN_ONE_PIECE:
+            raise _strange("holds a column that is not stored in one piece")
 
 
 def _split(piece: bytes) -> Iterator[tuple[int, bytes]]:

@@ -9,9 +9,10 @@ import re
 from dataclasses import dataclass
 
 from mipp_cli.errors import MalformedError
+from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SigningKey, verify_signature
 
-BLOCK_BYTES = 1024
+HEAD_BYTES = 1024
 FORMAT_LINE = "mipp 2"
 
 NUMBERED_KINDS = ("enrolment", "members", "upload", "features", "delete", "index", "part", "segment")
@@ -39,8 +40,8 @@ class Header:
     """What the user block says: who sends what to which deployment, and the digest of the content.
 
     ``number`` is a sequence number in decimal, or the id of a query or a selection, 32 hex digits;
-    ``deployment`` is the fingerprint of kmc.pub; ``digest`` is the SHA-256 of byte 1024 to the end; ``key``
-    is the sender's public key. All in lower-case hex.
+    ``deployment`` is the fingerprint of kmc.pub; ``digest`` is that of the content (container.py); ``key`` is
+    the sender's public key. All in lower-case hex.
     """
 
     kind: str
@@ -70,6 +71,11 @@ class Header:
         """The sender's public key, 32 bytes."""
         return bytes.fromhex(self.key)
 
+    @property
+    def sealing_info(self) -> bytes:
+        """The HPKE info that the sealed part of this container is bound to."""
+        return sealing_info(self.kind, self.deployment, self.sender, self.sender_key, self.number)
+
     def render(self, signing_key: SigningKey) -> bytes:
         """Return the signed block, 1024 bytes."""
         text = (
@@ -77,8 +83,13 @@ class Header:
             f"deployment {self.deployment}\ndigest {self.digest}\nkey {self.key}\n"
         ).encode("ascii")
         block = text + f"signature {signing_key.sign(text).hex()}\n".encode("ascii")
-        parse(block.ljust(BLOCK_BYTES, b"\0"))  # never write what we would not read
-        return block.ljust(BLOCK_BYTES, b"\0")
+        parse(block.ljust(HEAD_BYTES, b"\0"))  # never write what we would not read
+        return block.ljust(HEAD_BYTES, b"\0")
+
+
+def sealing_info(kind: str, deployment: str, sender: str, key: bytes, number: str) -> bytes:
+    """Return what binds a part that is sealed to the KMC to one container, so that it fits no other."""
+    return length_prefixed("mipp/1", kind, deployment, sender, key, number)
 
 
 def parse(block: bytes) -> Header:
@@ -87,7 +98,7 @@ def parse(block: bytes) -> Header:
     Whether that key may speak for the sender is the caller's to check. Raises MalformedError for any
     deviation from the format, TamperedError for a signature that does not fit.
     """
-    if len(block) != BLOCK_BYTES or not block.startswith(b"mipp "):
+    if len(block) != HEAD_BYTES or not block.startswith(b"mipp "):
         raise MalformedError("is not a MIPP container", hint="give a file that a mipp command wrote")
     if not block.startswith(FORMAT_LINE.encode() + b"\n"):
         raise wrong_format(block[:16].partition(b"\n")[0].decode("ascii", "replace"))

@@ -1,25 +1,27 @@
-"""Bytes to read a container from: a file or a piece of memory, and the view that HDF5 gets to see."""
+"""Bytes to read a container from, by position: files and memory, verified or not, and what HDF5 sees."""
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import io
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import closing
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-CHUNK_BYTES = 1 << 20
-BLOCK_BYTES = 1 << 16  # of a file whose blocks have digests
+BLOCK_BYTES = 1 << 16  # of what has a digest of its own
 DIGEST_BYTES = 32
 _CACHED_BLOCKS = 64
 
@@ -77,13 +79,10 @@ class FileSource:
 
 def read_file(path: Path, limit: int) -> bytes:
     """Return the bytes of a file; raises MalformedError if it is longer than ``limit``."""
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         if source.size > limit:
             raise MalformedError(f"is larger than the {limit} bytes that it may have", path=path)
         return source.read_at(0, source.size)
-    finally:
-        source.close()
 
 
 class BytesSource:
@@ -104,7 +103,7 @@ class BytesSource:
 class BlockTags:
     """Tags of the blocks of a file that this process verified: AES-256-GMAC under a key of its own.
 
-    They tell whether somebody wrote into the file since, some ten times faster than SHA-256; they are of no
+    They tell whether somebody wrote into the file since, some five times faster than SHA-256; they are of no
     use to anybody else, nor later.
     """
 
@@ -129,30 +128,27 @@ class BlockDigests:
 
 
 class BlockVerifiedSource:
-    """A source whose every block of 64 KiB is checked against its digest before a byte of it is used.
+    """A container whose every block of 64 KiB is checked against its digest before a byte of it is used.
 
-    ``digests`` is the list of SHA-256 digests, or of what ``kind`` makes, one behind the other. Some blocks
-    are kept, so that small reads near each other do not hash again.
+    ``digests`` is the list of SHA-256 digests, or of what ``kind`` makes, one behind the other; blocks are
+    counted from the end of the user block, ``head``. Some are kept, so that small reads near each other do
+    not hash again.
     """
 
-    def __init__(self, source: Source, digests: bytes, kind: BlockDigests | BlockTags | None = None):
+    def __init__(
+        self, source: Source, head: bytes, digests: bytes, kind: BlockDigests | BlockTags | None = None
+    ):
         self._kind = kind or BlockDigests()
-        if len(digests) != self._kind.size * -(-source.size // BLOCK_BYTES):
+        if len(digests) != self._kind.size * -(-max(source.size - HEAD_BYTES, 0) // BLOCK_BYTES):
             raise TamperedError("the file does not have the size that it was stored with")
-        self._source, self._digests = source, digests
+        self._source, self._head, self._digests = source, head, digests
         self.size = source.size
         self.unverified = source
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._kept_block = lru_cache(_CACHED_BLOCKS)(self._block)
 
     def _block(self, number: int) -> bytes:
-        if number in self._kept:
-            self._kept.move_to_end(number)
-            return self._kept[number]
-        block = self._source.read_at(number * BLOCK_BYTES, BLOCK_BYTES)
+        block = self._source.read_at(HEAD_BYTES + number * BLOCK_BYTES, BLOCK_BYTES)
         self._check(number, block)
-        self._kept[number] = block
-        if len(self._kept) > _CACHED_BLOCKS:
-            self._kept.popitem(last=False)
         return block
 
     def _check(self, number: int, block: bytes | memoryview) -> None:
@@ -162,28 +158,67 @@ class BlockVerifiedSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return verified bytes by position; raises TamperedError."""
-        end = min(offset + size, self.size)
-        if end <= offset:
+        if offset < HEAD_BYTES:
+            head = self._head[offset : offset + size]
+            rest = size - len(head)
+            return head + self.read_at(HEAD_BYTES, rest) if rest else head
+        begin, end = offset - HEAD_BYTES, min(offset + size, self.size) - HEAD_BYTES
+        if end <= begin:
             return b""
-        first, last = offset // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
-        begin = offset - first * BLOCK_BYTES
+        first, last = begin // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
+        start = first * BLOCK_BYTES
         if last - first >= _CACHED_BLOCKS // 8:  # read at once: joining blocks would cost as much again
-            data = self._source.read_at(first * BLOCK_BYTES, (last + 1 - first) * BLOCK_BYTES)
+            data = self._source.read_at(HEAD_BYTES + start, (last + 1 - first) * BLOCK_BYTES)
             for place, number in enumerate(range(first, last + 1)):
                 self._check(number, memoryview(data)[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES])
         else:
-            data = b"".join(self._block(number) for number in range(first, last + 1))
-        return data[begin : begin + end - offset]
+            data = b"".join(self._kept_block(number) for number in range(first, last + 1))
+        return data[begin - start : end - start]
 
     def close(self) -> None:
         """Close what lies below."""
         self._source.close()
 
 
-def chunks(source: Source, start: int = 0) -> Iterator[bytes]:
-    """Yield the bytes of ``source`` from ``start`` to its end, a megabyte at a time."""
-    for offset in range(start, source.size, CHUNK_BYTES):
-        yield source.read_at(offset, min(CHUNK_BYTES, source.size - offset))
+def content_blocks(source: Source) -> Iterator[bytes]:
+    """Yield what follows the user block, a block of 64 KiB at a time."""
+    for offset in range(HEAD_BYTES, source.size, BLOCK_BYTES):
+        yield source.read_at(offset, BLOCK_BYTES)
+
+
+def block_digests(source: Source) -> bytes:
+    """Return the SHA-256 of each block of a container, one behind the other."""
+    return b"".join(hashlib.sha256(block).digest() for block in content_blocks(source))
+
+
+def digest_of(digests: bytes) -> str:
+    """Return what a header says of the content: the SHA-256 of those of its blocks of 64 KiB, in hex."""
+    return hashlib.sha256(digests).hexdigest()
+
+
+def check_digests(digests: bytes, header: Header) -> None:
+    """Check the content, by the digests of its blocks, against its header; raises TamperedError."""
+    if not hmac.compare_digest(digest_of(digests), header.digest):
+        raise TamperedError(
+            "the content does not fit the digest that its sender signed",
+            hint="the file was cut short or changed on its way: fetch it again",
+        )
+
+
+def check_digest(source: Source, header: Header) -> Source:
+    """Check the content against the digest in its header; raises TamperedError.
+
+    Returns the source to read from now on: the file is read a second time, and must give the bytes that
+    were checked, or none, if somebody writes into it meanwhile.
+    """
+    tags, digests, tagged = BlockTags(), bytearray(), bytearray()
+    for number, block in enumerate(content_blocks(source)):
+        digests += hashlib.sha256(block).digest()
+        tagged += tags.of(number, block)
+    check_digests(bytes(digests), header)
+    if isinstance(source, BytesSource):  # this process's own: nobody else writes into them
+        return source
+    return BlockVerifiedSource(source, source.read_at(0, HEAD_BYTES), bytes(tagged), tags)
 
 
 class BodyView(io.RawIOBase):
@@ -196,18 +231,6 @@ class BodyView(io.RawIOBase):
     def __init__(self, source: Source, start: int):
         self._source, self._start = source, start
         self._position = 0
-
-    def readable(self) -> bool:
-        """Say that the view can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Say that the view can be read by position."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move the position."""

@@ -1,7 +1,7 @@
 """Files that the cloud keeps: copied once, never changed, and checked a block at a time when read.
 
-Beside each file lies ``NAME.blocks``, the SHA-256 digests of its blocks of 64 KiB; the digest of that
-list, the *root*, stands in CLOUD/index.h5.
+Beside each file lies ``NAME.blocks``, the SHA-256 digests of its blocks of 64 KiB. The digest of that list
+stands in the file's header; the digest of the header, the *root*, stands in CLOUD/index.h5.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-from mipp_cli.containers.base.header import BLOCK_BYTES as USER_BLOCK_BYTES
+from mipp_cli.containers.base.header import HEAD_BYTES, Header, parse
 from mipp_cli.containers.base.source import (
-    BLOCK_BYTES,
-    CHUNK_BYTES,
     DIGEST_BYTES,
     BlockVerifiedSource,
     FileSource,
     Source,
+    block_digests,
+    check_digests,
+    content_blocks,
+    digest_of,
     read_file,
 )
 from mipp_cli.errors import MalformedError, MippError, TamperedError, errors_at
@@ -33,57 +36,43 @@ def blocks_path(path: Path) -> Path:
     return path.with_name(path.name + ".blocks")
 
 
-def store_copy(source: Source, path: Path, body_digest: str, advance: Callable[[int], None]) -> bytes:
-    """Copy a container to ``path`` and check its content against ``body_digest`` in the same pass.
+def root_of(source: Source) -> bytes:
+    """Return the root of a container: the SHA-256 of its user block, which has the digest of all else."""
+    return hashlib.sha256(source.read_at(0, HEAD_BYTES)).digest()
 
-    ``advance`` is called with the bytes done. Returns the root. Raises TamperedError, with nothing left
-    behind, if the digest does not fit.
+
+def store_copy(source: Source, path: Path, header: Header, advance: Callable[[int], None]) -> bytes:
+    """Copy a container to ``path`` and check its content in the same pass; return the root.
+
+    ``advance`` is called with the bytes done. Raises TamperedError, with nothing left behind, if the content
+    does not fit the header.
     """
-    from concurrent.futures import ThreadPoolExecutor  # which takes long to import
-
-    body, blocks = hashlib.sha256(), bytearray()
-    with (
-        new_file(path, force=True) as temporary,
-        temporary.open("wb") as copy,
-        ThreadPoolExecutor(1) as second,  # hashing lets go of the interpreter: two digests, two cores
-    ):
-        for offset in range(0, source.size, CHUNK_BYTES):
-            chunk = source.read_at(offset, CHUNK_BYTES)
-            hashed = second.submit(body.update, chunk[USER_BLOCK_BYTES:] if offset == 0 else chunk)
-            for start in range(0, len(chunk), BLOCK_BYTES):
-                blocks += hashlib.sha256(chunk[start : start + BLOCK_BYTES]).digest()
-            copy.write(chunk)
-            hashed.result()
-            advance(len(chunk))
+    digests = bytearray()
+    with new_file(path, force=True) as temporary, temporary.open("wb") as copy:
+        copy.write(source.read_at(0, HEAD_BYTES))
+        for block in content_blocks(source):
+            digests += hashlib.sha256(block).digest()
+            copy.write(block)
+            advance(len(block))
         copy.flush()
-        if not hmac.compare_digest(body.hexdigest(), body_digest):
-            raise TamperedError(
-                "the content does not fit the digest that its sender signed",
-                hint="the file was cut short or changed on its way: fetch it again",
-            )
-    write_bytes(blocks_path(path), bytes(blocks), force=True)
-    return hashlib.sha256(blocks).digest()
+        check_digests(bytes(digests), header)
+    write_bytes(blocks_path(path), bytes(digests), force=True)
+    return root_of(source)
 
 
 def store_digests(path: Path) -> bytes:
     """Write the block digests of a file that was just made, and return the root."""
-    source = FileSource(path)
-    try:
-        starts = range(0, source.size, BLOCK_BYTES)
-        blocks = b"".join(hashlib.sha256(source.read_at(start, BLOCK_BYTES)).digest() for start in starts)
-    finally:
-        source.close()
-    write_bytes(blocks_path(path), blocks, force=True)
-    return hashlib.sha256(blocks).digest()
+    with closing(FileSource(path)) as source:
+        write_bytes(blocks_path(path), block_digests(source), force=True)
+        return root_of(source)
 
 
-def has_digests(path: Path, root: bytes) -> bool:
-    """Say whether the block digests that belong to ``root`` lie beside a file."""
+def has_digests(path: Path, header: Header) -> bool:
+    """Say whether the block digests that belong to ``header`` lie beside a file."""
     try:
-        digests = read_file(blocks_path(path), _DIGESTS_LIMIT)
+        return digest_of(read_file(blocks_path(path), _DIGESTS_LIMIT)) == header.digest
     except MippError:
         return False
-    return hmac.compare_digest(hashlib.sha256(digests).digest(), root)
 
 
 def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
@@ -97,11 +86,14 @@ def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
                     hint="restore it from a backup, or run: mipp cloud index CLOUD --rebuild",
                 )
         digests = read_file(blocks_path(path), _DIGESTS_LIMIT)
-        if not hmac.compare_digest(hashlib.sha256(digests).digest(), root):
-            raise TamperedError("is not as it was stored", path=blocks_path(path))
         source = FileSource(path)
         try:
-            return BlockVerifiedSource(source, digests)
+            head = source.read_at(0, HEAD_BYTES)
+            if not hmac.compare_digest(hashlib.sha256(head).digest(), root):
+                raise TamperedError("its header is not as it was stored")
+            if digest_of(digests) != parse(head).digest:
+                raise TamperedError("is not as it was stored", path=blocks_path(path))
+            return BlockVerifiedSource(source, head, digests)
         except BaseException:
             source.close()
             raise

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mipp_cli.containers.base.columns import Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, write_container
-from mipp_cli.containers.messages.earlier import EARLIER, write_earlier
+from mipp_cli.containers.base.container import Container, Schema, Sender, write_whole
+from mipp_cli.containers.messages.earlier import EARLIER, listed
 from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
 
@@ -29,10 +29,8 @@ def write_delete(
     ``earlier`` are the numbers of the messages before it that still decide an image once it counts.
     Raises OutputError if ``path`` exists (without ``force``) or cannot be written.
     """
-    with write_container(path, DELETE, sender, number, force=force) as writer:
-        write_earlier(writer, earlier)
-        for name in names:
-            writer.ragged("image_names").append(name.encode())
+    rows = list(names)
+    write_whole(path, DELETE, sender, number, force=force, image_names=rows, earlier=listed(earlier))
 
 
 def deleted_names(container: Container) -> list[bytes]:
@@ -42,6 +40,6 @@ def deleted_names(container: Container) -> list[bytes]:
         raise MalformedError("names no image to delete")
     if len(column) > _ROWS_LIMIT:
         raise MalformedError("names too many images")
-    names = [name for batch in column.batches() for name in batch]
+    names = column.all()
     check_names(names)
     return names

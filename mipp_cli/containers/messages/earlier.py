@@ -10,27 +10,24 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import pairwise
 
-import numpy as np
-
 from mipp_cli.containers.base.columns import Matrix
-from mipp_cli.containers.base.container import Container, ContainerWriter
+from mipp_cli.containers.base.container import Container
 from mipp_cli.errors import MalformedError
 
 EARLIER = {"earlier": Matrix("<u8")}
 LIMIT = 1 << 14
 
 
-def write_earlier(writer: ContainerWriter, numbers: Collection[int]) -> None:
-    """Write the numbers of the messages before this one that still decide an image once this one counts."""
-    writer.matrix("earlier").append(np.array(sorted(numbers)[-LIMIT:], dtype=np.uint64))
+def listed(numbers: Collection[int]) -> list[int]:
+    """Return what a message lists of the earlier ones that still decide an image once it counts."""
+    return sorted(numbers)[-LIMIT:]
 
 
 def read_earlier(container: Container) -> tuple[int, ...]:
     """Return these numbers, ascending; MalformedError if they are not, or one is not before this message."""
-    column = container.matrix("earlier")
-    if len(column) > LIMIT:
+    if len(container.matrix("earlier")) > LIMIT:
         raise MalformedError("lists too many earlier messages")
-    numbers = tuple(column.all().tolist())
+    numbers = tuple(container.whole_numbers("earlier"))
     bounds = [*numbers, container.header.sequence_number]
     if any(low >= high for low, high in pairwise(bounds)):
         raise MalformedError("lists earlier messages out of order")

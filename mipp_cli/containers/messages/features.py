@@ -8,7 +8,7 @@ it ends, and the length of its ciphertexts. The file bears the upload's number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,35 +19,34 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import (
+    Check,
     Container,
     ContainerWriter,
     Schema,
     Sender,
+    closed_on_failure,
     open_container,
     write_container,
 )
-from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import DIGEST_BYTES
-from mipp_cli.containers.messages.earlier import EARLIER, read_earlier, write_earlier
-from mipp_cli.containers.messages.upload import GROUP_ENDS, CipherOfUpload, check_group_ends
+from mipp_cli.containers.messages.earlier import EARLIER, listed, read_earlier
+from mipp_cli.containers.messages.upload import GROUP_ENDS, LONGEST_ROW, CipherOfUpload, check_group_ends
 from mipp_cli.errors import MalformedError, TamperedError
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.encoding import name_digest
-from mipp_cli.scheme.envelope import IMAGE_LIMIT
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.protocol import Codes
 from mipp_cli.scheme.secret_keys import key_id
 
-LONGEST_ROW = IMAGE_LIMIT + 2**27
 _CHUNK_BYTES = 1 << 20
 _ROWS_LIMIT = 2**32 - 1
 
 FEATURES = Schema(
     "features",
     {
+        "codes": Ragged(limit=_CHUNK_BYTES + OVERHEAD_BYTES),
         "name_digests": Matrix("u1", DIGEST_BYTES),
         "image_digests": Matrix("u1", DIGEST_BYTES),
-        "codes": Ragged(limit=_CHUNK_BYTES + OVERHEAD_BYTES),
         GROUP_ENDS: Matrix("<u4"),
         "group_lengths": Matrix("<u8"),
         **EARLIER,
@@ -91,7 +90,7 @@ class FeaturesWriter:
 
     def append(self, name: str, image_digest: bytes, codes: Codes) -> None:
         """Append an image: its name on the wire, the SHA-256 of its ciphertext, its codes, shape (l,)."""
-        self._writer.matrix("image_digests").append(_row(image_digest))
+        self._writer.add(image_digests=image_digest)
         self._names.append(name_digest(name))
         self._codes.append(codes)
         if len(self._names) == self._chunk_rows:
@@ -99,23 +98,16 @@ class FeaturesWriter:
 
     def end_group(self, length: int) -> None:
         """End a group after the last image; its ciphertexts are of ``length`` bytes each."""
-        rows = self._first + len(self._names)
-        self._writer.matrix(GROUP_ENDS).append(np.array([rows], dtype=np.uint32))
-        self._writer.matrix("group_lengths").append(np.array([length], dtype=np.uint64))
+        self._writer.add(group_ends=[self._first + len(self._names)], group_lengths=[length])
 
     def _flush(self) -> None:
         if not self._names:
             return
         names = np.frombuffer(b"".join(self._names), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-        self._writer.matrix("name_digests").append(names)
         sealed = self._cipher.encrypt(np.stack(self._codes), self._first, names)
-        self._writer.ragged("codes").append(sealed)
+        self._writer.add(name_digests=names, codes=[sealed])
         self._first += len(self._names)
         self._names, self._codes = [], []
-
-
-def _row(digest: bytes) -> Digests:
-    return np.frombuffer(digest, dtype=np.uint8).reshape(1, -1)
 
 
 @contextmanager
@@ -127,21 +119,11 @@ def write_features(
     image_key: bytes,
     *,
     earlier: Collection[int] = (),
-    rows: int | None = None,
     force: bool = False,
 ) -> Iterator[FeaturesWriter]:
-    """Write the `features` of the upload ``number``; ``earlier`` is what the upload says.
-
-    With ``rows``, how many there will be, large columns lie in one piece, which is read fastest.
-    """
+    """Write the `features` of the upload ``number``; ``earlier`` is what the upload says."""
     with write_container(path, FEATURES, sender, number, force=force) as container:
-        if rows is not None:
-            sealed = -(-rows // chunk_rows(l))
-            container.matrix("name_digests").expect(rows)
-            container.matrix("image_digests").expect(rows)
-            container.ragged("codes").expect(sealed, rows * l + sealed * OVERHEAD_BYTES)
-        container.number("key_id", key_id(image_key))
-        write_earlier(container, earlier)
+        container.add(key_id=key_id(image_key), earlier=listed(earlier))
         cipher = FeatureCipher(image_key, sender.deployment, sender.name, number)
         writer = FeaturesWriter(container, cipher, chunk_rows(l))
         yield writer
@@ -239,12 +221,9 @@ class FeaturesReader:
 
 
 def open_features(
-    path: Path, parameters: Parameters, deployment: str, check: Callable[[Header], object] | None = None
+    path: Path, parameters: Parameters, deployment: str, check: Check | None = None
 ) -> FeaturesReader:
     """Read and verify a features file; close the reader's container when done."""
     container = open_container(path, FEATURES, deployment=deployment, check=check)
-    try:
+    with closed_on_failure(container):
         return FeaturesReader(container, parameters)
-    except BaseException:
-        container.close()
-        raise

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from numpy.typing import ArrayLike
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import (
+    Check,
     Container,
-    ContainerWriter,
     Schema,
     Sender,
     open_container,
     open_source,
-    write_container,
+    write_whole,
 )
-from mipp_cli.containers.base.header import IDENTIFIER, Header
-from mipp_cli.containers.base.sealed import seal_to_kmc, sealing_info
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.errors import MalformedError, errors_at
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey, check_public_key
@@ -59,8 +57,7 @@ class Enrolment:
 
 def write_members(path: Path, sender: Sender, number: int, users: AuthorisedUsers) -> None:
     """Write `members`, replacing an older one."""
-    with write_container(path, MEMBERS, sender, number, force=True) as writer:
-        _write_users(writer, users)
+    write_whole(path, MEMBERS, sender, number, force=True, **_columns(users))
 
 
 def write_enrolment(
@@ -73,22 +70,17 @@ def write_enrolment(
     forgotten: Collection[int] = (),
 ) -> None:
     """Write `enrolment`, replacing an older one: AUL, SKs, sealed to the KMC, and ids of forgotten SKs."""
-    sealed = seal_to_kmc(b"".join(image_keys), sealing_key, "enrolment", sender, str(number))
-    with write_container(path, ENROLMENT, sender, number, force=True) as writer:
-        _write_users(writer, users)
-        writer.matrix("sealed_keys").append(np.frombuffer(sealed, dtype=np.uint8))
-        writer.matrix("forgotten_keys").append(np.array(sorted(forgotten), dtype=np.uint64))
+    sealed = sender.seal(b"".join(image_keys), sealing_key, "enrolment", str(number))
+    columns = {**_columns(users), "sealed_keys": sealed, "forgotten_keys": sorted(forgotten)}
+    write_whole(path, ENROLMENT, sender, number, force=True, **columns)
 
 
-def _write_users(writer: ContainerWriter, users: AuthorisedUsers) -> None:
-    for name, key in sorted(users):
-        writer.ragged("user_ids").append(name.encode("ascii"))
-        writer.matrix("user_keys").append(np.frombuffer(key, dtype=np.uint8).reshape(1, 32))
+def _columns(users: AuthorisedUsers) -> dict[str, ArrayLike]:
+    names, keys = zip(*sorted(users), strict=True) if users else ((), ())
+    return {"user_ids": names, "user_keys": b"".join(keys)}
 
 
-def parse_members(
-    data: bytes, deployment: str, check: Callable[[Header], object] | None = None
-) -> Membership:
+def parse_members(data: bytes, deployment: str, check: Check | None = None) -> Membership:
     """Read and verify `members` from its bytes."""
     with open_source(BytesSource(data), MEMBERS, deployment=deployment, check=check) as container:
         return _read_membership(container)
@@ -98,7 +90,7 @@ def read_enrolment(
     path: Path,
     deployment: str,
     sealing_key: SealingKey | SealingKeys,
-    check: Callable[[Header], object] | None = None,
+    check: Check | None = None,
 ) -> Enrolment:
     """Read and verify `enrolment`."""
     with (
@@ -107,7 +99,7 @@ def read_enrolment(
     ):
         membership = _read_membership(container)
         sealed = container.data("sealed_keys", _SEALED_LIMIT)
-        keys = sealing_key.open(sealed, sealing_info(container.header))
+        keys = sealing_key.open(sealed, container.header.sealing_info)
         if not keys or len(keys) % KEY_BYTES:
             raise MalformedError("the sealed image keys have an impossible length")
         if len(keys) > KEYS_LIMIT * KEY_BYTES:
@@ -118,16 +110,16 @@ def read_enrolment(
         seeds = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
         if len(container.matrix("forgotten_keys")) > FORGOTTEN_LIMIT:
             raise MalformedError(f"names more than {FORGOTTEN_LIMIT} forgotten keys")
-        forgotten = frozenset(container.matrix("forgotten_keys").all().tolist())
+        forgotten = frozenset(container.whole_numbers("forgotten_keys"))
         return Enrolment(membership, {key_id(seed): seed for seed in seeds}, forgotten)
 
 
 def _read_membership(container: Container) -> Membership:
     if container.same_length("user_ids", "user_keys") > _USERS_LIMIT:
         raise MalformedError(f"lists more than {_USERS_LIMIT} users")
-    names = container.ragged("user_ids").texts()
-    if not all(IDENTIFIER.fullmatch(name) for name in names) or len(set(names)) != len(names):
-        raise MalformedError("lists a user by an identifier that is not one, or twice")
+    names = container.identifiers("user_ids", "a user")
+    if len(set(names)) != len(names):
+        raise MalformedError("lists a user twice")
     keys = [row.tobytes() for row in container.matrix("user_keys").all()]
     for key in keys:
         check_public_key(key, many=len(keys) > _MANY_KEYS)

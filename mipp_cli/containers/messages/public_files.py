@@ -1,29 +1,24 @@
 """Public files: kmc.pub, which is the deployment, the user.pub and cloud.pub of parties in it, sealing.pub.
 
-The text is that of signed_text.py. The fingerprint is the SHA-256 of the file.
+They are JSON in one canonical form, signed by the key that they name. The fingerprint is the SHA-256 of the
+file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER
-from mipp_cli.containers.base.signed_text import (
-    SIZE_LIMIT,
-    check_rendering,
-    malformed,
-    parse_text,
-    signed_text,
-    verified_fields,
-)
+from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER, LARGEST_NUMBER, wrong_format
 from mipp_cli.containers.base.source import FileSource, read_file
 from mipp_cli.errors import MalformedError, WrongDeploymentError, errors_at
-from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey
+from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey, verify_signature
 from mipp_cli.scheme.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -31,6 +26,7 @@ if TYPE_CHECKING:
 
 _LARGEST_NUMBER_DIGITS = 16384 // 4  # of a modulus, in hex: the largest that `mipp kmc init` makes
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
+SIZE_LIMIT = 1 << 16
 CLOUD_NAME = "cloud"
 KMC_NAME = "kmc"
 
@@ -67,19 +63,19 @@ class Renewal:
 
 def render_kmc(parameters: Parameters, sealing_key: SealingPublicKey, signing_key: SigningKey) -> bytes:
     """Return the text of kmc.pub."""
-    return signed_text(_kmc_fields(parameters, sealing_key), signing_key)
+    return _signed_text(_kmc_fields(parameters, sealing_key), signing_key)
 
 
 def render_party(kind: str, name: str, deployment: str, signing_key: SigningKey) -> bytes:
     """Return the text of user.pub or cloud.pub."""
-    return signed_text(_party_fields(kind, name, deployment), signing_key)
+    return _signed_text(_party_fields(kind, name, deployment), signing_key)
 
 
 def render_renewal(
     number: int, sealing_key: SealingPublicKey, deployment: str, signing_key: SigningKey
 ) -> bytes:
     """Return the text of sealing.pub."""
-    return signed_text(_renewal_fields(number, sealing_key, deployment), signing_key)
+    return _signed_text(_renewal_fields(number, sealing_key, deployment), signing_key)
 
 
 def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[str, Any]:
@@ -118,11 +114,8 @@ def read_public_file(path: Path) -> bytes:
 
 def is_public_file(path: Path) -> bool:
     """Say whether ``path`` looks like a public file (JSON text) and not like a container."""
-    source = FileSource(path)
-    try:
+    with closing(FileSource(path)) as source:
         return source.read_at(0, 1) == b"{"
-    finally:
-        source.close()
 
 
 def load_deployment(path: Path) -> Deployment:
@@ -133,7 +126,7 @@ def load_deployment(path: Path) -> Deployment:
 
 def parse_kmc(data: bytes) -> Deployment:
     """Read and verify the text of kmc.pub; raises MalformedError or TamperedError."""
-    fields = verified_fields(data, "kmc")
+    fields = _verified_fields(data, "kmc")
     try:
         _check_suite(fields)
         parameters = Parameters(
@@ -147,9 +140,9 @@ def parse_kmc(data: bytes) -> Deployment:
         )
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
         signing_key = bytes.fromhex(fields["signing_key"])
-        check_rendering(data, _kmc_fields(parameters, sealing_key), signing_key, fields["signature"])
+        _check_rendering(data, _kmc_fields(parameters, sealing_key), signing_key, fields["signature"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise malformed() from None
+        raise _malformed() from None
     return Deployment(parameters, sealing_key, signing_key, hashlib.sha256(data).hexdigest())
 
 
@@ -176,18 +169,18 @@ def load_party(path: Path, kind: str, deployment: str) -> Party:
 
 def parse_party(data: bytes, kind: str, deployment: str | None) -> Party:
     """Read and verify the text of a user.pub or cloud.pub."""
-    fields = verified_fields(data, kind)
+    fields = _verified_fields(data, kind)
     try:
         name, belongs_to = fields["id"], fields["deployment"]
         if not IDENTIFIER.fullmatch(name):
             raise MalformedError("names a party by an identifier that is not one")
         if not _FINGERPRINT.fullmatch(belongs_to):
-            raise malformed()
+            raise _malformed()
         key = bytes.fromhex(fields["signing_key"])
-        check_rendering(data, _party_fields(kind, name, belongs_to), key, fields["signature"])
+        _check_rendering(data, _party_fields(kind, name, belongs_to), key, fields["signature"])
         party = Party(kind, name, key, hashlib.sha256(data).hexdigest())
     except (KeyError, TypeError, ValueError):
-        raise malformed() from None
+        raise _malformed() from None
     if deployment is not None:
         _check_deployment(belongs_to, deployment, "ask its owner for one made with this kmc.pub")
     return party
@@ -204,20 +197,20 @@ def parse_renewal(data: bytes, deployment: Deployment | None) -> Renewal:
 
     Raises WrongDeploymentError if it belongs to another deployment, or another key signed it.
     """
-    fields = verified_fields(data, "sealing")
+    fields = _verified_fields(data, "sealing")
     try:
         _check_suite(fields)
         number, belongs_to = fields["number"], fields["deployment"]
         if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
             raise MalformedError("has a number that is not a sequence number")
         if not _FINGERPRINT.fullmatch(belongs_to):
-            raise malformed()
+            raise _malformed()
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
         key = bytes.fromhex(fields["signing_key"])
         rendered = _renewal_fields(number, sealing_key, belongs_to)
-        check_rendering(data, rendered, key, fields["signature"])
+        _check_rendering(data, rendered, key, fields["signature"])
     except (KeyError, TypeError, ValueError):
-        raise malformed() from None
+        raise _malformed() from None
     if deployment is not None:
         hint = "ask the KMC of this deployment for its sealing.pub"
         _check_deployment(belongs_to, deployment.fingerprint, hint)
@@ -233,12 +226,75 @@ def _check_deployment(found: str, deployment: str, hint: str) -> None:
 
 def public_kind(data: bytes) -> str:
     """Return the kind that a public file says it is of; MalformedError if it is none."""
-    kind = parse_text(data).get("kind")
+    kind = _parse_text(data).get("kind")
     if kind not in ("kmc", "user", "cloud", "sealing"):
-        raise malformed()
+        raise _malformed()
     return str(kind)
 
 
 def party_deployment(data: bytes) -> str:
     """Return the deployment that a user.pub, cloud.pub or sealing.pub says it belongs to."""
-    return str(parse_text(data).get("deployment"))
+    return str(_parse_text(data).get("deployment"))
+
+
+def _canonical(fields: dict[str, Any]) -> bytes:
+    return (json.dumps(fields, indent=1) + "\n").encode("ascii")
+
+
+def _signed_text(fields: dict[str, Any], key: SigningKey) -> bytes:
+    """Return the text of a public file with these fields, signed."""
+    signed = _to_sign(fields, key.public)
+    return _canonical({**signed, "signature": key.sign(_canonical(signed)).hex()})
+
+
+def _to_sign(fields: dict[str, Any], key: bytes) -> dict[str, Any]:
+    return {"format": FORMAT_LINE, **fields, "signing_key": key.hex()}
+
+
+def _check_rendering(data: bytes, fields: dict[str, Any], key: bytes, signature: str) -> None:
+    """Refuse a text that is not the one we would write: other fields, another order, another spelling."""
+    rendered = _canonical({**_to_sign(fields, key), "signature": bytes.fromhex(signature).hex()})
+    if rendered != data:
+        raise _malformed()
+
+
+def _malformed() -> MalformedError:
+    """Return the error of a text that departs from the format."""
+    return MalformedError(
+        "is not a public file of MIPP", hint="give kmc.pub, user.pub, cloud.pub or sealing.pub as it was sent"
+    )
+
+
+def _parse_text(data: bytes) -> dict[str, Any]:
+    """Return the fields that a text claims to have, before anything of it is verified."""
+    if len(data) > SIZE_LIMIT:
+        raise _malformed()
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError):
+        raise _malformed() from None
+    if not isinstance(fields, dict):
+        raise _malformed()
+    return fields
+
+
+def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
+    """Return the fields of a public file in canonical form, of the right kind and signed by its key."""
+    fields = _parse_text(data)
+    if fields.get("kind") != kind:
+        raise MalformedError(f"is not a {kind}.pub", hint=f"give a {kind}.pub in its place")
+    if fields.get("format") != FORMAT_LINE:
+        raise wrong_format(fields.get("format"))
+    try:
+        is_canonical = _canonical(fields) == data
+    except RecursionError:
+        is_canonical = False
+    if not is_canonical:
+        raise _malformed()
+    signed = {name: value for name, value in fields.items() if name != "signature"}
+    try:
+        key, signature = bytes.fromhex(fields["signing_key"]), bytes.fromhex(fields["signature"])
+    except (KeyError, TypeError, ValueError):
+        raise _malformed() from None
+    verify_signature(key, signature, _canonical(signed))
+    return fields

@@ -6,7 +6,7 @@ In the sum schemes it goes to the cloud, with EQ and EQQ; in `exact` to the KMC,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, open_source, write_container
-from mipp_cli.containers.base.header import BLOCK_BYTES, IDENTIFIER, Header
-from mipp_cli.containers.base.sealed import seal_to_kmc, sealing_info
+from mipp_cli.containers.base.container import Check, Schema, Sender, open_source, write_whole
+from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.encoding import length_prefixed
@@ -31,23 +30,20 @@ OWNERS_LIMIT = 1_000
 _SEALED_LIMIT = 1 << 16
 
 
+def _schema(features: Mapping[str, int | None]) -> Schema:
+    columns: dict[str, Matrix | Ragged] = {name: Matrix("u1", width) for name, width in features.items()}
+    own: dict[str, Matrix | Ragged] = {"sealed_usk": Matrix("u1"), "owners": Ragged(limit=64)}
+    return Schema("query", {**columns, **own}, ("candidates",))
+
+
 def query_schema(parameters: Parameters) -> Schema:
     """Return the schema of `query` for a scheme."""
-    features = {name: Matrix("u1", width) for name, width in parameters.protocol.query_columns.items()}
-    columns: dict[str, Matrix | Ragged] = {
-        **features,
-        "sealed_usk": Matrix("u1"),
-        "owners": Ragged(limit=64),
-    }
-    return Schema("query", columns, ("candidates",))
+    return _schema(parameters.protocol.query_columns)
 
 
 def any_query_schemas() -> list[Schema]:
     """Return what `query` may hold, for whoever reads without knowing the deployment."""
-    own: dict[str, Matrix | Ragged] = {"sealed_usk": Matrix("u1"), "owners": Ragged(limit=64)}
-    kinds = (("codes",), ("EQ", "EQQ"))
-    features = ({name: Matrix("u1", None) for name in names} for names in kinds)
-    return [Schema("query", {**columns, **own}, ("candidates",)) for columns in features]
+    return [_schema(dict.fromkeys(names)) for names in (("codes",), ("EQ", "EQQ"))]
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Query:
 
     def open_usk(self, sealing_key: SealingKey | SealingKeys) -> bytes:
         """Return USK, as the KMC may; raises MalformedError or WrongDeploymentError."""
-        usk = sealing_key.open(self.sealed_usk, sealing_info(self.header))
+        usk = sealing_key.open(self.sealed_usk, self.header.sealing_info)
         if len(usk) != KEY_BYTES:
             raise MalformedError("the sealed part of the query has an impossible length")
         return usk
@@ -102,15 +98,21 @@ def write_query(
     force: bool = False,
 ) -> None:
     """Write a `query` for images with ``codes``, shape (u, l); see :class:`Query` for ``owners``."""
-    sealed = seal_to_kmc(usk, sealing_key, "query", sender, query_id)
+    sealed = sender.seal(usk, sealing_key, "query", query_id)
     place = features_place(sender.deployment, sender.name, query_id)
     features = parameters.protocol.query_features(codes, usk, place)
-    with write_container(path, query_schema(parameters), sender, query_id, force=force) as writer:
-        writer.number("candidates", candidates)
-        for name, column in zip(parameters.protocol.query_columns, features, strict=True):
-            writer.matrix(name).append(column)
-        writer.ragged("owners").extend([owner.encode("ascii") for owner in sorted(owners)])
-        writer.matrix("sealed_usk").append(np.frombuffer(sealed, dtype=np.uint8))
+    columns = dict(zip(parameters.protocol.query_columns, features, strict=True))
+    write_whole(
+        path,
+        query_schema(parameters),
+        sender,
+        query_id,
+        force=force,
+        **columns,
+        candidates=candidates,
+        owners=sorted(owners),
+        sealed_usk=sealed,
+    )
 
 
 def features_place(deployment: str, user: str, query_id: str) -> bytes:
@@ -118,12 +120,8 @@ def features_place(deployment: str, user: str, query_id: str) -> bytes:
     return length_prefixed("query", deployment, user, query_id)
 
 
-def parse_query(
-    data: bytes, parameters: Parameters, deployment: str, check: Callable[[Header], object] | None = None
-) -> Query:
+def parse_query(data: bytes, parameters: Parameters, deployment: str, check: Check | None = None) -> Query:
     """Read and verify a query from its bytes."""
-    if len(data) < BLOCK_BYTES:
-        raise MalformedError("is not a MIPP container")
     schema = query_schema(parameters)
     with open_source(BytesSource(data), schema, deployment=deployment, check=check) as container:
         columns = tuple(parameters.protocol.query_columns)
@@ -133,14 +131,7 @@ def parse_query(
             raise MalformedError("asks for an impossible number of images or candidates")
         features = tuple(container.matrix(name).all().astype(np.uint8, copy=False) for name in columns)
         sealed = container.data("sealed_usk", _SEALED_LIMIT)
-        owners = _read_owners(container)
+        if len(container.ragged("owners")) > OWNERS_LIMIT:
+            raise MalformedError(f"names more than {OWNERS_LIMIT} owners")
+        owners = frozenset(container.identifiers("owners", "an owner"))
         return Query(container.header, data, candidates, images, features, sealed, owners)
-
-
-def _read_owners(container: Container) -> frozenset[str]:
-    if len(container.ragged("owners")) > OWNERS_LIMIT:
-        raise MalformedError(f"names more than {OWNERS_LIMIT} owners")
-    owners = container.ragged("owners").texts()
-    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
-        raise MalformedError("names an owner by an identifier that is not one")
-    return frozenset(owners)

@@ -6,18 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
-from mipp_cli.containers.base.header import Header
+from mipp_cli.containers.base.container import (
+    Check,
+    Container,
+    Schema,
+    Sender,
+    open_container,
+    write_container,
+)
 from mipp_cli.containers.messages.manifest import Manifest
 from mipp_cli.errors import TamperedError
 from mipp_cli.scheme.aead import image_dec, image_enc, seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.secret_keys import derive_key
 
-REENCRYPTED = Schema("reencrypted", {"NER": Ragged(limit=2**31), "manifest": Matrix("u1")})
+REENCRYPTED = Schema("reencrypted", {"NER": Ragged(), "manifest": Matrix("u1")})
 _MANIFEST_LIMIT = 1 << 30
 
 
@@ -66,7 +70,7 @@ def write_reencrypted(
     with write_container(path, REENCRYPTED, sender, query_id, force=force) as writer:
         for image in ner:
             writer.ragged("NER").append(image)
-        writer.matrix("manifest").append(np.frombuffer(sealed_manifest(), dtype=np.uint8))
+        writer.add(manifest=sealed_manifest())
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,7 @@ class Answer:
         return self.cipher.decrypt_image(self.container.ragged("NER").row(place), place)
 
 
-def open_reencrypted(
-    path: Path, deployment: str, check: Callable[[Header], object] | None = None
-) -> Container:
+def open_reencrypted(path: Path, deployment: str, check: Check | None = None) -> Container:
     """Read and verify `reencrypted`, without opening what is under USK."""
     return open_container(path, REENCRYPTED, deployment=deployment, check=check)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
-from mipp_cli.containers.base.header import IDENTIFIER, Header
+from mipp_cli.containers.base.container import (
+    Check,
+    Container,
+    Schema,
+    Sender,
+    closed_on_failure,
+    open_container,
+    write_container,
+)
 from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT
 from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
@@ -21,12 +26,12 @@ _OWNERS_LIMIT = 2**20
 RESULTS = Schema(
     "results",
     {
+        "ER": Ragged(),
         "query": Matrix("u1"),
         "image_owners": Ragged(limit=64),
         "image_names": Ragged(limit=NAME_LIMIT),
         "image_uploads": Matrix("<u8"),
         "image_keys": Matrix("<u8"),
-        "ER": Ragged(limit=2**31),
         "match_queries": Matrix("<u4"),
         "match_images": Matrix("<u4"),
         "match_sims": Matrix("<f8"),
@@ -71,18 +76,22 @@ def write_results(
     ``searched`` says how many images of which owner were ranked.
     """
     with write_container(path, RESULTS, sender, query_id, force=force) as writer:
-        writer.matrix("query").append(np.frombuffer(query, dtype=np.uint8))
+        writer.add(
+            query=query,
+            match_queries=[match.query for match in matches],
+            match_images=[match.image for match in matches],
+            match_sims=[match.sim for match in matches],
+            searched_owners=list(searched),
+            searched_images=list(searched.values()),
+        )
         for ref, ew in images:
-            writer.ragged("image_owners").append(ref.owner.encode("ascii"))
-            writer.ragged("image_names").append(ref.name.encode())
-            writer.matrix("image_uploads").append(np.array([ref.upload], dtype=np.uint64))
-            writer.matrix("image_keys").append(np.array([ref.key_id], dtype=np.uint64))
-            writer.ragged("ER").append(ew)
-        writer.matrix("match_queries").append(np.array([m.query for m in matches], dtype=np.uint32))
-        writer.matrix("match_images").append(np.array([m.image for m in matches], dtype=np.uint32))
-        writer.matrix("match_sims").append(np.array([m.sim for m in matches], dtype=np.float64))
-        writer.ragged("searched_owners").extend([owner.encode("ascii") for owner in searched])
-        writer.matrix("searched_images").append(np.array([*searched.values()], dtype=np.uint64))
+            writer.add(
+                ER=[ew],
+                image_owners=[ref.owner],
+                image_names=[ref.name],
+                image_uploads=[ref.upload],
+                image_keys=[ref.key_id],
+            )
 
 
 @dataclass(frozen=True)
@@ -100,41 +109,32 @@ class ResultsReader:
         return self.container.ragged("ER").row(number)
 
 
-def open_results(
-    path: Path, deployment: str, check: Callable[[Header], object] | None = None
-) -> ResultsReader:
+def open_results(path: Path, deployment: str, check: Check | None = None) -> ResultsReader:
     """Read and verify `results`; close the reader's container when done."""
     container = open_container(path, RESULTS, deployment=deployment, check=check)
-    try:
+    with closed_on_failure(container):
         images = _read_images(container)
         matches = _read_matches(container, len(images))
         query = container.data("query", QUERY_BYTES_LIMIT)
         return ResultsReader(container, query, images, matches, _read_searched(container))
-    except BaseException:
-        container.close()
-        raise
 
 
 def _read_searched(container: Container) -> dict[str, int]:
     if container.same_length("searched_owners", "searched_images") > _OWNERS_LIMIT:
         raise MalformedError("searched more owners than there can be")
-    owners = container.ragged("searched_owners").texts()
-    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
-        raise MalformedError("names an owner by an identifier that is not one")
+    owners = container.identifiers("searched_owners", "an owner")
     if len(set(owners)) != len(owners):
         raise MalformedError("says twice how much of an owner was searched")
-    return dict(zip(owners, container.matrix("searched_images").all().tolist(), strict=True))
+    return dict(zip(owners, container.whole_numbers("searched_images"), strict=True))
 
 
 def _read_images(container: Container) -> list[ImageRef]:
-    columns = ("image_owners", "image_names", "image_uploads", "image_keys", "ER")
+    columns = ("ER", "image_owners", "image_names", "image_uploads", "image_keys")
     if container.same_length(*columns) > _MATCHES_LIMIT:
         raise MalformedError("holds more images than an answer can have")
-    owners = container.ragged(columns[0]).texts()
-    if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
-        raise MalformedError("names an owner by an identifier that is not one")
-    names = [check_names([row])[0] for batch in container.ragged(columns[1]).batches() for row in batch]
-    uploads, keys = (container.matrix(column).all().tolist() for column in columns[2:4])
+    owners = container.identifiers("image_owners", "an owner")
+    names = [check_names([row])[0] for row in container.ragged("image_names").all()]
+    uploads, keys = (container.whole_numbers(name) for name in ("image_uploads", "image_keys"))
     refs = [ImageRef(*fields) for fields in zip(owners, names, uploads, keys, strict=True)]
     if len({(ref.owner, ref.name) for ref in refs}) != len(refs):
         raise MalformedError("holds an image twice")

@@ -7,7 +7,7 @@ that length, and nothing for a group that the cloud lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
-from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER, Header
+from mipp_cli.containers.base.container import (
+    Check,
+    Container,
+    Schema,
+    Sender,
+    closed_on_failure,
+    open_container,
+    write_container,
+    write_whole,
+)
+from mipp_cli.containers.base.header import LARGEST_NUMBER
 from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.groups import LARGEST_GROUP_SIZE
@@ -39,7 +48,7 @@ SELECTION = Schema(
 )
 GROUPS = Schema(
     "groups",
-    {"places": Matrix("<u4"), "image_names": Ragged(limit=NAME_LIMIT), "ER": Ragged(limit=2**31)},
+    {"ER": Ragged(), "places": Matrix("<u4"), "image_names": Ragged(limit=NAME_LIMIT)},
 )
 
 
@@ -75,28 +84,22 @@ class Selection:
 
 def write_selection(path: Path, sender: Sender, selection: Selection, *, force: bool = False) -> None:
     """Write a `selection`."""
-    groups = selection.groups
-    with write_container(path, SELECTION, sender, selection.number, force=force) as writer:
-        writer.matrix("cloud").append(np.frombuffer(selection.cloud, dtype=np.uint8))
-        writer.ragged("owners").extend([group.owner.encode("ascii") for group in groups])
-        writer.matrix("uploads").append(np.array([group.upload for group in groups], dtype=np.uint64))
-        writer.matrix("groups").append(np.array([group.group for group in groups], dtype=np.uint32))
-        writer.matrix("lengths").append(np.array(selection.lengths, dtype=np.uint64))
+    owners, uploads, groups = zip(*selection.groups, strict=True) if selection.groups else ((), (), ())
+    columns = {"owners": owners, "uploads": uploads, "groups": groups, "lengths": selection.lengths}
+    write_whole(path, SELECTION, sender, selection.number, force=force, cloud=selection.cloud, **columns)
 
 
-def read_selection(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> Selection:
+def read_selection(path: Path, deployment: str, check: Check | None = None) -> Selection:
     """Read and verify a `selection`."""
     with open_container(path, SELECTION, deployment=deployment, check=check) as container:
         if container.same_length("owners", "uploads", "groups", "lengths") > MATCHES_LIMIT:
             raise MalformedError("names too many groups")
-        owners = container.ragged("owners").texts()
-        if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
-            raise MalformedError("names an owner by an identifier that is not one")
-        uploads, groups = (container.matrix(name).all().tolist() for name in ("uploads", "groups"))
+        owners = container.identifiers("owners", "an owner")
+        uploads, groups = container.whole_numbers("uploads"), container.whole_numbers("groups")
         if any(number > LARGEST_NUMBER for number in uploads):
             raise MalformedError("names an upload by a number that is not one")
         refs = tuple(map(GroupRef, owners, uploads, groups))
-        lengths = tuple(container.matrix("lengths").all().tolist())
+        lengths = tuple(container.whole_numbers("lengths"))
         return Selection(container.header.number, container.data("cloud", _KEY_BYTES), refs, lengths)
 
 
@@ -115,9 +118,7 @@ def write_groups(
     count = 0
     with write_container(path, GROUPS, sender, number, force=force) as writer:
         for row in rows:
-            writer.matrix("places").append(np.array([row.place], dtype=np.uint32))
-            writer.ragged("image_names").append(row.name.encode())
-            writer.ragged("ER").append(row.ew)
+            writer.add(places=[row.place], image_names=[row.name], ER=[row.ew])
             count += 1
     return count
 
@@ -143,16 +144,13 @@ class GroupsReader:
         return self.container.ragged("ER").row(row)
 
 
-def open_groups(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> GroupsReader:
+def open_groups(path: Path, deployment: str, check: Check | None = None) -> GroupsReader:
     """Read and verify `groups`; close the reader's container when done."""
     container = open_container(path, GROUPS, deployment=deployment, check=check)
-    try:
+    with closed_on_failure(container):
         if container.same_length("places", "image_names", "ER") > _ROWS_LIMIT:
             raise MalformedError("holds more rows than an answer can have")
         places = container.matrix("places").all().astype(np.int64)
         if (np.diff(places) < 0).any():
             raise MalformedError("holds its groups out of order")
         return GroupsReader(container, places)
-    except BaseException:
-        container.close()
-        raise

@@ -5,7 +5,7 @@ In the sum schemes that is EF and EFF of each image; in `exact`, where the group
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
-from mipp_cli.containers.messages.earlier import EARLIER, read_earlier, write_earlier
+from mipp_cli.containers.messages.earlier import EARLIER, listed, read_earlier
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.aead import OVERHEAD_BYTES, image_dec, image_enc
 from mipp_cli.scheme.encoding import length_prefixed
@@ -28,9 +28,15 @@ from mipp_cli.scheme.secret_keys import derive_key, key_id
 
 NAME_LIMIT = 4096
 _ROWS_LIMIT = 2**32 - 1
-_IMAGES: dict[str, Matrix | Ragged] = {"image_names": Ragged(limit=NAME_LIMIT), "EW": Ragged(limit=2**31)}
-_NUMBERS = ("key_id",)
+_IMAGES: dict[str, Matrix | Ragged] = {"EW": Ragged(), "image_names": Ragged(limit=NAME_LIMIT)}
 GROUP_ENDS = "group_ends"
+LONGEST_ROW = IMAGE_LIMIT + 2**27
+
+
+def _schema(features: Mapping[str, int | None], *, grouped: bool) -> Schema:
+    columns: dict[str, Matrix | Ragged] = {name: Matrix("u1", width) for name, width in features.items()}
+    groups = {GROUP_ENDS: Matrix("<u4")} if grouped else {}
+    return Schema("upload", {**_IMAGES, **EARLIER, **columns, **groups}, ("key_id",))
 
 
 def upload_schema(parameters: Parameters) -> Schema:
@@ -39,16 +45,12 @@ def upload_schema(parameters: Parameters) -> Schema:
     A row of EF or EFF is l numbers, end to end; ``group_ends`` says at which row each group ends.
     """
     protocol = parameters.protocol
-    features = {name: Matrix("u1", width) for name, width in protocol.upload_columns.items()}
-    groups = {GROUP_ENDS: Matrix("<u4")} if protocol.grouped else {}
-    return Schema("upload", {**_IMAGES, **EARLIER, **features, **groups}, _NUMBERS)
+    return _schema(protocol.upload_columns, grouped=protocol.grouped)
 
 
 def any_upload_schemas() -> list[Schema]:
     """Return what `upload` may hold, for whoever reads without knowing the deployment."""
-    sums = {name: Matrix("u1", None) for name in ("EF", "EFF")}
-    kinds: tuple[dict[str, Matrix | Ragged], ...] = ({GROUP_ENDS: Matrix("<u4")}, {**sums})
-    return [Schema("upload", {**_IMAGES, **EARLIER, **columns}, _NUMBERS) for columns in kinds]
+    return [_schema({}, grouped=True), _schema({"EF": None, "EFF": None}, grouped=False)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,15 +94,6 @@ class UploadCipher(CipherOfUpload):
         return self._open(ew, name)
 
 
-@dataclass(frozen=True)
-class UploadSize:
-    """How large an upload will be: images, and bytes of all names and of all encrypted images."""
-
-    rows: int
-    name_bytes: int
-    ew_bytes: int
-
-
 @dataclass
 class UploadWriter:
     """Appends images to an upload."""
@@ -110,16 +103,13 @@ class UploadWriter:
 
     def append(self, name: str, ew: bytes, features: Sequence[bytes] = ()) -> None:
         """Append an image: name on the wire, encrypted image, and its encrypted features, a column each."""
-        self._writer.ragged("image_names").append(name.encode())
-        self._writer.ragged("EW").append(ew)
-        for column, feature in zip(self._protocol.upload_columns, features, strict=True):
-            self._writer.matrix(column).append(np.frombuffer(feature, dtype=np.uint8).reshape(1, -1))
+        beside = dict(zip(self._protocol.upload_columns, features, strict=True))
+        self._writer.add(EW=[ew], image_names=[name], **beside)
 
     def end_group(self) -> None:
         """End a group after the last image, where the scheme has groups."""
         if self._protocol.grouped:
-            ends = np.array([self._writer.ragged("EW").rows], dtype=np.uint32)
-            self._writer.matrix(GROUP_ENDS).append(ends)
+            self._writer.add(group_ends=[self._writer.ragged("EW").rows])
 
 
 @contextmanager
@@ -131,22 +121,14 @@ def write_upload(
     key_id: int,
     *,
     earlier: Collection[int] = (),
-    size: UploadSize | None = None,
     force: bool = False,
 ) -> Iterator[UploadWriter]:
     """Write an `upload` of images encrypted under the image key ``key_id``.
 
-    ``earlier`` are the numbers of the messages before it that still decide an image once it counts. With
-    ``size`` every column lies in one piece, which is read fastest; without it, in chunks.
+    ``earlier`` are the numbers of the messages before it that still decide an image once it counts.
     """
     with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
-        writer.number("key_id", key_id)
-        write_earlier(writer, earlier)
-        if size is not None:
-            writer.ragged("image_names").expect(size.rows, size.name_bytes)
-            writer.ragged("EW").expect(size.rows, size.ew_bytes)
-            for column in parameters.protocol.upload_columns:
-                writer.matrix(column).expect(size.rows)
+        writer.add(key_id=key_id, earlier=listed(earlier))
         yield UploadWriter(writer, parameters.protocol)
 
 
@@ -180,8 +162,7 @@ class UploadReader:
 
     def names(self) -> list[str]:
         """Return the names of all images; MalformedError if one is empty, no text, or there twice."""
-        rows = [row for batch in self.container.ragged("image_names").batches() for row in batch]
-        return check_names(rows)
+        return check_names(self.container.ragged("image_names").all())
 
     def name(self, row: int) -> str:
         """Return the name of one image."""
@@ -226,7 +207,7 @@ class UploadReader:
         ew = self.container.ragged("EW")
         for begin in range(0, len(self), 4096):
             sizes = ew.sizes(begin, min(begin + 4096, len(self)))
-            if max(sizes) > IMAGE_LIMIT + 2**27:
+            if max(sizes) > LONGEST_ROW:
                 raise MalformedError("holds an image that is too large")
             if min(sizes) < OVERHEAD_BYTES:
                 raise MalformedError("holds an encrypted image that is too short to be one")

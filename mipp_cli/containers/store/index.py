@@ -19,9 +19,9 @@ from mipp_cli.containers.base.container import (
     Schema,
     Sender,
     open_container,
-    write_container,
+    write_whole,
 )
-from mipp_cli.containers.base.header import IDENTIFIER, Header
+from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.stored import ROOT_BYTES
 from mipp_cli.errors import MalformedError, errors_at
 
@@ -146,21 +146,21 @@ def write_index(path: Path, sender: Sender, index: Index) -> None:
     """Replace CLOUD/index.h5."""
     segments, parts = index.segments, index.parts
     numbers = [(s.number, s.key_id, s.rows, s.revision, s.deleted) for s in segments]
-    digests = {
-        "segment_digests": [s.digest for s in segments],
-        "segment_roots": [s.root for s in segments],
-        "part_roots": [p.root for p in parts],
-    }
-    with write_container(path, INDEX, sender, index.number, force=True) as writer:
-        writer.matrix("segment_numbers").append(np.array(numbers, dtype=np.uint64).reshape(-1, 5))
-        writer.matrix("part_numbers").append(np.array([p.number for p in parts], dtype=np.uint64))
-        for name, rows in digests.items():
-            writer.matrix(name).append(np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(-1, ROOT_BYTES))
-        for segment in segments:
-            writer.ragged("segment_owners").append(segment.owner.encode("ascii"))
-            writer.ragged("segment_earlier").append(np.array(segment.earlier, dtype="<u8").tobytes())
-        for part in parts:
-            writer.ragged("part_segments").append(np.array(part.segments, dtype="<u4").tobytes())
+    write_whole(
+        path,
+        INDEX,
+        sender,
+        index.number,
+        force=True,
+        segment_owners=[s.owner for s in segments],
+        segment_numbers=np.array(numbers, dtype=np.uint64).reshape(-1, 5),
+        segment_digests=b"".join(s.digest for s in segments),
+        segment_roots=b"".join(s.root for s in segments),
+        segment_earlier=[np.array(s.earlier, dtype="<u8").tobytes() for s in segments],
+        part_numbers=[p.number for p in parts],
+        part_roots=b"".join(p.root for p in parts),
+        part_segments=[np.array(p.segments, dtype="<u4").tobytes() for p in parts],
+    )
 
 
 def read_index(path: Path, deployment: str, check: Callable[[Header], object] | None = None) -> Index:
@@ -168,9 +168,7 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], object] | 
     with errors_at(path), open_container(path, INDEX, deployment=deployment, check=check) as container:
         container.same_length(*(name for name in INDEX.columns if name.startswith("segment_")))
         container.same_length(*(name for name in INDEX.columns if name.startswith("part_")))
-        owners = container.ragged("segment_owners").texts()
-        if not all(IDENTIFIER.fullmatch(owner) for owner in owners):
-            raise MalformedError("names an owner by an identifier that is not one")
+        owners = container.identifiers("segment_owners", "an owner")
         digests, roots, part_roots = (
             [row.tobytes() for row in container.matrix(name).all()]
             for name in ("segment_digests", "segment_roots", "part_roots")
@@ -183,7 +181,7 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], object] | 
                 owners, numbers, digests, roots, earlier, strict=True
             )
         )
-        part_numbers = container.matrix("part_numbers").all().tolist()
+        part_numbers = container.whole_numbers("part_numbers")
         listed = _lists(container, "part_segments", "<u4")
         if not all(listed):
             raise MalformedError("lists a part without segments")

@@ -52,11 +52,8 @@ def write_part(
     called with the images done.
     """
     gone = gone or [_NONE] * len(tables)
-    rows = sum(map(len, tables)) - sum(map(len, gone))
     pairs, counts = [np.empty(0, dtype=np.uint64)], [_NONE]
     with write_container(path, PART, sender, number, force=True) as writer:
-        writer.matrix("ids").expect(rows)
-        writer.matrix("rows").expect(rows)
         for batch in merged(tables, gone):
             writer.matrix("ids").append(batch.ids.view(np.uint8).reshape(-1, ID_BYTES))
             writer.matrix("rows").append(batch.images)
@@ -69,7 +66,6 @@ def write_part(
         count = np.zeros(len(every_pair), dtype=np.int64)
         np.add.at(count, place, np.concatenate(counts))
         for name, values in zip(_PAIRS, (*np.divmod(every_pair, 2**32), count), strict=True):
-            writer.matrix(name).expect(len(values))
             writer.matrix(name).append(values)
 
 

@@ -19,7 +19,7 @@ from mipp_cli.containers.base.columns import Matrix
 from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
 from mipp_cli.containers.base.header import IDENTIFIER
 from mipp_cli.containers.base.source import DIGEST_BYTES
-from mipp_cli.containers.messages.earlier import read_earlier, write_earlier
+from mipp_cli.containers.messages.earlier import listed, read_earlier
 from mipp_cli.containers.messages.upload import GROUP_ENDS, UploadReader, any_upload_schemas, upload_schema
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.parameters import Parameters
@@ -99,7 +99,7 @@ def write_upload_segment(
 ) -> None:
     """Write the `segment` of an ``upload`` without its rows ``dropped``, ascending.
 
-    The rows are streamed, and every column lies in one piece; ``advance`` is called with the rows done.
+    The rows are streamed; ``advance`` is called with the rows done.
     """
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         _write_origin(writer, origin, key_id=upload.key_id)
@@ -108,7 +108,7 @@ def write_upload_segment(
 
 def _write_origin(writer: ContainerWriter, origin: Origin, *, key_id: int) -> None:
     writer.number("key_id", key_id)
-    write_earlier(writer, origin.earlier)
+    writer.add(earlier=listed(origin.earlier))
     writer.matrix("owner").append(np.frombuffer(origin.owner.encode("ascii"), dtype=np.uint8))
     writer.matrix("owner_key").append(np.frombuffer(origin.key, dtype=np.uint8))
     writer.matrix("digest").append(np.frombuffer(origin.digest, dtype=np.uint8))
@@ -121,10 +121,6 @@ def _copy_rows(
     keep = np.ones(len(upload), dtype=bool)
     keep[dropped] = False
     sizes = {name: np.array(source.ragged(name).sizes(0, len(upload))) for name in ("image_names", "EW")}
-    for name, column in sizes.items():
-        writer.ragged(name).expect(int(keep.sum()), int(column[keep].sum()))
-    for name in protocol.upload_columns:
-        writer.matrix(name).expect(int(keep.sum()))
     if protocol.grouped:
         ends = upload.group_ends()
         writer.matrix(GROUP_ENDS).append(ends - np.searchsorted(dropped, ends))

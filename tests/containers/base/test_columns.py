@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base import container
-from mipp_cli.containers.base.columns import Matrix, Ragged, hdf5_errors
+from mipp_cli.containers.base import hdf5
+from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import Schema, open_container, open_source, write_container
-from mipp_cli.containers.base.header import BLOCK_BYTES
+from mipp_cli.containers.base.hdf5 import hdf5_errors
+from mipp_cli.containers.base.header import HEAD_BYTES
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.errors import MalformedError, TamperedError
 from tests.containers.conftest import (
@@ -78,7 +79,7 @@ def memory_below(limit: int) -> Iterator[None]:
     st.integers(0, 2**32 - 1),
 )
 def test_a_matrix_comes_back_as_it_was_written(place: Path, shape: Matrix, data: int, seed: int) -> None:
-    rows = data // shape.row_bytes
+    rows = data // (np.dtype(shape.dtype).itemsize * (shape.width or 1))
     generator = np.random.default_rng(seed)
     data = generator.integers(0, 250, (rows, *shape.tail)).astype(shape.dtype)
     schema = Schema("members", {"rows": shape})
@@ -89,7 +90,7 @@ def test_a_matrix_comes_back_as_it_was_written(place: Path, shape: Matrix, data:
     with open_container(place, schema) as container:
         reader = container.matrix("rows")
         assert len(reader) == rows
-        assert reader.row_bytes == shape.row_bytes
+        assert reader.row_bytes * rows == data.nbytes
         assert reader.all().dtype == np.dtype(shape.dtype)
         assert reader.all().shape == data.shape
         assert reader.all().tobytes() == data.tobytes()
@@ -131,35 +132,42 @@ def test_a_ragged_column_comes_back_as_it_was_written(
             assert reader.row(number) == rows[number]
 
 
-def test_text_that_is_not_ascii_is_replaced(tmp_path: Path) -> None:
-    with write_container(tmp_path / "a", WORDS, ALICE, 1) as writer:
-        writer.ragged("words").extend([b"plain", "naïve".encode(), b"\xff"])
-    with open_container(tmp_path / "a", WORDS) as container:
-        assert container.ragged("words").texts() == ["plain", "na\ufffd\ufffdve", "\ufffd"]
+def test_an_identifier_that_is_none_is_malformed(tmp_path: Path) -> None:
+    for number, name in enumerate([b"", "naïve".encode(), b"\xff", b"a b", b"x" * 65]):
+        with write_container(tmp_path / f"{number}", WORDS, ALICE, 1) as writer:
+            writer.ragged("words").extend([b"plain", name])
+        with (
+            open_container(tmp_path / f"{number}", WORDS) as container,
+            pytest.raises(MalformedError, match="an owner by an identifier that is not one, in words"),
+        ):
+            container.identifiers("words", "an owner")
 
 
-def test_rows_announced_beforehand_come_back_from_one_piece(tmp_path: Path) -> None:
-    schema = Schema("members", {"words": Ragged(limit=9), "plain": Matrix("<u8")})
-    with write_container(tmp_path / "a", schema, ALICE, 1) as writer:
-        writer.ragged("words").expect(300_000, 600_000)
-        writer.matrix("plain").expect(300_000)
-        for begin in range(0, 300_000, 50_000):
-            writer.ragged("words").extend([b"ab"] * 50_000)
-            writer.matrix("plain").append(np.arange(begin, begin + 50_000, dtype=np.uint64))
-    with open_container(tmp_path / "a", schema) as container:
-        assert container.matrix("plain").all().tolist() == list(range(300_000))
-        assert container.ragged("words").rows(299_990, 300_000) == [b"ab"] * 10
+def test_values_of_every_kind_are_added_in_one_call(tmp_path: Path) -> None:
+    with write_container(tmp_path / "a", TOY, ALICE, 1) as writer:
+        writer.add(count=3, words=["an", b"", "owner"], rows=bytes(range(32)), plain=[0])
+        writer.add(words=[b"of images"], rows=bytes(range(32, 96)), plain=np.array([2**64 - 1], np.uint64))
+    assert read_toy(tmp_path / "a") == TOY_READING
 
 
-def test_fewer_rows_than_announced_are_not_written(tmp_path: Path) -> None:
-    schema = Schema("members", {"plain": Matrix("<u8")})
+@pytest.mark.parametrize("rows", [np.zeros(32, "u1"), np.zeros((3, 31), "u1"), [1, 2]])
+def test_rows_of_another_width_are_not_written(tmp_path: Path, rows: object) -> None:
     with (
-        pytest.raises(ValueError, match="other rows"),
-        write_container(tmp_path / "a", schema, ALICE, 1) as writer,
+        pytest.raises(ValueError, match="rows of another width"),
+        write_container(tmp_path / "a", TOY, ALICE, 1) as writer,
     ):
-        writer.matrix("plain").expect(3)
-        writer.matrix("plain").append(np.zeros(2, dtype=np.uint64))
-    assert not (tmp_path / "a").exists()
+        writer.add(rows=rows)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_that_do_not_fit_their_column_are_not_written(tmp_path: Path) -> None:
+    for value in (-1, 2**64):
+        with (
+            pytest.raises((ValueError, OverflowError)),
+            write_container(tmp_path / "a", TOY, ALICE, 1) as writer,
+        ):
+            writer.add(plain=[value])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 4), (4, 4), (2, 1), (-1, 1), (0, 2**63)])
@@ -199,7 +207,7 @@ def refuse(path: Path, spoil: Fill, match: str = ".") -> None:
         read_toy(path)
     assert not isinstance(caught.value, TamperedError)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(container, "check_form", lambda *_arguments: None)
+        patch.setattr(hdf5, "check_form", lambda *_arguments: None)
         with pytest.raises(MalformedError, match=match):
             read_toy(path)
 
@@ -277,7 +285,7 @@ def test_a_number_that_is_an_enumeration_is_malformed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["/nowhere", "/{name}", "/rows", "/words/offsets", "."])
 def test_a_soft_link_is_malformed(tmp_path: Path, name: str, target: str) -> None:
     link = h5py.SoftLink(target.format(name=name))
-    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)), "is a link")
+    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)))
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -288,7 +296,7 @@ def test_an_external_link_is_malformed_and_not_followed(tmp_path: Path, name: st
         file["x"] = np.zeros((3, 32), np.uint8)
     link = h5py.ExternalLink("other.h5" if beside else str(other), "/x")
     other.chmod(0)
-    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)), "is a link")
+    refuse(tmp_path / "a", replaced(name, lambda group, leaf: group.__setitem__(leaf, link)))
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -542,10 +550,10 @@ def test_a_piece_that_leaves_the_file_is_malformed(tmp_path: Path, address: int 
     path = forge_toy(tmp_path / "a", lambda _file: None)
     with h5py.File(path, "r") as file:
         offset = file["rows"].id.get_offset()
-    body = path.read_bytes()[BLOCK_BYTES:]
+    body = path.read_bytes()[HEAD_BYTES:]
     named = {"last byte": len(body) - 1, "end": len(body)}
     value = named[address] if isinstance(address, str) else address
-    places = [stored.to_bytes(8, "little") for stored in (offset, offset - BLOCK_BYTES)]
+    places = [stored.to_bytes(8, "little") for stored in (offset, offset - HEAD_BYTES)]
     found = [place for place in places if body.count(place) == 1]
     assert len(found) == 1
     sign_body(path, body.replace(found[0], value.to_bytes(8, "little")))

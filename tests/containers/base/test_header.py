@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.base.header import (
-    BLOCK_BYTES,
     FORMAT_LINE,
+    HEAD_BYTES,
     KINDS,
     NUMBERED_KINDS,
     QUERY_KINDS,
@@ -35,7 +35,7 @@ END = BLOCK.index(b"\0")
 def signed(text: bytes, *, key: SigningKey = KEY, after: bytes = b"") -> bytes:
     """Sign any text, as a hostile party can, and pad it to a block."""
     block = text + b"signature " + key.sign(text).hex().encode() + b"\n" + after
-    return block.ljust(BLOCK_BYTES, b"\0")
+    return block.ljust(HEAD_BYTES, b"\0")
 
 
 def text_of(lines: list[bytes]) -> bytes:
@@ -65,7 +65,7 @@ def test_what_is_rendered_is_parsed_again(
         *kind_and_number[:1], sender, kind_and_number[1], deployment.hex(), digest.hex(), key.public.hex()
     )
     block = header.render(key)
-    assert len(block) == BLOCK_BYTES
+    assert len(block) == HEAD_BYTES
     assert parse(block) == header
 
 
@@ -90,7 +90,7 @@ def test_the_numbers_of_a_header_are_given_as_numbers() -> None:
 
 
 def test_every_single_bit_flip_of_the_block_is_refused() -> None:
-    for bit in range(8 * BLOCK_BYTES):
+    for bit in range(8 * HEAD_BYTES):
         flipped = bytearray(BLOCK)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(MalformedError):
@@ -98,7 +98,7 @@ def test_every_single_bit_flip_of_the_block_is_refused() -> None:
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.integers(0, BLOCK_BYTES - 1), st.integers(0, 255))
+@given(st.integers(0, HEAD_BYTES - 1), st.integers(0, 255))
 def test_every_change_of_a_single_byte_is_refused(position: int, value: int) -> None:
     changed = bytearray(BLOCK)
     changed[position] = value if value != BLOCK[position] else value ^ 0x20
@@ -111,7 +111,7 @@ def test_every_change_of_a_single_byte_is_refused(position: int, value: int) -> 
 def test_every_character_taken_out_or_put_in_is_refused(position: int, added: bytes) -> None:
     changed = BLOCK[:position] + added + BLOCK[position + (not added) :]
     with pytest.raises(MalformedError):
-        parse(changed[:BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0"))
+        parse(changed[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0"))
 
 
 @pytest.mark.parametrize("name", ["kind", "sender", "number", "deployment", "digest", "key"])
@@ -120,7 +120,7 @@ def test_a_field_changed_to_another_valid_value_is_tampering(name: str) -> None:
     line = f"{name} {getattr(other, name)}\n".encode()
     changed = re.sub(rf"{name} .*\n".encode(), line, BLOCK, count=1)
     with pytest.raises(TamperedError):
-        parse(changed.rstrip(b"\0").ljust(BLOCK_BYTES, b"\0"))
+        parse(changed.rstrip(b"\0").ljust(HEAD_BYTES, b"\0"))
 
 
 def test_a_changed_digit_of_the_signature_is_tampering() -> None:
@@ -152,7 +152,7 @@ def test_a_header_that_anybody_can_sign_is_malformed() -> None:
     text = text_of([*LINES[:6], b"key " + KEY_OF_ALL.hex().encode()])
     block = text + b"signature " + SIGNATURE_OF_ALL.hex().encode() + b"\n"
     with pytest.raises(MalformedError, match="small order"):
-        parse(block.ljust(BLOCK_BYTES, b"\0"))
+        parse(block.ljust(HEAD_BYTES, b"\0"))
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 2), (2, 3), (4, 5), (5, 6)])
@@ -187,12 +187,12 @@ def test_the_signature_must_be_the_last_line() -> None:
     signature = b"signature " + KEY.sign(text).hex().encode()
     for lines in ([signature, *LINES], [*LINES[:6], signature, LINES[6]]):
         with pytest.raises(MalformedError):
-            parse(text_of(lines).ljust(BLOCK_BYTES, b"\0"))
+            parse(text_of(lines).ljust(HEAD_BYTES, b"\0"))
 
 
 def test_a_missing_signature_is_malformed() -> None:
     with pytest.raises(MalformedError):
-        parse(text_of(LINES).ljust(BLOCK_BYTES, b"\0"))
+        parse(text_of(LINES).ljust(HEAD_BYTES, b"\0"))
 
 
 def test_two_signatures_are_malformed() -> None:
@@ -287,7 +287,7 @@ def test_an_unknown_version_is_malformed_and_said_to_be_one(version: bytes) -> N
 
 @pytest.mark.parametrize("rest", [b"\xff" * 40, b"\x1b[31m" * 8, b"x" * 2000, b""])
 def test_a_version_of_any_bytes_is_shown_and_short(rest: bytes) -> None:
-    block = (b"mipp " + rest)[:BLOCK_BYTES].ljust(BLOCK_BYTES, b"\0")
+    block = (b"mipp " + rest)[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0")
     with pytest.raises(MalformedError, match="is of the format") as caught:
         parse(block)
     assert len(caught.value.message) < 140
@@ -337,7 +337,7 @@ def test_anything_but_nul_after_the_signature_is_malformed(after: bytes) -> None
         parse(signed(text_of(LINES), after=after))
 
 
-@pytest.mark.parametrize("position", [END, END + 1, 511, 512, 513, BLOCK_BYTES - 1])
+@pytest.mark.parametrize("position", [END, END + 1, 511, 512, 513, HEAD_BYTES - 1])
 def test_a_byte_anywhere_in_the_padding_is_malformed(position: int) -> None:
     changed = bytearray(BLOCK)
     changed[position] = 0x80
@@ -355,10 +355,10 @@ def test_a_second_hdf5_superblock_in_the_block_is_malformed() -> None:
         parse(block)
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, END, 512, BLOCK_BYTES - 1, BLOCK_BYTES + 1, 2 * BLOCK_BYTES])
+@pytest.mark.parametrize("size", [0, 1, 7, END, 512, HEAD_BYTES - 1, HEAD_BYTES + 1, 2 * HEAD_BYTES])
 def test_a_block_of_another_size_is_malformed(size: int) -> None:
     with pytest.raises(MalformedError):
-        parse(BLOCK[:size].ljust(min(size, 2 * BLOCK_BYTES), b"\0"))
+        parse(BLOCK[:size].ljust(min(size, 2 * HEAD_BYTES), b"\0"))
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_block_of_another_size_is_malformed(size: int) -> None:
 )
 def test_another_kind_of_file_is_no_container(start: bytes) -> None:
     with pytest.raises(MalformedError, match="not a MIPP container"):
-        parse(start.ljust(BLOCK_BYTES, b"\0"))
+        parse(start.ljust(HEAD_BYTES, b"\0"))
 
 
 def test_a_header_that_would_not_be_read_is_not_written() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
 from mipp_cli.containers.base.container import Container, Schema, read_header, write_container
+from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.containers.base.source import BLOCK_BYTES, BytesSource, FileSource, Source
 from mipp_cli.containers.base.stored import blocks_path, open_stored, store_copy, store_digests
 from mipp_cli.errors import MalformedError, MippError, TamperedError
@@ -32,20 +33,20 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return path.read_bytes()
 
 
-def store(source: Source, path: Path, digest: str) -> bytes:
+def store(source: Source, path: Path, header: Header) -> bytes:
     """Store a container; nobody watches how far it is."""
-    return store_copy(source, path, digest, lambda _bytes: None)
+    return store_copy(source, path, header, lambda _bytes: None)
 
 
-def digest_in(data: bytes) -> str:
-    return read_header(BytesSource(data)).digest
+def header_in(data: bytes) -> Header:
+    return read_header(BytesSource(data))
 
 
 @pytest.fixture
 def stored(tmp_path: Path, original: bytes) -> tuple[Path, bytes]:
     """The container in a store: path and root."""
     path = tmp_path / "a.h5"
-    return path, store(BytesSource(original), path, digest_in(original))
+    return path, store(BytesSource(original), path, header_in(original))
 
 
 def blocks_of(path: Path) -> Path:
@@ -80,7 +81,7 @@ def test_a_copy_from_a_file_and_from_memory_have_the_same_root(
 ) -> None:
     (tmp_path / "b").write_bytes(original)
     source = FileSource(tmp_path / "b")
-    assert store(source, tmp_path / "c", digest_in(original)) == stored[1]
+    assert store(source, tmp_path / "c", header_in(original)) == stored[1]
     source.close()
     assert store_digests(tmp_path / "b") == stored[1]
 
@@ -98,7 +99,7 @@ def test_content_that_does_not_fit_its_digest_is_not_stored(
     tmp_path: Path, original: bytes, change: Callable[[bytes], bytes]
 ) -> None:
     with pytest.raises(TamperedError):
-        store(BytesSource(change(original)), tmp_path / "a", digest_in(original))
+        store(BytesSource(change(original)), tmp_path / "a", header_in(original))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,38 +108,48 @@ def test_a_flipped_bit_anywhere_is_found_by_who_reads_everything(
 ) -> None:
     path, root = stored
     source = random.Random(3)
-    starts = range(0, len(original), BLOCK_BYTES)
+    starts = range(HEAD_BYTES, len(original), BLOCK_BYTES)
     positions = [source.randrange(start, min(start + BLOCK_BYTES, len(original))) for start in starts]
-    for position in [0, 1023, 1024, 1500, 5000, len(original) - 1, *positions]:
+    for position in [1024, 1500, 5000, len(original) - 1, *positions]:
         changed = bytearray(original)
         changed[position] ^= 1 << source.randrange(8)
         path.write_bytes(changed)
-        with pytest.raises(TamperedError, match=f"block {position // BLOCK_BYTES} "):
+        with pytest.raises(TamperedError, match=f"block {(position - HEAD_BYTES) // BLOCK_BYTES} "):
             open_stored(path, root).read_at(position, 1)
+
+
+@pytest.mark.parametrize("position", [0, 100, 500, 1023])
+def test_a_changed_header_is_tampering(stored: tuple[Path, bytes], original: bytes, position: int) -> None:
+    path, root = stored
+    path.write_bytes(original[:position] + bytes([original[position] ^ 1]) + original[position + 1 :])
+    with pytest.raises(TamperedError, match="header"):
+        open_stored(path, root)
 
 
 def test_a_flipped_bit_in_the_rows_ends_in_one_error(stored: tuple[Path, bytes], original: bytes) -> None:
     path, root = stored
-    for position in random.Random(4).sample(range(len(original)), 25):
+    for position in random.Random(4).sample(range(HEAD_BYTES, len(original)), 25):
         changed = bytearray(original)
         changed[position] ^= 4
         path.write_bytes(changed)
         try:
             assert len(read_everything(path, root)[0]) == ROWS  # no row lies in that block's place
         except TamperedError as error:
-            assert f"block {position // BLOCK_BYTES} " in error.message
+            assert f"block {(position - HEAD_BYTES) // BLOCK_BYTES} " in error.message
 
 
 def test_a_block_that_is_not_read_does_not_matter(stored: tuple[Path, bytes], original: bytes) -> None:
     path, root = stored
     changed = bytearray(original)
-    changed[3 * BLOCK_BYTES + 5] ^= 1
+    begin = HEAD_BYTES + 3 * BLOCK_BYTES
+    changed[begin + 5] ^= 1
     path.write_bytes(changed)
     source = open_stored(path, root)
-    assert source.read_at(2 * BLOCK_BYTES, BLOCK_BYTES) == original[2 * BLOCK_BYTES : 3 * BLOCK_BYTES]
-    assert source.read_at(4 * BLOCK_BYTES, 10) == original[4 * BLOCK_BYTES : 4 * BLOCK_BYTES + 10]
+    assert source.read_at(begin - BLOCK_BYTES, BLOCK_BYTES) == original[begin - BLOCK_BYTES : begin]
+    after = begin + BLOCK_BYTES
+    assert source.read_at(after, 10) == original[after : after + 10]
     with pytest.raises(TamperedError):
-        source.read_at(3 * BLOCK_BYTES - 1, 2)
+        source.read_at(begin - 1, 2)
     source.close()
 
 
@@ -205,7 +216,7 @@ def test_another_valid_container_in_its_place_is_tampering(
     path, root = stored
     with write_container(tmp_path / "other", LARGE, ALICE, 2) as writer:
         writer.ragged("words").append(b"other")
-    store(FileSource(tmp_path / "other"), path, digest_in((tmp_path / "other").read_bytes()))
+    store(FileSource(tmp_path / "other"), path, header_in((tmp_path / "other").read_bytes()))
     with pytest.raises(TamperedError):
         open_stored(path, root)
 

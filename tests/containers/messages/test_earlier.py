@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.base.container import Schema, open_container, write_container
 from mipp_cli.containers.messages import earlier as module
-from mipp_cli.containers.messages.earlier import EARLIER, read_earlier, write_earlier
+from mipp_cli.containers.messages.earlier import EARLIER, listed, read_earlier
 from mipp_cli.errors import MalformedError
 from tests.containers.conftest import ALICE, forge
 
@@ -23,7 +23,7 @@ LARGEST = 2**63 - 1
 
 def written(path: Path, numbers: list[int], own: int) -> Path:
     with write_container(path, LISTED, ALICE, own, force=True) as writer:
-        write_earlier(writer, numbers)
+        writer.add(earlier=listed(numbers))
     return path
 
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.base.columns import Ragged
 from mipp_cli.containers.base.container import Schema, Sender, open_container
-from mipp_cli.containers.base.sealed import seal_to_kmc
 from mipp_cli.containers.messages.membership import (
     ENROLMENT,
     MEMBERS,
@@ -196,7 +195,7 @@ def test_too_many_users_are_malformed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("size", [0, 1, 31, 33, 63, 95])
 def test_sealed_keys_of_another_length_are_malformed(tmp_path: Path, size: int) -> None:
-    sealed = seal_to_kmc(bytes(size), KMC.public, "enrolment", ALICE, "5")
+    sealed = ALICE.seal(bytes(size), KMC.public, "enrolment", "5")
     with pytest.raises(MalformedError, match="impossible length"):
         read_enrolment(forge_enrolment(tmp_path / "a", sealed), DEPLOYMENT, KMC)
 
@@ -215,7 +214,7 @@ def test_a_sealed_part_over_its_limit_is_malformed(tmp_path: Path) -> None:
 
 
 def test_a_changed_byte_of_the_sealed_part_does_not_open(tmp_path: Path) -> None:
-    sealed = seal_to_kmc(IMAGE_KEYS[0], KMC.public, "enrolment", ALICE, "5")
+    sealed = ALICE.seal(IMAGE_KEYS[0], KMC.public, "enrolment", "5")
     assert read_enrolment(forge_enrolment(tmp_path / "a", sealed), DEPLOYMENT, KMC).image_keys
     for position in (0, 500, 1100, 1119, 1120, len(sealed) - 1):
         changed = bytearray(sealed)
@@ -253,7 +252,7 @@ def test_a_sealed_part_lifted_into_another_deployment_does_not_open(tmp_path: Pa
 
 
 def test_a_sealed_part_of_another_kind_does_not_open(tmp_path: Path) -> None:
-    sealed = seal_to_kmc(IMAGE_KEYS[0], KMC.public, "query", ALICE, "5")
+    sealed = ALICE.seal(IMAGE_KEYS[0], KMC.public, "query", "5")
     with pytest.raises(WrongDeploymentError):
         read_enrolment(forge_enrolment(tmp_path / "a", sealed), DEPLOYMENT, KMC)
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.signed_text import SIZE_LIMIT
 from mipp_cli.containers.messages.public_files import (
+    SIZE_LIMIT,
     is_public_file,
     load_deployment,
     load_party,

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.base.container import Sender, open_one_of
-from mipp_cli.containers.base.sealed import seal_to_kmc
 from mipp_cli.containers.messages.query import (
     CANDIDATES_LIMIT,
     IMAGES_LIMIT,
@@ -313,7 +312,7 @@ def test_a_sealed_key_over_its_limit_is_malformed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
 def test_a_sealed_key_of_another_length_is_malformed(tmp_path: Path, size: int) -> None:
-    sealed = seal_to_kmc(bytes(size), KMC.public, "query", ALICE, QUERY_ID)
+    sealed = ALICE.seal(bytes(size), KMC.public, "query", QUERY_ID)
     with pytest.raises(MalformedError, match="impossible length"):
         parsed(tmp_path / "a", fill_query(sealed)).open_usk(KMC)
 
@@ -346,7 +345,7 @@ def test_a_sealed_key_lifted_into_another_query_does_not_open(
 
 @pytest.mark.parametrize("kind", ["enrolment", "results", "reencrypted", "upload"])
 def test_a_sealed_part_of_another_kind_does_not_open(tmp_path: Path, kind: str) -> None:
-    sealed = seal_to_kmc(USK, KMC.public, kind, ALICE, QUERY_ID)
+    sealed = ALICE.seal(USK, KMC.public, kind, QUERY_ID)
     with pytest.raises(WrongDeploymentError):
         parsed(tmp_path / "a", fill_query(sealed)).open_usk(KMC)
 

@@ -312,7 +312,7 @@ def test_an_image_that_is_too_large_is_malformed(tmp_path: Path, monkeypatch: py
     upload = open_upload(forge(tmp_path / "a", fill_upload([b"x"]), kind="upload"))
     with upload.container:
         upload.check_images()
-        monkeypatch.setattr(module, "IMAGE_LIMIT", 49 - 2**27)
+        monkeypatch.setattr(module, "LONGEST_ROW", 49)
         with pytest.raises(MalformedError, match="too large"):
             upload.check_images()
 
