@@ -45,7 +45,7 @@ def test_there_are_modules_to_look_at() -> None:
 
 
 @each_module
-def test_nothing_rests_on_an_assert_which_python_can_be_told_to_skip(name: str) -> None:
+def test_the_package_rests_on_no_assert(name: str) -> None:
     assert [node.lineno for node in ast.walk(syntax(name)) if isinstance(node, ast.Assert)] == []
 
 
@@ -89,3 +89,16 @@ def test_the_readme_of_the_house_names_modules_that_are_there() -> None:
     named = re.findall(r"`((?:\w+/)+\w+\.py)`", table)
     assert len(named) > 20
     assert [name for name in named if name not in MODULES] == []
+
+
+def test_names_of_tests_are_short() -> None:
+    nodes = [
+        node
+        for path in PACKAGE.parent.glob("tests/**/test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    ]
+    names = {
+        node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    assert len(names) > 1000
+    assert [name for name in sorted(names) if len(name) >= 60] == []

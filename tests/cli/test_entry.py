@@ -87,7 +87,7 @@ def test_an_interrupt_outside_of_a_command_is_a_message(
     check_refusal(interrupted(capsys), 130)
 
 
-def test_signals_that_end_a_process_are_caught_before_modules_are_loaded(
+def test_signals_are_caught_before_modules_are_loaded(
     monkeypatch: pytest.MonkeyPatch, handlers: dict[int, object]
 ) -> None:
     seen: dict[int, object] = {}

@@ -235,7 +235,7 @@ def test_a_directory_of_version_1_is_said_to_be_one(changeable: Deployment, role
 @pytest.mark.parametrize(
     "name", [name for name in CONTAINER_READERS if name not in ("kmc enroll", "inspect")]
 )
-def test_a_container_of_another_kind_is_named_with_the_kind_wanted(deployment: Deployment, name: str) -> None:
+def test_a_container_of_the_wrong_kind_is_named_with_its_kind(deployment: Deployment, name: str) -> None:
     given = deployment / "north" / "enrolment.h5"
     said = refuse(deployment, 3, *words_of(deployment, READERS[name], given))
     assert said.startswith(f"error: {given}: is of kind enrolment, not ")

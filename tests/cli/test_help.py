@@ -103,7 +103,7 @@ def test_every_command_can_report_as_json(name: str) -> None:
     assert "--json" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
 
 
-def test_the_first_help_lists_the_commands_and_the_order_of_a_first_run() -> None:
+def test_the_top_level_help_lists_the_commands_and_a_first_run() -> None:
     for words in (("--help",), ("-h",)):
         shown = done(*words).out
         assert "kmc init KMC" in shown

@@ -67,7 +67,7 @@ def at_terminal(*words: object, answers: list[str]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
 
 
-def test_every_command_in_a_role_s_directory_takes_a_passphrase_file() -> None:
+def test_every_role_command_takes_a_passphrase_file() -> None:
     told = 0
     for name, command in COMMANDS.items():
         names = [each.name for each in command.params]
@@ -131,7 +131,7 @@ def test_every_step_works_in_protected_directories(
     assert "new.png" in (root / "matches" / "matches.csv").read_text()
 
 
-def test_a_terminal_asks_for_the_passphrase_of_a_protected_directory(protected: Deployment) -> None:
+def test_a_terminal_asks_for_a_directorys_passphrase(protected: Deployment) -> None:
     code, shown = at_terminal("inspect", protected / "north", answers=["open sesame"])
     assert code == 0, shown
     assert f"Passphrase of {protected / 'north'}: " in shown
@@ -150,7 +150,7 @@ def test_a_terminal_does_not_ask_where_nothing_is_protected(deployment: Deployme
     assert "assphrase" not in shown
 
 
-def test_a_terminal_asks_twice_for_a_passphrase_that_shall_protect_a_new_directory(
+def test_a_terminal_asks_twice_for_a_first_passphrase(
     deployment: Deployment, tmp_path: Path, passphrase: Path
 ) -> None:
     words = ("--id", "x", "--kmc", deployment / "kmc" / "kmc.pub", "--protect")
@@ -164,7 +164,7 @@ def test_a_terminal_asks_twice_for_a_passphrase_that_shall_protect_a_new_directo
     check_refusal(mipp("inspect", tmp_path / "x"), 8)
 
 
-def test_a_terminal_asks_for_the_old_passphrase_and_for_the_new_one(protected: Deployment) -> None:
+def test_a_terminal_asks_for_the_old_and_the_new_passphrase(protected: Deployment) -> None:
     answers = ["open sesame", "close sesame", "close sesame"]
     code, shown = at_terminal("protect", protected / "north", answers=answers)
     assert code == 0, shown

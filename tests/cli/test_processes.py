@@ -156,7 +156,7 @@ def test_an_upload_on_a_full_disk_fails_cleanly(
     assert not list(changeable.root.rglob("*.tmp"))
 
 
-def test_an_index_on_a_full_disk_fails_cleanly_and_stays_as_it_was(
+def test_indexing_on_a_full_disk_changes_nothing(
     changeable: Deployment, small_disk: Path, large_images: Path
 ) -> None:
     upload = changeable / "u.h5"
@@ -237,7 +237,7 @@ def test_an_output_that_cannot_be_printed_is_an_error(deployment: Deployment) ->
     assert b"No space left on device" in ran.stderr
 
 
-def test_a_terminal_that_knows_no_letters_beyond_ascii_is_served(tmp_path: Path) -> None:
+def test_names_are_escaped_on_an_ascii_terminal(tmp_path: Path) -> None:
     picture(1).save(tmp_path / "é.png")
     ran = subprocess.run(
         [*MIPP, "features", str(tmp_path / "é.png"), "--csv"],

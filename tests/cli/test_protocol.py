@@ -35,7 +35,7 @@ def matches(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("user", ["alice", "bob"])
-def test_a_user_finds_all_images_of_the_owners_who_authorised_them_and_no_other(
+def test_a_user_finds_all_images_of_the_authorising_owners_only(
     any_scheme: Deployment, user: str, tmp_path: Path
 ) -> None:
     deployment = any_scheme.copy(tmp_path / "copy")
@@ -49,9 +49,7 @@ def test_a_user_finds_all_images_of_the_owners_who_authorised_them_and_no_other(
 
 
 @pytest.mark.parametrize("user", ["alice", "bob"])
-def test_every_decrypted_match_is_bit_for_bit_the_file_that_its_owner_encrypted(
-    any_scheme: Deployment, user: str
-) -> None:
+def test_a_decrypted_match_is_identical_to_the_owners_file(any_scheme: Deployment, user: str) -> None:
     rows = matches(any_scheme / f"{user}.matches")
     assert len(rows) == 10
     for row in rows:
@@ -75,7 +73,7 @@ def test_a_user_whom_nobody_authorised_finds_nothing(any_scheme: Deployment, tmp
     assert not (tmp_path / "r.h5").exists()
 
 
-def test_only_the_scheme_of_the_paper_warns_that_it_hides_nothing(any_scheme: Deployment) -> None:
+def test_only_the_paper_scheme_warns_that_it_hides_nothing(any_scheme: Deployment) -> None:
     said = (any_scheme / "transcript.txt").read_text().count("scheme paper hides no feature")
     steps = 1 + 1 + len(AUTHORISED) + len(OWNERS) + 1 + len(OWNERS) + 1 + 2 * 4
     assert said >= steps if any_scheme.scheme == "paper" else said == 0
@@ -114,7 +112,7 @@ def begin(mipp: Shell, *words: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["dcr", "mask"])
-def test_the_roles_work_as_processes_that_share_nothing_but_files(tmp_path: Path, scheme: str) -> None:
+def test_roles_run_as_processes_that_share_only_files(tmp_path: Path, scheme: str) -> None:
     mipp = Shell(tmp_path)
     begin(mipp, *SCHEMES[scheme])
     mipp("owner", "encrypt", "owner", "one.png", "two.png", "-o", "upload.h5")
@@ -161,9 +159,7 @@ def test_the_installed_command_is_the_same_program() -> None:
     assert ran.stdout.split()[-1] == __version__
 
 
-def test_every_command_that_uses_the_scheme_of_the_paper_says_so(
-    session_folder: Path, tmp_path: Path
-) -> None:
+def test_every_command_using_the_paper_scheme_warns(session_folder: Path, tmp_path: Path) -> None:
     paper = shared_deployment(session_folder, "paper").copy(tmp_path / "d")
     kmc, cloud, alice, north = (paper / name for name in ("kmc", "cloud", "alice", "north"))
     public, example, out = kmc / "kmc.pub", paper / "pictures" / "queries" / "q1.png", tmp_path / "out"

@@ -75,7 +75,7 @@ def test_a_replaced_image_leaves_no_byte_of_the_old_behind(each_way: Deployment)
     check_searches(each_way)
 
 
-def test_the_bytes_of_a_deleted_image_that_cannot_be_removed_are_told_of_and_go_later(
+def test_bytes_that_resist_deletion_are_reported_and_go_later(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = sorted(changeable.names("north"))[0]
@@ -121,7 +121,7 @@ def test_an_owner_may_delete_everything_and_begin_again(each_way: Deployment) ->
     check_searches(each_way)
 
 
-def test_what_was_applied_of_a_deletion_or_a_deleted_upload_is_still_known(each_way: Deployment) -> None:
+def test_applied_deletions_and_deleted_uploads_are_still_known(each_way: Deployment) -> None:
     upload = upload_of(each_way, "north", "new")
     deletion = deletion_of(each_way, "north", "new")
     index(each_way, upload)
@@ -208,7 +208,7 @@ def test_a_bad_message_takes_the_deletions_before_it_with_it(changeable: Deploym
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_long_life_leaves_the_index_that_a_fresh_start_would_make(each_way: Deployment, seed: int) -> None:
+def test_a_long_used_index_equals_a_fresh_one(each_way: Deployment, seed: int) -> None:
     choose = random.Random(seed)
     truth = {row[1]: row for row in rows(each_way) if row[0] == "north"}
     for step in range(8):
@@ -292,7 +292,7 @@ def test_nothing_but_uploads_and_deletions_is_indexed(changeable: Deployment) ->
     assert run("cloud", "index", changeable / "cloud", changeable / "absent.h5", *JOBS).code == 2
 
 
-def test_an_index_of_many_small_uploads_has_few_parts_and_leaves_the_large_ones_alone() -> None:
+def test_many_small_uploads_make_few_parts() -> None:
     sizes: list[int] = []
     rewritten_with_large = 0
     for _ in range(1000):
@@ -309,11 +309,11 @@ def test_a_thousand_images_do_not_rewrite_ten_million() -> None:
     assert cloud_changes.parts_to_merge([10_000_000, 1000]) == 1
 
 
-def test_parts_that_would_outgrow_the_row_numbers_are_not_merged() -> None:
+def test_parts_too_large_for_the_row_numbers_are_not_merged() -> None:
     assert cloud_changes.parts_to_merge([2**31, 2**31 + 5]) == 1
 
 
-def test_a_part_that_lost_most_of_its_images_is_merged_with_all_after_it() -> None:
+def test_a_shrunken_part_is_merged_with_all_after_it() -> None:
     assert cloud_changes.parts_to_merge([1000, 200, 40, 8]) == 1
     assert cloud_changes.parts_to_merge([100, 200, 40, 8]) == 4
     assert cloud_changes.parts_to_merge([1000, 20, 40, 8]) == 3

@@ -37,7 +37,7 @@ def test_a_cloud_names_the_owner_whom_it_does_not_know(deployment: Deployment) -
 
 
 def test_a_cloud_holds_no_key_but_its_own(any_scheme: Deployment) -> None:
-    assert set(any_scheme.role("cloud").read_json("secrets.json")) == {"signing"}
+    assert set(any_scheme.role("cloud").read_json("secrets.json")) == {"signing", "storage"}
 
 
 def test_a_search_in_an_empty_cloud_finds_nothing(deployment: Deployment, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_uploads_that_the_owner_does_not_know_of_are_told(
     assert completeness(None, index, "north").unlisted == unlisted
 
 
-def test_a_list_that_was_cut_short_says_nothing_of_what_is_older() -> None:
+def test_a_truncated_list_says_nothing_of_older_messages() -> None:
     for last, unlisted in ((8 + LIMIT, ()), (7 + LIMIT, (7,))):
         index = Index(3, (of_north(7), of_north(10**6, *range(8, last))))
         assert completeness(None, index, "north").unlisted == unlisted

@@ -69,9 +69,7 @@ def test_where_the_kmc_ranks_the_index_has_no_sums(exact: Deployment) -> None:
     assert rows(exact) == {(owner, name) for owner in OWNERS for name in exact.names(owner)}
 
 
-def test_the_sums_of_every_sample_image_are_those_of_its_plain_codes(
-    sum_scheme: Deployment, tmp_path: Path
-) -> None:
+def test_the_indexed_sums_match_the_plain_codes(sum_scheme: Deployment, tmp_path: Path) -> None:
     deployment = sum_scheme.copy(tmp_path / "copy")
     kmc = deployment / "kmc" / "kmc.pub"
     samples = sorted(path for path in (SAMPLES / "owners").iterdir() if path.is_dir())
@@ -173,7 +171,7 @@ def test_an_owner_who_is_not_enrolled_is_refused(changeable: Deployment, tmp_pat
     refuse(changeable, 4, "the owner 'newcomer' is not enrolled with this cloud", tmp_path / "u.h5")
 
 
-def test_an_upload_signed_with_another_key_than_the_enrolled_is_a_conflict(each_way: Deployment) -> None:
+def test_an_upload_signed_with_another_key_is_a_conflict(each_way: Deployment) -> None:
     images = [("new", Picture().envelope(), random_feature(1))]
     upload = forge_upload(each_way, "north", images, each_way / "u.h5", sender=stranger(each_way, "north"))
     refuse(each_way, 9, "another key than the one that 'north' was enrolled with", upload)
@@ -243,7 +241,7 @@ def test_work_in_several_processes_gives_the_same_index(each_way: Deployment, tm
     assert rows(each_way) == rows(other)
 
 
-def test_an_index_stays_whole_when_an_old_part_cannot_be_removed(
+def test_an_old_part_that_cannot_be_removed_does_no_harm(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: Path) -> None:
@@ -265,7 +263,7 @@ def test_an_index_that_cannot_be_written_leaves_no_segments(
     refuse(each_way, 10, "cannot be written", upload_of(each_way, "north", "new"))
 
 
-def test_an_interrupt_after_the_index_was_replaced_keeps_what_it_names(
+def test_an_interrupt_after_the_index_is_replaced_is_harmless(
     each_way: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def replaced_then_interrupted(path: Path, *words: object) -> None:
@@ -281,7 +279,7 @@ def test_an_interrupt_after_the_index_was_replaced_keeps_what_it_names(
     assert each_way.search(each_way.ask("alice")).exists()
 
 
-def test_what_a_crashed_run_left_in_the_store_goes_with_the_next(each_way: Deployment) -> None:
+def test_leftovers_of_a_crashed_run_are_removed_by_the_next(each_way: Deployment) -> None:
     left = [each_way / "cloud" / "segments" / ".x.h5.tmp", each_way / "cloud" / "parts" / "99.h5"]
     for path in left:
         path.write_text("left")

@@ -210,7 +210,7 @@ def test_an_older_revision_does_not_bring_back_what_was_deleted(
         (cloud_index, "write_index"),
     ],
 )
-def test_a_deletion_that_was_cut_short_is_applied_to_the_end_by_a_rebuild(
+def test_a_rebuild_completes_an_interrupted_deletion(
     each_way: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
     live(each_way)
@@ -233,7 +233,7 @@ def test_a_deletion_that_was_cut_short_is_applied_to_the_end_by_a_rebuild(
     ("module", "step"),
     [(cloud_changes, "write_upload_segment"), (cloud_index, "write_index")],
 )
-def test_images_that_were_being_replaced_are_taken_over_by_a_rebuild(
+def test_a_rebuild_completes_an_interrupted_replacement(
     each_way: Deployment, monkeypatch: pytest.MonkeyPatch, module: object, step: str
 ) -> None:
     before, name = rows(each_way), sorted(each_way.names("north"))[2]
@@ -310,7 +310,7 @@ def test_a_damaged_list_of_members_costs_no_images(changeable: Deployment) -> No
     refuse(changeable, 3, "north.h5", "--rebuild", "--drop-damaged")
 
 
-def test_what_the_owner_or_this_cloud_did_not_sign_does_not_count(changeable: Deployment) -> None:
+def test_a_rebuild_counts_only_what_owner_and_cloud_signed(changeable: Deployment) -> None:
     folder, public = changeable / "cloud" / "segments", changeable.public
     number = next_number()
     key = changeable.sender("north").signing_key.public
@@ -344,7 +344,7 @@ def test_what_the_owner_or_this_cloud_did_not_sign_does_not_count(changeable: De
     assert not any((folder / name).exists() for name in forged)
 
 
-def test_rebuilding_takes_no_files_and_dropping_goes_with_rebuilding(changeable: Deployment) -> None:
+def test_rebuild_takes_no_files_and_drop_damaged_needs_rebuild(changeable: Deployment) -> None:
     refuse(changeable, 2, "--rebuild takes no CONTAINER", changeable / "north.h5", "--rebuild")
     refuse(changeable, 2, "--drop-damaged goes with --rebuild", changeable / "north.h5", "--drop-damaged")
     refuse(changeable, 2, "Missing argument 'CONTAINER...'")

@@ -39,9 +39,7 @@ def refuse(deployment: Deployment, query: Path, code: int, words: str) -> None:
 
 
 @pytest.mark.parametrize("user", ["alice", "bob"])
-def test_sim_over_ciphertexts_ranks_as_newdis_over_plain_features(
-    sum_scheme: Deployment, user: str, tmp_path: Path
-) -> None:
+def test_encrypted_sim_ranks_like_plain_newdis(sum_scheme: Deployment, user: str, tmp_path: Path) -> None:
     deployment = sum_scheme.copy(tmp_path / "copy")
     found = table(deployment.search(deployment.ask(user, candidates=100)))
     images = [
@@ -118,7 +116,7 @@ def test_a_known_name_with_another_key_is_refused(deployment: Deployment, tmp_pa
     refuse(deployment, query, 4, "no enrolled owner authorised the user 'alice' with this key")
 
 
-def test_a_user_whom_all_owners_revoked_at_the_cloud_alone_is_refused(changeable: Deployment) -> None:
+def test_a_user_revoked_by_all_owners_at_the_cloud_is_refused(changeable: Deployment) -> None:
     query = changeable.ask("alice")
     for owner in ("north", "south"):
         done("owner", "revoke", changeable / owner, "alice")
@@ -126,7 +124,7 @@ def test_a_user_whom_all_owners_revoked_at_the_cloud_alone_is_refused(changeable
     refuse(changeable, query, 4, "no enrolled owner authorised the user 'alice'")
 
 
-def test_a_user_whom_one_owner_revoked_gets_images_of_the_others_alone(changeable: Deployment) -> None:
+def test_a_user_revoked_by_one_owner_finds_only_the_others(changeable: Deployment) -> None:
     done("owner", "revoke", changeable / "north", "alice")
     done("cloud", "enroll", changeable / "cloud", changeable / "north" / "members.h5")
     results = changeable.search(changeable.ask("alice", candidates=100))
@@ -191,7 +189,7 @@ def test_a_search_goes_on_while_uploads_come_in(deployment: Deployment, tmp_path
         )
 
 
-def test_a_search_whose_index_is_replaced_meanwhile_uses_the_new_one(
+def test_a_search_uses_the_new_index_if_replaced_meanwhile(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cloud = changeable / "cloud"
@@ -213,7 +211,7 @@ def test_a_search_whose_index_is_replaced_meanwhile_uses_the_new_one(
 
 
 @pytest.mark.parametrize("step", ["_look_up", "_scan", "_encrypted_images"])
-def test_a_search_from_which_images_are_deleted_meanwhile_answers_from_the_new_index(
+def test_a_search_leaves_out_images_deleted_meanwhile(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     cloud, deletion = changeable / "cloud", changeable / "delete.h5"

@@ -152,7 +152,7 @@ def test_no_column_of_any_kind_takes_what_it_is_not(
 
 
 @pytest.mark.parametrize("spoil", [terabytes_in_one_piece, terabytes_in_chunks], ids=lambda s: s.__name__)
-def test_no_column_of_any_kind_takes_memory_for_terabytes_that_it_claims(
+def test_a_huge_claimed_column_takes_no_memory_in_any_kind(
     tmp_path: Path, original: tuple[str, bytes], spoil: Spoil
 ) -> None:
     tracemalloc.start()

@@ -30,7 +30,7 @@ def npy(path: Path, rows: np.ndarray = TABLE, **options: bool) -> Path:
 @pytest.mark.parametrize(
     "dtype", ["u1", "i1", "<u2", ">u2", "<i4", ">i8", "<u8", "<f2", "<f4", ">f4", "<f8", ">f8"]
 )
-def test_rows_of_any_whole_numbers_or_floats_are_read_as_they_are(tmp_path: Path, dtype: str) -> None:
+def test_integer_and_float_rows_are_read_unchanged(tmp_path: Path, dtype: str) -> None:
     rows = TABLE.astype(dtype)
     for path in (npy(tmp_path / "f.npy", rows), hdf5(tmp_path / "f.h5", rows)):
         file = open_feature_file(path)
@@ -41,7 +41,7 @@ def test_rows_of_any_whole_numbers_or_floats_are_read_as_they_are(tmp_path: Path
         file.close()
 
 
-def test_rows_of_an_npy_file_have_no_names_and_those_of_hdf5_have(tmp_path: Path) -> None:
+def test_only_hdf5_rows_have_names(tmp_path: Path) -> None:
     assert open_feature_file(npy(tmp_path / "f.npy")).names() is None
     names = [f"Köln/{number}.png" for number in range(5000)]
     rows = np.zeros((5000, 3), dtype=np.uint8)
@@ -95,7 +95,7 @@ def test_an_npy_file_of_pickled_objects_is_refused(tmp_path: Path) -> None:
     refuse(npy(tmp_path / "f.npy", np.array([["a", []], [1, 2]], dtype=object), allow_pickle=True), "type")
 
 
-def test_an_npy_file_whose_header_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+def test_a_huge_claimed_npy_header_takes_no_memory(tmp_path: Path) -> None:
     (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\2\0" + b"\xff" * 4 + b"{}")
     tracemalloc.start()
     try:
@@ -206,7 +206,7 @@ def test_what_lies_in_other_files_is_not_read(tmp_path: Path) -> None:
             refuse(path, words)
 
 
-def test_a_file_that_is_not_there_is_a_request_that_makes_no_sense(tmp_path: Path) -> None:
+def test_a_missing_feature_file_is_an_invalid_request(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="cannot be read"):
         open_feature_file(tmp_path / "missing.npy")
     with pytest.raises(InvalidRequestError, match="not a regular file"):

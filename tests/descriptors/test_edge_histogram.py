@@ -85,14 +85,14 @@ def test_codes_equal_the_reference_software_on_photographs(vector: dict[str, Any
 
 
 @pytest.mark.parametrize("vector", FORMULA_IMAGES, ids=formula_name)
-def test_shares_before_quantisation_equal_the_reference_software(vector: dict[str, Any]) -> None:
+def test_edge_shares_equal_the_reference_software(vector: dict[str, Any]) -> None:
     image = draw_formula(vector["kind"], vector["width"], vector["height"], vector["parameters"])
     shares = edge_shares(grey_levels(image))
     assert shares.shape == (16, 5)
     np.testing.assert_allclose(shares.ravel(), vector["fractions"], atol=6e-7)
 
 
-def test_quantiser_steps_lie_at_the_midpoints_of_the_published_table() -> None:
+def test_quantiser_steps_are_the_midpoints_of_the_table() -> None:
     table = np.array(VECTORS["quantiser"])
     midpoints = (table[:, :-1] + table[:, 1:]) / 2
     for step in range(LEVELS - 1):
@@ -209,7 +209,7 @@ def test_exif_orientation_is_applied_first(orientation: int) -> None:
 
 @pytest.mark.parametrize("file_format", ["TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", [1, 6, 8])
-def test_orientation_is_applied_once_whichever_format_carries_it(file_format: str, orientation: int) -> None:
+def test_orientation_is_applied_once_in_every_format(file_format: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = noise(90, 140, seed=9)
@@ -290,7 +290,7 @@ def test_a_picture_with_edges_is_not_edgeless() -> None:
     assert not is_edgeless(edge_histogram(noise(100, 80, seed=11)))
 
 
-def test_contrast_under_the_threshold_is_no_edge_and_at_it_is_one() -> None:
+def test_an_edge_begins_at_the_contrast_threshold() -> None:
     columns = np.arange(100) // 10 % 2
     for contrast, edgeless in ((5, True), (6, False)):
         grey = np.tile(columns * contrast, (80, 1)).astype(np.uint8)

@@ -61,7 +61,7 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_options_are_recorded_by_content_and_without_the_workplace(tmp_path: Path) -> None:
+def test_file_options_are_recorded_by_content(tmp_path: Path) -> None:
     file = tmp_path / "mine.csv"
     file.write_text("query,rank,image\n")
     before = recorded([file, Parallelism(2), (1, None)])

@@ -60,7 +60,7 @@ def test_force_replaces_the_file_and_does_not_write_into_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_block_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path, force: bool) -> None:
+def test_a_failing_block_leaves_the_folder_unchanged(tmp_path: Path, force: bool) -> None:
     path = tmp_path / "a"
     if force:
         path.write_bytes(b"old")
@@ -97,7 +97,7 @@ def test_an_output_that_came_up_meanwhile_is_not_overwritten(tmp_path: Path) -> 
     assert names_in(tmp_path) == ["a"]
 
 
-def test_content_is_synced_before_the_rename_and_the_folder_after_it(
+def test_content_is_synced_before_the_rename_and_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = []
@@ -222,7 +222,7 @@ def failing(number: int) -> Callable[..., int]:
     ],
 )
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])
-def test_every_failing_step_is_an_output_error_that_says_what_to_do(
+def test_every_failing_step_is_an_output_error_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str, step: str
 ) -> None:
     path = tmp_path / "a"
@@ -245,7 +245,7 @@ def test_a_folder_that_may_not_be_searched_is_an_output_error(
         refuse_existing(tmp_path / "a", force=False)
 
 
-def test_a_disk_that_is_full_while_the_block_writes_is_an_output_error(tmp_path: Path) -> None:
+def test_a_full_disk_inside_the_block_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="No space left"), new_file(tmp_path / "a") as temporary:
         temporary.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -265,7 +265,7 @@ except OutputError as error:
 """
 
 
-def test_a_file_that_outgrows_what_the_system_allows_is_an_output_error(tmp_path: Path) -> None:
+def test_a_file_over_the_systems_size_limit_is_an_output_error(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     command = [sys.executable, "-c", WRITE_UNDER_A_LIMIT, str(path)]
@@ -293,9 +293,7 @@ def test_a_private_file_is_readable_by_its_owner_alone(tmp_path: Path, umask: in
 @pytest.mark.parametrize(
     ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640), (0o002, 0o644), (0, 0o644)]
 )
-def test_others_read_another_file_as_the_umask_says_and_never_write_it(
-    tmp_path: Path, umask: int, mode: int
-) -> None:
+def test_others_may_read_as_the_umask_says_but_never_write(tmp_path: Path, umask: int, mode: int) -> None:
     assert mode_under_umask(tmp_path / "a", umask, private=False) == mode
 
 
@@ -337,7 +335,7 @@ def test_a_file_whose_place_cannot_be_synced_is_as_it_was(
     assert not existed or path.read_bytes() == b"old"
 
 
-def test_files_that_belong_together_are_all_as_they_were_if_one_fails(tmp_path: Path) -> None:
+def test_if_one_file_fails_all_files_are_restored(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_bytes(b"before")
     with pytest.raises(KeyError), unchanged_on_failure(old, new):
@@ -358,7 +356,7 @@ def test_files_that_belong_together_stay_changed_if_all_is_well(tmp_path: Path) 
     assert old.read_bytes() == new.read_bytes() == b"after"
 
 
-def test_where_a_file_cannot_have_two_names_it_is_written_all_the_same(
+def test_a_file_is_written_where_hard_links_are_not_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").write_bytes(b"old")
@@ -375,7 +373,7 @@ def leave_behind(folder: Path, name: str) -> None:
     (folder / f".{name}.ba9876543210.tmp" / "inner").write_bytes(b"half")
 
 
-def test_what_killed_commands_left_is_swept_away_and_nothing_else(tmp_path: Path) -> None:
+def test_only_leftovers_of_killed_commands_are_swept(tmp_path: Path) -> None:
     leave_behind(tmp_path, "a")
     others = [".a.tmp", "a.0123456789ab.tmp", ".a.0123456789AB.tmp", ".hidden", "b"]
     for name in others:
@@ -384,7 +382,7 @@ def test_what_killed_commands_left_is_swept_away_and_nothing_else(tmp_path: Path
     assert names_in(tmp_path) == sorted(others)
 
 
-def test_only_what_is_left_of_one_file_is_swept_if_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_sweep_can_be_limited_to_one_file(tmp_path: Path) -> None:
     leave_behind(tmp_path, "a")
     leave_behind(tmp_path, "ab")
     sweep(tmp_path, "a")

@@ -34,7 +34,7 @@ def test_no_damage_ends_in_anything_but_a_reading_or_a_refusal(tmp_path: Path) -
             assert outcome["refused"] >= 15, outcome
 
 
-def test_memory_that_could_not_be_had_is_a_finding_though_it_became_a_refusal(tmp_path: Path) -> None:
+def test_a_huge_allocation_is_a_finding_even_if_refused(tmp_path: Path) -> None:
     def run(_data: bytes, _scratch: Path) -> None:
         try:
             bytearray(1 << 62)

@@ -81,7 +81,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return texts
 
 
-def test_the_query_is_at_the_left_and_its_matches_to_the_right_by_rank() -> None:
+def test_matches_stand_right_of_the_query_by_rank() -> None:
     tiles = [tile(2, picture=plain(BLUE)), tile(1, picture=plain(GREEN))]
     sheet = draw(SheetRow("q.png", plain(RED), tiles))
     query, first, second = (box_of(sheet, colour) for colour in (RED, GREEN, BLUE))
@@ -138,7 +138,7 @@ def test_a_query_without_matches_says_so(written: list[str]) -> None:
     assert "no matches" in written
 
 
-def test_the_header_counts_the_matches_of_every_owner_most_first(written: list[str]) -> None:
+def test_the_header_counts_matches_per_owner_most_first(written: list[str]) -> None:
     draw(SheetRow("q", None, [tile(1, "south"), tile(2, "north"), tile(3, "north")]))
     assert written[:6] == ["Matches", "of a search", "north", "2", "south", "1"]
 
@@ -150,7 +150,7 @@ def test_many_owners_do_not_overflow_the_header(written: list[str]) -> None:
     assert more == [f"and {60 - named} more owners"]
 
 
-def test_owners_of_one_sheet_have_different_colours_of_the_palette() -> None:
+def test_owners_on_one_sheet_have_different_colours() -> None:
     owners = [f"owner {number}" for number in range(len(PALETTE))]
     sheet = draw(SheetRow("q", None, [tile(rank, owner) for rank, owner in enumerate(owners)]))
     assert set(PALETTE) <= colours_of(sheet)
@@ -215,7 +215,7 @@ def test_queries_that_do_not_fit_are_counted_at_the_end(written: list[str]) -> N
     assert written[-1] == f"… and {100 - drawn} more query images"
 
 
-def test_a_query_with_very_many_matches_shows_the_first_and_says_so(written: list[str]) -> None:
+def test_a_query_with_too_many_matches_shows_only_the_first(written: list[str]) -> None:
     draw(row(MAX_TILES + 20))
     assert f"first {MAX_TILES} of {MAX_TILES + 20} matches" in written
     assert str(MAX_TILES) in written and str(MAX_TILES + 1) not in written
@@ -235,7 +235,7 @@ def test_a_picture_cut_off_in_the_middle_is_unreadable() -> None:
     draw(SheetRow("q", damaged, []))
 
 
-def test_a_thumbnail_of_the_advised_size_is_drawn_like_the_picture_itself() -> None:
+def test_a_thumbnail_of_the_advised_size_draws_like_its_picture() -> None:
     picture = Image.radial_gradient("L").resize((700, 500))
     small = thumbnail(picture, THUMBNAIL_SIZE)
     assert draw(SheetRow("q", picture, [])).tobytes() == draw(SheetRow("q", small, [])).tobytes()

@@ -215,7 +215,7 @@ def test_warnings_of_the_decoder_are_not_shown() -> None:
     assert len(seen) == shown_by_pillow
 
 
-def test_threads_may_read_at_the_same_time_and_leave_one_warning_filter() -> None:
+def test_threads_reading_at_once_leave_one_warning_filter() -> None:
     files = [make() for _, _, make in ACCEPTED.values()] * 5
     open_picture(files[0], path=None)
     before = list(warnings.filters)
@@ -250,9 +250,7 @@ def test_flipped_bytes_lead_to_a_picture_or_a_clean_refusal(name: str) -> None:
     ),
     st.binary(max_size=300),
 )
-def test_random_bytes_behind_a_signature_lead_to_a_picture_or_a_clean_refusal(
-    start: bytes, rest: bytes
-) -> None:
+def test_random_bytes_give_a_picture_or_a_clean_refusal(start: bytes, rest: bytes) -> None:
     try:
         open_picture(start + rest, path=None)
     except UnreadableImageError as error:

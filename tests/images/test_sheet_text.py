@@ -22,6 +22,6 @@ def test_a_shortened_name_keeps_its_beginning_and_its_end() -> None:
     assert short.startswith("hosp") and short.endswith(".png")
 
 
-def test_letters_that_the_font_lacks_become_their_base_letters_or_question_marks() -> None:
+def test_letters_missing_from_the_font_are_replaced() -> None:
     assert shorten("Müller – Łódź, Straße", 1000, 13) == "Muller - Lodz, Strasse"
     assert shorten("東京.png", 1000, 13) == "??.png"

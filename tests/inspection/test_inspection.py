@@ -301,7 +301,7 @@ def test_the_codes_of_no_image_can_be_told_from_what_is_shown(any_scheme: Deploy
                 assert separator.join(map(str, codes[:20])) not in shown
 
 
-def test_hostile_names_cannot_steer_the_terminal_or_a_spreadsheet(changeable: Deployment) -> None:
+def test_hostile_names_cannot_steer_terminal_or_spreadsheet(changeable: Deployment) -> None:
     names = ["=cmd()", "-1", "\x1b[31mred", "a\nb", "x\u202ey", "@x", "+1"]
     images = [(name, Picture().envelope(), random_feature(1)) for name in names]
     forge_upload(changeable, "north", images, changeable / "hostile.h5")
@@ -458,7 +458,7 @@ def test_a_file_of_version_1_is_refused_by_its_version() -> None:
     assert f"{path}: is of the format 'mipp 1'; this version of mipp reads 'mipp 2' alone" in said
 
 
-def test_an_owners_table_lists_live_images_alone_under_their_last_upload(changeable: Deployment) -> None:
+def test_an_owners_table_lists_only_live_images(changeable: Deployment) -> None:
     north, pictures = changeable / "north", changeable / "pictures" / "north"
     before = {row[2]: row[0] for row in table(changeable, "north")[1:]}
     words = ("--root", pictures, "--again", "-o", changeable / "u.h5")
@@ -469,7 +469,7 @@ def test_an_owners_table_lists_live_images_alone_under_their_last_upload(changea
     assert {path for path in after if after[path] != before[path]} == {"hand/a.tif", "hand/d.bmp"}
 
 
-def test_an_owners_directory_tells_which_keys_it_holds_and_what_is_under_them(changeable: Deployment) -> None:
+def test_an_owners_directory_lists_its_image_keys(changeable: Deployment) -> None:
     from mipp_cli.owner.owner import Owner
     from mipp_cli.scheme.secret_keys import key_id
 
@@ -486,7 +486,7 @@ def test_an_owners_directory_tells_which_keys_it_holds_and_what_is_under_them(ch
     assert found["forgotten keys"] == keys[1]
 
 
-def test_a_renewed_sealing_key_is_told_at_the_kmc_in_its_file_and_where_it_was_taken_over(
+def test_a_renewed_sealing_key_shows_wherever_it_is_in_use(
     changeable: Deployment,
 ) -> None:
     before = fields(changeable, "kmc")["sealing key"]

@@ -363,7 +363,7 @@ def test_features_under_a_forgotten_key_decide_without_codes(world: World) -> No
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_block_under_a_forgotten_key_is_repaired_without_codes(world: World) -> None:
+def test_a_repair_under_a_forgotten_key_restores_no_codes(world: World) -> None:
     file = world.features(ago(3), "abcdef")
     index_at_kmc(world.kmc, [file])
     forget_the_key(world)
@@ -522,7 +522,7 @@ def test_a_run_that_fails_before_the_index_leaves_all_as_it_was(
     assert index_at_kmc(world.kmc, [second]).counts["images replaced"] == 2
 
 
-def test_a_run_that_is_killed_before_the_index_leaves_the_old_state(
+def test_a_run_killed_before_the_index_leaves_the_old_state(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index_at_kmc(world.kmc, [world.features(ago(3), "abcdef")])
@@ -582,7 +582,7 @@ def enrol_anew(world: World, name: str = "north") -> None:
     enroll_at_kmc(world.kmc, [world.root / name / "enrolment.h5"])
 
 
-def test_nothing_of_a_removed_owner_stays_and_nothing_old_comes_back(world: World) -> None:
+def test_nothing_of_a_removed_owner_stays_or_comes_back(world: World) -> None:
     old = world.features(ago(2), "abcd")
     late = world.features(ago(1.5), "xy")
     index_at_kmc(world.kmc, [old])

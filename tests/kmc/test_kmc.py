@@ -40,7 +40,7 @@ def test_the_size_of_groups_is_a_deployments(tmp_path: Path, group_size: int) ->
     assert parameters.group_size == parameters.protocol.group_size == group_size
 
 
-def test_the_scheme_of_the_paper_is_never_used_without_a_warning(tmp_path: Path) -> None:
+def test_the_paper_scheme_always_warns(tmp_path: Path) -> None:
     report = init_kmc(tmp_path / "kmc", scheme="paper", modulus_bits=2048)
     assert report.warnings == (PAPER_WARNING,)
 
@@ -95,7 +95,7 @@ def test_an_owner_who_did_not_enrol_is_unknown(deployment: Deployment) -> None:
     assert kmc.owner_names() == ["lake", "north", "south"]
 
 
-def test_an_image_key_that_a_later_enrolment_forgot_opens_nothing(changeable: Deployment) -> None:
+def test_a_key_forgotten_by_a_later_enrolment_opens_nothing(changeable: Deployment) -> None:
     enrolment = changeable / "other-key.h5"
     users = frozenset({("alice", changeable.sender("alice").signing_key.public)})
     sealing_key = changeable.public.sealing_key

@@ -324,7 +324,7 @@ KILLED_BEFORE_THE_ANSWER = """
 """
 
 
-def test_killed_before_the_answer_others_are_refused_all_the_same(world: World) -> None:
+def test_a_kill_before_the_answer_still_fixes_the_selection(world: World) -> None:
     asked, output = Asked(world), world.file("answer")
     forged = world.forge(asked.results, world.rows(asked.results)[1:])
     code, words = textwrap.dedent(KILLED_BEFORE_THE_ANSWER), (world / "kmc", forged, output)

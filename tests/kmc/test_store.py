@@ -59,7 +59,7 @@ def test_ranking_reads_codes_and_tables(world: World) -> None:
         assert not len(store.group(index, upload, group))
 
 
-def test_a_block_that_a_newer_index_replaced_is_an_error_of_ours(world: World) -> None:
+def test_a_block_replaced_by_a_newer_index_is_reported_missing(world: World) -> None:
     number = time.time_ns() // 1000
     index_at_kmc(world.kmc, [world.features(number, "abcde")])
     store = world.store()
@@ -79,9 +79,7 @@ def message(number: int, change: tuple[int, ...] = ()) -> StoredMessage:
 
 
 @given(st.dictionaries(st.integers(1, 50), st.sets(st.integers(0, 60)), max_size=12), st.randoms())
-def test_an_index_keeps_the_lists_of_messages_that_come_in_any_order(
-    lists: dict[int, set[int]], random: object
-) -> None:
+def test_an_index_keeps_lists_that_arrive_in_any_order(lists: dict[int, set[int]], random: object) -> None:
     lists = {number: {each for each in earlier if each < number} for number, earlier in lists.items()}
     order = list(lists)
     random.shuffle(order)  # type: ignore[attr-defined]

@@ -401,7 +401,7 @@ def test_a_refusal_for_too_few_comes_before_the_work(world: OwnerWorld) -> None:
 
 
 @pytest.mark.usefixtures("sync_always")
-def test_where_an_image_that_is_skipped_makes_it_too_few_no_work_is_lost(world: OwnerWorld) -> None:
+def test_too_few_images_after_a_skip_lose_no_work(world: OwnerWorld) -> None:
     world.draw(*(f"new/{number}.png" for number in range(4)), seed=1)
     (world.pictures / "new" / "0.png").write_text("no picture")
     outcome = world.refused("--skip-unreadable")

@@ -227,7 +227,7 @@ def test_a_changed_pixel_payload_is_noticed_as_well(each_way: Deployment, folder
     done(*command(each_way, folder, "--payload", "pixels", "--resume"))
 
 
-def test_pixels_that_take_other_bytes_than_described_are_noticed(
+def test_pixels_of_another_length_than_described_are_noticed(
     each_way: Deployment, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Work that --resume takes up may have been done with another Pillow."""
@@ -387,9 +387,7 @@ def test_who_fails_after_uploads_got_out_goes_on(changeable: Deployment, folder:
     assert all_contents(changeable, *sorted(changeable.root.glob("new-*.h5"))) == on_disk(folder)
 
 
-def test_what_may_have_got_out_is_sent_again_by_a_run_begun_anew(
-    changeable: Deployment, folder: Path
-) -> None:
+def test_a_run_begun_anew_sends_everything_again(changeable: Deployment, folder: Path) -> None:
     split_and_killed(changeable, folder)
     done(*command(changeable, folder, "--no-resume"))
     assert all_contents(changeable, changeable / "new.h5") == on_disk(folder)
@@ -442,9 +440,7 @@ def test_a_run_of_one_image_is_killed_and_begun_anew(changeable: Deployment, tmp
     assert run(*command(changeable, tmp_path / "one.png", "--resume")).code == 0
 
 
-def test_a_file_without_a_number_is_not_taken_for_what_a_killed_run_left(
-    changeable: Deployment, folder: Path
-) -> None:
+def test_a_file_without_a_number_is_no_leftover_of_a_run(changeable: Deployment, folder: Path) -> None:
     query = changeable / "alice.query.h5"
     before = query.read_bytes()
     killed(changeable, folder, "encrypting", 7)

@@ -219,7 +219,7 @@ def test_an_owner_may_enrol_without_any_user(place: Place, tmp_path: Path) -> No
     assert place.enroll(tmp_path / "o" / place.file("x").name)["owners"] == 1
 
 
-def test_a_stored_enrolment_that_is_damaged_is_named_and_not_the_new_file(changeable: Deployment) -> None:
+def test_a_damaged_stored_enrolment_is_named(changeable: Deployment) -> None:
     place = Place(changeable, "cloud")
     stored = changeable / "cloud" / "members" / "north.h5"
     stored.write_bytes(b"damaged")

@@ -29,7 +29,7 @@ def with_sealed_part_of(deployment: Deployment, victim: Path, thief: str) -> Pat
     return path
 
 
-def test_a_sealed_key_lifted_into_the_query_of_another_user_opens_nothing(changeable: Deployment) -> None:
+def test_a_sealed_key_opens_nothing_in_another_users_query(changeable: Deployment) -> None:
     lifted = with_sealed_part_of(changeable, changeable / "alice.query.h5", "bob")
     results = changeable.search(lifted)
     outcome = refused(8, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "out.h5")
@@ -79,9 +79,7 @@ def test_a_list_to_which_somebody_added_a_user_is_refused(changeable: Deployment
     assert snapshot(changeable / role) == before
 
 
-def test_namesakes_with_different_keys_get_what_those_authorised_who_know_them(
-    each_way: Deployment, tmp_path: Path
-) -> None:
+def test_namesakes_get_only_what_their_own_owners_authorised(each_way: Deployment, tmp_path: Path) -> None:
     done("user", "init", tmp_path / "other", "--id", "alice", "--kmc", each_way / "kmc" / "kmc.pub")
     done("owner", "authorize", each_way / "lake", tmp_path / "other" / "user.pub")
     each_way.enroll_all()

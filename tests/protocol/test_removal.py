@@ -144,7 +144,7 @@ def test_nobody_else_takes_the_name_of_a_removed_owner(each_way: Deployment, rol
 
 @EACH
 @pytest.mark.parametrize("steps", [[("--release-name",)], [(), ("--release-name",)]])
-def test_a_released_name_goes_to_another_key_and_the_old_one_is_retired(
+def test_a_new_key_takes_a_released_name_and_the_old_is_retired(
     each_way: Deployment, role: str, steps: list[tuple[str, ...]]
 ) -> None:
     place = Place(each_way, role)
@@ -157,7 +157,7 @@ def test_a_released_name_goes_to_another_key_and_the_old_one_is_retired(
 
 
 @EACH
-def test_a_retired_key_stays_so_when_the_next_owner_is_removed_too(changeable: Deployment, role: str) -> None:
+def test_a_retired_key_stays_retired_after_the_next_removal(changeable: Deployment, role: str) -> None:
     place = Place(changeable, role)
     remove(changeable, role, "--release-name")
     heir = newcomer(place)
@@ -196,7 +196,7 @@ def test_other_owners_stay(each_way: Deployment, role: str) -> None:
 
 @EACH
 @pytest.mark.parametrize("release", [False, True])
-def test_a_removal_that_was_interrupted_after_its_record_is_finished(
+def test_a_removal_interrupted_after_its_record_is_finished(
     each_way: Deployment, role: str, release: bool
 ) -> None:
     directory = each_way.role(role)
@@ -264,7 +264,7 @@ def test_an_upload_of_before_is_refused_after_two_returns(each_way: Deployment) 
     refused(6, *index(each_way, each_way / "north.h5"))
 
 
-def test_a_new_owner_of_a_released_name_begins_with_an_empty_collection(each_way: Deployment) -> None:
+def test_an_heir_to_a_name_begins_with_an_empty_collection(each_way: Deployment) -> None:
     remove(each_way, "cloud", "--release-name")
     Place(each_way, "cloud").enroll(newcomer(Place(each_way, "cloud")))
     refused(9, *index(each_way, each_way / "north.h5"))
@@ -274,7 +274,7 @@ def test_a_new_owner_of_a_released_name_begins_with_an_empty_collection(each_way
 
 
 @pytest.mark.parametrize("step", ["record", "members", "index"])
-def test_a_removal_from_the_cloud_is_finished_after_an_interruption(each_way: Deployment, step: str) -> None:
+def test_an_interrupted_removal_from_the_cloud_is_finished(each_way: Deployment, step: str) -> None:
     cloud = Cloud.open(each_way / "cloud")
     place = Place(each_way, "cloud")
     header = cloud.members_header("north")
@@ -297,7 +297,7 @@ def test_a_removal_from_the_cloud_is_finished_after_an_interruption(each_way: De
     refused(6, *index(each_way, each_way / "north.h5"))
 
 
-def test_what_is_left_of_an_owner_is_not_taken_for_that_of_an_heir(each_way: Deployment) -> None:
+def test_an_heir_does_not_inherit_leftover_segments(each_way: Deployment) -> None:
     cloud, segments = each_way / "cloud", each_way / "cloud" / "segments"
     done("owner", "delete", each_way / "north", "chest/a.jpg", "-o", each_way / "delete.h5")
     done("cloud", "index", cloud, each_way / "delete.h5", *JOBS)
@@ -311,7 +311,7 @@ def test_what_is_left_of_an_owner_is_not_taken_for_that_of_an_heir(each_way: Dep
     assert outcome.err.count("is not what its name says, or of an owner of before") == len(kept)
 
 
-def test_no_number_of_a_retired_key_stands_in_the_way_of_an_heir(changeable: Deployment) -> None:
+def test_numbers_of_a_retired_key_do_not_block_an_heir(changeable: Deployment) -> None:
     remove(changeable, "cloud")
     raise_floor(changeable.role("cloud"), "north", 2**63 - 1, removed=True)
     remove(changeable, "cloud", "--release-name")

@@ -24,7 +24,7 @@ def read_without_key(ciphertexts: list[int], modulus: int, exponent: int) -> lis
     return read
 
 
-def test_whoever_knows_the_public_p_reads_all_codes_and_squares_of_eq_4(paper_group: PrimeGroup) -> None:
+def test_the_public_p_reveals_all_codes_and_squares_of_eq_4(paper_group: PrimeGroup) -> None:
     """The order of every R_i divides p − 1, so C^(p−1) = (1 + x·p)^(p−1) = 1 − x·p mod p²."""
     p, codes = paper_group.p, every_code(80)
     ef, eff = encrypt_features(ProductCipher(paper_group), codes)
@@ -51,7 +51,7 @@ def test_the_same_reading_of_masked_features_gives_nothing() -> None:
         assert sum(x is not None for x in read) <= 2  # a word is 1 by chance
 
 
-def test_one_blinding_factor_for_a_code_and_its_square_gives_the_code_away(
+def test_a_blinding_shared_by_code_and_square_reveals_the_code(
     product_cipher: ProductCipher,
 ) -> None:
     """As the paper prints Eq. 4 for EF and EFF: C'/C = 1 + (x² − x)·m under any modulus m."""
@@ -68,7 +68,7 @@ def test_one_blinding_factor_for_a_code_and_its_square_gives_the_code_away(
     assert [divmod(quotient - 1, m) for quotient in quotients] == [(x * x - x, 0) for x in codes]
 
 
-def test_the_quotient_of_a_square_and_its_code_gives_nothing_away_here(product_cipher: ProductCipher) -> None:
+def test_the_quotient_of_square_and_code_reveals_nothing_here(product_cipher: ProductCipher) -> None:
     """ImageFeatureEnc draws EF and EFF separately."""
     m = product_cipher.group.m
     ef, eff = encrypt_features(product_cipher, every_code(80))
@@ -76,7 +76,7 @@ def test_the_quotient_of_a_square_and_its_code_gives_nothing_away_here(product_c
     assert all((quotient - 1) % m for quotient in quotients)
 
 
-def test_the_difference_of_a_masked_square_and_its_code_gives_nothing_away() -> None:
+def test_subtracting_masked_code_from_square_reveals_nothing() -> None:
     codes = every_code(80)
     ef, eff = encrypt_features(MaskCipher(), codes)
     differences = [(y - x) % 2**32 for x, y in zip(words(ef), words(eff), strict=True)]

@@ -86,7 +86,7 @@ def extreme_features(descriptor: Descriptor, rows: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("descriptor", [WIDE, LARGEST, Descriptor("e", 65534, 201)], ids=str)
-def test_the_nearest_rows_of_the_largest_sums_are_those_of_whole_number_arithmetic(
+def test_the_nearest_rows_of_the_largest_sums_are_exact(
     descriptor: Descriptor,
 ) -> None:
     features, dimension = extreme_features(descriptor, 12), descriptor.l

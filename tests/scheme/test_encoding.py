@@ -24,7 +24,7 @@ def test_length_prefixed_parts_can_be_told_apart(parts: list[bytes]) -> None:
     assert read == parts
 
 
-def test_length_prefixed_takes_text_as_utf_8_and_numbers_as_eight_bytes() -> None:
+def test_length_prefixed_encodes_text_and_numbers() -> None:
     assert length_prefixed("é", 258) == prefixed(b"\xc3\xa9", b"\0\0\0\0\0\0\1\2")
 
 

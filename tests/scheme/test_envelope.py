@@ -44,13 +44,13 @@ def test_padme_is_the_algorithm_of_its_paper(size: int) -> None:
 
 @repeatable(300)
 @given(size=st.integers(0, 2**31))
-def test_padme_adds_less_than_an_eighth_part_and_nothing_to_a_padded_length(size: int) -> None:
+def test_padme_adds_at_most_an_eighth_and_pads_only_once(size: int) -> None:
     padded = padme(size)
     assert size <= padded <= size + size / 8
     assert padme(padded) == padded
 
 
-def test_padme_leaves_sixteen_lengths_between_32_and_64_kibibytes() -> None:
+def test_padme_leaves_16_lengths_between_32_and_64_kibibytes() -> None:
     assert {padme(size) for size in range(2**15 + 1, 2**16 + 1)} == set(range(34 * 1024, 66 * 1024, 2048))
 
 

@@ -45,7 +45,7 @@ def test_eq_3_gives_the_blinding_factors_of_the_printed_formula(
     assert factors == printed
 
 
-def test_eq_3_in_the_repair_raises_the_base_to_exponents_that_sum_to_zero(dcr_group: CompositeGroup) -> None:
+def test_repaired_eq_3_uses_exponents_that_sum_to_zero(dcr_group: CompositeGroup) -> None:
     n2, e = dcr_group.n**2, [3, 1 << 255, (1 << 256) - 1, 0]
     table = fixed_base_table(dcr_group.g2, n2, 256, 4)
     factors = ProductCipher(dcr_group).blinding_factors(dcr_group.exponents(5, ScriptedStream(e)), table)
@@ -84,7 +84,7 @@ def test_eq_4_is_what_the_factors_of_n_decrypt_one_by_one() -> None:
 
 @repeatable(20)
 @given(drawn=features())
-def test_eq_5_the_product_of_the_ciphertexts_is_one_plus_the_sum_times_the_modulus(
+def test_eq_5_the_product_of_ciphertexts_gives_the_sum(
     product_cipher: ProductCipher, drawn: tuple[Features, int]
 ) -> None:
     m, plain = product_cipher.group.m, drawn[0]
@@ -102,7 +102,7 @@ def test_eq_6_reads_every_sum_that_the_modulus_holds(product_cipher: ProductCiph
 
 @repeatable(25)
 @given(drawn=features(most_levels=256))
-def test_image_feature_enc_leaves_the_sums_of_features_and_of_squares_readable(
+def test_image_feature_enc_keeps_both_sums_readable(
     cipher: FeatureCipher, drawn: tuple[Features, int]
 ) -> None:
     """Eq. 4 to 6: Σx from EF, Σx² from EFF."""
@@ -231,7 +231,7 @@ def test_masks_of_a_row_sum_to_zero() -> None:
 
 
 @pytest.mark.parametrize("code", [0, 7])
-def test_every_bit_of_a_masked_number_is_set_about_half_the_time(code: int) -> None:
+def test_every_bit_of_a_masked_number_is_set_half_the_time(code: int) -> None:
     rows = 6000
     encrypted = MaskCipher().encrypt(np.full((rows, 3), code, dtype=np.uint16))
     often = np.unpackbits(encrypted, axis=-1).reshape(rows, 3, 32).sum(axis=0, dtype=np.uint16)

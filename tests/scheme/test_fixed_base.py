@@ -28,14 +28,14 @@ def test_a_power_from_the_table_is_the_power(
 
 
 @pytest.mark.parametrize("window", range(1, LARGEST_WINDOW + 1))
-def test_the_least_and_the_largest_exponent_come_out_right_for_every_window(window: int) -> None:
+def test_every_window_handles_the_least_and_largest_exponent(window: int) -> None:
     modulus = 10**40 + 121
     table = fixed_base_table(3, modulus, 64, window)
     assert table.power(0) == 1
     assert table.power(2**64 - 1) == pow(3, 2**64 - 1, modulus)
 
 
-def test_each_entry_of_the_table_is_the_power_that_it_stands_for() -> None:
+def test_each_table_entry_is_its_power() -> None:
     table = fixed_base_table(7, 10**9 + 7, 12, 4)
     assert tuple(map(tuple, table.rows)) == tuple(
         tuple(mpz(pow(7, d * 2 ** (4 * j), 10**9 + 7)) for d in range(16)) for j in range(3)

@@ -88,7 +88,7 @@ def test_eq_7_squared_is_exact_over_many_slices(measure: Measure, n: int, dimens
 
 
 @both_ways
-def test_what_is_measured_may_be_read_only_and_lie_at_any_address(measure: Measure) -> None:
+def test_measures_take_read_only_and_unaligned_data(measure: Measure) -> None:
     codes = bytes(range(250)) * 8
     rows = np.frombuffer(codes, dtype=np.uint8, offset=1)[:1600].reshape(20, 80)
     query = np.frombuffer(codes, dtype=np.uint8, offset=7)[:80]
@@ -228,7 +228,7 @@ def test_the_nearest_do_not_depend_on_the_batches(distances: list[int], cuts: li
 
 
 @pytest.mark.parametrize("count", [1, 10, 2999, 3000, 5000])
-def test_more_rows_are_held_than_wanted_and_none_that_is_wanted_is_lost(count: int) -> None:
+def test_the_pool_stays_small_and_loses_no_wanted_row(count: int) -> None:
     """A quarter of a million rows come nearer and nearer, so every batch passes the limit."""
     distances = np.arange(250_000, 0, -1, dtype=np.uint32) // 7
     pool = Nearest(count, KEY)
@@ -266,7 +266,7 @@ def test_batches_of_single_rows_are_put_together() -> None:
     assert pool.nearest() == [(row, row) for row in range(3000)]
 
 
-def test_asking_twice_gives_the_same_and_more_may_be_added_between() -> None:
+def test_asking_is_repeatable_and_allows_more_rows_between() -> None:
     pool = Nearest(2, KEY)
     pool.add(np.array([7, 9, 8], dtype=np.uint32), 0)
     assert pool.nearest() == pool.nearest() == [(7, 0), (8, 2)]

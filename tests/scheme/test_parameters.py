@@ -21,14 +21,14 @@ from mipp_cli.scheme.protocol import ExactProtocol, SumProtocol
 from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup, standard_prime
 
 
-def test_keygen_of_scheme_dcr_makes_a_modulus_of_3072_bits_unless_told() -> None:
+def test_scheme_dcr_makes_a_3072_bit_modulus_by_default() -> None:
     parameters = generate_parameters("dcr")
     assert isinstance(parameters.group, CompositeGroup)
     assert parameters.modulus_bits == 3072
     assert parameters.warnings == []
 
 
-def test_keygen_of_scheme_paper_takes_a_standard_prime_of_3072_bits_unless_told() -> None:
+def test_scheme_paper_uses_the_3072_bit_prime_by_default() -> None:
     parameters = generate_parameters("paper")
     assert isinstance(parameters.group, PrimeGroup)
     assert parameters.group.p == standard_prime(3072)
@@ -115,9 +115,7 @@ def test_an_insecure_modulus_is_made_where_it_is_allowed(scheme: str, bits: int)
 
 
 @pytest.mark.parametrize(("scheme", "bits"), [("dcr", 512), ("dcr", 1028), ("paper", 512), ("paper", 2056)])
-def test_a_modulus_that_cannot_be_made_is_refused_even_where_insecure_ones_are_allowed(
-    scheme: str, bits: int
-) -> None:
+def test_allowing_insecure_sizes_allows_no_impossible_modulus(scheme: str, bits: int) -> None:
     with pytest.raises(InvalidRequestError):
         generate_parameters(scheme, modulus_bits=bits, allow_insecure=True)
 

@@ -28,7 +28,7 @@ def reopened(made: PassphraseKey, passphrase: bytes) -> PassphraseKey:
     return PassphraseKey.derive(passphrase, made.stretching, made.salt)
 
 
-def test_at_the_real_parameters_a_guess_takes_128_mebibytes_and_a_while() -> None:
+def test_the_real_parameters_make_a_guess_expensive() -> None:
     assert Stretching(1 << 17, 8, 1) == STRETCHING
     made = PassphraseKey.new(b"correct horse")
     started = time.perf_counter()
@@ -50,7 +50,7 @@ def test_another_passphrase_opens_nothing(guess: bytes) -> None:
 
 
 @pytest.mark.usefixtures("_cheap")
-def test_what_is_sealed_opens_at_its_place_under_its_salt_and_parameters_alone() -> None:
+def test_a_seal_opens_at_its_place_and_parameters_alone() -> None:
     made = PassphraseKey.new(b"p")
     sealed = made.seal(b"text", b"here")
     changed = bytes([sealed[0] ^ 1]) + sealed[1:]
@@ -89,7 +89,7 @@ def test_parameters_that_cannot_be_or_take_too_much_are_refused(parameters: tupl
         Stretching(*parameters)
 
 
-def test_what_was_sealed_opens_under_its_key_and_at_its_place_alone() -> None:
+def test_sealed_data_is_bound_to_its_key_and_place() -> None:
     sealed = seal(KEY, b"text", b"here")
     assert unseal(KEY, sealed, b"here") == b"text"
     for key, data, place in (
@@ -103,7 +103,7 @@ def test_what_was_sealed_opens_under_its_key_and_at_its_place_alone() -> None:
             unseal(key, data, place)
 
 
-def test_without_the_memory_for_it_the_error_says_how_much_it_takes() -> None:
+def test_too_little_memory_is_an_error_that_says_how_much() -> None:
     code = """
 import resource
 from mipp_cli.errors import PassphraseError

@@ -116,7 +116,7 @@ def test_a_question_for_the_scheme_is_noticed(source: str) -> None:
         "protocol.grouped",
     ],
 )
-def test_what_is_no_question_for_the_scheme_is_not_taken_for_one(source: str) -> None:
+def test_other_code_is_not_taken_for_a_question_for_the_scheme(source: str) -> None:
     assert questions(source) == []
 
 
@@ -221,7 +221,7 @@ def test_the_features_of_a_query_open_under_no_other_key(usk: bytes) -> None:
     ],
     ids=["deployment", "user", "query"],
 )
-def test_the_features_of_a_query_open_for_no_other_user_or_query(place: tuple[str, str, str]) -> None:
+def test_a_querys_features_are_bound_to_user_and_query(place: tuple[str, str, str]) -> None:
     (rows,) = EXACT.query_features(CODES, USK, PLACE)
     with pytest.raises(TamperedError):
         EXACT.open_query(rows, USK, features_place(*place))

@@ -41,7 +41,7 @@ class StreamOf(KeyStream):
         return head
 
 
-def test_a_stream_is_aes_256_in_counter_mode_under_a_key_of_the_system(
+def test_a_stream_is_aes_256_ctr_under_a_system_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int] = []
@@ -114,7 +114,7 @@ def _read_in_child(stream: KeyStream, end: Connection) -> None:
 
 
 @forks
-def test_a_stream_made_before_a_fork_refuses_to_be_read_after_it() -> None:
+def test_a_stream_made_before_a_fork_cannot_be_read_after_it() -> None:
     stream = KeyStream()
     stream.read(5)
     here, there = FORK.Pipe()
@@ -143,7 +143,7 @@ def _encrypt_image(key: bytes, plaintext: bytes) -> tuple[int, bytes]:
 
 
 @forks
-def test_two_workers_forked_from_one_process_draw_different_randomness(cipher: FeatureCipher) -> None:
+def test_forked_workers_draw_different_randomness(cipher: FeatureCipher) -> None:
     """ImageFeatureEnc in two processes that share the tables made before the fork."""
     features = every_code(80)
     ready = cipher.prepared(4, 80)
@@ -164,7 +164,7 @@ def test_two_workers_forked_from_one_process_draw_different_randomness(cipher: F
 
 
 @forks
-def test_two_workers_forked_from_one_process_draw_different_nonces() -> None:
+def test_forked_workers_draw_different_nonces() -> None:
     """ImageEnc of the same image in two processes."""
     key, plaintext = bytes(range(32)), bytes(100)
     with ProcessPoolExecutor(2, FORK, _meeting.append, (FORK.Barrier(2),)) as pool:

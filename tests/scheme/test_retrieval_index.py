@@ -86,7 +86,7 @@ def test_sums_are_compared_as_numbers_up_to_the_largest() -> None:
     batch=st.sampled_from([1, 2, 7, 1 << 16]),
     data=st.data(),
 )
-def test_tables_merged_are_the_table_of_what_is_left_of_their_images(
+def test_merged_tables_are_the_table_of_the_images_left(
     drawn: list[list[Row]], batch: int, data: st.DataObject
 ) -> None:
     """Images are counted through the tables, without those that are gone."""
@@ -168,7 +168,7 @@ def test_image_retrieval_finds_what_a_search_of_all_rows_finds(
     dimension=st.integers(3, 9),
     count=st.integers(1, 60),
 )
-def test_image_retrieval_returns_all_pairs_as_near_as_the_last_row_needed_and_no_more(
+def test_image_retrieval_returns_exactly_the_nearest_pairs(
     rows: list[Row], query: tuple[int, int], dimension: int, count: int
 ) -> None:
     table, _ = construct(rows)
@@ -188,7 +188,7 @@ def test_image_retrieval_from_an_empty_table_finds_nothing() -> None:
 
 @repeatable(25)
 @given(drawn=features(most_rows=6))
-def test_image_retrieval_ranks_encrypted_features_as_eq_8_ranks_them(
+def test_image_retrieval_ranks_encrypted_features_by_eq_8(
     cipher: FeatureCipher, drawn: tuple[Features, int]
 ) -> None:
     rows = drawn[0].tolist()
@@ -217,7 +217,7 @@ def test_the_sums_of_every_feature_pass(drawn: tuple[Features, int]) -> None:
 
 
 @pytest.mark.parametrize(("dimension", "levels"), [(3, 2), (3, 4), (4, 3), (5, 2)])
-def test_the_sums_of_all_small_features_pass_and_no_pair_far_from_them(dimension: int, levels: int) -> None:
+def test_the_sums_check_passes_all_real_sums_and_little_else(dimension: int, levels: int) -> None:
     """Every feature there is; what passes beyond their sums still keeps the three bounds of the design."""
     real = {(sum(x), sum(a * a for a in x)) for x in itertools.product(range(levels), repeat=dimension)}
     span = range(-3, dimension * (levels - 1) ** 2 + 4)

@@ -74,7 +74,7 @@ def test_eq_8_is_the_formula_of_the_paper(drawn: Drawn) -> None:
 
 @repeatable(100)
 @given(drawn=features(most_rows=6, most_levels=256))
-def test_eq_8_squared_is_l_times_the_difference_of_means_squared_and_both_variances(drawn: Drawn) -> None:
+def test_eq_8_squared_is_composed_of_means_and_variances(drawn: Drawn) -> None:
     rows = drawn[0].tolist()
     dimension, query = len(rows[0]), rows[0]
     composed = [

@@ -179,9 +179,7 @@ def test_an_answer_with_two_images_swapped_is_refused(answered: Deployment, tmp_
     refuse(answered, answer, 3, "does not fit its key, its owner, its name or its place")
 
 
-def test_an_answer_to_the_same_query_with_other_content_is_refused(
-    answered: Deployment, tmp_path: Path
-) -> None:
+def test_an_answer_with_another_query_digest_is_refused(answered: Deployment, tmp_path: Path) -> None:
     def answers_another(manifest: Manifest, ner: list[bytes]) -> tuple[Manifest, list[bytes]]:
         return replace(manifest, query_digest="00" * 32), ner
 
@@ -189,9 +187,7 @@ def test_an_answer_to_the_same_query_with_other_content_is_refused(
     refuse(answered, answer, 3, "answers another query than the one that was sent")
 
 
-def test_an_answer_that_matches_a_query_image_that_there_was_not_is_refused(
-    answered: Deployment, tmp_path: Path
-) -> None:
+def test_an_answer_matching_an_unknown_query_image_is_refused(answered: Deployment, tmp_path: Path) -> None:
     def third_image(manifest: Manifest, ner: list[bytes]) -> tuple[Manifest, list[bytes]]:
         return replace(manifest, matches=(ManifestMatch(2, 0, manifest.owners[0].name),)), ner
 
@@ -256,7 +252,7 @@ def test_equal_distances_are_ordered_by_owner_and_name(changeable: Deployment) -
     assert keys == sorted(keys)
 
 
-def test_the_table_has_these_columns_and_names_files_that_are_there(answered: Deployment) -> None:
+def test_the_table_has_its_columns_and_names_existing_files(answered: Deployment) -> None:
     folder = answered / "alice.matches"
     text = (folder / "matches.csv").read_bytes().decode()
     assert text.splitlines()[0].split(",") == COLUMNS
@@ -452,7 +448,7 @@ def test_the_pixel_payload_gives_back_the_same_pixels(each_way: Deployment, kind
         assert np.array_equal(np.asarray(given), np.asarray(expected))
 
 
-def test_an_image_that_matches_two_query_images_is_written_for_both(any_scheme: Deployment) -> None:
+def test_an_image_matching_two_queries_is_written_twice(any_scheme: Deployment) -> None:
     rows = matches(any_scheme / "alice.matches")
     found = [{(row["owner"], row["name"]) for row in rows if row["query"] == f"q{n}.png"} for n in (1, 2)]
     assert found[0] & found[1]
@@ -558,7 +554,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_picture_does_not_keep_the_user_from_the_others(each_way: Deployment, kind: str) -> None:
+def test_a_hostile_picture_does_not_stop_the_others(each_way: Deployment, kind: str) -> None:
     publish(each_way, "south", [HOSTILE[kind]])
     rows = all_matches(each_way)
     assert len(rows) == 11
@@ -579,9 +575,7 @@ def test_a_hostile_picture_does_not_keep_the_user_from_the_others(each_way: Depl
         np.full(80, 8, dtype=np.uint8),
     ],
 )
-def test_an_image_whose_feature_is_none_of_the_deployments_is_left_out_with_a_warning(
-    changeable: Deployment, feature: np.ndarray
-) -> None:
+def test_an_image_with_a_foreign_feature_is_left_out(changeable: Deployment, feature: np.ndarray) -> None:
     publish(changeable, "south", [Picture(feature=feature)])
     answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
     words = (changeable / "alice", answer, "-o", changeable / "all", "--top", 100, "--json")
@@ -591,7 +585,7 @@ def test_an_image_whose_feature_is_none_of_the_deployments_is_left_out_with_a_wa
 
 
 @pytest.mark.parametrize("envelope", [b"", b"\0" * 64, b"\xff" * 64, b"\x01" + b"\xff" * 23])
-def test_an_image_whose_envelope_is_none_is_left_out_with_a_warning(
+def test_an_image_with_a_malformed_envelope_is_left_out(
     each_way: Deployment, envelope: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -603,7 +597,7 @@ def test_an_image_whose_envelope_is_none_is_left_out_with_a_warning(
     assert len(matches(each_way / "all")) == 20
 
 
-def test_an_image_that_is_larger_than_an_image_may_be_is_left_out_with_a_warning(
+def test_an_image_over_the_size_limit_is_left_out(
     each_way: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(each_way, "south", [Picture(content=bytes(60_000))])
@@ -621,9 +615,7 @@ def test_the_kmc_of_a_stranger_is_not_trusted(answered: Deployment, tmp_path: Pa
     refuse(answered, tmp_path / "a.h5", 8, "is not signed by the KMC")
 
 
-def test_queries_with_the_same_name_from_two_folders_can_be_told_by_folder(
-    changeable: Deployment, tmp_path: Path
-) -> None:
+def test_queries_of_the_same_name_are_told_apart_by_folder(changeable: Deployment, tmp_path: Path) -> None:
     draw_pictures(tmp_path / "p")
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()

@@ -96,7 +96,7 @@ def test_no_two_queries_are_alike(any_scheme: Deployment, tmp_path: Path) -> Non
         assert (column != other).any(axis=1).all()
 
 
-def test_the_key_of_the_answer_goes_to_the_kmc_and_is_remembered(any_scheme: Deployment) -> None:
+def test_the_answer_key_goes_to_the_kmc_and_is_remembered(any_scheme: Deployment) -> None:
     query = any_scheme / "alice.query.h5"
     parsed, usk = read(any_scheme, query)
     assert remembered_query(any_scheme.role("alice"), parsed.query_id).usk == usk
@@ -126,7 +126,7 @@ def test_a_query_that_cannot_be_put_in_place_is_forgotten(
     refuse(changeable, 10, "No space left on device", changeable / "pictures/queries/q1.png")
 
 
-def test_a_query_that_is_interrupted_once_it_is_out_keeps_its_key(
+def test_a_query_interrupted_after_writing_keeps_its_key(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = changeable / "q.h5"
@@ -144,7 +144,7 @@ def test_a_query_that_is_interrupted_once_it_is_out_keeps_its_key(
     done("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m")
 
 
-def test_a_query_that_is_interrupted_before_it_is_out_is_forgotten(
+def test_a_query_interrupted_before_writing_is_forgotten(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     query = changeable / "q.h5"

@@ -105,7 +105,7 @@ def test_a_folder_whose_role_cannot_be_read_is_damaged(tmp_path: Path, content: 
         RoleDirectory.open(tmp_path, "user")
 
 
-def test_while_one_command_changes_a_directory_another_waits_outside(changeable: Deployment) -> None:
+def test_only_one_command_at_a_time_changes_a_directory(changeable: Deployment) -> None:
     directory = changeable.role("north")
     with (
         directory.lock(),
@@ -117,7 +117,7 @@ def test_while_one_command_changes_a_directory_another_waits_outside(changeable:
         refused(9, "owner", "revoke", changeable / "north", "alice")
 
 
-def test_commands_that_share_the_lock_run_side_by_side_and_keep_the_others_out(
+def test_a_shared_lock_admits_its_sharers_and_nobody_else(
     changeable: Deployment,
 ) -> None:
     directory = changeable.role("kmc")
@@ -130,9 +130,7 @@ def test_commands_that_share_the_lock_run_side_by_side_and_keep_the_others_out(
     refused(5, "kmc", "enroll", directory.path, changeable / "north" / "enrolment.h5")
 
 
-def test_what_another_command_recorded_otherwise_meanwhile_is_a_replay(
-    changeable: Deployment, tmp_path: Path
-) -> None:
+def test_a_different_record_by_another_command_is_a_replay(changeable: Deployment, tmp_path: Path) -> None:
     directory = changeable.role("kmc")
     for name in ("one", "two"):
         (tmp_path / name).write_text("an answer")
@@ -245,7 +243,7 @@ def commands(deployment: Deployment, role: str) -> list[list[object]]:
 
 
 @pytest.mark.parametrize(("role", "name"), STATE_FILES, ids=lambda value: value.replace("/", "-"))
-def test_a_damaged_file_of_a_directory_is_named_and_harms_nothing(
+def test_a_damaged_file_in_a_directory_is_named_and_harmless(
     changeable: Deployment, role: str, name: str
 ) -> None:
     victim = changeable / role / name

@@ -73,7 +73,7 @@ def test_each_of_several_files_must_have_a_fingerprint_demanded(
     done(*words, *options)
 
 
-def test_the_fingerprint_that_init_shows_is_that_of_the_file_it_made(tmp_path: Path) -> None:
+def test_init_shows_the_fingerprint_of_the_file_it_made(tmp_path: Path) -> None:
     report = done("kmc", "init", tmp_path / "kmc", "--scheme", "mask", "--json").json
     public = tmp_path / "kmc" / "kmc.pub"
     assert report["fingerprints"] == {str(public): fingerprint(public)}
@@ -100,7 +100,7 @@ def test_a_demand_that_no_file_meets_is_refused(changeable: Deployment, tmp_path
     done(*words)
 
 
-def test_a_demand_of_a_cloud_that_is_known_already_is_refused_all_the_same(changeable: Deployment) -> None:
+def test_a_known_cloud_must_still_match_a_demanded_fingerprint(changeable: Deployment) -> None:
     public = changeable / "cloud" / "cloud.pub"
     words = ("kmc", "enroll", changeable / "kmc", public)
     refused(5, *words)
@@ -128,7 +128,7 @@ def test_an_owners_commands_show_its_fingerprint(changeable: Deployment, tmp_pat
 
 
 @pytest.mark.parametrize(("role", "name"), PLACES)
-def test_the_first_enrolment_can_be_compared_with_the_owners_fingerprint(
+def test_a_first_enrolment_must_match_a_demanded_fingerprint(
     changeable: Deployment, tmp_path: Path, role: str, name: str
 ) -> None:
     kmc = changeable / "kmc" / "kmc.pub"

@@ -88,9 +88,7 @@ def spellings(secret: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_no_key_stands_in_plain_in_any_file_of_a_protected_directory(
-    each_way: Deployment, passphrase: Path, role: str
-) -> None:
+def test_a_protected_directory_has_no_key_in_plain(each_way: Deployment, passphrase: Path, role: str) -> None:
     secrets = secrets_of(each_way.root)
     kept = kept_in(each_way / role, role)
     assert any(each.encode() in (each_way / role / "secrets.json").read_bytes() for each in secrets)
@@ -194,7 +192,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_passphrase_that_is_none_of_the_directorys_is_one_clear_error(
+def test_a_wrong_passphrase_is_one_clear_error(
     changeable: Deployment, tmp_path: Path, passphrase: Path, case: str
 ) -> None:
     content, code, message = WRONG[case]
@@ -210,7 +208,7 @@ def test_a_passphrase_that_is_none_of_the_directorys_is_one_clear_error(
     assert snapshot(changeable.root) == before
 
 
-def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
+def test_a_missing_passphrase_error_says_what_to_give(
     changeable: Deployment, passphrase: Path, other: Path
 ) -> None:
     protect(changeable / "north", passphrase)
@@ -229,7 +227,7 @@ def test_without_a_passphrase_and_a_terminal_the_error_says_what_to_give(
     assert snapshot(changeable.root) == before
 
 
-def test_a_passphrase_for_a_directory_without_one_is_a_mistake_to_be_told(
+def test_a_passphrase_for_an_unprotected_directory_is_refused(
     deployment: Deployment, passphrase: Path
 ) -> None:
     for words in (("inspect", deployment / "north"), ("protect", deployment / "north")):
@@ -296,9 +294,7 @@ def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path
     assert snapshot(changeable.root) == before
 
 
-def test_whoever_inspects_a_directory_sees_whether_it_is_protected(
-    changeable: Deployment, passphrase: Path
-) -> None:
+def test_inspect_shows_whether_a_directory_is_protected(changeable: Deployment, passphrase: Path) -> None:
     assert "in plain, for this account alone" in done("inspect", changeable / "north").out
     protect(changeable / "north", passphrase)
     words = ("inspect", changeable / "north", "--passphrase-file", passphrase)
@@ -382,9 +378,7 @@ def test_a_protected_directory_whose_keys_are_gone_says_so(changeable: Deploymen
     assert snapshot(changeable.root) == before
 
 
-def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
-    each_way: Deployment, passphrase: Path
-) -> None:
+def test_a_sealed_file_opens_only_in_its_own_place(each_way: Deployment, passphrase: Path) -> None:
     protect(each_way / "kmc", passphrase)
     owners = each_way / "kmc" / "owners"
     (owners / "south.json").write_bytes((owners / "north.json").read_bytes())
@@ -394,7 +388,7 @@ def test_a_sealed_file_opens_in_its_own_place_and_directory_alone(
 
 
 @pytest.mark.parametrize("change", ["protect", "another passphrase", "remove and protect"])
-def test_a_copy_made_before_does_not_open_what_was_written_after(
+def test_an_older_copy_does_not_open_what_is_written_later(
     changeable: Deployment, passphrase: Path, other: Path, change: str
 ) -> None:
     kmc, words = changeable / "kmc", ("--passphrase-file", passphrase)
@@ -459,9 +453,7 @@ def test_one_file_that_is_replaced_whole_is_all_that_changes(
     assert protected(kmc) == (way != "remove")
 
 
-def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_protected(
-    each_way: Deployment, passphrase: Path
-) -> None:
+def test_protecting_removes_drafts_of_killed_commands(each_way: Deployment, passphrase: Path) -> None:
     for role, draft in (
         ("north", ".secrets.json.0123456789ab.tmp"),
         ("kmc", f"owners/.{'o' * 40}.0123456789ab.tmp"),
@@ -473,7 +465,7 @@ def test_drafts_with_keys_that_a_killed_command_left_go_when_a_directory_is_prot
 
 
 @pytest.mark.parametrize("role", ["kmc", "cloud"])
-def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_damaged_keys(
+def test_a_check_demands_the_passphrase_and_finds_damaged_keys(
     each_way: Deployment, passphrase: Path, role: str
 ) -> None:
     protect(each_way / role, passphrase)
@@ -489,9 +481,7 @@ def test_a_check_of_a_protected_directory_demands_its_passphrase_and_finds_damag
 # Two commands at once.
 
 
-def test_a_command_that_opened_the_directory_before_it_was_protected_reads_no_key(
-    changeable: Deployment, passphrase: Path
-) -> None:
+def test_a_command_from_before_the_protection_reads_no_key(changeable: Deployment, passphrase: Path) -> None:
     plain = changeable.role("alice")
     protect(changeable / "alice", passphrase)
     sealed = opened(changeable / "alice", "alice", b"open sesame")
@@ -508,9 +498,7 @@ def test_a_command_that_opened_the_directory_before_it_was_protected_reads_no_ke
     assert not (changeable / "alice" / "queries" / "x.json").exists()
 
 
-def test_what_a_command_writes_that_read_the_keys_before_is_sealed_and_opens(
-    changeable: Deployment, passphrase: Path
-) -> None:
+def test_what_a_command_from_before_writes_is_sealed(changeable: Deployment, passphrase: Path) -> None:
     alice = changeable.role("alice")
     assert alice.secret("signing")
     protect(changeable / "alice", passphrase)
@@ -524,9 +512,7 @@ def test_what_a_command_writes_that_read_the_keys_before_is_sealed_and_opens(
         alice.read_json("queries/y.json")
 
 
-def test_a_directory_is_not_protected_while_another_command_changes_it(
-    changeable: Deployment, passphrase: Path
-) -> None:
+def test_a_directory_in_use_cannot_be_protected(changeable: Deployment, passphrase: Path) -> None:
     with changeable.role("north").lock():
         refused(9, "protect", changeable / "north", "--new-passphrase-file", passphrase)
 

@@ -47,7 +47,7 @@ def test_a_query_under_way_is_answered_after_the_rotation(changeable: Deployment
     answers(changeable, query)
 
 
-def test_a_user_who_took_the_new_key_is_answered_when_the_former_is_gone(changeable: Deployment) -> None:
+def test_a_user_with_the_new_key_is_answered_without_the_former(changeable: Deployment) -> None:
     renewed = rotate(changeable, "--drop-former")
     done("user", "update-kmc-key", changeable / "alice", renewed)
     answers(changeable, changeable.ask("alice"))
@@ -61,9 +61,7 @@ def test_a_user_who_did_not_is_told_how(changeable: Deployment) -> None:
 
 
 @pytest.mark.parametrize("steps", [["rotate-key --drop-former"], ["rotate-key", "forget-key"]])
-def test_a_recorded_query_opens_with_nothing_that_the_kmc_then_holds(
-    changeable: Deployment, steps: list[str]
-) -> None:
+def test_a_recorded_query_does_not_open_with_later_keys(changeable: Deployment, steps: list[str]) -> None:
     public = changeable.public
     recorded = parse_query(
         (changeable / "alice.query.h5").read_bytes(), public.parameters, public.fingerprint
@@ -155,7 +153,7 @@ def test_a_later_renewal_has_a_later_number(changeable: Deployment) -> None:
 
 
 @pytest.mark.parametrize("command", [("rotate-key",), ("forget-key",)])
-def test_a_rotation_that_was_interrupted_is_finished_and_not_begun_anew(
+def test_an_interrupted_rotation_is_finished_not_restarted(
     changeable: Deployment, command: tuple[str, ...]
 ) -> None:
     kmc = Kmc.open(changeable / "kmc")

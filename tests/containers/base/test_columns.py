@@ -233,7 +233,7 @@ def test_an_extra_member_is_malformed(
     refuse(tmp_path / "a", lambda file: make(file, name))
 
 
-def test_an_extra_member_behind_a_link_that_leads_nowhere_is_malformed(tmp_path: Path) -> None:
+def test_an_extra_dangling_link_is_malformed(tmp_path: Path) -> None:
     refuse(tmp_path / "a", lambda file: file.__setitem__("extra", h5py.SoftLink("/nowhere")))
 
 
@@ -459,7 +459,7 @@ def test_chunks_of_another_size_are_malformed(tmp_path: Path, chunks: tuple[int,
 
 @pytest.mark.parametrize("rows", [3, 1 << 23, 1 << 40, (1 << 63) // 32])
 @pytest.mark.parametrize("fill_value", [None, 7])
-def test_rows_claimed_in_chunks_that_are_not_there_take_no_memory(
+def test_rows_claimed_in_missing_chunks_take_no_memory(
     tmp_path: Path, rows: int, fill_value: int | None
 ) -> None:
     def make(group: h5py.Group, leaf: str) -> None:
@@ -470,7 +470,7 @@ def test_rows_claimed_in_chunks_that_are_not_there_take_no_memory(
         refuse(tmp_path / "a", replaced("rows", make))
 
 
-def test_rows_claimed_behind_one_chunk_that_is_there_take_no_memory(tmp_path: Path) -> None:
+def test_rows_claimed_beyond_a_present_chunk_take_no_memory(tmp_path: Path) -> None:
     def make(group: h5py.Group, leaf: str) -> None:
         dataset = group.create_dataset(leaf, (1 << 40, 32), "u1", chunks=(2048, 32), maxshape=(None, 32))
         dataset[:2048] = 1
@@ -481,9 +481,7 @@ def test_rows_claimed_behind_one_chunk_that_is_there_take_no_memory(tmp_path: Pa
 
 @pytest.mark.parametrize("name", DATASETS)
 @pytest.mark.parametrize("rows", [1 << 10, 1 << 28, 1 << 45])
-def test_rows_claimed_in_a_piece_that_is_not_there_take_no_memory(
-    tmp_path: Path, name: str, rows: int
-) -> None:
+def test_rows_claimed_in_a_missing_piece_take_no_memory(tmp_path: Path, name: str, rows: int) -> None:
     shape = (rows, 32) if name == "rows" else (rows,)
     dtype = "u1" if name in ("rows", "words/bytes") else "<u8"
     with memory_below(4 * MEGABYTE):
@@ -601,9 +599,9 @@ print(refused)
 """
 
 
-def test_damage_under_a_valid_signature_never_ends_in_anything_but_a_refusal(tmp_path: Path) -> None:
+def test_damage_under_a_valid_signature_is_always_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DAMAGE, str(tmp_path / "a"), "600"]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert (done.returncode, done.stderr) == (0, "")
     assert 100 < int(done.stdout) < 600

@@ -90,7 +90,7 @@ def test_what_is_written_is_read(toy: Path) -> None:
     assert read_toy(toy) == TOY_READING
 
 
-def test_a_container_made_by_hand_is_read_as_one_that_is_written(tmp_path: Path) -> None:
+def test_a_hand_made_container_is_read_like_a_written_one(tmp_path: Path) -> None:
     assert read_toy(forge(tmp_path / "a", fill_toy)) == TOY_READING
 
 
@@ -182,7 +182,7 @@ def test_octets_are_a_plain_column_up_to_a_limit(tmp_path: Path) -> None:
             container.data("blob", 9)
 
 
-def test_columns_of_different_lengths_are_malformed_where_they_belong_together(toy: Path) -> None:
+def test_columns_that_belong_together_must_have_equal_lengths(toy: Path) -> None:
     with open_container(toy, TOY) as container:
         assert container.same_length("words") == 4
         with pytest.raises(MalformedError, match="different lengths"):
@@ -280,9 +280,7 @@ def test_a_cut_body_that_is_signed_is_malformed(toy: Path, left: int) -> None:
 
 @pytest.mark.parametrize("distance", [1, 512, 1024, 2048, 3072])
 @pytest.mark.parametrize("filler", [b"\0", b" "])
-def test_an_hdf5_file_that_does_not_begin_at_the_first_byte_of_the_body_is_malformed(
-    toy: Path, distance: int, filler: bytes
-) -> None:
+def test_an_hdf5_file_must_begin_where_the_body_begins(toy: Path, distance: int, filler: bytes) -> None:
     error = refused(toy, lambda data: set_header(data[:HEAD_BYTES] + filler * distance + data[HEAD_BYTES:]))
     assert "no HDF5 where its content begins" in error.message
 
@@ -310,7 +308,7 @@ def hdf5_bytes(fill: Callable[[h5py.File], None]) -> bytes:
     return memory.getvalue()
 
 
-def test_a_second_hdf5_file_at_byte_512_is_malformed_though_signed(toy: Path) -> None:
+def test_a_second_hdf5_file_at_byte_512_is_malformed(toy: Path) -> None:
     def fill_other(file: h5py.File) -> None:
         fill_toy(file)
         file.attrs.modify("count", np.uint64(666))
@@ -377,9 +375,7 @@ def test_hdf5_is_not_given_what_was_not_verified(
     assert calls == []
 
 
-def test_hdf5_is_not_given_what_comes_from_someone_who_may_not_send_it(
-    toy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_sender_is_checked_before_hdf5_opens_the_file(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, asked = [], []
 
     def check(header: Header) -> None:
@@ -452,7 +448,7 @@ def test_a_header_is_read_without_its_body(toy: Path) -> None:
     source.close()
 
 
-def test_the_digest_is_that_of_the_digests_of_blocks_from_byte_1024_to_the_end() -> None:
+def test_the_digest_is_that_of_the_block_digests() -> None:
     data = random.Random(8).randbytes(300_000)
     blocks = (data[start : start + 65_536] for start in range(1024, len(data), 65_536))
     digests = b"".join(hashlib.sha256(block).digest() for block in blocks)
@@ -460,7 +456,7 @@ def test_the_digest_is_that_of_the_digests_of_blocks_from_byte_1024_to_the_end()
     assert digest_of(digests) == hashlib.sha256(digests).hexdigest()
 
 
-def test_a_file_that_changes_after_its_digest_was_checked_ends_in_a_refusal_or_the_old_content(
+def test_a_file_cut_after_its_digest_check_is_never_misread(
     tmp_path: Path,
 ) -> None:
     path = write_toy(tmp_path / "a")
@@ -488,7 +484,7 @@ class RewrittenSource:
         """Nothing to give back."""
 
 
-def test_a_file_that_is_overwritten_after_its_digest_was_checked_is_never_parsed(tmp_path: Path) -> None:
+def test_a_file_overwritten_after_its_check_is_never_parsed(tmp_path: Path) -> None:
     before = write_toy(tmp_path / "a").read_bytes()
     for after in (before.replace(b"images", b"dragon"), before[:HEAD_BYTES] + bytes(len(before) - 1024)):
         with pytest.raises(TamperedError, match="block 0"):
@@ -497,7 +493,7 @@ def test_a_file_that_is_overwritten_after_its_digest_was_checked_is_never_parsed
         assert read_all(container) == TOY_READING
 
 
-def test_every_block_of_a_long_file_is_checked_again_when_it_is_read(tmp_path: Path) -> None:
+def test_every_block_of_a_long_file_is_checked_again_on_reading(tmp_path: Path) -> None:
     schema = Schema("upload", {"plain": Matrix("<u8")})
     rows = np.arange(400_000, dtype=np.uint64)  # several chunks of a megabyte
     with write_container(tmp_path / "a", schema, ALICE, 1) as writer:
@@ -541,7 +537,7 @@ def test_an_existing_container_is_replaced_with_force_alone(toy: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "number"), [("members", QUERY_ID), ("members", 2**63), ("query", 7), ("none", 7)]
 )
-def test_a_container_with_a_header_that_would_not_be_read_is_not_written(
+def test_a_container_with_an_unreadable_header_is_not_written(
     tmp_path: Path, kind: str, number: int | str
 ) -> None:
     with pytest.raises(MalformedError), write_container(tmp_path / "a", Schema(kind, {}), ALICE, number):
@@ -585,7 +581,7 @@ print(written == rows)
         (1 << 20, 300, 100_000, True),
     ],
 )
-def test_a_disk_that_is_full_is_one_output_error_and_leaves_what_was_there(
+def test_a_full_disk_is_an_output_error_and_keeps_the_old_file(
     toy: Path, limit: int, rows: int, row: int, noticed_early: bool
 ) -> None:
     before = toy.read_bytes()
@@ -602,7 +598,7 @@ def test_a_copy_of_a_container_is_as_good(tmp_path: Path, toy: Path) -> None:
     assert read_toy(tmp_path / "copy") == TOY_READING
 
 
-def test_a_container_of_more_columns_than_its_kind_has_is_malformed(toy: Path) -> None:
+def test_a_container_with_extra_columns_is_malformed(toy: Path) -> None:
     narrower = Schema("members", {"words": Ragged(limit=64), "rows": Matrix("u1", 32)}, ("count",))
     with pytest.raises(MalformedError, match="other parts"):
         read_toy(toy, narrower)

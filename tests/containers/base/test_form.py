@@ -179,7 +179,7 @@ def refused_before_hdf5(path: Path, body: bytes, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
-def test_structures_that_no_container_has_are_refused_before_hdf5_sees_them(
+def test_foreign_structures_are_refused_before_hdf5_sees_them(
     toy: Path, monkeypatch: pytest.MonkeyPatch, watchdog: None, spoil: Spoil
 ) -> None:
     body = bytearray(toy.read_bytes()[HEAD_BYTES:])
@@ -256,7 +256,7 @@ def type_of_parts(file: h5py.File) -> None:
     ],
     ids=lambda spoil: spoil.__name__,
 )
-def test_what_hdf5_can_and_no_container_needs_is_refused_before_hdf5_sees_it(
+def test_unused_hdf5_features_are_refused_before_hdf5_sees_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[h5py.File], None]
 ) -> None:
     def fill(file: h5py.File) -> None:

@@ -395,14 +395,14 @@ def test_a_number_of_the_other_sort_is_malformed(kind: str) -> None:
         Header(kind, "alice", number, DEPLOYMENT, DIGEST, KEY.public.hex())
 
 
-def test_a_number_past_the_largest_is_said_to_be_so_and_no_damage_is_suspected() -> None:
+def test_writing_a_number_past_the_largest_says_so() -> None:
     with pytest.raises(MalformedError, match=r"9223372036854775808 would pass 2\^63 - 1") as caught:
         Header("upload", "alice", str(2**63), DEPLOYMENT, DIGEST, KEY.public.hex())
     assert caught.value.hint is not None
     assert "nothing was written" in caught.value.hint
 
 
-def test_a_file_under_a_number_past_the_largest_is_malformed_like_any_other() -> None:
+def test_reading_a_number_past_the_largest_is_malformed() -> None:
     with pytest.raises(MalformedError, match="a number of another kind") as caught:
         parse(with_line(b"number", f"number {2**63}".encode()))
     assert caught.value.hint is None

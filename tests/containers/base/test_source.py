@@ -64,7 +64,7 @@ def test_what_is_appended_after_the_opening_is_not_seen(tmp_path: Path) -> None:
     source.close()
 
 
-def test_a_file_replaced_after_the_opening_is_still_the_one_opened(tmp_path: Path) -> None:
+def test_a_file_replaced_after_opening_is_not_read_instead(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"signed")
     source = FileSource(path)
@@ -130,7 +130,7 @@ def test_a_link_in_a_circle_is_an_invalid_request(tmp_path: Path) -> None:
         FileSource(tmp_path / "a")
 
 
-def test_a_file_as_large_as_its_limit_is_read_and_a_larger_one_is_malformed(tmp_path: Path) -> None:
+def test_a_file_may_be_as_large_as_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     assert read_file(path, 5) == b"12345"
@@ -165,7 +165,7 @@ def test_verified_blocks_give_the_bytes_of_the_source(data: st.DataObject, size:
     assert source.read_at(begin, length) == whole[begin : begin + length]
 
 
-def test_a_changed_block_is_tampering_when_it_is_read_and_others_are_not_minded() -> None:
+def test_a_changed_block_is_noticed_only_when_it_is_read() -> None:
     content = bytes(4 * BLOCK_BYTES + 10)
     for position in (0, BLOCK_BYTES - 1, 2 * BLOCK_BYTES, 4 * BLOCK_BYTES + 9):
         changed = bytearray(content)
@@ -217,7 +217,7 @@ def test_kept_blocks_do_not_grow_with_what_is_read() -> None:
     assert source._kept_block.cache_info().currsize <= 64
 
 
-def test_the_view_begins_where_it_is_told_and_shows_nothing_before() -> None:
+def test_a_body_view_begins_where_it_is_told() -> None:
     view = BodyView(BytesSource(b"headbody"), 4)
     assert view.read() == b"body"
     assert view.seek(0, io.SEEK_END) == 4

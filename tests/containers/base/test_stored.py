@@ -103,9 +103,7 @@ def test_content_that_does_not_fit_its_digest_is_not_stored(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_flipped_bit_anywhere_is_found_by_who_reads_everything(
-    stored: tuple[Path, bytes], original: bytes
-) -> None:
+def test_a_flipped_bit_anywhere_is_found_on_reading(stored: tuple[Path, bytes], original: bytes) -> None:
     path, root = stored
     source = random.Random(3)
     starts = range(HEAD_BYTES, len(original), BLOCK_BYTES)

@@ -64,7 +64,7 @@ def test_an_existing_file_is_not_overwritten_by_a_deletion(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("names", [[], [b""], [b"x", b"x"], [b"a\0b"], [b"\xff"], [b"x" * 4097]])
-def test_a_deletion_of_nothing_or_of_what_is_no_name_is_malformed(tmp_path: Path, names: list[bytes]) -> None:
+def test_a_deletion_with_no_names_or_bad_names_is_malformed(tmp_path: Path, names: list[bytes]) -> None:
     path = forge(tmp_path / "a", fill_delete(names), kind="delete")
     with pytest.raises(MalformedError):
         names_in(path)

@@ -259,7 +259,7 @@ def test_an_impossible_number_of_chunks_is_malformed(tmp_path: Path, chunks: int
         opened(forged(tmp_path / "a", fill_features(codes=(bytes(268),) * chunks)))
 
 
-def test_codes_that_are_longer_than_a_chunk_can_be_are_malformed(tmp_path: Path) -> None:
+def test_codes_longer_than_a_chunk_are_malformed(tmp_path: Path) -> None:
     chunk = bytes((1 << 20) + 29)
     with pytest.raises(TamperedError):
         codes_in(forged(tmp_path / "a", fill_features(codes=(chunk[1:],))))

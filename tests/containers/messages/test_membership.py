@@ -233,7 +233,7 @@ def test_a_changed_byte_of_the_sealed_part_does_not_open(tmp_path: Path) -> None
     ],
     ids=["another party", "another key", "another name", "another number"],
 )
-def test_a_sealed_part_lifted_into_another_enrolment_does_not_open(
+def test_a_sealed_part_does_not_open_in_another_enrolment(
     tmp_path: Path, sender: Sender, number: int
 ) -> None:
     write_enrolment(tmp_path / "a", ALICE, 5, USERS, IMAGE_KEYS, KMC.public)
@@ -243,7 +243,7 @@ def test_a_sealed_part_lifted_into_another_enrolment_does_not_open(
         read_enrolment(path, DEPLOYMENT, KMC)
 
 
-def test_a_sealed_part_lifted_into_another_deployment_does_not_open(tmp_path: Path) -> None:
+def test_a_sealed_part_does_not_open_in_another_deployment(tmp_path: Path) -> None:
     write_enrolment(tmp_path / "a", ALICE, 5, USERS, IMAGE_KEYS, KMC.public)
     elsewhere = replace(ALICE, deployment=OTHER_DEPLOYMENT)
     path = forge_enrolment(tmp_path / "b", sealed_in(tmp_path / "a"), elsewhere)

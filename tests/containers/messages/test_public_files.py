@@ -82,7 +82,7 @@ def test_a_deployment_is_read_as_it_was_rendered(parameters: Parameters, tmp_pat
     assert deployment.signing_key == KEY.public
 
 
-def test_a_deployment_with_a_composite_modulus_is_read_as_it_was_rendered() -> None:
+def test_composite_modulus_parameters_survive_a_round_trip() -> None:
     from mipp_cli.scheme.parameters import generate_parameters
 
     parameters = generate_parameters("dcr", modulus_bits=1024, allow_insecure=True)
@@ -366,7 +366,7 @@ def test_nesting_of_any_depth_is_malformed() -> None:
             parse_party(b'{"kind": "user", "format": "mipp 2", "x": ' + nested + b"}", "user", DEPLOYMENT)
 
 
-def test_what_can_be_parsed_but_is_too_deep_to_be_spelled_again_is_malformed(
+def test_a_public_file_too_deep_to_render_is_malformed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def too_deep(*_arguments: object, **_options: object) -> str:
@@ -385,7 +385,7 @@ def test_a_public_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         load_party(path, "user", DEPLOYMENT)
 
 
-def test_a_public_file_over_the_limit_is_malformed_though_signed() -> None:
+def test_a_signed_public_file_over_the_limit_is_malformed() -> None:
     with pytest.raises(MalformedError):
         parse_party(changed(USER_PUB, field("note", "x" * SIZE_LIMIT)), "user", DEPLOYMENT)
 
@@ -426,7 +426,7 @@ def test_the_deployment_of_a_party_is_what_it_says() -> None:
         max_leaves=5,
     ),
 )
-def test_a_signed_deployment_with_any_value_in_a_field_is_malformed(name: str, value: object) -> None:
+def test_a_wrong_value_in_any_deployment_field_is_malformed(name: str, value: object) -> None:
     fields = json.loads(PAPER_PUB)
     data = signed({**fields, name: value}) if name != "signature" else spelled({**fields, name: value})
     same = name == "grey_bits" and type(value) is int and 9 <= value <= 16

@@ -246,7 +246,7 @@ OTHER_ANSWERS = pytest.mark.parametrize(
 
 
 @OTHER_ANSWERS
-def test_an_image_of_an_answer_opens_for_no_other_user_query_or_key(other: AnswerCipher) -> None:
+def test_an_answer_image_is_bound_to_user_query_and_key(other: AnswerCipher) -> None:
     with pytest.raises(TamperedError):
         other.decrypt_image(ANSWER.encrypt_image(b"an image", 7), 7)
 
@@ -258,7 +258,7 @@ def test_an_image_of_an_answer_opens_at_no_other_place(place: int) -> None:
 
 
 @OTHER_ANSWERS
-def test_the_manifest_of_an_answer_opens_for_no_other_user_query_or_key(other: AnswerCipher) -> None:
+def test_an_answer_manifest_is_bound_to_user_query_and_key(other: AnswerCipher) -> None:
     owners = (SearchedOwner("owner-a", 3), SearchedOwner("owner-b"))
     matches = (ManifestMatch(0, 1, "owner-a", 9), ManifestMatch(1, 0, "owner-a"))
     manifest = Manifest("ab" * 32, 2, owners, matches)

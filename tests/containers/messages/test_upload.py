@@ -95,7 +95,7 @@ def test_an_upload_comes_back_as_it_was_written(
         upload.check_images()
 
 
-def test_a_feature_of_a_product_cipher_comes_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_product_cipher_feature_survives_a_round_trip(tmp_path: Path) -> None:
     rows = np.random.default_rng(2).integers(0, 256, (2, 80, 192), dtype=np.uint8)
     with write_upload(tmp_path / "a", PAPER, ALICE, 1, 5) as writer:
         for number, row in enumerate(rows):
@@ -318,9 +318,7 @@ def test_an_image_that_is_too_large_is_malformed(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("size", [0, 1, 27])
-def test_an_encrypted_image_that_is_shorter_than_nonce_and_tag_is_malformed(
-    tmp_path: Path, size: int
-) -> None:
+def test_an_image_shorter_than_nonce_and_tag_is_malformed(tmp_path: Path, size: int) -> None:
     upload = open_upload(forge(tmp_path / "a", fill_upload([b"x"], ew_bytes=size), kind="upload"))
     with upload.container, pytest.raises(MalformedError, match="too short"):
         upload.check_images()
@@ -400,7 +398,7 @@ def test_an_image_of_an_upload_opens_with_the_same_cipher() -> None:
     ],
     ids=["owner", "longer owner", "deployment", "number", "key"],
 )
-def test_an_image_of_an_upload_opens_for_no_other_owner_number_or_key(other: UploadCipher) -> None:
+def test_an_upload_image_is_bound_to_owner_number_and_key(other: UploadCipher) -> None:
     with pytest.raises(TamperedError):
         other.decrypt(UPLOAD.encrypt(b"an image", "name"), "name")
 
@@ -411,6 +409,6 @@ def test_an_image_of_an_upload_opens_under_no_other_name(name: str) -> None:
         UPLOAD.decrypt(UPLOAD.encrypt(b"an image", "name"), name)
 
 
-def test_an_image_of_an_upload_does_not_open_where_owner_and_name_are_cut_elsewhere() -> None:
+def test_an_upload_image_is_bound_to_where_its_owner_name_ends() -> None:
     with pytest.raises(TamperedError):
         replace(UPLOAD, owner="owner").decrypt(UPLOAD.encrypt(b"an image", "name"), "-aname")

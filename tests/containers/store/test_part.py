@@ -39,7 +39,7 @@ def same(found: Rows, due: Rows) -> bool:
     st.sampled_from([1, 3, 1 << 16]),
     st.data(),
 )
-def test_a_part_of_parts_without_some_images_is_the_part_of_the_others(
+def test_a_part_without_some_images_is_that_of_the_others(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], batch: int, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("parts")
@@ -97,7 +97,7 @@ def test_images_are_found_by_their_ids(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("change", ["pair_counts", "rows", "ids", "pair_sum1"])
-def test_a_part_whose_columns_do_not_fit_each_other_is_malformed(tmp_path: Path, change: str) -> None:
+def test_a_part_whose_columns_do_not_fit_is_malformed(tmp_path: Path, change: str) -> None:
     columns = {
         "pair_sum1": [1, 2],
         "pair_sum2": [1, 2],

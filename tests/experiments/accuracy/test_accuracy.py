@@ -40,7 +40,7 @@ def test_measures_are_eq_10_to_12() -> None:
     assert measures(np.array([0]), returned, relevant)["f1"] == 0
 
 
-def test_precision_recall_and_f1_of_euclidean_distance_are_those_by_hand() -> None:
+def test_euclidean_precision_recall_and_f1_match_hand_results() -> None:
     options = AccuracyOptions(EVERY, candidates=(2,), returned=(1, 2, 4))
     means, each, queries = run_accuracy(line(), options)
     # orders: 0→1 2 3 4, 1→0 2 3 4, 2→1 3 0 4 (a tie, by name), 3→2 1 0 4, 4→3 2 1 0
@@ -136,7 +136,7 @@ def test_positions_are_shared_out_by_tenths() -> None:
     assert np.isnan(shares[1]).all()
 
 
-def test_ranges_hold_what_they_should_where_ten_does_not_divide_the_answer() -> None:
+def test_ranges_are_right_where_ten_does_not_divide_the_answer() -> None:
     shares = position_shares([np.ones(17, dtype=bool)], 17)
     assert (17 * shares[0]).round().astype(int).tolist() == [2, 2, 2, 1, 2, 2, 1, 2, 2, 1]
 

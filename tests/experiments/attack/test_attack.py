@@ -64,7 +64,7 @@ def test_scheme_paper_falls_and_no_other_does(sum_scheme: Deployment) -> None:
         assert "codes of 0 images" in result.claims[0].measured
 
 
-def test_one_blinding_for_a_code_and_its_square_leaks_and_two_do_not(sum_scheme: Deployment) -> None:
+def test_only_a_blinding_shared_by_code_and_square_leaks(sum_scheme: Deployment) -> None:
     result = attacked(sum_scheme)
     shared, apart = rows(result, SHARED), rows(result, QUOTIENTS)
     assert all(row["fits"] and row["agrees"] == 1 for row in shared)
@@ -98,7 +98,7 @@ def test_only_as_many_images_are_read_as_asked_for(sum_scheme: Deployment) -> No
     assert seconds > 0
 
 
-def test_without_images_nothing_is_compared_and_no_sheet_is_drawn(sum_scheme: Deployment) -> None:
+def test_without_images_nothing_is_compared_or_drawn(sum_scheme: Deployment) -> None:
     result = attacked(sum_scheme, images=None, limit=1)
     assert (
         {row["true"] for row in rows(result, CODES)} == {None} == {r["agrees"] for r in rows(result, CODES)}
@@ -136,7 +136,7 @@ def test_at_least_one_image_is_read() -> None:
         AttackOptions(Path("kmc.pub"), limit=0)
 
 
-def test_features_of_an_owners_own_are_read_too_but_not_compared_with_images(tmp_path: Path) -> None:
+def test_own_features_are_read_but_not_compared_with_images(tmp_path: Path) -> None:
     kmc, images = tmp_path / "kmc" / "kmc.pub", tmp_path / "images"
     done("kmc", "init", tmp_path / "kmc", *SCHEMES["paper"], "--descriptor", "deep:5:256")
     done("owner", "init", tmp_path / "owner", "--id", "owner", "--kmc", kmc)

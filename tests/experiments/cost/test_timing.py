@@ -65,7 +65,7 @@ def test_pictures_that_come_again_are_said_to(results: list[Result]) -> None:
     )
 
 
-def test_the_ratios_of_the_paper_stand_beside_the_measured_and_its_own_times(results: list[Result]) -> None:
+def test_the_papers_ratios_are_compared_with_its_own_times(results: list[Result]) -> None:
     claims = [claim for claim in results[1].claims if claim.where == "section 7.3"]
     assert [claim.claimed for claim in claims] == [
         "with the index 8,160 × faster than without index",
@@ -92,7 +92,7 @@ def row(scheme: str, bits: int | None, seconds: float) -> Observation:
     return {"scheme": scheme, "modulus_bits": bits, "step": INDEX, "images": 10, "seconds": seconds}
 
 
-def test_a_point_is_the_median_with_the_smallest_and_the_largest() -> None:
+def test_a_point_is_the_median_with_minimum_and_maximum() -> None:
     observations = [*(row("dcr", 2048, each) for each in (3.0, 1.0, 8.0)), row("mask", None, 2.0)]
     assert spreads(observations, INDEX) == {
         "dcr 2048 bits": {10: Spread(3.0, 1.0, 8.0)},
@@ -101,7 +101,7 @@ def test_a_point_is_the_median_with_the_smallest_and_the_largest() -> None:
     assert Spread(0.25, 0.1, 1.5).text == "250 ms (100–1.5e+03)"
 
 
-def test_a_collection_holds_every_picture_once_before_it_holds_one_again() -> None:
+def test_a_collection_uses_every_picture_before_repeating_one() -> None:
     dataset = apart(10)
     collection = Collection(dataset, 3)
     images = collection.images(0, 25)
@@ -111,7 +111,7 @@ def test_a_collection_holds_every_picture_once_before_it_holds_one_again() -> No
     assert images[7:25] == collection.images(7, 25)
 
 
-def test_plain_retrieval_returns_the_nearest_features_of_the_file(tmp_path: Path) -> None:
+def test_plain_retrieval_returns_the_nearest_features(tmp_path: Path) -> None:
     path = tmp_path / "features.npy"
     np.save(path, np.array([[0, 0, 9], [0, 0, 2], [0, 0, 1]], dtype=np.uint8))
     assert nearest_plain(path, np.zeros(3, dtype=np.uint8), 2).tolist() == [2, 1]

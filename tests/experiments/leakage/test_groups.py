@@ -82,7 +82,7 @@ def share(
     return interval_of(row)
 
 
-def test_groups_are_a_partition_of_whole_groups_and_the_last_has_the_remainder() -> None:
+def test_the_last_group_takes_the_remainder() -> None:
     partition = cut(np.full(30, SIZES_ALIKE), 8, random())
     assert sorted(partition.rows.tolist()) == [8, 8, 14]
     assert partition.rows[-1] == 14
@@ -131,7 +131,7 @@ def test_decoys_are_drawn_beside_the_answer_and_never_twice() -> None:
     assert selected[0].tolist() != selected[2].tolist()
 
 
-def test_what_was_watched_first_is_part_of_what_was_watched_later() -> None:
+def test_longer_watching_includes_shorter_watching() -> None:
     partition = Partition(np.array([0, 0, 1, 2]), np.array([8, 8, 8]))
     selected = np.array([[0, 1], [0, 2], [3, 2]], dtype=np.int32)
     first, last = watch(partition, selected, (3, 1), weighted=True)
@@ -152,7 +152,7 @@ def test_leading_eigenvectors_are_the_largest() -> None:
     assert vectors.T @ vectors == pytest.approx(np.eye(3))
 
 
-def test_eigenvectors_take_off_what_independent_selections_would_give() -> None:
+def test_eigenvectors_subtract_what_chance_would_give() -> None:
     same = np.arange(6)[:, np.newaxis] % 2 == np.arange(6) % 2
     together = np.where(same, 300.0, 200.0) + 200 * np.eye(6)
     watched = Watched(1000, np.full(6, 500.0), together, weighted=False)
@@ -160,7 +160,7 @@ def test_eigenvectors_take_off_what_independent_selections_would_give() -> None:
     assert (watched.alike(EIGENVECTORS)[~same] < 0).all()  # less often than independent ones would
 
 
-def test_ties_are_broken_at_random_and_the_most_alike_come_first() -> None:
+def test_the_most_alike_come_first_and_ties_are_random() -> None:
     alike = np.array([[0.5, 0.9, 0.5, 0.5 + 1e-12, 0.1]])
     draws = random()
     found = [most_alike(alike, 2, draws)[0].tolist() for _ in range(60)]
@@ -201,7 +201,7 @@ def test_images_of_groups_that_were_never_selected_tell_nothing() -> None:
     assert precisions[partition.group_of % 2 == 0].tolist() == [1] * 12
 
 
-def test_groups_of_images_alike_are_found_alike_by_both_attackers() -> None:
+def test_both_attackers_find_groups_that_are_alike() -> None:
     partition, labels = pure(6, 10)
     selected = np.array([[0, 20, 40], [10, 30, 50]] * 10, dtype=np.int32)
     (watched,) = watch(partition, selected, (20,), weighted=False)
@@ -218,7 +218,7 @@ def test_two_likenesses_weigh_the_same() -> None:
     assert nearness(np.array([1.0, 3.0])).tolist() == [[0, -2], [-2, 0]]
 
 
-def test_sizes_tell_a_category_whose_files_are_larger_and_groups_hide_that() -> None:
+def test_groups_hide_the_category_that_file_sizes_tell() -> None:
     dataset = unrelated(200)
     sizes = 5000 + 40_000 * dataset.labels + np.random.default_rng(8).integers(0, 500, 200)
     result = measured(dataset, GroupTrial((1, 16), (100,), decoys=0, partitions=3), sizes)
@@ -244,7 +244,7 @@ def watched_apart() -> Result:
     return measured(apart(160), TRIAL)
 
 
-def test_groups_hide_the_category_of_an_image_and_decoys_wash_out(watched_apart: Result) -> None:
+def test_groups_hide_an_images_category_but_decoys_wash_out(watched_apart: Result) -> None:
     decoys = [share(watched_apart, IMAGE, (1, 5), each, SELECTIONS).mean for each in TRIAL.queries]
     alone = [share(watched_apart, IMAGE, (1, 0), each, SELECTIONS).mean for each in TRIAL.queries]
     groups = [share(watched_apart, IMAGE, (8, 0), each, SELECTIONS).mean for each in TRIAL.queries]
@@ -264,7 +264,7 @@ def test_groups_do_not_hide_which_queries_are_alike(watched_apart: Result) -> No
     assert all(float(row["share"] or 0) < 0.9 for row in rows_of(watched_apart, REPEATED, 1, decoys=5))
 
 
-def test_a_user_who_works_with_the_cloud_reads_queries_through_groups(watched_apart: Result) -> None:
+def test_a_colluding_user_reads_queries_despite_groups(watched_apart: Result) -> None:
     for seen in (GOT, OWN):
         found = share(watched_apart, READ, (8, 0), 1500, seen)
         assert found.low > 0.65
@@ -309,7 +309,7 @@ def test_first_queries_and_repeated_ones_are_told_apart() -> None:
     assert asked.accomplice == 1
 
 
-def test_an_accomplice_weighs_mixtures_against_what_chance_would_give() -> None:
+def test_an_accomplice_weighs_mixtures_against_chance() -> None:
     known = np.array([[3, 1], [0, 4], [0, 0]], dtype=np.float64)  # 3 of 8 are of the first category
     counts = np.array([[1, 0, 0], [0, 1, 0], [2, 1, 5]], dtype=np.float32).T
     assert by_mixtures(known, counts).tolist() == [0, 1, 0]

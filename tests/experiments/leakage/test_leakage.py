@@ -49,12 +49,12 @@ def test_the_sums_are_those_of_table_2() -> None:
     assert both_sums(features).tolist() == [[6, 14], [7, 49]]
 
 
-def test_standardised_columns_have_mean_0_and_deviation_1_and_constant_ones_are_0() -> None:
+def test_standardised_columns_have_mean_0_and_deviation_1() -> None:
     found = standardised(np.array([[1, 5], [3, 5]]))
     assert found.tolist() == [[-1, 0], [1, 0]]
 
 
-def test_a_distance_on_the_sums_puts_the_image_with_the_same_sums_first() -> None:
+def test_the_sums_distance_ranks_equal_sums_first() -> None:
     features = np.array([[3, 1, 2], [7, 7, 7], [1, 2, 3], [0, 0, 0]], dtype=np.uint8)
     assert sums_distance(features).order(0).tolist()[0] == 2
 
@@ -77,7 +77,7 @@ def test_categories_that_the_sums_tell_apart_are_guessed() -> None:
     assert "does not hold" in result.claims[0].measured
 
 
-def test_categories_that_features_do_not_tell_are_not_guessed_and_the_claim_says_so() -> None:
+def test_categories_unrelated_to_features_are_not_guessed() -> None:
     dataset = unrelated()
     result = measure_categories(dataset, everything(dataset), 1, silent)
     assert "not better than chance" in result.claims[0].measured
@@ -99,7 +99,7 @@ def test_the_sums_do_not_rank_what_they_do_not_tell() -> None:
     assert all("no better than chance" in claim.measured for claim in result.claims)
 
 
-def test_false_links_are_those_of_all_collections_counted_through() -> None:
+def test_false_links_equal_those_counted_over_all_collections() -> None:
     pairs = np.array([[1, 1], [1, 1], [1, 1], [2, 4], [3, 5], [3, 5]])
     for size in range(1, 7):
         for image, share in enumerate(false_link_shares(pairs, size)):
@@ -119,7 +119,7 @@ def test_collections_grow_up_to_all_images(images: int, sizes: list[int]) -> Non
 
 
 @pytest.mark.parametrize(("scheme", "bits"), [("dcr", 1024), ("mask", None)])
-def test_pictures_that_two_owners_gave_are_linked_under_keys_of_their_own(
+def test_pictures_of_two_owners_are_linked_despite_their_keys(
     tmp_path: Path, scheme: str, bits: int | None
 ) -> None:
     dataset = of_pictures(tmp_path / "pictures", 5)
@@ -138,7 +138,7 @@ def test_two_owners_need_enough_pictures() -> None:
         link_pictures(apart(20), LinkTrial(7), 1, INLINE, progress=silent)
 
 
-def test_a_reordered_answer_holds_the_same_images_and_the_sums_bring_similar_ones_forward() -> None:
+def test_reordering_by_sums_brings_similar_images_forward() -> None:
     dataset = apart(40)
     result = measure_positions(dataset, everything(dataset), 30, 1, silent)
     counts = {
@@ -164,7 +164,7 @@ def test_co_selection_counts_answers_and_not_popularity() -> None:
     assert alike[5].tolist() == [0] * 6
 
 
-def test_neighbours_are_sought_among_the_images_that_were_selected() -> None:
+def test_neighbours_are_sought_among_selected_images() -> None:
     labels = np.array([0] * 12 + [1] * 12)
     answers = np.array([list(range(12)), list(range(12, 24))], dtype=np.int32)
     found = neighbours(co_selection(answers, 24), np.random.default_rng(1))
@@ -188,7 +188,7 @@ def test_selections_by_sim_tell_categories_apart_too() -> None:
     assert "does not keep similarity from the cloud" in result.claims[0].measured
 
 
-def test_answers_of_one_image_that_is_always_the_same_tell_nothing() -> None:
+def test_an_answer_that_is_always_the_same_image_tells_nothing() -> None:
     features = np.array([[0] * 80, [7] * 80, [6] * 80, [5] * 80], dtype=np.uint8)
     result = measure_selections(of_features(features, [0, 1, 0, 1]), [1], [1], 1, silent)
     assert not result.observations
@@ -210,7 +210,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> N
         LeakageOptions(**options)  # type: ignore[arg-type]
 
 
-def test_all_leaks_are_measured_and_drawn_and_the_same_seed_gives_the_same_figures(tmp_path: Path) -> None:
+def test_all_leaks_are_measured_and_drawn_reproducibly(tmp_path: Path) -> None:
     dataset = of_pictures(tmp_path / "pictures", 8)
     options = LeakageOptions(
         candidates=(3,),
