@@ -1,4 +1,4 @@
-"""Frozen containers are read as they were, and each of their siblings with one defect is refused as it was."""
+"""Frozen containers are read as they were, and each of their siblings with one defect is refused."""
 
 from __future__ import annotations
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.base.header import HEAD_BYTES, KINDS, QUERY_KINDS, Header
+from mipp_cli.containers.base.source import BytesSource, block_digests, digest_of
 from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.containers.messages.earlier import read_earlier
 from mipp_cli.containers.messages.features import open_features
@@ -228,7 +229,8 @@ def _signed(name: str, body: bytes, **changes: str) -> bytes:
     kind = seeds.kind_of(name)
     number = QUERY_ID if kind in QUERY_KINDS else str(seeds.NUMBER)
     fields = {"kind": kind, "sender": ALICE.name, "number": number, "deployment": DEPLOYMENT}
-    fields |= {"digest": hashlib.sha256(body).hexdigest(), "key": KEY.public.hex()}
+    digest = digest_of(block_digests(BytesSource(bytes(HEAD_BYTES) + body)))
+    fields |= {"digest": digest, "key": KEY.public.hex()}
     return Header(**fields | changes).render(KEY) + body
 
 
