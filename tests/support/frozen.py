@@ -240,7 +240,8 @@ def _impossible_value(data: bytes) -> bytes:
         found: list[h5py.Dataset] = []
         file.visititems(lambda _name, node: found.append(node) if isinstance(node, h5py.Dataset) else None)
         offsets = [each for each in found if each.name.endswith("/offsets")]
-        at, size = (offsets or found)[0].id.get_offset(), (offsets or found)[0].dtype.itemsize
+        spoiled = (offsets or [each for each in found if each.ndim == 1])[0]
+        at, size = spoiled.id.get_offset(), spoiled.dtype.itemsize
     changed = bytearray(data)
     changed[at : at + size] = b"\1".ljust(size, b"\0") if offsets else b"\xff" * size
     return bytes(changed[HEAD_BYTES:])
