@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.base.source import read_file
 from mipp_cli.containers.messages.public_files import load_deployment, read_public_file, render_party
 from mipp_cli.containers.messages.query import (
@@ -31,7 +32,7 @@ from mipp_cli.errors import (
     MissingKeyError,
     errors_at,
 )
-from mipp_cli.files.atomic import discard, new_folder, refuse_existing, sweep, write_bytes
+from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE
 from mipp_cli.images.pictures import open_picture
@@ -161,13 +162,16 @@ def make_query(
         pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
     codes = np.stack([picture.feature for picture in pictures])
     query_id, usk = secrets.token_hex(16), generate_key()
-    folder = directory.folder(QUERIES_FOLDER)
-    sweep(folder)
-    sweep(output.parent, output.name)
-    with new_folder(folder / query_id) as scratch:
-        draft = scratch / "query.h5"
+    sweep(directory.folder(QUERIES_FOLDER))
+    state = f"{QUERIES_FOLDER}/{query_id}.json"
+
+    def remember(query: Path) -> None:
+        digest = hashlib.sha256(read_file(query, QUERY_BYTES_LIMIT)).digest()
+        directory.write_json(state, RememberedQuery(usk, digest, pictures).to_json())
+
+    try:
         write_query(
-            draft,
+            output,
             parameters,
             directory.sender,
             query_id,
@@ -176,14 +180,11 @@ def make_query(
             usk=usk,
             sealing_key=directory.sealing_key,
             owners=set(owners),
+            force=force,
+            before_it_is_out=remember,
         )
-        data = read_file(draft, QUERY_BYTES_LIMIT)
-    state = f"{QUERIES_FOLDER}/{query_id}.json"
-    directory.write_json(state, RememberedQuery(usk, hashlib.sha256(data).digest(), pictures).to_json())
-    try:
-        write_bytes(output, data, force=force)
     except BaseException:
-        if not _is_there(output, data):
+        if not _is_there(output, query_id):
             discard(directory.file(state))
         raise
     warnings = list(parameters.warnings)
@@ -205,10 +206,10 @@ def _check_size(images: int, candidates: int, parameters: Parameters) -> None:
         )
 
 
-def _is_there(output: Path, data: bytes) -> bool:
+def _is_there(output: Path, query_id: str) -> bool:
     """Say whether a query is out all the same: the interruption may have come after it was in place."""
     try:
-        return read_file(output, QUERY_BYTES_LIMIT) == data
+        return header_of(output).number == query_id
     except MippError:
         return False
 

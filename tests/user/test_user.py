@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from PIL import Image
 
 from mipp_cli.containers.messages.query import IMAGES_LIMIT, OWNERS_LIMIT, Query, features_place, parse_query
 from mipp_cli.errors import TamperedError
-from mipp_cli.files import atomic
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.protocol import MATCHES_LIMIT, ExactProtocol
@@ -131,14 +131,14 @@ def test_a_query_interrupted_after_writing_keeps_its_key(
 ) -> None:
     query = changeable / "q.h5"
     words = ("user", "query", changeable / "alice", changeable / "pictures/queries/q1.png", "-o", query)
-    write_bytes = atomic.write_bytes
+    write_query = user_role.write_query
 
     def interrupted(*words: Any, **options: Any) -> None:
-        write_bytes(*words, **options)
+        write_query(*words, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(user_role, "write_bytes", interrupted)
+        patch.setattr(user_role, "write_query", interrupted)
         assert run(*words).code == 130
     answer = changeable.answer(changeable.search(query))
     done("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m")
@@ -151,12 +151,20 @@ def test_a_query_interrupted_before_writing_is_forgotten(
     query.write_bytes(b"mine")
     words = ("user", "query", changeable / "alice", changeable / "pictures/queries/q1.png", "-o", query)
 
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    write_query, remembered = user_role.write_query, []
+
+    def interrupted(*words: Any, before_it_is_out: Callable[[Path], object], **options: Any) -> None:
+        def stop(path: Path) -> None:
+            before_it_is_out(path)
+            remembered.extend((changeable / "alice" / "queries").iterdir())
+            raise KeyboardInterrupt
+
+        write_query(*words, before_it_is_out=stop, **options)
 
     before = snapshot(changeable / "alice")
-    monkeypatch.setattr(user_role, "write_bytes", interrupted)
+    monkeypatch.setattr(user_role, "write_query", interrupted)
     assert run(*words, "--force").code == 130
+    assert remembered
     assert query.read_bytes() == b"mine"
     assert snapshot(changeable / "alice") == before
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipp_cli.containers.base.source import BlockVerifiedSource, Source
 from mipp_cli.errors import MalformedError
+from mipp_cli.files.atomic import output_error
 
 ROW_LIMIT = 1 << 31
 
@@ -61,20 +63,26 @@ class Ragged:
 
 
 class MatrixWriter:
-    """Appends rows to ``file``: the column's place in the container, or a spool."""
+    """Appends rows to ``file``: the column's place in the container that will be ``path``, or a spool."""
 
-    def __init__(self, name: str, shape: Matrix, file: IO[bytes]):
-        self._name, self._shape, self._file = name, shape, file
+    def __init__(self, path: Path, name: str, shape: Matrix, file: IO[bytes]):
+        self._path, self._name, self._shape, self._file = path, name, shape, file
         self.rows = 0
 
     def append(self, rows: ArrayLike) -> None:
-        """Append rows, shape (n, width), or (n,) for a plain column; bytes are rows end to end."""
+        """Append rows, shape (n, width), or (n,) for a plain column; bytes are rows end to end.
+
+        Raises OutputError, which names the container: others may be written at the same time.
+        """
         if isinstance(rows, bytes):
             rows = np.frombuffer(rows, dtype=self._shape.dtype).reshape(-1, *filter(None, self._shape.tail))
         data = np.ascontiguousarray(rows, dtype=self._shape.dtype)
         if data.shape[1:] != self._shape.tail:
             raise ValueError(f"{self._name} has rows of another width")
-        self._file.write(data.data)
+        try:
+            self._file.write(data.data)
+        except OSError as error:
+            raise output_error(error, self._path) from error
         self.rows += len(data)
 
     @property

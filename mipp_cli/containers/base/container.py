@@ -130,8 +130,11 @@ def write_container(
     number: int | str,
     *,
     force: bool = False,
+    before_it_is_out: Callable[[Path], object] = lambda _: None,
 ) -> Iterator[ContainerWriter]:
     """Write a container to ``path``: the block fills the writer; header and place come when it succeeds.
+
+    ``before_it_is_out`` is called with the finished file, which is renamed to ``path`` next.
 
     Raises OutputError if ``path`` exists (without ``force``) or cannot be written; nothing is left then.
     """
@@ -147,7 +150,7 @@ def write_container(
                 for _ in range(1, len(shapes))
             )
             matrices = {
-                name: MatrixWriter(name, shape, into)
+                name: MatrixWriter(path, name, shape, into)
                 for (name, shape), into in zip(shapes.items(), files, strict=False)
             }
             writer = ContainerWriter(
@@ -177,6 +180,7 @@ def write_container(
         )
         with temporary.open("r+b") as file:
             file.write(writer.header.render(sender.signing_key))
+        before_it_is_out(temporary)
 
 
 def write_whole(

@@ -6,7 +6,7 @@ In the sum schemes it goes to the cloud, with EQ and EQQ; in `exact` to the KMC,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Check, Schema, Sender, open_source, write_whole
+from mipp_cli.containers.base.container import Check, Schema, Sender, open_source, write_container
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.errors import MalformedError
@@ -96,23 +96,20 @@ def write_query(
     sealing_key: SealingPublicKey,
     owners: Collection[str] = (),
     force: bool = False,
+    before_it_is_out: Callable[[Path], object] = lambda _: None,
 ) -> None:
-    """Write a `query` for images with ``codes``, shape (u, l); see :class:`Query` for ``owners``."""
+    """Write a `query` for images with ``codes``, shape (u, l); see :class:`Query` for ``owners``.
+
+    ``before_it_is_out`` is called with the finished file before it is put at ``path``.
+    """
     sealed = sender.seal(usk, sealing_key, "query", query_id)
     place = features_place(sender.deployment, sender.name, query_id)
     features = parameters.protocol.query_features(codes, usk, place)
     columns = dict(zip(parameters.protocol.query_columns, features, strict=True))
-    write_whole(
-        path,
-        query_schema(parameters),
-        sender,
-        query_id,
-        force=force,
-        **columns,
-        candidates=candidates,
-        owners=sorted(owners),
-        sealed_usk=sealed,
-    )
+    with write_container(
+        path, query_schema(parameters), sender, query_id, force=force, before_it_is_out=before_it_is_out
+    ) as writer:
+        writer.add(**columns, candidates=candidates, owners=sorted(owners), sealed_usk=sealed)
 
 
 def features_place(deployment: str, user: str, query_id: str) -> bytes:

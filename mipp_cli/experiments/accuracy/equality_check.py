@@ -16,6 +16,7 @@ from mipp_cli.experiments.base.result import Observation, Result
 from mipp_cli.experiments.base.trial_deployment import SampleOptions, TrialDeployment, trial_deployment
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.progress import Progress, silent
+from mipp_cli.scheme.retrieval_index import ids_of
 from mipp_cli.scheme.similarity import new_distances
 from mipp_cli.user.user import make_query
 
@@ -60,6 +61,8 @@ def check_equality(dataset: DataSet, options: EqualityOptions, progress: Progres
 
 
 def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeployment) -> Observation:
+    names = [image.name.encode() for image in dataset.files(sample)]
+    sample = sample[np.argsort(ids_of(names))]  # in the order in which the cloud breaks ties
     features, images = dataset.features[sample], dataset.files(sample)
     # of a set of fewer than _QUERIES images all are asked for
     asked = np.linspace(0, len(sample) - 1, min(_QUERIES, len(sample)), dtype=np.int64)

@@ -28,7 +28,7 @@ _FORM = "make a folder for each category, and put its images inside"
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images with categories and features, in the order of their names: the cloud breaks ties so.
+    """Images with categories and features, in the order of their names, by which ties are broken.
 
     An image is called by its POSIX path below the folder, as `--image-names path` has it; ``labels``, shape
     (n,), says which of the categories is its. ``features`` has shape (n, l). ``digest`` (SHA-256, hex) covers
