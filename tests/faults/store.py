@@ -145,7 +145,7 @@ def _cloud(store: Deployment) -> Meaning:
     for owner in index.owners():
         found[f"cloud has of {owner}"] = _reach(cloud, index, owner)
     place = store / "cloud" / "index.h5"
-    is_sound = run("inspect", place).code == 0
+    is_sound = run("inspect", place, "--csv").code == 0
     return found | {"cloud indexed": table(place, "upload") if is_sound else "damaged"}
 
 
