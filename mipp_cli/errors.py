@@ -38,6 +38,10 @@ class InvalidRequestError(MippError):
     exit_code = 2
 
 
+class TooFewImagesError(InvalidRequestError):
+    """Raised when the images that go into new groups are fewer than a group has."""
+
+
 class NotInitialisedError(InvalidRequestError):
     """Raised when a directory named as a role's is not one, or is another role's."""
 

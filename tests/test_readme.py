@@ -68,3 +68,14 @@ def test_every_link_and_every_file_named_in_a_readme_is_there(page: Path) -> Non
     missing = [link for link in links if not (page.parent / link).exists()]
     missing += [file for file in named if not (ROOT / file).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *(ROOT / "mipp_cli").rglob("*.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_command_named_on_a_page_is_there(page: Path) -> None:
+    there = {path.partition(" ")[2] for path, _ in commands(mipp)}
+    named = re.findall(r"`(?:mipp )?((?:kmc|cloud|owner|user) [a-z][a-z-]+)\b", page.read_text())
+    assert [name for name in named if name not in there] == []

@@ -33,14 +33,12 @@ from mipp_cli.report import Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.retrieval_index import Keys, Rows, ids_of, keys_of
 from mipp_cli.workdir.completeness import details_of, notes_of
-from mipp_cli.workdir.findings import Findings, check_key
+from mipp_cli.workdir.findings import Findings, check_key, check_query_record
 from mipp_cli.workdir.floors import floor_in_force
 from mipp_cli.workdir.replay import check_pinned_key
 from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
-_QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
 _STORED = re.compile(r"([^.].*-)?[0-9]+(\.[0-9]+)?\.h5(\.blocks)?")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _HINT = (
     "mipp cloud index CLOUD --rebuild makes index.h5, parts/ and the lists of blocks anew; restore all else "
     "from a backup"
@@ -64,7 +62,12 @@ def check_cloud(
         known += [findings.directory.file(name) for name in (PUBLIC_FILE, INDEX_FILE)]
         check.keys()
         known += findings.check_each(MEMBERS_FOLDER, ".h5", "members", check.members)
-        known += findings.check_each(QUERIES_FOLDER, ".json", "queries", check.query)
+        known += findings.check_each(
+            QUERIES_FOLDER,
+            ".json",
+            "queries",
+            partial(check_query_record, findings.directory, QUERIES_FOLDER),
+        )
         findings.check_unknown([*known, *check.store()])
     return findings.report(_HINT)
 
@@ -103,12 +106,6 @@ class _Check:
             raise MalformedError("is of another owner than the file's name says")
         self.owners[name] = membership.key
         floor_in_force(self.cloud.directory, name, membership.key)
-
-    def query(self, name: str) -> None:
-        """Check the record of a query."""
-        recorded = self.cloud.directory.recorded(QUERIES_FOLDER, name)
-        if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
-            raise MalformedError("is not the record of a query")
 
     def store(self) -> list[Path]:
         """Check the index and what it lists; return the files that belong to the store."""

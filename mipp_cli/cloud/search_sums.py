@@ -73,8 +73,9 @@ def search_sums(
     matches = _matches(found, places, cloud.store.parameters.l)
     images = _encrypted_images(cloud.store, index, places)
     sender, query_id = cloud.directory.sender, query.query_id
+    # first: what is not remembered must not be out; the same query again is answered again
+    cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex())
     write_results(output, sender, query_id, query.data, images, matches, searched, force=force)
-    cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex(), output)
     counts = {
         "query images": len(sums),
         "owners": len(owners),

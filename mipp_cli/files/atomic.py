@@ -213,7 +213,7 @@ def write_bytes(path: Path, data: bytes, *, force: bool = False, private: bool =
 
 
 def discard(path: Path) -> None:
-    """Take back a file that came before a failure, which is what is to be told: another is kept quiet."""
+    """Remove an output after a failure; an error here is suppressed, so that the first one is reported."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from mipp_cli.files.atomic import write_bytes
 
 # what reading a file whose bytes or values cannot be may end in
 _NONSENSE = (
-    *(OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError),
+    *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError),
     MippError,
 )
 RESTORE = "restore it from a backup"
@@ -42,11 +43,16 @@ def parse_state(data: bytes) -> dict[str, Any]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a directory; raises MalformedError if it is missing or one byte of it changed."""
+    """Read a JSON file of a directory; MalformedError if it is missing, unreadable or damaged."""
     try:
         return parse_state(path.read_bytes())
-    except (OSError, ValueError):
-        raise MalformedError("is missing or damaged", path=path, hint=RESTORE) from None
+    except FileNotFoundError:
+        raise MalformedError("is missing", path=path, hint=RESTORE) from None
+    except OSError as error:
+        message = f"cannot be read: {os.strerror(error.errno or 0)}"
+        raise MalformedError(message, path=path, hint="check the rights and the disk") from error
+    except ValueError:
+        raise MalformedError("is damaged", path=path, hint=RESTORE) from None
 
 
 @contextmanager
@@ -54,8 +60,8 @@ def damaged_unless_sound(path: Path, hint: str = RESTORE) -> Iterator[None]:
     """Say that a file is damaged if the block cannot make sense of what it holds; raises MalformedError."""
     try:
         yield
-    except _NONSENSE:
-        raise MalformedError("is damaged", path=path, hint=hint) from None
+    except _NONSENSE as error:
+        raise MalformedError("is damaged", path=path, hint=hint) from error
 
 
 def write_state(path: Path, fields: dict[str, Any]) -> None:

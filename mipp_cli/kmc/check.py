@@ -21,12 +21,11 @@ from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import KEY_BYTES
 from mipp_cli.workdir.completeness import AGAIN_AT_KMC, Completeness, details_of, notes_of
 from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE
-from mipp_cli.workdir.findings import Findings, check_key
+from mipp_cli.workdir.findings import Findings, check_key, check_query_record
 from mipp_cli.workdir.floors import floor_in_force
 from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_QUERY_NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}")
 _RANKING = re.compile(r"[0-9a-f]{32}(\.answer)?")
 _HINT = (
     "restore these files from a backup; an owner or a cloud whose file cannot be restored enrols again, once "
@@ -49,7 +48,7 @@ def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
             (OWNERS_FOLDER, ".json", "owners", partial(_check_owner, kmc)),
             (USERS_FOLDER, ".json", "lists of users", partial(_check_users, findings, kmc)),
             (CLOUDS_FOLDER, ".pub", "clouds", partial(_check_cloud, kmc)),
-            (QUERIES_FOLDER, ".json", "queries", partial(_check_query, kmc)),
+            (QUERIES_FOLDER, ".json", "queries", partial(check_query_record, kmc.directory, QUERIES_FOLDER)),
             (RANKINGS_FOLDER, ".json", "rankings", partial(_check_ranking, kmc)),
         )
         for folder, ending, kind, check in folders:
@@ -204,9 +203,3 @@ def _check_ranking(kmc: Kmc, name: str) -> None:
         read_ranking(kmc.directory, number)
     elif not _DIGEST.fullmatch(kmc.directory.recorded(RANKINGS_FOLDER, name) or ""):
         raise MalformedError("is not the record of an answer")
-
-
-def _check_query(kmc: Kmc, name: str) -> None:
-    recorded = kmc.directory.recorded(QUERIES_FOLDER, name)
-    if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
-        raise MalformedError("is not the record of a query")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import own_features
-from mipp_cli.errors import InterruptedWorkError, MippError, Problem
+from mipp_cli.errors import InterruptedWorkError, MippError, Problem, TooFewImagesError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions
-from mipp_cli.owner.grouping import Grouping, TooFewImagesError, moved_warning, thin_warning
+from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload import SecondPass, UploadOutputs
 from mipp_cli.owner.whats_new import Choice, EncryptOptions

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import TooFewImagesError
 from mipp_cli.owner.ledger import Ledger
 from mipp_cli.scheme.groups import Row, cut, in_order
 
@@ -37,10 +37,6 @@ def moved_warning(count: int) -> list[str]:
         f"{count} images moved to new groups: the pictures of their mates are not among those named, or "
         "cannot be read; name the whole collection, so that images keep their mates for life"
     ]
-
-
-class TooFewImagesError(InvalidRequestError):
-    """Raised when the images that go into new groups are fewer than a group has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mipp_cli.containers.base.container import Sender
-from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER
+from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER, wrong_format
 from mipp_cli.containers.messages.public_files import Deployment, load_deployment, load_renewal
 from mipp_cli.errors import (
     ConflictError,
@@ -21,8 +21,9 @@ from mipp_cli.errors import (
     OutputError,
     ReplayedError,
     TamperedError,
+    errors_at,
 )
-from mipp_cli.files.atomic import discard, new_folder, output_error, sweep
+from mipp_cli.files.atomic import new_folder, output_error, sweep
 from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
@@ -116,7 +117,7 @@ class RoleDirectory:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What whoever uses the deployment is told again and again, as that scheme `paper` hides nothing."""
+        """Warnings that every command repeats, such as that scheme `paper` hides nothing."""
         return tuple(self.deployment.parameters.warnings)
 
     @property
@@ -221,23 +222,17 @@ class RoleDirectory:
             fields = seal_fields(self.secret("storage"), name, fields)
         write_state(self.file(name), fields)
 
-    def record(self, folder: str, name: str, content: str, output: Path | None = None) -> None:
-        """Remember ``content`` under ``name``, as answered queries are, now that ``output`` is in place.
+    def record(self, folder: str, name: str, content: str) -> None:
+        """Remember ``content`` under ``name``, as answered queries are, before what it is about is out.
 
-        If that fails, or another command remembered other content meanwhile (ReplayedError), the output
-        is removed: what is not remembered must not be out. Without an output, it is yet to come.
+        Raises ReplayedError if another command remembered other content.
         """
-        try:
-            with locked(self.folder(folder)):
-                if self.recorded(folder, name) not in (None, content):
-                    raise ReplayedError(
-                        "another command answered the same query otherwise meanwhile", hint="make a new query"
-                    )
-                self.write_json(_record_file(folder, name), {"content": content})
-        except BaseException:
-            if output is not None:
-                discard(output)
-            raise
+        with locked(self.folder(folder)):
+            if self.recorded(folder, name) not in (None, content):
+                raise ReplayedError(
+                    "another command answered the same query otherwise meanwhile", hint="make a new query"
+                )
+            self.write_json(_record_file(folder, name), {"content": content})
 
     def recorded(self, folder: str, name: str) -> str | None:
         """Return what :meth:`record` remembered, or None; raises MalformedError if it is damaged."""
@@ -269,9 +264,18 @@ class RoleDirectory:
 
 
 def role_of(path: Path) -> str | None:
-    """Return which role's directory ``path`` is, or None; raises MalformedError if role.json is damaged."""
+    """Return which role's directory ``path`` is, or None.
+
+    Raises MalformedError if role.json is damaged, or of another format than this version reads.
+    """
     file = path / ROLE_FILE
-    role = read_state(file).get("role") if file.exists() else None
+    if not file.exists():
+        return None
+    fields = read_state(file)
+    with errors_at(file):
+        if fields.get("format") != FORMAT_LINE:
+            raise wrong_format(fields.get("format"))
+    role = fields.get("role")
     return role if role in ROLES else None
 
 

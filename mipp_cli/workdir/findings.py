@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, with_article
 from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_of
 from mipp_cli.workdir.removals import REMOVED_FOLDER, removal_of
 from mipp_cli.workdir.secrets_file import ROLE_FILE, SECRETS_FILE
+
+_QUERY_NAME = re.compile("[0-9a-f]{64}-[0-9a-f]{32}")
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass
@@ -143,3 +147,10 @@ def check_key(found: bytes, named: bytes, file: str) -> None:
     """Refuse a key whose public half is not the one that a public file names; raises MalformedError."""
     if not hmac.compare_digest(found, named):
         raise MalformedError(f"the key is not the one that {file} names")
+
+
+def check_query_record(directory: RoleDirectory, folder: str, name: str) -> None:
+    """Refuse what is not the record of an answered query; raises MalformedError."""
+    recorded = directory.recorded(folder, name)
+    if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
+        raise MalformedError("is not the record of a query")

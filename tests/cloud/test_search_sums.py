@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +254,13 @@ def test_a_part_that_is_lost_is_named(changeable: Deployment) -> None:
     )
     assert "missing from the cloud's store" in refused(3, *words).err
     assert not (changeable / "r.h5").exists()
+
+
+def test_a_search_that_cannot_be_recorded_leaves_the_former_results(changeable: Deployment) -> None:
+    query = changeable.ask("alice")
+    results = changeable.search(query)
+    former = results.read_bytes()
+    shutil.rmtree(changeable / "cloud" / "queries")
+    (changeable / "cloud" / "queries").write_bytes(b"")  # where no record can be made
+    refused(10, "cloud", "search", changeable / "cloud", query, "-o", results, "--force")
+    assert results.read_bytes() == former

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.errors import AlreadyAppliedError
+from mipp_cli.errors import AlreadyAppliedError, TooFewImagesError
 from mipp_cli.owner import descriptions
 from mipp_cli.owner.delete import delete_images
-from mipp_cli.owner.grouping import Grouping, TooFewImagesError
+from mipp_cli.owner.grouping import Grouping
 from mipp_cli.owner.ledger import Ledger, Message, SentImage
 from mipp_cli.owner.whats_new import EncryptOptions
 from mipp_cli.report import Report

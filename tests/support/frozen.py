@@ -1,7 +1,7 @@
 """Frozen containers: one of every kind, what it says, and its siblings with one defect each.
 
 ``tests/vectors/containers/NAME.h5`` is a container of ``tests/fuzz/seeds.py``; ``NAME.json`` holds the answer
-that reading it must give, and its siblings: which bytes differ, and the error that reading them must raise.
+that reading it must give, and its siblings: which bytes differ. ``ERRORS`` says what each defect must raise.
 ``python -m tests.support.frozen`` writes all of them anew, which nothing but a change of the format demands.
 """
 
@@ -35,7 +35,7 @@ from mipp_cli.containers.messages.upload import UploadCipher, UploadReader, uplo
 from mipp_cli.containers.store.index import read_index
 from mipp_cli.containers.store.part import PART, read_part
 from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_schema
-from mipp_cli.errors import MippError
+from mipp_cli.errors import MalformedError, MippError, TamperedError, WrongDeploymentError
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.protocol import ExactProtocol
 from tests.containers.conftest import (
@@ -250,7 +250,8 @@ def _impossible_value(data: bytes) -> bytes:
 def _renamed_column(data: bytes) -> bytes:
     with h5py.File(io.BytesIO(data), "r") as file:
         name = sorted(file)[0].encode()
-    return data[HEAD_BYTES:].replace(name + b"\0", name[:-1] + b"~\0", 1)
+    # one letter less, so that the names stay in their order
+    return data[HEAD_BYTES:].replace(name + b"\0", name[:-1] + bytes([name[-1] - 1]) + b"\0", 1)
 
 
 def _other_kind(kind: str) -> str:
@@ -258,14 +259,33 @@ def _other_kind(kind: str) -> str:
     return next(each for each in KINDS if each != kind and (each in QUERY_KINDS) == (kind in QUERY_KINDS))
 
 
+ERRORS = {
+    "another version of the format": MalformedError,
+    "a changed signature": TamperedError,
+    "another sender's key": TamperedError,
+    "a key under which anybody can sign": MalformedError,
+    "a changed byte of the content": TamperedError,
+    "cut short": TamperedError,
+    "a byte too many": TamperedError,
+    "another kind": MalformedError,
+    "another deployment": WrongDeploymentError,
+    "a column of another name": MalformedError,
+    "a value that cannot be": MalformedError,
+    "earlier messages out of order": MalformedError,
+    "groups that are no partition": MalformedError,
+}
+
+
 def siblings(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield a container's siblings, each with one defect; where content changes, digest and signature fit."""
-    body = data[HEAD_BYTES:]
+    body, key = data[HEAD_BYTES:], KEY.public.hex().encode()
     line = data.index(b"\n")
     signature = data.index(b"signature ") + len(b"signature ")
-    yield "another version of the format", b"mipp 9" + data[line:].ljust(len(data) - 6, b"\0")
-    yield "a changed signature", data[:signature] + bytes([data[signature] ^ 1]) + data[signature + 1 :]
-    yield "another sender's key", data.replace(KEY.public.hex().encode(), OTHER_KEY.public.hex().encode(), 1)
+    digit = b"1" if data[signature : signature + 1] == b"0" else b"0"
+    yield "another version of the format", (b"mipp 9" + data[line:]).ljust(len(data), b"\0")
+    yield "a changed signature", data[:signature] + digit + data[signature + 1 :]
+    yield "another sender's key", data.replace(key, OTHER_KEY.public.hex().encode(), 1)
+    yield "a key under which anybody can sign", data.replace(key, b"01" + b"00" * 31, 1)
     yield "a changed byte of the content", data[:-1] + bytes([data[-1] ^ 1])
     yield "cut short", data[:-1]
     yield "a byte too many", data + b"\0"
@@ -273,6 +293,28 @@ def siblings(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "another deployment", _signed(name, body, deployment=OTHER_DEPLOYMENT)
     yield "a column of another name", _signed(name, _renamed_column(data))
     yield "a value that cannot be", _signed(name, _impossible_value(data))
+    places = _places(data)
+    if "earlier" in places:
+        begin, end = places["earlier"]
+        turned = np.frombuffer(data[begin:end], "<u8")[::-1].tobytes()
+        yield (
+            "earlier messages out of order",
+            _signed(name, (data[:begin] + turned + data[end:])[HEAD_BYTES:]),
+        )
+    if "group_ends" in places:
+        begin, end = places["group_ends"]
+        ends = data[:begin] + bytes(end - begin) + data[end:]
+        yield "groups that are no partition", _signed(name, ends[HEAD_BYTES:])
+
+
+def _places(data: bytes) -> dict[str, tuple[int, int]]:
+    """Return where the rows of the plain columns lie."""
+    with h5py.File(io.BytesIO(data), "r") as file:
+        found = {name: node for name, node in file.items() if isinstance(node, h5py.Dataset) and node.size}
+        return {
+            name: (node.id.get_offset(), node.id.get_offset() + node.size * node.dtype.itemsize)
+            for name, node in found.items()
+        }
 
 
 def patches(before: bytes, after: bytes) -> dict[str, object]:
@@ -311,9 +353,9 @@ def freeze(name: str, scratch: Path) -> None:
     for defect, sibling in siblings(name, data):
         path.write_bytes(sibling)
         error = refusal(name, path)
-        if error is None:
-            raise AssertionError(f"{name}: {defect}: was read")
-        found[defect] = {"error": type(error).__name__, "says": error.message} | patches(data, sibling)
+        if type(error) is not ERRORS[defect]:
+            raise AssertionError(f"{name}: {defect}: {error!r}")
+        found[defect] = patches(data, sibling)
     (FOLDER / f"{name}.h5").write_bytes(data)
     text = json.dumps({"answer": answer, "siblings": found}, indent=1, ensure_ascii=False)
     (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")

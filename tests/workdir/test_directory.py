@@ -93,7 +93,7 @@ def test_the_directory_of_another_role_is_named_as_such(deployment: Deployment) 
 
 @pytest.mark.parametrize("fields", [{}, {"role": "king"}, {"role": []}])
 def test_a_folder_without_a_proper_role_is_no_directory(tmp_path: Path, fields: dict[str, object]) -> None:
-    (tmp_path / "role.json").write_bytes(render_state(fields))
+    (tmp_path / "role.json").write_bytes(render_state({"format": "mipp 2", **fields}))
     with pytest.raises(NotInitialisedError, match="is not the directory of a user"):
         RoleDirectory.open(tmp_path, "user")
 
@@ -101,7 +101,7 @@ def test_a_folder_without_a_proper_role_is_no_directory(tmp_path: Path, fields: 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"role": "user"}', "[" * 100_000])
 def test_a_folder_whose_role_cannot_be_read_is_damaged(tmp_path: Path, content: str) -> None:
     (tmp_path / "role.json").write_text(content)
-    with pytest.raises(MalformedError, match="is missing or damaged"):
+    with pytest.raises(MalformedError, match="is (missing|damaged)"):
         RoleDirectory.open(tmp_path, "user")
 
 
@@ -130,16 +130,27 @@ def test_a_shared_lock_admits_its_sharers_and_nobody_else(
     refused(5, "kmc", "enroll", directory.path, changeable / "north" / "enrolment.h5")
 
 
-def test_a_different_record_by_another_command_is_a_replay(changeable: Deployment, tmp_path: Path) -> None:
+def test_a_different_record_by_another_command_is_a_replay(changeable: Deployment) -> None:
     directory = changeable.role("kmc")
-    for name in ("one", "two"):
-        (tmp_path / name).write_text("an answer")
-    directory.record("queries", "x", "one selection", tmp_path / "one")
-    directory.record("queries", "x", "one selection", tmp_path / "one")
+    directory.record("queries", "x", "one selection")
+    directory.record("queries", "x", "one selection")
     with pytest.raises(ReplayedError):
-        directory.record("queries", "x", "another", tmp_path / "two")
+        directory.record("queries", "x", "another")
     assert directory.recorded("queries", "x") == "one selection"
-    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_a_directory_of_another_format_is_refused_by_it(tmp_path: Path) -> None:
+    fields = {"format": "mipp 9", "role": "user", "id": "alice"}
+    (tmp_path / "role.json").write_bytes(render_state(fields))
+    with pytest.raises(MalformedError, match="is of the format 'mipp 9'") as caught:
+        RoleDirectory.open(tmp_path, "user")
+    assert caught.value.path == str(tmp_path / "role.json")
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "role.json").mkdir()
+    with pytest.raises(MalformedError, match="cannot be read: Is a directory"):
+        RoleDirectory.open(tmp_path, "user")
 
 
 def test_a_lock_is_given_back_after_an_error(changeable: Deployment) -> None:

@@ -128,4 +128,4 @@ def wrong_format(found: object) -> MalformedError:
 
 
 def _wrong_number(kind: str) -> MalformedError:
-    return MalformedError(f"a container of kind {kind} has a number of another kind")
+    return MalformedError(f"the number of a {kind} is out of range, or of the wrong form")
