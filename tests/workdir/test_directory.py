@@ -101,7 +101,7 @@ def test_a_folder_without_a_proper_role_is_no_directory(tmp_path: Path, fields: 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"role": "user"}', "[" * 100_000])
 def test_a_folder_whose_role_cannot_be_read_is_damaged(tmp_path: Path, content: str) -> None:
     (tmp_path / "role.json").write_text(content)
-    with pytest.raises(MalformedError, match="is (missing|damaged)"):
+    with pytest.raises(MalformedError, match="is damaged"):
         RoleDirectory.open(tmp_path, "user")
 
 
