@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.manifest import SearchedOwner
 from mipp_cli.containers.messages.query import Query
-from mipp_cli.errors import MippError, NotAuthorisedError
+from mipp_cli.errors import ConflictError, MippError, NotAuthorisedError
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 
 
@@ -51,6 +51,8 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
     for name in filter(query.names_owner, names):
         try:
             owner = kmc.owner(name)
+        except ConflictError:
+            raise  # the passphrase changed meanwhile, which is no damage
         except MippError as error:
             damaged[name] = error
             unread |= {name}

@@ -36,6 +36,7 @@ from mipp_cli.workdir.secrets_file import (
     SecretsFile,
     is_always_sealed,
     seal_fields,
+    sealed_files,
     unseal_fields,
 )
 
@@ -182,20 +183,30 @@ class RoleDirectory:
 
     def change_secrets(self, changes: Keys) -> None:
         """Replace some of the directory's keys; the others stay."""
-        self._rewrite_secrets(changes, self.passphrase)
-
-    def protect(self, passphrase: PassphraseKey | None) -> None:
-        """Put the keys under another passphrase, or in plain; the directory is to be opened anew then.
-
-        What is sealed from then on is under a fresh key, which a copy made before does not hold.
-        """
-        former = [*self.secret_list("former_storage"), self.secret("storage")]
-        self._rewrite_secrets({"storage": generate_key(), "former_storage": former}, passphrase)
-
-    def _rewrite_secrets(self, changes: Keys, passphrase: PassphraseKey | None) -> None:
         kept = SecretsFile(self.path, self.passphrase).read()
-        SecretsFile(self.path, passphrase).write(kept | _in_hex(changes))
-        self.__dict__.pop("_secrets", None)  # what was read before is no longer so
+        SecretsFile(self.path, self.passphrase).write(kept | _in_hex(changes))
+        self.forget_secrets()
+
+    def forget_secrets(self) -> None:
+        """Read secrets.json again when a key is next asked for."""
+        self.__dict__.pop("_secrets", None)
+
+    def protect(self, passphrase: PassphraseKey | None) -> RoleDirectory:
+        """Put the keys under another passphrase, or in plain, and draw a fresh storage key; return it so.
+
+        The former storage key opens what :meth:`seal_anew` has not sealed under the fresh one yet.
+        """
+        kept = SecretsFile(self.path, self.passphrase).read()
+        former = [*kept.get("former_storage", []), kept["storage"]]
+        fresh = {"storage": generate_key().hex(), "former_storage": former}
+        SecretsFile(self.path, passphrase).write({**kept, **fresh})
+        return RoleDirectory(self.path, self.role, passphrase)
+
+    def seal_anew(self) -> None:
+        """Seal everything under the storage key, and drop former ones; may be broken off and run again."""
+        for name in sealed_files(self.path, self.role):
+            self._write_sealed(name, self.read_json(name))
+        self.change_secrets({"former_storage": []})
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file of the directory; raises MalformedError if it is damaged in one byte."""
@@ -218,9 +229,15 @@ class RoleDirectory:
 
     def write_json(self, name: str, fields: dict[str, Any]) -> None:
         """Replace a JSON file of the directory, mode 0600; sealed if it is of those that hold secrets."""
-        if is_always_sealed(self.role, name):
-            fields = seal_fields(self.secret("storage"), name, fields)
-        write_state(self.file(name), fields)
+        if not is_always_sealed(self.role, name):
+            write_state(self.file(name), fields)
+            return
+        with locked(self.path, shared=True):  # nobody draws another storage key meanwhile
+            self.forget_secrets()
+            self._write_sealed(name, fields)
+
+    def _write_sealed(self, name: str, fields: dict[str, Any]) -> None:
+        write_state(self.file(name), seal_fields(self.secret("storage"), name, fields))
 
     def record(self, folder: str, name: str, content: str) -> None:
         """Remember ``content`` under ``name``, as answered queries are, before what it is about is out.
@@ -249,6 +266,7 @@ class RoleDirectory:
         """
         try:
             with locked(self.file(ROLE_FILE), shared=shared, wait=False):
+                self.forget_secrets()  # another command may have changed them before
                 if not shared:
                     self.sweep()
                 yield

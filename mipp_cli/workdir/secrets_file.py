@@ -23,6 +23,7 @@ from mipp_cli.errors import (
     TamperedError,
     errors_at,
 )
+from mipp_cli.files.atomic import sweep
 from mipp_cli.files.json_state import damaged_unless_sound, read_state, write_state
 from mipp_cli.scheme.aead import seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
@@ -93,7 +94,9 @@ class SecretsFile:
         """
         source, file = _CURRENT.get(), path / SECRETS_FILE
         fields = _read(file) if file.exists() or source.given else {}
-        if "sealed" not in fields:
+        if "sealed" in fields:
+            sweep(path, SECRETS_FILE)  # what a killed command left may hold the keys in plain
+        else:
             if source.given:
                 raise InvalidRequestError(
                     "is not protected with a passphrase",
@@ -167,6 +170,12 @@ def is_always_sealed(role: str, name: str) -> bool:
     """Say whether a JSON file of a role's directory is sealed under the directory's storage key."""
     folder, _, rest = name.rpartition("/")
     return rest.endswith(".json") and folder in _SEALED_FOLDERS.get(role, ())
+
+
+def sealed_files(path: Path, role: str) -> list[str]:
+    """Return the names of the files that are sealed under the storage key of a directory."""
+    found = [file for folder in _SEALED_FOLDERS.get(role, ()) for file in (path / folder).glob("*.json")]
+    return sorted(file.relative_to(path).as_posix() for file in found)
 
 
 def seal_fields(key: bytes, name: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def test_a_part_that_is_lost_is_named(changeable: Deployment) -> None:
     assert not (changeable / "r.h5").exists()
 
 
-def test_a_search_that_cannot_be_recorded_leaves_the_former_results(changeable: Deployment) -> None:
+def test_a_search_not_recorded_leaves_the_former_results(changeable: Deployment) -> None:
     query = changeable.ask("alice")
     results = changeable.search(query)
     former = results.read_bytes()

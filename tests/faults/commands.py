@@ -83,9 +83,10 @@ def protection(store: Deployment) -> Any:
     """Tell what opens, and whether a key of alice stands in plain anywhere."""
     secrets = store / "alice-was" / "secrets.json"
     key = json.loads(secrets.read_bytes())["signing"].encode()
+    answer = back_output(store)  # first: it clears away what a killed command left
     files = [path for path in (store / "alice").rglob("*") if path.is_file()]
     return {
-        "what was asked before": back_output(store),
+        "what was asked before": answer,
         "keys in plain": any(key in path.read_bytes() for path in files),
     }
 

@@ -15,6 +15,7 @@ from mipp_cli.files.json_state import parse_state, render_state
 from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
 from mipp_cli.workdir.directory import RoleDirectory
+from mipp_cli.workdir.protect import protect_directory
 from mipp_cli.workdir.secrets_file import Passphrases, SecretsFile, passphrases_from
 from tests.support.deployment import (
     OWNERS,
@@ -279,7 +280,9 @@ def test_protection_that_ended_leaves_the_directory_as_it_was(
     protect(each_way / role, passphrase)
     done("protect", each_way / role, "--remove", "--passphrase-file", passphrase)
     after = snapshot(each_way / role)
-    assert {Path(name).name for name in after if after[name] != before.get(name)} == {"secrets.json"}
+    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    sealed = {"secrets.json", *files_with_secrets(each_way / role, role)}
+    assert changed == {str(each_way / role / name) for name in sealed}
     assert kept_in(each_way / role, role) == kept
     refused(5, "protect", each_way / role, "--remove", "--passphrase-file", passphrase)
 
@@ -406,9 +409,9 @@ def test_an_older_copy_does_not_open_what_is_written_later(
     done("kmc", "enroll", kmc, changeable / "north" / "enrolment.h5", *words)
     (kmc / "secrets.json").write_bytes(copy)
     role = opened(kmc, "kmc", b"open sesame")
-    assert role.read_json("owners/south.json")  # of which the copy had all
-    with pytest.raises(TamperedError, match="is not sealed with a key of this directory"):
-        role.read_json("owners/north.json")
+    for name in ("owners/north.json", "owners/south.json"):
+        with pytest.raises(TamperedError, match="is not sealed with a key of this directory"):
+            role.read_json(name)
 
 
 # Interruptions.
@@ -428,29 +431,74 @@ def ways(directory: Path, passphrase: Path, other: Path) -> dict[str, tuple[obje
 
 
 @pytest.mark.parametrize("way", ["protect", "change", "remove"])
-def test_one_file_that_is_replaced_whole_is_all_that_changes(
+def test_whatever_is_interrupted_opens_and_is_finished(
     each_way: Deployment, monkeypatch: pytest.MonkeyPatch, passphrase: Path, other: Path, way: str
 ) -> None:
     kmc = each_way / "kmc"
     kept = kept_in(kmc, "kmc")
     if way != "protect":
         protect(kmc, passphrase)
-    words, before = ways(kmc, passphrase, other)[way], snapshot(kmc)
+    words, before, replace = ways(kmc, passphrase, other)[way], snapshot(kmc), Path.replace
+    of_way = {"change": b"close sesame"}.get(way, b"open sesame")
+    for stop_after in range(1 + len(files_with_secrets(kmc, "kmc"))):
+        left = [stop_after]
 
-    def stop(path: Path, target: Path) -> None:
-        raise Stopped
+        def stop(path: Path, target: Path) -> Path:
+            if not left[0]:  # noqa: B023
+                raise Stopped
+            left[0] -= 1  # noqa: B023
+            return replace(path, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", stop)
-        with pytest.raises(Stopped):
-            done(*words)
-    assert snapshot(kmc) == before
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", stop)
+            with pytest.raises(Stopped):
+                done(*words)
+        if not stop_after:
+            assert snapshot(kmc) == before
+        elif way == "change":
+            words = (*words[:3], other, "--passphrase-file", other)
+        elif way == "remove":
+            words = words[:3]
+        elif way == "protect":
+            words = (*words[:4], "--passphrase-file", passphrase)
+        now = b"open sesame" if not stop_after else of_way
+        assert kept_in(kmc, "kmc", now) == kept
     done(*words)
-    after = snapshot(kmc)
-    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
-    assert changed == {str(kmc / "secrets.json")}
-    assert kept_in(kmc, "kmc", {"change": b"close sesame"}.get(way, b"open sesame")) == kept
+    assert kept_in(kmc, "kmc", of_way) == kept
+    assert opened(kmc, "kmc", of_way).secret_list("former_storage") == []
     assert protected(kmc) == (way != "remove")
+
+
+def test_keys_that_others_drew_meanwhile_are_not_lost(changeable: Deployment, passphrase: Path) -> None:
+    """Who types a passphrase holds no lock: another command may protect the directory, and end that."""
+    kmc = changeable / "kmc"
+
+    def typed() -> bytes:
+        protect(kmc, passphrase)
+        done("owner", "authorize", changeable / "north", changeable / "eve" / "user.pub")
+        words = ("--passphrase-file", passphrase)
+        done("kmc", "enroll", kmc, changeable / "north" / "enrolment.h5", *words)
+        done("protect", kmc, "--remove", *words)
+        return b"open sesame"
+
+    protect_directory(kmc, typed)
+    assert kept_in(kmc, "kmc", b"open sesame")["owners/north.json"]
+
+
+def test_a_linked_file_of_keys_is_not_protected(changeable: Deployment, passphrase: Path) -> None:
+    file, elsewhere = changeable / "north" / "secrets.json", changeable / "elsewhere.json"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+    assert "is a link" in refused(9, "protect", changeable / "north", "--new-passphrase-file", passphrase).err
+
+
+def test_keys_in_plain_of_a_killed_command_go_at_once(changeable: Deployment, passphrase: Path) -> None:
+    alice, draft = changeable / "alice", changeable / "alice" / ".secrets.json.0123456789ab.tmp"
+    plain = (alice / "secrets.json").read_bytes()
+    protect(alice, passphrase)
+    draft.write_bytes(plain)
+    done("inspect", alice, "--passphrase-file", passphrase)
+    assert not draft.exists()
 
 
 def test_protecting_removes_drafts_of_killed_commands(each_way: Deployment, passphrase: Path) -> None:
@@ -498,18 +546,17 @@ def test_a_command_from_before_the_protection_reads_no_key(changeable: Deploymen
     assert not (changeable / "alice" / "queries" / "x.json").exists()
 
 
-def test_what_a_command_from_before_writes_is_sealed(changeable: Deployment, passphrase: Path) -> None:
+def test_a_command_from_before_writes_nothing(changeable: Deployment, passphrase: Path) -> None:
     alice = changeable.role("alice")
     assert alice.secret("signing")
     protect(changeable / "alice", passphrase)
-    alice.write_json("queries/x.json", {"usk": "00"})
-    with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
-        alice.change_secrets({"signing": bytes(32)})
-    later = opened(changeable / "alice", "alice", b"open sesame")
-    assert later.read_json("queries/x.json") == {"usk": "00"}
-    later.write_json("queries/y.json", {"usk": "11"})
-    with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
-        alice.read_json("queries/y.json")
+    for step in (
+        lambda: alice.write_json("queries/x.json", {"usk": "00"}),
+        lambda: alice.change_secrets({"signing": bytes(32)}),
+    ):
+        with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
+            step()
+    assert not (changeable / "alice" / "queries" / "x.json").exists()
 
 
 def test_a_directory_in_use_cannot_be_protected(changeable: Deployment, passphrase: Path) -> None:

@@ -47,9 +47,11 @@ def store_copy(source: Source, path: Path, header: Header, advance: Callable[[in
     ``advance`` is called with the bytes done. Raises TamperedError, with nothing left behind, if the content
     does not fit the header.
     """
-    digests = bytearray()
+    digests, head = bytearray(), source.read_at(0, HEAD_BYTES)
+    if parse(head) != header:
+        raise TamperedError("changed while it was read")
     with new_file(path, force=True) as temporary, temporary.open("wb") as copy:
-        copy.write(source.read_at(0, HEAD_BYTES))
+        copy.write(head)
         for block in content_blocks(source):
             digests += hashlib.sha256(block).digest()
             copy.write(block)
@@ -57,7 +59,7 @@ def store_copy(source: Source, path: Path, header: Header, advance: Callable[[in
         copy.flush()
         check_digests(bytes(digests), header)
     write_bytes(blocks_path(path), bytes(digests), force=True)
-    return root_of(source)
+    return hashlib.sha256(head).digest()
 
 
 def store_digests(path: Path) -> bytes:

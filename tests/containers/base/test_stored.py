@@ -227,3 +227,26 @@ def test_what_is_removed_is_gone_and_may_be_removed_again(stored: tuple[Path, by
     assert list(path.parent.iterdir()) == []
     with pytest.raises(MippError):
         open_stored(path, root)
+
+
+def test_a_header_that_changes_while_it_is_read_is_refused(tmp_path: Path, original: bytes) -> None:
+    """Who writes into an upload while it is indexed would make a store that nobody can read."""
+    before = header_in(original)
+    with pytest.raises(TamperedError, match="changed while it was read"):
+        store(BytesSource(original), tmp_path / "a.h5", Header(**{**vars(before), "number": "2"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_root_is_that_of_the_header_copied(tmp_path: Path, original: bytes) -> None:
+    class Changing(BytesSource):
+        """Gives a header of zeros to whoever reads it a second time."""
+
+        reads = 0
+
+        def read_at(self, offset: int, size: int) -> bytes:
+            if not offset:
+                self.reads += 1
+            return bytes(size) if not offset and self.reads > 1 else super().read_at(offset, size)
+
+    root = store(Changing(original), tmp_path / "a.h5", header_in(original))
+    open_stored(tmp_path / "a.h5", root).close()
