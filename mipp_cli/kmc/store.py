@@ -137,7 +137,7 @@ class FeatureStore:
         self.table(block)
 
     @cached_property
-    def _table_at_hand(self) -> Callable[[StoredBlock, range | None], Table]:
+    def _cached_table(self) -> Callable[[StoredBlock, range | None], Table]:
         return lru_cache(maxsize=1)(self.table)
 
     def group(self, index: StoreIndex, upload: int, group: int) -> Table:
@@ -146,7 +146,7 @@ class FeatureStore:
         block = message.block_of(group) if message else None
         if block is None:
             return np.empty(0, dtype=TABLE)
-        table = self._table_at_hand(block, None)
+        table = self._cached_table(block, None)
         first, last = np.searchsorted(table["group"], (group, group + 1))
         return table[first:last]
 
@@ -154,7 +154,7 @@ class FeatureStore:
         """Return the live rows of the group of a row, and its place there; raises what :meth:`codes` does."""
         first, last = max(0, row - self.group_rows), min(row + self.group_rows, block.rows - 1)
         pages = range(first // PAGE_ROWS, last // PAGE_ROWS + 1)
-        table, row = self._table_at_hand(block, pages), row - pages.start * PAGE_ROWS
+        table, row = self._cached_table(block, pages), row - pages.start * PAGE_ROWS
         group = table["group"][row]
         first, last = np.searchsorted(table["group"], (group, group + 1))
         return table[first:last], row - int(first)

@@ -147,15 +147,15 @@ class Owner:
         """Return the keyed digest of a path, by which the rows of an upload are sorted."""
         return hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
 
-    def lot(self, path: str) -> bytes:
+    def grouping_key(self, path: str) -> bytes:
         """Return another keyed digest of a path, by which new images are put into groups.
 
         Nobody outside learns it, while a hashed name is half of :meth:`row_key`.
         """
-        return hmac.new(self._lot_key, path.encode(), hashlib.sha256).digest()[:16]
+        return hmac.new(self._grouping_key, path.encode(), hashlib.sha256).digest()[:16]
 
     @cached_property
-    def _lot_key(self) -> bytes:
+    def _grouping_key(self) -> bytes:
         return derive_key(self.directory.secret("identifier"), "mipp/1 groups of images", b"")
 
     def remember(self, number: int) -> None:

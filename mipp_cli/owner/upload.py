@@ -93,7 +93,7 @@ class UploadOutputs:
 
 @dataclass(frozen=True)
 class SecondPass:
-    """What all uploads of a run are written from."""
+    """Writes the uploads of a run."""
 
     owner: Owner
     images: Mapping[str, ImageFile]
@@ -147,7 +147,13 @@ class SecondPass:
         owner, done = self.owner, self.work.done
         size_class = owner.directory.deployment.parameters.protocol.size_class
         rows = [
-            Row(path, each.sealed_bytes, owner.row_key(path), size_class(each.sealed_bytes), owner.lot(path))
+            Row(
+                path,
+                each.sealed_bytes,
+                owner.row_key(path),
+                size_class(each.sealed_bytes),
+                owner.grouping_key(path),
+            )
             for path, each in done.items()
         ]
         uploads: list[list[Group]] = [[]]

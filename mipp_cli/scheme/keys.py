@@ -160,8 +160,8 @@ class SealingKey:
             return _suite().decrypt(sealed, MLKEM768X25519PrivateKey(*self._halves), info)
         except (InvalidTag, ValueError):
             raise WrongDeploymentError(
-                "the sealed part does not open with this centre's key",
-                hint="it was sealed to another centre, or lifted out of another file",
+                "the sealed part could not be opened with this KMC's key",
+                hint="it was sealed to another KMC, or lifted out of another file",
             ) from None
 
 
@@ -178,7 +178,7 @@ class SealingKeys:
             with suppress(WrongDeploymentError):
                 return key.open(sealed, info)
         raise WrongDeploymentError(
-            "the sealed part does not open with this centre's key",
-            hint="was it sealed to another centre, or lifted out of another file? Was the centre's key "
+            "the sealed part could not be opened with this KMC's key",
+            hint="was it sealed to another KMC, or lifted out of another file? Was the KMC's key "
             "renewed? Then take over its sealing.pub: mipp user update-kmc-key or mipp owner update-kmc-key",
         )

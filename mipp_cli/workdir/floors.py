@@ -20,7 +20,7 @@ FLOORS_FOLDER = "floors"
 
 @dataclass(frozen=True)
 class Floor:
-    """Messages up to ``refused`` are not taken any more; that those up to ``removed`` lack is no gap.
+    """Messages up to ``refused`` are refused; what is missing up to ``removed`` is not reported as missing.
 
     ``removed`` comes from a removal of the owner, ``refused`` from that or from damage that was dropped.
     """

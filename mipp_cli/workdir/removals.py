@@ -85,7 +85,7 @@ def removals(directory: RoleDirectory) -> list[Removal]:
 
 
 def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | None, *, release: bool) -> bool:
-    """Record that an owner is removed, before anything of the membership goes; say whether that is news.
+    """Record that an owner is removed, before the membership goes; return whether that changed the record.
 
     ``in_force`` says what is, and is None for an owner whose membership ended before. A name that is
     released is free at once, and the key that held it is retired for good. Raises InvalidRequestError for a

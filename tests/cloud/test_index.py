@@ -211,7 +211,7 @@ def test_an_upload_that_names_two_images_alike_is_refused(each_way: Deployment) 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])
 def test_an_upload_that_names_an_image_by_nothing_is_refused(each_way: Deployment, name: str) -> None:
-    refuse(each_way, 3, "names an image by nothing", upload_of(each_way, "north", name))
+    refuse(each_way, 3, "has an image name that is empty or contains NUL", upload_of(each_way, "north", name))
 
 
 def test_an_upload_of_no_images_does_no_harm(each_way: Deployment) -> None:

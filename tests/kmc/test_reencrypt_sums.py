@@ -418,4 +418,4 @@ def test_a_query_sealed_to_another_centre_is_refused(deployment: Deployment, tmp
         sealing_key=SealingKey.generate().public,
     )
     results = results_for(deployment, query, "north", tmp_path / "r.h5")
-    refuse(deployment, results, 8, "does not open with this centre's key")
+    refuse(deployment, results, 8, "could not be opened with this KMC's key")

@@ -645,7 +645,7 @@ def lengths_guessed(world: OwnerWorld, trials: int) -> tuple[float, list[int]]:
         for number in range(24):
             path, large = f"{trial}/{number}", number >= 12
             length = (5000 if large else 200) + number
-            rows.append(Row(path, length, owner.row_key(path), 3 if large else 1, owner.lot(path)))
+            rows.append(Row(path, length, owner.row_key(path), 3 if large else 1, owner.grouping_key(path)))
         lengths = {row.path: row.length for row in rows}
         for group in grouping.groups(rows):
             if len({lengths[path] >= 5000 for path in group.paths}) < 2:
@@ -690,7 +690,7 @@ def test_places_do_not_tell_which_groups_were_sent_before(attacked: OwnerWorld, 
     for trial in range(trials):
         paths = [f"{trial}/old/{number}" for number in range(4)]
         paths += [f"{trial}/new/{number}" for number in range(12)]
-        rows = [Row(path, 200, owner.row_key(path), 1, owner.lot(path)) for path in paths]
+        rows = [Row(path, 200, owner.row_key(path), 1, owner.grouping_key(path)) for path in paths]
         groups = Grouping(ledger, known, set(paths), G).groups(rows)
         names = [group.name for group in groups]
         places[names.index(str(trial))] += 1

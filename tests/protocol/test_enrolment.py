@@ -287,7 +287,7 @@ def test_image_keys_sealed_to_another_centre_are_refused(changeable: Deployment)
     path = changeable / "e.h5"
     sender, users = changeable.sender("north"), frozenset({("eve", SigningKey.generate().public)})
     write_enrolment(path, sender, next_number(), users, [generate_key()], SealingKey.generate().public)
-    Place(changeable, "kmc").refuse(8, "does not open with this centre's key", path)
+    Place(changeable, "kmc").refuse(8, "could not be opened with this KMC's key", path)
 
 
 @pytest.mark.parametrize("keys", [[], [b"short"], [bytes(33)]])

@@ -33,14 +33,14 @@ def test_a_sealed_key_opens_nothing_in_another_users_query(changeable: Deploymen
     lifted = with_sealed_part_of(changeable, changeable / "alice.query.h5", "bob")
     results = changeable.search(lifted)
     outcome = refused(8, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "out.h5")
-    assert "does not open with this centre's key" in outcome.err
+    assert "could not be opened with this KMC's key" in outcome.err
     assert not (changeable / "out.h5").exists()
 
 
 def test_a_sealed_key_lifted_into_anothers_query_ranks_nothing(changeable_exact: Deployment) -> None:
     lifted = with_sealed_part_of(changeable_exact, changeable_exact / "alice.query.h5", "bob")
     words = ("kmc", "rank", changeable_exact / "kmc", lifted, "-o", changeable_exact / "out.h5")
-    assert "does not open with this centre's key" in refused(8, *words).err
+    assert "could not be opened with this KMC's key" in refused(8, *words).err
     assert not (changeable_exact / "out.h5").exists()
 
 

@@ -37,7 +37,7 @@ from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 Check = Callable[[Header], object]
 Shape = TypeVar("Shape")
-_LARGEST_NUMBER = 2**64 - 1
+_LARGEST_U64 = 2**64 - 1
 _MEMORY_BYTES = 1 << 18  # of a column that is spooled; what is longer lies on the disk meanwhile
 _COPY_BYTES = 1 << 20
 
@@ -91,7 +91,7 @@ class ContainerWriter:
         """Set a number, 0 … 2^64 − 1."""
         if name not in self._schema.numbers:
             raise KeyError(name)
-        if not 0 <= value <= _LARGEST_NUMBER:
+        if not 0 <= value <= _LARGEST_U64:
             raise ValueError(f"{name} is out of range")
         self._numbers[name] = value
 

@@ -127,7 +127,7 @@ class _Walk:
         """Return the bytes of a heap of names, whose list of free places ends."""
         signature, version, size, free, data = _HEAP.unpack(self.read(address, _HEAP.size))
         if signature != b"HEAP" or version != 0 or size > _METADATA_LIMIT:
-            raise _strange("holds names in a place that is none for them")
+            raise _strange("has a malformed heap of names")
         names = self.read(data, size)
         for _ in range(1 + size // _PAIR.size):
             if free == _END_OF_FREE_LIST:

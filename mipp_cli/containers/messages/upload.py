@@ -177,7 +177,7 @@ class UploadReader:
         return self.container.ragged("EW").sizes(row, row + 1)[0]
 
     def stored_image(self, row: int) -> bytes:
-        """Return EW of one image as it lies on the disk, for whoever has its digest."""
+        """Return EW of one image as it lies on the disk, unchecked: the KMC has the owner's digest."""
         return self.container.ragged("EW").unverified_row(row)
 
     def group_ends(self) -> NDArray[np.int64]:
@@ -228,9 +228,9 @@ def check_names(rows: list[bytes]) -> list[str]:
     try:
         names = [row.decode() for row in rows]
     except UnicodeDecodeError:
-        raise MalformedError("names an image by bytes that are no text") from None
+        raise MalformedError("has an image name that is not UTF-8") from None
     if any(not name or "\0" in name for name in names):
-        raise MalformedError("names an image by nothing")
+        raise MalformedError("has an image name that is empty or contains NUL")
     if len(set(names)) != len(names):
         raise MalformedError("names two images alike")
     return names
