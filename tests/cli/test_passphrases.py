@@ -78,6 +78,7 @@ def test_every_role_command_takes_a_passphrase_file() -> None:
     assert told >= 14
 
 
+@pytest.mark.slow
 def test_every_step_works_in_protected_directories(
     deployment: Deployment, protected: Deployment, passphrase: Path
 ) -> None:

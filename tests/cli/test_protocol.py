@@ -111,6 +111,7 @@ def begin(mipp: Shell, *words: str) -> None:
     mipp("cloud", "enroll", "cloud", "owner/members.h5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["dcr", "mask"])
 def test_roles_run_as_processes_that_share_only_files(tmp_path: Path, scheme: str) -> None:
     mipp = Shell(tmp_path)

@@ -207,6 +207,7 @@ def test_a_bad_message_takes_the_deletions_before_it_with_it(changeable: Deploym
     refuse(changeable, 3, str(bad), good, bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_a_long_used_index_equals_a_fresh_one(each_way: Deployment, seed: int) -> None:
     choose = random.Random(seed)

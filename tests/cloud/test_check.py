@@ -72,6 +72,7 @@ def test_a_store_of_any_scheme_is_sound(any_scheme: Deployment) -> None:
     assert check_cloud(any_scheme / "cloud", with_sums=True).counts["images"] == 14
 
 
+@pytest.mark.slow
 def test_a_changed_byte_anywhere_is_found(cloud: Path) -> None:
     files = [file for file in cloud.rglob("*") if file.is_file()]
     assert len(files) >= 18

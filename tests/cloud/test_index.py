@@ -221,6 +221,7 @@ def test_an_upload_of_no_images_does_no_harm(each_way: Deployment) -> None:
     assert each_way.search(each_way.ask("alice")).exists()
 
 
+@pytest.mark.slow
 def test_many_small_uploads_leave_a_whole_index(changeable: Deployment) -> None:
     before = rows(changeable)
     names = [f"image-{number:02d}" for number in range(40)]

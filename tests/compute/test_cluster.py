@@ -112,6 +112,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         cluster.stop()
 
 
+@pytest.mark.slow
 def test_an_upload_is_whole_though_a_worker_is_killed(
     cluster: Cluster, session_folder: Path, tmp_path: Path
 ) -> None:

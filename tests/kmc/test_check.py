@@ -42,6 +42,7 @@ def test_a_sound_directory_is_counted(kmc: Path) -> None:
     assert snapshot(kmc) == before
 
 
+@pytest.mark.slow
 def test_a_changed_byte_anywhere_is_found(kmc: Path) -> None:
     files = [file for file in kmc.rglob("*") if file.is_file()]
     assert len(files) >= 9

@@ -129,6 +129,7 @@ def sizes(world: World) -> int:
 STEPS = st.tuples(st.booleans(), st.sets(st.sampled_from(NAMES), min_size=1).map(sorted))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, min_size=1, max_size=7), data=st.data())
@@ -399,6 +400,7 @@ def only(world: World, name: str) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_every_changed_byte_is_found_and_filled_from_the_files(world: World) -> None:
     messages = with_history(world)

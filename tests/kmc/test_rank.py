@@ -602,6 +602,7 @@ DELETES_ONE_AFTER_THE_OTHER = """
 """
 
 
+@pytest.mark.slow
 def test_ranking_beside_kmc_index_finds_what_stays(tmp_path: Path) -> None:
     from mipp_cli.containers.messages.delete import write_delete
     from tests.support.forgery import next_number

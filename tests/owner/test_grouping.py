@@ -618,6 +618,7 @@ def histories(template: OwnerWorld, tmp_path_factory: pytest.TempPathFactory) ->
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(steps=st.lists(STEPS, min_size=3, max_size=12))
 def test_mates_stay_mates_in_random_histories(

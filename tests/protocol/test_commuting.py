@@ -30,6 +30,8 @@ from mipp_cli.scheme.secret_keys import key_id
 from tests.support.deployment import JOBS, SCHEMES, done, picture
 from tests.support.forgery import random_feature
 
+pytestmark = pytest.mark.slow
+
 NAMES = "abcde"
 A_DAY = 86_400 * 10**6
 ALONE = Parallelism(jobs=1)

@@ -372,6 +372,7 @@ def test_over_2000_queries_selections_are_whole_groups(tmp_path: Path) -> None:
     assert sorted(map(len, brought.values())) == [3, 3, *[4] * 20]
 
 
+@pytest.mark.slow
 def test_old_mates_stay_mates_when_images_come_and_go(changeable_exact: Deployment) -> None:
     made, owners = changeable_exact, ("north", "south")
     query = made.ask("alice", candidates=2, pictures=("q1.png",))

@@ -18,6 +18,8 @@ from mipp_cli.scheme.secret_keys import key_id
 from tests.support.cloud_stores import bring_to_the_kmc, index
 from tests.support.deployment import JOBS, Deployment, done, refused, run
 
+pytestmark = pytest.mark.slow
+
 _numbers = count()
 NORTH = {"chest/a.jpg", "chest/b.png", "chest/c.png", "hand/a.tif", "hand/d.bmp"}
 

@@ -390,6 +390,7 @@ def test_the_check_of_the_sender_is_asked_and_obeyed(tmp_path: Path) -> None:
         open_features(write(tmp_path / "a"), EXACT, DEPLOYMENT, refuse)
 
 
+@pytest.mark.slow
 def test_every_changed_byte_of_the_file_is_refused(tmp_path: Path) -> None:
     data = write(tmp_path / "a").read_bytes()
     read = []

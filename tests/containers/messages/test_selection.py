@@ -335,6 +335,7 @@ def test_the_check_of_the_sender_is_asked_and_obeyed(tmp_path: Path, kind: str) 
         read_one(kind, tmp_path / "a", check=refuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["selection", "groups"])
 def test_every_changed_byte_of_the_file_is_refused(tmp_path: Path, kind: str) -> None:
     write_one(kind, tmp_path / "a")
