@@ -380,7 +380,7 @@ def test_very_many_uploads_keep_few_files_open(changeable: Deployment, tmp_path:
         picture(number, size=(24, 24), mode="L").save(tmp_path / f"{number}.png")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     gc.collect()  # what other tests left open, too, counts
-    largest = max(int(name) for name in os.listdir("/dev/fd"))
+    largest = max(int(each.name) for each in Path("/dev/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (largest + 60, hard))
     try:
         outcome = done(*command(changeable, tmp_path, "--split", "1", "--json"))
