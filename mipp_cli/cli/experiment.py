@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +20,7 @@ from mipp_cli.cli.experiment_options import (
     scheme_options,
     timing_options,
 )
+from mipp_cli.cli.experiment_run import carry_out, run_on
 from mipp_cli.cli.options import PATH, features_option
 from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
@@ -28,7 +28,6 @@ from mipp_cli.report import Report
 if TYPE_CHECKING:
     from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
     from mipp_cli.experiments.base.dataset import DataSet
-    from mipp_cli.experiments.base.result import Result
     from mipp_cli.experiments.suite import Task
 
 _RETURNED = click.option(
@@ -72,7 +71,7 @@ def accuracy(
     options = AccuracyOptions(compared.queries, compared.candidates, compared.rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
     check = EqualityOptions(settings, sample, compared.queries.seed, place.parallelism)
-    return _run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
+    return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
 
 
 @experiment.command()
@@ -86,7 +85,7 @@ def positions(source: DataSource, place: Place, compared: ComparisonOptions, ret
     from mipp_cli.experiments.tasks import positions_task
 
     options = PositionsOptions(compared.queries, compared.candidates, compared.rankings, returned)
-    return _run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
@@ -113,7 +112,7 @@ def timing(
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = TimingOptions(settings, sizes, repeats, candidates, seed, place.parallelism)
-    return _run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
@@ -136,7 +135,7 @@ def storage(
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = SampleOptions(settings, sample, seed, place.parallelism)
-    return _run_on(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
 
 
 @experiment.command()
@@ -153,7 +152,7 @@ def leakage(source: DataSource, place: Place, features: Path | None, seed: int) 
     from mipp_cli.experiments.tasks import leakage_task
     from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
 
-    return _run_on(
+    return run_on(
         source,
         place,
         lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.parallelism, progress_bar)],
@@ -178,7 +177,7 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
     sheet = None if images is None else folder / PAD_SHEET
     task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.parallelism), progress_bar)
     file = recorded(upload)
-    return _carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
+    return carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
 
 
 @experiment.command(name="all")
@@ -240,74 +239,4 @@ def every(
             tasks.attack_trial_task(dataset, attacked, sheet, progress_bar),
         ]
 
-    return _run_on(source, place, planned)
-
-
-def _run_on(
-    source: DataSource,
-    place: Place,
-    plan: Callable[[DataSet], Sequence[Task]],
-    *,
-    features: Path | None = None,
-) -> Report:
-    """Describe the data set, by ``features`` of one's own if there are any, and run what is planned on it."""
-    from mipp_cli.experiments.base.dataset import describe_dataset, load_dataset
-
-    dataset = load_dataset(
-        source.folder,
-        parallelism=place.parallelism,
-        progress=progress_bar,
-        collection_categories=source.categories,
-        skip_unreadable=source.skip_unreadable,
-        grey_bits=source.grey_bits,
-        features_file=features,
-    )
-    skipped = [f"left out {each}" for each in dataset.skipped]
-    described = describe_dataset(dataset)
-    return _carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
-
-
-def _carry_out(
-    tasks: Sequence[Task],
-    dataset: Mapping[str, Any],
-    folder: Path,
-    place: Place,
-    warnings: Sequence[str] = (),
-) -> Report:
-    """Run tasks into the output folder, and say what was measured beside what the paper claims."""
-    from mipp_cli.experiments.suite import run_tasks
-
-    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=not place.no_plots)
-    counts = {"experiments": len(tasks), "done before": outcome.skipped}
-    if "images" in dataset:
-        counts["images"] = dataset["images"]
-    told = (*warnings, *outcome.warnings)
-    details = {"results": _as_json(outcome.results)}
-    return Report(outcome.outputs, counts, told, details=details, lines=_as_lines(outcome.results))
-
-
-def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": result.name,
-            "title": result.title,
-            "claims": [vars(claim) for claim in result.claims],
-            "notes": list(result.notes),
-        }
-        for result in results
-    ]
-
-
-def _as_lines(results: Sequence[Result]) -> list[str]:
-    """Return the figures to look at first, and each claim of the paper with what was measured."""
-    from mipp_cli.experiments.report.tables import key_table
-
-    lines: list[str] = []
-    for result in results:
-        table = key_table(result, most_rows=12)
-        if table is not None:
-            lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
-        for claim in result.claims:
-            measured = claim.measured.replace("\n", "\n              ")
-            lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}", ""]
-    return lines
+    return run_on(source, place, planned)

@@ -98,9 +98,7 @@ def _forget_output() -> None:
 
 def report_interrupt(*, as_json: bool) -> int:
     """Say that the command was interrupted; return the exit code."""
-    interrupted = InterruptedWorkError(
-        "interrupted", hint="run the command again: it goes on from what was done"
-    )
+    interrupted = InterruptedWorkError("interrupted", hint="run the command again")
     return report_error(interrupted, as_json=as_json)
 
 

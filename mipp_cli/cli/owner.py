@@ -68,7 +68,7 @@ def init(directory: Path, **arguments: Any) -> Report:
 
     OWNER/enrolment.h5 is for the KMC, OWNER/members.h5 for the cloud.
     """
-    from mipp_cli.owner.owner import init_owner
+    from mipp_cli.owner.init import init_owner
 
     return init_owner(directory, **arguments)
 
@@ -83,7 +83,7 @@ def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str,
 
     In force once the KMC and the cloud enrolled them.
     """
-    from mipp_cli.owner.owner import authorize_users
+    from mipp_cli.owner.authorize import authorize_users
 
     return authorize_users(directory, files, fingerprints=fingerprints)
 
@@ -97,7 +97,7 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 
     In force once the KMC and the cloud enrolled them; each refuses the user from then on.
     """
-    from mipp_cli.owner.owner import revoke_users
+    from mipp_cli.owner.authorize import revoke_users
 
     return revoke_users(directory, names)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
@@ -15,9 +14,6 @@ from mipp_cli.containers.base.source import FileSource, read_file
 from mipp_cli.containers.messages.membership import MEMBERS_BYTES_LIMIT, Membership, parse_members
 from mipp_cli.containers.messages.public_files import (
     CLOUD_NAME,
-    load_deployment,
-    read_public_file,
-    render_party,
 )
 from mipp_cli.containers.store.index import Index, read_index, write_index
 from mipp_cli.errors import (
@@ -28,11 +24,11 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
-from mipp_cli.report import Output, Report
-from mipp_cli.scheme.keys import SigningKey
-from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, new_directory
+from mipp_cli.report import Report
+from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.fingerprints import check_fingerprints
 from mipp_cli.workdir.floors import floor_file, set_floor_of_return
+from mipp_cli.workdir.party import init_party
 from mipp_cli.workdir.removals import check_return, removal_of
 from mipp_cli.workdir.replay import check_clock, check_pinned_key, check_sequence, each_new
 
@@ -98,20 +94,13 @@ class Cloud:
 
 def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
     """Make a cloud's directory, and cloud.pub for the KMC."""
-    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
-    shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)
-    key = SigningKey.generate()
-    public = render_party("cloud", CLOUD_NAME, deployment.fingerprint, key)
-    with new_directory(path, "cloud", CLOUD_NAME) as directory:
-        write_bytes(directory.file(KMC_FILE), kmc_text)
-        directory.write_secrets({"signing": key.seed})
-        write_bytes(directory.file(PUBLIC_FILE), public)
+
+    def fill(directory: RoleDirectory) -> None:
         for folder in (MEMBERS_FOLDER, SEGMENTS_FOLDER, PARTS_FOLDER):
             directory.folder(folder)
         write_index(directory.file(INDEX_FILE), directory.sender, Index(0))
-    shown[str(path / PUBLIC_FILE)] = hashlib.sha256(public).hexdigest()
-    warnings = tuple(deployment.parameters.warnings)
-    return Report((Output(path / PUBLIC_FILE, "cloud.pub"),), {}, warnings, shown)
+
+    return init_party(path, "cloud", CLOUD_NAME, kmc, fingerprints, fill)
 
 
 def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:

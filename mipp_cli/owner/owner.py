@@ -13,22 +13,17 @@ from typing import Any
 
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrolment, write_members
-from mipp_cli.containers.messages.public_files import Party, load_deployment, load_party, read_public_file
 from mipp_cli.containers.messages.upload import NAME_LIMIT
-from mipp_cli.errors import ConflictError, InvalidRequestError, MippError, OutputError
-from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
+from mipp_cli.errors import InvalidRequestError, MippError, OutputError
+from mipp_cli.files.atomic import unchanged_on_failure
 from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.report import Output, Report
-from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
-from mipp_cli.scheme.secret_keys import derive_key, generate_key, key_id
+from mipp_cli.scheme.keys import SealingPublicKey
+from mipp_cli.scheme.secret_keys import derive_key, key_id
 from mipp_cli.workdir.directory import (
-    KMC_FILE,
     STATE_FILE,
     RoleDirectory,
-    check_identifier,
-    new_directory,
 )
-from mipp_cli.workdir.fingerprints import check_fingerprints
 from mipp_cli.workdir.replay import clock_number
 from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
@@ -244,71 +239,3 @@ class Owner:
         fingerprint = self.directory.sender.signing_key.public.hex()
         fingerprints = {**shown, **{str(output.path): fingerprint for output in outputs}}
         return Report(tuple(outputs), counts, self.directory.warnings, fingerprints, notes)
-
-
-def init_owner(
-    path: Path,
-    name: str,
-    kmc: Path,
-    *,
-    authorize: Sequence[Path] = (),
-    image_names: str = "hashed",
-    fingerprints: Sequence[str] = (),
-) -> Report:
-    """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both."""
-    check_identifier(name, "an owner's identifier")
-    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
-    parties = {each: load_party(each, "user", deployment.fingerprint) for each in authorize}
-    found = {kmc: deployment.fingerprint}
-    found.update({each: party.fingerprint for each, party in parties.items()})
-    shown = check_fingerprints(found, fingerprints)
-    users = _with_users(frozenset(), parties)
-    with new_directory(path, "owner", name) as directory:
-        write_bytes(directory.file(KMC_FILE), kmc_text)
-        keys = {"signing": SigningKey.generate().seed, "image": generate_key(), "identifier": generate_key()}
-        directory.write_secrets(keys)
-        directory.write_json(STATE_FILE, OwnerState(0, image_names, frozenset()).to_json())
-        outputs = Owner(directory).write_membership(users)
-    moved = [Output(path / output.path.name, output.kind) for output in outputs]
-    return Owner.open(path).report(moved, {"users": len(users)}, NOT_IN_FORCE, shown=shown)
-
-
-def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
-    """Add users to the AUL and rewrite the files that enrol it."""
-    owner = Owner.open(path)
-    with owner.directory.lock():
-        deployment = owner.directory.deployment
-        parties = {each: load_party(each, "user", deployment.fingerprint) for each in files}
-        shown = check_fingerprints({each: party.fingerprint for each, party in parties.items()}, fingerprints)
-        users = _with_users(owner.users, parties)
-        outputs = owner.write_membership(users)
-    return owner.report(outputs, {"users": len(users)}, NOT_IN_FORCE, shown=shown)
-
-
-def revoke_users(path: Path, names: Sequence[str]) -> Report:
-    """Take users off the AUL and rewrite the files that enrol it."""
-    owner = Owner.open(path)
-    with owner.directory.lock():
-        known = {name for name, _ in owner.users}
-        for name in names:
-            if name not in known:
-                raise InvalidRequestError(
-                    f"the user {name!r} is not on the list",
-                    path=path,
-                    hint="on it are: " + (", ".join(sorted(known)) or "none"),
-                )
-        users = frozenset(user for user in owner.users if user[0] not in names)
-        outputs = owner.write_membership(users)
-    return owner.report(outputs, {"users": len(users)}, NOT_IN_FORCE)
-
-
-def _with_users(users: AuthorisedUsers, parties: Mapping[Path, Party]) -> AuthorisedUsers:
-    keys = dict(users)
-    for file, party in parties.items():
-        if keys.setdefault(party.name, party.key) != party.key:
-            raise ConflictError(
-                f"the user {party.name!r} is on the list with another key",
-                path=file,
-                hint="if the user made new keys, revoke the old ones first",
-            )
-    return frozenset(keys.items())

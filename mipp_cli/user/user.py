@@ -16,7 +16,6 @@ from PIL import Image
 
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.base.source import read_file
-from mipp_cli.containers.messages.public_files import load_deployment, read_public_file, render_party
 from mipp_cli.containers.messages.query import (
     CANDIDATES_LIMIT,
     IMAGES_LIMIT,
@@ -39,11 +38,10 @@ from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.thumbnails import thumbnail
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import Descriptor
-from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
-from mipp_cli.workdir.directory import KMC_FILE, SEALING_FILE, RoleDirectory, check_identifier, new_directory
-from mipp_cli.workdir.fingerprints import check_fingerprints
+from mipp_cli.workdir.directory import SEALING_FILE, RoleDirectory, check_identifier
+from mipp_cli.workdir.party import init_party
 from mipp_cli.workdir.sealing_key import newer_sealing_key
 
 PUBLIC_FILE = "user.pub"
@@ -103,18 +101,7 @@ def _from_base64(text: str) -> Image.Image:
 def init_user(path: Path, name: str, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
     """Make a user's directory, and user.pub for the owners who shall authorise them."""
     check_identifier(name, "a user's identifier")
-    kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
-    shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)
-    key = SigningKey.generate()
-    public = render_party("user", name, deployment.fingerprint, key)
-    with new_directory(path, "user", name) as directory:
-        write_bytes(directory.file(KMC_FILE), kmc_text)
-        directory.write_secrets({"signing": key.seed})
-        write_bytes(directory.file(PUBLIC_FILE), public)
-        directory.folder(QUERIES_FOLDER)
-    shown[str(path / PUBLIC_FILE)] = hashlib.sha256(public).hexdigest()
-    warnings = tuple(deployment.parameters.warnings)
-    return Report((Output(path / PUBLIC_FILE, "user.pub"),), {}, warnings, shown)
+    return init_party(path, "user", name, kmc, fingerprints, lambda made: made.folder(QUERIES_FOLDER))
 
 
 def update_kmc_key(path: Path, file: Path) -> Report:

@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from mipp_cli.containers.base.container import Sender
 from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER, wrong_format
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.public_files import Deployment, load_deployment, load_renewal
 from mipp_cli.errors import (
     ConflictError,
     InvalidRequestError,
-    MissingKeyError,
     NotInitialisedError,
     OutputError,
-    ReplayedError,
-    TamperedError,
     errors_at,
 )
-from mipp_cli.files.atomic import new_folder, output_error, sweep
-from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
+from mipp_cli.files.atomic import new_folder, sweep
+from mipp_cli.files.json_state import read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
-from mipp_cli.scheme.passphrase import PassphraseKey
-from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
+from mipp_cli.workdir.records import Records
 from mipp_cli.workdir.secrets_file import (
-    RESTORE_ALL,
     ROLE_FILE,
-    SECRETS_FILE,
     SecretsFile,
-    is_always_sealed,
-    seal_fields,
-    sealed_files,
-    unseal_fields,
 )
-
-Result = TypeVar("Result")
-Keys = Mapping[str, bytes | Sequence[bytes]]  # a list is one of keys of which there may be any number
 
 ROLES = ("kmc", "cloud", "user", "owner")
 STATE_FILE = "state.json"
 KMC_FILE = "kmc.pub"
 SEALING_FILE = "sealing.pub"
-_KEY_BYTES = {"signing": 32, "image": KEY_BYTES, "identifier": KEY_BYTES, "sealing": 96, "storage": KEY_BYTES}
-_KEY_BYTES |= {"former_images": KEY_BYTES, "former_sealing": 96, "former_storage": KEY_BYTES}
 
 
 def check_identifier(name: str, what: str) -> None:
@@ -78,12 +63,8 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
 
 
 @dataclass(frozen=True)
-class RoleDirectory:
-    """The directory of a role: its identity, its deployment, its secrets and its state."""
-
-    path: Path
-    role: str
-    passphrase: PassphraseKey | None = None  # under which its keys are sealed, if they are
+class RoleDirectory(Records):
+    """The directory of a role: its identity, its deployment, its keys and its other records."""
 
     @classmethod
     def open(cls, path: Path, role: str) -> RoleDirectory:
@@ -134,19 +115,6 @@ class RoleDirectory:
         """The role as a sender of containers."""
         return Sender(self.name, SigningKey(self.secret("signing")), self.deployment.fingerprint)
 
-    def file(self, name: str) -> Path:
-        """Return the path of a file in the directory."""
-        return self.path / name
-
-    def folder(self, name: str) -> Path:
-        """Return the path of a folder in the directory, made if it is not there."""
-        folder = self.path / name
-        try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise output_error(error, folder) from error
-        return folder
-
     def refuse_inside(self, output: Path) -> None:
         """Refuse an output that lies in the directory, whose files are the role's own; raises OutputError."""
         if output.resolve().is_relative_to(self.path.resolve()):
@@ -155,106 +123,6 @@ class RoleDirectory:
                 path=output,
                 hint="choose a place outside it",
             )
-
-    def secret(self, name: str) -> bytes:
-        """Return one of the directory's keys; raises MissingKeyError."""
-        return self._keys(name, [self._secrets.get(name)])[0]
-
-    def secret_list(self, name: str) -> list[bytes]:
-        """Return keys of which there may be any number, oldest first; raises MissingKeyError."""
-        return self._keys(name, self._secrets.get(name, []))
-
-    def _keys(self, name: str, listed: Any) -> list[bytes]:
-        try:
-            keys = [bytes.fromhex(key) for key in listed]
-        except (ValueError, TypeError):
-            keys = [b""]
-        if any(len(key) != _KEY_BYTES[name] for key in keys):
-            raise MissingKeyError(f"lacks the {name} key", path=self.file(SECRETS_FILE), hint=RESTORE_ALL)
-        return keys
-
-    @cached_property
-    def _secrets(self) -> dict[str, Any]:
-        return SecretsFile(self.path, self.passphrase).read()
-
-    def write_secrets(self, keys: Keys) -> None:
-        """Write the keys of a directory that is being made, and beside them its storage key."""
-        SecretsFile(self.path, self.passphrase).write(_in_hex({"storage": generate_key(), **keys}))
-
-    def change_secrets(self, changes: Keys) -> None:
-        """Replace some of the directory's keys; the others stay."""
-        kept = SecretsFile(self.path, self.passphrase).read()
-        SecretsFile(self.path, self.passphrase).write(kept | _in_hex(changes))
-        self.forget_secrets()
-
-    def forget_secrets(self) -> None:
-        """Read secrets.json again when a key is next asked for."""
-        self.__dict__.pop("_secrets", None)
-
-    def protect(self, passphrase: PassphraseKey | None) -> RoleDirectory:
-        """Put the keys under another passphrase, or in plain, and draw a fresh storage key; return it so.
-
-        The former storage key opens what :meth:`seal_anew` has not sealed under the fresh one yet.
-        """
-        kept = SecretsFile(self.path, self.passphrase).read()
-        former = [*kept.get("former_storage", []), kept["storage"]]
-        fresh = {"storage": generate_key().hex(), "former_storage": former}
-        SecretsFile(self.path, passphrase).write({**kept, **fresh})
-        return RoleDirectory(self.path, self.role, passphrase)
-
-    def seal_anew(self) -> None:
-        """Seal everything under the storage key, and drop former ones; may be broken off and run again."""
-        for name in sealed_files(self.path, self.role):
-            self._write_sealed(name, self.read_json(name))
-        self.change_secrets({"former_storage": []})
-
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the directory; raises MalformedError if it is damaged in one byte."""
-        fields = read_state(self.file(name))
-        if not is_always_sealed(self.role, name):
-            return fields
-        for key in (self.secret("storage"), *self.secret_list("former_storage")):
-            with damaged_unless_sound(self.file(name)):
-                opened = unseal_fields(key, name, fields)
-            if opened is not None:
-                return opened
-        SecretsFile(self.path, self.passphrase).read()  # or else say that there is a newer key
-        raise TamperedError("is not sealed with a key of this directory", path=self.file(name), hint=RESTORE)
-
-    def load(self, name: str, parse: Callable[[dict[str, Any]], Result], hint: str = RESTORE) -> Result:
-        """Return what ``parse`` makes of a JSON file; MalformedError if it cannot, or the file is damaged."""
-        fields = self.read_json(name)
-        with damaged_unless_sound(self.file(name), hint):
-            return parse(fields)
-
-    def write_json(self, name: str, fields: dict[str, Any]) -> None:
-        """Replace a JSON file of the directory, mode 0600; sealed if it is of those that hold secrets."""
-        if not is_always_sealed(self.role, name):
-            write_state(self.file(name), fields)
-            return
-        with locked(self.path, shared=True):  # nobody draws another storage key meanwhile
-            self.forget_secrets()
-            self._write_sealed(name, fields)
-
-    def _write_sealed(self, name: str, fields: dict[str, Any]) -> None:
-        write_state(self.file(name), seal_fields(self.secret("storage"), name, fields))
-
-    def record(self, folder: str, name: str, content: str) -> None:
-        """Remember ``content`` under ``name``, as answered queries are, before what it is about is out.
-
-        Raises ReplayedError if another command remembered other content.
-        """
-        with locked(self.folder(folder)):
-            if self.recorded(folder, name) not in (None, content):
-                raise ReplayedError(
-                    "another command answered the same query otherwise meanwhile", hint="make a new query"
-                )
-            self.write_json(_record_file(folder, name), {"content": content})
-
-    def recorded(self, folder: str, name: str) -> str | None:
-        """Return what :meth:`record` remembered, or None; raises MalformedError if it is damaged."""
-        file = _record_file(folder, name)
-        return str(self.read_json(file).get("content")) if self.file(file).exists() else None
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
@@ -302,19 +170,8 @@ def with_article(role: str) -> str:
     return f"an {role}" if role == "owner" else f"a {role}"
 
 
-def _in_hex(keys: Keys) -> dict[str, Any]:
-    return {
-        name: key.hex() if isinstance(key, bytes) else [each.hex() for each in key]
-        for name, key in keys.items()
-    }
-
-
 def _name_of(fields: dict[str, Any]) -> str:
     name = fields["id"]
     if not IDENTIFIER.fullmatch(name):
         raise ValueError("no OID or UID")
     return str(name)
-
-
-def _record_file(folder: str, name: str) -> str:
-    return f"{folder}/{name}.json"

@@ -7,11 +7,11 @@ and an offset table), a *number* stands alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,7 @@ from mipp_cli.containers.base.source import BlockVerifiedSource, Source
 from mipp_cli.errors import MalformedError
 from mipp_cli.files.atomic import output_error
 
+Shape = TypeVar("Shape")
 ROW_LIMIT = 1 << 31
 
 
@@ -79,7 +80,7 @@ class MatrixWriter:
         given = np.asarray(rows)
         if given.dtype.kind == "i" and np.dtype(self._shape.dtype).kind == "u" and (given < 0).any():
             raise OverflowError(f"{self._name} takes no negative number")  # which older numpy would wrap
-        data = np.ascontiguousarray(rows, dtype=self._shape.dtype)
+        data = np.ascontiguousarray(given, dtype=self._shape.dtype)
         if data.shape[1:] != self._shape.tail:
             raise ValueError(f"{self._name} has rows of another width")
         try:
@@ -210,3 +211,11 @@ class RaggedReader:
         """Yield all rows, ``size`` at a time."""
         for begin in range(0, len(self), size):
             yield self.rows(begin, min(begin + size, len(self)))
+
+
+def of_shape(shape: type[Shape], columns: Mapping[str, object], name: str) -> Shape:
+    """Return a column of one shape; KeyError if it is of another."""
+    column = columns[name]
+    if not isinstance(column, shape):
+        raise KeyError(name)
+    return column

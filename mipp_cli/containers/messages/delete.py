@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mipp_cli.containers.base.columns import Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, write_whole
+from mipp_cli.containers.base.container import Container, Schema
+from mipp_cli.containers.base.writer import Sender, write_whole
 from mipp_cli.containers.messages.earlier import EARLIER, listed
 from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError

@@ -18,17 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Check,
-    Container,
-    ContainerWriter,
-    Schema,
-    Sender,
-    closed_on_failure,
-    open_container,
-    write_container,
-)
+from mipp_cli.containers.base.container import Check, Container, Schema, closed_on_failure, open_container
 from mipp_cli.containers.base.source import DIGEST_BYTES
+from mipp_cli.containers.base.writer import ContainerWriter, Sender, write_container
 from mipp_cli.containers.messages.earlier import EARLIER, listed, read_earlier
 from mipp_cli.containers.messages.upload import GROUP_ENDS, LONGEST_ROW, CipherOfUpload, check_group_ends
 from mipp_cli.errors import MalformedError, TamperedError

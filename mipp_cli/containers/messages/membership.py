@@ -9,16 +9,9 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Check,
-    Container,
-    Schema,
-    Sender,
-    open_container,
-    open_source,
-    write_whole,
-)
+from mipp_cli.containers.base.container import Check, Container, Schema, open_container, open_source
 from mipp_cli.containers.base.source import BytesSource
+from mipp_cli.containers.base.writer import Sender, write_whole
 from mipp_cli.errors import MalformedError, errors_at
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey, check_public_key
 from mipp_cli.scheme.secret_keys import KEY_BYTES, key_id

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Check, Schema, Sender, open_source, write_container
+from mipp_cli.containers.base.container import Check, Schema, open_source
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import BytesSource
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey

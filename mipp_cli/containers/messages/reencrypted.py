@@ -7,14 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Check,
-    Container,
-    Schema,
-    Sender,
-    open_container,
-    write_container,
-)
+from mipp_cli.containers.base.container import Check, Container, Schema, open_container
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.containers.messages.manifest import Manifest
 from mipp_cli.errors import TamperedError
 from mipp_cli.scheme.aead import image_dec, image_enc, seal, unseal

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Check,
-    Container,
-    Schema,
-    Sender,
-    closed_on_failure,
-    open_container,
-    write_container,
-)
+from mipp_cli.containers.base.container import Check, Container, Schema, closed_on_failure, open_container
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.containers.messages.query import QUERY_BYTES_LIMIT
 from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError

@@ -17,17 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Check,
-    Container,
-    Schema,
-    Sender,
-    closed_on_failure,
-    open_container,
-    write_container,
-    write_whole,
-)
+from mipp_cli.containers.base.container import Check, Container, Schema, closed_on_failure, open_container
 from mipp_cli.containers.base.header import LARGEST_NUMBER
+from mipp_cli.containers.base.writer import Sender, write_container, write_whole
 from mipp_cli.containers.messages.upload import NAME_LIMIT, check_names
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.groups import LARGEST_GROUP_SIZE

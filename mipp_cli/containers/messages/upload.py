@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.base.container import Container, Schema
+from mipp_cli.containers.base.writer import ContainerWriter, Sender, write_container
 from mipp_cli.containers.messages.earlier import EARLIER, listed, read_earlier
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.aead import OVERHEAD_BYTES, image_dec, image_enc

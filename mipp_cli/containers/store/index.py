@@ -14,15 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Container,
-    Schema,
-    Sender,
-    open_container,
-    write_whole,
-)
+from mipp_cli.containers.base.container import Container, Schema, open_container
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.stored import ROOT_BYTES
+from mipp_cli.containers.base.writer import Sender, write_whole
 from mipp_cli.errors import MalformedError, errors_at
 
 INDEX = Schema(

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.containers.base.columns import Matrix
-from mipp_cli.containers.base.container import Container, Schema, Sender, write_container
+from mipp_cli.containers.base.container import Container, Schema
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.errors import MalformedError
 from mipp_cli.scheme.retrieval_index import (
     ID,

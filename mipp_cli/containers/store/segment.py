@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from mipp_cli.containers.base.columns import Matrix
-from mipp_cli.containers.base.container import Container, ContainerWriter, Schema, Sender, write_container
+from mipp_cli.containers.base.container import Container, Schema
 from mipp_cli.containers.base.header import IDENTIFIER
 from mipp_cli.containers.base.source import DIGEST_BYTES
+from mipp_cli.containers.base.writer import ContainerWriter, Sender, write_container
 from mipp_cli.containers.messages.earlier import listed, read_earlier
 from mipp_cli.containers.messages.upload import GROUP_ENDS, UploadReader, any_upload_schemas, upload_schema
 from mipp_cli.errors import MalformedError

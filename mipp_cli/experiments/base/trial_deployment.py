@@ -24,7 +24,8 @@ from mipp_cli.images.collection import ImageFile
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.kmc import init_kmc
 from mipp_cli.owner.encrypt import encrypt_images
-from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, init_owner
+from mipp_cli.owner.init import init_owner
+from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE
 from mipp_cli.owner.whats_new import EncryptOptions
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.parameters import SUM_SCHEMES

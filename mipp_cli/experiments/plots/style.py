@@ -82,7 +82,7 @@ def drawing(
     OutputError if the PNG cannot be written.
     """
     import matplotlib as mpl  # noqa: PLC0415 -- an extra: imported only where plots are asked for
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
 
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=DPI)
