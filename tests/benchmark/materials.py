@@ -20,7 +20,8 @@ from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.pictures import media_type, open_picture
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.kmc import init_kmc
-from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, Owner, init_owner
+from mipp_cli.owner.init import init_owner
+from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, Owner
 from mipp_cli.scheme.descriptor import DIMENSION, LEVELS
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.scheme.feature_cipher import encrypt_features

@@ -30,7 +30,7 @@ def mipp(*words: object, **options: object) -> Outcome:
         check=False,
         timeout=120,
         env=environment(),
-        **options,  # type: ignore[call-overload]
+        **options,
     )
     return Outcome(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 

@@ -245,7 +245,7 @@ def test_many_deletions_of_one_call_write_a_segment_anew_once(
 
     def counted(path: Path, *words: object) -> None:
         written.append(path.name)
-        write(path, *words)  # type: ignore[arg-type]
+        write(path, *words)
 
     known = sorted(each_way.names("north"))
     deletions = [deletion_of(each_way, "north", name) for name in known[:3]]

@@ -198,7 +198,7 @@ def test_sums_that_no_feature_can_have_are_refused(
     changeable: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def mislead(cipher: object, features: np.ndarray) -> object:
-        return encrypt_features(cipher, np.full_like(features, 200))  # type: ignore[arg-type]
+        return encrypt_features(cipher, np.full_like(features, 200))
 
     monkeypatch.setattr("mipp_cli.scheme.feature_cipher.encrypt_features", mislead)
     upload = upload_of(changeable, "north", "new")

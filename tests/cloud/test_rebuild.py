@@ -15,7 +15,7 @@ from mipp_cli.cloud import rebuild as cloud_rebuild
 from mipp_cli.cloud import search_sums as cloud_search
 from mipp_cli.cloud import store
 from mipp_cli.cloud.completeness import completeness
-from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.store.segment import Origin, write_deletion_segment
 from mipp_cli.scheme.retrieval_index import ids_of
 from tests.support.cloud_stores import (
@@ -258,7 +258,7 @@ def test_searches_go_on_while_the_index_is_rebuilt(
         if not done_once:
             done_once.append(True)
             index(changeable, "--rebuild")
-        return look_up(*words)  # type: ignore[arg-type]
+        return look_up(*words)
 
     done_once: list[bool] = []
     monkeypatch.setattr(cloud_search, "_look_up", look_up_late)

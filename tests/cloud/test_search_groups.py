@@ -12,7 +12,7 @@ from mipp_cli.cloud.cloud import Cloud, init_cloud
 from mipp_cli.cloud.index import index_containers
 from mipp_cli.cloud.remove import remove_from_cloud
 from mipp_cli.cloud.search import search
-from mipp_cli.containers.base.container import Sender, write_container
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.containers.messages.selection import SELECTION, GroupRef, Selection, write_selection
 from mipp_cli.errors import InvalidRequestError, MalformedError, MippError, WrongDeploymentError
 from mipp_cli.kmc.enroll import enroll_at_kmc
@@ -302,7 +302,7 @@ def test_a_store_that_changes_meanwhile_answers_as_it_became(world: World, north
 
     path = world.file("results")
     selection = asked(world, GroupRef("north", north, 0))
-    report = search(world / "cloud", selection, path, progress=lambda *_: Meanwhile())  # type: ignore[arg-type,return-value]
+    report = search(world / "cloud", selection, path, progress=lambda *_: Meanwhile())
     assert [row.name for row in world.rows(path)] == ["n0", "n2", "n3"]
     assert report.warnings == ()
 

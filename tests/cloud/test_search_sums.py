@@ -204,7 +204,7 @@ def test_a_search_uses_the_new_index_if_replaced_meanwhile(
             done_once.append(True)
             # merges north's parts, and removes the old ones
             done("cloud", "index", cloud, upload, *JOBS)
-        return look_up(*words)  # type: ignore[arg-type]
+        return look_up(*words)
 
     done_once: list[bool] = []
     monkeypatch.setattr(cloud_search, "_look_up", look_up_late)

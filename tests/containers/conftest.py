@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, Schema, Sender, open_container, write_container
+from mipp_cli.containers.base.container import Container, Schema, open_container
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.scheme.keys import SealingKey, SigningKey
 from mipp_cli.scheme.parameters import Parameters
 from tests.support.hdf5 import body_digest

@@ -119,7 +119,7 @@ def test_an_npy_file_stored_by_columns_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"\0"])
 def test_an_npy_file_of_another_length_than_it_says_is_refused(tmp_path: Path, change: object) -> None:
     path = npy(tmp_path / "f.npy")
-    path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
+    path.write_bytes(change(path.read_bytes()))
     refuse(path, "longer or shorter")
 
 

@@ -65,7 +65,7 @@ class Injector:
             setattr(os, name, self._wrapped_write(name, getattr(os, name)))
         os.mkdir = self._wrapped_mkdir(os.mkdir)
         os.open = self._wrapped_open(os.open)
-        io.open = builtins.open = self._wrapped_io_open(io.open)  # type: ignore[assignment]
+        io.open = builtins.open = self._wrapped_io_open(io.open)
 
     def reach(self, call: str, place: object, half: Callable[[], object] = lambda: None) -> None:
         """Pass a boundary, or fail there; ``half`` does half of it."""
@@ -113,7 +113,7 @@ class Injector:
                 return str(Path(f"/proc/self/fd/{place}").readlink())
             except OSError:
                 return str(place)
-        return os.fsdecode(place)  # type: ignore[arg-type]
+        return os.fsdecode(place)
 
     def _wrapped_by_path(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(path: Any, *arguments: Any, **options: Any) -> Any:
@@ -206,7 +206,7 @@ class Injector:
             if "b" in mode:
                 return buffered
             text = io.TextIOWrapper(buffered, encoding, errors, newline)
-            text.mode = mode  # type: ignore[misc]
+            text.mode = mode
             return text
 
         return call

@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from mipp_cli.cloud.search import search
-from mipp_cli.containers.base.container import Sender, header_of
+from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.reencrypted import open_reencrypted
 from mipp_cli.containers.messages.selection import open_groups, read_selection
 from mipp_cli.errors import MippError

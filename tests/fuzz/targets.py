@@ -401,7 +401,7 @@ def _run_feature_file(data: bytes, scratch: Path) -> None:
 
 
 def _run_picture(data: bytes, _scratch: Path) -> None:
-    pictures.MAX_PIXELS = PIXELS  # type: ignore[misc]
+    pictures.MAX_PIXELS = PIXELS
     small_picture(data)
     image = open_picture(data, path=None)
     with suppress(MippError):

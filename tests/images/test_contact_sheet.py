@@ -75,7 +75,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def noting(self: ImageDraw.ImageDraw, xy: tuple[int, int], text: str, **options: object) -> None:
         texts.append(text)
-        draw_text(self, xy, text, **options)  # type: ignore[arg-type]
+        draw_text(self, xy, text, **options)
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", noting)
     return texts

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipp_cli.containers.base.container import Schema, Sender, header_of, write_container
+from mipp_cli.containers.base.container import Schema, header_of
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.membership import ENROLMENT, MEMBERS
 from mipp_cli.scheme.keys import SigningKey

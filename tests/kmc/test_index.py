@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.errors import (
     AlreadyAppliedError,
     ClockError,
@@ -41,8 +41,8 @@ from mipp_cli.kmc.kmc import Kmc, init_kmc
 from mipp_cli.kmc.remove import remove_from_kmc
 from mipp_cli.kmc.status import kmc_status
 from mipp_cli.kmc.store import FeatureStore
+from mipp_cli.owner.init import init_owner
 from mipp_cli.owner.keys import forget_keys, rotate_key
-from mipp_cli.owner.owner import init_owner
 from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.encoding import name_digest
 from mipp_cli.scheme.keys import SigningKey
@@ -221,7 +221,7 @@ def test_owners_are_mixed_and_all_or_none_of_them_applied(world: World) -> None:
     assert snapshot(world.kmc / "owners") == before
     report = index_at_kmc(world.kmc, [north, south])
     assert report.counts["images of these owners"] == 6
-    assert sorted(report.details["owners"]) == ["north", "south"]  # type: ignore[call-overload]
+    assert sorted(report.details["owners"]) == ["north", "south"]
     assert len(world.state("south").rows) == 3
 
 
@@ -549,7 +549,7 @@ def test_a_first_run_that_is_killed_is_run_again(world: World, monkeypatch: pyte
     real = FeatureStore.write_block
 
     def killed(self: FeatureStore, *arguments: object) -> None:
-        real(self, *arguments)  # type: ignore[arg-type]
+        real(self, *arguments)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -171,7 +171,7 @@ def test_without_the_passphrase_nothing_is_ranked_or_answered(world: World) -> N
     _protect(world)
     before = snapshot(world / "kmc")
     for wrong in (None, b"close sesame"):
-        with passphrases_from(Passphrases(lambda _: wrong)):  # noqa: B023
+        with passphrases_from(Passphrases(lambda _: wrong)):  # noqa: B023 -- called within this turn of the loop
             with pytest.raises(PassphraseError):
                 world.rank(old)
             with pytest.raises(PassphraseError):

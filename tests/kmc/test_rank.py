@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mipp_cli.cloud.cloud import init_cloud
-from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.manifest import SearchedOwner
 from mipp_cli.containers.messages.searched import warnings_of
 from mipp_cli.errors import (
@@ -33,8 +33,9 @@ from mipp_cli.kmc.index import index_at_kmc
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.ranking import read_ranking, write_ranking
 from mipp_cli.kmc.remove import remove_from_kmc
+from mipp_cli.owner.authorize import authorize_users, revoke_users
 from mipp_cli.owner.keys import forget_keys, rotate_key
-from mipp_cli.owner.owner import Owner, authorize_users, revoke_users
+from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import generate_key
 from mipp_cli.user.user import init_user
@@ -242,7 +243,7 @@ def test_codes_out_of_range_are_refused(shared: World) -> None:
 
 
 def test_features_of_a_query_under_another_key_are_refused(shared: World) -> None:
-    from mipp_cli.containers.base.container import write_container
+    from mipp_cli.containers.base.writer import write_container
     from mipp_cli.containers.messages.query import query_schema
 
     path, sender = shared.file("query"), shared.sender("alice")
@@ -656,7 +657,7 @@ def test_a_block_rewritten_meanwhile_is_ranked_as_it_became(world: World) -> Non
     kmc, query = world.kmc, world.parsed(world.ask(bytes(4), candidates=16))
     owners = {name: owner for name in ("north", "south") if (owner := kmc.owner(name))}
     codes = np.zeros((1, 4), dtype=np.uint8)
-    found = Collection(kmc, owners).nearest(codes, query, lambda *_: Meanwhile())  # type: ignore[arg-type,return-value]
+    found = Collection(kmc, owners).nearest(codes, query, lambda *_: Meanwhile())
     assert len(found.matches) == 7
     assert found.owners == (SearchedOwner("north", 7), SearchedOwner("south", 0))
 
@@ -665,7 +666,7 @@ def test_two_rankings_of_one_query_at_once_give_one_selection(world: World) -> N
     for _ in range(10):
         query = world.ask(bytes([3, 0, 0, 0]), candidates=2)
         with ThreadPoolExecutor(4) as pool:
-            selections = list(pool.map(lambda _: world.rank(query), range(4)))  # noqa: B023
+            selections = list(pool.map(lambda _: world.rank(query), range(4)))  # noqa: B023 -- called within this turn of the loop
         assert len({path.read_bytes() for path in selections}) == 1
 
 

@@ -21,8 +21,9 @@ from mipp_cli.kmc.index import index_at_kmc
 from mipp_cli.kmc.reencrypt import reencrypt
 from mipp_cli.kmc.remove import remove_from_kmc
 from mipp_cli.kmc.rotate import forget_sealing_keys, rotate_sealing_key
+from mipp_cli.owner.authorize import revoke_users
 from mipp_cli.owner.keys import forget_keys, rotate_key
-from mipp_cli.owner.owner import Owner, revoke_users
+from mipp_cli.owner.owner import Owner
 from tests.support.deployment import Deployment, refused
 from tests.support.exact_world import Opened, Row, Sent, World, make_world, visible
 
@@ -62,7 +63,7 @@ class Asked:
         """Re-encrypt and open; demand the shape that every answer to this selection has."""
         path = self.world.reencrypt(self.results)
         shape = visible(path)["NER/offsets"]
-        assert shape[0] == (4,)  # type: ignore[index]
+        assert shape[0] == (4,)
         return self.world.opened(path, self.query)
 
 
@@ -284,7 +285,7 @@ def test_the_same_results_at_once_give_the_same_images(world: World) -> None:
     for _ in range(5):
         asked = Asked(world)
         with ThreadPoolExecutor(4) as pool:
-            opened = list(pool.map(lambda _: asked.answered(), range(4)))  # noqa: B023
+            opened = list(pool.map(lambda _: asked.answered(), range(4)))  # noqa: B023 -- called within this turn of the loop
         assert all(each == opened[0] for each in opened)
 
 
@@ -361,7 +362,7 @@ def test_random_bytes_are_as_long_as_the_group_states(world: World) -> None:
     late = world.upload("north", [rows], stated=lambda _: 3_000_000)
     index_at_kmc(world / "kmc", [late.features])
     answer = world.reencrypt(world.bring(world.rank(world.ask(bytes([6, 6, 6, 0]), candidates=2))))
-    assert visible(answer)["NER/bytes"][0] == (6_000_000,)  # type: ignore[index]
+    assert visible(answer)["NER/bytes"][0] == (6_000_000,)
 
 
 # What the manifest says, and who may read it.

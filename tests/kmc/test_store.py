@@ -82,7 +82,7 @@ def message(number: int, change: tuple[int, ...] = ()) -> StoredMessage:
 def test_an_index_keeps_lists_that_arrive_in_any_order(lists: dict[int, set[int]], random: object) -> None:
     lists = {number: {each for each in earlier if each < number} for number, earlier in lists.items()}
     order = list(lists)
-    random.shuffle(order)  # type: ignore[attr-defined]
+    random.shuffle(order)
     index = StoreIndex()
     for number in order:
         index = index.with_message(message(number), lists[number])
@@ -234,7 +234,7 @@ def test_too_many_image_keys_are_refused(world: World) -> None:
 
 def test_removal_in_the_other_schemes_needs_no_store(tmp_path: Path) -> None:
     from mipp_cli.kmc.kmc import init_kmc
-    from mipp_cli.owner.owner import init_owner
+    from mipp_cli.owner.init import init_owner
 
     init_kmc(tmp_path / "kmc", scheme="mask")
     init_owner(tmp_path / "north", "north", tmp_path / "kmc" / "kmc.pub")

@@ -190,7 +190,7 @@ def test_a_deletion_that_is_not_written_is_not_remembered(
 
     def interrupted(*words: object, **options: object) -> None:
         if after:
-            write(*words, **options)  # type: ignore[arg-type]
+            write(*words, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -34,18 +34,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> OwnerWorld:
 
 
 @pytest.fixture
-def fresh(template: OwnerWorld, tmp_path: Path) -> OwnerWorld:
-    """Eight pictures of which none was sent."""
-    world = template.copy(tmp_path / "world")
-    world.draw(*NAMES)
-    return world
-
-
-@pytest.fixture
-def world(fresh: OwnerWorld) -> OwnerWorld:
-    """Eight pictures that were sent."""
-    fresh.send()
-    return fresh
+def names() -> tuple[str, ...]:
+    """The pictures of these tests."""
+    return tuple(NAMES)
 
 
 def numbers(world: OwnerWorld) -> list[int]:

@@ -36,18 +36,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> OwnerWorld:
 
 
 @pytest.fixture
-def fresh(template: OwnerWorld, tmp_path: Path) -> OwnerWorld:
-    """Twelve pictures of which none was sent."""
-    world = template.copy(tmp_path / "world")
-    world.draw(*NAMES)
-    return world
-
-
-@pytest.fixture
-def world(fresh: OwnerWorld) -> OwnerWorld:
-    """Twelve pictures that were sent, in three groups of four."""
-    fresh.send()
-    return fresh
+def names() -> tuple[str, ...]:
+    """The pictures of these tests."""
+    return tuple(NAMES)
 
 
 def group_of(world: OwnerWorld, path: str) -> frozenset[str]:

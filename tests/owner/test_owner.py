@@ -12,8 +12,9 @@ import pytest
 from mipp_cli.containers.messages.membership import parse_members, read_enrolment
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.owner import owner as owner_role
+from mipp_cli.owner.authorize import authorize_users, revoke_users
 from mipp_cli.owner.ledger import Message
-from mipp_cli.owner.owner import Owner, authorize_users, revoke_users
+from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.secret_keys import key_id
 from mipp_cli.workdir import replay as sequence
 from tests.support.deployment import Deployment, done, refused, secrets_of, snapshot

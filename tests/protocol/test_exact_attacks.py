@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mipp_cli.cloud.cloud import init_cloud
-from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.selection import BroughtRow, GroupRef
 from mipp_cli.errors import MalformedError, NotAuthorisedError, ReplayedError
 from mipp_cli.kmc.enroll import enroll_at_kmc
@@ -92,8 +92,8 @@ def test_the_manifests_length_says_nothing_of_the_matches(shared: World) -> None
     manifests = set()
     for count in (1, 4):
         answer = visible(shared.reencrypt(shared.bring(shared.rank(_asking_for(shared, _ways(count)[0])))))
-        assert answer["NER/offsets"][0] == (count + 1,)  # type: ignore[index]
-        manifests.add(answer["manifest"][0])  # type: ignore[index]
+        assert answer["NER/offsets"][0] == (count + 1,)
+        manifests.add(answer["manifest"][0])
     assert len(manifests) == 1
 
 
@@ -497,7 +497,7 @@ def test_another_owners_names_are_no_way_to_that_owners_images(two: World) -> No
 
 
 def test_codes_of_another_upload_are_refused_with_their_file(two: World) -> None:
-    from mipp_cli.containers.base.container import write_container
+    from mipp_cli.containers.base.writer import write_container
     from mipp_cli.containers.messages.features import FEATURES, open_features
     from mipp_cli.kmc.index import index_at_kmc
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.containers.base.container import open_container, write_container
+from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.base.header import HEAD_BYTES
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.containers.messages.query import query_schema
 from mipp_cli.containers.messages.selection import read_selection, write_selection
 from tests.support.deployment import JOBS, Deployment, done, refused, run, secrets_of, snapshot

@@ -208,9 +208,9 @@ def test_a_key_pair_shows_no_secret(key: SigningKey | SealingKey, secret: bytes)
 
 def test_a_key_pair_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        SIGNING.seed = bytes(32)  # type: ignore[misc]
+        SIGNING.seed = bytes(32)
     with pytest.raises(FrozenInstanceError):
-        SEALING.seeds = bytes(96)  # type: ignore[misc]
+        SEALING.seeds = bytes(96)
 
 
 @repeatable(30)

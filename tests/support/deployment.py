@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from mipp_cli.cli.main import mipp
-from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.public_files import Deployment as PublicDeployment
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.pictures import open_picture

@@ -16,8 +16,8 @@ import numpy as np
 from mipp_cli.cloud.cloud import enroll_at_cloud, init_cloud
 from mipp_cli.cloud.index import index_containers
 from mipp_cli.cloud.search import search
-from mipp_cli.containers.base.container import Sender
 from mipp_cli.containers.base.header import HEAD_BYTES
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.features import write_features
 from mipp_cli.containers.messages.manifest import Manifest, SearchedOwner
@@ -38,7 +38,8 @@ from mipp_cli.kmc.nearest import Collection, NearestMatches
 from mipp_cli.kmc.rank import rank
 from mipp_cli.kmc.reencrypt import reencrypt
 from mipp_cli.kmc.store import FeatureStore
-from mipp_cli.owner.owner import Owner, init_owner
+from mipp_cli.owner.init import init_owner
+from mipp_cli.owner.owner import Owner
 from mipp_cli.progress import silent
 from mipp_cli.report import Report
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
@@ -180,7 +181,7 @@ class World:
 
     def send(self, owner: str, groups: Sequence[Sequence[Row]], **changes: object) -> Sent:
         """Write an upload, and bring it to the cloud and its features to the KMC."""
-        sent = self.upload(owner, groups, **changes)  # type: ignore[arg-type]
+        sent = self.upload(owner, groups, **changes)
         index_containers(self / "cloud", [sent.upload])
         index_at_kmc(self / "kmc", [sent.features])
         return sent
@@ -230,7 +231,7 @@ class World:
 
     def ranked(self, query: Path, path: Path | None = None, **options: object) -> Report:
         """Rank a query; return what the KMC is told."""
-        return rank(self / "kmc", query, path or self.file("selection"), **options)  # type: ignore[arg-type]
+        return rank(self / "kmc", query, path or self.file("selection"), **options)
 
     def found(self, query: Path) -> NearestMatches:
         """Rank a query in memory, with nothing remembered."""
@@ -238,7 +239,7 @@ class World:
         user = (parsed.header.sender, parsed.header.sender_key)
         owners = {name: owner for name in kmc.authorising(user)[0] if (owner := kmc.owner(name))}
         place = features_place(self.deployment, parsed.header.sender, parsed.query_id)
-        codes = self.parameters.protocol.open_query(  # type: ignore[attr-defined]
+        codes = self.parameters.protocol.open_query(
             parsed.features[0], parsed.open_usk(kmc.sealing_keys), place
         )
         return Collection(kmc, owners).nearest(codes, parsed, silent)

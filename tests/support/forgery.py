@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.containers.base.container import Sender
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.features import write_features
 from mipp_cli.containers.messages.query import write_query
 from mipp_cli.containers.messages.results import ImageRef, Match, ResultsReader, open_results, write_results

@@ -60,7 +60,7 @@ def _hex(rows: np.ndarray[Any, Any]) -> list[str]:
 
 
 def _users(users: object) -> list[list[str]]:
-    return sorted([name, key.hex()] for name, key in users)  # type: ignore[attr-defined]
+    return sorted([name, key.hex()] for name, key in users)
 
 
 def _members(path: Path) -> object:

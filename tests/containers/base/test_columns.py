@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 from mipp_cli.containers.base import hdf5
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Schema, open_container, open_source, write_container
+from mipp_cli.containers.base.container import Schema, open_container, open_source
 from mipp_cli.containers.base.hdf5 import hdf5_errors
 from mipp_cli.containers.base.header import HEAD_BYTES
 from mipp_cli.containers.base.source import BytesSource
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.errors import MalformedError, TamperedError
 from tests.containers.conftest import (
     ALICE,
@@ -156,7 +157,7 @@ def test_rows_of_another_width_are_not_written(tmp_path: Path, rows: object) -> 
         pytest.raises(ValueError, match="rows of another width"),
         write_container(tmp_path / "a", TOY, ALICE, 1) as writer,
     ):
-        writer.add(rows=rows)  # type: ignore[arg-type]
+        writer.add(rows=rows)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,16 +18,10 @@ import numpy as np
 import pytest
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import (
-    Schema,
-    Sender,
-    open_container,
-    open_source,
-    read_header,
-    write_container,
-)
+from mipp_cli.containers.base.container import Schema, open_container, open_source, read_header
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.containers.base.source import BytesSource, FileSource, block_digests, digest_of
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.errors import (
     InvalidRequestError,
     MalformedError,
@@ -550,7 +544,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Schema, Sender, write_container
+from mipp_cli.containers.base.container import Schema
+from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.errors import OutputError
 from mipp_cli.scheme.keys import SigningKey
 path, limit, rows, row = Path(sys.argv[1]), *map(int, sys.argv[2:])

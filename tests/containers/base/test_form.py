@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from mipp_cli.containers.base.columns import Matrix
-from mipp_cli.containers.base.container import Schema, open_container, write_container
+from mipp_cli.containers.base.container import Schema, open_container
 from mipp_cli.containers.base.form import check_form
 from mipp_cli.containers.base.header import HEAD_BYTES
 from mipp_cli.containers.base.source import BytesSource, FileSource
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.errors import MalformedError, TamperedError
 from tests.containers.conftest import ALICE, fill_toy, forge, read_toy, sign_body, write_toy
 

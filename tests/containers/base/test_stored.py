@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from mipp_cli.containers.base.columns import Matrix, Ragged
-from mipp_cli.containers.base.container import Container, Schema, read_header, write_container
+from mipp_cli.containers.base.container import Container, Schema, read_header
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.containers.base.source import BLOCK_BYTES, BytesSource, FileSource, Source
 from mipp_cli.containers.base.stored import blocks_path, open_stored, store_copy, store_digests
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.errors import MalformedError, MippError, TamperedError
 from mipp_cli.files.atomic import remove
 from tests.containers.conftest import ALICE, DEPLOYMENT

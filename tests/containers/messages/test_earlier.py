@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.container import Schema, open_container, write_container
+from mipp_cli.containers.base.container import Schema, open_container
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.containers.messages import earlier as module
 from mipp_cli.containers.messages.earlier import EARLIER, listed, read_earlier
 from mipp_cli.errors import MalformedError

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.base.columns import Ragged
-from mipp_cli.containers.base.container import Schema, Sender, open_container
+from mipp_cli.containers.base.container import Schema, open_container
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.membership import (
     ENROLMENT,
     MEMBERS,

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.container import Sender, open_one_of
+from mipp_cli.containers.base.container import open_one_of
+from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.query import (
     CANDIDATES_LIMIT,
     IMAGES_LIMIT,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mipp_cli.containers.base.columns import Ragged
-from mipp_cli.containers.base.container import write_container
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.containers.store.index import INDEX, Index, Part, Segment, read_index, write_index
 from mipp_cli.errors import MalformedError, TamperedError, WrongDeploymentError
 from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT

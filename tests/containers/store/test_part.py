@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.container import open_container, write_container
+from mipp_cli.containers.base.container import open_container
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.containers.store import part as module
 from mipp_cli.containers.store.part import PART, PartReader, read_part, write_part
 from mipp_cli.errors import MalformedError

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mipp_cli.containers.base.container import open_container, open_one_of, write_container
+from mipp_cli.containers.base.container import open_container, open_one_of
+from mipp_cli.containers.base.writer import write_container
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema, write_upload
 from mipp_cli.containers.store import segment as module
 from mipp_cli.containers.store.segment import (

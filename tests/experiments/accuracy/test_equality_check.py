@@ -27,7 +27,7 @@ def test_sim_over_ciphertexts_equals_newdis_over_plain_codes(dataset: DataSet) -
 
 
 def test_the_check_finds_sims_that_differ(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(features: np.ndarray, query: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def wrong(features: np.ndarray, query: np.ndarray) -> np.ndarray:
         return np.zeros(len(features))
 
     monkeypatch.setattr(equality_check, "new_distances", wrong)

@@ -38,7 +38,7 @@ from tests.support.small_datasets import INLINE
 def attacked(deployment: Deployment, **options: object) -> Result:
     """Attack north's upload with the public file alone, which is all that is copied to the attacker."""
     given = {"images": deployment / "pictures" / "north", "parallelism": INLINE} | options
-    return run_attack(deployment / "north.h5", AttackOptions(deployment / "kmc" / "kmc.pub", **given))  # type: ignore[arg-type]
+    return run_attack(deployment / "north.h5", AttackOptions(deployment / "kmc" / "kmc.pub", **given))
 
 
 def rows(result: Result, reading: str) -> list[Observation]:

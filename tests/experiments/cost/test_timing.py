@@ -134,4 +134,4 @@ def test_sizes_are_taken_once_each_in_their_order() -> None:
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError):
-        TimingOptions(**{"settings": SETTINGS, **options})  # type: ignore[arg-type]
+        TimingOptions(**{"settings": SETTINGS, **options})

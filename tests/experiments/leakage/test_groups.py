@@ -350,7 +350,7 @@ def test_a_watch_of_next_to_nothing_is_no_error() -> None:
 )
 def test_trials_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError):
-        GroupTrial(**options)  # type: ignore[arg-type]
+        GroupTrial(**options)
 
 
 def test_sizes_are_those_of_the_files(tmp_path: Path) -> None:

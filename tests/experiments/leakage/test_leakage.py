@@ -207,7 +207,7 @@ def test_selections_tell_nothing_of_what_features_do_not_tell() -> None:
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError):
-        LeakageOptions(**options)  # type: ignore[arg-type]
+        LeakageOptions(**options)
 
 
 def test_all_leaks_are_measured_and_drawn_reproducibly(tmp_path: Path) -> None:
