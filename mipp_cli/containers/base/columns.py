@@ -78,9 +78,10 @@ class MatrixWriter:
         if isinstance(rows, bytes):
             rows = np.frombuffer(rows, dtype=self._shape.dtype).reshape(-1, *filter(None, self._shape.tail))
         given = np.asarray(rows)
-        if given.dtype.kind == "i" and np.dtype(self._shape.dtype).kind == "u" and (given < 0).any():
+        if np.dtype(self._shape.dtype).kind == "u" and given.dtype.kind != "u" and (given < 0).any():
             raise OverflowError(f"{self._name} takes no negative number")  # which older numpy would wrap
-        data = np.ascontiguousarray(given, dtype=self._shape.dtype)
+        # Not from `given`: a list of small and of large numbers makes floats, which lose digits.
+        data = np.ascontiguousarray(rows, dtype=self._shape.dtype)
         if data.shape[1:] != self._shape.tail:
             raise ValueError(f"{self._name} has rows of another width")
         try:

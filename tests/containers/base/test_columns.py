@@ -162,13 +162,20 @@ def test_rows_of_another_width_are_not_written(tmp_path: Path, rows: object) -> 
 
 
 def test_numbers_that_do_not_fit_their_column_are_not_written(tmp_path: Path) -> None:
-    for value in (-1, 2**64):
+    for values in ([-1], [2**64], [-1, 2**63 + 1]):
         with (
             pytest.raises((ValueError, OverflowError)),
             write_container(tmp_path / "a", TOY, ALICE, 1) as writer,
         ):
-            writer.add(plain=[value])
+            writer.add(plain=values)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_list_of_small_and_large_numbers_keeps_each_digit(tmp_path: Path) -> None:
+    with write_container(tmp_path / "a", TOY, ALICE, 1) as writer:
+        writer.add(count=3, plain=[0, 2**63 + 1, 2**64 - 1])
+    with open_container(tmp_path / "a", TOY) as container:
+        assert container.whole_numbers("plain") == [0, 2**63 + 1, 2**64 - 1]
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0, 4), (4, 4), (2, 1), (-1, 1), (0, 2**63)])
