@@ -285,7 +285,8 @@ test-lowest: $(LOWEST)/installed
 
 # On each other Python that the package allows and that is there, by name or as pyenv keeps it.
 test-pythons:
-	@for minor in 12 13 14; do \
+	@for minor in 11 12 13 14; do \
+	  $(VENV)/bin/python -c "import sys; sys.exit(sys.version_info[1] != $$minor)" 2>/dev/null && continue; \
 	  for python in python3.$$minor "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.$$minor.*/bin/python; do \
 	    "$$python" -c '' 2>/dev/null || continue; \
 	    $(MAKE) test VENV=$(VENV)/python3.$$minor PYTHON="$$python" || exit; \

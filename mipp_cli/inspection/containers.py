@@ -156,7 +156,7 @@ def _results(path: Path, header: Header, stack: ExitStack) -> Found:
     stack.enter_context(reader.container)
     images, matches = reader.images, reader.matches
     fields = [
-        ("query", f"{len(reader.query_octets)} bytes, as the user sent it"),
+        ("query", f"{len(reader.query_data)} bytes, as the user sent it"),
         ("query images", str(len({match.query for match in matches}))),
         ("matches", str(len(matches))),
         ("images", str(len(images))),

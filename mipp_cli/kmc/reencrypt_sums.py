@@ -36,7 +36,7 @@ def opened_results(kmc: Kmc, results: Path) -> Iterator[ResultsAnswer]:
     deployment = kmc.directory.deployment
     reader = open_results(results, deployment.fingerprint, kmc.check_cloud)
     with reader.container:
-        query = parse_query(reader.query_octets, deployment.parameters, deployment.fingerprint)
+        query = parse_query(reader.query_data, deployment.parameters, deployment.fingerprint)
         if query.query_id != reader.container.header.number:
             raise MalformedError("holds another query than the one it answers")
         _check_matches(query, reader)

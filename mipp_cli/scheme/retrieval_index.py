@@ -89,8 +89,8 @@ class PairTable:
 def keys_of(sum1: ArrayLike, sum2: ArrayLike, ids: Ids) -> Keys:
     """Return what sorts the rows of images: Σx and Σx², four bytes each and big-endian, and the id."""
     sums = np.stack([sum1, sum2], axis=1).astype(">u4", order="C")
-    octets = (sums.view(np.uint8), ids.view(np.uint8).reshape(-1, ID_BYTES))
-    return np.concatenate(octets, axis=1).view(_KEY).reshape(-1)
+    columns = (sums.view(np.uint8), ids.view(np.uint8).reshape(-1, ID_BYTES))
+    return np.concatenate(columns, axis=1).view(_KEY).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,15 @@ class Rows:
     @property
     def pairs(self) -> NDArray[np.uint64]:
         """Σx · 2^32 + Σx² of each row."""
-        return self._octets[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
+        return self._bytes[:, :8].copy().view(">u8").reshape(-1).astype(np.uint64)
 
     @property
     def ids(self) -> Ids:
         """The id of each row."""
-        return self._octets[:, 8:].copy().view(ID).reshape(-1)
+        return self._bytes[:, 8:].copy().view(ID).reshape(-1)
 
     @property
-    def _octets(self) -> NDArray[np.uint8]:
+    def _bytes(self) -> NDArray[np.uint8]:
         return self.keys.view(np.uint8).reshape(-1, ID_BYTES + 8)
 
 

@@ -262,7 +262,7 @@ def _read_results(path: Path) -> None:
         for number in _some(len(reader.images)):
             with suppress(MippError):
                 reader.encrypted_image(number)
-        parse_query(reader.query_octets, MASK, DEPLOYMENT)
+        parse_query(reader.query_data, MASK, DEPLOYMENT)
 
 
 def _read_reencrypted(path: Path) -> None:

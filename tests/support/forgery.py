@@ -150,7 +150,7 @@ def contents_of(deployment: Deployment, results: Path) -> Contents:
     with reader.container:
         images = [(ref, reader.encrypted_image(number)) for number, ref in enumerate(reader.images)]
         number = reader.container.header.number
-        return Contents(number, reader.query_octets, images, reader.matches, reader.searched)
+        return Contents(number, reader.query_data, images, reader.matches, reader.searched)
 
 
 @contextmanager

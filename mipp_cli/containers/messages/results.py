@@ -92,7 +92,7 @@ class ResultsReader:
     """Open `results`: the query's bytes, the images that match, and who matches what."""
 
     container: Container
-    query_octets: bytes
+    query_data: bytes
     images: list[ImageRef]
     matches: list[Match]
     searched: dict[str, int]

@@ -93,7 +93,7 @@ def test_results_come_back_as_they_were_written(
     write_results(place, ALICE, QUERY_ID, query, rows, matches, searched, force=True)
     results = open_results(place, DEPLOYMENT)
     with results.container:
-        assert results.query_octets == query
+        assert results.query_data == query
         assert results.images == images
         assert results.matches == matches
         assert results.searched == searched
