@@ -57,7 +57,7 @@ def parameter_fields(deployment: Deployment) -> Fields:
     return [
         ("deployment", deployment.fingerprint),
         ("scheme", parameters.scheme + (f", modulus of {bits} bits" if bits else "")),
-        ("descriptor", f"{parameters.descriptor}, {parameters.l} codes of {parameters.levels} levels"),
+        ("descriptor", str(parameters.descriptor)),
         ("grey bits", str(parameters.grey_bits)),
         ("group size", "no groups" if parameters.group_size is None else str(parameters.group_size)),
         ("signing key", deployment.signing_key.hex()),

@@ -271,7 +271,7 @@ def init_kmc(
     """
     parameters = generate_parameters(
         scheme,
-        features=None if descriptor is None else parse_descriptor(descriptor),
+        descriptor=None if descriptor is None else parse_descriptor(descriptor),
         modulus_bits=modulus_bits,
         grey_bits=grey_bits,
         group_size=group_size,

@@ -44,7 +44,7 @@ def encrypt_images(
     """
     owner, named = Owner.open(path), {image.name: image for image in images}
     owner.directory.refuse_inside(output)
-    descriptor = owner.directory.deployment.parameters.features
+    descriptor = owner.directory.deployment.parameters.descriptor
     with own_features(options.features, images, descriptor) as features, owner.directory.lock():
         outputs = UploadOutputs(owner, output, options)
         request = {"payload": options.payload, "features": features and features.identity}
@@ -103,7 +103,7 @@ def preview(
     owner = Owner.open(path)
     parameters = owner.directory.deployment.parameters
     with (
-        own_features(options.features, images, parameters.features) as features,
+        own_features(options.features, images, parameters.descriptor) as features,
         owner.directory.lock(shared=True),
     ):
         choice = Choice(owner.ledger, images, options, features)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
-from mipp_cli.scheme.descriptor import DIMENSION, EDGE_HISTOGRAM, LEVELS, Descriptor
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
 from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol, SumProtocol
 
@@ -30,16 +30,14 @@ PAPER_WARNING = (
 class Parameters:
     """Scheme, descriptor and group of a deployment; valid if it exists.
 
-    ``l`` is the dimension of a feature, its codes are below ``levels``, ``descriptor`` says what they are
-    called; ``grey_bits`` says how deep grey pictures of more than 8 bits are; ``group`` is None for the
-    schemes `exact` and `mask`; ``group_size`` is G, how many images make a group, in `exact` alone.
+    ``descriptor`` says what features are; ``grey_bits`` how deep grey pictures of more than 8 bits are;
+    ``group`` is None for the schemes `exact` and `mask`; ``group_size`` is G, how many images make a group, in
+    `exact` alone.
     """
 
     scheme: str
     group: PrimeGroup | CompositeGroup | None
-    descriptor: str = EDGE_HISTOGRAM
-    l: int = DIMENSION
-    levels: int = LEVELS
+    descriptor: Descriptor = Descriptor()
     grey_bits: int = 16
     group_size: int | None = None
 
@@ -48,7 +46,6 @@ class Parameters:
         fits = self.group is None if not has_modulus else getattr(self.group, "scheme", None) == self.scheme
         if self.scheme not in SCHEMES or not fits:
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
-        Descriptor(self.descriptor, self.l, self.levels)  # refuses one that cannot be
         if not isinstance(self.grey_bits, int) or not 9 <= self.grey_bits <= 16:
             raise MalformedError("grey pictures have 9 to 16 bits")
         size = self.group_size
@@ -59,10 +56,15 @@ class Parameters:
                 f"scheme exact, and no other, has groups of 1 to {LARGEST_GROUP_SIZE} images"
             )
 
-    @cached_property
-    def features(self) -> Descriptor:
-        """What the features are."""
-        return Descriptor(self.descriptor, self.l, self.levels)
+    @property
+    def l(self) -> int:
+        """The dimension of a feature."""
+        return self.descriptor.l
+
+    @property
+    def levels(self) -> int:
+        """How many levels a code has."""
+        return self.descriptor.levels
 
     @cached_property
     def cipher(self) -> FeatureCipher:
@@ -98,7 +100,7 @@ class Parameters:
 def generate_parameters(
     scheme: str,
     *,
-    features: Descriptor | None = None,
+    descriptor: Descriptor | None = None,
     modulus_bits: int | None = None,
     grey_bits: int = 16,
     group_size: int | None = None,
@@ -109,8 +111,7 @@ def generate_parameters(
     Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none, and for
     a size of groups given to a scheme without groups.
     """
-    features = features or Descriptor()
-    described = (features.name, features.l, features.levels, grey_bits)
+    described = (descriptor or Descriptor(), grey_bits)
     if scheme != "exact" and group_size is not None:
         raise InvalidRequestError(f"scheme {scheme} has no groups", hint="leave out --group-size")
     if scheme in _WITHOUT_MODULUS:

@@ -94,7 +94,7 @@ def decrypt_answer(
         query = remembered_query(directory, query_id)
         cipher = AnswerCipher(query.usk, public.fingerprint, directory.name, query_id)
         answer = open_answer(container, cipher, query.digest)
-        manifest, descriptor = answer.manifest, public.parameters.features
+        manifest, descriptor = answer.manifest, public.parameters.descriptor
         candidates = len({match.image for match in manifest.matches})
         to_rank = {match.image for match in manifest.matches if match.distance is None}
         found = Counter(match.query for match in manifest.matches)

@@ -145,7 +145,7 @@ def make_query(
     for owner in owners:
         check_identifier(owner, "an owner's identifier")
     _check_size(len(images), candidates, parameters)
-    with own_features(features, images, parameters.features) as own:
+    with own_features(features, images, parameters.descriptor) as own:
         pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
     codes = np.stack([picture.feature for picture in pictures])
     query_id, usk = secrets.token_hex(16), generate_key()
@@ -175,7 +175,7 @@ def make_query(
             discard(directory.file(state))
         raise
     warnings = list(parameters.warnings)
-    computed = parameters.features.computed
+    computed = parameters.descriptor.computed
     edgeless = [picture.name for picture in pictures if computed and is_edgeless(picture.feature)]
     warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
@@ -209,7 +209,7 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
             "answers a query that this user did not make, or forgot",
             hint="decrypt it in the directory of the user who made the query",
         )
-    descriptor = directory.deployment.parameters.features
+    descriptor = directory.deployment.parameters.descriptor
     return directory.load(
         state,
         lambda fields: RememberedQuery.from_json(fields, descriptor),

@@ -20,7 +20,13 @@ LARGEST = Descriptor("embedding", 65535, 256)
 @pytest.mark.parametrize(
     ("text", "descriptor"),
     [
+        ("edge-histogram", Descriptor()),
         ("edge-histogram:80:8", Descriptor()),
+        ("resnet:512", Descriptor("resnet", 512, 256)),
+        ("resnet:512:l2", Descriptor("resnet", 512, 256, "l2")),
+        ("resnet:512:16:l2", Descriptor("resnet", 512, 16, "l2")),
+        ("resnet:512:-1..1", Descriptor("resnet", 512, 256, (-1.0, 1.0))),
+        ("resnet:512:100:-.5..2.5e3", Descriptor("resnet", 512, 100, (-0.5, 2500.0))),
         ("resnet:512:256", Descriptor("resnet", 512, 256)),
         ("9:3:2", Descriptor("9", 3, 2)),
         ("e" * 64 + ":80:255", Descriptor("e" * 64, 80, 255)),
@@ -36,8 +42,18 @@ def test_a_descriptor_is_read_as_it_is_written(text: str, descriptor: Descriptor
     [
         ("", "no descriptor"),
         ("resnet", "no descriptor"),
-        ("resnet:512", "no descriptor"),
+        ("colour", "no descriptor"),
         ("resnet:512:256:1", "no descriptor"),
+        ("resnet:512:l1", "no descriptor"),
+        ("resnet:512:l2:256", "no descriptor"),
+        ("resnet:512:1..", "no descriptor"),
+        ("resnet:512:a..b", "no range of numbers"),
+        ("resnet:512:1..1", "quantised by"),
+        ("resnet:512:2..1", "quantised by"),
+        ("resnet:512:0..inf", "quantised by"),
+        ("resnet:512:nan..1", "quantised by"),
+        ("edge-histogram:80:8:l2", "80 codes of 8 levels"),
+        ("model:1280", "called 'model'"),
         ("resnet:-512:256", "no descriptor"),
         ("resnet:512.0:256", "no descriptor"),
         ("resnet:٥١٢:256", "no descriptor"),
@@ -62,7 +78,7 @@ def test_a_descriptor_that_cannot_be_is_refused(text: str, words: str) -> None:
 
 
 def test_a_word_of_scheme_mask_holds_the_largest_sum_of_squares() -> None:
-    parameters = Parameters("mask", None, LARGEST.name, LARGEST.l, LARGEST.levels)
+    parameters = Parameters("mask", None, LARGEST)
     largest = 65535 * 255**2
     feature = np.full((1, LARGEST.l), LARGEST.levels - 1, dtype=np.uint8)
     assert parameters.cipher.sums(encrypt_features(parameters.cipher, feature)[1]) == [largest]
@@ -90,7 +106,7 @@ def test_the_nearest_rows_of_the_largest_sums_are_exact(
     descriptor: Descriptor,
 ) -> None:
     features, dimension = extreme_features(descriptor, 12), descriptor.l
-    parameters = Parameters("mask", None, "e", dimension, descriptor.levels)
+    parameters = Parameters("mask", None, descriptor)
     ef, eff = encrypt_features(parameters.cipher, features)
     cipher = MaskCipher()
     exact = [[int(x) for x in row] for row in features.tolist()]
@@ -117,8 +133,8 @@ def test_the_nearest_rows_of_the_largest_sums_are_exact(
 
 
 def test_a_modulus_holds_the_largest_sums(dcr_group: CompositeGroup) -> None:
-    parameters = Parameters("dcr", dcr_group, "embedding", 64, 256)
-    features = extreme_features(parameters.features, 3)
+    parameters = Parameters("dcr", dcr_group, Descriptor("embedding", 64, 256))
+    features = extreme_features(parameters.descriptor, 3)
     ef, eff = encrypt_features(parameters.cipher, features)
     wide = features.astype(object)
     assert parameters.cipher.sums(ef) == wide.sum(axis=1).tolist()
@@ -126,6 +142,5 @@ def test_a_modulus_holds_the_largest_sums(dcr_group: CompositeGroup) -> None:
 
 
 def test_keygen_takes_a_descriptor_in_every_scheme() -> None:
-    parameters = generate_parameters("paper", features=WIDE)
-    assert (parameters.descriptor, parameters.l, parameters.levels) == ("embedding", 4096, 256)
-    assert parameters.features == WIDE
+    parameters = generate_parameters("paper", descriptor=WIDE)
+    assert (parameters.descriptor, parameters.l, parameters.levels) == (WIDE, 4096, 256)

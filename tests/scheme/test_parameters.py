@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.feature_cipher import MaskCipher, ProductCipher
 from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
 from mipp_cli.scheme.parameters import (
@@ -98,7 +99,7 @@ def test_keygen_refuses_a_size_of_groups_that_cannot_be(size: int) -> None:
 
 def test_the_feature_is_eighty_codes_of_eight_levels() -> None:
     parameters = generate_parameters("mask")
-    assert (parameters.descriptor, parameters.l, parameters.levels) == ("edge-histogram", 80, 8)
+    assert (parameters.descriptor, parameters.l, parameters.levels) == (Descriptor(), 80, 8)
 
 
 @pytest.mark.parametrize(
@@ -159,12 +160,6 @@ def test_the_depth_of_grey_pictures_is_kept(grey_bits: int) -> None:
         {"grey_bits": float("nan")},
         {"grey_bits": True},
         {"grey_bits": None},
-        {"l": 79},
-        {"l": 80.0},
-        {"levels": 9},
-        {"levels": 8.0},
-        {"descriptor": "Colour layout"},
-        {"descriptor": None},
         {"scheme": "rsa"},
         {"scheme": ""},
         {"scheme": "MASK"},

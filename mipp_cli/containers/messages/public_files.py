@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mipp_cli.containers.base.header import FORMAT_LINE, IDENTIFIER, LARGEST_NUMBER, wrong_format
 from mipp_cli.containers.base.source import FileSource, read_file
 from mipp_cli.errors import MalformedError, WrongDeploymentError, errors_at
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.keys import HPKE_SUITE, SealingPublicKey, SigningKey, verify_signature
 from mipp_cli.scheme.parameters import Parameters
 
@@ -82,9 +83,7 @@ def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[s
     return {
         "kind": "kmc",
         "scheme": parameters.scheme,
-        "descriptor": parameters.descriptor,
-        "dimension": parameters.l,
-        "levels": parameters.levels,
+        "descriptor": parameters.descriptor.to_fields(),
         "grey_bits": parameters.grey_bits,
         "group_size": parameters.group_size,
         "group": None if parameters.group is None else parameters.group.to_fields(),
@@ -132,9 +131,7 @@ def parse_kmc(data: bytes) -> Deployment:
         parameters = Parameters(
             fields["scheme"],
             _read_group(fields["scheme"], fields["group"]),
-            fields["descriptor"],
-            fields["dimension"],
-            fields["levels"],
+            Descriptor.from_fields(fields["descriptor"]),
             fields["grey_bits"],
             fields["group_size"],
         )

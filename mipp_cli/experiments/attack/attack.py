@@ -118,9 +118,9 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
             path=upload,
             hint="there they go to the KMC, in a file of their own",
         )
-    if options.images is not None and not parameters.features.computed:
+    if options.images is not None and not parameters.descriptor.computed:
         raise InvalidRequestError(
-            f"features of this deployment ({parameters.descriptor}) cannot be compared with images",
+            f"features of this deployment ({parameters.descriptor.name}) cannot be compared with images",
             hint="leave out the folder of images",
         )
     files = [] if options.images is None else collect_images([options.images])

@@ -68,6 +68,10 @@ def modulus(**numbers: object) -> Change:
     return lambda fields: {**fields, "group": {**fields["group"], **numbers}}
 
 
+def descriptor(**values: object) -> Change:
+    return lambda fields: {**fields, "descriptor": {**fields["descriptor"], **values}}
+
+
 def parse(data: bytes) -> object:
     return parse_kmc(data) if json.loads(data)["kind"] == "kmc" else parse_party(data, "user", DEPLOYMENT)
 
@@ -232,11 +236,20 @@ def test_a_signature_that_is_none_is_malformed(value: object) -> None:
         field("scheme", "dcr"),
         field("scheme", "mask"),
         field("scheme", ["paper"]),
-        field("descriptor", "Colour"),
-        field("dimension", 81),
-        field("dimension", 80.0),
-        field("dimension", "80"),
-        field("levels", 8.0),
+        field("descriptor", "edge-histogram"),
+        field("descriptor", None),
+        field("descriptor", {}),
+        descriptor(name="Colour"),
+        descriptor(name=None),
+        descriptor(dimension=81),
+        descriptor(dimension=80.0),
+        descriptor(dimension="80"),
+        descriptor(levels=8.0),
+        descriptor(quantisation="l2"),
+        descriptor(quantisation=[0, 1]),
+        descriptor(note=1),
+        descriptor(model={}),
+        descriptor(model=[]),
         field("grey_bits", 12.0),
         field("grey_bits", 9.5),
         field("grey_bits", 8),
