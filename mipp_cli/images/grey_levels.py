@@ -53,19 +53,29 @@ def grey_levels(image: Image.Image, *, grey_bits: int = 16) -> GreyLevels:
 
     Source: the MPEG-7 reference software; ISO/IEC 15938-3 leaves the grey level open.
     """
+    plain = grey_or_rgb(image, grey_bits=grey_bits)
+    return np.asarray(plain) if plain.mode == "L" else _mean_of_channels(plain)
+
+
+def grey_or_rgb(image: Image.Image, *, grey_bits: int = 16) -> Image.Image:
+    """Return a picture in mode L if it is grey, else in mode RGB: 8 bits a sample, and no alpha channel.
+
+    How each mode is reduced, ``grey_bits``, and the errors are as for :func:`grey_levels`. The orientation
+    is left alone. A picture that is of mode L or RGB already is returned itself, not a copy.
+    """
     if not 8 <= grey_bits <= 16:
         raise InvalidRequestError(
             f"grey samples cannot have {grey_bits} significant bits", hint="give a number from 8 to 16"
         )
     if image.mode == "L":
-        return np.asarray(image)
+        return image
     if image.mode == "1":
-        return np.asarray(image).astype(np.uint8) * np.uint8(255)
+        return image.convert("L")
     if image.mode in ("LA", "La"):
-        return np.asarray(image.getchannel(0))
+        return image.getchannel(0)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _eight_bits(np.asarray(image), grey_bits)
-    return _mean_of_channels(_as_rgb(image))
+        return Image.fromarray(_eight_bits(np.asarray(image), grey_bits))
+    return _as_rgb(image)
 
 
 def scaled_up(grey: GreyLevels, height: int, width: int, scale: float) -> NDArray[np.uint8]:
