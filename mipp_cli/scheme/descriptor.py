@@ -86,14 +86,14 @@ class Descriptor:
             )
 
     def _check_quantisation(self) -> None:
-        if self.quantisation in (None, L2):
-            return
-        try:
-            low, high = self.quantisation  # type: ignore[misc]
-            fits = all(type(each) in (int, float) and math.isfinite(each) for each in (low, high)) and low < high
-        except (TypeError, ValueError):
-            fits = False
-        if not fits or not isinstance(self.quantisation, tuple):
+        match self.quantisation:
+            case None | "l2":
+                return
+            case (int() | float() as low, int() | float() as high):
+                fits = math.isfinite(low) and math.isfinite(high) and low < high
+            case _:
+                fits = False
+        if not fits:
             raise MalformedError(
                 f"features cannot be quantised by {self.quantisation!r}",
                 hint="l2, or a range LOW..HIGH of which LOW is the smaller",
@@ -111,12 +111,12 @@ class Descriptor:
         )
 
     def quantised(self, vectors: NDArray[np.floating]) -> tuple[Codes, NDArray[np.int64]]:
-        """Return codes for real ``vectors``, shape (n, l), and how many numbers of each were clipped, shape (n,).
+        """Return codes for real ``vectors``, shape (n, l), and how many numbers of each were clipped, (n,).
 
-        A number v of [low, high] becomes ⌊(v − low) / (high − low) · levels⌋, and high the last code; what lies
-        outside is clipped. Under ``l2`` vectors are divided by their Euclidean norm first, and the range is
-        ±8 / √l: 8 times what a number has in the root mean square. Numbers must be finite, and under ``l2`` no
-        vector all zeros: see :meth:`quantisable`.
+        A number v of [low, high] becomes ⌊(v − low) / (high − low) · levels⌋, and high the last code; what
+        lies outside is clipped. Under ``l2`` vectors are divided by their Euclidean norm first, and the
+        range is ±8 / √l: 8 times what a number has in the root mean square. Numbers must be finite, and
+        under ``l2`` no vector all zeros: see :meth:`quantisable`.
         """
         wide = vectors.astype(np.float64)
         if self.quantisation == L2:
@@ -132,7 +132,7 @@ class Descriptor:
         return np.minimum(steps, self.levels - 1).astype(np.uint8), clipped
 
     def quantisable(self, vectors: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Say of each of ``vectors``, shape (n, l), whether it can be quantised: finite, and with a direction."""
+        """Say of each of ``vectors``, shape (n, l), whether it can be quantised: finite, with a direction."""
         finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
         if self.quantisation == L2:
             finite &= vectors.any(axis=1)
@@ -164,6 +164,9 @@ class Descriptor:
         return f"{self.name}, {self.l} codes of {self.levels} levels"
 
 
+EDGES: Final = Descriptor()
+
+
 def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the Euclidean norm of each row, shape (n, 1), without overflow of its squares."""
     largest = np.abs(vectors).max(axis=1, keepdims=True)
@@ -182,8 +185,8 @@ def parse_descriptor(text: str) -> Descriptor:
     if match is None:
         raise InvalidRequestError(
             f"{text!r} is no descriptor",
-            hint=f"write {' or '.join(_BUILT_IN)}, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for features of "
-            "your own, as resnet:512:l2",
+            hint=f"write {' or '.join(_BUILT_IN)}, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for features "
+            "of your own, as resnet:512:l2",
         )
     try:
         scale: Quantisation = match["scale"]

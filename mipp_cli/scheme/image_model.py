@@ -27,10 +27,10 @@ Size = tuple[int, int]
 class Preprocessing:
     """What is done to an upright RGB picture of 8 bits before a model sees it; valid if it exists.
 
-    The picture is resized to ``resize`` by the filter ``resample``: to (height, width); or its shorter side to
-    one number, and the longer one in proportion; or, where that is None, not at all. Then ``crop``, (height,
-    width), is cut from the middle; what lies outside of the picture is black. Then each sample v of channel c
-    becomes (v · scale − mean[c]) / std[c].
+    The picture is resized to ``resize`` by the filter ``resample``: to (height, width); or its shorter side
+    to one number, and the longer one in proportion; or, where that is None, not at all. Then ``crop``,
+    (height, width), is cut from the middle; what lies outside of the picture is black. Then each sample v
+    of channel c becomes (v · scale − mean[c]) / std[c].
     """
 
     resize: Size | int | None
@@ -43,14 +43,20 @@ class Preprocessing:
     def __post_init__(self) -> None:
         for what, size in (("resize", self.resize), ("crop", self.crop)):
             pair = (size, size) if what == "resize" and isinstance(size, int) else size
-            if not (pair is None or (isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_side, pair)))):
+            if not (
+                pair is None or (isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_side, pair)))
+            ):
                 raise MalformedError(
                     f"has {size!r} for a {what} of pictures", hint=f"1 to {_LARGEST_SIDE} pixels a side"
                 )
         if self.resample not in RESAMPLING:
-            raise MalformedError(f"has {self.resample!r} for a filter", hint="one of " + ", ".join(RESAMPLING))
+            raise MalformedError(
+                f"has {self.resample!r} for a filter", hint="one of " + ", ".join(RESAMPLING)
+            )
         if not all(isinstance(each, tuple) and len(each) == 3 for each in (self.mean, self.std)):
-            raise MalformedError("has a mean or std that is not three numbers", hint="one for R, G and B each")
+            raise MalformedError(
+                "has a mean or std that is not three numbers", hint="one for R, G and B each"
+            )
         if not all(map(_is_number, (self.scale, *self.mean, *self.std))) or 0 in (self.scale, *self.std):
             raise MalformedError("has a scale, mean or std that no sample can be divided by")
         if self.input_size is None:
@@ -67,7 +73,10 @@ class Preprocessing:
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Preprocessing:
         """Read what :func:`dataclasses.asdict` and JSON made of one; raises TypeError or MalformedError."""
-        return cls(**{name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()})
+        values: dict[str, Any] = {
+            name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
-from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.scheme.descriptor import EDGES, Descriptor
 from mipp_cli.scheme.groups import GROUP_SIZE, LARGEST_GROUP_SIZE
 from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol, SumProtocol
 
@@ -31,13 +31,13 @@ class Parameters:
     """Scheme, descriptor and group of a deployment; valid if it exists.
 
     ``descriptor`` says what features are; ``grey_bits`` how deep grey pictures of more than 8 bits are;
-    ``group`` is None for the schemes `exact` and `mask`; ``group_size`` is G, how many images make a group, in
-    `exact` alone.
+    ``group`` is None for the schemes `exact` and `mask`; ``group_size`` is G, how many images make a group,
+    in `exact` alone.
     """
 
     scheme: str
     group: PrimeGroup | CompositeGroup | None
-    descriptor: Descriptor = Descriptor()
+    descriptor: Descriptor = EDGES
     grey_bits: int = 16
     group_size: int | None = None
 
@@ -57,7 +57,7 @@ class Parameters:
             )
 
     @property
-    def l(self) -> int:
+    def l(self) -> int:  # noqa: E743 -- the paper's symbol
         """The dimension of a feature."""
         return self.descriptor.l
 
@@ -111,7 +111,7 @@ def generate_parameters(
     Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none, and for
     a size of groups given to a scheme without groups.
     """
-    described = (descriptor or Descriptor(), grey_bits)
+    described = (descriptor or EDGES, grey_bits)
     if scheme != "exact" and group_size is not None:
         raise InvalidRequestError(f"scheme {scheme} has no groups", hint="leave out --group-size")
     if scheme in _WITHOUT_MODULUS:

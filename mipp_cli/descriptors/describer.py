@@ -1,0 +1,69 @@
+"""What makes features of pictures: the edge histogram, colours and edges, or a model; one interface for all.
+
+A picture is prepared by itself, so that only one need be in memory; prepared ones are described a few at a
+time, since models are faster so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.errors import UnreadableImageError
+from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Codes, Descriptor
+
+Prepared = NDArray[Any]
+
+
+class Describer(Protocol):
+    """Describes pictures by one ``descriptor``; it can be sent to another process."""
+
+    descriptor: Descriptor
+
+    @property
+    def in_threads(self) -> bool:
+        """Whether workers are to be threads of one process, which owns a device."""
+
+    def check(self) -> None:
+        """Make sure that pictures can be described, before work is begun."""
+
+    def travelling(self) -> Describer:
+        """Return one that describes on another machine, where this machine's files are not."""
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """Return what of a picture is needed to describe it; raises UnreadableImageError."""
+
+    def codes(self, prepared: Sequence[Prepared]) -> list[Codes | UnreadableImageError]:
+        """Return the feature of each prepared picture: codes, shape (l,), or why there are none."""
+
+
+class BuiltIn:
+    """Describes pictures by a formula of this package, which needs nothing but the picture."""
+
+    in_threads: Final = False
+
+    def __init__(self, descriptor: Descriptor, *, grey_bits: int = 16):
+        self.descriptor = descriptor
+        self._grey_bits = grey_bits
+
+    def check(self) -> None:
+        """Do nothing: a formula can always be computed."""
+
+    def travelling(self) -> BuiltIn:
+        """Return itself: a formula needs no file."""
+        return self
+
+    def prepare(self, picture: Image.Image) -> Codes:
+        """Return the codes of a picture; raises UnreadableImageError."""
+        return FORMULAS[self.descriptor.name](picture, grey_bits=self._grey_bits)
+
+    def codes(self, prepared: Sequence[Codes]) -> list[Codes | UnreadableImageError]:
+        """Return what was prepared: codes already."""
+        return [*prepared]
+
+
+FORMULAS: Final[dict[str, Callable[..., Codes]]] = {EDGE_HISTOGRAM: edge_histogram}

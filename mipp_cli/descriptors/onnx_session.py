@@ -1,0 +1,181 @@
+"""Running a model in ONNX form: what it takes, which of its outputs is the feature, and pictures in batches.
+
+onnxruntime is an extra, and imported when a model is run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.compute.cores import cores_of_this_worker
+from mipp_cli.descriptors.model_files import ModelFiles
+from mipp_cli.descriptors.preprocessing import Pixels, sample_values
+from mipp_cli.errors import InvalidRequestError, MalformedError
+
+Vectors = NDArray[np.float32]
+
+DEVICES: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_VECTOR_OUTPUTS: Final = ("image_embeds", "pooler_output", "sentence_embedding")
+_TOKENS: Final = "last_hidden_state"
+_FLOATS: Final[Mapping[str, type[np.floating[Any]]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+_INPUTS: Final = ("tensor(float)", "tensor(float16)")
+_AT_A_TIME: Final = 4  # the fastest on a processor; more gain nothing, and take memory
+_ON_GPU_AT_A_TIME: Final = 32
+_FATAL: Final = 4  # what goes wrong is raised, and need not be on stderr too
+
+
+class OnnxSession:
+    """A model, opened: ``run`` gives vectors of pictures, shape (n, l), from the pixels that it is to see.
+
+    ``output`` and ``pooling`` say what is taken; without an ``output`` the first that is a vector by its
+    name or its rank. Raises InvalidRequestError if onnxruntime or the device is missing, or the model
+    cannot serve: several inputs, no vector among its outputs; MalformedError if it cannot be opened.
+    """
+
+    def __init__(self, files: ModelFiles, output: str | None, pooling: str | None, device: str):
+        runtime = _runtime()
+        self._session = _open(runtime, files, device)
+        self._values = sample_values(files.preprocessing)
+        self._input, self._type, self._batch = _image_input(self._session, files.preprocessing.input_size)
+        self._at_a_time = self._batch or (_AT_A_TIME if device == "cpu" else _ON_GPU_AT_A_TIME)
+        outputs = {each.name: len(each.shape) for each in self._session.get_outputs() if each.type in _FLOATS}
+        self.output = _chosen(outputs, output)
+        self.pooling = _pooling(self.output, outputs[self.output], pooling)
+
+    def run(self, pictures: Sequence[Pixels]) -> Vectors:
+        """Return the vectors of pictures, each of shape (height, width, 3); raises MalformedError."""
+        return np.concatenate([*self._batches(pictures)])
+
+    def _batches(self, pictures: Sequence[Pixels]) -> Iterator[Vectors]:
+        for begin in range(0, len(pictures), self._at_a_time):
+            some = pictures[begin : begin + self._at_a_time]
+            # a model of a fixed batch is given the last picture again until it is full
+            filled = [*some, *[some[-1]] * (self._batch - len(some))]
+            yield self._vectors(self._normalised(filled))[: len(some)]
+
+    def _normalised(self, pictures: Sequence[Pixels]) -> NDArray[Any]:
+        """Return samples as the model takes them, shape (n, 3, height, width)."""
+        height, width, channels = pictures[0].shape
+        batch = np.empty((len(pictures), channels, height, width), dtype=np.float32)
+        for picture, planes in zip(pictures, batch, strict=True):
+            for channel, values in enumerate(self._values):
+                np.take(values, picture[:, :, channel], out=planes[channel], mode="clip")
+        return batch.astype(self._type, copy=False)
+
+    def _vectors(self, batch: NDArray[Any]) -> Vectors:
+        try:
+            (found,) = self._session.run([self.output], {self._input: batch})
+        # the library's errors have no common base but Exception
+        except Exception as error:
+            raise MalformedError(f"could not be run ({_reason(error)})", hint=_TRY_HINT) from error
+        if found.ndim == 4 and found.shape[2:] == (1, 1):
+            found = found[:, :, 0, 0]
+        if found.ndim == 3 and self.pooling is not None:
+            found = found[:, 0] if self.pooling == "cls" else found.mean(axis=1, dtype=np.float64)
+        if found.ndim != 2 or len(found) != len(batch):
+            raise InvalidRequestError(
+                f"gives {self.output} of shape {found.shape} for {len(batch)} pictures, no vector for each",
+                hint="name an output that has one vector a picture: --model-output",
+            )
+        return np.asarray(found, dtype=np.float32)
+
+
+_TRY_HINT: Final = "try another export of the model, or a newer onnxruntime"
+
+
+def _runtime() -> Any:
+    try:
+        return importlib.import_module("onnxruntime")
+    except ImportError:
+        raise InvalidRequestError(
+            "an image model needs onnxruntime, which is not installed", hint="pip install 'mipp-cli[model]'"
+        ) from None
+
+
+def _open(runtime: Any, files: ModelFiles, device: str) -> Any:
+    provider = DEVICES[device]
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = cores_of_this_worker()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _FATAL
+    if files.weights:
+        names, contents = [*files.weights], [*files.weights.values()]
+        options.add_external_initializers_from_files_in_memory(names, contents, [*map(len, contents)])
+    missing = InvalidRequestError(
+        f"onnxruntime cannot use {device} on this machine",
+        hint="pip uninstall onnxruntime, then pip install 'mipp-cli[model-gpu]'; or leave out --device",
+    )
+    if provider not in runtime.get_available_providers():
+        raise missing
+    try:
+        session = runtime.InferenceSession(files.onnx, options, providers=[provider])
+    # as above
+    except Exception as error:
+        raise MalformedError(f"could not be opened ({_reason(error)})", hint=_TRY_HINT) from error
+    if provider not in session.get_providers():
+        raise missing
+    return session
+
+
+def _reason(error: Exception) -> str:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return "".join(letter if letter.isprintable() else "?" for letter in words[:200])
+
+
+def _image_input(session: Any, size: tuple[int, int] | None) -> tuple[str, type[np.floating[Any]], int]:
+    """Return name, type and batch size (0 if free) of the one input; raises InvalidRequestError."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        names = ", ".join(each.name for each in inputs)
+        raise InvalidRequestError(
+            f"takes {len(inputs)} inputs ({names}), and not pictures alone",
+            hint="export the part of it that describes pictures, such as vision_model.onnx",
+        )
+    (image,) = inputs
+    shape, (height, width) = image.shape, size or (0, 0)
+    wanted = (None, 3, height, width)
+    fits = len(shape) == 4 and all(
+        not isinstance(found, int) or each in (None, found) for found, each in zip(shape, wanted, strict=True)
+    )
+    if image.type not in _INPUTS or not fits:
+        raise InvalidRequestError(
+            f"takes {image.type} of shape {shape}, and its preprocessing gives (…, 3, {height}, {width})",
+            hint="it must take floats, channels first, and pictures as large as its preprocessing makes them",
+        )
+    return image.name, _FLOATS[image.type], shape[0] if isinstance(shape[0], int) else 0
+
+
+def _chosen(outputs: Mapping[str, int], wanted: str | None) -> str:
+    """Return which of the outputs, given with their ranks, is the feature; raises InvalidRequestError."""
+    named = [name for name in (*_VECTOR_OUTPUTS, _TOKENS) if name in outputs]
+    vectors = [name for name, rank in outputs.items() if rank == 2]
+    if wanted is None and (named or len(vectors) == 1):
+        return (named or vectors)[0]
+    if wanted in outputs:
+        return str(wanted)
+    listed = ", ".join(outputs) or "none of floats"
+    if wanted is not None:
+        raise InvalidRequestError(f"has no output {wanted!r}", hint=f"it has: {listed}")
+    raise InvalidRequestError(
+        "has no output, or several, that would be a vector for each picture",
+        hint=f"name one with --model-output; it has: {listed}",
+    )
+
+
+def _pooling(output: str, rank: int, wanted: str | None) -> str | None:
+    if rank == 3:
+        return wanted or "cls"
+    if wanted is not None:
+        raise InvalidRequestError(
+            f"gives {output} as one vector, with no tokens to pool", hint="leave out --model-pooling"
+        )
+    return None

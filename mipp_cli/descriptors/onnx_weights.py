@@ -1,0 +1,122 @@
+"""Which other files an ONNX model keeps its weights in, read from the model itself.
+
+The library that runs a model opens such files on its own; a deployment pins them, and so has to know them
+first. An ONNX file is one protobuf message. This walks it as far as the tensors, and reads nothing else.
+
+Source: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto) and "External data" of
+the ONNX specification; the wire format of Protocol Buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+from mipp_cli.errors import MalformedError
+
+_VARINT: Final = 0
+_FIXED: Final = {1: 8, 5: 4}
+_BYTES: Final = 2
+_DEEPEST: Final = 64  # graphs lie in attributes of nodes, and are hardly ever nested twice
+_LOCATION: Final = b"location"
+_EXTERNAL_DATA: Final = "external data"
+
+# By message, the fields that lead to tensors: their number, and what they hold.
+_FIELDS: Final = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        22: "sparse tensor",
+        23: "sparse tensor",
+    },
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: _EXTERNAL_DATA},
+}
+
+
+def external_files(model: bytes) -> list[str]:
+    """Return the names of the files beside it that a model keeps weights in, sorted; none for most.
+
+    Raises MalformedError if the bytes are no ONNX model, or a file would lie elsewhere than beside the model.
+    """
+    try:
+        names = {_checked(location) for location in _locations(memoryview(model), "model", 0)}
+    except (IndexError, UnicodeDecodeError):
+        raise _not_onnx() from None
+    return sorted(names)
+
+
+def _checked(location: str) -> str:
+    path = PurePosixPath(location)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in location:
+        raise MalformedError(
+            f"keeps weights in {location!r}, which is not beside it",
+            hint="export it with its weights in one folder",
+        )
+    return str(path)
+
+
+def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
+    """Yield the location of each tensor that has one, in a message of this kind."""
+    if depth > _DEEPEST:
+        raise _not_onnx()
+    below = _FIELDS[kind]
+    for number, value in _fields(message):
+        if (inner := below.get(number)) is None or not isinstance(value, memoryview):
+            continue
+        if inner != _EXTERNAL_DATA:
+            yield from _locations(value, inner, depth + 1)
+            continue
+        entry = dict(_fields(value))  # StringStringEntryProto: 1 is the key, 2 the value
+        key, location = entry.get(1), entry.get(2)
+        if isinstance(key, memoryview) and bytes(key) == _LOCATION and isinstance(location, memoryview):
+            yield bytes(location).decode()
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | None]]:
+    """Yield number and bytes of each field of a message; None for the bytes of a number."""
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        wire = tag & 7
+        if wire == _BYTES:
+            length, place = _varint(message, place)
+            end = place + length
+            value: memoryview | None = message[place:end]
+        elif wire == _VARINT:
+            _, end = _varint(message, place)
+            value = None
+        elif wire in _FIXED:
+            end, value = place + _FIXED[wire], None
+        else:
+            raise _not_onnx()
+        if end > len(message):
+            raise _not_onnx()
+        yield tag >> 3, value
+        place = end
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """Return a number in groups of 7 bits, lowest first, and where it ends."""
+    number = shift = 0
+    while True:
+        byte = message[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+        shift += 7
+        if shift > 63:
+            raise _not_onnx()
+
+
+def _not_onnx() -> MalformedError:
+    return MalformedError("is no ONNX model, or a damaged one", hint="export it again, or copy it anew")
