@@ -1,4 +1,4 @@
-"""The command that prints edge histogram codes."""
+"""The command that shows features in the clear."""
 
 from __future__ import annotations
 
@@ -10,38 +10,62 @@ from typing import Any
 
 import click
 
-from mipp_cli.cli.options import files_argument, grey_bits_option, prints_report, refuse_with_json
+from mipp_cli.cli.options import (
+    device_option,
+    files_argument,
+    grey_bits_option,
+    prints_report,
+    refuse_with_json,
+)
 from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable, table_cell
 
 
 @click.command()
 @files_argument("IMAGE...")
-@click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and 80 codes.")
+@click.option(
+    "--descriptor",
+    metavar="NAME|model:PATH",
+    default="edge-histogram",
+    show_default=True,
+    help="What describes the images: edge-histogram, colour-edge, or an image model in ONNX form.",
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and codes.")
 @grey_bits_option
+@device_option
 @prints_report
-def features(files: tuple[Path, ...], as_csv: bool, grey_bits: int) -> Report:
-    """Print the 80 edge histogram codes of images (MPEG-7), 0 to 7.
+def features(files: tuple[Path, ...], descriptor: str, as_csv: bool, grey_bits: int, device: str) -> Report:
+    """Print the features of images: codes, as the scheme compares them.
 
-    Five kinds of edge in each of 4 x 4 sub-images: vertical, horizontal, 45 degrees, 135 degrees,
-    non-directional.
+    An edge histogram (MPEG-7) has 80 codes, 0 to 7: five kinds of edge in each of 4 x 4 sub-images: vertical,
+    horizontal, 45 degrees, 135 degrees, non-directional.
     """
+    from mipp_cli.descriptors.choice import chosen_describer
     from mipp_cli.descriptors.describe import describe_images
     from mipp_cli.images.collection import collect_examples
 
     if as_csv:
         refuse_with_json("--csv")
-    report, descriptions = describe_images(collect_examples(files), grey_bits=grey_bits)
+    describer = chosen_describer(descriptor, grey_bits=grey_bits, device=device)
+    report, descriptions = describe_images(collect_examples(files), describer)
     if as_csv:
         table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["path", *(f"code{number}" for number in range(1, 81))])
+        table.writerow(["path", *(f"code{number}" for number in range(1, describer.descriptor.l + 1))])
         table.writerows([table_cell(each["path"]), *each["codes"]] for each in descriptions)
         return Report(warnings=report.warnings)
-    return replace(report, lines=[line for each in descriptions for line in _lines(each)])
+    lines = _edge_lines if descriptor == "edge-histogram" else _lines
+    return replace(report, lines=[line for each in descriptions for line in lines(each)])
 
 
-def _lines(description: dict[str, Any]) -> list[str]:
+def _edge_lines(description: dict[str, Any]) -> list[str]:
     codes = [*map(str, description["codes"])]
     rows = [["row,column", "vert", "horiz", "45°", "135°", "none"]]
     rows += [[f"{n // 4 + 1},{n % 4 + 1}", *codes[5 * n : 5 * n + 5]] for n in range(16)]
     return [printable(description["path"]), *(f"  {line}" for line in in_columns(rows, right=range(1, 6)))]
+
+
+def _lines(description: dict[str, Any]) -> list[str]:
+    codes = [*map(str, description["codes"])]
+    rows = [[str(first + 1), *codes[first : first + 16]] for first in range(0, len(codes), 16)]
+    rows[-1] += [""] * (17 - len(rows[-1]))
+    return [printable(description["path"]), *(f"  {line}" for line in in_columns(rows, right=range(17)))]

@@ -56,9 +56,29 @@ def kmc() -> None:
 )
 @click.option(
     "--descriptor",
-    metavar="NAME:DIMENSION:LEVELS",
-    help="What features are, if not edge histograms: 3 to 65535 codes of 2 to 256 levels, which owners and "
-    "users give with --features.",
+    metavar="DESCRIPTOR",
+    help="What features are: edge-histogram (the default) or colour-edge, which are computed here; or "
+    "features of your own, which owners and users give with --features, as "
+    "NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH]: 3 to 65535 codes of 2 to 256 levels, or real numbers that become codes once divided by their L2 norm, "
+    "or from a range.",
+)
+@click.option(
+    "--model",
+    metavar="PATH",
+    type=PATH,
+    help="Describe pictures by an image model instead: a folder as models are published in ONNX form, or the "
+    ".onnx file in it. Owners and users need a copy each.",
+)
+@click.option(
+    "--model-output",
+    metavar="NAME",
+    help="Which output is the feature.  [default: image_embeds, pooler_output, sentence_embedding, "
+    "last_hidden_state, or the only vector]",
+)
+@click.option(
+    "--model-pooling",
+    type=click.Choice(["cls", "mean"]),
+    help="Of an output with a row a token: take the first row (cls), or the mean of all.  [default: cls]",
 )
 @click.option(
     "--grey-bits",
@@ -78,7 +98,7 @@ def init(directory: Path, **options: Any) -> Report:
 
     Tell everybody the fingerprint over another channel than the file itself.
     """
-    from mipp_cli.kmc.kmc import init_kmc
+    from mipp_cli.kmc.init import init_kmc
 
     return init_kmc(directory, **options)
 

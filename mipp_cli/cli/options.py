@@ -166,7 +166,23 @@ features_option = click.option(
     type=PATH,
     help="Take features from FILE: .npy, a row an image in the order in which the images are named (of a "
     "folder, sorted by path), or HDF5 with the datasets names (what the images are called) and features. "
-    "Whole numbers are codes, 0 to levels - 1; floats from 0 to 1 are quantised, as floor(v * levels).",
+    "They are codes, 0 to levels - 1, unless the deployment's descriptor says how real numbers become codes.",
+)
+model_option = click.option(
+    "--model",
+    metavar="PATH",
+    type=PATH,
+    help="Your copy of the deployment's image model, if it has one: a folder, or the .onnx file in it.",
+)
+moved_model_option = click.option(
+    "--model", metavar="PATH", type=PATH, help="Where your copy of the image model is now; remembered."
+)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="What runs an image model; cuda needs the extra model-gpu.",
 )
 kmc_option = click.option(
     "--kmc",

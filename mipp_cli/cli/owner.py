@@ -14,12 +14,15 @@ from mipp_cli.cli.options import (
     NUMBER,
     PATH,
     SIZE,
+    device_option,
     directory_argument,
     features_option,
     files_argument,
     fingerprint_option,
     force_option,
     kmc_option,
+    model_option,
+    moved_model_option,
     new_directory_argument,
     output_option,
     parallelism_options,
@@ -61,6 +64,7 @@ def owner() -> None:
     show_default=True,
     help="What the cloud sees images called: a keyed digest of the path, or the path itself.",
 )
+@model_option
 @fingerprint_option
 @prints_report
 def init(directory: Path, **arguments: Any) -> Report:
@@ -200,6 +204,8 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     help="Go on with an interrupted run, which kept what it had described; or throw that away.",
 )
 @features_option
+@moved_model_option
+@device_option
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
 @click.option(
     "--again",

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mipp_cli.cli.options import (
     PATH,
+    device_option,
     directory_argument,
     features_option,
     files_argument,
     fingerprint_option,
     force_option,
     kmc_option,
+    model_option,
+    moved_model_option,
     new_directory_argument,
     output_option,
     prints_report,
@@ -37,13 +40,14 @@ def user() -> None:
 @new_directory_argument("USER")
 @click.option("--id", "name", metavar="UID", required=True, help="The user's name, as owners will read it.")
 @kmc_option
+@model_option
 @fingerprint_option
 @prints_report
-def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
+def init(directory: Path, name: str, kmc: Path, **arguments: Any) -> Report:
     """Make the directory USER, and USER/user.pub for the owners who shall authorise the user."""
     from mipp_cli.user.user import init_user
 
-    return init_user(directory, name, kmc, fingerprints=fingerprints)
+    return init_user(directory, name, kmc, **arguments)
 
 
 @user.command()
@@ -66,25 +70,16 @@ def init(directory: Path, name: str, kmc: Path, fingerprints: tuple[str, ...]) -
     help="Search the images of this owner; again for more.  [default: all owners who authorised the user]",
 )
 @features_option
+@moved_model_option
+@device_option
 @force_option
 @prints_report
-def query(
-    directory: Path,
-    files: tuple[Path, ...],
-    output: Path,
-    candidates: int,
-    owners: tuple[str, ...],
-    features: Path | None,
-    force: bool,
-) -> Report:
+def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: Any) -> Report:
     """Make an encrypted query of one or several example images, and a key for its answer alone."""
     from mipp_cli.images.collection import collect_examples
     from mipp_cli.user.user import make_query
 
-    images = collect_examples(files)
-    return make_query(
-        directory, images, output, candidates=candidates, owners=owners, force=force, features=features
-    )
+    return make_query(directory, collect_examples(files), output, **arguments)
 
 
 @user.command()

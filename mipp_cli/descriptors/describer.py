@@ -41,8 +41,19 @@ class Describer(Protocol):
         """Return the feature of each prepared picture: codes, shape (l,), or why there are none."""
 
 
+def codes_of(describer: Describer, picture: Image.Image) -> Codes:
+    """Return the feature of one picture; raises UnreadableImageError."""
+    (found,) = describer.codes([describer.prepare(picture)])
+    if isinstance(found, UnreadableImageError):
+        raise found
+    return found
+
+
 class BuiltIn:
-    """Describes pictures by a formula of this package, which needs nothing but the picture."""
+    """Describes pictures by a formula of this package, which needs nothing but the picture.
+
+    Codes that somebody brings pass through it as they are.
+    """
 
     in_threads: Final = False
 
@@ -62,7 +73,7 @@ class BuiltIn:
         return FORMULAS[self.descriptor.name](picture, grey_bits=self._grey_bits)
 
     def codes(self, prepared: Sequence[Codes]) -> list[Codes | UnreadableImageError]:
-        """Return what was prepared: codes already."""
+        """Return what was prepared, which is codes already."""
         return [*prepared]
 
 

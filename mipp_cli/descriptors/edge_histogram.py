@@ -20,7 +20,7 @@ from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.grey_levels import GreyLevels, exif_orientation, grey_levels, scaled_up, turn_upright
-from mipp_cli.scheme.descriptor import DIMENSION
+from mipp_cli.scheme.descriptor import DIMENSION, EDGE_HISTOGRAM, Descriptor
 
 _GRID = 4
 _SUB_IMAGES = _GRID * _GRID
@@ -62,14 +62,14 @@ def edge_histogram(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uin
     return quantise(edge_shares(grey))
 
 
-def is_edgeless(codes: NDArray[np.uint8]) -> bool:
-    """Tell whether a descriptor says nothing: every one of its codes is 0.
+def is_edgeless(descriptor: Descriptor, codes: NDArray[np.uint8]) -> bool:
+    """Tell whether a feature is an edge histogram that says nothing: every one of its codes is 0.
 
     So it is for a picture without any edge (one colour, or contrast below the threshold of 11 grey levels),
     and for one whose edges are too few for any share to leave the lowest level. All such pictures look the
     same to a search, which is why callers count them and warn.
     """
-    return not codes.any()
+    return descriptor.name == EDGE_HISTOGRAM and not codes.any()
 
 
 def edge_shares(grey: GreyLevels) -> NDArray[np.float64]:

@@ -21,7 +21,10 @@ _BATCH_BYTES = 1 << 20
 
 
 class OwnFeatures:
-    """An open file of features, every value of which was checked to fit the descriptor."""
+    """An open file of features, every value of which was checked to fit the descriptor.
+
+    ``clipped`` is how many numbers lie outside of the range that they are quantised in.
+    """
 
     def __init__(self, path: Path, file: FeatureFile, images: Sequence[ImageFile], descriptor: Descriptor):
         self._path, self._file, self._descriptor = path, file, descriptor
@@ -36,8 +39,9 @@ class OwnFeatures:
         )
         self.identity = self._identity(named=names is not None)
         rows, step = file.shape[0], max(1, _BATCH_BYTES // (8 * descriptor.l))
+        self.clipped = 0
         for begin in range(0, rows, step):  # a bad value is found before work is done, not in its midst
-            self._read(begin, min(begin + step, rows))
+            self.clipped += self._read(begin, min(begin + step, rows))[1]
 
     def _identity(self, *, named: bool) -> str:
         """Return what changes with any image's features: a digest, in hex, of the file and what orders it."""
@@ -51,25 +55,44 @@ class OwnFeatures:
         """Return the feature of an image: codes, shape (l,)."""
         row = self._row_of[image.name]
         with errors_at(self._path):  # somebody may have written into the file since it was checked
-            codes: Codes = self._read(row, row + 1)[0]
+            codes: Codes = self._read(row, row + 1)[0][0]
             return codes
 
-    def _read(self, begin: int, end: int) -> Codes:
-        """Return rows as codes; refuse a value that is no code and cannot be made one."""
+    def vectors(self) -> NDArray[np.float32] | None:
+        """Return all rows before they are quantised, in the order of the images; None for codes."""
+        if self._descriptor.quantisation is None:
+            return None
+        rows = self._file.rows(0, self._file.shape[0])
+        return rows[[*self._row_of.values()]].astype(np.float32)
+
+    def _read(self, begin: int, end: int) -> tuple[Codes, int]:
+        """Return rows as codes, and how many numbers were clipped; refuse what cannot be made a code."""
         values, descriptor = self._file.rows(begin, end), self._descriptor
-        if (bad := np.argwhere(~fits(values, descriptor))).size == 0:
-            return quantised(values, descriptor)
-        row, column = bad[0].tolist()
-        name = next((name for name, number in self._row_of.items() if number == begin + row), "")
-        if values.dtype.kind != "f":
-            hint = f"whole numbers are codes, 0 to {descriptor.levels - 1}"
-        elif descriptor.computed:
-            hint = f"edge histograms are given as codes, 0 to {descriptor.levels - 1}, in whole numbers"
+        if descriptor.quantisation is None:
+            if not (fits := _are_codes(values, descriptor)).all():
+                row, column = np.argwhere(~fits)[0].tolist()
+                raise self._bad(begin + row, f"column {column} is {values[row, column]}")
+            return values.astype(np.uint8), 0
+        if not (finite := np.isfinite(values)).all():
+            row, column = np.argwhere(~finite)[0].tolist()
+            raise self._bad(begin + row, f"column {column} is {values[row, column]}")
+        if not (good := descriptor.quantisable(values)).all():
+            raise self._bad(begin + int(np.argmin(good)), "it is all zeros, and has no direction")
+        codes, clipped = descriptor.quantised(values)
+        return codes, int(clipped.sum())
+
+    def _bad(self, row: int, what: str) -> InvalidRequestError:
+        descriptor = self._descriptor
+        name = next((name for name, number in self._row_of.items() if number == row), "")
+        if descriptor.quantisation is None:
+            hint = (
+                f"whole numbers are codes, 0 to {descriptor.levels - 1}; of real numbers the descriptor must "
+                "say how they become codes: mipp kmc init --descriptor NAME:DIMENSION:l2, or …:LOW..HIGH"
+            )
         else:
-            hint = "floats are shares, 0 to 1, which are quantised; scale them first"
-        raise InvalidRequestError(
-            f"row {begin + row}, column {column}, of the image {name!r}, is {values[row, column]}, "
-            f"which is no feature of {descriptor.name}",
+            hint = "give finite numbers, and under l2 not all zeros"
+        return InvalidRequestError(
+            f"row {row}, of the image {name!r}, is no feature of {descriptor.name}: {what}",
             hint=f"{hint}; rows and columns are counted from 0",
         )
 
@@ -78,7 +101,7 @@ class OwnFeatures:
 def own_features(
     path: Path | None, images: Sequence[ImageFile], descriptor: Descriptor
 ) -> Iterator[OwnFeatures | None]:
-    """Open the features of ``images``; None where none are given, and edge histograms will be computed.
+    """Open the features of ``images``; None where none are given, and they will be computed.
 
     Raises InvalidRequestError if they must be given, if rows or names are not those of the images, or if a
     value does not fit; MalformedError if the file is damaged or of another kind.
@@ -100,23 +123,11 @@ def own_features(
         file.close()
 
 
-def fits(values: NDArray[np.number], descriptor: Descriptor) -> NDArray[np.bool_]:
-    """Say of each value whether it is a code, or a share 0…1 that can be quantised; shape as ``values``.
-
-    Shares of edges are quantised by tables of their own, so an edge histogram has codes alone.
-    """
-    if values.dtype.kind != "f":
-        return (values >= 0) & (values <= descriptor.levels - 1)
-    if descriptor.computed:
-        return np.zeros(values.shape, dtype=bool)
-    return (values >= 0) & (values <= 1)  # neither is true of NaN
-
-
-def quantised(values: NDArray[np.number], descriptor: Descriptor) -> Codes:
-    """Return values that fit as codes: whole numbers as they are, a float v as ⌊v·levels⌋, 1 as the last."""
+def _are_codes(values: NDArray[np.number], descriptor: Descriptor) -> NDArray[np.bool_]:
+    """Say of each value whether it is a code: a whole number below the levels, of a type of whole numbers."""
     if values.dtype.kind == "f":
-        values = np.minimum(np.floor(values.astype(np.float64) * descriptor.levels), descriptor.levels - 1)
-    return values.astype(np.uint8)
+        return np.zeros(values.shape, dtype=bool)
+    return (values >= 0) & (values <= descriptor.levels - 1)
 
 
 def _rows_in_order(rows: int, images: Sequence[ImageFile]) -> dict[str, int]:

@@ -21,6 +21,7 @@ from mipp_cli.containers.messages.public_files import (
 )
 from mipp_cli.errors import errors_at
 from mipp_cli.inspection.containers import READERS, Fields, Row
+from mipp_cli.scheme.image_model import PinnedModel
 from mipp_cli.workdir.replay import moment
 
 
@@ -58,9 +59,24 @@ def parameter_fields(deployment: Deployment) -> Fields:
         ("deployment", deployment.fingerprint),
         ("scheme", parameters.scheme + (f", modulus of {bits} bits" if bits else "")),
         ("descriptor", str(parameters.descriptor)),
+        *_model_fields(parameters.descriptor.model),
         ("grey bits", str(parameters.grey_bits)),
         ("group size", "no groups" if parameters.group_size is None else str(parameters.group_size)),
         ("signing key", deployment.signing_key.hex()),
+    ]
+
+
+def _model_fields(model: PinnedModel | None) -> Fields:
+    """Describe the image model of a deployment, if it has one."""
+    if model is None:
+        return []
+    seen = model.preprocessing
+    size = f"resized to {seen.resize} ({seen.resample}), cut to {seen.crop}"
+    return [
+        ("model", f"SHA-256 {model.sha256}"),
+        ("model's weights", model.weights_sha256 or "inside"),
+        ("model's output", model.output + (f", {model.pooling} of its tokens" if model.pooling else "")),
+        ("model's input", f"{size}, scale {seen.scale}, mean {seen.mean}, std {seen.std}"),
     ]
 
 

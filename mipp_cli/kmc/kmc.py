@@ -1,4 +1,4 @@
-"""The key management centre: it draws the deployment, and holds the SKs and AULs of the owners.
+"""The key management centre: it holds the SKs and AULs of the owners.
 
 Whom an owner authorised is kept twice: as a list, `users/OID.json`, and as tags, `users/OID.tags`: 16 bytes
 of HMAC of each user's identifier and key under a key of the KMC's own. They are sorted, so that a query is
@@ -17,16 +17,12 @@ from typing import Any
 
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.membership import AuthorisedUsers, Membership
-from mipp_cli.containers.messages.public_files import KMC_NAME, load_deployment, render_kmc
 from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError
 from mipp_cli.files.atomic import write_bytes
-from mipp_cli.report import Output, Report
-from mipp_cli.scheme.descriptor import parse_descriptor
 from mipp_cli.scheme.encoding import length_prefixed
-from mipp_cli.scheme.keys import SealingKey, SealingKeys, SigningKey
-from mipp_cli.scheme.parameters import generate_parameters
+from mipp_cli.scheme.keys import SealingKey, SealingKeys
 from mipp_cli.scheme.secret_keys import KEY_BYTES, derive_key, key_id
-from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, new_directory
+from mipp_cli.workdir.directory import RoleDirectory
 
 OWNERS_FOLDER = "owners"
 USERS_FOLDER = "users"
@@ -252,35 +248,3 @@ def _owner_file(name: str) -> str:
 
 def _users_file(name: str) -> str:
     return f"{USERS_FOLDER}/{name}.json"
-
-
-def init_kmc(
-    path: Path,
-    *,
-    scheme: str = "exact",
-    descriptor: str | None = None,
-    modulus_bits: int | None = None,
-    grey_bits: int = 16,
-    group_size: int | None = None,
-    allow_insecure_modulus: bool = False,
-) -> Report:
-    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody.
-
-    ``descriptor`` is NAME:DIMENSION:LEVELS; without it, features are edge histograms. ``group_size`` is G,
-    how many images make a group in scheme `exact`.
-    """
-    parameters = generate_parameters(
-        scheme,
-        descriptor=None if descriptor is None else parse_descriptor(descriptor),
-        modulus_bits=modulus_bits,
-        grey_bits=grey_bits,
-        group_size=group_size,
-        allow_insecure=allow_insecure_modulus,
-    )
-    signing, sealing = SigningKey.generate(), SealingKey.generate()
-    with new_directory(path, "kmc", KMC_NAME) as directory:
-        directory.write_secrets({"signing": signing.seed, "sealing": sealing.seeds})
-        write_bytes(directory.file(KMC_FILE), render_kmc(parameters, sealing.public, signing))
-    public = path / KMC_FILE
-    shown = {str(public): load_deployment(public).fingerprint}
-    return Report((Output(public, "kmc.pub"),), {}, tuple(parameters.warnings), shown)

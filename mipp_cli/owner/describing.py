@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from mipp_cli.compute.processes import Parallelism, open_executor, ordered_results
-from mipp_cli.descriptors.edge_histogram import edge_histogram
-from mipp_cli.descriptors.external import Codes, OwnFeatures
+from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import (
     InvalidRequestError,
     Problem,
@@ -27,7 +27,7 @@ from mipp_cli.owner.grouping import Grouping
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.whats_new import Choice, EncryptOptions
 from mipp_cli.progress import Progress
-from mipp_cli.scheme.protocol import FeatureProtocol
+from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 _BATCH_IMAGES = 8
 _BATCH_BYTES = 1 << 24
@@ -35,12 +35,16 @@ _BATCH_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What the images of a run are described from; ``unreadable`` are those that were skipped."""
+    """What the images of a run are described from; ``unreadable`` are those that were skipped.
+
+    Images have the ``features`` that their owner brings, if they do; else the ``describer`` makes them.
+    """
 
     owner: Owner
     images: Mapping[str, ImageFile]
     options: EncryptOptions
     features: OwnFeatures | None
+    describer: Describer
     choice: Choice
     work: Descriptions
     unreadable: list[UnreadableImageError] = field(default_factory=list)
@@ -111,9 +115,8 @@ class FirstPass:
         parameters = self.owner.directory.deployment.parameters
         # prepared before workers are forked, so that they share its table
         protocol, pixels = parameters.protocol.prepared(len(images)), self.options.pixels
-        describe = partial(
-            describe_and_encrypt, protocol=protocol, grey_bits=parameters.grey_bits, pixels=pixels
-        )
+        describer = self.describer.travelling() if parallelism.scheduler else self.describer
+        describe = partial(describe_and_encrypt, protocol=protocol, describer=describer, pixels=pixels)
         with open_executor(parallelism) as (executor, count):
             batches = read_in_batches(images, self.features)
             for _, results in ordered_results(executor, describe, batches, under_way=2 * count):
@@ -124,7 +127,7 @@ class FirstPass:
 class ReadImage:
     """An image as it was read: which version of the file, and its bytes or why there are none.
 
-    ``feature`` is its owner's own; without it, the image is described by its edges.
+    ``feature`` is its owner's own; without it, the image will be described.
     """
 
     image: ImageFile
@@ -158,35 +161,74 @@ def read_in_batches(images: Iterable[ImageFile], features: OwnFeatures | None) -
 
 
 def describe_and_encrypt(
-    batch: Sequence[ReadImage], *, protocol: FeatureProtocol, grey_bits: int, pixels: bool
+    batch: Sequence[ReadImage], *, protocol: FeatureProtocol, describer: Describer, pixels: bool
 ) -> list[DescribedImage | UnreadableImageError]:
     """Describe images and encrypt their features (ImageFeatureEnc); runs in a worker."""
-    found = [_describe(read, protocol, grey_bits, pixels=pixels) for read in batch]
-    described = [each for each in found if isinstance(each, DescribedImage)]
-    if not described:
-        return found
-    columns = protocol.beside_image(np.stack([each.feature for each in described]))
-    rows = iter([tuple(column[row].tobytes() for column in columns) for row in range(len(described))])
-    return [
-        replace(each, features=next(rows)) if isinstance(each, DescribedImage) else each for each in found
+    opened = [_opened(read, describer, pixels=pixels) for read in batch]
+    pictures = [each for each in opened if isinstance(each, _OpenedImage)]
+    codes = iter(_codes(pictures, describer))
+    found = [next(codes) if isinstance(each, _OpenedImage) else each for each in opened]
+    described = [
+        (image, feature)
+        for image, feature in zip(opened, found, strict=True)
+        if isinstance(image, _OpenedImage) and not isinstance(feature, UnreadableImageError)
     ]
+    rows = iter(_encrypted(described, protocol))
+    return [each if isinstance(each, UnreadableImageError) else next(rows) for each in found]
 
 
-def _describe(
-    read: ReadImage, protocol: FeatureProtocol, grey_bits: int, *, pixels: bool
-) -> DescribedImage | UnreadableImageError:
-    """Describe one image, its features not yet encrypted; an error is a result too."""
-    if isinstance(read.content, UnreadableImageError):
-        return read.content
+@dataclass(frozen=True)
+class _OpenedImage:
+    """An image that was decoded: what is encrypted of it, and what of it is needed to describe it."""
+
+    read: ReadImage
+    digest: str
+    payload_bytes: int
+    media_type: str
+    prepared: Prepared
+
+
+def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedImage | UnreadableImageError:
+    """Decode one image, and let go of it; an error is a result too."""
+    content = read.content
+    if isinstance(content, UnreadableImageError):
+        return content
     try:
         with errors_at(read.image.path):
-            picture = open_picture(read.content, path=str(read.image.path))
-            feature = edge_histogram(picture, grey_bits=grey_bits) if read.feature is None else read.feature
-            size, kind = len(read.content), media_type(picture)
+            picture = open_picture(content, path=str(read.image.path))
+            size, kind = len(content), media_type(picture)
+            prepared = describer.prepare(picture) if read.feature is None else read.feature
             if pixels:
                 size, kind = len(png_of_pixels(picture)), "image/png"
     except UnreadableImageError as error:
         return error
-    digest = hashlib.sha256(read.content).hexdigest()
-    inside = len(protocol.inside_image(feature))
-    return DescribedImage(read.image.name, read.version, digest, size, kind, feature.tobytes(), inside)
+    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, prepared)
+
+
+def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
+    """Return the feature of each image, or why there is none."""
+    found = describer.codes([each.prepared for each in images]) if images else []
+    for image, feature in zip(images, found, strict=True):
+        if isinstance(feature, UnreadableImageError):
+            feature.path = str(image.read.image.path)
+    return found
+
+
+def _encrypted(
+    described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol
+) -> Iterator[DescribedImage]:
+    """Yield the description of each image, its feature as it goes beside the image into the upload."""
+    if not described:
+        return
+    columns = protocol.beside_image(np.stack([feature for _, feature in described]))
+    for row, (image, feature) in enumerate(described):
+        yield DescribedImage(
+            image.read.image.name,
+            image.read.version,
+            image.digest,
+            image.payload_bytes,
+            image.media_type,
+            feature.tobytes(),
+            len(protocol.inside_image(feature)),
+            tuple(column[row].tobytes() for column in columns),
+        )

@@ -24,6 +24,7 @@ from mipp_cli.owner.upload import SecondPass, UploadOutputs
 from mipp_cli.owner.whats_new import Choice, EncryptOptions
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
+from mipp_cli.workdir.describer import describer_of
 
 
 def encrypt_images(
@@ -46,12 +47,13 @@ def encrypt_images(
     owner.directory.refuse_inside(output)
     descriptor = owner.directory.deployment.parameters.descriptor
     with own_features(options.features, images, descriptor) as features, owner.directory.lock():
+        describer = describer_of(owner.directory, features, options.model, options.device)
         outputs = UploadOutputs(owner, output, options)
         request = {"payload": options.payload, "features": features and features.identity}
         work = Descriptions(owner.directory, request, resume=options.resume)
         try:
             choice = Choice(owner.ledger, images, options, features, progress)
-            first = FirstPass(owner, named, options, features, choice, work)
+            first = FirstPass(owner, named, options, features, describer, choice, work)
             grouping = first.describe(parallelism, progress)
             second = SecondPass(owner, named, options, choice, work, grouping)
             written, edgeless = second.write(outputs, progress)
@@ -79,6 +81,9 @@ def encrypt_images(
         )
     warnings += moved_warning(grouping.moved(done))
     warnings += thin_warning(grouping.thinned(done), protocol.group_size)
+    clipped = features.clipped if features else 0
+    if clipped:
+        warnings.append(f"{clipped} numbers of {options.features} lie outside of the range, and were clipped")
     if edgeless:
         warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
     counts = {
@@ -87,6 +92,7 @@ def encrypt_images(
         "sent with their group": len(done - grouping.sent),
         "skipped": len(skipped),
         "edgeless": edgeless,
+        "clipped": clipped,
     }
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]

@@ -12,6 +12,7 @@ from mipp_cli.owner.owner import NOT_IN_FORCE, Owner, OwnerState
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.keys import SigningKey
 from mipp_cli.scheme.secret_keys import generate_key
+from mipp_cli.workdir.describer import remember_model
 from mipp_cli.workdir.directory import (
     KMC_FILE,
     STATE_FILE,
@@ -28,9 +29,13 @@ def init_owner(
     *,
     authorize: Sequence[Path] = (),
     image_names: str = "hashed",
+    model: Path | None = None,
     fingerprints: Sequence[str] = (),
 ) -> Report:
-    """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both."""
+    """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both.
+
+    ``model`` is the owner's copy of the deployment's model, if it has one.
+    """
     check_identifier(name, "an owner's identifier")
     kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
     parties = {each: load_party(each, "user", deployment.fingerprint) for each in authorize}
@@ -42,6 +47,7 @@ def init_owner(
         write_bytes(directory.file(KMC_FILE), kmc_text)
         keys = {"signing": SigningKey.generate().seed, "image": generate_key(), "identifier": generate_key()}
         directory.write_secrets(keys)
+        remember_model(directory, deployment.parameters, model)
         directory.write_json(STATE_FILE, OwnerState(0, image_names, frozenset()).to_json())
         outputs = Owner(directory).write_membership(users)
     moved = [Output(path / output.path.name, output.kind) for output in outputs]

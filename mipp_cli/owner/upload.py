@@ -194,7 +194,7 @@ class SecondPass:
                     if features is not None:
                         features.append(name, hashlib.sha256(ew).digest(), description.feature)
                     note(self._sent_image(name, description, group.name if features is not None else ""))
-                    edgeless += parameters.descriptor.computed and is_edgeless(description.feature)
+                    edgeless += is_edgeless(parameters.descriptor, description.feature)
                     advance(1)
                 upload.end_group()
                 if features is not None:

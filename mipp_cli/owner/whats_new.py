@@ -26,10 +26,11 @@ class EncryptOptions:
 
     ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
     bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
-    away, None refuses). ``features`` is a file of the owner's own features; without it, edges describe the
-    images. What is new is sent; ``undelete`` sends images that were deleted, too, ``again`` all that were
-    sent before, and ``messages`` nothing but what these uploads still decide. ``small`` admits groups that
-    are smaller than the deployment's.
+    away, None refuses). ``features`` is a file of the owner's own features; ``model`` where the owner's
+    copy of the deployment's model is now, if it moved; ``device`` what runs it. What is new is sent;
+    ``undelete`` sends images that were deleted, too, ``again`` all that were sent before, and ``messages``
+    nothing but what these uploads still decide. ``small`` admits groups that are smaller than the
+    deployment's.
     """
 
     payload: str = "file"
@@ -38,6 +39,8 @@ class EncryptOptions:
     resume: bool | None = None
     force: bool = False
     features: Path | None = None
+    model: Path | None = None
+    device: str = "cpu"
     undelete: bool = False
     again: bool = False
     messages: frozenset[int] = frozenset()

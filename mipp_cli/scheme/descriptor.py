@@ -110,7 +110,7 @@ class Descriptor:
             feature.shape == (self.l,) and feature.dtype == np.uint8 and bool((feature < self.levels).all())
         )
 
-    def quantised(self, vectors: NDArray[np.floating]) -> tuple[Codes, NDArray[np.int64]]:
+    def quantised(self, vectors: NDArray[np.number]) -> tuple[Codes, NDArray[np.int64]]:
         """Return codes for real ``vectors``, shape (n, l), and how many numbers of each were clipped, (n,).
 
         A number v of [low, high] becomes ⌊(v − low) / (high − low) · levels⌋, and high the last code; what
@@ -131,7 +131,7 @@ class Descriptor:
         steps = np.floor((wide.clip(low, high) - low) / (high - low) * self.levels)
         return np.minimum(steps, self.levels - 1).astype(np.uint8), clipped
 
-    def quantisable(self, vectors: NDArray[np.floating]) -> NDArray[np.bool_]:
+    def quantisable(self, vectors: NDArray[np.number]) -> NDArray[np.bool_]:
         """Say of each of ``vectors``, shape (n, l), whether it can be quantised: finite, with a direction."""
         finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
         if self.quantisation == L2:

@@ -23,7 +23,8 @@ from mipp_cli.containers.messages.query import (
     QUERY_BYTES_LIMIT,
     write_query,
 )
-from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
+from mipp_cli.descriptors.describer import Describer, codes_of
+from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.descriptors.external import Codes, OwnFeatures, own_features
 from mipp_cli.errors import (
     InvalidRequestError,
@@ -40,6 +41,7 @@ from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
+from mipp_cli.workdir.describer import describer_of, remember_model
 from mipp_cli.workdir.directory import SEALING_FILE, RoleDirectory, check_identifier
 from mipp_cli.workdir.party import init_party
 from mipp_cli.workdir.sealing_key import newer_sealing_key
@@ -98,10 +100,20 @@ def _from_base64(text: str) -> Image.Image:
     return open_picture(base64.b64decode(text), path=None)
 
 
-def init_user(path: Path, name: str, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
-    """Make a user's directory, and user.pub for the owners who shall authorise them."""
+def init_user(
+    path: Path, name: str, kmc: Path, *, model: Path | None = None, fingerprints: Sequence[str] = ()
+) -> Report:
+    """Make a user's directory, and user.pub for the owners who shall authorise them.
+
+    ``model`` is the user's copy of the deployment's model, if it has one.
+    """
     check_identifier(name, "a user's identifier")
-    return init_party(path, "user", name, kmc, fingerprints, lambda made: made.folder(QUERIES_FOLDER))
+
+    def fill(made: RoleDirectory) -> None:
+        remember_model(made, made.deployment.parameters, model)
+        made.folder(QUERIES_FOLDER)
+
+    return init_party(path, "user", name, kmc, fingerprints, fill)
 
 
 def update_kmc_key(path: Path, file: Path) -> Report:
@@ -123,12 +135,15 @@ def make_query(
     owners: Sequence[str] = (),
     force: bool = False,
     features: Path | None = None,
+    model: Path | None = None,
+    device: str = "cpu",
 ) -> Report:
     """Make a query of one or several images: encrypted features, and a fresh USK sealed to the KMC.
 
     What is needed to read the answer is remembered in the user's directory before the query is out.
     ``owners`` are those whose images are searched, without any all who authorised the user; ``features`` is
-    a file of the user's own features; without it, the images' edges describe them.
+    a file of the user's own features; ``model`` where the user's copy of the deployment's model is now, if it
+    moved, and ``device`` what runs it.
     """
     refuse_existing(output, force=force)
     directory = RoleDirectory.open(path, "user")
@@ -146,7 +161,9 @@ def make_query(
         check_identifier(owner, "an owner's identifier")
     _check_size(len(images), candidates, parameters)
     with own_features(features, images, parameters.descriptor) as own:
-        pictures = tuple(_describe(image, parameters.grey_bits, own) for image in images)
+        describer = describer_of(directory, own, model, device)
+        pictures = tuple(_describe(image, describer, own) for image in images)
+        clipped = own.clipped if own else 0
     codes = np.stack([picture.feature for picture in pictures])
     query_id, usk = secrets.token_hex(16), generate_key()
     sweep(directory.folder(QUERIES_FOLDER))
@@ -175,9 +192,10 @@ def make_query(
             discard(directory.file(state))
         raise
     warnings = list(parameters.warnings)
-    computed = parameters.descriptor.computed
-    edgeless = [picture.name for picture in pictures if computed and is_edgeless(picture.feature)]
+    edgeless = [each.name for each in pictures if is_edgeless(parameters.descriptor, each.feature)]
     warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
+    if clipped:
+        warnings.append(f"{clipped} numbers of {features} lie outside of the range, and were clipped")
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
     return Report((Output(output, "query"),), counts, tuple(warnings))
 
@@ -217,8 +235,8 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
     )
 
 
-def _describe(image: ImageFile, grey_bits: int, own: OwnFeatures | None) -> QueryPicture:
+def _describe(image: ImageFile, describer: Describer, own: OwnFeatures | None) -> QueryPicture:
     with errors_at(image.path):
         picture = open_picture(image.read(), path=str(image.path))
-        feature = edge_histogram(picture, grey_bits=grey_bits) if own is None else own.codes(image)
+        feature = codes_of(describer, picture) if own is None else own.codes(image)
         return QueryPicture(image.name, feature, thumbnail(picture, THUMBNAIL_SIZE))

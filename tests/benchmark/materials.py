@@ -19,7 +19,7 @@ from mipp_cli.containers.messages.upload import UploadCipher, write_upload
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.pictures import media_type, open_picture
 from mipp_cli.kmc.enroll import enroll_at_kmc
-from mipp_cli.kmc.kmc import init_kmc
+from mipp_cli.kmc.init import init_kmc
 from mipp_cli.owner.init import init_owner
 from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE, Owner
 from mipp_cli.scheme.descriptor import DIMENSION, LEVELS

@@ -37,7 +37,8 @@ from mipp_cli.kmc import applying
 from mipp_cli.kmc.check import check_kmc
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.index import index_at_kmc
-from mipp_cli.kmc.kmc import Kmc, init_kmc
+from mipp_cli.kmc.init import init_kmc
+from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.remove import remove_from_kmc
 from mipp_cli.kmc.status import kmc_status
 from mipp_cli.kmc.store import FeatureStore

@@ -10,7 +10,8 @@ import pytest
 
 from mipp_cli.containers.messages.membership import write_enrolment
 from mipp_cli.containers.messages.public_files import load_deployment
-from mipp_cli.kmc.kmc import Kmc, init_kmc
+from mipp_cli.kmc.init import init_kmc
+from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.parameters import PAPER_WARNING
 from mipp_cli.scheme.secret_keys import generate_key, key_id

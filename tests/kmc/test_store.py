@@ -233,7 +233,7 @@ def test_too_many_image_keys_are_refused(world: World) -> None:
 
 
 def test_removal_in_the_other_schemes_needs_no_store(tmp_path: Path) -> None:
-    from mipp_cli.kmc.kmc import init_kmc
+    from mipp_cli.kmc.init import init_kmc
     from mipp_cli.owner.init import init_owner
 
     init_kmc(tmp_path / "kmc", scheme="mask")

@@ -33,7 +33,8 @@ from mipp_cli.containers.messages.selection import (
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.index import index_at_kmc
-from mipp_cli.kmc.kmc import Kmc, init_kmc
+from mipp_cli.kmc.init import init_kmc
+from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.nearest import Collection, NearestMatches
 from mipp_cli.kmc.rank import rank
 from mipp_cli.kmc.reencrypt import reencrypt

@@ -15,7 +15,8 @@ from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.features import write_features
 from mipp_cli.kmc.enroll import enroll_at_kmc
-from mipp_cli.kmc.kmc import EnrolledOwner, Kmc, init_kmc
+from mipp_cli.kmc.init import init_kmc
+from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.status import received
 from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.owner.init import init_owner

@@ -21,7 +21,7 @@ from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.progress import Progress, silent
-from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.scheme.descriptor import EDGES, Descriptor
 
 _FORM = "make a folder for each category, and put its images inside"
 
@@ -55,7 +55,7 @@ class DataSet:
     @property
     def edgeless(self) -> int:
         """How many images have no edge: their features are all alike."""
-        return sum(is_edgeless(codes) for codes in self.features)
+        return sum(is_edgeless(EDGES, codes) for codes in self.features)
 
     def files(self, positions: NDArray[np.int64]) -> list[ImageFile]:
         """Return the images at these positions."""

@@ -22,7 +22,7 @@ from mipp_cli.experiments.base.result import Observation
 from mipp_cli.experiments.base.sampling import draw_sample
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.kmc.enroll import enroll_at_kmc
-from mipp_cli.kmc.kmc import init_kmc
+from mipp_cli.kmc.init import init_kmc
 from mipp_cli.owner.encrypt import encrypt_images
 from mipp_cli.owner.init import init_owner
 from mipp_cli.owner.owner import ENROLMENT_FILE, MEMBERS_FILE

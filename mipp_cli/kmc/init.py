@@ -1,0 +1,72 @@
+"""A KMC's directory made, and with it a deployment: its scheme, its descriptor, its keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mipp_cli.containers.messages.public_files import KMC_NAME, load_deployment, render_kmc
+from mipp_cli.descriptors.image_model import pin_model
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.files.atomic import write_bytes
+from mipp_cli.report import Output, Report
+from mipp_cli.scheme.descriptor import Descriptor, parse_descriptor
+from mipp_cli.scheme.keys import SealingKey, SigningKey
+from mipp_cli.scheme.parameters import generate_parameters
+from mipp_cli.workdir.directory import KMC_FILE, new_directory
+
+
+def init_kmc(
+    path: Path,
+    *,
+    scheme: str = "exact",
+    descriptor: str | None = None,
+    model: Path | None = None,
+    model_output: str | None = None,
+    model_pooling: str | None = None,
+    modulus_bits: int | None = None,
+    grey_bits: int = 16,
+    group_size: int | None = None,
+    allow_insecure_modulus: bool = False,
+) -> Report:
+    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody.
+
+    Features are those of the image ``model``, of its ``model_output`` pooled by ``model_pooling``; or as
+    ``descriptor`` says, in the words of :func:`parse_descriptor`; or else edge histograms. ``group_size`` is
+    G, how many images make a group in scheme `exact`.
+    """
+    parameters = generate_parameters(
+        scheme,
+        descriptor=_descriptor(descriptor, model, model_output, model_pooling),
+        modulus_bits=modulus_bits,
+        grey_bits=grey_bits,
+        group_size=group_size,
+        allow_insecure=allow_insecure_modulus,
+    )
+    signing, sealing = SigningKey.generate(), SealingKey.generate()
+    with new_directory(path, "kmc", KMC_NAME) as directory:
+        directory.write_secrets({"signing": signing.seed, "sealing": sealing.seeds})
+        write_bytes(directory.file(KMC_FILE), render_kmc(parameters, sealing.public, signing))
+    public = path / KMC_FILE
+    shown = {str(public): load_deployment(public).fingerprint}
+    notes = [f"features: {parameters.descriptor}"]
+    if (pinned := parameters.descriptor.model) is not None:
+        notes.append(f"the model: {pinned.output} of the file with SHA-256 {pinned.sha256}")
+        notes.append(
+            "give owners and users a copy of the model: mipp owner init, mipp user init --model PATH"
+        )
+    return Report((Output(public, "kmc.pub"),), {}, tuple(parameters.warnings), shown, notes=tuple(notes))
+
+
+def _descriptor(
+    text: str | None, model: Path | None, output: str | None, pooling: str | None
+) -> Descriptor | None:
+    if model is None:
+        if output is not None or pooling is not None:
+            raise InvalidRequestError("an output or a pooling is of a model", hint="name it: --model PATH")
+        return None if text is None else parse_descriptor(text)
+    if text is not None:
+        raise InvalidRequestError(
+            "features are those of a model, or of another descriptor",
+            hint="give --model or --descriptor, and not both",
+        )
+    return pin_model(model, output=output, pooling=pooling)
