@@ -59,8 +59,8 @@ def kmc() -> None:
     metavar="DESCRIPTOR",
     help="What features are: edge-histogram (the default) or colour-edge, which are computed here; or "
     "features of your own, which owners and users give with --features, as "
-    "NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH]: 3 to 65535 codes of 2 to 256 levels, or real numbers that become codes once divided by their L2 norm, "
-    "or from a range.",
+    "NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH]: 3 to 65535 codes of 2 to 256 levels; or real numbers, which "
+    "become codes once divided by their L2 norm (l2), or from a range.",
 )
 @click.option(
     "--model",
