@@ -54,15 +54,22 @@ def open_feature_file(path: Path) -> FeatureFile:
     with errors_at(path):
         source = FileSource(path)
         try:
-            magic = source.read_at(0, len(_HDF5_MAGIC))
-            if magic == _HDF5_MAGIC:
-                return _Hdf5Features(source)
-            if magic.startswith(npy.MAGIC_PREFIX):
+            if source.read_at(0, len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
                 return _NpyFeatures(source)
+            if _is_hdf5(source):
+                return _Hdf5Features(source)
             raise MalformedError("is no file of features", hint=_HINT)
         except BaseException:
             source.close()
             raise
+
+
+def _is_hdf5(source: Source) -> bool:
+    """Say whether a file is HDF5, which may begin after a block of its user's of 512 · 2^n bytes."""
+    places = [0]
+    while (following := max(512, 2 * places[-1])) < source.size:
+        places.append(following)
+    return any(source.read_at(place, len(_HDF5_MAGIC)) == _HDF5_MAGIC for place in places)
 
 
 def _digest(source: Source) -> bytes:
@@ -79,7 +86,7 @@ def _check_table(shape: tuple[int, ...] | None, dtype: np.dtype[np.generic]) -> 
     if dtype.kind not in "uif" or dtype.itemsize > _WIDEST:
         raise MalformedError(
             f"has features of type {dtype}",
-            hint="whole numbers are codes; floats of at most 64 bits are quantised",
+            hint="give whole numbers, or floats, of at most 64 bits",
         )
     return int(shape[0]), int(shape[1])
 

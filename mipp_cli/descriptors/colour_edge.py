@@ -19,18 +19,13 @@ from PIL import Image
 
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.colours import upright_rgb
-from mipp_cli.scheme.descriptor import DIMENSION as EDGES
+from mipp_cli.scheme.descriptor import COLOUR_EDGE_LEVELS
 
 _GREYS: Final = 16
 _HUES: Final = 8
 _SATURATIONS: Final = 3
 _VALUES: Final = 3
 _COLOURS: Final = _GREYS + _HUES * _SATURATIONS * _VALUES
-
-DIMENSION: Final = EDGES + _COLOURS
-"""Codes of a colour-edge descriptor: 80 of edges, then 16 of greys, then 72 of colours."""
-LEVELS: Final = 32
-"""Codes of a colour-edge descriptor run from 0 to ``LEVELS`` − 1, those of edges to 7."""
 
 # Noise and the compression of colours shift channels by less; below this, a hue would be a matter of chance.
 _LEAST_CHROMA: Final = 16
@@ -55,7 +50,7 @@ def colour_edge(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]
     edges = edge_histogram(image, grey_bits=grey_bits)
     counts = colour_histogram(upright_rgb(image, grey_bits=grey_bits))
     # ⌊√y + ½⌋ = ⌊(⌊√4y⌋ + 1) / 2⌋, and of an integer below 2^52 the floating-point root has the right floor.
-    doubled = np.sqrt(4 * (LEVELS - 1) ** 2 * counts // counts.sum()).astype(np.uint8)
+    doubled = np.sqrt(4 * (COLOUR_EDGE_LEVELS - 1) ** 2 * counts // counts.sum()).astype(np.uint8)
     return np.concatenate([edges, (doubled + np.uint8(1)) // np.uint8(2)])
 
 

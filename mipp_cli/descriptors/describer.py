@@ -12,9 +12,10 @@ from typing import Any, Final, Protocol
 from numpy.typing import NDArray
 from PIL import Image
 
+from mipp_cli.descriptors.colour_edge import colour_edge
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, Codes, Descriptor
+from mipp_cli.scheme.descriptor import COLOUR_EDGE, EDGE_HISTOGRAM, Codes, Descriptor
 
 Prepared = NDArray[Any]
 
@@ -77,4 +78,7 @@ class BuiltIn:
         return [*prepared]
 
 
-FORMULAS: Final[dict[str, Callable[..., Codes]]] = {EDGE_HISTOGRAM: edge_histogram}
+FORMULAS: Final[dict[str, Callable[..., Codes]]] = {
+    EDGE_HISTOGRAM: edge_histogram,
+    COLOUR_EDGE: colour_edge,
+}

@@ -19,11 +19,19 @@ DIMENSION: Final = 80
 """Codes of an edge histogram: 16 sub-images × 5 kinds of edge; the paper's l."""
 LEVELS: Final = 8
 """Codes of an edge histogram run from 0 to ``LEVELS`` − 1."""
+COLOUR_EDGE: Final = "colour-edge"
+COLOUR_EDGE_DIMENSION: Final = DIMENSION + 88
+"""Codes of a colour-edge descriptor: 80 of edges, then 16 of greys, then 72 of colours."""
+COLOUR_EDGE_LEVELS: Final = 32
+"""Codes of a colour-edge descriptor run from 0 to ``COLOUR_EDGE_LEVELS`` − 1, those of edges to 7."""
 MODEL: Final = "model"
 MODEL_LEVELS: Final = 256
 L2: Final = "l2"
 _L2_REACH: Final = 8.0
-_BUILT_IN: Final = {EDGE_HISTOGRAM: (DIMENSION, LEVELS)}
+_BUILT_IN: Final = {
+    EDGE_HISTOGRAM: (DIMENSION, LEVELS),
+    COLOUR_EDGE: (COLOUR_EDGE_DIMENSION, COLOUR_EDGE_LEVELS),
+}
 _NAME = re.compile("[a-z0-9][a-z0-9-]{0,63}")
 _DIMENSIONS = (3, (1 << 16) - 1)
 _LEVELS = (2, 1 << 8)

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from mipp_cli.descriptors.colour_edge import DIMENSION, LEVELS, colour_edge, colour_histogram
+from mipp_cli.descriptors.colour_edge import colour_edge, colour_histogram
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.scheme.descriptor import Descriptor, parse_descriptor
 
 EDGES = 80
 Pixel = tuple[int, int, int]
@@ -49,10 +50,10 @@ def colour_codes(image: Image.Image) -> dict[int, int]:
 
 def test_descriptor_is_168_codes_of_five_bits() -> None:
     codes = colour_edge(patches(200, 120, seed=1))
-    assert (DIMENSION, LEVELS) == (168, 32)
-    assert codes.shape == (DIMENSION,)
+    assert parse_descriptor("colour-edge") == Descriptor("colour-edge", 168, 32)
+    assert codes.shape == (168,)
     assert codes.dtype == np.uint8
-    assert codes.max() < LEVELS
+    assert codes.max() < 32
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -184,7 +185,7 @@ def test_any_colours_have_the_codes_of_the_formula(pixels: list[Pixel]) -> None:
     image = Image.fromarray(np.array([pixels], dtype=np.uint8))
     codes = colour_edge(image)
     assert codes[EDGES:].tolist() == slow_codes([pixels])
-    assert codes.max() < LEVELS
+    assert codes.max() < 32
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)

@@ -24,7 +24,7 @@ from mipp_cli.descriptors.edge_histogram import (
 )
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.images.grey_levels import exif_orientation, grey_levels, turn_upright
-from mipp_cli.scheme.descriptor import DIMENSION, LEVELS
+from mipp_cli.scheme.descriptor import DIMENSION, EDGES, LEVELS
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "ehd.json").read_text(encoding="utf-8"))
 FORMULA_IMAGES = VECTORS["formula_images"]["vectors"]
@@ -283,11 +283,11 @@ def test_sides_within_22_to_1_are_always_described(short: int, long: int, uprigh
 
 
 def test_a_picture_of_one_colour_is_edgeless() -> None:
-    assert is_edgeless(edge_histogram(Image.new("RGB", (100, 80), (10, 200, 30))))
+    assert is_edgeless(EDGES, edge_histogram(Image.new("RGB", (100, 80), (10, 200, 30))))
 
 
 def test_a_picture_with_edges_is_not_edgeless() -> None:
-    assert not is_edgeless(edge_histogram(noise(100, 80, seed=11)))
+    assert not is_edgeless(EDGES, edge_histogram(noise(100, 80, seed=11)))
 
 
 def test_an_edge_begins_at_the_contrast_threshold() -> None:
@@ -295,4 +295,4 @@ def test_an_edge_begins_at_the_contrast_threshold() -> None:
     for contrast, edgeless in ((5, True), (6, False)):
         grey = np.tile(columns * contrast, (80, 1)).astype(np.uint8)
         shifted = np.roll(grey, 1, axis=1)  # stripes change inside blocks of 2, where 2 × 5 < 11 ≤ 2 × 6
-        assert is_edgeless(edge_histogram(Image.fromarray(shifted))) is edgeless
+        assert is_edgeless(EDGES, edge_histogram(Image.fromarray(shifted))) is edgeless

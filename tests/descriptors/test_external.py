@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mipp_cli.descriptors.edge_histogram import edge_histogram
-from mipp_cli.descriptors.external import fits, own_features, quantised
+from mipp_cli.descriptors.external import own_features
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.owner.descriptions import SYNC_IMAGES
@@ -33,39 +33,6 @@ def hdf5(path: Path, names: list[str], rows: object) -> Path:
 def npy(path: Path, rows: object) -> Path:
     np.save(path, np.asarray(rows))
     return path
-
-
-@pytest.mark.parametrize(
-    ("value", "code"),
-    [(0.0, 0), (-0.0, 0), (0.1249, 0), (0.125, 1), (0.5, 4), (0.87, 6), (0.875, 7), (0.999, 7), (1.0, 7)],
-)
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_share_is_quantised_downwards(value: float, code: int, dtype: type[np.floating]) -> None:
-    values = np.array([[value]], dtype=dtype)
-    assert fits(values, EIGHT).all()
-    assert quantised(values, EIGHT).tolist() == [[code]]
-
-
-@pytest.mark.parametrize("dtype", ["u1", "i1", ">i4", "u8"])
-def test_a_whole_number_is_a_code_as_it_is(dtype: str) -> None:
-    values = np.arange(8).astype(dtype)
-    assert fits(values, EIGHT).all()
-    assert quantised(values, EIGHT).tolist() == list(range(8))
-
-
-@pytest.mark.parametrize(
-    "value", [np.nan, np.inf, -np.inf, -1e-9, 1.0000001, np.int8(-1), np.int64(8), np.uint64(2**64 - 1)]
-)
-def test_what_is_neither_code_nor_share_does_not_fit(value: np.number) -> None:
-    assert not fits(np.array([value]), EIGHT).any()
-
-
-def test_codes_of_the_most_levels_keep_all_their_bits() -> None:
-    descriptor = Descriptor("deep", 3, 256)
-    codes = quantised(np.array([0, 255, 128], dtype=np.int64), descriptor)
-    assert codes.dtype == np.uint8
-    assert codes.tolist() == [0, 255, 128]
-    assert quantised(np.array([0.0, 1.0, 0.5]), descriptor).tolist() == [0, 255, 128]
 
 
 def test_rows_with_names_may_come_in_any_order(tmp_path: Path) -> None:
@@ -108,7 +75,7 @@ def make_roles(root: Path, scheme: str, descriptor: str) -> Deployment:
 def test_the_roles_rank_by_the_distance_of_the_vectors_given(
     tmp_path: Path, scheme: str, levels: int, most: int
 ) -> None:
-    made = make_roles(tmp_path / "roles", scheme, f"colours-and-edges:144:{levels}")
+    made = make_roles(tmp_path / "roles", scheme, f"colours-and-edges:144:{levels}:0..1")
     vectors = {}
     for owner, folder in (("north", "hospital-north"), ("lake", "clinic-lake")):
         images = collect_images([SAMPLES / "owners" / folder])[:: 16 // most][:most]
@@ -223,11 +190,18 @@ def test_features_must_be_given_where_they_are_not_computed(made: Deployment) ->
         ([*ROWS, ROWS[0]], "4 rows for 3 images"),
         ([row[:3] for row in ROWS], "features of 3 numbers; this deployment's have 4"),
         ([[*row, 0] for row in ROWS], "features of 5 numbers"),
-        ([ROWS[0], [4, 5, 8, 7], ROWS[2]], "row 1, column 2, of the image 'b.png', is 8"),
-        ([ROWS[0], ROWS[1], [7, -1, 7, 0]], "row 2, column 1, of the image 'b/x.png', is -1"),
-        ([[0.5, np.nan, 0, 0], [0.0] * 4, [0.0] * 4], "row 0, column 1, of the image 'a.png', is nan"),
-        ([[0.0] * 4, [0.5, 0, np.inf, 0], [0.0] * 4], "row 1, column 2, of the image 'b.png', is inf"),
-        ([[0.0] * 4, [0.0] * 4, [1.5, 0, 0, 0]], "row 2, column 0, of the image 'b/x.png', is 1.5"),
+        (
+            [ROWS[0], [4, 5, 8, 7], ROWS[2]],
+            "row 1, of the image 'b.png', is no feature of shares: column 2 is 8",
+        ),
+        (
+            [ROWS[0], ROWS[1], [7, -1, 7, 0]],
+            "row 2, of the image 'b/x.png', is no feature of shares: column 1 is -1",
+        ),
+        (
+            [ROWS[0], [4, 5, 6.0, 7], ROWS[2]],
+            "row 0, of the image 'a.png', is no feature of shares: column 0 is 0.0",
+        ),
     ],
     ids=str,
 )
@@ -300,17 +274,96 @@ def test_edge_histograms_of_ones_own_are_codes(changeable: Deployment, tmp_path:
     words = ("user", "query", changeable / "alice", images, "-o", tmp_path / "q.h5", "--features")
     done(*words, npy(tmp_path / "codes.npy", rows))
     outcome = refused(2, *words, npy(tmp_path / "shares.npy", np.array(rows) / 7), "--force")
-    assert "edge histograms are given as codes" in outcome.err
+    assert "whole numbers are codes, 0 to 7" in outcome.err
+
+
+def real_roles(root: Path, descriptor: str) -> tuple[Deployment, Path]:
+    """Make roles with a descriptor of real numbers, and a folder of three pictures."""
+    for seed, name in enumerate(NAMES):
+        (root / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed, size=(24, 24)).save(root / "images" / name)
+    return make_roles(root, "mask", descriptor), root / "images"
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "rows", "codes", "clipped"),
+    [
+        (
+            "v:4:-1..1",
+            [[-1, 1, 0, -0.999], [2, -9, 0.5, 0], [0, 0, 0, 0]],
+            [[0, 255, 128, 0], [255, 0, 192, 128], [128] * 4],
+            2,
+        ),
+        (
+            "v:4:8:0..2",
+            [[0, 0.25, 2, 1], [0.2499, 1.75, 1.7499, 0], [3, 3, -1, 1]],
+            [[0, 1, 7, 4], [0, 7, 6, 0], [7, 7, 0, 4]],
+            3,
+        ),
+        (
+            "v:4:l2",
+            [[3, 0, 0, 4], [-3e30, 0, 0, 4e30], [0, 1e-30, 0, 0]],
+            [[147, 128, 128, 153], [108, 128, 128, 153], [128, 160, 128, 128]],
+            0,
+        ),
+    ],
+)
+def test_real_numbers_become_codes_as_declared(
+    tmp_path: Path, descriptor: str, rows: list[list[float]], codes: list[list[int]], clipped: int
+) -> None:
+    made, images = real_roles(tmp_path, descriptor)
+    words = (images, "--features", npy(tmp_path / "f.npy", rows), "-o", tmp_path / "u.h5", *JOBS, "--json")
+    report = done("owner", "encrypt", made / "north", *words).json
+    found = envelopes(made, tmp_path / "u.h5").values()
+    assert {each.path: each.feature.tolist() for each in found} == dict(zip(NAMES, codes, strict=True))
+    assert report["counts"]["clipped"] == clipped
+    assert bool(clipped) == any("outside of the range" in warning for warning in report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "row", "words"),
+    [
+        ("v:4:-1..1", [0, np.nan, 0, 0], "row 1, of the image 'b.png', is no feature of v: column 1 is nan"),
+        ("v:4:l2", [0, 0, -np.inf, 0], "row 1, of the image 'b.png', is no feature of v: column 2 is -inf"),
+        ("v:4:l2", [0, 0, 0, 0], "row 1, of the image 'b.png', is no feature of v: it is all zeros"),
+    ],
+)
+def test_what_has_no_code_is_refused_with_its_place(
+    tmp_path: Path, descriptor: str, row: list[float], words: str
+) -> None:
+    made, images = real_roles(tmp_path, descriptor)
+    file = npy(tmp_path / "f.npy", np.array([[1.0] * 4, row, [1.0] * 4]))
+    output = tmp_path / "u.h5"
+    outcome = refused(2, "owner", "encrypt", made / "north", images, "--features", file, "-o", output, *JOBS)
+    assert words in outcome.err
+
+
+def test_clipped_numbers_of_a_query_are_told(tmp_path: Path) -> None:
+    made, images = real_roles(tmp_path, "v:4:0..1")
+    words = ("--features", npy(tmp_path / "f.npy", [[0.5, 1.5, -2, 1]]), "-o", tmp_path / "q.h5", "--json")
+    report = done("user", "query", made / "alice", images / "a.png", *words).json
+    assert any("2 numbers of" in warning and "clipped" in warning for warning in report["warnings"])
+
+
+@pytest.mark.parametrize("size", [512, 1024, 4096])
+def test_hdf5_with_a_user_block_is_read(made: Deployment, tmp_path: Path, size: int) -> None:
+    file = tmp_path / "f.h5"
+    with h5py.File(file, "w", userblock_size=size) as content:
+        content.create_dataset("names", data=NAMES)
+        content.create_dataset("features", data=np.array(ROWS, dtype=np.uint8))
+    with file.open("r+b") as block:
+        block.write(b"notes of our laboratory\n")
+    done("user", "query", made / "alice", made / "images", "--features", file, "-o", tmp_path / "q.h5")
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     images = [ImageFile("", str(number)) for number in range(2000)]
-    file = npy(tmp_path / "f.npy", np.zeros((2000, 4096)))
+    file = npy(tmp_path / "f.npy", np.ones((2000, 4096)))
     assert file.stat().st_size > 60 << 20
     tracemalloc.start()
-    with own_features(file, images, Descriptor("large", 4096, 256)) as features:
+    with own_features(file, images, Descriptor("large", 4096, 256, "l2")) as features:
         assert features is not None
-        assert not any(features.codes(image).any() for image in images)
+        assert all((features.codes(image) == 144).all() for image in images)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 << 20
