@@ -14,7 +14,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmark import ciphers, cloud, images, processes, ranking, selections
+from tests.benchmark import ciphers, cloud, images, models, processes, ranking, selections
 from tests.benchmark.materials import Setting
 from tests.benchmark.measure import Result
 
@@ -37,6 +37,8 @@ CASES: dict[str, Callable[[Setting], Iterator[Result]]] = {
     "index-size": cloud.index_size,
     "upload-size": images.upload_size,
     "memory": processes.memory,
+    "model-encrypt": models.encrypt,
+    "model-accuracy": models.accuracy,
 }
 ROWS = 100_000_000
 QUICK_ROWS = 1_000_000
@@ -45,7 +47,18 @@ Of the two figures the first is this package's. Both sides of a ratio ran in tur
 median over their rounds; "—": the figure is bounded itself. Synthetic: the sums and ids of the indexes
 of `cloud search` and of the index's size (sums drawn from a normal distribution fitted to the sample
 pictures), and the repetition of a few pictures and encrypted features where a row says how many images."""
-PACKAGES = ("numpy", "gmpy2", "cryptography", "h5py", "phe", "sf-heu", "numkong", "faiss-cpu", "tenseal")
+PACKAGES = (
+    "onnxruntime",
+    "numpy",
+    "gmpy2",
+    "cryptography",
+    "h5py",
+    "phe",
+    "sf-heu",
+    "numkong",
+    "faiss-cpu",
+    "tenseal",
+)
 
 
 def main() -> None:
@@ -59,7 +72,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mipp-benchmark-") as folder:
         scratch = Path(folder)
         rows = arguments.rows or (QUICK_ROWS if arguments.quick else ROWS)
-        setting = Setting(arguments.quick, rows, arguments.cache or scratch / "cache", scratch)
+        cache = arguments.cache or scratch / "cache"
+        setting = Setting(arguments.quick, rows, cache, scratch, arguments.model, arguments.photographs)
         for name in arguments.only or CASES:
             for result in CASES[name](setting):
                 results.append(result)
@@ -84,6 +98,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the benchmark itself")
     parser.add_argument("--rows", type=int, help="of the big index (44 bytes each); 100 million unless told")
     parser.add_argument("--cache", type=Path, help="a folder that keeps the big index for the next run")
+    parser.add_argument("--model", type=Path, metavar="PATH", help="an image model, for the cases model-…")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="DIR", help="a folder for each category, for them"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     return parser.parse_args()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from mipp_cli.cloud.cloud import PUBLIC_FILE, enroll_at_cloud, init_cloud
 from mipp_cli.containers.messages.features import write_features
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
 from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.images.pictures import media_type, open_picture
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.init import init_kmc
@@ -44,16 +46,28 @@ _numbers = count(time.time_ns() // 1000)
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run was asked for: small sizes, the rows of the big index, and folders to work in."""
+    """What a run was asked for: small sizes, the rows of the big index, and folders to work in.
+
+    A ``model`` and ``photographs``, a folder for each category, are not shipped, and may be missing.
+    """
 
     quick: bool
     rows: int
     cache: Path
     scratch: Path
+    model: Path | None = None
+    photographs: Path | None = None
 
     def size(self, full: int, quick: int) -> int:
         """Return the size that suits the run."""
         return quick if self.quick else full
+
+    def given(self) -> tuple[Path, list[ImageFile]] | None:
+        """Return the model and the photographs; None, and a line on stderr, if they were not given."""
+        if self.model is None or self.photographs is None:
+            print("left out: give --model PATH and --photographs DIR", file=sys.stderr)
+            return None
+        return self.model, collect_images([self.photographs])
 
     def folder(self, name: str) -> Path:
         """Return a new folder for temporary work."""
@@ -128,16 +142,20 @@ class Roles:
 
 
 def make_roles(
-    folder: Path, scheme: str, owners: Sequence[str] = OWNERS[:1], descriptor: str | None = None
+    folder: Path,
+    scheme: str,
+    owners: Sequence[str] = OWNERS[:1],
+    descriptor: str | None = None,
+    model: Path | None = None,
 ) -> Roles:
     """Make a deployment in ``folder``: a modulus of 3072 bits, where the scheme has one."""
     roles = Roles(folder, tuple(owners))
-    init_kmc(folder / "kmc", scheme=scheme, descriptor=descriptor)
+    init_kmc(folder / "kmc", scheme=scheme, descriptor=descriptor, model=model)
     public = folder / "kmc" / "kmc.pub"
     init_cloud(roles.cloud, public)
-    init_user(roles.user, USER, public)
+    init_user(roles.user, USER, public, model=model)
     for owner in owners:
-        init_owner(roles.owner(owner), owner, public, authorize=[roles.user / "user.pub"])
+        init_owner(roles.owner(owner), owner, public, authorize=[roles.user / "user.pub"], model=model)
     enroll_at_cloud(roles.cloud, [roles.owner(owner) / MEMBERS_FILE for owner in owners])
     enrolments = [roles.owner(owner) / ENROLMENT_FILE for owner in owners]
     enroll_at_kmc(roles.kmc, [*enrolments, roles.cloud / PUBLIC_FILE])

@@ -1,6 +1,6 @@
 """The lowest versions that pyproject.toml allows, one `name==version` a line, as pip takes them.
 
-Left out are the extras of programs beside the tests: the benchmark's competitors and the fuzzer.
+Left out are the extras that the tests do without: the benchmark's competitors, the fuzzer, and the GPU.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-BESIDE_THE_TESTS = {"bench", "fuzz"}
+BESIDE_THE_TESTS = {"bench", "fuzz", "model-gpu"}
 _BOUND = re.compile(r"([A-Za-z0-9._-]+)>=([0-9][0-9.]*)")
 
 
