@@ -62,11 +62,13 @@ def _descriptor(
 ) -> Descriptor | None:
     if model is None:
         if output is not None or pooling is not None:
-            raise InvalidRequestError("an output or a pooling is of a model", hint="name it: --model PATH")
+            raise InvalidRequestError(
+                "--model-output and --model-pooling are of a model", hint="name it: --model PATH"
+            )
         return None if text is None else parse_descriptor(text)
     if text is not None:
         raise InvalidRequestError(
-            "features are those of a model, or of another descriptor",
-            hint="give --model or --descriptor, and not both",
+            "--model and --descriptor cannot go together",
+            hint="features are those of a model, or of another descriptor",
         )
     return pin_model(model, output=output, pooling=pooling)
