@@ -40,10 +40,8 @@ class ProductCipher:
         return mpz(self.group.m) ** 2
 
     def prepared(self, vectors: int, l: int) -> ProductCipher:
-        """Return the cipher with a table of powers for so many vectors; later forks share it."""
-        ready = ProductCipher(self.group, best_window(self.group.exponent_bits, vectors * (l - 1)))
-        ready._table(0)
-        return ready
+        """Return the cipher with the window for so many vectors; its table is made when it first encrypts."""
+        return ProductCipher(self.group, best_window(self.group.exponent_bits, vectors * (l - 1)))
 
     def _table(self, powers: int) -> FixedBaseTable:
         bits = self.group.exponent_bits

@@ -50,7 +50,7 @@ class FixedBaseTable:
 
 @lru_cache(maxsize=2)
 def fixed_base_table(base: int, modulus: int, exponent_bits: int, window: int) -> FixedBaseTable:
-    """Return the table of ``base`` modulo ``modulus``, kept for the process (and for what it forks)."""
+    """Return the table of ``base`` modulo ``modulus``, kept for the process."""
     m, step = mpz(modulus), mpz(base)
     rows = []
     for _ in range(-(-exponent_bits // window)):
