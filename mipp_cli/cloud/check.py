@@ -17,7 +17,8 @@ from mipp_cli.cloud.completeness import completeness, gap_warnings
 from mipp_cli.cloud.search_sums import QUERIES_FOLDER
 from mipp_cli.cloud.store import PARTS_FOLDER, SEGMENTS_FOLDER
 from mipp_cli.cloud.summing import sums_of
-from mipp_cli.compute.processes import LOCAL, Parallelism, open_executor
+from mipp_cli.compute.cluster import open_cluster
+from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.base.container import read_header
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import check_digest, read_file
@@ -54,7 +55,7 @@ def check_cloud(
     """
     findings = Findings.begin(path, "cloud")
     if with_sums and parallelism.scheduler:
-        with open_executor(parallelism):
+        with open_cluster(parallelism.scheduler):
             pass  # a cluster that does not answer is no damage: say so before anything is taken for some
     check = _Check(Cloud(findings.directory), findings, parallelism if with_sums else None, progress)
     with findings.locked():

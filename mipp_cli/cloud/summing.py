@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.compute.processes import Parallelism, open_executor, ordered_results
+from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.containers.messages.upload import UploadReader
 from mipp_cli.progress import Progress
 from mipp_cli.scheme.retrieval_index import check_sums
@@ -21,6 +21,7 @@ _BATCH_BYTES = 1 << 23
 
 Sums = tuple[list[int], list[int]]
 Ciphertexts = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+_Task = Callable[[], Ciphertexts] | Ciphertexts
 
 
 def sums_of(
@@ -41,18 +42,19 @@ def sums_of(
     if rows <= size:
         parallelism = Parallelism(jobs=1)  # one batch: workers would only cost
 
-    def tasks() -> Iterator[tuple[FeatureCipher, Callable[[], Ciphertexts] | Ciphertexts]]:
+    def tasks() -> Iterator[_Task]:
         for begin in range(0, rows, size):
             end = min(begin + size, rows)
             if read is None or parallelism.scheduler:
-                yield parameters.cipher, upload.encrypted_features(begin, end)
+                yield upload.encrypted_features(begin, end)
             else:
-                yield parameters.cipher, partial(read, begin, end)
+                yield partial(read, begin, end)
 
     sum1: list[int] = []
     sum2: list[int] = []
-    with open_executor(parallelism) as (executor, count), progress("indexing", rows, "image") as advance:
-        for _, (first, second) in ordered_results(executor, _decrypt_sums, tasks(), under_way=2 * count):
+    decrypt = partial(_decrypt_sums, parameters.cipher)
+    with open_workers(decrypt, parallelism) as workers, progress("indexing", rows, "image") as advance:
+        for _, (first, second) in workers.in_order(tasks(), under_way=2 * workers.count):
             for pair in zip(first, second, strict=True):
                 check_sums(*pair, parameters.l, parameters.levels)
             sum1 += first
@@ -61,7 +63,6 @@ def sums_of(
     return sum1, sum2
 
 
-def _decrypt_sums(task: tuple[FeatureCipher, Callable[[], Ciphertexts] | Ciphertexts]) -> Sums:
-    cipher, rows = task
+def _decrypt_sums(cipher: FeatureCipher, rows: _Task) -> Sums:
     ef, eff = rows() if callable(rows) else rows
     return cipher.sums(ef), cipher.sums(eff)

@@ -1,4 +1,4 @@
-"""How many cores a task may use, so that workers together want no more than there are."""
+"""How many cores a task may use itself, so that workers together use no more than there are."""
 
 from __future__ import annotations
 

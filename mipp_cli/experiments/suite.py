@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli import __version__
-from mipp_cli.compute.processes import Parallelism, default_jobs
+from mipp_cli.compute.cores import all_cores
+from mipp_cli.compute.processes import Parallelism
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.plots.drawings import draw
@@ -103,7 +104,7 @@ def describe_environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "processors": os.cpu_count(),
-        "processors allowed": default_jobs(),
+        "processors allowed": all_cores(),
     }
     return {"versions": versions, "machine": machine}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from mipp_cli.compute.processes import Parallelism, open_executor, ordered_results
+from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.descriptors.describer import Describer, Prepared
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import (
@@ -112,14 +112,17 @@ class FirstPass:
         self, images: Sequence[ImageFile], parallelism: Parallelism
     ) -> Iterator[DescribedImage | UnreadableImageError]:
         """Yield what the workers made of each image, in order."""
-        parameters = self.owner.directory.deployment.parameters
-        # prepared before workers are forked, so that they share its table
-        protocol, pixels = parameters.protocol.prepared(len(images)), self.options.pixels
+        # a picture takes 1 to 120 ms: a batch is done before a process has started
+        parallelism = parallelism.at_most(len(images) // _BATCH_IMAGES)
         describer = self.describer.travelling() if parallelism.scheduler else self.describer
+        if describer.in_threads:
+            parallelism = replace(parallelism, threads=True)
+        protocol, pixels = self.owner.directory.deployment.parameters.protocol, self.options.pixels
+        protocol = protocol.prepared(-(-len(images) // parallelism.count))  # a worker's part
         describe = partial(describe_and_encrypt, protocol=protocol, describer=describer, pixels=pixels)
-        with open_executor(parallelism) as (executor, count):
+        with open_workers(describe, parallelism) as workers:
             batches = read_in_batches(images, self.features)
-            for _, results in ordered_results(executor, describe, batches, under_way=2 * count):
+            for _, results in workers.in_order(batches, under_way=2 * workers.count):
                 yield from results
 
 

@@ -7,13 +7,14 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.deployment import JOBS, Deployment, Outcome, check_refusal, done, picture, snapshot
+from tests.support.process_tree import descendants_of, gone, workers_of
 
 REPOSITORY = Path(__file__).parents[2]
 MIPP = (sys.executable, "-m", "mipp_cli")
@@ -45,21 +46,6 @@ def many_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def children_of(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def gone(pids: list[int]) -> bool:
-    for _ in range(1000):
-        if not any(Path(f"/proc/{pid}").exists() for pid in pids):
-            return True
-        time.sleep(0.02)
-    return False
-
-
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Let what a test starts be interrupted: what a script starts in the background ignores it."""
@@ -68,13 +54,9 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_interrupt_leaves_no_half_file_and_no_process(
-    changeable: Deployment, many_images: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    words = ("owner", "encrypt", changeable / "north", many_images, "-o", tmp_path / "u.h5", "--jobs", "2")
-    before = snapshot(changeable / "north")
+@contextmanager
+def beside_two_workers(*words: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a command, and begin when it has started two workers."""
     process = subprocess.Popen(
         [*MIPP, *map(str, words)],
         stdout=subprocess.PIPE,
@@ -84,28 +66,53 @@ def test_an_interrupt_leaves_no_half_file_and_no_process(
         start_new_session=True,
     )
     try:
-        workers: list[int] = []
-        while len(workers) < 2:
+        while len(workers_of(process.pid)) < 2:
             assert process.poll() is None, process.communicate()
-            workers = children_of(process.pid)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupt_leaves_no_half_file_and_no_process(
+    changeable: Deployment, many_images: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ("owner", "encrypt", changeable / "north", many_images, "-o", tmp_path / "u.h5", "--jobs", "2")
+    before = snapshot(changeable / "north")
+    with beside_two_workers(*words) as process:
+        there = descendants_of(process.pid)
         if number == signal.SIGINT:
             os.killpg(process.pid, number)  # as a terminal does: to the whole group
         else:
             process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
     check_refusal(Outcome(process.returncode, out, err), 130)
     assert "interrupted" in err
-    assert gone([process.pid, *workers])
+    assert gone([process.pid, *there])
     assert list(tmp_path.iterdir()) == []
     after = {path: state for path, state in snapshot(changeable / "north").items() if "/partial" not in path}
     assert {path for path in after if after[path] != before.get(path)} <= {
         str(changeable / "north" / "uploads")
     }
     done("owner", "encrypt", changeable / "north", many_images / "first.png", "-o", tmp_path / "u.h5", *JOBS)
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_one_message(
+    changeable: Deployment, many_images: Path, tmp_path: Path
+) -> None:
+    words = ("owner", "encrypt", changeable / "north", many_images, "-o", tmp_path / "u.h5", "--jobs", "2")
+    with beside_two_workers(*words) as process:
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=60)
+    outcome = Outcome(process.returncode, out, err)
+    check_refusal(outcome, 130)
+    assert "a worker process was ended from outside" in outcome.err
+    assert "fewer --jobs" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+    assert not list(changeable.root.rglob("*.tmp"))
 
 
 @pytest.fixture

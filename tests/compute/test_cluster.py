@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -14,14 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.compute.processes import check_address
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.compute.cluster import check_address
+from mipp_cli.compute.processes import Parallelism, open_workers
+from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.images.collection import collect_images
 from mipp_cli.owner.describing import describe_and_encrypt, read_in_batches
 from mipp_cli.owner.owner import Owner
+from mipp_cli.scheme.descriptor import EDGES
+from tests.compute import functions
 from tests.owner.test_descriptions import contents, on_disk
 from tests.support.deployment import Deployment, done, picture, refused, shared_deployment
 
+REPOSITORY = Path(__file__).parents[2]
 PATIENCE = 60  # seconds; only a broken cluster takes them
 
 
@@ -56,7 +61,7 @@ def test_no_key_of_the_owner_goes_to_a_worker(deployment: Deployment) -> None:
     owner = Owner(deployment.role("north"))
     images = collect_images([deployment / "pictures" / "north"])
     protocol = deployment.public.parameters.protocol
-    describe = partial(describe_and_encrypt, protocol=protocol, grey_bits=16, pixels=False)
+    describe = partial(describe_and_encrypt, protocol=protocol, describer=BuiltIn(EDGES), pixels=False)
     sent = b"".join(map(pickle.dumps, [describe, *read_in_batches(images, None)]))
     assert images[0].path.read_bytes() in sent
     for name in ("image", "identifier", "signing"):
@@ -70,16 +75,20 @@ class Cluster:
         self._file = folder / "scheduler.json"
         self._processes = [self._start("scheduler", "--port", "0", "--host", "127.0.0.1")]
         self.address = str(self._await_file()["address"])
-        self.workers = [
-            self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
-            for _ in range(2)
-        ]
+        self.workers: list[subprocess.Popen[bytes]] = []
+        for _ in range(2):
+            self.start_worker()
+
+    def start_worker(self) -> None:
+        words = ("--nthreads", "1", "--no-nanny", "--host", "127.0.0.1")
+        self.workers.append(self._start("worker", self.address, *words))
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         more = ("--scheduler-file", str(self._file)) if words[0] == "scheduler" else ()
         command = [sys.executable, "-m", "dask", *words, *more, "--dashboard-address", "127.0.0.1:0"]
         quiet = subprocess.DEVNULL
-        return subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=self._file.parent)
+        places = os.environ | {"PYTHONPATH": str(REPOSITORY)}  # where the functions of these tests are found
+        return subprocess.Popen(command, stdout=quiet, stderr=quiet, cwd=self._file.parent, env=places)
 
     def _await_file(self) -> dict[str, object]:
         for _ in range(PATIENCE * 20):
@@ -96,6 +105,12 @@ class Cluster:
         with Client(self.address, set_as_default=False) as client:
             client.wait_for_workers(len(self.workers), timeout=PATIENCE)
 
+    def kill_workers(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.wait()
+        self.workers.clear()
+
     def stop(self) -> None:
         for process in [*self.workers, *self._processes]:
             process.kill()
@@ -110,6 +125,46 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.mark.slow
+def test_each_worker_is_sent_the_function_once(cluster: Cluster, tmp_path: Path) -> None:
+    heavy = functions.Heavy(tmp_path / "log", size=20_000_000)
+    with open_workers(heavy, Parallelism(scheduler=cluster.address)) as workers:
+        assert workers.count == 2
+        found = {pid for _, (pid, _) in workers.in_order(range(60), under_way=4)}
+    assert found <= {worker.pid for worker in cluster.workers}
+    assert sorted(heavy.unpickled()) == sorted(worker.pid for worker in cluster.workers)
+
+
+@pytest.mark.slow
+def test_a_worker_has_a_core_for_each_of_its_threads(cluster: Cluster) -> None:
+    with open_workers(functions.cores, Parallelism(scheduler=cluster.address)) as workers:
+        assert {result for _, result in workers.in_order(range(8), under_way=4)} == {1}
+
+
+@pytest.mark.slow
+def test_the_work_is_done_though_all_workers_are_replaced(cluster: Cluster, tmp_path: Path) -> None:
+    heavy = functions.Heavy(tmp_path / "log")
+    with open_workers(heavy, Parallelism(scheduler=cluster.address)) as workers:
+        done = 0
+        for _ in workers.in_order(range(60), under_way=4):
+            done += 1
+            if done == 20:
+                cluster.kill_workers()
+                cluster.start_worker()
+    assert done == 60
+    assert heavy.unpickled().count(cluster.workers[0].pid) == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_lost_ends_the_work(cluster: Cluster, tmp_path: Path) -> None:
+    with (
+        pytest.raises(InterruptedWorkError, match="the cluster was lost"),
+        open_workers(functions.Heavy(tmp_path / "log"), Parallelism(scheduler=cluster.address)) as workers,
+    ):
+        for _ in workers.in_order(range(60), under_way=4):
+            cluster.kill_workers()
 
 
 @pytest.mark.slow

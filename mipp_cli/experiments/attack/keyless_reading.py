@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from mipp_cli.compute.processes import Parallelism, open_executor, ordered_results
+from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.public_files import Deployment
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
@@ -99,30 +100,27 @@ def read_upload(
     schema = upload_schema(parameters)
     with (
         open_container(upload, schema, deployment=deployment.fingerprint) as container,
-        open_executor(parallelism) as (executor, count),
+        open_workers(partial(_read_image, parameters), parallelism) as workers,
     ):
         reader = UploadReader(container, parameters)
         rows = min(limit, len(reader))
         names = list(islice(reader.names(), rows))
         begin, found = time.perf_counter(), []
         with progress("reading without a key", rows, "image") as advance:
-            results = ordered_results(executor, _read_image, _tasks(reader, names), under_way=2 * count)
-            for _, result in results:
+            for _, result in workers.in_order(_tasks(reader, names), under_way=2 * workers.count):
                 found.append(result)
                 advance(1)
         return found, time.perf_counter() - begin
 
 
-def _tasks(
-    reader: UploadReader, names: list[str]
-) -> Iterator[tuple[Parameters, str, Ciphertexts, Ciphertexts]]:
+def _tasks(reader: UploadReader, names: list[str]) -> Iterator[tuple[str, Ciphertexts, Ciphertexts]]:
     for row, name in enumerate(names):
         ef, eff = reader.encrypted_features(row, row + 1)
-        yield reader.parameters, name, ef[0], eff[0]
+        yield name, ef[0], eff[0]
 
 
-def _read_image(task: tuple[Parameters, str, Ciphertexts, Ciphertexts]) -> ImageReading:
-    parameters, name, ef, eff = task
+def _read_image(parameters: Parameters, task: tuple[str, Ciphertexts, Ciphertexts]) -> ImageReading:
+    name, ef, eff = task
     codes, squares = integers(parameters, ef), integers(parameters, eff)
     return ImageReading(
         name,

@@ -6,14 +6,14 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.compute.processes import LOCAL, Parallelism, open_executor, ordered_results
+from mipp_cli.compute.processes import LOCAL, Parallelism, open_workers
 from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
 from mipp_cli.descriptors.external import OwnFeatures
@@ -106,12 +106,13 @@ def load_dataset(
     digest = hashlib.sha256()
     own, identity = ({}, "") if features_file is None else _own_codes(features_file, found)
     digest.update(identity.encode())
+    describe = partial(_describe, grey_bits=grey_bits)
+    parallelism = parallelism.at_most(len(found) // 16)  # as many take less time than to start a process
     with (
-        open_executor(parallelism) as (executor, count),
+        open_workers(describe, parallelism) as workers,
         progress("describing", len(found), "image") as advance,
     ):
-        tasks = _tasks(found, grey_bits)
-        for (image, _, _), described in ordered_results(executor, _describe, tasks, under_way=4 * count):
+        for (image, _), described in workers.in_order(_tasks(found), under_way=4 * workers.count):
             advance(1)
             if isinstance(described, UnreadableImageError):
                 if not skip_unreadable:
@@ -145,22 +146,21 @@ def _own_codes(path: Path, images: Sequence[ImageFile]) -> tuple[dict[str, NDArr
         file.close()
 
 
-_Task = tuple[ImageFile, bytes | UnreadableImageError, int]
-"""An image for a worker, and the bits of a grey level; its content goes along, since workers may be on other
-machines."""
+_Task = tuple[ImageFile, bytes | UnreadableImageError]
+"""An image for a worker; its content goes along, since workers may be on other machines."""
 
 
-def _tasks(images: Sequence[ImageFile], grey_bits: int) -> Iterator[_Task]:
+def _tasks(images: Sequence[ImageFile]) -> Iterator[_Task]:
     for image in images:
         try:
-            yield image, image.read(), grey_bits
+            yield image, image.read()
         except UnreadableImageError as error:
-            yield image, error, grey_bits
+            yield image, error
 
 
-def _describe(task: _Task) -> tuple[NDArray[np.uint8], str] | UnreadableImageError:
+def _describe(task: _Task, *, grey_bits: int) -> tuple[NDArray[np.uint8], str] | UnreadableImageError:
     """Return the codes of an image and the digest of its file; an error is a result too."""
-    image, content, grey_bits = task
+    image, content = task
     if isinstance(content, UnreadableImageError):
         return content
     try:

@@ -1,0 +1,125 @@
+"""Workers on a Dask cluster; the function that they run travels to each of them once."""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from mipp_cli.compute.cores import grant_cores
+from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_CONNECT_SECONDS = 20
+_RETRIES = 10  # a worker that is lost takes its tasks with it; they begin again elsewhere
+
+
+def check_address(address: str) -> None:
+    """Refuse a scheduler that features would reach in the clear over a network; InvalidRequestError."""
+    parts = urlsplit(address)
+    try:
+        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        loopback = False
+    if parts.scheme == "tls" or (parts.scheme == "tcp" and loopback):
+        return
+    raise InvalidRequestError(
+        f"the scheduler {address!r} is neither tls:// nor on this machine",
+        hint="images go to the workers: set up Dask with TLS, or use tcp://127.0.0.1:8786",
+    )
+
+
+@contextmanager
+def open_cluster(address: str) -> Iterator[tuple[Any, int]]:
+    """Give a client of the Dask cluster at ``address``, and how many threads its workers have.
+
+    TLS is configured as Dask is, by `distributed.comm.tls` or DASK_DISTRIBUTED__COMM__TLS__*. Raises
+    InvalidRequestError if Dask is not installed, nobody answers, or there is no worker.
+    """
+    client = _connect(address)
+    try:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise InvalidRequestError(
+                f"the scheduler {address} has no workers", hint="start some: dask worker ADDRESS"
+            )
+        yield client, threads
+    finally:
+        client.close()
+
+
+def _connect(address: str) -> Any:
+    try:
+        # imported only when asked for: it is an extra, and takes a second
+        distributed = importlib.import_module("distributed")
+    except ImportError:
+        raise InvalidRequestError(
+            "--scheduler needs Dask, which is not installed", hint="pip install 'mipp-cli[dask]'"
+        ) from None
+    try:
+        return distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidRequestError(
+            f"no Dask scheduler answers at {address}: {error}", hint="check the address and the TLS settings"
+        ) from error
+
+
+@contextmanager
+def open_cluster_workers(
+    function: Callable[[Task], Result], address: str
+) -> Iterator[tuple[Callable[[Task], Callable[[], Result]], int]]:
+    """Give what begins a task on the cluster, and how many tasks that does at a time.
+
+    Each worker is sent ``function`` once. Raises InterruptedWorkError if no worker is left.
+    """
+    with open_cluster(address) as (client, threads):
+        yield _Work(client, function).begin, threads
+
+
+class _Work(Generic[Task, Result]):
+    """A function that lies with every worker, and the tasks that it is to do."""
+
+    def __init__(self, client: Any, function: Callable[[Task], Result]):
+        self._client, self._function = client, function
+        # not pure: a task done twice must not be answered from the first time, it draws randomness
+        self._executor = client.get_executor(pure=False, retries=_RETRIES)
+        self._sent = self._send()
+
+    def _send(self) -> Any:
+        try:
+            # without a hash: it would be taken of all that the function holds, and is of no use
+            return self._client.scatter(self._function, broadcast=True, hash=False)
+        except (OSError, CancelledError) as error:
+            raise InterruptedWorkError(
+                f"the cluster was lost: {error}", hint="start workers, and run the command again"
+            ) from error
+
+    def begin(self, task: Task) -> Callable[[], Result]:
+        """Begin a task; what this returns waits for its result."""
+        return partial(self._result, task, self._sent, self._submit(task))
+
+    def _submit(self, task: Task) -> Future[Result]:
+        future: Future[Result] = self._executor.submit(_run, self._sent, task)
+        return future
+
+    def _result(self, task: Task, sent: Any, future: Future[Result]) -> Result:
+        for _ in range(_RETRIES):
+            try:
+                return future.result()
+            except CancelledError:  # all workers that had the function are lost; others may have come
+                if sent is self._sent:
+                    self._sent = self._send()
+                sent, future = self._sent, self._submit(task)
+        return future.result()
+
+
+def _run(function: Callable[[Task], Result], task: Task) -> Result:
+    grant_cores(1)  # a worker of Dask has a thread for each core
+    return function(task)
