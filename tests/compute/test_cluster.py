@@ -17,6 +17,7 @@ import pytest
 
 from mipp_cli.compute.cluster import check_address
 from mipp_cli.compute.processes import Parallelism, open_workers
+from mipp_cli.descriptors.describer import BuiltIn
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.images.collection import collect_images
 from mipp_cli.owner.describing import describe_and_encrypt, read_in_batches
