@@ -41,6 +41,7 @@ def sums_of(
     size = max(1, _BATCH_BYTES // (2 * parameters.l * parameters.cipher.number_bytes))
     if rows <= size:
         parallelism = Parallelism(jobs=1)  # one batch: workers would only cost
+    parallelism = parallelism.at_most(-(-rows // size) // 2)  # two take less time than to start a process
 
     def tasks() -> Iterator[_Task]:
         for begin in range(0, rows, size):

@@ -94,7 +94,8 @@ def read_upload(
 ) -> tuple[list[ImageReading], float]:
     """Read the first ``limit`` images of an upload with kmc.pub alone; return what it gave, and the seconds.
 
-    Raises what opening a container raises; the upload must belong to the deployment.
+    Some tenths of a second go into starting workers. Raises what opening a container raises; the upload must
+    belong to the deployment.
     """
     parameters = deployment.parameters
     schema = upload_schema(parameters)
