@@ -50,19 +50,25 @@ def open_pool(
         pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
 
     def begin(task: Task) -> Callable[[], Result]:
-        with _signals_held():
-            return pool.submit(_run, task).result
+        try:
+            with _signals_held():
+                return pool.submit(_run, task).result
+        except (ConnectionError, EOFError):  # gone before all was sent to it
+            raise _lost() from None
 
     try:
         yield begin
     except BrokenProcessPool:
-        raise InterruptedWorkError(
-            "a worker process was ended from outside",
-            hint="was memory short? Try again with fewer --jobs",
-        ) from None
+        raise _lost() from None
     finally:
         with _signals_held():
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _lost() -> InterruptedWorkError:
+    return InterruptedWorkError(
+        "a worker process was ended from outside", hint="was memory short? Try again with fewer --jobs"
+    )
 
 
 def _start_server() -> None:

@@ -57,6 +57,17 @@ def die(_: int) -> int:
     return 0
 
 
+class Deadly:
+    """What ends a process that unpickles it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return die, (0,)
+
+
+def ignore(*_: object) -> None:
+    pass
+
+
 class Heavy:
     """A function that holds much, and writes down who unpickles it."""
 

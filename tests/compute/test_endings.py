@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,15 @@ def test_a_worker_that_is_killed_ends_the_work() -> None:
     assert "fewer --jobs" in str(caught.value.hint)
     with open_workers(functions.square, Parallelism(2)) as workers:
         assert list(workers.in_order([5], under_way=1)) == [(5, 25)]
+
+
+def test_a_worker_may_be_killed_while_it_is_sent_its_function() -> None:
+    function = partial(functions.ignore, functions.Deadly(), bytes(1 << 23))  # more than a pipe holds
+    with (
+        pytest.raises(InterruptedWorkError, match="ended from outside"),
+        open_workers(function, Parallelism(2)) as workers,
+    ):
+        list(workers.in_order(range(4), under_way=4))
 
 
 def check_interrupt(process: subprocess.Popen[str]) -> None:
