@@ -1,33 +1,28 @@
-"""The first pass of `owner encrypt`: workers describe images and encrypt their features; they get no key."""
+"""The first pass of `owner encrypt`: which images are described, from what, and what becomes of the rest."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
-
 from mipp_cli.compute.processes import Parallelism, open_workers
-from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.describer import Describer
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import (
     InvalidRequestError,
     Problem,
     UnreadableImageError,
     UnreadableImagesError,
-    errors_at,
 )
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.images.pictures import media_type, open_picture
-from mipp_cli.images.pixels import png_of_pixels
-from mipp_cli.owner.descriptions import DescribedImage, Descriptions
+from mipp_cli.owner.describe_batch import ReadImage, describe_and_encrypt
+from mipp_cli.owner.described_image import DescribedImage
+from mipp_cli.owner.descriptions import Descriptions
 from mipp_cli.owner.grouping import Grouping
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.whats_new import Choice, EncryptOptions
 from mipp_cli.progress import Progress
-from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 _BATCH_IMAGES = 8
 _BATCH_BYTES = 1 << 24
@@ -126,19 +121,6 @@ class FirstPass:
                 yield from results
 
 
-@dataclass(frozen=True)
-class ReadImage:
-    """An image as it was read: which version of the file, and its bytes or why there are none.
-
-    ``feature`` is its owner's own; without it, the image will be described.
-    """
-
-    image: ImageFile
-    version: str
-    content: bytes | UnreadableImageError
-    feature: Codes | None = None
-
-
 def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
     """Read an image, and with ``features`` its owner's feature of it; an error is a result too."""
     version = image.version()  # before reading: what changes meanwhile is taken for another version
@@ -161,77 +143,3 @@ def read_in_batches(images: Iterable[ImageFile], features: OwnFeatures | None) -
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def describe_and_encrypt(
-    batch: Sequence[ReadImage], *, protocol: FeatureProtocol, describer: Describer, pixels: bool
-) -> list[DescribedImage | UnreadableImageError]:
-    """Describe images and encrypt their features (ImageFeatureEnc); runs in a worker."""
-    opened = [_opened(read, describer, pixels=pixels) for read in batch]
-    pictures = [each for each in opened if isinstance(each, _OpenedImage)]
-    codes = iter(_codes(pictures, describer))
-    found = [next(codes) if isinstance(each, _OpenedImage) else each for each in opened]
-    described = [
-        (image, feature)
-        for image, feature in zip(opened, found, strict=True)
-        if isinstance(image, _OpenedImage) and not isinstance(feature, UnreadableImageError)
-    ]
-    rows = iter(_encrypted(described, protocol))
-    return [each if isinstance(each, UnreadableImageError) else next(rows) for each in found]
-
-
-@dataclass(frozen=True)
-class _OpenedImage:
-    """An image that was decoded: what is encrypted of it, and what of it is needed to describe it."""
-
-    read: ReadImage
-    digest: str
-    payload_bytes: int
-    media_type: str
-    prepared: Prepared
-
-
-def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedImage | UnreadableImageError:
-    """Decode one image, and let go of it; an error is a result too."""
-    content = read.content
-    if isinstance(content, UnreadableImageError):
-        return content
-    try:
-        with errors_at(read.image.path):
-            picture = open_picture(content, path=str(read.image.path))
-            size, kind = len(content), media_type(picture)
-            prepared = describer.prepare(picture) if read.feature is None else read.feature
-            if pixels:
-                size, kind = len(png_of_pixels(picture)), "image/png"
-    except UnreadableImageError as error:
-        return error
-    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, prepared)
-
-
-def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
-    """Return the feature of each image, or why there is none."""
-    found = describer.codes([each.prepared for each in images]) if images else []
-    for image, feature in zip(images, found, strict=True):
-        if isinstance(feature, UnreadableImageError):
-            feature.path = str(image.read.image.path)
-    return found
-
-
-def _encrypted(
-    described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol
-) -> Iterator[DescribedImage]:
-    """Yield the description of each image, its feature as it goes beside the image into the upload."""
-    if not described:
-        return
-    columns = protocol.beside_image(np.stack([feature for _, feature in described]))
-    for row, (image, feature) in enumerate(described):
-        yield DescribedImage(
-            image.read.image.name,
-            image.read.version,
-            image.digest,
-            image.payload_bytes,
-            image.media_type,
-            feature.tobytes(),
-            len(protocol.inside_image(feature)),
-            tuple(column[row].tobytes() for column in columns),
-        )

@@ -6,79 +6,21 @@ the form in which they go out. No encrypted image is among them; the second pass
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.files.atomic import output_error
-from mipp_cli.scheme.aead import OVERHEAD_BYTES
-from mipp_cli.scheme.envelope import envelope_bytes
+from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.workdir.directory import RoleDirectory
 
 _FOLDER = "partial"
 _FILE = f"{_FOLDER}/descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
 SYNC_IMAGES = 64  # what was done since the last sync is done again
-
-
-@dataclass(frozen=True)
-class DescribedImage:
-    """An image as the first pass found it.
-
-    ``version`` tells the file that was read (size and time of change), ``digest`` is the SHA-256 of its
-    bytes, ``payload_bytes`` the length of what will be encrypted of it; ``codes`` are its feature.
-    """
-
-    path: str
-    version: str
-    digest: str
-    payload_bytes: int
-    media_type: str
-    codes: bytes
-    inside: int  # how many of the codes go into the encrypted image
-    features: tuple[bytes, ...] = ()  # as they lie beside the image in the upload
-
-    @property
-    def feature(self) -> NDArray[np.uint8]:
-        """The feature, shape (l,)."""
-        return np.frombuffer(self.codes, dtype=np.uint8)
-
-    @property
-    def sealed_bytes(self) -> int:
-        """Bytes of the encrypted image, EW."""
-        size = envelope_bytes(self.path, self.media_type, self.inside, self.payload_bytes)
-        return size + OVERHEAD_BYTES
-
-    def pack(self) -> bytes:
-        """Return the description as a line, with a digest by which a torn write shows."""
-        binary = [base64.b64encode(each).decode() for each in (self.codes, *self.features)]
-        fields = (self.path, self.version, self.digest, self.payload_bytes, self.media_type, self.inside)
-        line = json.dumps([fields, binary]).encode() + b"\n"
-        return _digest(line) + line
-
-    @classmethod
-    def read(cls, file: BinaryIO) -> DescribedImage | None:
-        """Read the next description; None at the end, or where a write was torn."""
-        digest, line = file.read(len(_digest(b""))), file.readline()
-        if digest != _digest(line):
-            return None
-        fields, binary = json.loads(line)
-        path, version, sha256, payload_bytes, media_type, inside = fields
-        codes, *features = map(base64.b64decode, binary)
-        return cls(path, version, sha256, payload_bytes, media_type, codes, inside, tuple(features))
-
-
-def _digest(line: bytes) -> bytes:
-    return hashlib.sha256(line).hexdigest().encode()
 
 
 class Described(NamedTuple):

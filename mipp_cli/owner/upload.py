@@ -19,7 +19,8 @@ from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
-from mipp_cli.owner.descriptions import DescribedImage, Descriptions
+from mipp_cli.owner.described_image import DescribedImage
+from mipp_cli.owner.descriptions import Descriptions
 from mipp_cli.owner.features import FEATURES_FOLDER, copy_file, kept_file, sweep_kept
 from mipp_cli.owner.grouping import Group, Grouping
 from mipp_cli.owner.ledger import UPLOAD, Message, SentImage, still_deciding

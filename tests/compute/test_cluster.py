@@ -20,7 +20,8 @@ from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.descriptors.describer import BuiltIn
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.images.collection import collect_images
-from mipp_cli.owner.describing import describe_and_encrypt, read_in_batches
+from mipp_cli.owner.describe_batch import describe_and_encrypt
+from mipp_cli.owner.describing import read_in_batches
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.descriptor import EDGES
 from tests.compute import functions

@@ -18,7 +18,7 @@ from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.upload import UploadCipher, UploadReader, upload_schema
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.owner import descriptions
-from mipp_cli.owner.descriptions import DescribedImage
+from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.owner.ledger import Ledger
 from mipp_cli.owner.owner import Owner
 from mipp_cli.progress import Advance, Progress

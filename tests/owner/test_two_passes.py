@@ -13,7 +13,7 @@ from PIL import Image
 
 from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner import descriptions, upload
-from mipp_cli.owner.descriptions import DescribedImage
+from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.owner.ledger import Message, SentImage
 from mipp_cli.owner.owner import Owner
 from mipp_cli.scheme.secret_keys import key_id
