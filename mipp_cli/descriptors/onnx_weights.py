@@ -1,7 +1,9 @@
 """Which other files an ONNX model keeps its weights in, read from the model itself.
 
-The library that runs a model opens such files on its own; a deployment pins them, and so has to know them
-first. An ONNX file is one protobuf message. This walks it as far as the tensors, and reads nothing else.
+A deployment pins such files, and gives what it read of them to the library that runs the model. The library
+takes from there the weights of the main graph alone: for those of a graph inside a node, of a function or of
+an attribute it would open a file of that name wherever the command runs. So these are refused. An ONNX file
+is one protobuf message. This walks it as far as the tensors, and reads nothing else.
 
 Source: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto) and "External data" of
 the ONNX specification; the wire format of Protocol Buffers.
@@ -21,6 +23,9 @@ _BYTES: Final = 2
 _DEEPEST: Final = 64  # graphs lie in attributes of nodes, and are hardly ever nested twice
 _LOCATION: Final = b"location"
 _EXTERNAL_DATA: Final = "external data"
+
+_LONGEST_NAME: Final = 255  # bytes; no file system has longer ones
+_PINNED: Final = ("model", "graph", "tensor")  # what leads to the weights of the main graph
 
 # By message, the fields that lead to tensors: their number, and what they hold.
 _FIELDS: Final = {
@@ -45,10 +50,11 @@ _FIELDS: Final = {
 def external_files(model: bytes) -> list[str]:
     """Return the names of the files beside it that a model keeps weights in, sorted; none for most.
 
-    Raises MalformedError if the bytes are no ONNX model, or a file would lie elsewhere than beside the model.
+    Raises MalformedError if the bytes are no ONNX model, if a file would lie elsewhere than beside the model,
+    or if it would have weights of something else than the main graph.
     """
     try:
-        names = {_checked(location) for location in _locations(memoryview(model), "model", 0)}
+        names = {_checked(location) for location in _locations(memoryview(model), ("model",))}
     except (IndexError, UnicodeDecodeError):
         raise _not_onnx() from None
     return sorted(names)
@@ -56,29 +62,36 @@ def external_files(model: bytes) -> list[str]:
 
 def _checked(location: str) -> str:
     path = PurePosixPath(location)
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\\" in location:
+    elsewhere = path.is_absolute() or ".." in path.parts or not path.parts or "\\" in location
+    if elsewhere or "\0" in location or len(location.encode()) > _LONGEST_NAME:
         raise MalformedError(
-            f"keeps weights in {location!r}, which is not beside it",
+            f"keeps weights in {location[:_LONGEST_NAME]!r}, which is not beside it",
             hint="export it with its weights in one folder",
         )
     return str(path)
 
 
-def _locations(message: memoryview, kind: str, depth: int) -> Iterator[str]:
-    """Yield the location of each tensor that has one, in a message of this kind."""
-    if depth > _DEEPEST:
+def _locations(message: memoryview, kinds: tuple[str, ...]) -> Iterator[str]:
+    """Yield the location of each tensor that has one, in a message of the last of these kinds."""
+    if len(kinds) > _DEEPEST:
         raise _not_onnx()
-    below = _FIELDS[kind]
+    below = _FIELDS[kinds[-1]]
     for number, value in _fields(message):
         if (inner := below.get(number)) is None or not isinstance(value, memoryview):
             continue
         if inner != _EXTERNAL_DATA:
-            yield from _locations(value, inner, depth + 1)
+            yield from _locations(value, (*kinds, inner))
             continue
         entry = dict(_fields(value))  # StringStringEntryProto: 1 is the key, 2 the value
         key, location = entry.get(1), entry.get(2)
         if isinstance(key, memoryview) and bytes(key) == _LOCATION and isinstance(location, memoryview):
-            yield bytes(location).decode()
+            name = bytes(location).decode()
+            if kinds != _PINNED:
+                raise MalformedError(
+                    f"keeps weights in {name[:_LONGEST_NAME]!r} that are not its main graph's",
+                    hint="export it anew with its weights inside, or those of the main graph alone beside it",
+                )
+            yield name
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | None]]:
