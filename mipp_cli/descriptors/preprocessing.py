@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -60,13 +61,15 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "ConvNext": {**_STANDARD, "size": {"shortest_edge": 384}, "resample": 3, "crop_pct": 224 / 256},
     "": {},
 }
-_INT_IS_SQUARE: Final = ("ViT", "DeiT")  # to the others one number is the shorter side
+_INT_IS_SQUARE: Final = "default_to_square"  # says what one number for a size is: both sides, or the shorter
+_SQUARE_TYPES: Final = ("ViT", "DeiT")
 _TYPE: Final = re.compile("(.*?)(ImageProcessor|FeatureExtractor)(Fast|Pil)?")
 _WITHOUT_EFFECT: Final = {
     *("image_processor_type", "feature_extractor_type", "processor_class", "_valid_processor_keys", "device"),
     *("return_tensors", "input_data_format", "disable_grouping", "model_input_names", "do_convert_rgb"),
 }
 _MUST_BE: Final = {"data_format": "channels_first", "do_pad": False, "use_square_size": False}
+_LEAST_CROP: Final = 0.01
 _WARPED_FROM: Final = 384  # pixels: from there on ConvNeXt's pictures are squeezed to a square, and not cut
 
 
@@ -91,10 +94,10 @@ class _Reader:
     def __init__(self, given: Mapping[str, Any]):
         given = {name: value for name, value in given.items() if value is not None}
         self._type = _known_type(given.get("image_processor_type", given.get("feature_extractor_type")))
-        _refuse_unknown(
-            {*given} - {*_EVERY_TYPE, *_CLIP_LIKE, *_DEFAULTS[self._type]} - _WITHOUT_EFFECT, given
-        )
-        self._fields = {**_EVERY_TYPE, **_DEFAULTS[self._type], **given}
+        understood = {*_EVERY_TYPE, *_CLIP_LIKE, *_DEFAULTS[self._type], _INT_IS_SQUARE}
+        _refuse_unknown({*given} - understood - _WITHOUT_EFFECT, given)
+        square = {_INT_IS_SQUARE: self._type in _SQUARE_TYPES} if self._type else {}
+        self._fields = {**_EVERY_TYPE, **square, **_DEFAULTS[self._type], **given}
 
     def read(self) -> Preprocessing:
         filter_number = self._get("resample") if self._get("do_resize") else 2
@@ -114,25 +117,25 @@ class _Reader:
     def _get(self, name: str) -> Any:
         if name not in self._fields:
             raise MalformedError(
-                f"names no image processor and does not say {name}",
+                f"does not say {name}" if self._type else f"names no image processor and does not say {name}",
                 hint="without a type it must state size, resample, image_mean and image_std; with "
                 "do_center_crop, crop_size too",
             )
         value = self._fields[name]
-        if name.startswith("do_") and not isinstance(value, bool):
+        if name.startswith(("do_", "default_")) and not isinstance(value, bool):
             raise _wrong(name, value, "true or false")
         return value
 
     def _number(self, name: str) -> float:
         value = self._get(name)
-        if type(value) not in (int, float):
+        if not _is_number(value):
             raise _wrong(name, value, "a number")
         return float(value)
 
     def _channels(self, name: str) -> tuple[float, ...]:
         value = self._get(name)
-        values = [value] * 3 if type(value) in (int, float) else value
-        if not isinstance(values, list) or any(type(each) not in (int, float) for each in values):
+        values = [value] * 3 if _is_number(value) else value
+        if not isinstance(values, list) or not all(map(_is_number, values)):
             raise _wrong(name, value, "three numbers")
         return tuple(map(float, values))
 
@@ -147,11 +150,11 @@ class _Reader:
             if type(edge) is not int:
                 raise _wrong("size", size, "a shortest_edge")
             percentage = self._number("crop_pct")
-            if not 0 < percentage <= 1:
-                raise _wrong("crop_pct", percentage, "more than 0 and at most 1")
+            if not _LEAST_CROP <= percentage <= 1:
+                raise _wrong("crop_pct", percentage, f"{_LEAST_CROP} to 1")
             return (edge, edge) if edge >= _WARPED_FROM else int(edge / percentage)
         if type(size) is int:
-            return (size, size) if self._type in _INT_IS_SQUARE else size
+            return (size, size) if self._get(_INT_IS_SQUARE) else size
         match size:
             case {"height": height, "width": width, **more} if not more:
                 return height, width
@@ -161,6 +164,8 @@ class _Reader:
 
     def _crop(self) -> Size | None:
         if self._type == "ConvNext" and self._get("do_resize"):
+            if self._get("do_center_crop"):  # once more, out of what was cut already
+                raise _wrong("do_center_crop", True, "false")
             size = self._fields["size"]
             edge: int = size if type(size) is int else size["shortest_edge"]
             return None if edge >= _WARPED_FROM else (edge, edge)
@@ -187,6 +192,10 @@ def _known_type(name: object) -> str:
             "take the type out and state size, resample, image_mean and image_std",
         )
     return match[1]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and abs(value) <= sys.float_info.max
 
 
 def _refuse_unknown(unknown: set[str], given: Mapping[str, Any]) -> None:

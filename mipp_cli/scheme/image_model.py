@@ -5,7 +5,6 @@ How a model is found and run is known to `descriptors/`; what becomes of its num
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ RESAMPLING: Final = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hammin
 """Filters by which a picture is resized, in the order of the numbers that preprocessing files give them."""
 POOLINGS: Final = ("cls", "mean")
 
+_NUMBERS: Final = (1e-6, 1e6)  # what samples are reckoned with, so that 32-bit floats can
 _LARGEST_SIDE: Final = 4096  # pixels; it bounds what a stranger's kmc.pub makes an owner's machine do
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _LONGEST_NAME: Final = 200
@@ -47,7 +47,8 @@ class Preprocessing:
                 pair is None or (isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_side, pair)))
             ):
                 raise MalformedError(
-                    f"has {size!r} for a {what} of pictures", hint=f"1 to {_LARGEST_SIDE} pixels a side"
+                    f"has {str(size)[:60]} for a {what} of pictures",
+                    hint=f"1 to {_LARGEST_SIDE} pixels a side",
                 )
         if self.resample not in RESAMPLING:
             raise MalformedError(
@@ -57,8 +58,15 @@ class Preprocessing:
             raise MalformedError(
                 "has a mean or std that is not three numbers", hint="one for R, G and B each"
             )
-        if not all(map(_is_number, (self.scale, *self.mean, *self.std))) or 0 in (self.scale, *self.std):
-            raise MalformedError("has a scale, mean or std that no sample can be divided by")
+        least, most = _NUMBERS
+        numbers, divisors = (self.scale, *self.mean, *self.std), (self.scale, *self.std)
+        if not all(type(each) in (int, float) and abs(each) <= most for each in numbers) or any(
+            abs(each) < least for each in divisors
+        ):
+            raise MalformedError(
+                "has a scale, mean or std that no sample can be divided by",
+                hint=f"none is beyond {most:g}, and scale and std are {least:g} at least",
+            )
         if self.input_size is None:
             raise MalformedError(
                 "leaves pictures of any size and shape, and a model takes one",
@@ -115,7 +123,3 @@ class PinnedModel:
 
 def _is_side(side: object) -> bool:
     return type(side) is int and 1 <= side <= _LARGEST_SIDE
-
-
-def _is_number(number: object) -> bool:
-    return type(number) in (int, float) and math.isfinite(number)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ DESCRIPTOR = Descriptor("model", 1280, 256, "l2", MODEL)
 
 side = st.integers(1, 4096)
 number = st.floats(-1e6, 1e6, allow_nan=False)
-divisor = number.filter(bool)
+divisor = number.filter(lambda each: abs(each) >= 1e-6)
 preprocessings = st.builds(
     Preprocessing,
     st.one_of(st.none(), side, st.tuples(side, side)),
@@ -70,12 +70,18 @@ def test_a_models_descriptor_survives_as_json(model: PinnedModel, dimension: int
         {"resample": 3},
         {"scale": 0},
         {"scale": float("nan")},
+        {"scale": 9e-7},
+        {"scale": 1.1e6},
+        {"scale": 10**400},
         {"scale": None},
         {"scale": "1"},
         {"mean": (0.5, 0.5)},
         {"mean": 0.5},
         {"mean": (0.5, 0.5, float("inf"))},
+        {"mean": (0.5, 10**400, 0.5)},
+        {"mean": (0.5, 0.5, -1.1e6)},
         {"std": (0.5, 0.0, 0.5)},
+        {"std": (0.5, 0.5, 1e-46)},
         {"std": (0.5, 0.5, "1")},
     ],
     ids=str,
