@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import accumulate
+from os.path import normpath
+from pathlib import Path, PurePath
 from typing import Final
 
 from mipp_cli.descriptors.onnx_weights import external_files
@@ -89,7 +91,7 @@ def read_model(path: Path) -> ModelFiles:
     file = _model_file(path)
     with errors_at(file):
         onnx = _read(file)
-        weights = {name: _read_weights(file.parent / name) for name in external_files(onnx)}
+        weights = {name: _read_weights(file.parent, name) for name in external_files(onnx)}
     return ModelFiles(onnx, weights, _preprocessing(file))
 
 
@@ -129,8 +131,9 @@ def _read(file: Path) -> bytes:
         ) from error
 
 
-def _read_weights(file: Path) -> bytes:
-    if file.is_symlink():
+def _read_weights(folder: Path, name: str) -> bytes:
+    file = folder / name
+    if any((folder / each).is_symlink() for each in accumulate(PurePath(name).parts, PurePath)):
         raise MalformedError(
             "is a link, and weights outside of the model's folder are not followed",
             path=file,
@@ -148,7 +151,7 @@ def _read_weights(file: Path) -> bytes:
 
 def _preprocessing(model: Path) -> Preprocessing:
     """Read the preprocessing file beside a model, or one folder up."""
-    for folder in (model.parent, model.parent.parent):
+    for folder in (model.parent, Path(normpath(model.parent / ".."))):
         for name in _PREPROCESSING_FILES:
             file = folder / name
             if not file.is_file():
