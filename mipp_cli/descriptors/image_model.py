@@ -13,7 +13,7 @@ from PIL import Image
 from mipp_cli.descriptors.model_files import ModelFiles, read_model
 from mipp_cli.descriptors.onnx_session import OnnxSession, Vectors
 from mipp_cli.descriptors.preprocessing import Pixels, preprocessed
-from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
+from mipp_cli.errors import InvalidRequestError, MalformedError, UnreadableImageError, errors_at
 from mipp_cli.scheme.descriptor import L2, MODEL, MODEL_LEVELS, Codes, Descriptor
 from mipp_cli.scheme.image_model import PinnedModel, Preprocessing
 
@@ -31,10 +31,13 @@ def pin_model(path: Path, *, output: str | None = None, pooling: str | None = No
     with errors_at(path):
         session = OnnxSession(files, output, pooling, "cpu")
         vectors = session.run(_made_up(files.preprocessing))
-        pinned = PinnedModel(
-            files.sha256, files.weights_sha256, files.preprocessing, session.output, session.pooling
-        )
-        descriptor = Descriptor(MODEL, vectors.shape[1], MODEL_LEVELS, L2, pinned)
+        try:
+            pinned = PinnedModel(
+                files.sha256, files.weights_sha256, files.preprocessing, session.output, session.pooling
+            )
+            descriptor = Descriptor(MODEL, vectors.shape[1], MODEL_LEVELS, L2, pinned)
+        except MalformedError as error:  # the model is sound, and its output cannot be a feature
+            raise InvalidRequestError(error.message, hint=error.hint) from None
         if not descriptor.quantisable(vectors).all():
             raise InvalidRequestError(
                 f"gives {session.output} that is not finite, or all zeros, for a made-up picture",
@@ -93,7 +96,14 @@ class ImageModel:
 
     def vectors(self, prepared: Sequence[Pixels]) -> Vectors:
         """Return what the model gives for prepared pictures, shape (n, l), before it is quantised."""
-        return self._session().run(prepared)
+        with errors_at(self._where):
+            vectors = self._session().run(prepared)
+            if vectors.shape[1] != self.descriptor.l:
+                raise MalformedError(
+                    f"gives {vectors.shape[1]} numbers for a picture, and once gave {self.descriptor.l}",
+                    hint="take a model whose output has one length",
+                )
+        return vectors
 
     def codes(self, prepared: Sequence[Pixels]) -> list[Codes | UnreadableImageError]:
         """Return the feature of each prepared picture: codes, shape (l,), or why there are none."""
@@ -104,9 +114,15 @@ class ImageModel:
         return [
             next(found)
             if each
-            else UnreadableImageError("the model gives no finite feature for it", hint=_NO_FEATURE_HINT)
+            else UnreadableImageError(
+                "what the model gives for it is not finite, or all zeros", hint=_NO_FEATURE_HINT
+            )
             for each in good
         ]
+
+    @property
+    def _where(self) -> Path:
+        return self._source if isinstance(self._source, Path) else Path("model.onnx")
 
     def _files(self) -> ModelFiles:
         if isinstance(self._source, ModelFiles):
@@ -120,7 +136,6 @@ class ImageModel:
         with self._lock:
             if self._opened is None:
                 files, pinned = self._files(), self._pinned
-                where = self._source if isinstance(self._source, Path) else Path("model.onnx")
-                with errors_at(where):
+                with errors_at(self._where):
                     self._opened = OnnxSession(files, pinned.output, pinned.pooling, self._device)
         return self._opened

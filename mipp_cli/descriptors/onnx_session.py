@@ -53,7 +53,10 @@ class OnnxSession:
 
     def run(self, pictures: Sequence[Pixels]) -> Vectors:
         """Return the vectors of pictures, each of shape (height, width, 3); raises MalformedError."""
-        return np.concatenate([*self._batches(pictures)])
+        batches = [*self._batches(pictures)]
+        if len({vectors.shape[1] for vectors in batches}) > 1:
+            raise MalformedError("gives vectors of several lengths", hint=_TRY_HINT)
+        return np.concatenate(batches)
 
     def _batches(self, pictures: Sequence[Pixels]) -> Iterator[Vectors]:
         for begin in range(0, len(pictures), self._at_a_time):
@@ -86,7 +89,8 @@ class OnnxSession:
                 f"gives {self.output} of shape {found.shape} for {len(batch)} pictures, no vector for each",
                 hint="name an output that has one vector a picture: --model-output",
             )
-        return np.asarray(found, dtype=np.float32)
+        with np.errstate(over="ignore"):  # an infinite number is found where codes are made
+            return np.asarray(found, dtype=np.float32)
 
 
 _TRY_HINT: Final = "try another export of the model, or a newer onnxruntime"
