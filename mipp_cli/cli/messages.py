@@ -60,7 +60,7 @@ def report_success(command: str, report: Report, *, as_json: bool, seconds: floa
     if counts:
         click.echo(counts)
     for note in report.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
     for warning in report.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
 
