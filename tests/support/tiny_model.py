@@ -61,6 +61,11 @@ def tiny_tokens(
     return tokens @ tiny_weights("last_hidden_state", dimension)[:3].astype(np.float64)
 
 
+def random_pixels(count: int, *, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Return pixels of pictures as a tiny model takes them, each of shape (16, 16, 3)."""
+    return [*np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)]
+
+
 def _pooled(pixels: NDArray[np.uint8], preprocessing: Mapping[str, Any]) -> NDArray[np.float64]:
     mean, std = (np.array(preprocessing[name]) for name in ("image_mean", "image_std"))
     planes = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2)
@@ -94,7 +99,7 @@ def tiny_model(
     nodes = [
         helper.make_node("Cast", ["pixels"], ["cast"], to=TensorProto.FLOAT),
         helper.make_node(
-            "Transpose", ["cast"], ["samples"], perm=[0, 1, 2, 3] if shape[0] == 3 else [0, 3, 1, 2]
+            "Transpose", ["cast"], ["samples"], perm=[0, 3, 1, 2] if shape[-1] == 3 else [0, 1, 2, 3]
         ),
         helper.make_node("AveragePool", ["samples"], ["pooled"], kernel_shape=[4, 4], strides=[4, 4]),
         helper.make_node("Flatten", ["pooled"], ["flat"]),
