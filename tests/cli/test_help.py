@@ -13,7 +13,7 @@ from mipp_cli import __version__
 from mipp_cli.cli.main import mipp
 from tests.support.deployment import done
 
-HEAVY = ("numpy", "h5py", "gmpy2", "cryptography", "PIL", "tqdm", "matplotlib", "distributed")
+HEAVY = ("numpy", "h5py", "gmpy2", "cryptography", "PIL", "tqdm", "matplotlib", "distributed", "onnxruntime")
 
 
 def _commands(
@@ -45,13 +45,20 @@ WANTED = {
     *("kmc index", "kmc rank", "owner features"),
 }
 OPTIONS = {
-    "kmc init": {"--scheme", "--group-size", "--descriptor", "--modulus-bits"},
+    "kmc init": {
+        *("--scheme", "--group-size", "--descriptor", "--modulus-bits"),
+        *("--model", "--model-output", "--model-pooling"),
+    },
+    "owner init": {"--model", "--authorize", "--image-names"},
+    "user init": {"--model"},
+    "features": {"--descriptor", "--device"},
     "kmc rank": {"--output", "--cloud", "--limit", "--force"},
     "owner encrypt": {
         *("--again", "--undelete", "--dry-run", "--skip-unreadable", "--resume", "--split", "--small"),
+        *("--features", "--model", "--device"),
     },
     "owner features": {"--output"},
-    "user query": {"--candidates", "--owner", "--features"},
+    "user query": {"--candidates", "--owner", "--features", "--model", "--device"},
     "owner delete": {"--again", "--files-from"},
     "owner forget-key": {"--applied"},
     "owner renumber": {"--above"},

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,14 @@ def test_a_pickled_copy_has_the_same_codes(model: ImageModel) -> None:
     copy = pickle.loads(pickle.dumps(model))
     distance = farthest(codes(copy), found)
     assert distance <= 1, f"codes differ by {distance}"
+
+
+def test_threads_may_share_a_model(model: ImageModel) -> None:
+    found = codes(model)
+    shared = pickle.loads(pickle.dumps(model))  # not opened yet
+    with ThreadPoolExecutor(4) as threads:
+        largest = max(farthest(each, found) for each in threads.map(codes, [shared] * 8))
+    assert largest <= 1, f"codes differ by {largest}"
 
 
 def test_a_copy_that_travels_needs_no_file(tmp_path: Path) -> None:
