@@ -53,7 +53,8 @@ class OnnxSession:
 
     def run(self, pictures: Sequence[Pixels]) -> Vectors:
         """Return the vectors of pictures, each of shape (height, width, 3); raises MalformedError."""
-        batches = [*self._batches(pictures)]
+        with np.errstate(all="ignore"):  # numbers that are not finite are found where codes are made
+            batches = [*self._batches(pictures)]
         if len({vectors.shape[1] for vectors in batches}) > 1:
             raise MalformedError("gives vectors of several lengths", hint=_TRY_HINT)
         return np.concatenate(batches)
@@ -82,15 +83,14 @@ class OnnxSession:
             raise MalformedError(f"could not be run ({_reason(error)})", hint=_TRY_HINT) from error
         if found.ndim == 4 and found.shape[2:] == (1, 1):
             found = found[:, :, 0, 0]
-        if found.ndim == 3 and self.pooling is not None:
+        if found.ndim == 3 and found.shape[1] and self.pooling is not None:
             found = found[:, 0] if self.pooling == "cls" else found.mean(axis=1, dtype=np.float64)
         if found.ndim != 2 or len(found) != len(batch):
             raise InvalidRequestError(
                 f"gives {self.output} of shape {found.shape} for {len(batch)} pictures, no vector for each",
                 hint="name an output that has one vector a picture: --model-output",
             )
-        with np.errstate(over="ignore"):  # an infinite number is found where codes are made
-            return np.asarray(found, dtype=np.float32)
+        return np.asarray(found, dtype=np.float32)
 
 
 _TRY_HINT: Final = "try another export of the model, or a newer onnxruntime"

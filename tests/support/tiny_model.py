@@ -90,10 +90,11 @@ def tiny_model(
 ) -> Path:
     """Write a tiny model and its preprocessor_config.json into ``folder``, and return the .onnx file.
 
-    ``outputs`` are names and kinds: `vector` (n, l); `tokens` (n, 16, l); `map` (n, l, 1, 1); `wide`, which
-    has 2·n numbers a picture; `whole`, of whole numbers. ``fault`` is `zeros`, or `brightest`: the vector is
-    divided by the largest sample, which black has not; or `huge`: it is beyond 32-bit floats. ``weights``
-    are kept in one file of this name, or in the file that each output's name is given.
+    ``outputs`` are names and kinds: `vector` (n, l); `tokens` (n, 16, l), or `none` of them; `map`
+    (n, l, 1, 1); `wide`, which has 2·n numbers a picture; `whole`, of whole numbers. ``fault`` is `zeros`; or
+    `brightest`: the vector is divided by the largest sample, which black has not; or `huge`: it is beyond
+    32-bit floats. ``weights`` are kept in one file of this name, or in the file that each output's name is
+    given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     nodes = [
@@ -147,11 +148,15 @@ def _output(
         nodes.append(helper.make_node(operator, inputs, [made], **attributes))
         return made
 
-    if kind == "tokens":
+    if kind in ("tokens", "none"):
         grid = node("Reshape", ["pooled", constant("grid", np.array([0, 3, 16]))])
         source, weights = node("Transpose", [grid], perm=[0, 2, 1]), weights[:3]
         size = [batch, 16, dimension]
     last = node("MatMul", [source, constant("weights", weights)])
+    if kind == "none":
+        bounds = [constant(each, np.array([0])) for each in ("from", "to")]
+        last = node("Slice", [last, *bounds, constant("axis", np.array([1]))])
+        size = [batch, 0, dimension]
     if kind == "map":
         last = node("Reshape", [last, constant("map", np.array([0, dimension, 1, 1]))])
         size = [batch, dimension, 1, 1]
