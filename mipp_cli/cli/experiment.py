@@ -21,7 +21,7 @@ from mipp_cli.cli.experiment_options import (
     timing_options,
 )
 from mipp_cli.cli.experiment_run import carry_out, run_on
-from mipp_cli.cli.options import PATH, features_option
+from mipp_cli.cli.options import PATH
 from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
 
@@ -140,14 +140,12 @@ def storage(
 
 @experiment.command()
 @dataset_options
-@features_option
 @SEED
 @place_options
-def leakage(source: DataSource, place: Place, features: Path | None, seed: int) -> Report:
+def leakage(source: DataSource, place: Place, seed: int) -> Report:
     """What the honest-but-curious cloud can work out (section 6.2).
 
-    It ranks by two sums, or watches what the KMC selects: groups of images, as scheme exact has them. With
-    --features all but the two owners' pictures, which are really encrypted, is measured on these.
+    It ranks by two sums, or watches what the KMC selects: groups of images, as scheme exact has them.
     """
     from mipp_cli.experiments.tasks import leakage_task
     from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
@@ -156,7 +154,6 @@ def leakage(source: DataSource, place: Place, features: Path | None, seed: int) 
         source,
         place,
         lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.parallelism, progress_bar)],
-        features=features,
     )
 
 

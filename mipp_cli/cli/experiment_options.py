@@ -21,6 +21,7 @@ from mipp_cli.cli.options import (
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
     from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
+    from mipp_cli.experiments.base.sampling import QueryChoice
 
 # Types of options: what they raise is said of the option whose value it is.
 
@@ -107,17 +108,44 @@ place_options = together(
 
 @dataclass(frozen=True)
 class DataSource:
-    """The data set as the command line names it."""
+    """The data set as the command line names it, and what describes its pictures."""
 
     folder: Path
+    descriptors: tuple[str, ...]
     categories: tuple[str, ...] | None
     skip_unreadable: bool
     grey_bits: int
 
 
-dataset_options = bundled(
-    "source",
-    DataSource,
+_DESCRIPTOR = "NAME|model:PATH|features:FILE"
+
+
+def one_descriptor(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    """Return the one descriptor of a command as the list that others take."""
+    return (value,)
+
+
+single_descriptor = click.option(
+    "--descriptor",
+    "descriptors",
+    metavar=_DESCRIPTOR,
+    default="edge-histogram",
+    show_default=True,
+    callback=one_descriptor,
+    help="What describes the pictures: one of mipp's descriptors by name, an image model in ONNX form, or a "
+    "file of your own: .npy or HDF5, where whole numbers are codes and floats are quantised as l2.",
+)
+several_descriptors = click.option(
+    "--descriptor",
+    "descriptors",
+    metavar=_DESCRIPTOR,
+    multiple=True,
+    default=("edge-histogram",),
+    show_default=True,
+    help="A descriptor to measure, again for each: one of mipp's by name, an image model in ONNX form, or a "
+    "file of your own: .npy or HDF5, where whole numbers are codes and floats are quantised as l2.",
+)
+_folder_options = together(
     click.argument("folder", metavar="DATASET", type=PATH),
     click.option(
         "--collection-categories",
@@ -129,6 +157,14 @@ dataset_options = bundled(
     click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read."),
     grey_bits_option,
 )
+dataset_options = bundled("source", DataSource, _folder_options, single_descriptor)
+datasets_options = bundled("source", DataSource, _folder_options, several_descriptors)
+
+
+def _queried(queries: int | None, query_categories: int | None, seed: int) -> QueryChoice:
+    from mipp_cli.experiments.base.sampling import QueryChoice
+
+    return QueryChoice(queries, query_categories or (None if queries is None else 10), seed)
 
 
 def _compared(
@@ -139,15 +175,11 @@ def _compared(
     rankings: tuple[Path, ...],
 ) -> ComparisonOptions:
     from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
-    from mipp_cli.experiments.base.sampling import QueryChoice
 
-    choice = QueryChoice(queries, query_categories or (None if queries is None else 10), seed)
-    return ComparisonOptions(choice, candidates, rankings)
+    return ComparisonOptions(_queried(queries, query_categories, seed), candidates, rankings)
 
 
-comparison_options = bundled(
-    "compared",
-    _compared,
+_query_options = together(
     click.option(
         "--queries",
         metavar="N|all",
@@ -160,6 +192,12 @@ comparison_options = bundled(
         "--query-categories", "Categories that queries are drawn from.  [default: 10; of --queries all, all]"
     ),
     SEED,
+)
+query_options = bundled("queried", _queried, _query_options)
+comparison_options = bundled(
+    "compared",
+    _compared,
+    _query_options,
     click.option(
         "--candidates",
         metavar="LIST",

@@ -1,4 +1,4 @@
-"""How a command of experiments runs: the data set is described, tasks are run, and what came out is said."""
+"""How a command of experiments runs: pictures are described, tasks are run, and what came out is said."""
 
 from __future__ import annotations
 
@@ -6,13 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from mipp_cli.cli.experiment_options import (
-    DataSource,
-    Place,
-    numbers,
-)
+from mipp_cli.cli.experiment_options import DataSource, Place
 from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
 
@@ -21,35 +15,30 @@ if TYPE_CHECKING:
     from mipp_cli.experiments.base.result import Result
     from mipp_cli.experiments.suite import Task
 
-_RETURNED = click.option(
-    "--returned", metavar="LIST", type=numbers, help="Numbers of images returned.  [default: 10,20,…,100]"
-)
-_CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
-_STORED_BITS = (1024, 2048, 3072)
+
+def run_on(source: DataSource, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> Report:
+    """Describe the data set by the one descriptor that was named, and run what is planned on it."""
+    return run_on_all(source, place, lambda datasets: plan(datasets[0]))
 
 
-def run_on(
-    source: DataSource,
-    place: Place,
-    plan: Callable[[DataSet], Sequence[Task]],
-    *,
-    features: Path | None = None,
+def run_on_all(
+    source: DataSource, place: Place, plan: Callable[[Sequence[DataSet]], Sequence[Task]]
 ) -> Report:
-    """Describe the data set, by ``features`` of one's own if there are any, and run what is planned on it."""
-    from mipp_cli.experiments.base.dataset import describe_dataset, load_dataset
+    """Describe the data set by each descriptor that was named, and run what is planned on all of them."""
+    from mipp_cli.experiments.base.dataset import describe_dataset, load_datasets
 
-    dataset = load_dataset(
+    datasets = load_datasets(
         source.folder,
+        source.descriptors,
         parallelism=place.parallelism,
         progress=progress_bar,
         collection_categories=source.categories,
         skip_unreadable=source.skip_unreadable,
         grey_bits=source.grey_bits,
-        features_file=features,
     )
-    skipped = [f"left out {each}" for each in dataset.skipped]
-    described = describe_dataset(dataset)
-    return carry_out(plan(dataset), described, place.folder(source.folder), place, skipped)
+    skipped = [f"left out {each}" for each in datasets[0].skipped]
+    described = describe_dataset(datasets[0])
+    return carry_out(plan(datasets), described, place.folder(source.folder), place, skipped)
 
 
 def carry_out(

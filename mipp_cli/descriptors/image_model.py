@@ -107,7 +107,10 @@ class ImageModel:
 
     def codes(self, prepared: Sequence[Pixels]) -> list[Codes | UnreadableImageError]:
         """Return the feature of each prepared picture: codes, shape (l,), or why there are none."""
-        vectors = self.vectors(prepared)
+        return self.codes_of_vectors(self.vectors(prepared))
+
+    def codes_of_vectors(self, vectors: Vectors) -> list[Codes | UnreadableImageError]:
+        """Quantise what :meth:`vectors` gave, shape (n, l): codes of each picture, or why there are none."""
         good = self.descriptor.quantisable(vectors)
         codes, _ = self.descriptor.quantised(vectors[good])
         found = iter(codes)

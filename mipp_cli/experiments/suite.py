@@ -131,6 +131,8 @@ def recorded(options: object) -> Any:
         return {"file": options.name, "sha256": _digest(options)}
     if isinstance(options, list | tuple):
         return [recorded(each) for each in options]
+    if isinstance(options, dict):
+        return {name: recorded(value) for name, value in options.items()}
     return options
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.experiments.base.dataset import DataSet, load_dataset
-from tests.support.small_datasets import INLINE, draw_dataset
+from mipp_cli.experiments.base.dataset import DataSet
+from tests.support.small_datasets import draw_dataset, load_dataset
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +19,4 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(drawn: Path) -> DataSet:
     """The drawn pictures, described."""
-    return load_dataset(drawn, parallelism=INLINE)
+    return load_dataset(drawn)

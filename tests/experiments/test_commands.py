@@ -98,9 +98,9 @@ def test_leakage_is_measured_on_features_of_ones_own(
     codes = np.arange(18 * 5, dtype=np.uint8).reshape(18, 5)
     np.save(tmp_path / "own.npy", codes)
     words = ("experiment", "leakage", drawn, "-o", tmp_path / "out", *FAST)
-    done(*words, "--features", tmp_path / "own.npy")
+    done(*words, "--descriptor", f"features:{tmp_path / 'own.npy'}")
     assert np.array_equal(seen[0].features, codes)
-    refused(10, *words)  # without them it is another data set
+    refused(10, *words)  # without them it is another run
 
 
 def test_experiments_share_a_report(drawn: Path, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mipp_cli.compute.processes import Parallelism
-from mipp_cli.experiments.base.dataset import DataSet, load_dataset
+from mipp_cli.experiments.base.dataset import DataSet, load_datasets
 from mipp_cli.images.collection import ImageFile
 from tests.support.deployment import picture
 
@@ -29,6 +30,12 @@ def draw_dataset(folder: Path, images: int = 6) -> Path:
             pixels = np.clip(128 + stripes + random.normal(0, 25, x.shape), 0, 255)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number:02d}.png")
     return folder
+
+
+def load_dataset(folder: Path, descriptor: str = "edge-histogram", **options: Any) -> DataSet:
+    """Describe the pictures in a folder by one descriptor, in this process unless told otherwise."""
+    (dataset,) = load_datasets(folder, (descriptor,), **{"parallelism": INLINE, **options})
+    return dataset
 
 
 def of_features(features: NDArray[np.uint8], labels: list[int]) -> DataSet:
@@ -69,4 +76,4 @@ def of_pictures(folder: Path, images: int = 6) -> DataSet:
         (folder / category).mkdir(parents=True)
         for image in range(images):
             picture(100 * number + image).save(folder / category / f"{image}.png")
-    return load_dataset(folder, parallelism=INLINE)
+    return load_dataset(folder)

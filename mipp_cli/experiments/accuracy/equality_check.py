@@ -18,7 +18,6 @@ from mipp_cli.images.collection import ImageFile
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.retrieval_index import ids_of
 from mipp_cli.scheme.similarity import new_distances
-from mipp_cli.user.user import make_query
 
 LEAST_IMAGES = 50
 _QUERIES = 5
@@ -43,7 +42,7 @@ def check_equality(dataset: DataSet, options: EqualityOptions, progress: Progres
     sample = options.draw(dataset)
     rows = []
     for setting in options.settings:
-        with trial_deployment(setting, options.parallelism, progress, image_names="path") as trial:
+        with trial_deployment(setting, dataset, options.parallelism, progress, image_names="path") as trial:
             rows.append({**vars(setting), **_compared(dataset, sample, trial)})
     equal = all(row["largest_difference"] == 0 and row["orders_equal"] for row in rows)
     verdict = (
@@ -90,9 +89,8 @@ def _encrypted_search(
 ) -> list[list[tuple[str, float]]]:
     """Encrypt, index and search images; return for each query all images' names and Sims, in order."""
     cloud = trial.new_cloud("cloud", [trial.encrypt("owner", images, "upload")])
-    query, results = trial.root / "query.h5", trial.root / "results.h5"
-    make_query(trial.user, asked, query, candidates=len(images))
-    search(cloud, query, results)
+    results = trial.root / "results.h5"
+    search(cloud, trial.query(asked, "query", len(images)), results)
     reader = open_results(results, trial.public.fingerprint)
     answers: list[list[tuple[str, float]]] = [[] for _ in asked]
     with reader.container:

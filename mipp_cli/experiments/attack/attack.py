@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +10,16 @@ import numpy as np
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.containers.messages.public_files import load_deployment
-from mipp_cli.descriptors.edge_histogram import edge_histogram
+from mipp_cli.descriptors.describer import FORMULAS
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.attack.as_printed import one_key_stream, shared_blinding
 from mipp_cli.experiments.attack.keyless_reading import ImageReading, Numbers, Reading, read_upload
+from mipp_cli.experiments.attack.known_images import KnownImages
 from mipp_cli.experiments.base.bootstrap import mean_interval
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
 from mipp_cli.experiments.base.trial_deployment import SampleOptions, trial_deployment
 from mipp_cli.images.collection import ImageFile, collect_images
-from mipp_cli.images.pictures import open_picture
 from mipp_cli.progress import Progress, silent
 from mipp_cli.sanitize import printable
 from mipp_cli.scheme.parameters import Parameters
@@ -56,59 +55,15 @@ class AttackOptions:
             raise InvalidRequestError("the sheet needs pictures", hint="give the folder of images too")
 
 
-@dataclass(frozen=True)
-class KnownImages:
-    """What was to be recovered, if the images behind an upload are given: their true codes by name.
-
-    ``vectors`` counts how often each vector of codes comes.
-    """
-
-    by_name: Mapping[str, Numbers]
-    vectors: Counter[bytes]
-
-    @classmethod
-    def of(cls, files: Sequence[ImageFile], grey_bits: int) -> KnownImages:
-        """Describe images; raises UnreadableImageError."""
-        by_name = {}
-        for file in files:
-            picture = open_picture(file.read(), path=str(file.path))
-            by_name[file.name] = edge_histogram(picture, grey_bits=grey_bits).astype(np.int64)
-        return cls(by_name, Counter(codes.tobytes() for codes in by_name.values()))
-
-    def codes_of(self, reading: ImageReading) -> Numbers | None:
-        """Return the codes of the image that was read: by its name if that is a path, else if they are there.
-
-        Names on the wire are hashed unless the owner chose otherwise.
-        """
-        if reading.name in self.by_name:
-            return self.by_name[reading.name]
-        return reading.codes.values if self.vectors[reading.codes.values.tobytes()] else None
-
-    def likeness(self, values: Numbers) -> list[float] | None:
-        """Return for each position how many of the images have this value there; None without images."""
-        if not self.by_name:
-            return None
-        matrix = np.stack(list(self.by_name.values()))
-        shares: list[float] = (matrix == values).mean(axis=0).tolist()
-        return shares
-
-    def found_in(self, readings: Sequence[ImageReading]) -> int:
-        """Return how many of the vectors read are those of images given, each as often as it comes."""
-        return (Counter(reading.codes.values.tobytes() for reading in readings) & self.vectors).total()
-
-    def examples(self, count: int, parameters: Parameters) -> list[Numbers]:
-        """Return codes to encrypt as the paper prints: those of so many images, or every code in turn."""
-        if self.by_name:
-            return list(self.by_name.values())[:count]
-        return [np.arange(parameters.l, dtype=np.int64) % parameters.levels]
-
-
-def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent) -> Result:
+def run_attack(
+    upload: Path, options: AttackOptions, progress: Progress = silent, truth: KnownImages | None = None
+) -> Result:
     """Read the features of an upload without a key, and compare them with the images if these are given.
 
-    On schemes `dcr` and `mask` nothing is recovered, and the result says so. Raises what opening the
-    upload raises, InvalidRequestError for scheme `exact`, InvalidRequestError or UnreadableImageError for
-    the images.
+    The images are described by the deployment's built-in descriptor, unless ``truth`` says their codes.
+    On schemes `dcr` and `mask` nothing is recovered, and the result says so. Raises what opening the upload
+    raises, InvalidRequestError for scheme `exact`, InvalidRequestError or UnreadableImageError for the
+    images.
     """
     deployment = load_deployment(options.kmc)
     parameters = deployment.parameters
@@ -118,14 +73,14 @@ def run_attack(upload: Path, options: AttackOptions, progress: Progress = silent
             path=upload,
             hint="there they go to the KMC, in a file of their own",
         )
-    if options.images is not None and not parameters.descriptor.computed:
+    if options.images is not None and truth is None and parameters.descriptor.name not in FORMULAS:
         raise InvalidRequestError(
             f"features of this deployment ({parameters.descriptor.name}) cannot be compared with images",
             hint="leave out the folder of images",
         )
     files = [] if options.images is None else collect_images([options.images])
     readings, taken = read_upload(upload, deployment, options.limit, options.parallelism, progress)
-    truth = KnownImages.of(files, parameters.grey_bits)
+    truth = KnownImages.of(files, parameters) if truth is None else truth
     observations: list[Observation] = []
     for reading in readings:
         codes, likeness = truth.codes_of(reading), truth.likeness(reading.codes.values)
@@ -153,14 +108,14 @@ def attack_every_scheme(
     ``sheet`` is where the pictures of the two-time pad go. What the attacks say of EFF/EF and of key
     streams does not depend on the scheme, and stands in the first result alone.
     """
-    files = dataset.files(sample.draw(dataset))
+    files, truth = dataset.files(sample.draw(dataset)), KnownImages.of_dataset(dataset)
     results: list[Result] = []
     for setting in sample.settings:
-        with trial_deployment(setting, sample.parallelism, progress, image_names="path") as made:
+        with trial_deployment(setting, dataset, sample.parallelism, progress, image_names="path") as made:
             upload = made.encrypt("owner", files, "upload")
             picture = None if results else sheet
             options = AttackOptions(made.kmc_file, dataset.folder, len(files), picture, sample.parallelism)
-            result = run_attack(upload, options, progress)
+            result = run_attack(upload, options, progress, truth)
         said = {claim.where for claim in result.claims[1:]} if results else set()
         claims = [claim for claim in result.claims if claim.where not in said]
         results.append(replace(result, name=f"{NAME}-{setting.scheme}", claims=claims))

@@ -1,27 +1,25 @@
-"""A data set: a folder a category, every image described once by its edge histogram, or by a file."""
+"""A data set: a folder a category, every image described once by each descriptor."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.compute.processes import LOCAL, Parallelism, open_workers
-from mipp_cli.containers.feature_file import open_feature_file
-from mipp_cli.descriptors.edge_histogram import edge_histogram, is_edgeless
-from mipp_cli.descriptors.external import OwnFeatures
-from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
+from mipp_cli.compute.processes import LOCAL, Parallelism
+from mipp_cli.descriptors.edge_histogram import is_edgeless
+from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.experiments.base.describing import Described, Feature, features_of, open_sources
 from mipp_cli.images.collection import ImageFile, collect_images
-from mipp_cli.images.pictures import open_picture
 from mipp_cli.progress import Progress, silent
-from mipp_cli.scheme.descriptor import EDGES, Descriptor
+from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM
 
 _FORM = "make a folder for each category, and put its images inside"
 
@@ -31,9 +29,10 @@ class DataSet:
     """Images with categories and features, in the order of their names, by which ties are broken.
 
     An image is called by its POSIX path below the folder, as `--image-names path` has it; ``labels``, shape
-    (n,), says which of the categories is its. ``features`` has shape (n, l). ``digest`` (SHA-256, hex) covers
-    every name, every file's content and the file of features, if there is one. ``skipped`` says which images
-    were left out and why.
+    (n,), says which of the categories is its. ``features``, shape (n, l), are codes; ``vectors``, of the same
+    shape, the real numbers that they were quantised from, None where features are codes from the start.
+    ``digest`` (SHA-256, hex) covers every image's name and file. ``skipped`` says which images were left out
+    and why; ``described`` what made the features, and ``grey_bits`` how many bits of grey it looked at.
     """
 
     folder: Path
@@ -43,53 +42,83 @@ class DataSet:
     features: NDArray[np.uint8]
     digest: str
     skipped: tuple[str, ...] = ()
+    described: Described = field(default_factory=Described)
+    vectors: NDArray[np.float32] | None = None
+    grey_bits: int = 16
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def label(self) -> str:
+        """What the descriptor is called in tables and plots."""
+        return self.described.label
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What each image is called."""
         return tuple(image.name for image in self.images)
 
-    @property
+    @cached_property
     def edgeless(self) -> int:
-        """How many images have no edge: their features are all alike."""
-        return sum(is_edgeless(EDGES, codes) for codes in self.features)
+        """How many images have no edge, so that their features are all alike; 0 but for edge histograms."""
+        return sum(is_edgeless(self.described.descriptor, codes) for codes in self.features)
 
     def files(self, positions: NDArray[np.int64]) -> list[ImageFile]:
         """Return the images at these positions."""
         return [self.images[position] for position in positions.tolist()]
 
+    def codes_of(self, images: Sequence[ImageFile]) -> NDArray[np.uint8]:
+        """Return the codes of images by where they lie, whatever they are called; shape (n, l)."""
+        return self.features[[self._places[image.location] for image in images]]
+
+    @cached_property
+    def _places(self) -> dict[str | os.PathLike[str], int]:
+        return {image.location: place for place, image in enumerate(self.images)}
+
 
 def describe_dataset(dataset: DataSet) -> dict[str, Any]:
     """Return name, size and digest of a data set as JSON fields."""
-    return {
+    fields = {
         "name": dataset.folder.resolve().name,
         "images": len(dataset),
         "categories": len(dataset.categories),
         "sha256": dataset.digest,
         "unreadable, left out": len(dataset.skipped),
-        "without edges": dataset.edgeless,
+    }
+    if dataset.described.descriptor.name == EDGE_HISTOGRAM:
+        fields["without edges"] = dataset.edgeless
+    return fields
+
+
+def describe_descriptor(dataset: DataSet) -> dict[str, Any]:
+    """Return what made the features of a data set as JSON fields: a run goes on with the same alone."""
+    descriptor = dataset.described.descriptor
+    return {
+        "name": dataset.label,
+        "dimension": descriptor.l,
+        "levels": descriptor.levels,
+        "sha256": hashlib.sha256(dataset.described.identity.encode()).hexdigest(),
     }
 
 
-def load_dataset(
+def load_datasets(
     folder: Path,
+    descriptors: Sequence[str] = (EDGE_HISTOGRAM,),
     *,
     parallelism: Parallelism = LOCAL,
     progress: Progress = silent,
     collection_categories: Sequence[str] | None = None,
     skip_unreadable: bool = False,
     grey_bits: int = 16,
-    features_file: Path | None = None,
-) -> DataSet:
-    """Describe every image of a data set; its categories are the folders in ``folder``.
+) -> list[DataSet]:
+    """Describe every image of a data set by each descriptor; its categories are the folders in ``folder``.
 
-    ``collection_categories`` keeps only the categories named; one number alone keeps the first so many,
-    by name. ``features_file`` has codes in the place of edge histograms, for every image found. Raises
-    InvalidRequestError if there are fewer than two categories or one is empty, or if that file does not fit,
-    UnreadableImageError for the first image that cannot be read, unless they are skipped.
+    All have the same images: one that a descriptor cannot describe is left out of all.
+    ``collection_categories`` keeps only the categories named; one number alone keeps the first so many, by
+    name. Raises InvalidRequestError if there are fewer than two categories or one is empty, or if features
+    given in a file do not fit, UnreadableImageError for the first image that cannot be read or described,
+    unless they are skipped.
     """
     categories = _chosen(_categories(folder), collection_categories, folder)
     if len(categories) < 2:
@@ -100,29 +129,51 @@ def load_dataset(
         )
     found = [image for name in categories for image in collect_images([folder / name], root=folder)]
     found.sort(key=lambda image: image.name.encode())
+    sources = open_sources(descriptors, found, grey_bits)
     images: list[ImageFile] = []
-    features: list[NDArray[np.uint8]] = []
+    rows: list[list[Feature]] = []
     skipped: list[UnreadableImageError] = []
     digest = hashlib.sha256()
-    own, identity = ({}, "") if features_file is None else _own_codes(features_file, found)
-    digest.update(identity.encode())
-    describe = partial(_describe, grey_bits=grey_bits)
-    parallelism = parallelism.at_most(len(found) // 16)  # as many take less time than to start a process
-    with (
-        open_workers(describe, parallelism) as workers,
-        progress("describing", len(found), "image") as advance,
-    ):
-        for (image, _), described in workers.in_order(_tasks(found), under_way=4 * workers.count):
+    with progress("describing", len(found), "image") as advance:
+        for each in features_of(found, sources, parallelism):
             advance(1)
-            if isinstance(described, UnreadableImageError):
+            if isinstance(each, UnreadableImageError):
                 if not skip_unreadable:
-                    raise described
-                skipped.append(described)
+                    raise each
+                skipped.append(each)
                 continue
-            codes, content_digest = described
+            image, content_digest, features = each
             images.append(image)
-            features.append(own.get(image.name, codes))
+            rows.append(features)
             digest.update(f"{content_digest} {image.name}\n".encode())
+    labels = _labels(images, categories, skipped)
+    reasons = tuple(f"{each.path}: {each.message}" for each in skipped)
+    return [
+        DataSet(
+            folder,
+            categories,
+            tuple(images),
+            labels,
+            np.stack([feature.codes for feature in features]),
+            digest.hexdigest(),
+            reasons,
+            source.described,
+            _stacked(features),
+            grey_bits,
+        )
+        for source, features in zip(sources, zip(*rows, strict=True), strict=True)
+    ]
+
+
+def _stacked(features: Sequence[Feature]) -> NDArray[np.float32] | None:
+    vectors = [feature.vector for feature in features if feature.vector is not None]
+    return np.stack(vectors) if vectors else None
+
+
+def _labels(
+    images: Sequence[ImageFile], categories: Sequence[str], skipped: Sequence[UnreadableImageError]
+) -> NDArray[np.int64]:
+    """Return the category of each image; raises InvalidRequestError for a category without any."""
     category_of = [image.name.partition("/")[0] for image in images]
     for name in categories:
         if name not in category_of:
@@ -130,45 +181,7 @@ def load_dataset(
                 f"the category {name!r} has no image that can be read",
                 hint=f"the first that cannot: {skipped[0].path}: {skipped[0].message}",
             )
-    labels = np.array([categories.index(name) for name in category_of], dtype=np.int64)
-    reasons = tuple(f"{each.path}: {each.message}" for each in skipped)
-    return DataSet(folder, categories, tuple(images), labels, np.stack(features), digest.hexdigest(), reasons)
-
-
-def _own_codes(path: Path, images: Sequence[ImageFile]) -> tuple[dict[str, NDArray[np.uint8]], str]:
-    """Return the codes of each image, by its name, from a file of features, and the digest of that file."""
-    file = open_feature_file(path)
-    try:
-        with errors_at(path):
-            own = OwnFeatures(path, file, images, Descriptor("own", file.shape[1], 256))
-            return {image.name: own.codes(image) for image in images}, own.identity
-    finally:
-        file.close()
-
-
-_Task = tuple[ImageFile, bytes | UnreadableImageError]
-"""An image for a worker; its content goes along, since workers may be on other machines."""
-
-
-def _tasks(images: Sequence[ImageFile]) -> Iterator[_Task]:
-    for image in images:
-        try:
-            yield image, image.read()
-        except UnreadableImageError as error:
-            yield image, error
-
-
-def _describe(task: _Task, *, grey_bits: int) -> tuple[NDArray[np.uint8], str] | UnreadableImageError:
-    """Return the codes of an image and the digest of its file; an error is a result too."""
-    image, content = task
-    if isinstance(content, UnreadableImageError):
-        return content
-    try:
-        with errors_at(image.path):
-            codes = edge_histogram(open_picture(content, path=str(image.path)), grey_bits=grey_bits)
-    except UnreadableImageError as error:
-        return error
-    return codes, hashlib.sha256(content).hexdigest()
+    return np.array([categories.index(name) for name in category_of], dtype=np.int64)
 
 
 def _categories(folder: Path) -> tuple[str, ...]:

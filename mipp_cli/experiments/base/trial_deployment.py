@@ -1,4 +1,8 @@
-"""A deployment of an experiment's own: KMC, owners, a user and clouds, made by the commands' own code."""
+"""A deployment of an experiment's own: KMC, owners, a user and clouds, made by the commands' own code.
+
+Its features are those of a data set. A built-in descriptor is computed by owner and user, as always; codes
+that a model made, or that were brought in a file, are brought in a file of features.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ from mipp_cli.owner.whats_new import EncryptOptions
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.parameters import SUM_SCHEMES
 from mipp_cli.user.user import PUBLIC_FILE as USER_FILE
-from mipp_cli.user.user import init_user
+from mipp_cli.user.user import init_user, make_query
 from mipp_cli.workdir.directory import KMC_FILE
 
 
@@ -89,6 +93,7 @@ class TrialDeployment:
     """The directories of all roles below ``root``; every owner authorised the user."""
 
     root: Path
+    dataset: DataSet
     owners: tuple[str, ...]
     parallelism: Parallelism
     progress: Progress
@@ -123,31 +128,53 @@ class TrialDeployment:
         return path
 
     def encrypt(self, owner: str, images: Sequence[ImageFile], name: str) -> Path:
-        """Encrypt images of an owner into the upload ``name``; return its path."""
+        """Encrypt images of an owner into the upload ``name``; return its path.
+
+        Under scheme `exact` the features for the KMC lie beside it.
+        """
         path = self.root / f"{name}.h5"
-        encrypt_images(self.owner(owner), images, path, EncryptOptions(), self.parallelism, self.progress)
+        options = EncryptOptions(features=self._features(images, name), small=True)
+        encrypt_images(self.owner(owner), images, path, options, self.parallelism, self.progress)
+        return path
+
+    def query(self, images: Sequence[ImageFile], name: str, candidates: int) -> Path:
+        """Make the user's query ``name`` of images of the data set; return its path."""
+        path = self.root / f"{name}.h5"
+        features = self._features(images, name)
+        make_query(self.user, images, path, candidates=candidates, features=features, force=True)
+        return path
+
+    def _features(self, images: Sequence[ImageFile], name: str) -> Path | None:
+        """Write the codes of images into a file of features; None if the commands compute the same."""
+        if self.dataset.described.built_in:
+            return None
+        path = self.root / f"{name}.npy"
+        np.save(path, self.dataset.codes_of(images))
         return path
 
 
 @contextmanager
 def trial_deployment(
     setting: SchemeSetting,
+    dataset: DataSet,
     parallelism: Parallelism = LOCAL,
     progress: Progress = silent,
     *,
     owners: Sequence[str] = ("owner",),
     image_names: str = "hashed",
 ) -> Iterator[TrialDeployment]:
-    """Make a deployment in a temporary folder, and remove it afterwards.
+    """Make a deployment for the features of ``dataset`` in a temporary folder, and remove it afterwards.
 
     Raises InvalidRequestError for a scheme and modulus that do not go together.
     """
     with TemporaryDirectory(prefix="mipp-experiment-") as folder:
-        made = TrialDeployment(Path(folder), tuple(owners), parallelism, progress)
+        made = TrialDeployment(Path(folder), dataset, tuple(owners), parallelism, progress)
         public = made.kmc_file
         init_kmc(
             public.parent,
             scheme=setting.scheme,
+            descriptor=dataset.described.for_deployment,
+            grey_bits=dataset.grey_bits,
             modulus_bits=setting.modulus_bits,
             allow_insecure_modulus=True,
         )

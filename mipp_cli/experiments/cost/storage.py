@@ -21,8 +21,9 @@ from mipp_cli.experiments.base.trial_deployment import (
     trial_deployment,
 )
 from mipp_cli.progress import Progress, silent
+from mipp_cli.scheme.descriptor import DIMENSION
 from mipp_cli.scheme.retrieval_index import ids_of, index_construct
-from mipp_cli.user.user import make_query
+from mipp_cli.user.user import DEFAULT_CANDIDATES
 
 COLLECTION = 10_000
 KB = 1024
@@ -46,11 +47,10 @@ def _measure(
     dataset: DataSet, setting: SchemeSetting, options: SampleOptions, progress: Progress
 ) -> Iterator[Observation]:
     images = dataset.files(options.draw(dataset))
-    with trial_deployment(setting, options.parallelism, progress) as trial:
+    with trial_deployment(setting, dataset, options.parallelism, progress) as trial:
         upload = trial.encrypt("owner", images, "upload")
         place = trial.new_cloud("cloud", [upload])
-        query = trial.root / "query.h5"
-        make_query(trial.user, images[:1], query)
+        query = trial.query(images[:1], "query", DEFAULT_CANDIDATES)
         cloud = Cloud.open(place)
         features, pictures, names = _columns(cloud)
         whole, measured = len(images), "measured"
@@ -113,8 +113,7 @@ def _claims(rows: Sequence[Observation]) -> list[Claim]:
 
 
 def _notes(dataset: DataSet, images: int) -> list[str]:
-    numbers = COLLECTION * 2 * dataset.features.shape[1]
-    each = PAPER_FEATURES_KB * KB / numbers
+    each = PAPER_FEATURES_KB * KB / (COLLECTION * 2 * DIMENSION)
     pairs = len(np.unique(both_sums(dataset.features), axis=0))
     return [
         f"Measured: real containers of {images} images under each setting. Multiplied by "

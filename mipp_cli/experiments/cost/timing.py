@@ -34,10 +34,10 @@ from mipp_cli.experiments.cost.time_claims import (
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.similarity import euclidean_distances
-from mipp_cli.user.user import make_query
 
 INDEX_NAME, RETRIEVAL_NAME = "timing-index", "timing-retrieval"
 ENCRYPTING = "encrypting"
+_OWNERS = (_OWNER, _WARMING_UP) = ("owner", "warming-up")
 
 Timed = tuple[int, str, int, float]
 """Images, what was done, which repeat, and the seconds it took."""
@@ -131,16 +131,19 @@ def encrypted_runs(
 ) -> Iterator[Timed]:
     """Encrypt a collection in pieces, then index and search what the first pieces are at each size.
 
-    The smallest size is run once more before, untimed. Each query is asked for one image too: what is left
-    of a search then is to find it.
+    Everything is done once before, untimed: an owner with one image encrypts it, and the smallest size is
+    indexed and searched. Each query is asked for one image too: what is left of a search then is to find it.
     """
     sizes, repeats = options.ascending, options.repeats
-    with trial_deployment(setting, options.parallelism, progress) as trial:
+    with trial_deployment(
+        setting, collection.dataset, options.parallelism, progress, owners=_OWNERS
+    ) as trial:
         queries = _queries(trial, collection, repeats, options.candidates)
         for_one = _queries(trial, collection, repeats, 1)
+        trial.encrypt(_WARMING_UP, collection.images(0, 1), _WARMING_UP)
         begin = time.perf_counter()
         uploads = [
-            trial.encrypt("owner", collection.images(start, end), f"upload-{end}")
+            trial.encrypt(_OWNER, collection.images(start, end), f"upload-{end}")
             for start, end in zip((0, *sizes[:-1]), sizes, strict=True)
         ]
         yield sizes[-1], ENCRYPTING, 0, time.perf_counter() - begin
@@ -169,11 +172,10 @@ def encrypted_runs(
 
 def _queries(trial: TrialDeployment, collection: Collection, count: int, candidates: int) -> list[Path]:
     """Make a query of each picture that is asked with, for so many candidates."""
-    queries = []
-    for number, image in enumerate(collection.dataset.files(collection.asked(count))):
-        queries.append(trial.root / f"query-{number}-{candidates}.h5")
-        make_query(trial.user, [image], queries[-1], candidates=candidates, force=True)
-    return queries
+    asked = collection.dataset.files(collection.asked(count))
+    return [
+        trial.query([image], f"query-{number}-{candidates}", candidates) for number, image in enumerate(asked)
+    ]
 
 
 def plain_runs(collection: Collection, options: TimingOptions) -> Iterator[Timed]:
@@ -203,18 +205,22 @@ def seconds(work: Callable[[], object]) -> float:
 
 def _notes(dataset: DataSet, options: TimingOptions) -> list[str]:
     jobs = options.parallelism.jobs or "as many as processors"
+    built_in = dataset.described.built_in
+    describing = "" if built_in else " Encrypting takes codes from a file: no picture is described in it."
     notes = [
         "The commands' own code on real containers, from verifying the input to the output in its place, in "
-        f"one warm process (jobs for the sums of many images: {jobs}); the start of Python is not counted.",
+        f"one warm process (jobs for the sums of many images: {jobs}); the start of Python is not counted. "
+        "Each path that is timed is run once before, untimed: encrypting on one image of another owner, "
+        "index and encrypted retrieval at the smallest size, plain retrieval at each size.",
         "Index: `cloud index` of all uploads into an empty cloud. With and without index: `cloud search` of "
         f"one query for {options.candidates} candidates; it checks signatures, reads the encrypted images of "
         "the answer and writes them into results.h5. The same queries for one image show what it takes "
         "to find, without the images.",
-        "Plain: the features (80 bytes an image) are read from a file, EucDis to all of them with numpy, and "
-        f"the {options.candidates} nearest in order; no image is read. A fair plain implementation, and less "
-        "work than the encrypted search does.",
+        f"Plain: the features ({dataset.features.shape[1]} bytes an image) are read from a file, EucDis to "
+        f"all of them with numpy, and the {options.candidates} nearest in order; no image is read. A fair "
+        "plain implementation, and less work than the encrypted search does.",
         f"Every point {options.repeats} times, each with another query; median, and smallest to largest. A "
-        "collection of a size is the first uploads of its owner, who encrypted once.",
+        f"collection of a size is the first uploads of its owner, who encrypted once.{describing}",
     ]
     if max(options.sizes) > len(dataset):
         notes.append(

@@ -59,7 +59,7 @@ def link_pictures(
     drawn = generator(seed, Purpose.LINKED_PICTURES).permutation(len(dataset))[: 3 * trial.shared]
     common, own, other = np.split(drawn, 3)
     held = {"first": np.concatenate([common, own]), "second": np.concatenate([common, other])}
-    with trial_deployment(trial.setting, parallelism, progress, owners=_OWNERS) as made:
+    with trial_deployment(trial.setting, dataset, parallelism, progress, owners=_OWNERS) as made:
         lines = _index_of_two(dataset, held, made)
     first, second = (lines[owner] for owner in _OWNERS)
     times = Counter(second.values())
@@ -152,7 +152,7 @@ def measure_false_links(dataset: DataSet, seed: int) -> Result:
     notes = (
         "false_link: how likely a picture has the sums of a different picture in a collection of so many, "
         "drawn from the data set; computed exactly, not drawn.",
-        f"{alike} of {len(dataset)} pictures have the same 80 codes as an earlier one.",
+        f"{alike} of {len(dataset)} pictures have the same codes as an earlier one.",
     )
     claim = _false_links_claim(observations, len(dataset), seed)
     return Result(FALSE_LINKS, "Links that are false, as the collection grows", observations, (claim,), notes)

@@ -28,7 +28,7 @@ from mipp_cli.experiments.base.result import Claim, Observation, Result, column,
 from mipp_cli.progress import Progress
 
 CATEGORY, RANKING = "leakage-category", "leakage-ranking"
-BY_SUMS, BY_CODES = "two sums", "all 80 codes"
+BY_SUMS, BY_CODES = "two sums", "all codes"
 _OTHER_NEIGHBOURS = (1, 5, 25)
 _RETURNED = (10, 100)
 
@@ -104,7 +104,7 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
         f"k = {chosen}, the odd number at or below the root of the images in a category, was fixed "
         "beforehand; other k are shown, none was picked for its result.",
         "Chance is always to name the largest category.",
-        "All 80 codes are what scheme `paper` gives away; they are shown for comparison.",
+        "All codes are what scheme `paper` gives away; they are shown for comparison.",
     )
     claim = _category_claim(observations, chosen, len(images), seed)
     title = "The category of an image, guessed from its two sums"
@@ -133,7 +133,7 @@ def _category_claim(observations: Sequence[Observation], neighbours: int, images
         "sections 4.3 and 6.2",
         "the cloud obtains neither image features nor image similarity from what is encrypted",
         f"from (Σx, Σx²) alone the category of {by_sums.percent} of {images} images is guessed right "
-        f"(k = {neighbours}); chance {100 * chance:.1f} %, from all 80 codes {by_codes.percent}. {follows}",
+        f"(k = {neighbours}); chance {100 * chance:.1f} %, from all codes {by_codes.percent}. {follows}",
     )
 
 

@@ -77,9 +77,9 @@ def test_the_leak_of_shared_blinding_is_x_squared_less_x(sum_scheme: Deployment)
     assert shared_blinding(sum_scheme.public.parameters, codes).values.tolist() == (codes**2 - codes).tolist()
 
 
-def test_images_are_compared_by_name_where_names_are_paths(deployment: Deployment) -> None:
+def test_images_are_compared_by_name_where_names_are_paths(deployment: Deployment, dataset: DataSet) -> None:
     folder = deployment / "pictures" / "lake"
-    with trial_deployment(SchemeSetting("dcr", 1024), INLINE, image_names="path") as made:
+    with trial_deployment(SchemeSetting("dcr", 1024), dataset, INLINE, image_names="path") as made:
         upload = made.encrypt("owner", collect_images([folder]), "upload")
         result = run_attack(upload, AttackOptions(made.kmc_file, folder, 2, parallelism=INLINE))
     found = rows(result, CODES)
@@ -121,8 +121,8 @@ def test_two_pictures_under_one_key_stream_show_each_other(sum_scheme: Deploymen
     assert not (pad.encrypted[0] == pad.plain[0]).all()
 
 
-def test_an_upload_of_another_deployment_is_refused(sum_scheme: Deployment) -> None:
-    with trial_deployment(SchemeSetting("mask", None)) as other, pytest.raises(WrongDeploymentError):
+def test_an_upload_of_another_deployment_is_refused(sum_scheme: Deployment, dataset: DataSet) -> None:
+    with trial_deployment(SchemeSetting("mask", None), dataset) as other, pytest.raises(WrongDeploymentError):
         run_attack(sum_scheme / "north.h5", AttackOptions(other.kmc_file))
 
 

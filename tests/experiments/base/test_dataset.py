@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
-from mipp_cli.experiments.base.dataset import load_dataset
+from mipp_cli.experiments.base.dataset import load_datasets
+from mipp_cli.scheme.descriptor import Descriptor
+from tests.experiments.patch_model import patch_model
 from tests.support.deployment import feature_of
-from tests.support.small_datasets import INLINE, draw_dataset
+from tests.support.small_datasets import INLINE, draw_dataset, load_dataset
 
 
 def test_every_image_has_its_category_and_its_codes(drawn: Path) -> None:
-    dataset = load_dataset(drawn, parallelism=INLINE)
+    dataset = load_dataset(drawn)
     assert dataset.categories == ("diagonal", "flat", "upright")
     assert len(dataset) == 18
     for image, label, codes in zip(dataset.images, dataset.labels, dataset.features, strict=True):
@@ -33,18 +36,18 @@ def test_two_processes_describe_as_one(drawn: Path) -> None:
 
 def test_the_digest_covers_names_and_contents(tmp_path: Path) -> None:
     folder = draw_dataset(tmp_path / "set", images=2)
-    before = load_dataset(folder, parallelism=INLINE).digest
+    before = load_dataset(folder).digest
     first = folder / "flat" / "00.png"
     first.rename(folder / "flat" / "09.png")
-    renamed = load_dataset(folder, parallelism=INLINE).digest
+    renamed = load_dataset(folder).digest
     (folder / "flat" / "09.png").write_bytes((folder / "flat" / "01.png").read_bytes())
-    changed = load_dataset(folder, parallelism=INLINE).digest
+    changed = load_dataset(folder).digest
     assert len({before, renamed, changed}) == 3
 
 
 @pytest.mark.parametrize(("wanted", "kept"), [(["flat", "upright"], 2), (["2"], 2), (["3"], 3)])
 def test_some_categories_are_searched(drawn: Path, wanted: list[str], kept: int) -> None:
-    dataset = load_dataset(drawn, parallelism=INLINE, collection_categories=wanted)
+    dataset = load_dataset(drawn, collection_categories=wanted)
     assert len(dataset.categories) == kept
     assert len(dataset) == 6 * kept
 
@@ -52,30 +55,30 @@ def test_some_categories_are_searched(drawn: Path, wanted: list[str], kept: int)
 @pytest.mark.parametrize("wanted", [["round"], ["1"], ["4"], ["flat"]])
 def test_categories_that_cannot_be_searched_are_refused(drawn: Path, wanted: list[str]) -> None:
     with pytest.raises(InvalidRequestError):
-        load_dataset(drawn, parallelism=INLINE, collection_categories=wanted)
+        load_dataset(drawn, collection_categories=wanted)
 
 
 def test_a_folder_without_folders_is_refused(drawn: Path) -> None:
     with pytest.raises(InvalidRequestError, match="no folders"):
-        load_dataset(drawn / "flat", parallelism=INLINE)
+        load_dataset(drawn / "flat")
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="cannot be read"):
-        load_dataset(tmp_path / "nowhere", parallelism=INLINE)
+        load_dataset(tmp_path / "nowhere")
 
 
 def test_one_category_is_refused(tmp_path: Path, drawn: Path) -> None:
     (tmp_path / "flat").symlink_to(drawn / "flat")
     with pytest.raises(InvalidRequestError, match="one category only, 'flat'"):
-        load_dataset(tmp_path, parallelism=INLINE)
+        load_dataset(tmp_path)
 
 
 def test_an_empty_category_is_refused(tmp_path: Path) -> None:
     folder = draw_dataset(tmp_path / "set", images=2)
     (folder / "nothing").mkdir()
     with pytest.raises(InvalidRequestError, match="holds no images") as caught:
-        load_dataset(folder, parallelism=INLINE)
+        load_dataset(folder)
     assert caught.value.path == str(folder / "nothing")
 
 
@@ -83,9 +86,9 @@ def test_an_unreadable_picture_is_refused_or_left_out(tmp_path: Path) -> None:
     folder = draw_dataset(tmp_path / "set", images=2)
     (folder / "flat" / "broken.png").write_bytes(b"no picture")
     with pytest.raises(UnreadableImageError) as caught:
-        load_dataset(folder, parallelism=INLINE)
+        load_dataset(folder)
     assert caught.value.path == str(folder / "flat" / "broken.png")
-    dataset = load_dataset(folder, parallelism=INLINE, skip_unreadable=True)
+    dataset = load_dataset(folder, skip_unreadable=True)
     assert len(dataset) == 6
     assert "broken.png" in dataset.skipped[0]
 
@@ -95,22 +98,100 @@ def test_a_category_of_unreadable_pictures_is_refused(tmp_path: Path) -> None:
     (folder / "ruins").mkdir()
     (folder / "ruins" / "broken.png").write_bytes(b"no picture")
     with pytest.raises(InvalidRequestError, match="'ruins' has no image that can be read"):
-        load_dataset(folder, parallelism=INLINE, skip_unreadable=True)
+        load_dataset(folder, skip_unreadable=True)
 
 
 def test_features_of_a_file_take_the_place_of_edge_histograms(drawn: Path, tmp_path: Path) -> None:
     codes = np.arange(18 * 5, dtype=np.uint8).reshape(18, 5)
-    np.save(tmp_path / "own.npy", codes)
-    dataset = load_dataset(drawn, parallelism=INLINE, features_file=tmp_path / "own.npy")
+    file = tmp_path / "own.npy"
+    np.save(file, codes)
+    dataset = load_dataset(drawn, f"features:{file}")
     assert np.array_equal(dataset.features, codes)
-    assert dataset.digest != load_dataset(drawn, parallelism=INLINE).digest
-    np.save(tmp_path / "own.npy", codes + 1)
-    assert (
-        load_dataset(drawn, parallelism=INLINE, features_file=tmp_path / "own.npy").digest != dataset.digest
-    )
-    np.save(tmp_path / "own.npy", codes[:-1])
+    assert dataset.vectors is None
+    assert dataset.label == "features:own"
+    assert (dataset.described.descriptor.l, dataset.described.descriptor.levels) == (5, 256)
+    edges = load_dataset(drawn)
+    assert dataset.digest == edges.digest
+    assert dataset.described.identity != edges.described.identity
+    np.save(file, codes + 1)
+    assert load_dataset(drawn, f"features:{file}").described.identity != dataset.described.identity
+    np.save(file, codes[:-1])
     with pytest.raises(InvalidRequestError, match="17 rows for 18 images"):
-        load_dataset(drawn, parallelism=INLINE, features_file=tmp_path / "own.npy")
+        load_dataset(drawn, f"features:{file}")
+
+
+def test_floats_of_a_file_are_quantised(drawn: Path, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).normal(size=(18, 5)).astype(np.float32)
+    np.save(tmp_path / "own.npy", vectors)
+    dataset = load_dataset(drawn, f"features:{tmp_path / 'own.npy'}")
+    assert dataset.vectors is not None
+    assert np.array_equal(dataset.vectors, vectors)
+    assert np.array_equal(dataset.features, Descriptor("own", 5, 256, "l2").quantised(vectors)[0])
+    vectors[3, 2] = np.nan
+    np.save(tmp_path / "own.npy", vectors)
+    with pytest.raises(InvalidRequestError, match=r"row 3, of the image 'diagonal/03\.png'"):
+        load_dataset(drawn, f"features:{tmp_path / 'own.npy'}")
+
+
+def test_several_descriptors_share_images(drawn: Path, tmp_path: Path) -> None:
+    codes = np.arange(18 * 5, dtype=np.uint8).reshape(18, 5)
+    np.save(tmp_path / "own.npy", codes)
+    model = patch_model(tmp_path / "tiny")
+    names = ("edge-histogram", f"features:{tmp_path / 'own.npy'}", f"model:{model}")
+    for jobs in (1, 2):
+        edges, own, network = load_datasets(drawn, names, parallelism=Parallelism(jobs=jobs))
+        assert [each.label for each in (edges, own, network)] == [
+            "edge-histogram", "features:own", "model:tiny",
+        ]  # fmt: skip
+        assert edges.images == own.images == network.images
+        assert np.array_equal(edges.features, load_dataset(drawn).features)
+        assert np.array_equal(own.features, codes)
+        assert network.vectors is not None
+        assert np.array_equal(network.features, network.described.descriptor.quantised(network.vectors)[0])
+        assert network.edgeless == 0
+
+
+def test_a_model_gives_the_numbers_that_its_pictures_have(drawn: Path, tmp_path: Path) -> None:
+    """The tiny model means over patches of 4 × 4 pixels of a picture resized to 16 × 16."""
+    dataset = load_dataset(drawn, f"model:{patch_model(tmp_path / 'tiny')}")
+    assert dataset.vectors is not None
+    assert dataset.vectors.shape == (18, 48)
+    with Image.open(dataset.images[0].path) as picture:
+        small = np.asarray(picture.convert("RGB").resize((16, 16), Image.Resampling.BILINEAR)) / 255
+    means = small.reshape(4, 4, 4, 4, 3).mean(axis=(1, 3)).transpose(2, 0, 1)
+    assert np.allclose(dataset.vectors[0], (means.ravel() - 0.5) / 0.5, atol=1e-5)
+
+
+def test_a_picture_that_a_model_cannot_describe_is_unreadable(tmp_path: Path) -> None:
+    """A black picture is all zeros to a model that takes off no mean, and has no direction."""
+    folder = draw_dataset(tmp_path / "set", images=2)
+    Image.new("RGB", (20, 20)).save(folder / "flat" / "black.png")
+    names = ("edge-histogram", f"model:{patch_model(tmp_path / 'tiny', mean=0.0)}")
+    with pytest.raises(UnreadableImageError, match="no finite feature") as caught:
+        load_datasets(folder, names, parallelism=INLINE)
+    assert caught.value.path == str(folder / "flat" / "black.png")
+    for dataset in load_datasets(folder, names, parallelism=INLINE, skip_unreadable=True):
+        assert len(dataset) == len(dataset.features) == 6
+        assert "black.png" in dataset.skipped[0]
+
+
+def test_two_models_of_one_name_are_told_apart(drawn: Path, tmp_path: Path) -> None:
+    models = [patch_model(tmp_path / each / "tiny") for each in ("a", "b")]
+    datasets = load_datasets(drawn, [f"model:{each}" for each in models], parallelism=INLINE)
+    assert [each.label for each in datasets] == ["model:tiny", "model:tiny (2)"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("edge-histogram", "edge-histogram"), "named twice"),
+        (("rot13",), "'rot13' is no descriptor"),
+        (("model:",), "'model:' is no descriptor"),
+    ],
+)
+def test_what_is_no_descriptor_is_refused(drawn: Path, names: tuple[str, ...], said: str) -> None:
+    with pytest.raises(InvalidRequestError, match=said):
+        load_datasets(drawn, names, parallelism=INLINE)
 
 
 def test_rows_of_images_that_are_left_out_are_left_out_too(tmp_path: Path) -> None:
@@ -118,7 +199,5 @@ def test_rows_of_images_that_are_left_out_are_left_out_too(tmp_path: Path) -> No
     (folder / "flat" / "00.png").write_bytes(b"no picture")
     codes = np.arange(6 * 4, dtype=np.uint8).reshape(6, 4)
     np.save(tmp_path / "own.npy", codes)
-    dataset = load_dataset(
-        folder, parallelism=INLINE, skip_unreadable=True, features_file=tmp_path / "own.npy"
-    )
+    dataset = load_dataset(folder, skip_unreadable=True, descriptor=f"features:{tmp_path / 'own.npy'}")
     assert np.array_equal(dataset.features, np.delete(codes, 2, axis=0))

@@ -1,0 +1,260 @@
+"""What describes the pictures of a data set: built-in descriptors, image models, files of one's own.
+
+Each picture is read and decoded once, and described by all that are asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mipp_cli.compute.processes import Parallelism, open_workers
+from mipp_cli.containers.feature_file import open_feature_file
+from mipp_cli.descriptors.choice import chosen_describer
+from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.external import OwnFeatures
+from mipp_cli.descriptors.image_model import ImageModel
+from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
+from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, EDGES, L2, Codes, Descriptor
+
+_FEATURES: Final = "features:"
+_MODEL: Final = "model:"
+_OWN: Final = "own"
+_GENERIC_NAMES: Final = ("model", "onnx")  # of files and folders that are called alike in every model
+_BATCH_IMAGES: Final = 8  # models are faster on a few pictures at a time
+_SENTENCES: Final = {
+    EDGE_HISTOGRAM: "the edge histogram of MPEG-7, the paper's descriptor, computed of the picture alone",
+}
+
+Vectors = NDArray[np.float32]
+
+
+class Feature(NamedTuple):
+    """A picture's feature: codes, shape (l,), and the numbers that they were made of; None if none were."""
+
+    codes: Codes
+    vector: Vectors | None
+
+
+@dataclass(frozen=True)
+class Described:
+    """What describes a data set: ``label`` in tables, the ``descriptor``, and what tells it from others.
+
+    ``identity`` changes with whatever may change a feature; ``about`` says in a sentence what it is.
+    """
+
+    label: str = EDGE_HISTOGRAM
+    descriptor: Descriptor = EDGES
+    identity: str = EDGE_HISTOGRAM
+    about: str = ""
+
+    @property
+    def for_deployment(self) -> str:
+        """The descriptor as `kmc init --descriptor` takes it, where codes come from a file or a formula."""
+        name, l, levels = self.descriptor.name, self.descriptor.l, self.descriptor.levels
+        return name if self.built_in else f"{_OWN}:{l}:{levels}"
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the commands compute the same codes of a picture without a model or a file."""
+        return self.descriptor.computed and self.descriptor.model is None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One way to describe pictures: a describer, or features of each image by its name."""
+
+    described: Described
+    describer: Describer | None = None
+    given: dict[str, Feature] | None = None
+
+
+def open_sources(texts: Sequence[str], images: Sequence[ImageFile], grey_bits: int) -> list[_Source]:
+    """Make what describes ``images``: the names of built-in descriptors, model:PATH or features:FILE.
+
+    Raises InvalidRequestError for any other text and for one that is given twice, and what the model or
+    the file of features raises.
+    """
+    if len(set(texts)) != len(texts):
+        raise InvalidRequestError("a descriptor is named twice", hint="name each --descriptor once")
+    sources: list[_Source] = []
+    taken: set[str] = set()
+    for text in texts:
+        source = _own(text, images) if text.startswith(_FEATURES) else _computed(text, grey_bits)
+        label, number = source.described.label, 1
+        while source.described.label in taken:  # two models may lie in folders of one name
+            number += 1
+            source = replace(source, described=replace(source.described, label=f"{label} ({number})"))
+        taken.add(source.described.label)
+        sources.append(source)
+    return sources
+
+
+def _computed(text: str, grey_bits: int) -> _Source:
+    try:
+        describer = chosen_describer(text, grey_bits=grey_bits)
+    except InvalidRequestError as error:
+        if not text.startswith(_MODEL):
+            error.hint = f"{error.hint}; or features:FILE for a file of features of your own"
+        raise
+    descriptor = describer.descriptor
+    if descriptor.model is None:
+        what = _SENTENCES.get(descriptor.name, "built into mipp, computed of the picture alone")
+        label, identity = text, f"{descriptor}, {grey_bits} bits of grey"
+    else:
+        label = f"{_MODEL}{_model_name(Path(text.removeprefix(_MODEL)))}"
+        pinned = descriptor.model
+        what = (
+            f"{pinned.output} of an image model in ONNX form (SHA-256 {pinned.sha256[:16]}…), divided by "
+            "its norm and quantised"
+        )
+        identity = f"{descriptor.to_fields()}, {grey_bits} bits of grey"
+    return _Source(Described(label, descriptor, identity, _sentence(label, what, descriptor)), describer)
+
+
+def _own(text: str, images: Sequence[ImageFile]) -> _Source:
+    """Read a file of features: whole numbers are codes of 256 levels, floats are quantised under l2."""
+    path = Path(text.removeprefix(_FEATURES))
+    file = open_feature_file(path)
+    try:
+        with errors_at(path):
+            real = file.shape[0] > 0 and file.rows(0, 1).dtype.kind == "f"
+            descriptor = Descriptor(_OWN, file.shape[1], 256, L2 if real else None)
+            own = OwnFeatures(path, file, images, descriptor)
+            vectors = own.vectors()
+            rows: Sequence[Vectors | None] = [None] * len(images) if vectors is None else [*vectors]
+            given = {
+                image.name: Feature(own.codes(image), row) for image, row in zip(images, rows, strict=True)
+            }
+    finally:
+        file.close()
+    label = f"{_FEATURES}{path.stem}"
+    what = "features of one's own, " + ("divided by their norm and quantised" if real else "codes as given")
+    return _Source(
+        Described(label, descriptor, own.identity, _sentence(label, what, descriptor)), None, given
+    )
+
+
+def _sentence(label: str, what: str, descriptor: Descriptor) -> str:
+    return f"Descriptor {label}: {what}; {descriptor.l} codes of {descriptor.levels} levels."
+
+
+def _model_name(path: Path) -> str:
+    """Return what a model is called: the first name of its path, from the end, that tells anything."""
+    names = [path.stem if path.suffix == ".onnx" else path.name, *(each.name for each in path.parents)]
+    return next((name for name in names if name and name not in _GENERIC_NAMES), "model")
+
+
+def features_of(
+    images: Sequence[ImageFile], sources: Sequence[_Source], parallelism: Parallelism
+) -> Iterator[tuple[ImageFile, str, list[Feature]] | UnreadableImageError]:
+    """Yield each image, the digest of its file, and its feature by each of ``sources``, in order.
+
+    Of an image that cannot be read, or that one of them cannot describe, yield the error.
+    """
+    computing = [source.describer for source in sources if source.describer is not None]
+    if parallelism.scheduler:
+        computing = [describer.travelling() for describer in computing]
+    parallelism = parallelism.at_most(len(images) // _BATCH_IMAGES)  # a batch is done before a process starts
+    for (image, _), found in _work(partial(_describe, describers=computing), _batches(images), parallelism):
+        if isinstance(found, UnreadableImageError):
+            yield found
+            continue
+        digest, computed = found[0], iter(found[1])
+        features = [
+            next(computed) if source.given is None else source.given[image.name] for source in sources
+        ]
+        yield image, digest, features
+
+
+_Task = tuple[ImageFile, bytes | UnreadableImageError]
+"""An image for a worker; its content goes along, since workers may be on other machines."""
+_Found = tuple[str, list[Feature]] | UnreadableImageError
+
+
+def _work(
+    describe: Callable[[list[_Task]], list[_Found]], batches: Iterator[list[_Task]], parallelism: Parallelism
+) -> Iterator[tuple[_Task, _Found]]:
+    with open_workers(describe, parallelism) as workers:
+        for batch, found in workers.in_order(batches, under_way=2 * workers.count):
+            yield from zip(batch, found, strict=True)
+
+
+def _batches(images: Sequence[ImageFile]) -> Iterator[list[_Task]]:
+    left = iter(images)
+    while batch := [*islice(left, _BATCH_IMAGES)]:
+        yield [(image, _read(image)) for image in batch]
+
+
+def _read(image: ImageFile) -> bytes | UnreadableImageError:
+    try:
+        return image.read()
+    except UnreadableImageError as error:
+        return error
+
+
+def _describe(batch: Sequence[_Task], *, describers: Sequence[Describer]) -> list[_Found]:
+    """Return the digest of each file, and its feature by each describer; an error is a result too."""
+    opened = [_prepared(image, content, describers) for image, content in batch]
+    pictures = [each for each in opened if not isinstance(each, UnreadableImageError)]
+    rows = [
+        _features(describer, [prepared[number] for _, prepared in pictures])
+        for number, describer in enumerate(describers)
+    ]
+    places = iter(range(len(pictures)))
+    results: list[_Found] = []
+    for (image, _), each in zip(batch, opened, strict=True):
+        if isinstance(each, UnreadableImageError):
+            results.append(each)
+            continue
+        place = next(places)
+        features = [found[place] for found in rows]
+        for feature in features:
+            if isinstance(feature, UnreadableImageError):
+                feature.path = str(image.path)
+                results.append(feature)
+                break
+        else:
+            results.append((each[0], [one for one in features if isinstance(one, Feature)]))
+    return results
+
+
+def _prepared(
+    image: ImageFile, content: bytes | UnreadableImageError, describers: Sequence[Describer]
+) -> tuple[str, list[Prepared]] | UnreadableImageError:
+    """Decode a picture once, and keep what each describer needs of it."""
+    if isinstance(content, UnreadableImageError):
+        return content
+    try:
+        with errors_at(image.path):
+            picture = open_picture(content, path=str(image.path))
+            prepared = [describer.prepare(picture) for describer in describers]
+    except UnreadableImageError as error:
+        return error
+    return hashlib.sha256(content).hexdigest(), prepared
+
+
+def _features(describer: Describer, prepared: Sequence[Prepared]) -> list[Feature | UnreadableImageError]:
+    """Return the feature of each prepared picture, or why there is none."""
+    if not prepared:
+        return []
+    rows: Sequence[Vectors | None] = [None] * len(prepared)
+    if isinstance(describer, ImageModel):
+        vectors = describer.vectors(prepared)
+        found, rows = describer.codes_of_vectors(vectors), [*vectors]
+    else:
+        found = describer.codes(prepared)
+    return [
+        codes if isinstance(codes, UnreadableImageError) else Feature(codes, row)
+        for codes, row in zip(found, rows, strict=True)
+    ]
