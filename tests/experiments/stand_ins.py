@@ -21,7 +21,7 @@ ACCURACY = Result(
         for measure in ("precision", "recall", "f1")
         for count in (1, 2)
     ],
-    [Claim("Fig. 3", "10 % <lower>", "first\nsecond")],
+    [Claim("Fig. 3", "10 % <lower>", "first\nsecond", "not & confirmed")],
     ["one note & another"],
 )  # fmt: skip
 STORAGE = Result("sizes", "Table 3", [{"what": "index", "bytes": 12345, "share": 0.25, "by": None}])

@@ -69,8 +69,8 @@ class Comparison:
             f"{seed}); {len(dataset)} images are searched, the query itself left out of the answer; an image "
             "is similar if it is of the query's category.",
             "Intervals are 95 % percentile bootstrap intervals over the queries, 2,000 resamples.",
-            "End to end: the cloud's first candidates by Sim, ranked again by the user by EucDis; it answers "
-            "with no more images than there are candidates, and its line ends there.",
+            *(f"Method {method.name}: {method.about}" for method in self.methods),
+            "End to end answers with no more images than there are candidates, and its line ends there.",
             "Ties are broken by name, as cloud and user break them.",
         ]
         if dataset.edgeless:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.accuracy.comparison import Comparison, ComparisonOptions, compare
 from mipp_cli.experiments.base.bootstrap import interval_columns, mean_interval
+from mipp_cli.experiments.base.conclusions import CONFIRMED, NO_DIFFERENCE
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method
 from mipp_cli.experiments.base.result import Claim, Observation, Result, table
@@ -118,21 +119,32 @@ def _claims(spreads: Mapping[Method, Shares], seed: int) -> list[Claim]:
         "sim": "by the scheme's distance, similar images are spread evenly over the ranges",
     }
     return [
-        Claim("Fig. 2, section 6.2", claimed[method.name], _slope(method, answered, seed))
+        Claim("Fig. 2, section 6.2", claimed[method.name], *_slope(method, answered, seed))
         for method, shares in spreads.items()
         if method.name in claimed and len(answered := _answered(shares))
     ]
 
 
-def _slope(method: Method, shares: Shares, seed: int) -> str:
-    """Say how much of the similar images the first and the last tenth hold, and whether they differ."""
+def _slope(method: Method, shares: Shares, seed: int) -> tuple[str, str]:
+    """Say how much of the similar images the first and the last tenth hold, and what follows for the claim.
+
+    By Euclidean distance the share is claimed to fall, by the scheme's distance to be even.
+    """
     first, last = (mean_interval(shares[:, number], seed) for number in (0, -1))
     fall = mean_interval(shares[:, 0] - shares[:, -1], seed)
-    verdict = "falling" if fall.low > 0 else "rising" if fall.high < 0 else "no difference shown"
-    return (
+    verdict = "falling" if fall.low > 0 else "rising" if fall.high < 0 else NO_DIFFERENCE
+    measured = (
         f"{method.label}: {first.percent} in the first tenth, {last.percent} in the last\n"
         f"difference {fall.points} ({verdict}); an even spread has 10 % in each"
     )
+    if method.name == "euclidean":
+        words = {"falling": CONFIRMED, "rising": "not confirmed: rising"}
+        conclusion = words.get(verdict, NO_DIFFERENCE)
+    elif verdict == NO_DIFFERENCE:
+        conclusion = f"not refuted: {NO_DIFFERENCE} between the first tenth and the last"
+    else:
+        conclusion = f"not confirmed: {verdict}, the difference is {fall.points}"
+    return measured, conclusion
 
 
 def _notes(spreads: Mapping[Method, Shares], returned: int) -> list[str]:

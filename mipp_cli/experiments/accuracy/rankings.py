@@ -49,7 +49,8 @@ def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> M
             hint="a run without --rankings writes queries.csv, which lists the queries of this seed",
         )
     orders = {query: _order(query, ranks, path) for query, ranks in answers.items()}
-    return Method(path.stem, path.stem, orders.__getitem__)
+    about = f"answers read from {path.name}, a researcher's own."
+    return Method(path.stem, path.stem, orders.__getitem__, about)
 
 
 def _add(

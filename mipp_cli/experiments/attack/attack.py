@@ -164,14 +164,18 @@ def _reading_claim(
             "numbers of EFF are the squares of those of EF, which shows it even without the images): Theorem "
             "6.1 does not hold, nobody needs to solve for R_i."
         )
+        conclusion = f"not confirmed: scheme {parameters.scheme} is read without a key"
     elif fitting < len(rows) / 100:
         measured += ". Nothing is recovered: what comes out are guesses."
+        conclusion = f"not refuted: scheme {parameters.scheme} withstands this attack"
     else:
         measured += ". Part of it is recovered."
+        conclusion = f"not confirmed: scheme {parameters.scheme} is read in part"
     return Claim(
         "Theorem 6.1, section 6.1.2",
         "whoever wants a_i must solve for R_i, and cannot: features are safe from the cloud and from users",
         measured,
+        conclusion,
     )
 
 
@@ -187,6 +191,9 @@ def _shared_claim(observations: Sequence[Observation]) -> Claim:
         f"no key, under this modulus too; they settle x for {settled} codes, and leave 0 or 1 for the rest. "
         f"In the upload, where EF and EFF are drawn separately, {len(where(apart, fits=1))} of "
         f"{len(apart)} come out in that form.",
+        f"insecure as printed: {right} of {len(shared)} differences are read"
+        if right
+        else "not refuted: none is read",
     )
 
 
@@ -205,6 +212,9 @@ def _pad_claim(files: Sequence[ImageFile], sheet: Path | None) -> Claim:
         f"XOR of the plain ones in {100 * pad.share_of_plain:.0f} % of the bytes"
         + (f", as a person can see in {sheet.name}" if sheet is not None else "")
         + ". Here every image has a nonce of its own.",
+        "not confirmed: one key stream for two pictures shows both"
+        if pad.share_of_plain > 1 / 2
+        else "not refuted here",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.progress import Progress
+from mipp_cli.scheme.nearest import squared_distances
 from mipp_cli.scheme.similarity import euclidean_distances, sim_numerators
 
 Features = NDArray[np.uint8]
@@ -17,7 +18,7 @@ Order = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Method:
-    """A method: ``name`` stands in tables and files, ``label`` in legends.
+    """A method: ``name`` stands in tables and files, ``label`` in legends, ``about`` says what it does.
 
     ``order`` gives the positions of the images that it answers a query with, nearest first, never the query.
     """
@@ -25,15 +26,17 @@ class Method:
     name: str
     label: str
     order: Callable[[int], Order]
+    about: str = ""
 
 
 def euclidean(features: Features) -> Method:
     """Eq. 7: all images by EucDis of the plain features, ties by name as the user breaks them."""
 
     def order(query: int) -> Order:
-        return nearest_first(euclidean_distances(features, features[query]), query)
+        return nearest_first(squared_distances(features[query], features), query)
 
-    return Method("euclidean", "Euclidean distance (Eq. 7)", order)
+    about = "EucDis of the plain codes (Eq. 7), what the KMC ranks by under scheme exact."
+    return Method("euclidean", "Euclidean distance (Eq. 7)", order, about)
 
 
 def cloud_sim(features: Features) -> Method:
@@ -44,7 +47,8 @@ def cloud_sim(features: Features) -> Method:
         numerators = sim_numerators(sum1, sum2, int(sum1[query]), int(sum2[query]), features.shape[1])
         return nearest_first(numerators, query)
 
-    return Method("sim", "cloud's Sim (Eq. 9)", order)
+    about = "NewDis of the plain codes (Eq. 8), which the cloud computes over ciphertexts as Sim (Eq. 9)."
+    return Method("sim", "cloud's Sim (Eq. 9)", order, about)
 
 
 def end_to_end(features: Features, candidates: int) -> Method:
@@ -55,7 +59,8 @@ def end_to_end(features: Features, candidates: int) -> Method:
         first = cloud.order(query)[:candidates]
         return first[np.lexsort((first, euclidean_distances(features[first], features[query])))]
 
-    return Method(f"end-to-end-{candidates}", f"end to end, {candidates} candidates", order)
+    about = f"the cloud's first {candidates} images by Sim, which the user ranks again by EucDis."
+    return Method(f"end-to-end-{candidates}", f"end to end, {candidates} candidates", order, about)
 
 
 def both_sums(features: Features) -> NDArray[np.int64]:

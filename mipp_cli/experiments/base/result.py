@@ -22,12 +22,13 @@ class Claim:
     """A claim of the paper beside what was measured, whatever it turned out to be.
 
     ``measured`` says it with its figures and intervals, in one line or several; ``where`` names the
-    figure, table or section of the paper.
+    figure, table or section of the paper; ``conclusion`` is what follows from the figures, in a few words.
     """
 
     where: str
     claimed: str
     measured: str
+    conclusion: str
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mipp_cli.cloud.cloud import INDEX_FILE
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.bootstrap import mean_interval
+from mipp_cli.experiments.base.conclusions import CONFIRMED
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Order, both_sums
 from mipp_cli.experiments.base.result import Claim, Observation, Result, column, table, where
@@ -108,16 +109,20 @@ def _links_claim(observations: Sequence[Observation]) -> Claim:
     wrong = np.count_nonzero(column(observations, "false_links"))
     if linked == len(both):
         follows = "The sums of a picture do not depend on whose key it is under: every one is linked."
+        conclusion = "not confirmed: every shared picture is linked"
     elif linked:
         follows = "Some pictures are linked across owners; which owner's key they are under does not hide it."
+        conclusion = f"not confirmed: {linked} of {len(both)} shared pictures are linked"
     else:
         follows = "No picture is linked."
+        conclusion = CONFIRMED
     return Claim(
         _PRIVACY,
         _CLAIMED,
         f"{linked} of {len(both)} pictures that both owners gave have the same pair in the index and are "
         f"linked; {wrong} of {len(observations)} pictures of the first owner are also linked to another "
         f"picture of the second. {follows}",
+        conclusion,
     )
 
 
@@ -162,12 +167,16 @@ def _false_links_claim(observations: Sequence[Observation], images: int, seed: i
     found = mean_interval(column(where(observations, images=images), "false_link"), seed)
     if found.high < 0.5:
         follows = "For most pictures the pair is as good as a fingerprint at this size; no key hides it."
+        conclusion = "not confirmed: for most pictures a link is right"
     elif found.low > 0.5:
         follows = "At this size most pictures share their pair with another: a link is a suspicion, no proof."
+        conclusion = "not refuted: most links would be false"
     else:
         follows = "At this size about half of the links are unambiguous."
+        conclusion = "not confirmed: about half of the links are right"
     return Claim(
         _PRIVACY,
         _CLAIMED,
         f"among {images} pictures {found.percent} share (Σx, Σx²) with a different one. {follows}",
+        conclusion,
     )

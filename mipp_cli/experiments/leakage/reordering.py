@@ -89,22 +89,27 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
     shares = {order: shares_by_tenth(observations, order) for order in ORDERS}
     if not all(map(len, shares.values())):
         measured = "no similar image was returned at all: nothing can be said of where they stand."
-        return Claim("Fig. 2, section 6.2", _CLAIMED, measured)
+        return Claim("Fig. 2, section 6.2", _CLAIMED, measured, "nothing shown")
     first = {order: mean_interval(values[:, 0], seed) for order, values in shares.items()}
     half = mean_interval(shares[BY_SIM][:, : PARTS // 2].sum(axis=1), seed)
     as_read, moved = first[BY_SIM], first[BY_SUMS_AGAIN]
     if half.high < 1 / 2:
         reading = "are not uniform: they stand towards the end, where one reads the answer backwards"
+        conclusion = "not confirmed: towards the end"
     elif half.low > 1 / 2:
         reading = "are not uniform: they stand towards the front"
+        conclusion = "not confirmed: towards the front"
     elif not as_read.low <= 1 / PARTS <= as_read.high:
         reading = "are even in the two halves, but not in the first tenth"
+        conclusion = "not confirmed: uneven in the first tenth"
     else:
         reading = "cannot be told from a uniform spread, neither in the first tenth nor in the first half"
+        conclusion = "uniform as far as shown"
     if moved.low > 1 / PARTS:
         follows = (
             "but the cloud moves them to the front with the same sums, so that order does not mislead it"
         )
+        conclusion += "; the cloud reorders by its sums"
     else:
         follows = "and reordering by the sums does not bring them to the front here"
     return Claim(
@@ -116,4 +121,5 @@ def _claim(observations: Sequence[Observation], seed: int) -> Claim:
         f"by Sim and reordered by the cloud {moved.percent}, "
         f"by Sim and reordered by the user {first[BY_USER].percent}; uniform would be {100 / PARTS:.0f} %. "
         f"So by Sim they {reading}; {follows}.",
+        conclusion,
     )

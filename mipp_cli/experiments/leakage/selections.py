@@ -162,11 +162,14 @@ def _claim(observations: Sequence[Observation], images: int, seed: int) -> Claim
             "Which images are selected together tells which are similar, whatever order they stand in: "
             "hiding the order does not keep similarity from the cloud."
         )
+        conclusion = "not confirmed: better than chance"
     else:
         follows = "That is not better than chance: co-selection told nothing here."
+        conclusion = "not refuted: no better than chance"
     return Claim(
         "section 6.2",
         "similarity leaks by the order of the images in the answer, which the scheme makes uniform",
         f"after {queries[-1]} queries, selected by Sim (the cloud ranks), precision at {NEIGHBOURS} of the "
         f"images most often selected together: {'; '.join(parts) or 'none was'}. {follows}",
+        conclusion,
     )

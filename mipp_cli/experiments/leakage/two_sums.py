@@ -125,15 +125,18 @@ def _category_claim(observations: Sequence[Observation], neighbours: int, images
             f"{by_sums.mean / chance:.1f} times as often as chance does: the privacy that is claimed does "
             "not hold on this data set."
         )
+        conclusion = "not confirmed: better than chance"
     else:
         follows = (
             "This guess is not better than chance on this data set, and does not speak against the claim."
         )
+        conclusion = "not refuted: no better than chance"
     return Claim(
         "sections 4.3 and 6.2",
         "the cloud obtains neither image features nor image similarity from what is encrypted",
         f"from (Σx, Σx²) alone the category of {by_sums.percent} of {images} images is guessed right "
         f"(k = {neighbours}); chance {100 * chance:.1f} %, from all codes {by_codes.percent}. {follows}",
+        conclusion,
     )
 
 
@@ -176,19 +179,23 @@ def _ranking_claim(observations: Sequence[Observation], returned: int, seed: int
     gain = mean_interval(by["sums"] - by["sim"], seed)
     if sums.low <= chance:
         follows = "The sums rank no better than chance here, which does not speak against the claim."
+        conclusion = "not refuted: no better than chance"
     elif gain.low > 0:
         follows = (
             f"From the same two numbers the cloud ranks better than Sim, by {gain.points}, and better than "
             "chance: part of what Sim loses is lost to the user alone, and not kept from the cloud."
         )
+        conclusion = f"not confirmed: the cloud ranks better than Sim, by {gain.points}"
     else:
         follows = (
             "The cloud ranks better than chance by the sums, so it learns similarity; not better than by "
             "Sim itself."
         )
+        conclusion = "not confirmed: better than chance"
     return Claim(
         "section 6.2",
         "the cloud may get the wrong similarity relation, so the similarity of images does not leak to it",
         f"precision at {returned}: by the sums {sums.percent}, by Sim {sim.percent}, by EucDis "
         f"{plain.percent}, chance {100 * chance:.1f} %. {follows}",
+        conclusion,
     )

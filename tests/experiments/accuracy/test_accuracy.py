@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError
-from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, measures, run_accuracy
+from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
 from mipp_cli.experiments.accuracy.comparison import compare
+from mipp_cli.experiments.accuracy.measures import measures
 from mipp_cli.experiments.accuracy.positions import PositionsOptions, position_shares, run_positions
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result

@@ -73,7 +73,7 @@ def test_the_report_records_seed_versions_machine_and_data_set(tmp_path: Path) -
 def test_names_are_escaped_wherever_they_stand(tmp_path: Path) -> None:
     bad = '<script>alert(1)</script>" onload="x $name & co'
     row = {"what": bad, bad: 1}
-    result = Result("sizes", bad, [row], [Claim(bad, bad, bad)], [bad])
+    result = Result("sizes", bad, [row], [Claim(bad, bad, bad, bad)], [bad])
     dataset = {**DATASET, "name": bad}
     tasks = [task("accuracy", ACCURACY, []), task("storage", result, [], {"file": bad})]
     run_tasks(tasks, dataset, tmp_path, force=False, plots=False)

@@ -95,4 +95,33 @@ def group_claims(observations: Sequence[Observation]) -> list[Claim]:
         f"is read right ({chance(READ)}) by the images that this user got: {said(READ, GOT)}; by its own "
         f"queries: {said(READ, OWN)}. Groups help little against whoever knows the pictures."
     )
-    return [Claim("section 6.2", _CLAIMED, text) for text in (image, query, read)]
+    conclusions = (
+        _conclusion(above),
+        _above_chance(observations, QUERIES, settings, most),
+        _above_chance(observations, READ, settings, most),
+    )
+    texts = zip((image, query, read), conclusions, strict=True)
+    return [Claim("section 6.2", _CLAIMED, text, conclusion) for text, conclusion in texts]
+
+
+def _conclusion(above: dict[str, list[str]]) -> str:
+    if not above["Better"]:
+        return "not refuted: no better than shuffled categories"
+    if not above["Not better"]:
+        return "not confirmed: better than shuffled in every setting"
+    return f"not confirmed: better than shuffled with {', '.join(above['Better'])}"
+
+
+def _above_chance(
+    observations: Sequence[Observation], measure: str, settings: dict[tuple[int, int], str], most: int
+) -> str:
+    found = {label: best(observations, measure, each, most) for each, label in settings.items()}
+    measured = {label: row for label, row in found.items() if row is not None}
+    above = [label for label, row in measured.items() if row["low"] > row["chance"]]
+    if not measured:
+        return "not measured"
+    if not above:
+        return "not refuted: no better than chance"
+    if len(above) == len(measured):
+        return "not confirmed: better than chance in every setting"
+    return f"not confirmed: better than chance with {', '.join(above)}"
