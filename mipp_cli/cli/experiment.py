@@ -14,13 +14,15 @@ from mipp_cli.cli.experiment_options import (
     at_least_one,
     comparison_options,
     dataset_options,
+    datasets_options,
     numbers,
     place_options,
+    query_options,
     sample_option,
     scheme_options,
     timing_options,
 )
-from mipp_cli.cli.experiment_run import carry_out, run_on
+from mipp_cli.cli.experiment_run import carry_out, run_on, run_on_all
 from mipp_cli.cli.options import PATH
 from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
@@ -28,6 +30,7 @@ from mipp_cli.report import Report
 if TYPE_CHECKING:
     from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
     from mipp_cli.experiments.base.dataset import DataSet
+    from mipp_cli.experiments.base.sampling import QueryChoice
     from mipp_cli.experiments.suite import Task
 
 _RETURNED = click.option(
@@ -39,7 +42,7 @@ _STORED_BITS = (1024, 2048, 3072)
 
 @click.group()
 def experiment() -> None:
-    """The paper's figures and tables, measured on your own data set.
+    """The paper's figures and tables, and descriptors compared, measured on your own data set.
 
     DATASET is a folder with a folder of images for each category. Every command writes CSV, plots,
     report.html and report.json into one folder, and goes on where an interrupted run stopped.
@@ -86,6 +89,44 @@ def positions(source: DataSource, place: Place, compared: ComparisonOptions, ret
 
     options = PositionsOptions(compared.queries, compared.candidates, compared.rankings, returned)
     return run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
+
+
+@experiment.command()
+@datasets_options
+@query_options
+@at_least_one("--returned", "Images returned: the k of precision at k.", default=10)
+@at_least_one("--watched", "Queries whose selections the cloud watches.", default=2000)
+@scheme_options("dcr,mask", "3072")
+@sample_option(50, _CHECKED)
+@place_options
+def descriptors(
+    source: DataSource,
+    place: Place,
+    queried: QueryChoice,
+    returned: int,
+    watched: int,
+    schemes: tuple[str, ...],
+    modulus_bits: tuple[int, ...],
+    sample: int,
+) -> Report:
+    """Compare descriptors: how well each ranks, quantised and under the schemes, and what selections tell.
+
+    By the real numbers before quantisation, by Eq. 7, as scheme exact ranks end to end, and by the cloud's
+    Sim: precision, recall, F1, nDCG, mAP and R-precision; then by fewer bits and fewer numbers.
+    """
+    from mipp_cli.experiments.accuracy.descriptors import DescriptorsOptions
+    from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
+    from mipp_cli.experiments.base.trial_deployment import scheme_settings
+    from mipp_cli.experiments.leakage.co_selection import CoSelectionOptions
+    from mipp_cli.experiments.tasks import descriptors_task
+
+    options, seed = DescriptorsOptions(queried, returned), queried.seed
+    settings = tuple(scheme_settings(schemes, modulus_bits))
+    check = EqualityOptions(settings, sample, seed, place.parallelism)
+    watch = CoSelectionOptions(watched, seed)
+    return run_on_all(
+        source, place, lambda datasets: [descriptors_task(datasets, options, check, watch, progress_bar)]
+    )
 
 
 @experiment.command()

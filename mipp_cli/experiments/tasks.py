@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions, run_accuracy
+from mipp_cli.experiments.accuracy.descriptors import DescriptorsOptions, run_descriptors
 from mipp_cli.experiments.accuracy.equality_check import EqualityOptions, check_equality
+from mipp_cli.experiments.accuracy.exact_check import check_descriptors
 from mipp_cli.experiments.accuracy.positions import PositionsOptions, run_positions
 from mipp_cli.experiments.attack.attack import AttackOptions, attack_every_scheme, run_attack
 from mipp_cli.experiments.base.dataset import DataSet, describe_descriptor
@@ -17,6 +19,7 @@ from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.base.trial_deployment import SampleOptions, SchemeSetting
 from mipp_cli.experiments.cost.storage import run_storage
 from mipp_cli.experiments.cost.timing import TimingOptions, run_timing
+from mipp_cli.experiments.leakage.co_selection import CoSelectionOptions, measure_co_selection
 from mipp_cli.experiments.leakage.leakage import LeakageOptions, run_leakage
 from mipp_cli.experiments.leakage.linking import LinkTrial
 from mipp_cli.experiments.suite import Task, recorded
@@ -52,6 +55,31 @@ def accuracy_task(
 def positions_task(dataset: DataSet, options: PositionsOptions, progress: Progress) -> Task:
     """Fig. 2."""
     return _task("positions", dataset, options, lambda: run_positions(dataset, options, progress))
+
+
+def descriptors_task(
+    datasets: Sequence[DataSet],
+    options: DescriptorsOptions,
+    check: EqualityOptions,
+    watched: CoSelectionOptions,
+    progress: Progress,
+) -> Task:
+    """Descriptors beside each other, what co-selection tells of each, and the checks on encrypted samples."""
+    asked = {
+        **recorded(options),
+        "check": recorded(check),
+        "co-selection": recorded(watched),
+        "descriptors": [describe_descriptor(dataset) for dataset in datasets],
+    }
+
+    def run() -> list[Result]:
+        return [
+            *run_descriptors(datasets, options, progress),
+            measure_co_selection(datasets, watched, progress),
+            *check_descriptors(datasets, check, progress),
+        ]
+
+    return Task("descriptors", asked, run)
 
 
 def timing_task(dataset: DataSet, options: TimingOptions, progress: Progress) -> Task:

@@ -16,6 +16,7 @@ from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.report.workspace import EXPERIMENTS
 from tests.support.deployment import done, refused, run
 from tests.support.small_datasets import draw_dataset
+from tests.support.tiny_model import tiny_model
 
 FAST = ("--jobs", "1", "--no-plots")
 MASK = ("--scheme", "mask")
@@ -82,7 +83,9 @@ def test_an_interrupted_run_of_all_continues(
     assert runs == ["timing", "storage", "leakage", "leakage", "attack"]
     assert (folder / "done" / "accuracy.json").read_bytes() == accuracy
     report = json.loads((folder / "report.json").read_text())
-    assert [each["experiment"] for each in report["experiments"]] == list(EXPERIMENTS)
+    assert [each["experiment"] for each in report["experiments"]] == [
+        each for each in EXPERIMENTS if each != "descriptors"
+    ]
 
 
 def test_leakage_is_measured_on_features_of_ones_own(
@@ -101,6 +104,39 @@ def test_leakage_is_measured_on_features_of_ones_own(
     done(*words, "--descriptor", f"features:{tmp_path / 'own.npy'}")
     assert np.array_equal(seen[0].features, codes)
     refused(10, *words)  # without them it is another run
+
+
+def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    words = (
+        "experiment", "descriptors", drawn, "-o", tmp_path / "out",
+        "--descriptor", "edge-histogram", "--descriptor", f"model:{model}", "--queries", "all", "--returned", "5", "--watched", "50", *MASK, *FAST,
+    )  # fmt: skip
+    outcome = done(*words)
+    assert "model:tiny, precision at 5: by Euclidean distance" in outcome.out
+    with (tmp_path / "out" / "descriptors.csv").open() as file:
+        found = {(row["descriptor"], row["method"]) for row in csv.DictReader(file)}
+    assert {("edge-histogram", "codes"), ("model:tiny", "vectors"), ("model:tiny", "sim")} <= found
+    files = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")}
+    assert len(files) >= 8
+    done(*words, "--force")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.csv")} == files
+    refused(10, *words, "--descriptor", f"model:{model / 'model.onnx'}")
+
+
+@pytest.mark.parametrize("command", ["accuracy", "positions", "timing", "storage"])
+def test_the_papers_experiments_take_a_model(drawn: Path, tmp_path: Path, command: str) -> None:
+    model = tiny_model(tmp_path / "tiny")
+    small = {
+        "accuracy": MASK,
+        "timing": (*MASK, "--sizes", "3", "--repeats", "1"),
+        "storage": (*MASK, "--sample", "2"),
+    }
+    options = ("--descriptor", f"model:{model}", *small.get(command, ()))
+    done("experiment", command, drawn, "-o", tmp_path / "out", *options, *FAST)
+    (recorded,) = json.loads((tmp_path / "out" / "report.json").read_text())["experiments"]
+    assert recorded["options"]["descriptor"]["name"] == "model:tiny"
+    assert any("48 codes of 256 levels" in note for note in recorded["results"][0]["notes"])
 
 
 def test_experiments_share_a_report(drawn: Path, tmp_path: Path) -> None:

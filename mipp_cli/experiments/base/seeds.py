@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     GROUP_TIES = 107
     TIMED_ORDER = 108
     TIMED_QUERIES = 109
+    FEWER_NUMBERS = 110
 
 
 def generator(seed: int, purpose: Purpose) -> np.random.Generator:

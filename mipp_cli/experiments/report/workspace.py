@@ -17,6 +17,7 @@ from mipp_cli.files.atomic import write_bytes
 EXPERIMENTS = {
     "accuracy": "Accuracy (Fig. 3 and 4)",
     "positions": "Positions of similar images (Fig. 2)",
+    "descriptors": "Descriptors compared",
     "timing": "Time (Fig. 5 to 8)",
     "storage": "Storage (Table 3)",
     "leakage": "What the cloud can work out (section 6.2)",
@@ -114,7 +115,9 @@ class Workspace:
                 found.append(Record.of(json.loads(path.read_bytes())))
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
                 raise MalformedError(
-                    "is damaged", path=path, hint="remove it: the experiment is then run again"
+                    "is damaged, or of another version",
+                    path=path,
+                    hint="remove it: the experiment is then run again",
                 ) from None
         return found
 
