@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +53,9 @@ def carry_out(
     """Run tasks into the output folder, and say what was measured beside what the paper claims."""
     from mipp_cli.experiments.suite import run_tasks
 
-    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=not place.no_plots)
+    # nothing in a command line of experiments is secret: they know no passphrases
+    command = shlex.join(["mipp", *sys.argv[1:]])
+    outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=not place.no_plots, command=command)
     counts = {"experiments": len(tasks), "done before": outcome.skipped}
     if "images" in dataset:
         counts["images"] = dataset["images"]
@@ -83,5 +87,6 @@ def _as_lines(results: Sequence[Result]) -> list[str]:
             lines += [result.title, *(f"  {line}" for line in table.lines()), ""]
         for claim in result.claims:
             measured = claim.measured.replace("\n", "\n              ")
-            lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}", ""]
+            lines += [f"{claim.where}", f"  the paper:  {claim.claimed}", f"  measured:   {measured}"]
+            lines += [f"  conclusion: {claim.conclusion}", ""]
     return lines

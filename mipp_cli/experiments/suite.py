@@ -20,12 +20,14 @@ from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.plots.drawings import draw
 from mipp_cli.experiments.plots.style import plots_possible
+from mipp_cli.experiments.report.provenance import provenance
 from mipp_cli.experiments.report.report import write_report
+from mipp_cli.experiments.report.table_files import write_tables
 from mipp_cli.experiments.report.workspace import Record, Workspace
 from mipp_cli.report import Output
 
 NO_PLOTS = "no plots were drawn: matplotlib is not installed; pip install 'mipp-cli[plots]' and run it again"
-_PACKAGES = ("numpy", "pillow", "gmpy2", "h5py", "cryptography", "matplotlib")
+_PACKAGES = ("numpy", "pillow", "gmpy2", "h5py", "cryptography", "matplotlib", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,19 @@ class Outcome:
 
 
 def run_tasks(
-    tasks: Sequence[Task], dataset: Mapping[str, Any], folder: Path, *, force: bool, plots: bool
+    tasks: Sequence[Task],
+    dataset: Mapping[str, Any],
+    folder: Path,
+    *,
+    force: bool,
+    plots: bool,
+    command: str = "",
 ) -> Outcome:
     """Run what is not done yet, keep each experiment as it ends, then write files and the report.
 
-    ``dataset`` describes the data set. Raises OutputError, before anything is run, if the folder holds
-    one of the experiments with other options; InterruptedWorkError if it was interrupted.
+    ``dataset`` describes the data set, ``command`` is the command line, for the report. Raises OutputError,
+    before anything is run, if the folder holds one of the experiments with other options;
+    InterruptedWorkError if it was interrupted.
     """
     workspace = Workspace(folder, force=force)
     done = {
@@ -74,7 +83,7 @@ def run_tasks(
                     hint="run the same command again to go on",
                 ) from None
             seconds = time.perf_counter() - begin
-            environment = describe_environment()
+            environment = {**provenance(command), **describe_environment()}
             workspace.keep(Record(task.experiment, task.options, dataset, environment, seconds, results))
     return _write(workspace, tasks, sum(record is not None for record in done.values()), plots=plots)
 
@@ -85,6 +94,7 @@ def _write(workspace: Workspace, tasks: Sequence[Task], skipped: int, *, plots: 
     asked = {task.experiment for task in tasks}
     results = [result for record in records if record.experiment in asked for result in record.results]
     outputs = [Output(result.write_csv(folder), "observations") for result in results]
+    outputs += [Output(path, "table") for result in results for path in write_tables(result, folder)]
     if plots and plots_possible():
         outputs += [Output(path, "plot") for path in draw(results, folder)]
     outputs += [Output(path, "report") for path in write_report(records, folder)]

@@ -30,7 +30,7 @@ def test_accuracy_prints_claims_and_writes_figures(drawn: Path, tmp_path: Path) 
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {
         "accuracy.csv", "accuracy-queries.csv", "queries.csv", "equality.csv", "report.html", "report.json",
-        "done",
+        "done", "accuracy-table.csv", "accuracy-table.tex", "equality-table.csv", "equality-table.tex",
     }  # fmt: skip
     with (tmp_path / "out" / "queries.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 15
@@ -109,8 +109,9 @@ def test_leakage_is_measured_on_features_of_ones_own(
 def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> None:
     model = tiny_model(tmp_path / "tiny")
     words = (
-        "experiment", "descriptors", drawn, "-o", tmp_path / "out",
-        "--descriptor", "edge-histogram", "--descriptor", f"model:{model}", "--queries", "all", "--returned", "5", "--watched", "50", *MASK, *FAST,
+        "experiment", "descriptors", drawn, "-o", tmp_path / "out", *MASK, *FAST,
+        "--descriptor", "edge-histogram", "--descriptor", f"model:{model}",
+        "--queries", "all", "--returned", "5", "--watched", "50",
     )  # fmt: skip
     outcome = done(*words)
     assert "model:tiny, precision at 5: by Euclidean distance" in outcome.out

@@ -83,9 +83,9 @@ def test_csv_files_have_a_line_for_each_observation(tmp_path: Path) -> None:
 
 def test_plots_of_earlier_options_do_not_stay(tmp_path: Path) -> None:
     run(tmp_path, [task("accuracy", ACCURACY, [])], plots=True)
-    assert (tmp_path / "accuracy.png").exists()
+    assert all((tmp_path / f"accuracy{end}").exists() for end in (".png", ".svg", "-f1.svg"))
     run(tmp_path, [task("accuracy", ACCURACY, [])], force=True)
-    assert not (tmp_path / "accuracy.png").exists()
+    assert not [*tmp_path.glob("*.png"), *tmp_path.glob("*.svg")]
 
 
 def test_without_matplotlib_all_but_plots_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +95,8 @@ def test_without_matplotlib_all_but_plots_is_written(tmp_path: Path, monkeypatch
     assert {path.name for path in tmp_path.iterdir()} == {
         "done",
         "accuracy.csv",
+        "accuracy-table.csv",
+        "accuracy-table.tex",
         "report.html",
         "report.json",
     }

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DPI = 160
+FORMS = (".png", ".svg")
+"""What each plot is written as: for the report, and for a paper."""
+
 CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1.4}
 
 Point = tuple[float, float, float]
@@ -46,6 +49,7 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 10,
     "hatch.linewidth": 0.6,
+    "svg.hashsalt": "mipp",  # ids inside an SVG are drawn from it, and else at random
 }
 
 
@@ -76,10 +80,12 @@ def drawing(
     height: float = 4.2,
     legend_columns: int = 3,
 ) -> Iterator[list[Axes]]:
-    """Give the panels of a figure, row by row, each ``width`` by ``height`` inches; then write ``path``.
+    """Give the panels of a figure, row by row, each ``width`` by ``height`` inches; then write it.
+
+    ``path`` is that of the files without the ends of their names, which are :data:`FORMS`.
 
     What is labelled in any panel stands in one legend under the whole figure, where it covers no line. Raises
-    OutputError if the PNG cannot be written.
+    OutputError if a file cannot be written.
     """
     import matplotlib as mpl  # noqa: PLC0415 -- an extra: imported only where plots are asked for
     from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
@@ -94,10 +100,11 @@ def drawing(
             figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=legend_columns)
         try:
             # without a date or version of matplotlib inside, the same figures give the same file
-            figure.savefig(path, format="png", metadata={"Software": None})
+            figure.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
+            figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Creator": None})
         except OSError as error:
             raise OutputError(
-                "cannot be written", path=path, hint="check the folder and its rights"
+                "cannot be written", path=error.filename, hint="check the folder and its rights"
             ) from error
 
 

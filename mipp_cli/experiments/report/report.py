@@ -13,8 +13,9 @@ from string import Template
 from typing import Any
 
 from mipp_cli import __version__
-from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.plots.drawings import drawing_names
+from mipp_cli.experiments.report.provenance import PAPER
+from mipp_cli.experiments.report.table_files import table_names
 from mipp_cli.experiments.report.tables import Table, key_table
 from mipp_cli.experiments.report.workspace import EXPERIMENTS, Record
 from mipp_cli.files.atomic import write_bytes
@@ -25,7 +26,8 @@ _MOST_OBSERVATIONS = 2000
 
 def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
     """Write both files into ``folder``, where the CSV files and plots are; return their paths."""
-    fields = {"mipp": __version__, "experiments": [_record_fields(record, folder) for record in records]}
+    experiments = [_record_fields(record, folder) for record in records]
+    fields = {"paper": PAPER, "mipp": __version__, "experiments": experiments}
     pages = {
         REPORT_JSON: json.dumps(fields, indent=1, ensure_ascii=False) + "\n",
         REPORT_HTML: _page(records, folder),
@@ -40,14 +42,15 @@ def _record_fields(record: Record, folder: Path) -> dict[str, Any]:
     fields = asdict(record)
     for each, result in zip(fields["results"], record.results, strict=True):
         each["csv"] = f"{result.name}.csv"
-        each["plots"] = _plots(result, folder)
+        each["tables"] = _there(table_names(result), folder)
+        each["plots"] = _there(drawing_names(result), folder)
         if len(result.observations) > _MOST_OBSERVATIONS:
             each["observations"] = None
     return fields
 
 
-def _plots(result: Result, folder: Path) -> list[str]:
-    return [name for name in drawing_names(result) if (folder / name).exists()]
+def _there(names: Iterable[str], folder: Path) -> list[str]:
+    return [name for name in names if (folder / name).exists()]
 
 
 class _Html(str):
@@ -83,7 +86,7 @@ def _page(records: Sequence[Record], folder: Path) -> str:
     links = {f"#{record.experiment}": EXPERIMENTS[record.experiment] for record in records}
     links["#run"] = "How it was run"
     claims = [
-        (claim.where, claim.claimed, claim.measured)
+        (claim.where, claim.claimed, claim.measured, claim.conclusion)
         for record in records
         for result in record.results
         for claim in result.claims
@@ -91,10 +94,24 @@ def _page(records: Sequence[Record], folder: Path) -> str:
     return Template(template).substitute(
         name=escape(str(dataset.get("name", ""))),
         links=_list(_element("a", title, href=target) for target, title in links.items()),
-        claims=_table(Table(("where", "the paper claims", "measured"), claims, [False] * 3), "claims"),
+        paper=escape(PAPER),
+        made=escape(_made(records)),
+        claims=_table(
+            Table(("where", "the paper claims", "measured", "conclusion"), claims, [False] * 4), "claims"
+        ),
         sections="\n".join(_section(record, folder) for record in records),
         runs="\n".join(_run(record) for record in records),
     )
+
+
+def _made(records: Sequence[Record]) -> str:
+    """Say with what, and when the last of the experiments was measured."""
+    if not records:
+        return f"mipp {__version__}."
+    last = max((record.environment for record in records), key=lambda each: str(each.get("date", "")))
+    commit = last.get("commit", "none")
+    source = "" if commit == "none" else f", commit {commit}"
+    return f"Measured by mipp {last['versions']['mipp']}{source}, {last.get('date', '')}."
 
 
 def _section(record: Record, folder: Path) -> _Html:
@@ -107,15 +124,20 @@ def _section(record: Record, folder: Path) -> _Html:
             more.append(f"{result.title}: {result.name}.csv, {count}")
             continue
         parts.append(_element("h3", result.title))
-        for name in _plots(result, folder):
+        for name in _there(drawing_names(result), folder):
+            if name.endswith(".svg"):
+                continue  # the same plot, for a paper
             data = base64.b64encode((folder / name).read_bytes()).decode("ascii")
             image = _element("img", alt=result.title, src=f"data:image/png;base64,{data}")
-            parts.append(_element("figure", image, _element("figcaption", name)))
+            also = _there([name.replace(".png", ".svg")], folder)
+            parts.append(_element("figure", image, _element("figcaption", ", ".join([name, *also]))))
         if (table := key_table(result)) is not None:
             parts.append(_table(table))
         if result.notes:
             parts.append(_list(result.notes))
-        parts.append(_element("p", f"All {count}: {result.name}.csv", class_="file"))
+        tables = _there(table_names(result), folder)
+        named = f"; the table: {', '.join(tables)}" if tables else ""
+        parts.append(_element("p", f"All {count}: {result.name}.csv{named}", class_="file"))
     if more:
         parts += [_element("h3", "Further files"), _list(more)]
     return _element("section", *parts, id=record.experiment)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mipp_cli.experiments.accuracy.coarser import BITS, DIMENSIONS
+from mipp_cli.experiments.accuracy.descriptors import NAME as DESCRIPTORS
 from mipp_cli.experiments.base.bootstrap import Interval
 from mipp_cli.experiments.base.result import Observation, Result, distinct, where
+from mipp_cli.experiments.leakage.co_selection import NAME as CO_SELECTION
 from mipp_cli.experiments.leakage.groups.claims import (
     IMAGE,
     MORE_SEEN,
-    NAME,
     QUERIES,
     READ,
     REPEATED,
@@ -20,12 +22,21 @@ from mipp_cli.experiments.leakage.groups.claims import (
     setting_label,
     settings_of,
 )
+from mipp_cli.experiments.leakage.groups.claims import NAME as GROUPS
 from mipp_cli.experiments.leakage.groups.images import SELECTIONS
 from mipp_cli.experiments.leakage.groups.queries import EVERY, GOT, OWN
 from mipp_cli.experiments.leakage.groups.watching import COSINE, EIGENVECTORS
 from mipp_cli.report import in_columns
 
 _MOST_ROWS = 40
+# by the result's name: the columns that make a line, those that make a column, and the mean of an interval
+_PIVOTS: dict[str, tuple[Sequence[str], Sequence[str], str]] = {
+    DESCRIPTORS: (("descriptor", "label"), ("measure",), "mean"),
+    BITS: (("descriptor", "measure"), ("bits",), "mean"),
+    DIMENSIONS: (("descriptor", "measure"), ("dimension",), "mean"),
+    CO_SELECTION: (("descriptor",), ("measure", "group_size"), "share"),
+}
+_NUMBERED = {"group_size": "groups of", "bits": "bits:", "dimension": "numbers:"}
 # of what clouds that watch groups see: what is measured, by whom, and from what
 _OF_GROUPS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "image, cosine": (IMAGE, COSINE, (SELECTIONS,)),
@@ -58,7 +69,9 @@ def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
     rows = result.observations
     if result.name == "accuracy":
         return _accuracy_table(rows)
-    if result.name == NAME and rows:
+    if result.name in _PIVOTS and rows:
+        return _pivot(rows, *_PIVOTS[result.name])
+    if result.name == GROUPS and rows:
         return _group_table(rows)
     if not rows or len(rows) > most_rows:
         return None
@@ -85,6 +98,34 @@ def _accuracy_table(rows: Sequence[Observation]) -> Table:
             line.append("".join(Interval(row["mean"], row["low"], row["high"]).text for row in found))
         lines.append(line)
     return _with_labels(["method", *(f"{measure} at {count}" for measure, count in columns)], lines)
+
+
+def _pivot(rows: Sequence[Observation], down: Sequence[str], across: Sequence[str], value: str) -> Table:
+    """One line for each value of the columns ``down``, in it one cell for each of the columns ``across``."""
+
+    def key(row: Observation, names: Sequence[str]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in names)
+
+    cells = {
+        (key(row, down), key(row, across)): Interval(row[value], row["low"], row["high"]).text for row in rows
+    }
+    lines = dict.fromkeys(line for line, _ in cells)
+    columns = dict.fromkeys(column for _, column in cells)
+    if all(isinstance(each, int) for column in columns for each in column):
+        columns = dict.fromkeys(sorted(columns))
+    header = [*down, *(_across(column, across) for column in columns)]
+    texts = [[*map(_text, line), *(cells.get((line, column), "") for column in columns)] for line in lines]
+    return Table(header, texts, [False] * len(down) + [True] * len(columns))
+
+
+def _across(column: tuple[Any, ...], names: Sequence[str]) -> str:
+    """Return what a column is called: numbers with what they count, texts as they are."""
+    said = [
+        each if isinstance(each, str) else f"{_NUMBERED.get(name, name)} {each}"
+        for name, each in zip(names, column, strict=True)
+        if each is not None
+    ]
+    return ", ".join(said)
 
 
 def _group_table(rows: Sequence[Observation]) -> Table:

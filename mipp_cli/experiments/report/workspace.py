@@ -12,6 +12,7 @@ from typing import Any
 from mipp_cli.errors import MalformedError, OutputError
 from mipp_cli.experiments.base.result import Claim, Result
 from mipp_cli.experiments.plots.drawings import drawing_names
+from mipp_cli.experiments.report.table_files import table_names
 from mipp_cli.files.atomic import write_bytes
 
 EXPERIMENTS = {
@@ -101,7 +102,7 @@ class Workspace:
             if record.experiment == experiment:
                 (self.folder / _DONE / f"{experiment}.json").unlink(missing_ok=True)
                 for result in record.results:
-                    for name in (f"{result.name}.csv", *drawing_names(result)):
+                    for name in (f"{result.name}.csv", *table_names(result), *drawing_names(result)):
                         (self.folder / name).unlink(missing_ok=True)
 
     def records(self) -> list[Record]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -68,6 +69,29 @@ def test_the_report_records_seed_versions_machine_and_data_set(tmp_path: Path) -
     assert fields["results"][0]["claims"][0]["claimed"] == "10 % <lower>"
     assert fields["results"][0]["csv"] == "accuracy.csv"
     assert DATASET["sha256"] in (tmp_path / "report.html").read_text()
+
+
+def test_the_report_says_where_figures_come_from(tmp_path: Path) -> None:
+    command = "mipp experiment accuracy 'my pictures' --seed 1"
+    run(tmp_path, [task("accuracy", ACCURACY, [])], command=command)
+    report = json.loads((tmp_path / "report.json").read_text())
+    made = report["experiments"][0]["environment"]
+    assert made["command"] == command
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", made["date"])
+    assert "109, 2020, 621–632" in report["paper"]
+    text = html.unescape((tmp_path / "report.html").read_text())
+    assert command in text
+    assert report["paper"] in text
+    assert f"{made['date']}." in text
+    assert "not & confirmed" in text
+
+
+def test_tables_and_plots_of_a_result_are_named(tmp_path: Path) -> None:
+    run(tmp_path, [task("accuracy", ACCURACY, [])], plots=True)
+    (result,) = json.loads((tmp_path / "report.json").read_text())["experiments"][0]["results"]
+    assert result["tables"] == ["accuracy-table.csv", "accuracy-table.tex"]
+    assert result["plots"] == ["accuracy.png", "accuracy.svg", "accuracy-f1.png", "accuracy-f1.svg"]
+    assert all((tmp_path / name).exists() for name in (*result["tables"], *result["plots"]))
 
 
 def test_names_are_escaped_wherever_they_stand(tmp_path: Path) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from mipp_cli.experiments.report.tables import key_table
+import csv
+import io
+
+import pytest
+
+from mipp_cli.experiments.base.result import Result, table
+from mipp_cli.experiments.report.table_files import as_csv, as_latex, escaped
+from mipp_cli.experiments.report.tables import Table, key_table
 from tests.experiments.stand_ins import ACCURACY, STORAGE
 
 
@@ -15,3 +22,51 @@ def test_tables_show_key_figures() -> None:
     assert table is not None
     assert table.lines() == ["what    bytes  share  by", "index  12,345   0.25"]
     assert key_table(STORAGE, most_rows=0) is None
+
+
+def test_descriptors_stand_in_lines_and_measures_in_columns() -> None:
+    rows = [
+        row
+        for bits in (8, 2)
+        for row in table(
+            descriptor=["a", "b"], bits=bits, measure="mAP", mean=[0.5, bits / 10], low=0.25, high=0.75
+        )
+    ]
+    found = key_table(Result("descriptors-bits", "", rows))
+    assert found is not None
+    assert found.header == ["descriptor", "measure", "bits: 2", "bits: 8"]
+    assert found.rows[1] == ["b", "mAP", "0.200 [0.250, 0.750]", "0.800 [0.250, 0.750]"]
+
+
+TABLE = Table(["what & where", "share"], [["a_1, 50 %", "0.5 [0.4, 0.6]"]], [False, True])
+
+
+def test_tables_are_written_for_other_programs() -> None:
+    assert list(csv.reader(io.StringIO(as_csv(TABLE), newline=""))) == [[*TABLE.header], *TABLE.rows]
+
+
+def test_tables_are_written_for_latex() -> None:
+    assert as_latex(TABLE, "Sizes\nin all") == "\n".join((
+        "% Sizes in all",
+        r"\begin{tabular}{lr}",
+        r"\hline",
+        r"what \& where & share \\",
+        r"\hline",
+        r"a\_1, 50 \% & 0.5 {[}0.4, 0.6{]} \\",
+        r"\hline",
+        r"\end{tabular}",
+        "",
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("\\{}", r"\textbackslash{}\{\}"),
+        ("#$~^", r"\#\$\textasciitilde{}\textasciicircum{}"),
+        ("Σx², 3–5 ×", r"$\Sigma$x$^2$, 3--5 $\times$"),
+        ("Grüße", "Grüße"),
+    ],
+)
+def test_special_characters_are_escaped(text: str, latex: str) -> None:
+    assert escaped(text) == latex

@@ -1,0 +1,59 @@
+"""Where figures come from: the paper, when and by what command they were made, and from which source."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, Final
+
+PAPER: Final = (
+    "M. Shen, G. Cheng, L. Zhu, X. Du, J. Hu, “Content-based multi-source encrypted image retrieval in "
+    "clouds with privacy preservation”, Future Generation Computer Systems 109, 2020, 621–632; preprint 2018"
+)
+_SECONDS: Final = 10
+_ROOT: Final = Path(__file__).parents[3]
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """Return date (UTC), the command line, and the commit that the package was made from, as JSON fields."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "command": command or "none",
+        "commit": source_commit(_ROOT) or installed_commit() or "none",
+    }
+
+
+def source_commit(root: Path) -> str | None:
+    """Return the commit of a source checkout at ``root``, and whether files differ from it; None without."""
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return None
+    commit = _git(git, root, "rev-parse", "HEAD")
+    changed = _git(git, root, "status", "--porcelain", "--untracked-files=no")
+    if commit is None:
+        return None
+    return f"{commit}, modified" if changed else commit
+
+
+def _git(git: str, root: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603 -- the words are those above, none is anybody's input
+            [git, "-C", str(root), *words], capture_output=True, text=True, timeout=_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def installed_commit() -> str | None:
+    """Return the commit that pip installed the package from, as its direct_url.json says, or None."""
+    try:
+        text = distribution("mipp-cli").read_text("direct_url.json")
+        commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
+    except (PackageNotFoundError, OSError, ValueError, AttributeError):
+        return None
+    return commit if isinstance(commit, str) else None

@@ -1,0 +1,85 @@
+"""Key tables as files, to be put into a paper: CSV, and LaTeX that compiles without any package."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Final
+
+from mipp_cli.experiments.base.result import Result
+from mipp_cli.experiments.report.tables import Table, key_table
+from mipp_cli.files.atomic import write_bytes
+
+_SPECIAL: Final = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "[": "{[}",  # after a line's end a bracket would be a length
+    "]": "{]}",
+    "–": "--",
+    "−": "$-$",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "°": r"$^\circ$",
+    "²": "$^2$",
+    "·": r"$\cdot$",
+    "√": r"$\surd$",
+    "Σ": r"$\Sigma$",
+    "→": r"$\to$",
+    "…": r"\ldots{}",
+    "\N{NO-BREAK SPACE}": "~",
+    "\n": " ",
+}
+_ESCAPES: Final = str.maketrans(_SPECIAL)
+
+
+def table_names(result: Result) -> list[str]:
+    """Return the names of the files that a result's key table goes to, whether it has one or not."""
+    return [f"{result.name}-table.csv", f"{result.name}-table.tex"]
+
+
+def write_tables(result: Result, folder: Path) -> list[Path]:
+    """Write a result's key table as CSV and as LaTeX; return their paths, none if it has no key table.
+
+    A result without notes is a list, for whoever works on with it.
+    """
+    table = key_table(result) if result.notes else None
+    if table is None:
+        return []
+    paths = [folder / name for name in table_names(result)]
+    for path, text in zip(paths, (as_csv(table), as_latex(table, result.title)), strict=True):
+        write_bytes(path, text.encode(), force=True)
+    return paths
+
+
+def as_csv(table: Table) -> str:
+    """Return a table as CSV, one line a row, cells as they are shown."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(table.header)
+    writer.writerows(table.rows)
+    return text.getvalue()
+
+
+def as_latex(table: Table, title: str) -> str:
+    """Return a table as a LaTeX tabular, its title in a comment; numbers stand to the right."""
+    columns = "".join("r" if right else "l" for right in table.numeric)
+    head, *rows = (" & ".join(map(escaped, row)) + r" \\" for row in (table.header, *table.rows))
+    comment = " ".join(title.split())
+    body = "\n".join((rf"\begin{{tabular}}{{{columns}}}", r"\hline", head, r"\hline", *rows, r"\hline"))
+    return f"% {comment}\n{body}\n\\end{{tabular}}\n"
+
+
+def escaped(text: str) -> str:
+    """Return a text as LaTeX prints it; signs of mathematics that plain LaTeX lacks become its commands."""
+    return text.translate(_ESCAPES)
