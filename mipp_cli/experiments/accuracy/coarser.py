@@ -106,7 +106,7 @@ def measure_dimensions(
         "alone cannot be, and not taken from the beginning, since their order means nothing in a model, and "
         "a place in the picture in a histogram.",
     )
-    return Result(DIMENSIONS, "Accuracy against the number of numbers", rows, (), notes)
+    return Result(DIMENSIONS, "Accuracy against dimension", rows, (), notes)
 
 
 def _part_trials(dataset: DataSet, seed: int) -> Iterator[_Trial]:

@@ -77,7 +77,7 @@ def run_descriptors(
         )
     queries = draw_queries(first, options.queries)
     measured, ways = _measure(datasets, queries, options.returned, progress)
-    title = "Descriptors compared: measures of the whole ranking and of its beginning"
+    title = "How well each ranks: measures of the whole ranking and of its beginning"
     notes = [*_notes(first, measured, seed), *ways, *(each.described.about for each in datasets)]
     means = Result(NAME, title, _mean_rows(measured, seed), _claims(measured, seed), notes)
     differences = Result(

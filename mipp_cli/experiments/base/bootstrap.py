@@ -22,13 +22,13 @@ class Interval(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The mean and its interval, as in 0.412 [0.380, 0.444]."""
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        """The mean and its interval, as in 0.412 [0.380, 0.444]; zero has no sign."""
+        return f"{self.mean:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
     @property
     def percent(self) -> str:
         """A share as it stands in a sentence, as in 41.2 [38.0, 44.4] %."""
-        return f"{100 * self.mean:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}] %"
+        return f"{100 * self.mean:z.1f} [{100 * self.low:z.1f}, {100 * self.high:z.1f}] %"
 
     @property
     def points(self) -> str:

@@ -139,8 +139,12 @@ def _conclusion(told: Sequence[Observation]) -> str:
     if not above:
         return "confirmed: no better than chance"
     follows = f"not confirmed: better than chance under {above} of {len(told)} descriptors"
-    shares = [row["share"] for row in told]
     if len(told) > 1:
-        grows = shares == sorted(shares, reverse=True)
-        follows += "; what ranks better tells more" if grows else "; what ranks better need not tell more"
+        best, worst = (interval_of(told[place]) for place in (0, -1))
+        tells = "more" if best.low > worst.high else "less" if best.high < worst.low else ""
+        follows += (
+            f"; what ranks best tells {tells} than what ranks worst"
+            if tells
+            else "; between what ranks best and worst no difference is shown"
+        )
     return follows

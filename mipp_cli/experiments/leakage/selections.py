@@ -1,7 +1,7 @@
 """Leakage (e): similarity learnt from which images are selected together, over many queries, by Sim.
 
 No sum is needed for it: whoever sees which images answer a query counts. What the KMC's selections tell
-under scheme `exact`, where they are all that the cloud learns, is measured in `group_leaks.py`.
+under scheme `exact`, where they are all that the cloud learns, is measured in `groups/leaks.py`.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mipp_cli.experiments.accuracy.coarser import FLOAT_BITS
 from mipp_cli.experiments.accuracy.descriptors import CHANCE
+from mipp_cli.experiments.accuracy.orders import CODES, EXACT, SIM, VECTORS
 from mipp_cli.experiments.base.result import Observation, Result, distinct, where
 from mipp_cli.experiments.leakage.co_selection import GROUP_SIZES, RANKED
 from mipp_cli.experiments.leakage.groups.claims import IMAGE
@@ -21,12 +21,12 @@ from mipp_cli.experiments.plots.style import (
     drawing,
     line_style,
     logarithmic,
+    whole_per_cent,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_NOTHING: Point = (nan, nan, nan)
 _SHOWN = ("precision", "mAP", "nDCG", "R-precision")
 _LABEL_WIDTH = 18  # letters of a descriptor's name in a line
 _FLOAT_PLACE = 10  # where the numbers themselves stand, behind 8 bits
@@ -38,23 +38,29 @@ def plot_descriptors(result: Result, path: Path) -> None:
     rows = result.observations
     described = [row for row in rows if row["descriptor"] != CHANCE]
     descriptors = distinct(described, "descriptor")
+    # vectors come first where there are any, also if the first descriptor has none
+    methods = sorted(distinct(described, "method"), key=(VECTORS, CODES, EXACT, SIM).index)
+    labels = [where(described, method=method)[0]["label"] for method in methods]
     shown = [each for each in distinct(rows, "measure") if each.partition(" at ")[0] in _SHOWN]
     width = max(5.5, 1.2 + 1.6 * len(descriptors))
-    with drawing(path, rows=2, columns=2, width=width, height=3.8, legend_columns=2) as panels:
+    with drawing(path, rows=2, columns=2, width=width, height=3.8) as panels:
         for panel, measure in zip(panels, sorted(shown, key=_place), strict=True):
+            own = where(described, measure=measure)
             bars = {
-                label: {
-                    _wrapped(each): _point(where(described, descriptor=each, label=label, measure=measure))
-                    for each in descriptors
-                }
-                for label in distinct(described, "label")
+                label: {_wrapped(row["descriptor"]): _point(row) for row in where(own, label=label)}
+                for label in labels
             }
-            draw_bars(panel, bars)
+            draw_bars(panel, bars, [*map(_wrapped, descriptors)])
             (chance,) = where(rows, descriptor=CHANCE, measure=measure)
             draw_chance(panel, chance["mean"])
-            panel.set_ylim(0, 100)
+            whole_per_cent(panel)
             panel.set(ylabel=f"{measure}, %")
-            panel.set_title(f"{measure[0].upper() if measure[1].islower() else measure[0]}{measure[1:]}")
+            panel.set_title(f"{_capital(measure)}, with 95 % intervals")
+
+
+def _capital(measure: str) -> str:
+    """Return a measure as a title begins, but for those that are written with a small letter, as mAP."""
+    return measure.capitalize() if measure.partition(" at ")[0].islower() else measure
 
 
 def _place(measure: str) -> int:
@@ -66,7 +72,7 @@ def plot_bits(result: Result, path: Path) -> None:
 
     def draw(panel: Axes, rows: Sequence[Observation]) -> None:
         for number, descriptor in enumerate(distinct(rows, "descriptor")):
-            own = {row["bits"]: _point([row]) for row in where(rows, descriptor=descriptor)}
+            own = {row["bits"]: _point(row) for row in where(rows, descriptor=descriptor)}
             real = own.pop(FLOAT_BITS, None)
             draw_lines(panel, {descriptor: own}, first=number)
             if real is not None:
@@ -89,15 +95,15 @@ def plot_dimensions(result: Result, path: Path) -> None:
 
     def draw(panel: Axes, rows: Sequence[Observation]) -> None:
         lines = {
-            descriptor: {row["dimension"]: _point([row]) for row in where(rows, descriptor=descriptor)}
+            descriptor: {row["dimension"]: _point(row) for row in where(rows, descriptor=descriptor)}
             for descriptor in distinct(rows, "descriptor")
         }
         draw_lines(panel, lines)
         ticks: list[int] = []
-        for dimension in sorted(distinct(rows, "dimension")):
-            if not ticks or dimension >= ticks[-1] * _APART:
+        for dimension in sorted(distinct(rows, "dimension"), reverse=True):
+            if not ticks or dimension * _APART <= ticks[-1]:
                 ticks.append(dimension)
-        logarithmic(panel, ticks)
+        logarithmic(panel, ticks[::-1])
         panel.set(xlabel="numbers kept, drawn at random (logarithmic)")
 
     _by_measure(result, path, draw)
@@ -108,25 +114,23 @@ def _by_measure(result: Result, path: Path, draw: Callable[[Axes, Sequence[Obser
     with drawing(path, columns=len(measures), legend_columns=2) as panels:
         for panel, measure in zip(panels, measures, strict=True):
             draw(panel, where(result.observations, measure=measure))
-            panel.set_ylim(0, 100)
+            whole_per_cent(panel)
             panel.set(ylabel=f"{measure}, %")
-            panel.set_title(f"{measure}, with 95 % intervals")
+            panel.set_title(f"{_capital(measure)}, with 95 % intervals")
 
 
 def plot_leakage(result: Result, path: Path) -> None:
     """Draw for each descriptor how well it ranks, and what co-selection tells without and with groups."""
     rows = result.observations
     descriptors = distinct(rows, "descriptor")
-    shown = {"its matches of the query's category (ranks)": (RANKED, None)} | {
+    shown = {"matches of the query's category": (RANKED, None)} | {
         f"selected together, {'no groups' if size == 1 else f'groups of {size}'}": (IMAGE, size)
         for size in GROUP_SIZES
     }
     bars = {
         label: {
-            _wrapped(each): _point(
-                where(rows, descriptor=each, measure=measure, group_size=size), mean="share"
-            )
-            for each in descriptors
+            _wrapped(row["descriptor"]): _point(row, mean="share")
+            for row in where(rows, measure=measure, group_size=size)
         }
         for label, (measure, size) in shown.items()
     }
@@ -134,14 +138,13 @@ def plot_leakage(result: Result, path: Path) -> None:
     with drawing(path, width=width, legend_columns=2) as (panel,):
         draw_bars(panel, bars)
         draw_chance(panel, rows[0]["chance"])
-        panel.set_ylim(0, 100)
+        whole_per_cent(panel)
         panel.set(ylabel="of the same category, %")
         panel.set_title("What co-selection tells of each descriptor, with 95 % intervals")
 
 
-def _point(rows: Sequence[Observation], mean: str = "mean") -> Point:
-    """Return the mean and interval of the one row there is; nothing is drawn where there is none."""
-    return next(((row[mean], row["low"], row["high"]) for row in rows), _NOTHING)
+def _point(row: Observation, mean: str = "mean") -> Point:
+    return row[mean], row["low"], row["high"]
 
 
 def _wrapped(descriptor: str) -> str:

@@ -128,16 +128,31 @@ def draw_lines(
             panel.errorbar(x, middle, yerr=errors, label=label, capsize=2.5, elinewidth=0.8, **style)
 
 
-def draw_bars(panel: Axes, bars: Mapping[str, Mapping[Any, Point]]) -> None:
-    """Draw bars with intervals for each label, side by side at each tick; shares in per cent."""
+def draw_bars(
+    panel: Axes, bars: Mapping[str, Mapping[Any, Point]], ticks: Sequence[Any] | None = None
+) -> None:
+    """Draw bars with intervals for each label, side by side at each tick; shares in per cent.
+
+    A label without a point at a tick has no bar there, and the others stand together in the middle. Without
+    ``ticks`` there are those of the points, in the order in which they come.
+    """
     width = 0.8 / len(bars)
+    ticks = ticks or list(dict.fromkeys(tick for points in bars.values() for tick in points))
+    there = {tick: [label for label, points in bars.items() if tick in points] for tick in ticks}
     for number, (label, points) in enumerate(bars.items()):
         middle, errors = _errors(points.values(), 100)
-        x = np.arange(len(points)) + width * (number - (len(bars) - 1) / 2)
+        sides = [there[tick].index(label) - (len(there[tick]) - 1) / 2 for tick in points]
+        x = np.array([ticks.index(tick) for tick in points]) + width * np.array(sides)
         kept = {"elinewidth": 0.9, "ecolor": "black"}
         panel.bar(x, middle, width, yerr=errors, label=label, capsize=2.5, error_kw=kept, **bar_style(number))
-        panel.set_xticks(range(len(points)), list(map(str, points)))
+    panel.set_xticks(range(len(ticks)), list(map(str, ticks)))
     panel.grid(visible=False, axis="x")
+
+
+def whole_per_cent(panel: Axes) -> None:
+    """Let the y axis run from 0 to 100 per cent, with room for marks at 100."""
+    panel.set_ylim(0, 104)
+    panel.set_yticks(range(0, 101, 20))
 
 
 def draw_named_bars(panel: Axes, bars: Mapping[str, tuple[float, str]]) -> None:

@@ -71,13 +71,20 @@ def _list(items: Iterable[str]) -> _Html:
 
 
 def _table(table: Table, kind: str = "") -> _Html:
-    def line(tag: str, cells: Sequence[str]) -> _Html:
-        columns = zip(cells, table.numeric, strict=True)
-        return _element("tr", *(_element(tag, cell, class_="n" if right else "") for cell, right in columns))
+    def line(tag: str, texts: Sequence[str]) -> _Html:
+        columns = zip(texts, table.numeric, strict=True)
+        cells = ((_in_one_line(cell) if right else cell, right) for cell, right in columns)
+        return _element("tr", *(_element(tag, cell, class_="n" if right else "") for cell, right in cells))
 
     head = _element("thead", line("th", table.header))
     body = _element("tbody", *(line("td", cells) for cells in table.rows))
     return _element("div", _element("table", head, body, class_=kind), class_="wide")
+
+
+def _in_one_line(interval: str) -> str:
+    """Return a figure such that its interval may go to the next line, but only as a whole."""
+    mean, bracket, rest = interval.partition(" [")
+    return mean + bracket + rest.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _page(records: Sequence[Record], folder: Path) -> str:

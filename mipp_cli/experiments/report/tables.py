@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mipp_cli.experiments.accuracy.coarser import BITS, DIMENSIONS
+from mipp_cli.experiments.accuracy.coarser import BITS, DIMENSIONS, FLOAT_BITS
+from mipp_cli.experiments.accuracy.descriptors import DIFFERENCES
 from mipp_cli.experiments.accuracy.descriptors import NAME as DESCRIPTORS
 from mipp_cli.experiments.base.bootstrap import Interval
 from mipp_cli.experiments.base.result import Observation, Result, distinct, where
@@ -29,14 +30,14 @@ from mipp_cli.experiments.leakage.groups.watching import COSINE, EIGENVECTORS
 from mipp_cli.report import in_columns
 
 _MOST_ROWS = 40
-# by the result's name: the columns that make a line, those that make a column, and the mean of an interval
-_PIVOTS: dict[str, tuple[Sequence[str], Sequence[str], str]] = {
-    DESCRIPTORS: (("descriptor", "label"), ("measure",), "mean"),
-    BITS: (("descriptor", "measure"), ("bits",), "mean"),
-    DIMENSIONS: (("descriptor", "measure"), ("dimension",), "mean"),
-    CO_SELECTION: (("descriptor",), ("measure", "group_size"), "share"),
+# by the result's name: the columns that make a line, those that make a column, what is in a cell
+_PIVOTS: dict[str, tuple[Sequence[str], Sequence[str], Callable[[Observation], str]]] = {
+    DESCRIPTORS: (("descriptor", "label"), ("measure",), lambda row: _interval(row, "mean")),
+    BITS: (("descriptor", "measure"), ("bits",), lambda row: f"{row['mean']:.3f}"),
+    DIMENSIONS: (("descriptor", "measure"), ("dimension",), lambda row: f"{row['mean']:.3f}"),
+    CO_SELECTION: (("descriptor",), ("measure", "group_size"), lambda row: _interval(row, "share")),
 }
-_NUMBERED = {"group_size": "groups of", "bits": "bits:", "dimension": "numbers:"}
+_HEADERS = {"label": "distance"}
 # of what clouds that watch groups see: what is measured, by whom, and from what
 _OF_GROUPS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "image, cosine": (IMAGE, COSINE, (SELECTIONS,)),
@@ -71,6 +72,8 @@ def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
         return _accuracy_table(rows)
     if result.name in _PIVOTS and rows:
         return _pivot(rows, *_PIVOTS[result.name])
+    if result.name == DIFFERENCES and rows:
+        return _difference_table(rows)
     if result.name == GROUPS and rows:
         return _group_table(rows)
     if not rows or len(rows) > most_rows:
@@ -100,32 +103,53 @@ def _accuracy_table(rows: Sequence[Observation]) -> Table:
     return _with_labels(["method", *(f"{measure} at {count}" for measure, count in columns)], lines)
 
 
-def _pivot(rows: Sequence[Observation], down: Sequence[str], across: Sequence[str], value: str) -> Table:
+def _pivot(
+    rows: Sequence[Observation],
+    down: Sequence[str],
+    across: Sequence[str],
+    text: Callable[[Observation], str],
+) -> Table:
     """One line for each value of the columns ``down``, in it one cell for each of the columns ``across``."""
 
     def key(row: Observation, names: Sequence[str]) -> tuple[Any, ...]:
         return tuple(row[name] for name in names)
 
-    cells = {
-        (key(row, down), key(row, across)): Interval(row[value], row["low"], row["high"]).text for row in rows
-    }
+    cells = {(key(row, down), key(row, across)): text(row) for row in rows}
     lines = dict.fromkeys(line for line, _ in cells)
-    columns = dict.fromkeys(column for _, column in cells)
+    columns = list(dict.fromkeys(column for _, column in cells))
     if all(isinstance(each, int) for column in columns for each in column):
-        columns = dict.fromkeys(sorted(columns))
-    header = [*down, *(_across(column, across) for column in columns)]
+        columns.sort()
     texts = [[*map(_text, line), *(cells.get((line, column), "") for column in columns)] for line in lines]
+    header = [_HEADERS.get(name, name) for name in down]
+    header += [
+        ", ".join(_head(*each) for each in zip(across, column, strict=True) if each[1] is not None)
+        for column in columns
+    ]
     return Table(header, texts, [False] * len(down) + [True] * len(columns))
 
 
-def _across(column: tuple[Any, ...], names: Sequence[str]) -> str:
-    """Return what a column is called: numbers with what they count, texts as they are."""
-    said = [
-        each if isinstance(each, str) else f"{_NUMBERED.get(name, name)} {each}"
-        for name, each in zip(names, column, strict=True)
-        if each is not None
-    ]
-    return ", ".join(said)
+def _head(name: str, value: Any) -> str:
+    """Return what a column is called by its value, with what a number counts."""
+    match name:
+        case "bits":
+            return "real numbers" if value == FLOAT_BITS else f"{value} bit{'s' if value > 1 else ''}"
+        case "dimension":
+            return f"l = {value}"
+        case "group_size":
+            return "no groups" if value == 1 else f"groups of {value}"
+        case _:
+            return str(value)
+
+
+def _interval(row: Observation, mean: str) -> str:
+    return Interval(row[mean], row["low"], row["high"]).text
+
+
+def _difference_table(rows: Sequence[Observation]) -> Table:
+    """One line a difference."""
+    names = ("descriptor", "first", "second", "measure")
+    lines = [[*(row[name] for name in names), _interval(row, "mean"), row["conclusion"]] for row in rows]
+    return Table([*names, "first less second", "conclusion"], lines, [False] * 4 + [True, False])
 
 
 def _group_table(rows: Sequence[Observation]) -> Table:

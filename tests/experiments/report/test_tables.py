@@ -34,8 +34,13 @@ def test_descriptors_stand_in_lines_and_measures_in_columns() -> None:
     ]
     found = key_table(Result("descriptors-bits", "", rows))
     assert found is not None
-    assert found.header == ["descriptor", "measure", "bits: 2", "bits: 8"]
-    assert found.rows[1] == ["b", "mAP", "0.200 [0.250, 0.750]", "0.800 [0.250, 0.750]"]
+    assert found.header == ["descriptor", "measure", "2 bits", "8 bits"]
+    assert found.rows[1] == ["b", "mAP", "0.200", "0.800"]
+    rows = table(descriptor="a", label="Eq. 7", measure=["mAP", "nDCG at 5"], mean=0.5, low=0.25, high=0.75)
+    found = key_table(Result("descriptors", "", rows))
+    assert found is not None
+    assert found.header == ["descriptor", "distance", "mAP", "nDCG at 5"]
+    assert found.rows == [["a", "Eq. 7", "0.500 [0.250, 0.750]", "0.500 [0.250, 0.750]"]]
 
 
 TABLE = Table(["what & where", "share"], [["a_1, 50 %", "0.5 [0.4, 0.6]"]], [False, True])
