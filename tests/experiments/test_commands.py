@@ -14,9 +14,9 @@ from mipp_cli.experiments import tasks
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.report.workspace import EXPERIMENTS
+from tests.experiments.patch_model import patch_model
 from tests.support.deployment import done, refused, run
 from tests.support.small_datasets import draw_dataset
-from tests.support.tiny_model import tiny_model
 
 FAST = ("--jobs", "1", "--no-plots")
 MASK = ("--scheme", "mask")
@@ -107,7 +107,7 @@ def test_leakage_is_measured_on_features_of_ones_own(
 
 
 def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> None:
-    model = tiny_model(tmp_path / "tiny")
+    model = patch_model(tmp_path / "tiny")
     words = (
         "experiment", "descriptors", drawn, "-o", tmp_path / "out", *MASK, *FAST,
         "--descriptor", "edge-histogram", "--descriptor", f"model:{model}",
@@ -127,7 +127,7 @@ def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("command", ["accuracy", "positions", "timing", "storage"])
 def test_the_papers_experiments_take_a_model(drawn: Path, tmp_path: Path, command: str) -> None:
-    model = tiny_model(tmp_path / "tiny")
+    model = patch_model(tmp_path / "tiny")
     small = {
         "accuracy": MASK,
         "timing": (*MASK, "--sizes", "3", "--repeats", "1"),

@@ -22,8 +22,8 @@ from mipp_cli.experiments.base.result import Result, where
 from mipp_cli.experiments.base.sampling import QueryChoice
 from mipp_cli.experiments.base.trial_deployment import scheme_settings
 from mipp_cli.scheme.descriptor import Descriptor
+from tests.experiments.patch_model import patch_model
 from tests.support.small_datasets import INLINE
-from tests.support.tiny_model import tiny_model
 
 EVERY = DescriptorsOptions(QueryChoice(None, None, 1), returned=5)
 MASK = EqualityOptions(tuple(scheme_settings(("mask",), (1024,))), parallelism=INLINE)
@@ -34,7 +34,7 @@ def described(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Dat
     """The drawn pictures by edges, by the tiny model, and by codes of 256 levels from a file."""
     folder = tmp_path_factory.mktemp("descriptors")
     np.save(folder / "own.npy", np.random.default_rng(3).integers(0, 256, (18, 12)).astype(np.uint8))
-    names = ("edge-histogram", f"model:{tiny_model(folder / 'tiny')}", f"features:{folder / 'own.npy'}")
+    names = ("edge-histogram", f"model:{patch_model(folder / 'tiny')}", f"features:{folder / 'own.npy'}")
     return load_datasets(drawn, names, parallelism=INLINE)
 
 

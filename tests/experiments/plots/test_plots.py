@@ -17,9 +17,9 @@ from mipp_cli.experiments.plots.drawings import draw
 from mipp_cli.experiments.plots.paper import plot_accuracy
 from mipp_cli.experiments.plots.style import FORMS
 from mipp_cli.progress import silent
+from tests.experiments.patch_model import patch_model
 from tests.experiments.stand_ins import ACCURACY
 from tests.support.small_datasets import INLINE
-from tests.support.tiny_model import tiny_model
 
 
 def test_matplotlib_is_imported_only_when_a_plot_is_drawn() -> None:
@@ -52,7 +52,7 @@ def test_another_process_draws_the_same_svg(tmp_path: Path) -> None:
 
 def test_descriptors_are_drawn(drawn: Path, tmp_path: Path) -> None:
     """One that has real numbers beside one that has none."""
-    names = ("edge-histogram", f"model:{tiny_model(tmp_path / 'tiny')}")
+    names = ("edge-histogram", f"model:{patch_model(tmp_path / 'tiny')}")
     datasets = load_datasets(drawn, names, parallelism=INLINE)
     results = [
         *run_descriptors(datasets, DescriptorsOptions(QueryChoice(None, None, 1), 5)),
