@@ -14,6 +14,8 @@ from mipp_cli.cli.options import (
     device_option,
     files_argument,
     grey_bits_option,
+    model_output_option,
+    model_pooling_option,
     prints_report,
     refuse_with_json,
 )
@@ -32,9 +34,19 @@ from mipp_cli.sanitize import printable, table_cell
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and codes.")
 @grey_bits_option
+@model_output_option
+@model_pooling_option
 @device_option
 @prints_report
-def features(files: tuple[Path, ...], descriptor: str, as_csv: bool, grey_bits: int, device: str) -> Report:
+def features(
+    files: tuple[Path, ...],
+    descriptor: str,
+    as_csv: bool,
+    grey_bits: int,
+    model_output: str | None,
+    model_pooling: str | None,
+    device: str,
+) -> Report:
     """Print the features of images: codes, as the scheme compares them.
 
     An edge histogram (MPEG-7) has 80 codes, 0 to 7: five kinds of edge in each of 4 x 4 sub-images: vertical,
@@ -46,7 +58,9 @@ def features(files: tuple[Path, ...], descriptor: str, as_csv: bool, grey_bits: 
 
     if as_csv:
         refuse_with_json("--csv")
-    describer = chosen_describer(descriptor, grey_bits=grey_bits, device=device)
+    describer = chosen_describer(
+        descriptor, grey_bits=grey_bits, device=device, output=model_output, pooling=model_pooling
+    )
     report, descriptions = describe_images(collect_examples(files), describer)
     if as_csv:
         table = csv.writer(sys.stdout, lineterminator="\n")

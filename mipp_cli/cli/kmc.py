@@ -15,6 +15,8 @@ from mipp_cli.cli.options import (
     files_argument,
     fingerprint_option,
     force_option,
+    model_output_option,
+    model_pooling_option,
     new_directory_argument,
     output_option,
     owner_argument,
@@ -69,17 +71,8 @@ def kmc() -> None:
     help="Describe pictures by an image model instead: a folder as models are published in ONNX form, or the "
     ".onnx file in it. Owners and users need a copy each.",
 )
-@click.option(
-    "--model-output",
-    metavar="NAME",
-    help="Which output is the feature.  [default: image_embeds, pooler_output, sentence_embedding, "
-    "last_hidden_state, or the only vector]",
-)
-@click.option(
-    "--model-pooling",
-    type=click.Choice(["cls", "mean"]),
-    help="Of an output with a row a token: take the first row (cls), or the mean of all.  [default: cls]",
-)
+@model_output_option
+@model_pooling_option
 @click.option(
     "--grey-bits",
     type=click.IntRange(9, 16),

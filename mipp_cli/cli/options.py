@@ -177,6 +177,17 @@ model_option = click.option(
 moved_model_option = click.option(
     "--model", metavar="PATH", type=PATH, help="Where your copy of the image model is now; remembered."
 )
+model_output_option = click.option(
+    "--model-output",
+    metavar="NAME",
+    help="Which output is the feature.  [default: image_embeds, pooler_output, sentence_embedding, "
+    "last_hidden_state, or the only vector]",
+)
+model_pooling_option = click.option(
+    "--model-pooling",
+    type=click.Choice(["cls", "mean"]),
+    help="Of an output with a row a token: take the first row (cls), or the mean of all.  [default: cls]",
+)
 device_option = click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from mipp_cli.descriptors.describer import FORMULAS, BuiltIn, Describer
+from mipp_cli.descriptors.describer import FORMULAS, BuiltIn, Describer, check_device
 from mipp_cli.descriptors.image_model import ImageModel, pin_model
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.scheme.descriptor import parse_descriptor
@@ -13,12 +13,25 @@ from mipp_cli.scheme.descriptor import parse_descriptor
 _MODEL: Final = "model:"
 
 
-def chosen_describer(text: str, *, grey_bits: int = 16, device: str = "cpu") -> Describer:
+def chosen_describer(
+    text: str,
+    *,
+    grey_bits: int = 16,
+    device: str = "cpu",
+    output: str | None = None,
+    pooling: str | None = None,
+) -> Describer:
     """Return what describes pictures: a built-in descriptor by its name, or ``model:PATH``.
 
-    Raises InvalidRequestError for any other text, and what :func:`pin_model` raises.
+    ``output``, ``pooling`` and ``device`` are of a model. Raises InvalidRequestError for any other text, or
+    where they are given without a model, and what :func:`pin_model` raises.
     """
     if text in FORMULAS:
+        if output is not None or pooling is not None:
+            raise InvalidRequestError(
+                f"--model-output and --model-pooling are of a model, and not of {text}", hint="leave them out"
+            )
+        check_device(device, is_model=False)
         return BuiltIn(parse_descriptor(text), grey_bits=grey_bits)
     path = text.removeprefix(_MODEL)
     if path in ("", text):
@@ -26,4 +39,5 @@ def chosen_describer(text: str, *, grey_bits: int = 16, device: str = "cpu") -> 
             f"{text!r} is no descriptor",
             hint=f"write {', '.join(FORMULAS)}, or model:PATH for an image model",
         )
-    return ImageModel(Path(path), pin_model(Path(path)), grey_bits=grey_bits, device=device)
+    pinned = pin_model(Path(path), output=output, pooling=pooling)
+    return ImageModel(Path(path), pinned, grey_bits=grey_bits, device=device)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mipp_cli.descriptors.colour_edge import colour_edge
 from mipp_cli.descriptors.edge_histogram import edge_histogram
-from mipp_cli.errors import UnreadableImageError
+from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.scheme.descriptor import COLOUR_EDGE, EDGE_HISTOGRAM, Codes, Descriptor
 
 Prepared = NDArray[Any]
@@ -48,6 +48,15 @@ def codes_of(describer: Describer, picture: Image.Image) -> Codes:
     if isinstance(found, UnreadableImageError):
         raise found
     return found
+
+
+def check_device(device: str, *, is_model: bool) -> None:
+    """Refuse a device where no model runs that could use it; raises InvalidRequestError."""
+    if device != "cpu" and not is_model:
+        raise InvalidRequestError(
+            f"there is no image model to run on {device}: features come from a formula or a file",
+            hint="leave out --device",
+        )
 
 
 class BuiltIn:

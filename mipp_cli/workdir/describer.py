@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mipp_cli.descriptors.describer import BuiltIn, Describer
+from mipp_cli.descriptors.describer import BuiltIn, Describer, check_device
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.descriptors.image_model import ImageModel
 from mipp_cli.errors import InvalidRequestError
@@ -49,6 +49,7 @@ def describer_of(
     if model is not None:
         remember_model(directory, parameters, model)
     if features is not None or descriptor.model is None:
+        check_device(device, is_model=False)
         return BuiltIn(descriptor, grey_bits=grey_bits)
     path = directory.load(
         MODEL_FILE, lambda fields: Path(fields["path"]), "name the model again with --model PATH"

@@ -8,11 +8,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.pictures import open_picture
-from tests.support.deployment import SAMPLES, done, feature_of, picture
+from tests.support.deployment import SAMPLES, Deployment, done, feature_of, picture, refused
+from tests.support.tiny_model import tiny_model
 
 
 def test_the_codes_are_those_of_the_edge_histogram() -> None:
@@ -81,3 +83,44 @@ def test_a_folder_whose_name_is_not_text_can_be_described(tmp_path: Path) -> Non
         shown = done("features", folder, *option).out
         assert "\x1b" not in shown
         shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--device", "cuda"), "no image model to run on cuda"),
+        (("--model-output", "logits"), "are of a model, and not of edge-histogram"),
+        (
+            ("--descriptor", "colour-edge", "--model-pooling", "mean"),
+            "are of a model, and not of colour-edge",
+        ),
+        (("--descriptor", "colour"), "is no descriptor"),
+        (("--descriptor", "model:"), "is no descriptor"),
+    ],
+    ids=str,
+)
+def test_options_of_a_model_want_a_model(
+    deployment: Deployment, options: tuple[str, ...], words: str
+) -> None:
+    example = next((deployment / "pictures" / "queries").iterdir())
+    assert words in refused(2, "features", example, *options).err
+
+
+def test_the_output_of_a_model_can_be_named(deployment: Deployment, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, outputs={"image_embeds": "vector", "other": "vector"}).parent
+    example = next((deployment / "pictures" / "queries").iterdir())
+    words = ("features", example, "--descriptor", f"model:{model}", "--json")
+    default, named = done(*words).json, done(*words, "--model-output", "other").json
+    assert default["descriptions"] != named["descriptions"]
+
+
+def test_a_device_wants_a_model_in_the_deployment(changeable: Deployment, tmp_path: Path) -> None:
+    words = (
+        changeable / "north",
+        changeable / "pictures" / "north",
+        "-o",
+        tmp_path / "u.h5",
+        "--device",
+        "cuda",
+    )
+    assert "no image model to run on cuda" in refused(2, "owner", "encrypt", *words).err
