@@ -1,4 +1,4 @@
-"""What co-selection would tell of each descriptor: the better it ranks, the more its selections say.
+"""What co-selection would tell of each descriptor, beside how well it ranks.
 
 A cloud under scheme `exact` sees which groups of images are selected together; see `groups/leaks.py`.
 """
@@ -66,7 +66,7 @@ def measure_co_selection(
         "of the 10 images most often selected with an image are of its category, mates left out. "
         f"{QUERIES}: how many of the 10 queries most alike to a query are of its category.",
     )
-    title = "The better a descriptor ranks, the more co-selection tells"
+    title = "How well each descriptor ranks, and what co-selection tells of it"
     return Result(NAME, title, rows, _claims(rows, options.watched), notes)
 
 

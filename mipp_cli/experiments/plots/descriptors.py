@@ -85,6 +85,7 @@ def plot_bits(result: Result, path: Path) -> None:
         if where(rows, bits=FLOAT_BITS):
             ticks[_FLOAT_PLACE] = "real\nnumbers"
         panel.set_xticks(list(ticks), list(ticks.values()))
+        panel.set_xlim(right=max(ticks) + 0.8)  # the last tick's label is wide
         panel.set(xlabel="bits a number")
 
     _by_measure(result, path, draw)
