@@ -7,10 +7,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ Result = TypeVar("Result")
 
 # What reaches the whole process group: the parent alone decides, and stops its workers in order.
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGHUP)
+_PATIENCE = 5  # seconds until we ask whether the pool broke
 _ENVIRONMENT = {
     # Python is started with -c here, and would import what lies in the current folder.
     "PYTHONSAFEPATH": "1",
@@ -52,17 +54,30 @@ def open_pool(
     def begin(task: Task) -> Callable[[], Result]:
         try:
             with _signals_held():
-                return pool.submit(_run, task).result
+                return partial(_result, pool, pool.submit(_run, task))
         except (ConnectionError, EOFError):  # gone before all was sent to it
             raise _lost() from None
 
     try:
         yield begin
-    except BrokenProcessPool:
-        raise _lost() from None
+    except BaseException as error:
+        for child in multiprocessing.active_children():
+            child.kill()  # one that is started as the pool breaks is not ended with it, but waited for
+        if isinstance(error, BrokenProcessPool):
+            raise _lost() from None
+        raise
     finally:
         with _signals_held():
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(pool: ProcessPoolExecutor, future: Future[Result]) -> Result:
+    """Wait for a result, and not for ever: a task that is submitted as the pool breaks never has one."""
+    while not future.done():
+        wait([future], timeout=_PATIENCE)
+        if not future.done():
+            pool.submit(int)  # raises BrokenProcessPool if it broke
+    return future.result()
 
 
 def _lost() -> InterruptedWorkError:
