@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -52,11 +53,8 @@ def open_pool(
         pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
 
     def begin(task: Task) -> Callable[[], Result]:
-        try:
-            with _signals_held():
-                return partial(_result, pool, pool.submit(_run, task))
-        except (ConnectionError, EOFError):  # gone before all was sent to it
-            raise _lost() from None
+        with _signals_held():
+            return partial(_result, pool, _submitted(pool, _run, task))
 
     try:
         yield begin
@@ -71,12 +69,24 @@ def open_pool(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def _submitted(
+    pool: ProcessPoolExecutor, function: Callable[..., Result], *arguments: object
+) -> Future[Result]:
+    try:
+        return pool.submit(function, *arguments)
+    except (OSError, EOFError) as error:
+        # a worker was gone before all was sent to it, or the pool closed its pipes meanwhile
+        if isinstance(error, (ConnectionError, EOFError)) or error.errno in (None, errno.EBADF):
+            raise _lost() from None
+        raise
+
+
 def _result(pool: ProcessPoolExecutor, future: Future[Result]) -> Result:
     """Wait for a result, and not for ever: a task that is submitted as the pool breaks never has one."""
     while not future.done():
         wait([future], timeout=_PATIENCE)
         if not future.done():
-            pool.submit(int)  # raises BrokenProcessPool if it broke
+            _submitted(pool, int)  # raises BrokenProcessPool if it broke
     return future.result()
 
 
