@@ -17,6 +17,7 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any, TypeVar
 
 from mipp_cli.compute.cores import grant_cores, share_of_cores
+from mipp_cli.compute.signals import signals_held
 from mipp_cli.errors import InterruptedWorkError
 
 Task = TypeVar("Task")
@@ -47,13 +48,13 @@ def open_pool(
     Each is sent ``function`` once, when it starts. Raises InterruptedWorkError if a process is ended from
     outside.
     """
-    with _signals_held():
+    with signals_held():
         _start_server()
         context, share = multiprocessing.get_context("forkserver"), share_of_cores(count)
         pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
 
     def begin(task: Task) -> Callable[[], Result]:
-        with _signals_held():
+        with signals_held():
             return partial(_result, pool, _submitted(pool, _run, task))
 
     try:
@@ -65,7 +66,7 @@ def open_pool(
             raise _lost() from None
         raise
     finally:
-        with _signals_held():
+        with signals_held():
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -113,25 +114,6 @@ def _start_server() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name in added:
             del os.environ[name]
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Interrupt after the block, not in it: half started, a process fails aloud, or the pool hangs."""
-    came: list[int] = []
-    held = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if callable(handler := signal.getsignal(number)):
-                held[number] = handler
-                signal.signal(number, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 def _begin_worker(function: Callable[[Any], Any], cores: int) -> None:

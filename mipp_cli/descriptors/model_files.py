@@ -122,9 +122,10 @@ def _model_file(path: Path) -> Path:
     return found[0]
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, most: int = -1) -> bytes:
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            return opened.read(most)
     except OSError as error:
         raise InvalidRequestError(
             f"cannot be read: {error.strerror}", hint="check the path and the rights"
@@ -170,7 +171,7 @@ def _preprocessing(model: Path) -> Preprocessing:
 
 def _text_of(file: Path) -> bytes | None:
     """Return the text of a preprocessing file; None for a processor_config.json without a picture's."""
-    data = _read(file)
+    data = _read(file, _LARGEST_JSON + 1)
     if len(data) > _LARGEST_JSON:
         raise MalformedError("is too large to be a preprocessing file", hint="copy it anew")
     if file.name != _PREPROCESSING_FILES[0]:

@@ -6,6 +6,7 @@ onnxruntime is an extra, and imported when a model is run.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.compute.cores import cores_of_this_worker
+from mipp_cli.compute.signals import signals_held
 from mipp_cli.descriptors.model_files import ModelFiles
 from mipp_cli.descriptors.preprocessing import Pixels, sample_values
 from mipp_cli.errors import InvalidRequestError, MalformedError
@@ -30,6 +32,7 @@ _FLOATS: Final[Mapping[str, type[np.floating[Any]]]] = {
 _INPUTS: Final = ("tensor(float)", "tensor(float16)")
 _AT_A_TIME: Final = 4  # the fastest on a processor; more gain nothing, and take memory
 _ON_GPU_AT_A_TIME: Final = 32
+_PIXELS_AT_A_TIME: Final = 1 << 24  # of all pictures of a batch: 200 MB as floats
 _FATAL: Final = 4  # what goes wrong is raised, and need not be on stderr too
 
 
@@ -46,7 +49,14 @@ class OnnxSession:
         self._session = _open(runtime, files, device)
         self._values = sample_values(files.preprocessing)
         self._input, self._type, self._batch = _image_input(self._session, files.preprocessing.input_size)
-        self._at_a_time = self._batch or (_AT_A_TIME if device == "cpu" else _ON_GPU_AT_A_TIME)
+        height, width = files.preprocessing.input_size or (1, 1)
+        fitting = max(1, _PIXELS_AT_A_TIME // (height * width))
+        if self._batch > fitting:
+            raise InvalidRequestError(
+                f"takes {self._batch} pictures at a time, and memory is for {fitting}",
+                hint="export it with a free batch",
+            )
+        self._at_a_time = self._batch or min(fitting, _AT_A_TIME if device == "cpu" else _ON_GPU_AT_A_TIME)
         outputs = {each.name: len(each.shape) for each in self._session.get_outputs() if each.type in _FLOATS}
         self.output = _chosen(outputs, output)
         self.pooling = _pooling(self.output, outputs[self.output], pooling)
@@ -97,12 +107,18 @@ _TRY_HINT: Final = "try another export of the model, or a newer onnxruntime"
 
 
 def _runtime() -> Any:
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError:
+    if importlib.util.find_spec("onnxruntime") is None:
         raise InvalidRequestError(
             "an image model needs onnxruntime, which is not installed", hint="pip install 'mipp-cli[model]'"
-        ) from None
+        )
+    try:
+        with signals_held():  # an interrupt while it is loaded would look as if it could not be
+            return importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise InvalidRequestError(
+            f"onnxruntime is installed and could not be loaded ({_reason(error)})",
+            hint="install it anew: pip install --force-reinstall onnxruntime",
+        ) from error
 
 
 def _open(runtime: Any, files: ModelFiles, device: str) -> Any:

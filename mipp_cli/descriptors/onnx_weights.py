@@ -3,7 +3,8 @@
 A deployment pins such files, and gives what it read of them to the library that runs the model. The library
 takes from there the weights of the main graph alone: for those of a graph inside a node, of a function or of
 an attribute it would open a file of that name wherever the command runs. So these are refused. An ONNX file
-is one protobuf message. This walks it as far as the tensors, and reads nothing else.
+is one protobuf message. This walks it as far as the tensors, and reads nothing else. What the library might
+read otherwise than this does, such as a tag that is spelled longer than need be, is refused.
 
 Source: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto) and "External data" of
 the ONNX specification; the wire format of Protocol Buffers.
@@ -21,8 +22,11 @@ _VARINT: Final = 0
 _FIXED: Final = {1: 8, 5: 4}
 _BYTES: Final = 2
 _DEEPEST: Final = 64  # graphs lie in attributes of nodes, and are hardly ever nested twice
+_LARGEST_TAG: Final = (1 << 32) - 1
 _LOCATION: Final = b"location"
 _EXTERNAL_DATA: Final = "external data"
+_DATA_LOCATION: Final = 14  # of a tensor, a number
+_EXTERNAL: Final = 1
 
 _LONGEST_NAME: Final = 255  # bytes; no file system has longer ones
 _PINNED: Final = ("model", "graph", "tensor")  # what leads to the weights of the main graph
@@ -63,7 +67,8 @@ def external_files(model: bytes) -> list[str]:
 def _checked(location: str) -> str:
     path = PurePosixPath(location)
     elsewhere = path.is_absolute() or ".." in path.parts or not path.parts or "\\" in location
-    if elsewhere or "\0" in location or len(location.encode()) > _LONGEST_NAME:
+    misspelled = str(path) != location.removeprefix("./") or "\0" in location
+    if elsewhere or misspelled or len(location.encode()) > _LONGEST_NAME:
         raise MalformedError(
             f"keeps weights in {location[:_LONGEST_NAME]!r}, which is not beside it",
             hint="export it with its weights in one folder",
@@ -76,37 +81,59 @@ def _locations(message: memoryview, kinds: tuple[str, ...]) -> Iterator[str]:
     if len(kinds) > _DEEPEST:
         raise _not_onnx()
     below = _FIELDS[kinds[-1]]
+    is_external, names = False, []
     for number, value in _fields(message):
-        if (inner := below.get(number)) is None or not isinstance(value, memoryview):
+        if kinds[-1] == "tensor" and number == _DATA_LOCATION:
+            if not isinstance(value, int):
+                raise _not_onnx()
+            is_external = value & _LARGEST_TAG == _EXTERNAL
+        if (inner := below.get(number)) is None:
             continue
+        if not isinstance(value, memoryview):
+            raise _not_onnx()
         if inner != _EXTERNAL_DATA:
             yield from _locations(value, (*kinds, inner))
             continue
-        entry = dict(_fields(value))  # StringStringEntryProto: 1 is the key, 2 the value
-        key, location = entry.get(1), entry.get(2)
-        if isinstance(key, memoryview) and bytes(key) == _LOCATION and isinstance(location, memoryview):
-            name = bytes(location).decode()
-            if kinds != _PINNED:
-                raise MalformedError(
-                    f"keeps weights in {name[:_LONGEST_NAME]!r} that are not its main graph's",
-                    hint="export it anew with its weights inside, or those of the main graph alone beside it",
-                )
-            yield name
+        key, text = _entry(value)
+        if key == _LOCATION:
+            names.append(text.decode())
+    if (is_external and not names) or len(names) > 1:
+        raise _not_onnx()
+    for name in names:
+        if kinds != _PINNED:
+            raise MalformedError(
+                f"keeps weights in {name[:_LONGEST_NAME]!r} that are not its main graph's",
+                hint="export it anew with its weights inside, or those of the main graph alone beside it",
+            )
+        yield name
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | None]]:
-    """Yield number and bytes of each field of a message; None for the bytes of a number."""
+def _entry(message: memoryview) -> tuple[bytes, bytes]:
+    """Return key and value of a StringStringEntryProto, each of which it has once and nothing else."""
+    fields = [*_fields(message)]
+    if sorted(number for number, _ in fields) != [1, 2]:
+        raise _not_onnx()
+    texts = {number: bytes(text) for number, text in fields if isinstance(text, memoryview)}
+    if len(texts) != len(fields):
+        raise _not_onnx()
+    return texts[1], texts[2]
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]]:
+    """Yield number and value of each field of a message; None for one of a fixed size."""
     place = 0
     while place < len(message):
+        begin = place
         tag, place = _varint(message, place)
         wire = tag & 7
+        if tag >> 3 == 0 or tag > _LARGEST_TAG or place - begin > -(-tag.bit_length() // 7):
+            raise _not_onnx()
         if wire == _BYTES:
             length, place = _varint(message, place)
             end = place + length
-            value: memoryview | None = message[place:end]
+            value: memoryview | int | None = message[place:end]
         elif wire == _VARINT:
-            _, end = _varint(message, place)
-            value = None
+            value, end = _varint(message, place)
         elif wire in _FIXED:
             end, value = place + _FIXED[wire], None
         else:

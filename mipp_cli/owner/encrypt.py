@@ -112,6 +112,8 @@ def preview(
         own_features(options.features, images, parameters.descriptor) as features,
         owner.directory.lock(shared=True),
     ):
+        if options.model is not None or options.device != "cpu":
+            describer_of(owner.directory, features, options.model, options.device, remember=False)
         choice = Choice(owner.ledger, images, options, features)
         sent = {image.name for image in choice.sent} - choice.unreadable
         grouping = Grouping(owner.ledger, choice.groups(), sent, parameters.protocol.group_size)

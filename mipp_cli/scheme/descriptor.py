@@ -28,6 +28,7 @@ MODEL: Final = "model"
 MODEL_LEVELS: Final = 256
 L2: Final = "l2"
 _L2_REACH: Final = 8.0
+_FARTHEST: Final = 1e300  # the width of a range must be a number, too
 _BUILT_IN: Final = {
     EDGE_HISTOGRAM: (DIMENSION, LEVELS),
     COLOUR_EDGE: (COLOUR_EDGE_DIMENSION, COLOUR_EDGE_LEVELS),
@@ -77,7 +78,7 @@ class Descriptor:
         ):
             if not least <= number <= most:
                 raise MalformedError(
-                    f"a descriptor cannot have {number} for its {what}", hint=f"{least} to {most}"
+                    f"a descriptor cannot have {str(number)[:60]} for its {what}", hint=f"{least} to {most}"
                 )
         self._check_quantisation()
         built_in = _BUILT_IN.get(self.name)
@@ -97,8 +98,8 @@ class Descriptor:
         match self.quantisation:
             case None | "l2":
                 return
-            case (int() | float() as low, int() | float() as high):
-                fits = math.isfinite(low) and math.isfinite(high) and low < high
+            case (low, high) if all(type(each) in (int, float) for each in (low, high)):
+                fits = -_FARTHEST <= low < high <= _FARTHEST  # neither is true of NaN
             case _:
                 fits = False
         if not fits:

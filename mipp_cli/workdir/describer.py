@@ -37,21 +37,26 @@ def remember_model(directory: RoleDirectory, parameters: Parameters, model: Path
 
 
 def describer_of(
-    directory: RoleDirectory, features: OwnFeatures | None, model: Path | None, device: str = "cpu"
+    directory: RoleDirectory,
+    features: OwnFeatures | None,
+    model: Path | None,
+    device: str = "cpu",
+    *,
+    remember: bool = True,
 ) -> Describer:
     """Return what describes pictures for a role, checked; where it brings ``features``, what passes them on.
 
-    ``model`` is where the role's copy of the model is now, and is remembered. Raises what
+    ``model`` is where the role's copy of the model is now, and remembered unless told not to. Raises what
     :func:`remember_model` raises.
     """
     parameters = directory.deployment.parameters
     descriptor, grey_bits = parameters.descriptor, parameters.grey_bits
-    if model is not None:
+    if model is not None and (remember or descriptor.model is None):
         remember_model(directory, parameters, model)
     if features is not None or descriptor.model is None:
         check_device(device, is_model=False)
         return BuiltIn(descriptor, grey_bits=grey_bits)
-    path = directory.load(
+    path = model or directory.load(
         MODEL_FILE, lambda fields: Path(fields["path"]), "name the model again with --model PATH"
     )
     if not path.exists():

@@ -130,13 +130,15 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_each_worker_is_sent_the_function_once(cluster: Cluster, tmp_path: Path) -> None:
+def test_each_worker_and_not_each_task_is_sent_the_function(cluster: Cluster, tmp_path: Path) -> None:
     heavy = functions.Heavy(tmp_path / "log", size=20_000_000)
     with open_workers(heavy, Parallelism(scheduler=cluster.address)) as workers:
         assert workers.count == 2
         found = {pid for _, (pid, _) in workers.in_order(range(60), under_way=4)}
     assert found <= {worker.pid for worker in cluster.workers}
-    assert sorted(heavy.unpickled()) == sorted(worker.pid for worker in cluster.workers)
+    sent = heavy.unpickled()
+    assert set(sent) == {worker.pid for worker in cluster.workers}
+    assert len(sent) <= 4  # a busy cluster copies to a worker again what is there, now and then
 
 
 @pytest.mark.slow

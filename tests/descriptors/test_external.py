@@ -338,6 +338,28 @@ def test_what_has_no_code_is_refused_with_its_place(
     assert words in outcome.err
 
 
+@pytest.mark.parametrize("kind", ["i1", "u2", "i8"])
+def test_whole_numbers_are_not_taken_for_real_ones(tmp_path: Path, kind: str) -> None:
+    made, images = real_roles(tmp_path, "v:4:l2")
+    words = (images / "a.png", "--features", npy(tmp_path / "f.npy", np.array([[1, 2, 3, 4]], dtype=kind)))
+    outcome = refused(2, "user", "query", made / "alice", *words, "-o", tmp_path / "q.h5")
+    assert "holds whole numbers" in outcome.err
+    assert "save them as floats" in outcome.err
+
+
+def test_bytes_are_codes_that_are_quantised_already(tmp_path: Path) -> None:
+    made, images = real_roles(tmp_path, "v:4:200:l2")
+    rows = np.array([[0, 1, 199, 7], [100] * 4, [0] * 4], dtype=np.uint8)
+    words = ("--features", npy(tmp_path / "f.npy", rows), "-o", tmp_path / "u.h5", *JOBS)
+    done("owner", "encrypt", made / "north", images, *words)
+    found = envelopes(made, tmp_path / "u.h5").values()
+    assert {each.path: each.feature.tolist() for each in found} == dict(
+        zip(NAMES, rows.tolist(), strict=True)
+    )
+    bad = npy(tmp_path / "g.npy", rows + np.uint8(1))
+    refused(2, "user", "query", made / "alice", images, "--features", bad, "-o", tmp_path / "q.h5")
+
+
 def test_clipped_numbers_of_a_query_are_told(tmp_path: Path) -> None:
     made, images = real_roles(tmp_path, "v:4:0..1")
     words = ("--features", npy(tmp_path / "f.npy", [[0.5, 1.5, -2, 1]]), "-o", tmp_path / "q.h5", "--json")

@@ -263,3 +263,55 @@ def test_messages_of_any_shape_are_read_or_refused(shape: object, data: st.DataO
         return b"".join(field(data.draw(numbers), built(each)) for each in shape)
 
     names_or_malformed(built(shape))
+
+
+def short(number: int, content: bytes) -> bytes:
+    """Return a field of bytes, shorter than 128, as protobuf writes it."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+def with_entry(entry: bytes, tag: bytes = b"\x6a", more: bytes = b"\x70\x01") -> bytes:
+    """Return a model of one external tensor, whose external data is this entry."""
+    tensor = tag + bytes([len(entry)]) + entry + more
+    return short(7, short(5, tensor))
+
+
+KEY, VALUE = short(1, b"location"), short(2, b"w.bin")
+
+
+def test_a_model_written_by_hand_is_read() -> None:
+    assert external_files(with_entry(KEY + VALUE)) == ["w.bin"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        with_entry(KEY + VALUE + b"\x08\x00"),
+        with_entry(KEY + VALUE + VALUE),
+        with_entry(KEY + KEY + VALUE),
+        with_entry(KEY + VALUE + short(3, b"")),
+        with_entry(KEY + VALUE, tag=b"\xea\x80\x80\x80\x10"),
+        with_entry(KEY + VALUE, tag=b"\xea\x80\x00"),
+        with_entry(KEY),
+        with_entry(VALUE),
+        with_entry(b""),
+        with_entry(short(1, b"offset") + VALUE),
+        with_entry(short(1, b"offset") + VALUE, more=b"\x70\x81\x80\x80\x80\x10"),
+        with_entry(KEY + VALUE, more=b"\x70\x01" + b"\x6a\x11" + KEY + VALUE),
+        short(7, short(5, b"\x68\x01")),
+        short(7, short(5, b"\x72\x01\x01")),
+        short(7, b"\x28\x01"),
+        b"\x02\x00",
+    ],
+    ids=bytes.hex,
+)
+def test_what_may_be_read_otherwise_is_refused(model: bytes) -> None:
+    """Each of these hid weights from one reader that another might find."""
+    with pytest.raises(MalformedError):
+        external_files(model)
+
+
+@pytest.mark.parametrize("location", ["a//w.bin", "a/./w.bin", "././w.bin", "w.bin/"])
+def test_a_file_has_one_name(location: str) -> None:
+    with pytest.raises(MalformedError, match="not beside it"):
+        external_files(located(location))

@@ -13,6 +13,16 @@ from mipp_cli.errors import InvalidRequestError, MalformedError
 from tests.support.tiny_model import PREPROCESSING, SIDE, random_pixels, tiny_model
 
 UNFIT = {
+    "a batch beyond memory": (
+        {"batch": 1 << 17},
+        "takes 131072 pictures at a time, and memory is for 65536",
+        "export it with a free batch",
+    ),
+    "a batch beyond any number": (
+        {"batch": 1 << 40},
+        f"takes {1 << 40} pictures at a time",
+        "export it with a free batch",
+    ),
     "takes words, too": (
         {"more_inputs": ("input_ids", "attention_mask")},
         "takes 3 inputs (pixels, input_ids, attention_mask), and not pictures alone",

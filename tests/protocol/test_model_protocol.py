@@ -27,6 +27,7 @@ from tests.support.deployment import (
     done,
     draw_pictures,
     refused,
+    snapshot,
     state_of,
 )
 from tests.support.tiny_model import UNCHANGED, tiny_model
@@ -303,6 +304,15 @@ def test_a_copy_that_changed_since_is_refused(
     weights = own / "models" / role / "onnx" / "weights.bin"
     weights.write_bytes(weights.read_bytes()[::-1])
     assert "has other weights in weights.bin than the deployment's model" in refused(8, *words(own)).err
+
+
+@pytest.mark.parametrize("options", [("--model", "nowhere"), ("--device", "cuda")], ids=str)
+def test_a_dry_run_tries_the_model_that_is_named(own: Deployment, options: tuple[str, str]) -> None:
+    words = ("owner", "encrypt", own / "north", own / "pictures" / "north", "--dry-run")
+    before = snapshot(own / "north")
+    refused(2, *words, *options)
+    done(*words)
+    assert snapshot(own / "north") == before
 
 
 @pytest.mark.parametrize("words", [encrypt, ask])

@@ -52,6 +52,8 @@ def test_a_descriptor_is_read_as_it_is_written(text: str, descriptor: Descriptor
         ("resnet:512:2..1", "quantised by"),
         ("resnet:512:0..inf", "quantised by"),
         ("resnet:512:nan..1", "quantised by"),
+        ("resnet:512:-1e308..1e308", "quantised by"),
+        ("resnet:512:" + "9" * 400 + "..1e999", "quantised by"),
         ("edge-histogram:80:8:l2", "80 codes of 8 levels"),
         ("model:1280", "called 'model'"),
         ("resnet:-512:256", "no descriptor"),
