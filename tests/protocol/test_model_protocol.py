@@ -309,10 +309,10 @@ def test_a_copy_that_changed_since_is_refused(
 @pytest.mark.parametrize("options", [("--model", "nowhere"), ("--device", "cuda")], ids=str)
 def test_a_dry_run_tries_the_model_that_is_named(own: Deployment, options: tuple[str, str]) -> None:
     words = ("owner", "encrypt", own / "north", own / "pictures" / "north", "--dry-run")
-    before = snapshot(own / "north")
+    before = snapshot(own / "north" / "model.json")
     refused(2, *words, *options)
     done(*words)
-    assert snapshot(own / "north") == before
+    assert snapshot(own / "north" / "model.json") == before
 
 
 @pytest.mark.parametrize("words", [encrypt, ask])
