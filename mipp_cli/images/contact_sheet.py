@@ -147,7 +147,7 @@ class _Sheet:
     def __init__(self, size: Size, scale: _Scale, owners: Counter[str], *, decimals: int) -> None:
         self.canvas = Image.new("RGB", size, _GROUND)
         self._draw = ImageDraw.Draw(self.canvas)
-        self._scale, self._owners, self._colours = scale, owners, _owner_colours(owners)
+        self._scale, self._owners, self._colours = scale, owners, owner_colours(owners)
         self._decimals = decimals
 
     def header(self, title: str, subtitle: str) -> None:
@@ -241,7 +241,7 @@ class _Sheet:
         self.canvas.paste(fill, box, _rounded(size, radius))
 
 
-def _owner_colours(owners: Iterable[str]) -> dict[str, str]:
+def owner_colours(owners: Iterable[str]) -> dict[str, str]:
     """Return each owner's colour.
 
     An owner starts from the colour that its name hashes to, so that it mostly keeps it from one search to

@@ -20,6 +20,9 @@ PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", "
 COLOUR_DEPTH_LOST: Final = "mipp:colour-depth-lost"
 """Key in ``image.info`` of a colour picture whose samples of 16 bits were cut to 8 on reading."""
 
+FULL_SIZE: Final = "mipp:full-size"
+"""Key in ``image.info`` of a picture that was decoded at a fraction of its size: (width, height) stored."""
+
 _MEDIA_TYPES: Final = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -37,12 +40,13 @@ _EXTENSIONS: Final = {
 _DAMAGED_HINT: Final = "restore the file from its source, or leave it out"
 
 
-def open_picture(data: bytes, *, path: str | None) -> Image.Image:
+def open_picture(data: bytes, *, path: str | None, at_least: tuple[int, int] | None = None) -> Image.Image:
     """Decode a picture file, given bit for bit, completely; threads may do so at the same time.
 
     Of a file with several pictures (MPO, TIFF pages, animations) the first is read. The picture is as
     stored, its EXIF orientation not yet applied (TIFF excepted, which Pillow turns upright itself), and holds
-    no open file. ``path`` is what errors call the file.
+    no open file. ``path`` is what errors call the file. ``at_least`` is a width and height: a format
+    that can (JPEG) may be decoded at a half, a quarter or an eighth of its size that is no smaller.
 
     Raises UnreadableImageError if the file is empty, in another format than JPEG, PNG, TIFF, BMP or WebP,
     damaged, cut short, or has more than :data:`MAX_PIXELS` pixels.
@@ -54,7 +58,9 @@ def open_picture(data: bytes, *, path: str | None) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=[*_MEDIA_TYPES])
         _check_size(image.size, path)
-        depth_lost = _loses_colour_depth(image)
+        depth_lost, full_size = _loses_colour_depth(image), image.size
+        if at_least is not None:
+            image.draft(None, at_least)
         image.load()
         # Reads and keeps the EXIF data now, while errors in it are caught.
         exif_orientation(image)
@@ -80,6 +86,9 @@ def open_picture(data: bytes, *, path: str | None) -> Image.Image:
     image.info.pop(COLOUR_DEPTH_LOST, None)
     if depth_lost:
         image.info[COLOUR_DEPTH_LOST] = True
+    image.info.pop(FULL_SIZE, None)
+    if at_least is not None and image.size != full_size:
+        image.info[FULL_SIZE] = full_size
     return image
 
 

@@ -1,0 +1,98 @@
+"""What a browser is given of a picture: a small JPEG copy, and a large one if it does not show the file."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image, ImageChops, ImageStat
+
+from mipp_cli.errors import UnreadableImageError
+from mipp_cli.images.grey_levels import exif_orientation
+from mipp_cli.images.pictures import FULL_SIZE, media_type, open_picture
+from mipp_cli.images.thumbnails import Size, thumbnail
+
+LARGE: Final = (4096, 4096)
+"""The most pixels a side of a large copy, which screens show and browsers decode without strain."""
+
+_BROWSERS_SHOW: Final = frozenset({"image/jpeg", "image/png", "image/webp", "image/bmp"})
+_SMALL_QUALITY, _LARGE_QUALITY = 80, 92
+_DARK: Final = 48  # level of 255: an edge that is darker on the average
+_GREY: Final = 6  # how far the channels of a grey picture lie apart on the average, through JPEG
+
+
+@dataclass(frozen=True)
+class Rendition:
+    """What is shown of a picture.
+
+    ``large`` is a JPEG file, or None where a browser shows the picture's own file; ``full_size`` is the
+    picture's size when it stands upright.
+    """
+
+    small: Image.Image
+    full_size: Size
+    large: bytes | None
+
+
+def render(content: bytes, said: str, size: Size) -> Rendition | None:
+    """Return copies of a picture file that is of media type ``said``, the small one fitted into ``size``.
+
+    A JPEG picture is decoded at a fraction of its size. What browsers do not show has a large copy: other
+    formats; greys of more than 8 bits, which they do not stretch; a file whose suffix, which is that of
+    ``said``, is not that of its format. Returns None if the bytes are no picture that can be shown.
+    """
+    try:
+        picture = open_picture(content, path=None, at_least=_roomy(size))
+        small = thumbnail(picture, size)
+        large = None
+        if not _shown_by_browsers(picture, said):
+            if FULL_SIZE in picture.info:  # a JPEG file under a false suffix
+                picture = open_picture(content, path=None)
+            large = jpeg(thumbnail(picture, LARGE), _LARGE_QUALITY)
+    except UnreadableImageError:
+        return None
+    return Rendition(small, _upright_size(picture), large)
+
+
+def jpeg(picture: Image.Image, quality: int = _SMALL_QUALITY) -> bytes:
+    """Return an RGB picture as a JPEG file without metadata."""
+    buffer = io.BytesIO()
+    subsampling = "4:4:4" if quality == _LARGE_QUALITY else "4:2:0"
+    plain = picture.copy()
+    plain.info = {}  # Pillow would write a comment that it read
+    plain.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=subsampling)
+    return buffer.getvalue()
+
+
+def looks_best_on_black(picture: Image.Image) -> bool:
+    """Say whether an RGB picture is grey, as radiographs are, or its edge dark."""
+    red, green, blue = picture.split()
+    apart = ImageChops.add(ImageChops.difference(red, green), ImageChops.difference(green, blue))
+    if ImageStat.Stat(apart).mean[0] < _GREY:
+        return True
+    grey = picture.convert("L")
+    width, height = grey.size
+    strips = (
+        (0, 0, width, 1),
+        (0, height - 1, width, height),
+        (0, 0, 1, height),
+        (width - 1, 0, width, height),
+    )
+    return sum(ImageStat.Stat(grey.crop(strip)).mean[0] for strip in strips) < _DARK * len(strips)
+
+
+def _roomy(size: Size) -> Size:
+    """Return twice a size, so that what is decoded at a fraction is still scaled down, and either way up."""
+    side = 2 * max(size)
+    return side, side
+
+
+def _shown_by_browsers(picture: Image.Image, said: str) -> bool:
+    deep = picture.mode.startswith("I") or picture.mode == "F"
+    return media_type(picture) == said and said in _BROWSERS_SHOW and not deep
+
+
+def _upright_size(picture: Image.Image) -> Size:
+    width, height = picture.info.get(FULL_SIZE, picture.size)
+    return (height, width) if exif_orientation(picture) >= 5 else (width, height)
