@@ -202,6 +202,7 @@ if [ "$due" != "$(cat "$OUT/answered" 2>/dev/null)" ] || [ ! -e "$OUT/matches/ma
     say "$due" > "$OUT/answered"
 fi
 cat "$OUT/matches.txt"
+say "page: $OUT/matches/matches.html"
 say "contact sheet: $OUT/matches/contact-sheet.png"
 }
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mipp_cli.containers.base.header import Header
-from mipp_cli.containers.messages.manifest import ManifestMatch
+from mipp_cli.containers.messages.manifest import Manifest, ManifestMatch
 from mipp_cli.containers.messages.reencrypted import Answer, AnswerCipher, open_answer, open_reencrypted
 from mipp_cli.containers.messages.searched import fields_of, notes_of, warnings_of
 from mipp_cli.errors import (
@@ -24,27 +24,34 @@ from mipp_cli.errors import (
     WrongDeploymentError,
     errors_at,
 )
-from mipp_cli.images.contact_sheet import Tile
 from mipp_cli.images.pictures import extension
 from mipp_cli.progress import Advance, Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.sanitize import safe_file_name
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.envelope import Envelope
+from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.similarity import euclidean_distances
 from mipp_cli.user.matches import (
     MATCHES_FILE,
+    PAGE_FILE,
     SHEET_FILE,
+    ShownMatch,
     WrittenMatch,
+    draw_page,
     draw_sheet,
     new_output,
     refuse_output,
-    small_picture,
+    write_match,
     write_private,
     write_table,
 )
 from mipp_cli.user.user import RememberedQuery, remembered_query
 from mipp_cli.workdir.directory import RoleDirectory
+
+_MANY = 1000
+_SMALL, _SMALLER = (320, 240), (160, 120)
+"""Sizes of a picture on the page: more than ``_MANY`` become smaller, so that the page opens soon."""
 
 
 class RankedMatch(NamedTuple):
@@ -69,7 +76,7 @@ def decrypt_answer(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Report, list[WrittenMatch]]:
-    """Decrypt an answer into the folder ``output``: matches.csv, the images, and a contact sheet.
+    """Decrypt an answer into the folder ``output``: matches.csv, the images, a contact sheet, and a page.
 
     For each query image the ``top`` matches, ranked by EucDis: as the KMC says, or of the features that the
     images carry, for which all of them are decrypted. An image that its owner made wrongly is left out with
@@ -103,12 +110,18 @@ def decrypt_answer(
             images = _Images(answer, descriptor, advance)
             ranked = _rank(manifest.matches, query, images)
             with new_output(output, force=force) as folder:
-                written, tiles = _write_images(ranked, query, images, top, folder)
+                found_images = _write_images(ranked, query, images, top, folder)
+                written = [match.written for matches in found_images for match in matches]
+                told = (*directory.warnings, *warnings_of(manifest), *images.warnings.values())
+                facts = _facts(public.parameters, manifest, candidates, top)
                 write_table(written, folder / MATCHES_FILE)
-                write_private(folder / SHEET_FILE, draw_sheet(query, tiles, candidates, descriptor.name))
+                sheet = draw_sheet(query, found_images, candidates, descriptor.name)
+                write_private(folder / SHEET_FILE, sheet)
+                write_private(folder / PAGE_FILE, draw_page(query, found_images, facts, told))
     outputs = (
         Output(output / MATCHES_FILE, "matches"),
         Output(output / SHEET_FILE, "contact sheet"),
+        Output(output / PAGE_FILE, "page"),
         Output(output, "images"),
     )
     counts = {
@@ -118,9 +131,26 @@ def decrypt_answer(
         "candidates": candidates,
         "matches": len(written),
     }
-    told = (*directory.warnings, *warnings_of(manifest), *images.warnings.values())
     details = {"searched": {owner.name: fields_of(owner) for owner in manifest.owners}}
     return Report(outputs, counts, told, notes=notes_of(manifest), details=details), written
+
+
+def _facts(parameters: Parameters, manifest: Manifest, candidates: int, top: int) -> dict[str, str]:
+    """Say for the page how an answer came about."""
+    searched = [owner for owner in manifest.owners if owner.images is not None]
+    names = ", ".join(f"{owner.name} ({owner.images})" for owner in searched)
+    images = sum(owner.images or 0 for owner in searched)
+    return {
+        f"Searched: {_count(images, 'image')} of {_count(len(searched), 'owner')}": names or "nobody",
+        "Candidates": _count(candidates, "image"),
+        "Shown": "the nearest" + (f", at most {top}" if top > 1 else "") + " for each query image",
+        "Compared by": f"Euclidean distance of {parameters.descriptor.name}",
+        "Scheme": parameters.scheme,
+    }
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -175,22 +205,19 @@ def _rank(
 
 def _write_images(
     ranked: Sequence[Sequence[RankedMatch]], query: RememberedQuery, images: _Images, top: int, folder: Path
-) -> tuple[list[WrittenMatch], list[list[Tile]]]:
-    """Write the images of the best matches, and return the lines of matches.csv and the sheet's tiles."""
-    written: list[WrittenMatch] = []
-    tiles: list[list[Tile]] = []
+) -> list[list[ShownMatch]]:
+    """Write the images of the best matches; return what is shown of each query image's."""
+    few = sum(min(top, len(matches)) for matches in ranked) <= _MANY
+    found: list[list[ShownMatch]] = []
     for number, (picture, matches) in enumerate(zip(query.pictures, ranked, strict=True), start=1):
-        place = folder / f"query-{number}"
-        place.mkdir(mode=0o700)
-        tiles.append([])
+        place = f"query-{number}"
+        (folder / place).mkdir(mode=0o700)
+        found.append([])
         opened = ((match, images.open(match.place, match.owner)) for match in matches)
         sound = ((match, envelope) for match, envelope in opened if envelope is not None)
         for rank, (match, envelope) in enumerate(islice(sound, top), start=1):
             suffix = extension(envelope.media_type)
-            file = place / f"{rank:03d}_{match.owner}_{safe_file_name(envelope.path)}{suffix}"
-            write_private(file, envelope.content)
-            relative, distance = file.relative_to(folder).as_posix(), match.distance
-            written.append(WrittenMatch(picture.name, rank, match.owner, envelope.path, distance, relative))
-            small = small_picture(envelope.content)
-            tiles[-1].append(Tile(rank, match.owner, envelope.path, distance, small))
-    return written, tiles
+            file = f"{place}/{rank:03d}_{match.owner}_{safe_file_name(envelope.path)}{suffix}"
+            written = WrittenMatch(picture.name, rank, match.owner, envelope.path, match.distance, file)
+            found[-1].append(write_match(written, envelope, folder, _SMALL if few else _SMALLER))
+    return found

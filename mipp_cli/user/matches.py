@@ -7,23 +7,28 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from mipp_cli.errors import OutputError, UnreadableImageError
+from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import new_folder
-from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
-from mipp_cli.images.pictures import open_picture
-from mipp_cli.images.thumbnails import thumbnail
+from mipp_cli.images.contact_sheet import MAX_TILES, THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
+from mipp_cli.images.renditions import jpeg, looks_best_on_black, render
+from mipp_cli.images.thumbnails import Size, thumbnail
 from mipp_cli.sanitize import table_cell
+from mipp_cli.scheme.envelope import Envelope
+from mipp_cli.user.results_page import PageMatch, PagePicture, PageQuery, results_page
 from mipp_cli.user.user import RememberedQuery
 
 MATCHES_FILE = "matches.csv"
 SHEET_FILE = "contact-sheet.png"
+PAGE_FILE = "matches.html"
+COPIES_FOLDER = "copies"
+"""Holds the large copies of pictures that browsers do not show."""
 _ELSEWHERE = "choose another folder"
 _QUERY_FOLDER = re.compile("query-[0-9]+")
 COLUMNS = ("query", "rank", "owner", "name", "distance", "file")
@@ -46,12 +51,39 @@ class WrittenMatch:
         return [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
 
 
-def small_picture(content: bytes) -> Image.Image | None:
-    """Return the thumbnail of a picture for the contact sheet; None if the bytes are no picture."""
-    try:
-        return thumbnail(open_picture(content, path=None), THUMBNAIL_SIZE)
-    except UnreadableImageError:
-        return None
+@dataclass(frozen=True)
+class ShownMatch:
+    """A match as it stands in the folder, on the contact sheet and on the page."""
+
+    written: WrittenMatch
+    tile: Tile
+    on_page: PageMatch
+
+
+def write_match(match: WrittenMatch, envelope: Envelope, folder: Path, small: Size) -> ShownMatch:
+    """Write a match's picture, and a copy if browsers do not show it; return what is shown of it.
+
+    ``small`` is the size of its picture on the page. The picture is decoded once for all that is shown.
+    """
+    write_private(folder / match.file, envelope.content)
+    rendition = render(envelope.content, envelope.media_type, small)
+    large, tile, picture = match.file, None, None
+    if rendition is not None:
+        picture = _page_picture(rendition.small)
+        if match.rank <= MAX_TILES:  # the sheet shows no more, and they would only fill the memory
+            tile = thumbnail(rendition.small, THUMBNAIL_SIZE)
+        if rendition.large is not None:
+            # A name of its own making: no owner has a say in it.
+            large = f"{COPIES_FOLDER}/{Path(match.file).parent.name}-{match.rank:03d}.jpg"
+            (folder / COPIES_FOLDER).mkdir(mode=0o700, exist_ok=True)
+            write_private(folder / large, rendition.large)
+    full_size = rendition.full_size if rendition else (0, 0)
+    shown = (match.rank, match.owner, match.name, match.distance)
+    return ShownMatch(match, Tile(*shown, tile), PageMatch(*shown, match.file, large, full_size, picture))
+
+
+def _page_picture(small: Image.Image) -> PagePicture:
+    return PagePicture(jpeg(small), small.size, looks_best_on_black(small))
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -73,12 +105,12 @@ def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
 
 
 def draw_sheet(
-    query: RememberedQuery, tiles: Sequence[Sequence[Tile]], candidates: int, descriptor: str
+    query: RememberedQuery, found: Sequence[Sequence[ShownMatch]], candidates: int, descriptor: str
 ) -> bytes:
     """Return the contact sheet of a query's matches, as PNG."""
     rows = [
-        SheetRow(picture.name, picture.small, matches)
-        for picture, matches in zip(query.pictures, tiles, strict=True)
+        SheetRow(picture.name, picture.small, [match.tile for match in matches])
+        for picture, matches in zip(query.pictures, found, strict=True)
     ]
     sheet = draw_contact_sheet(
         rows,
@@ -88,6 +120,20 @@ def draw_sheet(
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def draw_page(
+    query: RememberedQuery,
+    found: Sequence[Sequence[ShownMatch]],
+    facts: Mapping[str, str],
+    warnings: Sequence[str],
+) -> bytes:
+    """Return the page of a query's matches, as HTML."""
+    queries = [
+        PageQuery(picture.name, _page_picture(picture.small), [match.on_page for match in matches])
+        for picture, matches in zip(query.pictures, found, strict=True)
+    ]
+    return results_page(queries, facts=facts, warnings=warnings).encode()
 
 
 def refuse_output(output: Path, *, force: bool) -> None:
@@ -111,11 +157,13 @@ def refuse_output(output: Path, *, force: bool) -> None:
 def _holds_matches_alone(folder: Path) -> bool:
     """Say whether a folder is empty, or holds what a user's matches are made of and nothing else."""
     entries = list(folder.iterdir())
-    queries = [entry for entry in entries if _QUERY_FOLDER.fullmatch(entry.name)]
-    files = {entry.name for entry in entries if entry not in queries}
-    if any(entry.is_symlink() or not entry.is_dir() for entry in queries):
+    folders = [
+        entry for entry in entries if _QUERY_FOLDER.fullmatch(entry.name) or entry.name == COPIES_FOLDER
+    ]
+    files = {entry.name for entry in entries if entry not in folders}
+    if any(entry.is_symlink() or not entry.is_dir() for entry in folders):
         return False
-    return not entries or (MATCHES_FILE in files and files <= {MATCHES_FILE, SHEET_FILE})
+    return not entries or (MATCHES_FILE in files and files <= {MATCHES_FILE, SHEET_FILE, PAGE_FILE})
 
 
 @contextmanager

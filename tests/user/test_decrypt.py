@@ -7,10 +7,12 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -299,6 +301,38 @@ def test_the_contact_sheet_is_a_picture_in_the_folder(any_scheme: Deployment) ->
         assert len(sheet.convert("RGB").getcolors(1 << 24) or []) > 100
 
 
+def test_the_page_links_to_every_picture_and_to_copies(any_scheme: Deployment) -> None:
+    folder = any_scheme / "alice.matches"
+    page = (folder / "matches.html").read_text()
+    links = [unquote(link) for link in re.findall(r'<a class="picture[^>]* href="([^"]*)"', page)]
+    rows = matches(folder)
+    assert len(links) == len(rows)
+    for link, row in zip(links, rows, strict=True):
+        with Image.open(folder / row["file"]) as given:
+            copied = row["file"].endswith(".tif") or given.mode.startswith("I")
+        assert link.startswith("copies/") if copied else link == row["file"]
+        with Image.open(folder / link) as shown:
+            assert shown.format in {"JPEG", "PNG", "WEBP", "BMP"}
+    assert any(link.startswith("copies/") for link in links)
+
+
+def test_the_page_says_how_the_answer_came_about(any_scheme: Deployment) -> None:
+    page = (any_scheme / "alice.matches" / "matches.html").read_text()
+    assert "Searched: 10 images of 2 owners" in page
+    assert "north (5), south (5)" in page
+    assert f"<dd>{any_scheme.scheme}</dd>" in page
+    assert "Euclidean distance of edge-histogram" in page
+
+
+def test_the_page_repeats_what_is_warned_of(changeable: Deployment, tmp_path: Path) -> None:
+    publish(changeable, "south", [Picture(feature=random_feature(1)[:79])])
+    answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
+    warning = "left out an image of south that was made wrongly"
+    words = (changeable / "alice", answer, "-o", tmp_path / "m")
+    assert warning in done("user", "decrypt", *words).err
+    assert warning in (tmp_path / "m" / "matches.html").read_text()
+
+
 def test_matches_that_exist_are_replaced_only_with_force(deployment: Deployment, tmp_path: Path) -> None:
     answer, folder = deployment / "alice.answer.h5", tmp_path / "m"
     decrypt(deployment, answer, folder)
@@ -311,7 +345,7 @@ def test_matches_that_exist_are_replaced_only_with_force(deployment: Deployment,
     assert list(tmp_path.iterdir()) == [folder]
 
 
-@pytest.mark.parametrize("thing", ["notes.txt", "query-9", ".hidden"])
+@pytest.mark.parametrize("thing", ["notes.txt", "query-9", ".hidden", "matches.html.orig"])
 def test_a_folder_with_other_things_in_it_is_never_replaced(
     deployment: Deployment, tmp_path: Path, thing: str
 ) -> None:
@@ -329,6 +363,10 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(
     [
         ("contact-sheet.png",),
         ("query-1/a.png",),
+        ("matches.html",),
+        ("copies/a.jpg",),
+        ("matches.csv", "copies"),
+        ("matches.csv", "copies-2/a.jpg"),
         ("matches.csv", "query-notes/a.txt"),
         ("matches.csv", "query-1x/a.png"),
         ("matches.csv", "query-/a.png"),
@@ -352,7 +390,9 @@ def test_an_empty_folder_is_replaced_with_force(deployment: Deployment, tmp_path
     assert decrypt(deployment, deployment / "alice.answer.h5", tmp_path / "m", "--force")
 
 
-@pytest.mark.parametrize("name", ["m", "matches.csv", "contact-sheet.png", "query-1"])
+@pytest.mark.parametrize(
+    "name", ["m", "matches.csv", "matches.html", "contact-sheet.png", "query-1", "copies"]
+)
 def test_a_file_in_the_place_of_the_folder_is_never_replaced(
     deployment: Deployment, tmp_path: Path, name: str
 ) -> None:
@@ -516,7 +556,9 @@ def test_dangerous_names_never_leave_the_folder(hostile: Deployment) -> None:
         assert len(path.name.encode()) <= 255
         assert path.name.isprintable()
         assert not path.name.startswith((".", "-"))
-    assert {path.name for path in folder.iterdir()} == {"matches.csv", "contact-sheet.png", "query-1"}
+    own = {"matches.csv", "matches.html", "contact-sheet.png", "query-1", "copies"}
+    assert {path.name for path in folder.iterdir()} == own
+    assert all(re.fullmatch(r"query-1-[0-9]{3}\.jpg", path.name) for path in (folder / "copies").iterdir())
 
 
 def test_dangerous_names_are_no_formulas_and_steer_no_terminal(hostile: Deployment) -> None:
