@@ -9,7 +9,9 @@
   const help = one(".help");
   const large = one(".stage img");
   const chosen = new Set();
-  let current = null;
+  const last = new Map(); // the match of each query that had the focus last
+  let current = null; // the match that has the focus, or is seen large
+  let seen = null; // the last one seen large
 
   const spot = (match) => one(".picture", match);
   const queryOf = (match) => match.closest(".query");
@@ -18,18 +20,23 @@
 
   // The focus: Tab goes from query to query, arrows from match to match.
 
+  function take(match) {
+    current = match;
+    last.set(queryOf(match), match);
+    settle();
+  }
+
   function settle() {
     for (const query of queries) {
       const there = visible(query);
-      const stop = there.find((match) => match === current) || there[0];
+      const stop = there.includes(last.get(query)) ? last.get(query) : there[0];
       for (const match of all(".match", query)) spot(match).tabIndex = match === stop ? 0 : -1;
     }
   }
 
   function go(match) {
     if (!match) return;
-    current = match;
-    settle();
+    take(match);
     if (view.open) show(match);
     else spot(match).focus();
   }
@@ -77,6 +84,7 @@
   // A match seen large, beside its query.
 
   function show(match) {
+    seen = match;
     const link = spot(match);
     const small = one("img", link);
     const query = queryOf(match);
@@ -207,21 +215,18 @@
 
   for (const match of matches) {
     const place = spot(match);
-    place.addEventListener("focus", () => {
-      current = match;
-      settle();
-    });
+    place.addEventListener("focus", () => take(match));
     place.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return; // open the file in a tab of its own
       event.preventDefault();
-      current = match;
+      take(match);
       show(match);
     });
   }
   view.addEventListener("close", () => {
     if (view.classList.contains("actual")) zoom();
     large.removeAttribute("src");
-    if (current) spot(current).focus();
+    spot(seen).focus(); // the browser gave the focus back to the one that was opened
   });
   one(".stage").addEventListener("click", zoom);
   one(".zoom").addEventListener("click", zoom);
