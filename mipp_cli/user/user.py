@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ from mipp_cli.errors import (
 )
 from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.images.contact_sheet import THUMBNAIL_SIZE
 from mipp_cli.images.pictures import open_picture
+from mipp_cli.images.renditions import jpeg
 from mipp_cli.images.thumbnails import thumbnail
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import Descriptor
@@ -49,11 +48,12 @@ from mipp_cli.workdir.sealing_key import newer_sealing_key
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
 DEFAULT_CANDIDATES = 100
+_REMEMBERED = (480, 360)  # pixels of a query picture at most: large enough to read beside a match
 
 
 @dataclass(frozen=True)
 class QueryPicture:
-    """A query image as the user remembers it: name, feature, and a small picture for the contact sheet."""
+    """A query image as the user remembers it: name, feature, and a small picture to show matches beside."""
 
     name: str
     feature: Codes
@@ -71,7 +71,7 @@ class RememberedQuery:
     def to_json(self) -> dict[str, Any]:
         """Return the query as JSON fields."""
         pictures = [
-            {"name": each.name, "feature": each.feature.tolist(), "png": _to_base64(each.small)}
+            {"name": each.name, "feature": each.feature.tolist(), "jpeg": _to_base64(each.small)}
             for each in self.pictures
         ]
         return {"usk": self.usk.hex(), "digest": self.digest.hex(), "pictures": pictures}
@@ -80,7 +80,7 @@ class RememberedQuery:
     def from_json(cls, fields: dict[str, Any], descriptor: Descriptor) -> RememberedQuery:
         """Read what :meth:`to_json` gave."""
         pictures = tuple(
-            QueryPicture(each["name"], np.array(each["feature"], np.uint8), _from_base64(each["png"]))
+            QueryPicture(each["name"], np.array(each["feature"], np.uint8), _picture_of(each))
             for each in fields["pictures"]
         )
         usk, digest = bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"])
@@ -91,13 +91,12 @@ class RememberedQuery:
 
 
 def _to_base64(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    return base64.b64encode(jpeg(picture)).decode("ascii")
 
 
-def _from_base64(text: str) -> Image.Image:
-    return open_picture(base64.b64decode(text), path=None)
+def _picture_of(fields: dict[str, Any]) -> Image.Image:
+    text = fields["jpeg"] if "jpeg" in fields else fields["png"]  # as earlier versions kept it
+    return open_picture(base64.b64decode(text), path=None).convert("RGB")
 
 
 def init_user(
@@ -239,4 +238,4 @@ def _describe(image: ImageFile, describer: Describer, own: OwnFeatures | None) -
     with errors_at(image.path):
         picture = open_picture(image.read(), path=str(image.path))
         feature = codes_of(describer, picture) if own is None else own.codes(image)
-        return QueryPicture(image.name, feature, thumbnail(picture, THUMBNAIL_SIZE))
+        return QueryPicture(image.name, feature, thumbnail(picture, _REMEMBERED))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from mipp_cli.user import user as user_role
 from mipp_cli.user.user import remembered_query
 from tests.support.deployment import (
     Deployment,
+    change_state,
     done,
     feature_of,
     picture,
@@ -217,8 +220,27 @@ def test_what_is_remembered_of_a_query_image_is_small(changeable: Deployment, tm
     done("user", "query", changeable / "alice", tmp_path / "large.png", "-o", tmp_path / "q.h5")
     query_id = (tmp_path / "q.h5").read_bytes().split(b"\n")[3].removeprefix(b"number ").decode()
     file = changeable / "alice" / "queries" / f"{query_id}.json"
-    assert file.stat().st_size < 400_000
+    assert file.stat().st_size < 200_000
     assert state_of(file)["pictures"][0]["name"] == "large.png"
+    (remembered,) = remembered_query(changeable.role("alice"), query_id).pictures
+    assert remembered.small.size == (450, 360)
+
+
+def test_a_query_of_an_earlier_version_is_read(changeable: Deployment, tmp_path: Path) -> None:
+    (file,) = {*(changeable / "alice" / "queries").glob("*.json")}
+    buffer = io.BytesIO()
+    picture(1, size=(184, 128)).save(buffer, "PNG")
+    png = base64.b64encode(buffer.getvalue()).decode()
+
+    def as_before(fields: dict[str, Any]) -> dict[str, Any]:
+        kept = [{"name": each["name"], "feature": each["feature"], "png": png} for each in fields["pictures"]]
+        return {**fields, "pictures": kept}
+
+    change_state(file, as_before)
+    query = remembered_query(changeable.role("alice"), file.stem)
+    assert [each.small.size for each in query.pictures] == [(184, 128)] * 2
+    words = (changeable / "alice", changeable / "alice.answer.h5", "-o", tmp_path / "m")
+    done("user", "decrypt", *words)
 
 
 def test_a_user_and_an_owner_may_have_the_same_name(deployment: Deployment, tmp_path: Path) -> None:
