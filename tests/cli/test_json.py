@@ -126,7 +126,7 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
     ),
     "user decrypt": (
         lambda d, p: ["user", "decrypt", d / "alice", d / "alice.answer.h5", "-o", p / "m", "--top", 3],
-        ["matches", "contact sheet", "images"],
+        ["matches", "contact sheet", "page", "images"],
         {"query images": 2, "matches": 6},
     ),
     "user forget": (lambda d, p: ["user", "forget", d / "bob", "--all"], [], {"queries forgotten": 1}),
