@@ -20,6 +20,7 @@ _COMMANDS = {  # each is the object of its name in the module of its name
     "cloud": "The cloud: enrol owners, keep their pictures, bring what was found.",
     "user": "A user: query by example, decrypt the matches.",
     "owner": "An image owner: authorise users, encrypt and delete images, renew keys.",
+    "demo": "Play all roles on pictures of your own, and end with the page of matches.",
     "features": "Print what pictures are compared by: their codes, by any descriptor.",
     "inspect": "Say what a file or a role's directory holds; never a secret.",
     "protect": "Protect the keys in a role's directory with a passphrase.",

@@ -1,0 +1,142 @@
+"""The command that plays all roles at once, for whoever wants to see what comes out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import chdir
+from pathlib import Path
+
+import click
+
+from mipp_cli.cli.options import PATH, files_argument, output_option, prints_report
+from mipp_cli.errors import InvalidRequestError, OutputError
+from mipp_cli.report import Output, Report
+
+_OF_ROLES = ("kmc", "cloud", "doctor", "matches")
+_NOT_IN_AN_ID = re.compile("[^A-Za-z0-9]+")
+_LONGEST_ID = 60
+
+
+@click.command()
+@files_argument("IMAGES...")
+@click.option(
+    "--query",
+    "queries",
+    metavar="FILE",
+    type=PATH,
+    multiple=True,
+    help="A picture to ask with; again for more.  [default: the first of IMAGES]",
+)
+@output_option("DIR", "everything: a folder that is made, with all roles' keys")
+@click.option(
+    "--scheme",
+    type=click.Choice(["exact", "dcr", "mask", "paper"]),
+    default="exact",
+    show_default=True,
+    help="As in kmc init.",
+)
+@click.option("--descriptor", metavar="NAME", help="What pictures are compared by, as in kmc init.")
+@click.option("--model", metavar="PATH", type=PATH, help="An image model to compare by, as in kmc init.")
+@prints_report
+def demo(
+    files: tuple[Path, ...],
+    queries: tuple[Path, ...],
+    output: Path,
+    scheme: str,
+    descriptor: str | None,
+    model: Path | None,
+) -> Report:
+    """Play all roles on pictures of your own, and end with the page of matches.
+
+    Each folder in IMAGES is an owner. Every command is printed as one would type it: they are those that the
+    roles run, each on a machine of its own.
+
+    \b
+    Example:
+      mipp demo holiday/ --query holiday/beach.jpg -o demo
+    """
+    from mipp_cli.files.atomic import new_folder
+
+    if os.path.lexists(output):
+        raise OutputError(
+            "exists, and a demo begins anew", path=output, hint="name a folder that is to be made"
+        )
+    owners = _owners(files)
+    asked = [str(each.absolute()) for each in queries] or [_first_picture(files)]
+    described = ["--descriptor", descriptor] if descriptor else []
+    copy = ["--model", str(model.absolute())] if model else []
+    with new_folder(output) as building, chdir(building):
+        click.echo(f"$ cd {shlex.quote(str(output))}")
+        for words in _commands(owners, asked, scheme, [*described, *copy], copy):
+            _run(words)
+    page = output / "matches" / "matches.html"
+    note = "in earnest each role has a machine of its own, and its directory stays there"
+    return Report((Output(page, "page"),), {"owners": len(owners)}, notes=(note, f"open {page} in a browser"))
+
+
+def _commands(
+    owners: dict[str, list[str]], queries: Sequence[str], scheme: str, kmc: Sequence[str], copy: Sequence[str]
+) -> Iterator[list[str]]:
+    """Yield the words of each command, in the order of a first run."""
+    public = ["--kmc", "kmc/kmc.pub"]
+    yield ["kmc", "init", "kmc", "--scheme", scheme, *kmc]
+    yield ["cloud", "init", "cloud", *public]
+    yield ["user", "init", "doctor", "--id", "doctor", *public, *copy]
+    for name in owners:
+        yield ["owner", "init", name, "--id", name, *public, "--authorize", "doctor/user.pub", *copy]
+    yield ["kmc", "enroll", "kmc", *(f"{name}/enrolment.h5" for name in owners), "cloud/cloud.pub"]
+    yield ["cloud", "enroll", "cloud", *(f"{name}/members.h5" for name in owners)]
+    ranked_by_kmc = scheme == "exact"
+    small = ["--small"] if ranked_by_kmc else []
+    for name, images in owners.items():
+        yield ["owner", "encrypt", name, *images, "-o", f"{name}.h5", *small]
+    yield ["cloud", "index", "cloud", *(f"{name}.h5" for name in owners)]
+    if ranked_by_kmc:
+        yield ["kmc", "index", "kmc", *(f"{name}.features.h5" for name in owners)]
+    yield ["user", "query", "doctor", *queries, "-o", "query.h5"]
+    if ranked_by_kmc:
+        yield ["kmc", "rank", "kmc", "query.h5", "-o", "selection.h5"]
+    search = "selection.h5" if ranked_by_kmc else "query.h5"
+    yield ["cloud", "search", "cloud", search, "-o", "results.h5"]
+    yield ["kmc", "reencrypt", "kmc", "results.h5", "-o", "reencrypted.h5"]
+    yield ["user", "decrypt", "doctor", "reencrypted.h5", "-o", "matches"]
+
+
+def _run(words: Sequence[str]) -> None:
+    """Print a command, and run it here."""
+    from mipp_cli.cli.main import mipp
+
+    click.secho(f"$ mipp {shlex.join(words)}", bold=True)
+    with mipp.make_context("mipp", [*words]) as context:
+        mipp.invoke(context)
+
+
+def _owners(paths: Sequence[Path]) -> dict[str, list[str]]:
+    """Return the images of each owner, by an identifier made of the folder's name; files are one owner's."""
+    owners: dict[str, list[str]] = {}
+    for path in paths:
+        if not path.exists():
+            raise InvalidRequestError("does not exist", path=path, hint="name folders of pictures")
+        name = path.resolve().name if path.is_dir() else "owner"
+        identifier = _NOT_IN_AN_ID.sub("-", name).strip("-")[:_LONGEST_ID] or "owner"
+        if path.is_dir() or identifier in _OF_ROLES:
+            identifier = _free(identifier, owners)
+        owners.setdefault(identifier, []).append(str(path.absolute()))
+    return owners
+
+
+def _free(identifier: str, taken: dict[str, list[str]]) -> str:
+    number, found = 1, identifier
+    while found in taken or found in _OF_ROLES:
+        number += 1
+        found = f"{identifier}-{number}"
+    return found
+
+
+def _first_picture(paths: Sequence[Path]) -> str:
+    from mipp_cli.images.collection import collect_examples
+
+    return str(collect_examples(paths)[0].path.absolute())

@@ -1,0 +1,85 @@
+"""``mipp demo``: all roles in one folder, by commands that one could type."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import SAMPLES, done, picture, refused, run
+
+OWNERS = SAMPLES / "owners"
+QUERY = SAMPLES / "queries" / "fundus.jpg"
+
+
+def commands(printed: str) -> list[list[str]]:
+    """Return the words of each command that a demo printed."""
+    lines = [line.removeprefix("$ ") for line in printed.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line) for line in lines]
+
+
+@pytest.mark.parametrize("scheme", ["exact", "mask"])
+def test_a_demo_ends_with_the_page_of_matches(tmp_path: Path, scheme: str) -> None:
+    output = tmp_path / "all roles"
+    words = (OWNERS / "clinic-lake", OWNERS / "hospital-south", "--query", QUERY, "-o", output)
+    outcome = done("demo", *words, "--scheme", scheme)
+    assert (output / "matches" / "matches.html").is_file()
+    with (output / "matches" / "matches.csv").open(newline="") as table:
+        nearest = [(row["owner"], row["name"].split("/")[0]) for row in csv.DictReader(table)][:4]
+    assert {owner for owner, _ in nearest} <= {"clinic-lake", "hospital-south"}
+    assert all(category == "fundus" for _, category in nearest)
+    printed = commands(outcome.out)
+    assert printed[0] == ["cd", str(output)]
+    assert all(words[0] == "mipp" for words in printed[1:])
+    assert (["mipp", "kmc", "rank", "kmc", "query.h5", "-o", "selection.h5"] in printed) == (
+        scheme == "exact"
+    )
+
+
+def test_what_a_demo_prints_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = commands(done("demo", OWNERS / "clinic-lake", "--query", QUERY, "-o", tmp_path / "one").out)
+    again = tmp_path / "again"
+    again.mkdir()
+    monkeypatch.chdir(again)
+    for words in printed[1:]:
+        done(*words[1:])
+    first, second = (each / "matches" / "matches.csv" for each in (tmp_path / "one", again))
+    assert first.read_text() == second.read_text()
+
+
+def test_folders_of_one_name_are_two_owners(tmp_path: Path) -> None:
+    for number, folder in enumerate(("a/kmc", "b/kmc", "c/Ä b")):
+        (tmp_path / folder).mkdir(parents=True)
+        picture(number).save(tmp_path / folder / "x.png")
+    folders = [tmp_path / folder for folder in ("a/kmc", "b/kmc", "c/Ä b")]
+    report = done("demo", *folders, "-o", tmp_path / "demo")
+    assert {each.name for each in (tmp_path / "demo").iterdir()} >= {"kmc", "kmc-2", "kmc-3", "b"}
+    assert "owners: 3" in report.out
+
+
+def test_without_a_query_the_first_picture_is_asked_with(tmp_path: Path) -> None:
+    outcome = done("demo", OWNERS / "clinic-lake", "-o", tmp_path / "demo")
+    first = min(str(path) for path in (OWNERS / "clinic-lake").rglob("*.jpg"))
+    assert first in [words[4] for words in commands(outcome.out) if words[1:3] == ["user", "query"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((OWNERS / "nowhere",), "does not exist"),
+        ((OWNERS / "clinic-lake", "--descriptor", "colour"), "is no descriptor"),
+        ((OWNERS / "clinic-lake", "--query", OWNERS / "nowhere.jpg"), "nowhere.jpg"),
+    ],
+    ids=["no folder", "no descriptor", "no query"],
+)
+def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, words: tuple[object, ...], message: str) -> None:
+    outcome = run("demo", *words, "-o", tmp_path / "demo")
+    assert outcome.code in (2, 7)
+    assert message in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_replaces_nothing(tmp_path: Path) -> None:
+    assert "begins anew" in refused(10, "demo", OWNERS / "clinic-lake", "-o", tmp_path).err
