@@ -38,6 +38,12 @@ class InvalidRequestError(MippError):
     exit_code = 2
 
 
+class DeclinedError(MippError):
+    """Raised when a command asked whether to go on, and the answer was no."""
+
+    exit_code = 1
+
+
 class TooFewImagesError(InvalidRequestError):
     """Raised when the images that go into new groups are fewer than a group has."""
 

@@ -22,10 +22,12 @@ from mipp_cli.cli.options import (
     release_name_option,
 )
 from mipp_cli.cli.progress import progress_bar
+from mipp_cli.cli.questions import confirm_option
 
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
     from mipp_cli.report import Report
+    from mipp_cli.workdir.removals import Confirm
 
 
 @click.group()
@@ -81,15 +83,16 @@ def check(directory: Path, sums: bool, parallelism: Parallelism) -> Report:
 @directory_argument("CLOUD")
 @owner_argument
 @release_name_option
+@confirm_option
 @prints_report
-def remove(directory: Path, owner: str, release_name: bool) -> Report:
+def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) -> Report:
     """End an owner's membership at the cloud: users, images, features and sums are gone from CLOUD.
 
     The owner may come back under the same key, with newer members.h5. The KMC's part: mipp kmc remove.
     """
     from mipp_cli.cloud.remove import remove_from_cloud
 
-    return remove_from_cloud(directory, owner, release_name=release_name)
+    return remove_from_cloud(directory, owner, release_name=release_name, confirm=confirm)
 
 
 @cloud.command()

@@ -24,11 +24,13 @@ from mipp_cli.cli.options import (
     release_name_option,
 )
 from mipp_cli.cli.progress import progress_bar
+from mipp_cli.cli.questions import confirm_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mipp_cli.report import Report
+    from mipp_cli.workdir.removals import Confirm
 
 
 @click.group()
@@ -215,15 +217,16 @@ def check(directory: Path) -> Report:
 @directory_argument("KMC")
 @owner_argument
 @release_name_option
+@confirm_option
 @prints_report
-def remove(directory: Path, owner: str, release_name: bool) -> Report:
+def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) -> Report:
     """End an owner's membership at the KMC: drop its image keys, its features and its list of users.
 
     The owner may come back under the same key, with a newer enrolment. The cloud's part: mipp cloud remove.
     """
     from mipp_cli.kmc.remove import remove_from_kmc
 
-    return remove_from_kmc(directory, owner, release_name=release_name)
+    return remove_from_kmc(directory, owner, release_name=release_name, confirm=confirm)
 
 
 @kmc.command()

@@ -86,7 +86,7 @@ def read_passphrase(path: Path) -> bytes:
 
 def ask_passphrase(path: Path) -> bytes | None:
     """Ask for the passphrase of a directory; None if there is no terminal to ask at."""
-    if not _at_terminal():
+    if not at_terminal():
         return None
     return _prompt(f"Passphrase of {printable(str(path))}")
 
@@ -95,7 +95,7 @@ def choose_passphrase(option: str) -> bytes:
     """Ask for a new passphrase, twice; InvalidRequestError if there is no terminal, or the two differ."""
     from mipp_cli.workdir.secrets_file import check_passphrase
 
-    if not _at_terminal():
+    if not at_terminal():
         raise InvalidRequestError(
             "there is no terminal at which to ask for a passphrase", hint=f"give {option} FILE"
         )
@@ -111,7 +111,8 @@ def _prompt(text: str) -> bytes:
     )
 
 
-def _at_terminal() -> bool:
+def at_terminal() -> bool:
+    """Say whether there is a terminal at which to ask."""
     with suppress(ValueError):  # a stdin that was closed
         return sys.stdin is not None and sys.stdin.isatty()
     return False

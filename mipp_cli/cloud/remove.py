@@ -14,18 +14,30 @@ from mipp_cli.files.atomic import remove
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
 from mipp_cli.workdir.floors import raise_floor
-from mipp_cli.workdir.removals import Removal, already_removed, record_removal, removal_report
+from mipp_cli.workdir.removals import (
+    Confirm,
+    Removal,
+    already_removed,
+    record_removal,
+    removal_question,
+    removal_report,
+    unasked,
+)
 
 
-def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> Report:
+def remove_from_cloud(
+    path: Path, owner: str, *, release_name: bool = False, confirm: Confirm = unasked
+) -> Report:
     """End an owner's membership at the cloud: its users, rows, ciphertexts and sums are physically gone.
 
     The name stays pinned to the owner's key, which may enrol again with newer `members`, unless it is
     released; uploads and deletions of before are refused then. Raises InvalidRequestError if nobody of
-    that name was ever enrolled, AlreadyAppliedError if the owner was removed before.
+    that name was ever enrolled, AlreadyAppliedError if the owner was removed before. Before anything goes,
+    ``confirm`` is asked.
     """
     check_identifier(owner, "an owner's identifier")
     cloud = Cloud.open(path)
+    _ask(cloud, owner, confirm, is_wanted=release_name)
     with cloud.directory.lock():
         index, members = cloud.index(), cloud.members_file(owner)
         segments = index.of_owner(owner)
@@ -45,3 +57,16 @@ def remove_from_cloud(path: Path, owner: str, *, release_name: bool = False) -> 
         cloud.store.remove_unlisted(index)
     counts = {"uploads": len(segments), "images": sum(segment.rows for segment in segments)}
     return removal_report(cloud.directory, counts, release_name)
+
+
+def _ask(cloud: Cloud, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
+    """Ask before an owner goes of whom anything is there, or if it ``is_wanted`` in any case.
+
+    Nobody waits for the lock while a person thinks, so what goes in the end may be more.
+    """
+    with cloud.directory.lock(shared=True):
+        segments = cloud.index().of_owner(owner)
+        is_there = cloud.members_file(owner).exists() or bool(segments)
+    if is_there or is_wanted:
+        images = sum(segment.rows for segment in segments)
+        confirm(removal_question(f"{owner} and its {images} images" if images else owner, "the cloud"))

@@ -15,27 +15,38 @@ from mipp_cli.kmc.store import FeatureStore, newest_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
 from mipp_cli.workdir.floors import raise_floor
-from mipp_cli.workdir.removals import Removal, already_removed, record_removal, removal_report
+from mipp_cli.workdir.removals import (
+    Confirm,
+    Removal,
+    already_removed,
+    record_removal,
+    removal_question,
+    removal_report,
+    unasked,
+)
 
 
-def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Report:
+def remove_from_kmc(
+    path: Path, owner: str, *, release_name: bool = False, confirm: Confirm = unasked
+) -> Report:
     """End an owner's membership at the KMC: its SKs, AUL and features go, and its images open no more.
 
     With the enrolment goes the storage key, without which nothing of the features can be read again.
 
     The name stays pinned to the owner's key, which may enrol again with a newer enrolment, unless it is
     released. Raises InvalidRequestError if nobody of that name was ever enrolled, AlreadyAppliedError if
-    the owner was removed before.
+    the owner was removed before. Before anything goes, ``confirm`` is asked.
     """
     check_identifier(owner, "an owner's identifier")
     kmc = Kmc.open(path)
+    _ask(kmc, owner, confirm, is_wanted=release_name)
     with kmc.directory.lock():
         enrolled = kmc.owner(owner)
         known, counts = None, {}
         if enrolled is not None:
             known = Removal(owner, enrolled.key, enrolled.number, enrolled.digest, enrolled.forgotten)
             counts = {"image keys": len(enrolled.image_keys), "users": _count_users(enrolled)}
-        left = [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if each.exists()]
+        left = _left(kmc, owner)
         is_news = record_removal(kmc.directory, owner, known, release=release_name)
         if enrolled is None and not is_news and not left:
             raise already_removed(kmc.directory, owner)
@@ -48,6 +59,28 @@ def remove_from_kmc(path: Path, owner: str, *, release_name: bool = False) -> Re
             remove(users_file, for_good=True)
         _remove_folder(kmc.features_folder(owner))
     return removal_report(kmc.directory, counts, release_name)
+
+
+def _ask(kmc: Kmc, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
+    """Ask before an owner goes of whom anything is there, or if it ``is_wanted`` in any case.
+
+    Nobody waits for the lock while a person thinks, so what goes in the end may be more.
+    """
+    with kmc.directory.lock(shared=True):
+        enrolled = kmc.owner(owner)
+        is_there = enrolled is not None or bool(_left(kmc, owner))
+        grouped = kmc.directory.deployment.parameters.protocol.grouped
+        images = _applied_at_kmc(kmc, owner, enrolled)[1] if grouped else 0
+    if is_there or is_wanted:
+        what = owner if enrolled is None else f"{owner} and its image keys"
+        if images:
+            what = f"{owner}, its image keys and the features of its {images} images"
+        confirm(removal_question(what, "the KMC"))
+
+
+def _left(kmc: Kmc, owner: str) -> list[Path]:
+    """Return what is stored of an owner beside the enrolment."""
+    return [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if each.exists()]
 
 
 def _count_users(enrolled: EnrolledOwner) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,13 @@ from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.replay import check_pinned_key
 
 REMOVED_FOLDER = "removed"
+
+Confirm = Callable[[str], None]
+"""Asks a question before anything is changed; raises DeclinedError if the answer is no."""
+
+
+def unasked(question: str) -> None:
+    """Go on without asking."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,11 @@ def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) ->
             f"is not newer than what was in force when {header.sender!r} was removed",
             hint="to come back the owner makes a new one: mipp owner authorize",
         )
+
+
+def removal_question(what: str, place: str) -> str:
+    """Return what is asked before an owner, and ``what`` else goes with it, is removed from ``place``."""
+    return f"Remove {what} from {place}? This cannot be undone."
 
 
 def already_removed(directory: RoleDirectory, owner: str) -> AlreadyAppliedError:

@@ -184,7 +184,7 @@ EXACT: dict[str, tuple[Words, list[str], dict[str, int]]] = {
     "kmc check": (lambda d, p: ["kmc", "check", d / "kmc"], [], {"owners": 3, "stores": 3, "images": 14}),
     "kmc status": (lambda d, p: ["kmc", "status", d / "kmc"], [], {"owners": 3, "images ranked": 14}),
     "kmc remove": (
-        lambda d, p: ["kmc", "remove", d / "kmc", "north"],
+        lambda d, p: ["kmc", "remove", d / "kmc", "north", "--yes"],
         [],
         {"owners": 1, "image keys": 1, "users": 1, "images": 5},
     ),

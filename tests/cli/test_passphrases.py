@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
-import time
 from pathlib import Path
 
 import click
@@ -16,10 +13,9 @@ from mipp_cli.scheme import passphrase as primitive
 from mipp_cli.scheme.passphrase import Stretching
 from mipp_cli.workdir.replay import A_DAY, clock_number
 from tests.cli.test_help import COMMANDS
-from tests.cli.test_processes import MIPP, environment, mipp
+from tests.cli.test_processes import mipp
 from tests.support.deployment import JOBS, Deployment, check_refusal, done, refused, secrets_of, snapshot
-
-TERMINAL_SECONDS = 30
+from tests.support.terminal import at_terminal
 
 
 @pytest.fixture
@@ -37,34 +33,6 @@ def protected(changeable: Deployment, passphrase: Path, monkeypatch: pytest.Monk
     for role in ("kmc", "cloud", "alice", "north"):
         done("protect", changeable / role, "--new-passphrase-file", passphrase)
     return changeable
-
-
-def at_terminal(*words: object, answers: list[str]) -> tuple[int, str]:
-    """Run `mipp` at a terminal of its own; give its exit code and what it showed.
-
-    Each answer is typed when the next question stands there.
-    """
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(MIPP[0], [*MIPP, *map(str, words)], environment())
-    shown, typed, end = b"", 0, time.monotonic() + TERMINAL_SECONDS
-    try:
-        while time.monotonic() < end:
-            if not select.select([terminal], [], [], 1)[0]:
-                continue
-            try:
-                read = os.read(terminal, 4096)
-            except OSError:  # the other side is closed
-                read = b""
-            if not read:
-                break
-            shown += read
-            if typed < len(answers) and shown.count(b"assphrase") > typed and shown.rstrip().endswith(b":"):
-                os.write(terminal, answers[typed].encode() + b"\n")
-                typed += 1
-    finally:
-        os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
 
 
 def test_every_role_command_takes_a_passphrase_file() -> None:
@@ -115,8 +83,8 @@ def test_every_step_works_in_protected_directories(
         ("kmc", "status", root / "kmc"),
         ("kmc", "check", root / "kmc"),
         *(("inspect", root / role) for role in ("kmc", "cloud", "alice", "north")),
-        ("cloud", "remove", root / "cloud", "north"),
-        ("kmc", "remove", root / "kmc", "north"),
+        ("cloud", "remove", root / "cloud", "north", "--yes"),
+        ("kmc", "remove", root / "kmc", "north", "--yes"),
     ]
     for step in steps:
         number = str(read_state(north / "state.json")["number"])  # which is no secret

@@ -32,7 +32,7 @@ def cloud(each_way: Deployment) -> Path:
     earlier = [message.number for message in Owner.open(each_way / "north").ledger.messages()]
     write_delete(deletion, each_way.sender("north"), next_number(), [name], earlier=earlier)
     done("cloud", "index", each_way / "cloud", deletion, *JOBS)
-    done("cloud", "remove", each_way / "cloud", "lake")
+    done("cloud", "remove", each_way / "cloud", "lake", "--yes")
     return each_way / "cloud"
 
 

@@ -298,7 +298,7 @@ def test_images_of_an_owner_who_was_removed_do_not_come_back(
     before = rows(each_way)
     with monkeypatch.context() as patch:
         patch.setattr(store.Store, "remove_unlisted", lambda *_: None)
-        done("cloud", "remove", each_way / "cloud", "north")
+        done("cloud", "remove", each_way / "cloud", "north", "--yes")
     assert list((each_way / "cloud" / "segments").glob("north-*.h5"))
     index(each_way, "--rebuild")
     assert rows(each_way) == {row for row in before if row[0] != "north"}

@@ -184,7 +184,7 @@ def _forgotten(store: Deployment) -> None:
 
 def _back_after_removal(store: Deployment) -> None:
     more_upload(store)
-    done("kmc", "remove", store / "kmc", "north")
+    done("kmc", "remove", store / "kmc", "north", "--yes")
     done("owner", "authorize", store / "north", store / "alice" / "user.pub")
     encrypt(store, "--again", of="pictures/north", output="new.h5")
 
@@ -244,7 +244,7 @@ def _kmc_commands() -> Iterator[Command]:
     )
     yield Command(
         "kmc remove",
-        lambda store: ("kmc", "remove", store / "kmc", "north"),
+        lambda store: ("kmc", "remove", store / "kmc", "north", "--yes"),
         files=("kmc",),
         output=_left_of_north,
         in_steps=True,

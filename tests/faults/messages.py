@@ -260,7 +260,7 @@ def _after_damage(store: Deployment) -> Any:
 def _back_after_removal(store: Deployment) -> None:
     """Remove an owner from the cloud, of whom an upload has not come yet, and let the owner come back."""
     more_upload(store)
-    done("cloud", "remove", store / "cloud", "north")
+    done("cloud", "remove", store / "cloud", "north", "--yes")
     done("owner", "authorize", store / "north", store / "alice" / "user.pub")
     encrypt(store, "--again", of="pictures/north", output="new.h5")
 
@@ -277,7 +277,7 @@ def _back_with_a_forgotten_key(store: Deployment) -> None:
     backup = shutil.copytree(store / "north", store / "north-backup")
     done("owner", "forget-key", store / "north", "--applied", complete_at_cloud(store))
     done("kmc", "enroll", store / "kmc", store / "north" / "enrolment.h5")
-    done("kmc", "remove", store / "kmc", "north")
+    done("kmc", "remove", store / "kmc", "north", "--yes")
     done("owner", "authorize", backup, store / "bob" / "user.pub")
 
 
@@ -428,7 +428,7 @@ def _cloud_commands() -> Iterator[Command]:
     )
     yield Command(
         "cloud remove",
-        lambda store: ("cloud", "remove", store / "cloud", "north"),
+        lambda store: ("cloud", "remove", store / "cloud", "north", "--yes"),
         files=("cloud",),
         output=bytes_kept("north.h5", "a.png", "b.png"),
         in_steps=True,

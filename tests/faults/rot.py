@@ -50,7 +50,7 @@ def make_rotting_store(root: Path, scheme: str = "mask") -> Deployment:
         done("owner", "features", root / "north", "-o", root / "handed")
     done("kmc", "rotate-key", root / "kmc")
     for role in ROLES:
-        done(role, "remove", root / role, "south")
+        done(role, "remove", root / role, "south", "--yes")
         assert run(role, "check", root / role).code == 0
     return store
 

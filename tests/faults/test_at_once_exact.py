@@ -115,10 +115,10 @@ def test_other_rows_for_a_selection_answered_now_are_refused(store: Deployment) 
 def test_a_removal_beside_rankings_takes_the_owner_or_waits(store: Deployment) -> None:
     query = asked(store)
     rank = ("kmc", "rank", store / "kmc", query, "-o", store / "selection.h5", "--json")
-    ranked, removed = at_once(rank, ("kmc", "remove", store / "kmc", "north"))
+    ranked, removed = at_once(rank, ("kmc", "remove", store / "kmc", "north", "--yes"))
     assert ranked.code == 0
     assert removed.code in (0, 9)
-    assert run("kmc", "remove", store / "kmc", "north").code == (5 if removed.code == 0 else 0)
+    assert run("kmc", "remove", store / "kmc", "north", "--yes").code == (5 if removed.code == 0 else 0)
     done("kmc", "check", store / "kmc")
     asked_again = store / "again.h5"
     done("user", "query", store / "alice", store / "pictures" / "query.png", "-o", asked_again)

@@ -504,7 +504,7 @@ def test_a_renewed_sealing_key_shows_wherever_it_is_in_use(
 
 @pytest.mark.parametrize("role", ["kmc", "cloud"])
 def test_an_owner_is_shown_as_removed_until_it_is_back(changeable: Deployment, role: str) -> None:
-    done(role, "remove", changeable / role, "north", "--release-name")
+    done(role, "remove", changeable / role, "north", "--release-name", "--yes")
     assert fields(changeable, role)["removed north"].endswith("the name is free")
     assert "owner north" not in fields(changeable, role)
     new = changeable / "new"

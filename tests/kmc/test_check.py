@@ -20,7 +20,7 @@ from tests.support.deployment import Deployment, change_state, done, refused, ru
 def kmc(each_way: Deployment) -> Path:
     """A KMC's directory with a file of every kind."""
     done("kmc", "rotate-key", each_way / "kmc")
-    done("kmc", "remove", each_way / "kmc", "lake")
+    done("kmc", "remove", each_way / "kmc", "lake", "--yes")
     return each_way / "kmc"
 
 

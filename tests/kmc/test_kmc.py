@@ -193,7 +193,7 @@ def test_several_enrolments_at_once_bring_nothing_back(changeable: Deployment) -
 def test_a_forgotten_key_stays_so_after_a_removal_and_return(changeable: Deployment) -> None:
     old, new = changeable.role("north").secret("image"), generate_key()
     enrol_north(changeable, [new], [key_id(old)])
-    done("kmc", "remove", changeable / "kmc", "north")
+    done("kmc", "remove", changeable / "kmc", "north", "--yes")
     enrol_north(changeable, [old, new])
     assert held(changeable) == ({key_id(new)}, {key_id(old)})
 
@@ -202,7 +202,7 @@ def test_a_forgotten_key_stays_so_after_two_removals(changeable: Deployment) -> 
     old, new = changeable.role("north").secret("image"), generate_key()
     enrol_north(changeable, [new], [key_id(old)])
     for _ in range(2):
-        done("kmc", "remove", changeable / "kmc", "north")
+        done("kmc", "remove", changeable / "kmc", "north", "--yes")
         enrol_north(changeable, [old, new])
     assert held(changeable) == ({key_id(new)}, {key_id(old)})
 
@@ -210,7 +210,7 @@ def test_a_forgotten_key_stays_so_after_two_removals(changeable: Deployment) -> 
 def test_an_owner_back_with_forgotten_keys_alone_is_warned_of(changeable: Deployment) -> None:
     old = changeable.role("north").secret("image")
     enrol_north(changeable, [generate_key()], [key_id(old)])
-    done("kmc", "remove", changeable / "kmc", "north")
+    done("kmc", "remove", changeable / "kmc", "north", "--yes")
     said = enrol_north(changeable, [old]).err
     assert "warning: north enrols no image key that it did not forget before" in said
     assert "mipp owner rotate-key" in said
@@ -225,7 +225,7 @@ def test_an_owner_with_a_key_that_is_left_is_not_warned_of(changeable: Deploymen
 def test_another_owner_of_a_released_name_forgot_nothing(changeable: Deployment) -> None:
     old, new = changeable.role("north").secret("image"), changeable / "new"
     enrol_north(changeable, [generate_key()], [key_id(old)])
-    done("kmc", "remove", changeable / "kmc", "north", "--release-name")
+    done("kmc", "remove", changeable / "kmc", "north", "--release-name", "--yes")
     done("owner", "init", new, "--id", "north", "--kmc", changeable / "kmc" / "kmc.pub")
     done("kmc", "enroll", changeable / "kmc", new / "enrolment.h5")
     assert held(changeable)[1] == frozenset()

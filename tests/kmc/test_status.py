@@ -35,7 +35,7 @@ def test_keys_users_and_clouds_are_those_that_were_enrolled(any_scheme: Deployme
 def test_former_sealing_keys_and_removed_owners_are_listed(each_way: Deployment) -> None:
     first = status(each_way)["sealing_keys"]["current"]
     done("kmc", "rotate-key", each_way / "kmc")
-    done("kmc", "remove", each_way / "kmc", "north", "--release-name")
+    done("kmc", "remove", each_way / "kmc", "north", "--release-name", "--yes")
     found = status(each_way)
     assert found["sealing_keys"]["former"] == [first]
     assert found["sealing_keys"]["date"].startswith("20")
@@ -47,7 +47,7 @@ def test_former_sealing_keys_and_removed_owners_are_listed(each_way: Deployment)
 
 def test_people_read_the_same(each_way: Deployment) -> None:
     done("kmc", "rotate-key", each_way / "kmc")
-    done("kmc", "remove", each_way / "kmc", "north")
+    done("kmc", "remove", each_way / "kmc", "north", "--yes")
     said = done("kmc", "status", each_way / "kmc").out
     found = status(each_way)
     for name, owner in found["owners"].items():

@@ -233,7 +233,7 @@ def test_without_the_signing_key_nothing_is_sent(each_way: Deployment) -> None:
 def test_a_lost_owner_comes_back_once_the_name_was_released(each_way: Deployment) -> None:
     shutil.rmtree(each_way / "north")
     for role in ("kmc", "cloud"):
-        done(role, "remove", each_way / role, "north", "--release-name")
+        done(role, "remove", each_way / role, "north", "--release-name", "--yes")
     assert found(each_way) == set()
     new = ("owner", "init", each_way / "north", "--id", "north", "--kmc", each_way / "kmc" / "kmc.pub")
     done(*new, "--authorize", each_way / "alice" / "user.pub")

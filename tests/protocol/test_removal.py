@@ -25,7 +25,7 @@ EACH = pytest.mark.parametrize("role", ["kmc", "cloud"])
 
 
 def remove(deployment: Deployment, role: str, *options: str, owner: str = "north") -> dict[str, int]:
-    outcome = done(role, "remove", deployment / role, owner, *options, "--json")
+    outcome = done(role, "remove", deployment / role, owner, *options, "--yes", "--json")
     counts = outcome.json["counts"]
     assert isinstance(counts, dict)
     return counts
@@ -174,7 +174,7 @@ def test_a_retired_key_stays_retired_after_the_next_removal(changeable: Deployme
 def test_a_second_removal_changes_nothing(each_way: Deployment, role: str, options: tuple[str, ...]) -> None:
     remove(each_way, role, *options)
     before = snapshot(each_way / role)
-    outcome = refused(5, role, "remove", each_way / role, "north", *options)
+    outcome = refused(5, role, "remove", each_way / role, "north", *options, "--yes")
     assert "the owner 'north' was removed before" in outcome.err
     assert snapshot(each_way / role) == before
 
@@ -183,7 +183,7 @@ def test_a_second_removal_changes_nothing(each_way: Deployment, role: str, optio
 @pytest.mark.parametrize("name", ["nobody", "../north", ""])
 def test_who_was_never_enrolled_cannot_be_removed(deployment: Deployment, role: str, name: str) -> None:
     before = snapshot(deployment / role)
-    refused(2, role, "remove", deployment / role, name)
+    refused(2, role, "remove", deployment / role, name, "--yes")
     assert snapshot(deployment / role) == before
 
 
@@ -292,7 +292,7 @@ def test_an_interrupted_removal_from_the_cloud_is_finished(each_way: Deployment,
     remove(each_way, "cloud")
     assert not list((each_way / "cloud" / "segments").glob("north-*"))
     assert not cloud.index().of_owner("north")
-    refused(5, "cloud", "remove", each_way / "cloud", "north")
+    refused(5, "cloud", "remove", each_way / "cloud", "north", "--yes")
     place.enroll(renewed(place))
     refused(6, *index(each_way, each_way / "north.h5"))
 

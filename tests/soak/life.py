@@ -449,7 +449,7 @@ class Life(World):
         """End a membership at one of the two places."""
         place = self.random.choice(("kmc", "cloud"))
         code = self.note_removed_from_kmc(owner) if place == "kmc" else self.cloud.remove(owner)
-        self.expect(code, place, "remove", self.root / place, owner)
+        self.expect(code, place, "remove", self.root / place, owner, "--yes")
 
     def note_removed_from_kmc(self, owner: str) -> int:
         """Let the model of the KMC let go of an owner; return the exit code that is due."""
