@@ -21,11 +21,12 @@ from mipp_cli.cli.options import (
     prints_report,
     release_name_option,
 )
-from mipp_cli.cli.progress import progress_bar
+from mipp_cli.cli.progress import progress_option
 from mipp_cli.cli.questions import confirm_option
 
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
+    from mipp_cli.progress import Progress
     from mipp_cli.report import Report
     from mipp_cli.workdir.removals import Confirm
 
@@ -67,8 +68,9 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 @directory_argument("CLOUD")
 @click.option("--sums", is_flag=True, help="Compute all sums again, too, and compare them with the index.")
 @parallelism_options
+@progress_option
 @prints_report
-def check(directory: Path, sums: bool, parallelism: Parallelism) -> Report:
+def check(directory: Path, sums: bool, parallelism: Parallelism, progress: Progress) -> Report:
     """Check every file of the cloud's directory, and say of each that is damaged, unknown or missing.
 
     Every block of what is stored is read, every signature verified, and the index compared with the
@@ -76,7 +78,7 @@ def check(directory: Path, sums: bool, parallelism: Parallelism) -> Report:
     """
     from mipp_cli.cloud.check import check_cloud
 
-    return check_cloud(directory, with_sums=sums, parallelism=parallelism, progress=progress_bar)
+    return check_cloud(directory, with_sums=sums, parallelism=parallelism, progress=progress)
 
 
 @cloud.command()
@@ -105,9 +107,15 @@ def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) ->
     help="With --rebuild: leave out, for good, what is damaged or of an owner who is not enrolled.",
 )
 @parallelism_options
+@progress_option
 @prints_report
 def index(
-    directory: Path, files: tuple[Path, ...], rebuild: bool, drop_damaged: bool, parallelism: Parallelism
+    directory: Path,
+    files: tuple[Path, ...],
+    rebuild: bool,
+    drop_damaged: bool,
+    parallelism: Parallelism,
+    progress: Progress,
 ) -> Report:
     """Verify uploads, keep and index them (IndexConstruct, Table 2); delete what owners ask.
 
@@ -124,16 +132,14 @@ def index(
             raise click.UsageError("--rebuild takes no CONTAINER: it makes the index from CLOUD/segments")
         from mipp_cli.cloud.rebuild import rebuild_index
 
-        return rebuild_index(
-            directory, drop_damaged=drop_damaged, parallelism=parallelism, progress=progress_bar
-        )
+        return rebuild_index(directory, drop_damaged=drop_damaged, parallelism=parallelism, progress=progress)
     if drop_damaged:
         raise click.UsageError("--drop-damaged goes with --rebuild")
     if not files:
         raise click.UsageError("Missing argument 'CONTAINER...'.")
     from mipp_cli.cloud.index import index_containers
 
-    return index_containers(directory, files, parallelism=parallelism, progress=progress_bar)
+    return index_containers(directory, files, parallelism=parallelism, progress=progress)
 
 
 @cloud.command()
@@ -145,9 +151,16 @@ def index(
 )
 @parallelism_options
 @force_option
+@progress_option
 @prints_report
 def search(
-    directory: Path, request: Path, output: Path, without_index: bool, parallelism: Parallelism, force: bool
+    directory: Path,
+    request: Path,
+    output: Path,
+    without_index: bool,
+    parallelism: Parallelism,
+    force: bool,
+    progress: Progress,
 ) -> Report:
     """Bring the groups of images that a selection of the KMC names (scheme exact).
 
@@ -164,5 +177,5 @@ def search(
         without_index=without_index,
         parallelism=parallelism,
         force=force,
-        progress=progress_bar,
+        progress=progress,
     )

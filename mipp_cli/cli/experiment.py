@@ -24,7 +24,6 @@ from mipp_cli.cli.experiment_options import (
 )
 from mipp_cli.cli.experiment_run import carry_out, run_on, run_on_all
 from mipp_cli.cli.options import PATH
-from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def accuracy(
     options = AccuracyOptions(compared.queries, compared.candidates, compared.rankings, returned)
     settings = tuple(scheme_settings(schemes, modulus_bits))
     check = EqualityOptions(settings, sample, compared.queries.seed, place.parallelism)
-    return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, progress_bar)])
+    return run_on(source, place, lambda dataset: [accuracy_task(dataset, options, check, place.progress)])
 
 
 @experiment.command()
@@ -88,7 +87,7 @@ def positions(source: DataSource, place: Place, compared: ComparisonOptions, ret
     from mipp_cli.experiments.tasks import positions_task
 
     options = PositionsOptions(compared.queries, compared.candidates, compared.rankings, returned)
-    return run_on(source, place, lambda dataset: [positions_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [positions_task(dataset, options, place.progress)])
 
 
 @experiment.command()
@@ -125,7 +124,7 @@ def descriptors(
     check = EqualityOptions(settings, sample, seed, place.parallelism)
     watch = CoSelectionOptions(watched, seed)
     return run_on_all(
-        source, place, lambda datasets: [descriptors_task(datasets, options, check, watch, progress_bar)]
+        source, place, lambda datasets: [descriptors_task(datasets, options, check, watch, place.progress)]
     )
 
 
@@ -153,7 +152,7 @@ def timing(
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = TimingOptions(settings, sizes, repeats, candidates, seed, place.parallelism)
-    return run_on(source, place, lambda dataset: [timing_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [timing_task(dataset, options, place.progress)])
 
 
 @experiment.command()
@@ -176,7 +175,7 @@ def storage(
 
     settings = tuple(scheme_settings(schemes, modulus_bits))
     options = SampleOptions(settings, sample, seed, place.parallelism)
-    return run_on(source, place, lambda dataset: [storage_task(dataset, options, progress_bar)])
+    return run_on(source, place, lambda dataset: [storage_task(dataset, options, place.progress)])
 
 
 @experiment.command()
@@ -194,7 +193,9 @@ def leakage(source: DataSource, place: Place, seed: int) -> Report:
     return run_on(
         source,
         place,
-        lambda dataset: [leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.parallelism, progress_bar)],
+        lambda dataset: [
+            leakage_task(dataset, seed, DEFAULT_MODULUS_BITS, place.parallelism, place.progress)
+        ],
     )
 
 
@@ -213,7 +214,7 @@ def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Plac
 
     folder = place.folder(upload)
     sheet = None if images is None else folder / PAD_SHEET
-    task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.parallelism), progress_bar)
+    task = attack_task(upload, AttackOptions(kmc, images, limit, sheet, place.parallelism), place.progress)
     file = recorded(upload)
     return carry_out([task], {"name": file["file"], "sha256": file["sha256"]}, folder, place)
 
@@ -269,12 +270,12 @@ def every(
 
     def planned(dataset: DataSet) -> list[Task]:
         return [
-            tasks.accuracy_task(dataset, measured, check, progress_bar),
-            tasks.positions_task(dataset, spread, progress_bar),
-            tasks.timing_task(dataset, timed, progress_bar),
-            tasks.storage_task(dataset, stored, progress_bar),
-            tasks.leakage_task(dataset, seed, modulus_bits[-1], parallelism, progress_bar),
-            tasks.attack_trial_task(dataset, attacked, sheet, progress_bar),
+            tasks.accuracy_task(dataset, measured, check, place.progress),
+            tasks.positions_task(dataset, spread, place.progress),
+            tasks.timing_task(dataset, timed, place.progress),
+            tasks.storage_task(dataset, stored, place.progress),
+            tasks.leakage_task(dataset, seed, modulus_bits[-1], parallelism, place.progress),
+            tasks.attack_trial_task(dataset, attacked, sheet, place.progress),
         ]
 
     return run_on(source, place, planned)

@@ -17,11 +17,13 @@ from mipp_cli.cli.options import (
     prints_report,
     together,
 )
+from mipp_cli.cli.progress import progress_option
 
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
     from mipp_cli.experiments.accuracy.comparison import ComparisonOptions
     from mipp_cli.experiments.base.sampling import QueryChoice
+    from mipp_cli.progress import Progress
 
 # Types of options: what they raise is said of the option whose value it is.
 
@@ -84,6 +86,7 @@ class Place:
     force: bool
     no_plots: bool
     parallelism: Parallelism
+    progress: Progress
 
     def folder(self, subject: Path) -> Path:
         """Return the output folder: the one given, or one named after the data set or upload."""
@@ -101,6 +104,7 @@ place_options = together(
     click.option("--force", is_flag=True, help="Run again what the folder holds, and replace it."),
     click.option("--no-plots", is_flag=True, help="Draw no plots; they need matplotlib."),
     parallelism_options,
+    progress_option,
     prints_report,
     bundled("place", Place),
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mipp_cli.cli.experiment_options import DataSource, Place
-from mipp_cli.cli.progress import progress_bar
 from mipp_cli.report import Report
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def run_on_all(
         source.folder,
         source.descriptors,
         parallelism=place.parallelism,
-        progress=progress_bar,
+        progress=place.progress,
         collection_categories=source.categories,
         skip_unreadable=source.skip_unreadable,
         grey_bits=source.grey_bits,

@@ -23,12 +23,13 @@ from mipp_cli.cli.options import (
     prints_report,
     release_name_option,
 )
-from mipp_cli.cli.progress import progress_bar
+from mipp_cli.cli.progress import progress_option
 from mipp_cli.cli.questions import confirm_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mipp_cli.progress import Progress
     from mipp_cli.report import Report
     from mipp_cli.workdir.removals import Confirm
 
@@ -117,8 +118,9 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 @kmc.command()
 @directory_argument("KMC")
 @files_argument("FILE...")
+@progress_option
 @prints_report
-def index(directory: Path, files: tuple[Path, ...]) -> Report:
+def index(directory: Path, files: tuple[Path, ...], progress: Progress) -> Report:
     """Keep the features of owners' images, to rank them (scheme exact); delete what owners ask.
 
     Each FILE is an upload.features.h5 or a delete.h5 of an owner. They may come in any order, late or twice:
@@ -127,7 +129,7 @@ def index(directory: Path, files: tuple[Path, ...]) -> Report:
     """
     from mipp_cli.kmc.index import index_at_kmc
 
-    return index_at_kmc(directory, files, progress=progress_bar)
+    return index_at_kmc(directory, files, progress=progress)
 
 
 @kmc.command()
@@ -149,8 +151,17 @@ def index(directory: Path, files: tuple[Path, ...]) -> Report:
     help="Leave out the largest groups if the cloud would have to bring more.",
 )
 @force_option
+@progress_option
 @prints_report
-def rank(directory: Path, query: Path, output: Path, cloud: Path | None, limit: int, force: bool) -> Report:
+def rank(
+    directory: Path,
+    query: Path,
+    output: Path,
+    cloud: Path | None,
+    limit: int,
+    force: bool,
+    progress: Progress,
+) -> Report:
     """Rank the images of the owners who authorised the user, by exact distance (Eq. 7; scheme exact).
 
     The selection names whole groups of images, and neither the user nor the query. The ranking is remembered:
@@ -158,7 +169,7 @@ def rank(directory: Path, query: Path, output: Path, cloud: Path | None, limit: 
     """
     from mipp_cli.kmc.rank import rank as step
 
-    return step(directory, query, output, cloud=cloud, limit=limit, force=force, progress=progress_bar)
+    return step(directory, query, output, cloud=cloud, limit=limit, force=force, progress=progress)
 
 
 @kmc.command()
@@ -166,15 +177,16 @@ def rank(directory: Path, query: Path, output: Path, cloud: Path | None, limit: 
 @click.argument("results", metavar="results.h5", type=PATH)
 @output_option("reencrypted.h5", "the matches, re-encrypted for the user")
 @force_option
+@progress_option
 @prints_report
-def reencrypt(directory: Path, results: Path, output: Path, force: bool) -> Report:
+def reencrypt(directory: Path, results: Path, output: Path, force: bool, progress: Progress) -> Report:
     """Re-encrypt the matches in results.h5 for the user who asked, and for nobody else.
 
     The KMC checks again that each image's owner authorised the user.
     """
     from mipp_cli.kmc.reencrypt import reencrypt as step
 
-    return step(directory, results, output, force=force, progress=progress_bar)
+    return step(directory, results, output, force=force, progress=progress)
 
 
 @kmc.command()
@@ -201,8 +213,9 @@ def _lines(fields: dict[str, Any], indent: str = "") -> Iterator[str]:
 
 @kmc.command()
 @directory_argument("KMC")
+@progress_option
 @prints_report
-def check(directory: Path) -> Report:
+def check(directory: Path, progress: Progress) -> Report:
     """Check every file of the KMC's directory, and say of each that is damaged, unknown or missing.
 
     Keys are set beside the public files that name them, and every block of features is opened. Nothing is
@@ -210,7 +223,7 @@ def check(directory: Path) -> Report:
     """
     from mipp_cli.kmc.check import check_kmc
 
-    return check_kmc(directory, progress=progress_bar)
+    return check_kmc(directory, progress=progress)
 
 
 @kmc.command()

@@ -54,7 +54,7 @@ def report_success(command: str, report: Report, *, as_json: bool, seconds: floa
     for path, fingerprint in report.fingerprints.items():
         click.echo(f"fingerprint of {printable(path)}: {fingerprint}")
     for output in report.outputs:
-        size = f", {_size(output.path.stat().st_size)}" if output.path.is_file() else ""
+        size = f", {size_text(output.path.stat().st_size)}" if output.path.is_file() else ""
         click.echo(f"wrote {printable(str(output.path))} ({output.kind}{size})")
     counts = ", ".join(f"{name}: {count}" for name, count in report.counts.items() if count)
     if counts:
@@ -94,7 +94,8 @@ def _digest_and_size(path: Path) -> dict[str, Any]:
     return {"sha256": digest, "bytes": path.stat().st_size}
 
 
-def _size(count: int) -> str:
+def size_text(count: int) -> str:
+    """Return a number of bytes to read: 892.5 kB."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":

@@ -28,12 +28,13 @@ from mipp_cli.cli.options import (
     parallelism_options,
     prints_report,
 )
-from mipp_cli.cli.progress import progress_bar
+from mipp_cli.cli.progress import progress_option
 from mipp_cli.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
     from mipp_cli.errors import Problem
+    from mipp_cli.progress import Progress
     from mipp_cli.report import Report
 
 
@@ -226,6 +227,7 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")
 @parallelism_options
 @force_option
+@progress_option
 @prints_report
 def encrypt(
     directory: Path,
@@ -236,6 +238,7 @@ def encrypt(
     again: tuple[int, ...],
     dry_run: bool,
     parallelism: Parallelism,
+    progress: Progress,
     **arguments: Any,
 ) -> Report:
     """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
@@ -258,7 +261,7 @@ def encrypt(
         return preview(directory, images, options, left_out)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
-    return encrypt_images(directory, images, output, options, parallelism, progress_bar, left_out)
+    return encrypt_images(directory, images, output, options, parallelism, progress, left_out)
 
 
 def _listed(file: BinaryIO | None) -> list[str]:

@@ -1,28 +1,95 @@
-"""Progress bars on stderr, when it is a terminal."""
+"""How far a command is, on stderr: a bar at a terminal, and a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from mipp_cli.cli.messages import size_text
+from mipp_cli.cli.options import bundled
+
+if TYPE_CHECKING:
+    from mipp_cli.progress import Advance, Progress
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+def chosen_progress(quiet: bool) -> Progress:
+    """Return what shows how far a command is: nothing, a bar, or lines for a log."""
+    from mipp_cli.progress import silent
+
+    if quiet:
+        return silent
+    return progress_bar if sys.stderr.isatty() else progress_lines
+
+
+progress_option = bundled(
+    "progress",
+    chosen_progress,
+    click.option("--quiet", is_flag=True, help="Do not show how far the work is."),
+)
 
 
 @contextmanager
-def progress_bar(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def progress_bar(what: str, total: int, unit: str) -> Iterator[Advance]:
     """Show how far ``what`` is, with rate and remaining time."""
     from tqdm import tqdm
 
-    with tqdm(
-        desc=what,
-        total=total,
-        unit=f" {unit}",
-        unit_scale=unit == "B",
-        leave=False,
-        delay=0.5,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=unit == "B", leave=False, delay=0.5) as bar:
 
         def advance(amount: int) -> None:
             bar.update(amount)
 
         yield advance
+
+
+@contextmanager
+def progress_lines(
+    what: str, total: int, unit: str, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Advance]:
+    """Say from time to time how far ``what`` is, and when it is done if anything was said before.
+
+    The time left is worked out from what came after the first step, which may count what was done before.
+    """
+    began = said = clock()
+    done, first, first_at = 0, 0, began
+    has_begun = has_spoken = False
+
+    def advance(amount: int) -> None:
+        nonlocal done, first, first_at, said, has_begun, has_spoken
+        done, now = done + amount, clock()
+        if not has_begun:
+            has_begun, first, first_at = True, done, now
+        if now - said < SECONDS_BETWEEN_LINES or done >= total:
+            return
+        said, has_spoken = now, True
+        line = f"{what}: {_counted(done, total, unit)}, {_duration(now - began)}"
+        if done > first:
+            line += f", about {_duration((now - first_at) / (done - first) * (total - done))} left"
+        click.echo(line, err=True)
+
+    yield advance
+    if has_spoken:
+        click.echo(f"{what}: {_counted(done, total, unit)}, done in {_duration(clock() - began)}", err=True)
+
+
+def _counted(done: int, total: int, unit: str) -> str:
+    if unit == "B":
+        return f"{size_text(done)} of {size_text(total)}"
+    if total == 1:
+        return f"{done} of 1 {unit}"
+    plural = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}es" if unit.endswith("s") else f"{unit}s"
+    return f"{done} of {total} {plural}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time to read: 40 s, 12 min, 3 h 5 min."""
+    if seconds < 119.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

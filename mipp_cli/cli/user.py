@@ -23,11 +23,12 @@ from mipp_cli.cli.options import (
     output_option,
     prints_report,
 )
-from mipp_cli.cli.progress import progress_bar
+from mipp_cli.cli.progress import progress_option
 from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable
 
 if TYPE_CHECKING:
+    from mipp_cli.progress import Progress
     from mipp_cli.user.matches import WrittenMatch
 
 
@@ -95,8 +96,11 @@ def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: A
     help="How many matches to keep, per query image.",
 )
 @force_option
+@progress_option
 @prints_report
-def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: bool) -> Report:
+def decrypt(
+    directory: Path, reencrypted: Path, output: Path, top: int, force: bool, progress: Progress
+) -> Report:
     """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
 
     In scheme exact the KMC ranked them; in the others they are ranked here.
@@ -109,7 +113,7 @@ def decrypt(directory: Path, reencrypted: Path, output: Path, top: int, force: b
         output,
         top=top,
         force=force,
-        progress=progress_bar,
+        progress=progress,
     )
     details = {**report.details, "matches": [asdict(match) for match in matches]}
     return replace(report, details=details, lines=_table(matches))

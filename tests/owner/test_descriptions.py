@@ -82,7 +82,7 @@ def command(there: Deployment, folder: Path, *options: object) -> tuple[object, 
 def watched(step: Step, *words: object) -> Outcome:
     """Run a command, and call ``step`` wherever it is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mipp_cli.cli.owner.progress_bar", watching(step))
+        patch.setattr("mipp_cli.cli.progress.progress_lines", watching(step))
         return run(*words)
 
 
