@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,21 @@ class Report:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     details: Mapping[str, object] = field(default_factory=dict)
-    lines: Sequence[str] = ()
+    lines: Iterable[str] = ()
+
+
+class Streamed(list[object]):
+    """A list among a report's ``details`` that is made while it is printed, and is never in memory whole."""
+
+    def __init__(self, count: int, make: Callable[[], Iterable[object]]):
+        super().__init__()
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._make())
 
 
 def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from mipp_cli.cli.messages import print_table
 from mipp_cli.cli.options import (
     device_option,
     files_argument,
@@ -20,7 +19,7 @@ from mipp_cli.cli.options import (
     refuse_with_json,
 )
 from mipp_cli.report import Report, in_columns
-from mipp_cli.sanitize import printable, table_cell
+from mipp_cli.sanitize import printable
 
 
 @click.command()
@@ -63,9 +62,8 @@ def features(
     )
     report, descriptions = describe_images(collect_examples(files), describer)
     if as_csv:
-        table = csv.writer(sys.stdout, lineterminator="\n")
-        table.writerow(["path", *(f"code{number}" for number in range(1, describer.descriptor.l + 1))])
-        table.writerows([table_cell(each["path"]), *each["codes"]] for each in descriptions)
+        columns = ["path", *(f"code{number}" for number in range(1, describer.descriptor.l + 1))]
+        print_table(columns, ([each["path"], *each["codes"]] for each in descriptions))
         return Report(warnings=report.warnings)
     lines = _edge_lines if descriptor == "edge-histogram" else _lines
     return replace(report, lines=[line for each in descriptions for line in lines(each)])

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import sys
-from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from mipp_cli.cli.messages import print_table
 from mipp_cli.cli.options import PATH, prints_report, refuse_with_json
 from mipp_cli.cli.passphrases import passphrase_option
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.report import Report, in_columns
-from mipp_cli.sanitize import printable, table_cell
-
-if TYPE_CHECKING:
-    from mipp_cli.inspection.files import Inspection
+from mipp_cli.sanitize import printable
 
 
 @click.command()
@@ -31,29 +25,19 @@ def inspect(path: Path, as_csv: bool) -> Report:
     """Say what PATH holds: any container, public file or role's directory; never a secret.
 
     With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
-    features); of results
-    query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of a deletion image_id; of an owner's
-    directory upload,image_id,path of the images that the cloud has.
+    features); of results query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of a deletion
+    image_id. What an owner sent, image by image: mipp owner list.
     """
     from mipp_cli.inspection.directories import inspect_path
 
     found = inspect_path(path)
     if as_csv:
         refuse_with_json("--csv")
-        _print_table(found, path)
+        if found.table is None:
+            raise InvalidRequestError("has no table to print", path=path, hint="leave out --csv")
+        print_table(found.table.columns, found.table.rows())
         return Report(warnings=found.warnings)
     fields = in_columns([(printable(name), printable(value)) for name, value in found.fields])
     lines = [printable(found.title), *(f"  {line}" for line in fields)]
     details = {"inspection": {"title": found.title, "fields": dict(found.fields)}}
     return Report(warnings=found.warnings, details=details, lines=lines)
-
-
-def _print_table(found: Inspection, path: Path) -> None:
-    if found.table is None:
-        raise InvalidRequestError("has no table to print", path=path, hint="leave out --csv")
-    rows = iter(found.table.rows())
-    first = list(islice(rows, 1))  # an error that comes at once comes before any output
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(found.table.columns)
-    for row in chain(first, rows):
-        table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])

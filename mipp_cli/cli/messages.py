@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mipp_cli.errors import DamagedError, MippError
-from mipp_cli.sanitize import printable
+from mipp_cli.sanitize import printable, table_cell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +51,9 @@ def report_error(error: MippError, *, as_json: bool) -> int:
 def report_success(command: str, report: Report, *, as_json: bool, seconds: float) -> None:
     """Print a report: one JSON object, or its lines and what was written, counted and to be warned of."""
     if as_json:
-        click.echo(json.dumps(_fields(command, report, seconds)))
+        # in pieces, because a list may be Streamed
+        sys.stdout.writelines(json.JSONEncoder().iterencode(_fields(command, report, seconds)))
+        click.echo()
         return
     for line in report.lines:
         click.echo(line)
@@ -63,6 +69,16 @@ def report_success(command: str, report: Report, *, as_json: bool, seconds: floa
         click.echo(f"note: {printable(note)}")
     for warning in report.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | int | float | None]]) -> None:
+    """Print rows as CSV, with texts that neither a terminal nor a spreadsheet obeys."""
+    rows = iter(rows)
+    first = list(islice(rows, 1))  # an error that comes at once comes before any output
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(columns)
+    for row in chain(first, rows):
+        table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def _fields(command: str, report: Report, seconds: float) -> dict[str, Any]:

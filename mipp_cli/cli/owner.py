@@ -28,6 +28,7 @@ from mipp_cli.cli.options import (
     parallelism_options,
     prints_report,
 )
+from mipp_cli.cli.owner_list import list_images
 from mipp_cli.cli.progress import progress_option
 from mipp_cli.errors import InvalidRequestError
 
@@ -49,6 +50,9 @@ files_from_option = click.option(
 @click.group()
 def owner() -> None:
     """An image owner: authorise users, encrypt and delete images, renew keys."""
+
+
+owner.add_command(list_images)
 
 
 @owner.command()
@@ -118,7 +122,7 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 def delete(directory: Path, images: tuple[str, ...], files_from: BinaryIO | None, **arguments: Any) -> Report:
     """Say which images the cloud, and in scheme exact the KMC, is to remove, ciphertexts and all.
 
-    A PATH is what the owner calls an image: the last column of `mipp inspect OWNER --csv`. A picture whose
+    A PATH is what the owner calls an image: as `mipp owner list OWNER` shows it. A picture whose
     file is still there does not come back: mipp owner encrypt leaves it out, unless told to --undelete.
     """
     from mipp_cli.owner.delete import delete_images

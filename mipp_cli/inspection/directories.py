@@ -134,10 +134,7 @@ def _owner(directory: RoleDirectory) -> Found:
         forgotten = ", ".join(f"{each:016x}" for each in sorted(owner.state.forgotten))
         fields.append(("forgotten keys", forgotten))
     fields += [_sent(ledger, message, deciding[message.number]) for message in messages]
-    return fields, Table(
-        ("upload", "image_id", "path"),
-        lambda: sorted((each.message.number, each.image.name, each.image.path) for each in ledger.live()),
-    )
+    return fields, None
 
 
 def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[str, str]:

@@ -58,7 +58,7 @@ def delete_images(
     if unknown:
         warnings.append(
             f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
-            f"{unknown[0]!r}: check their names (mipp inspect OWNER --csv); if the cloud has them, they go"
+            f"{unknown[0]!r}: check their names (mipp owner list OWNER); if the cloud has them, they go"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
@@ -77,7 +77,7 @@ def _as_listed(image: str) -> str:
         raise InvalidRequestError(
             "is not what an image can be called",
             path=os.fsencode(image).decode(errors="replace"),
-            hint="name images as they are called in the ledger: the last column of mipp inspect OWNER --csv",
+            hint="name images as they are called in the ledger: mipp owner list OWNER lists them",
         )
     return path
 

@@ -154,6 +154,13 @@ class Ledger:
         """Yield all images that are live, message by message."""
         return (each for each in self._decided(self.messages()) if each.live)
 
+    def everything(self, number: int | None = None) -> Iterator[tuple[Standing, bool]]:
+        """Yield each image of each message, or of one, and whether that message decides it."""
+        for message, rows in self._last(self.messages()).items():
+            if number in (None, message.number):
+                for image, decides in zip(self.images(message.number), rows, strict=True):
+                    yield Standing(message, image), bool(decides)
+
     def deciding(self, up_to: int | None = None) -> Counter[int]:
         """Return how many images each message decides, by its number; none is there with 0.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from mipp_cli.errors import AlreadyAppliedError, ClockError, ConflictError, Repl
 
 Result = TypeVar("Result")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 A_DAY = 86_400 * 10**6  # in the microseconds that numbers count
 
 
@@ -84,6 +85,14 @@ def moment(number: int) -> str:
         return f"{datetime.fromtimestamp(number / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
         return "no time"
+
+
+def iso_time(number: int) -> str | None:
+    """Return when a sequence number was given, for scripts: ISO 8601 in UTC; None if that is no time."""
+    try:
+        return f"{_EPOCH + timedelta(microseconds=number):%Y-%m-%dT%H:%M:%S.%f}Z"
+    except OverflowError:
+        return None
 
 
 def query_record(header: Header) -> str:

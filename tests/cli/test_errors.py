@@ -75,6 +75,7 @@ ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
     "owner encrypt": ("owner", "encrypt", "{}", "@pictures/queries", "-o", "@new", *JOBS),
     "owner encrypt --dry-run": ("owner", "encrypt", "{}", "@pictures/queries", "--dry-run"),
     "owner delete": ("owner", "delete", "{}", "chest/a.jpg", "-o", "@new"),
+    "owner list": ("owner", "list", "{}"),
     "owner rotate-key": ("owner", "rotate-key", "{}"),
     "owner forget-key": ("owner", "forget-key", "{}", "--applied", "1"),
     "owner renumber": ("owner", "renumber", "{}"),

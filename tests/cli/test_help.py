@@ -42,7 +42,7 @@ WANTED = {
         "cloud remove",
     ),
     *("kmc status", "kmc check", "kmc remove", "kmc rotate-key", "kmc forget-key", "protect"),
-    *("kmc index", "kmc rank", "owner features"),
+    *("kmc index", "kmc rank", "owner features", "owner list"),
 }
 OPTIONS = {
     "kmc init": {
@@ -60,6 +60,7 @@ OPTIONS = {
     "owner features": {"--output"},
     "user query": {"--candidates", "--owner", "--features", "--model", "--device"},
     "owner delete": {"--again", "--files-from"},
+    "owner list": {"--deleted", "--upload", "--match", "--csv"},
     "owner forget-key": {"--applied"},
     "owner renumber": {"--above"},
     "cloud index": {"--rebuild", "--drop-damaged"},

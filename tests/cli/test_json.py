@@ -94,6 +94,7 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
         ["delete"],
         {"images": 2, "not in the ledger": 1},
     ),
+    "owner list": (lambda d, p: ["owner", "list", d / "lake"], [], {"images": 4}),
     "owner rotate-key": (
         lambda d, p: ["owner", "rotate-key", d / "lake"],
         ["enrolment"],
@@ -194,7 +195,7 @@ EXACT: dict[str, tuple[Words, list[str], dict[str, int]]] = {
 WARNINGS = {
     "owner delete": [
         "1 of the images are not in the ledger, which lists what was sent, the first: 'never sent.png': "
-        "check their names (mipp inspect OWNER --csv); if the cloud has them, they go"
+        "check their names (mipp owner list OWNER); if the cloud has them, they go"
     ]
 }
 

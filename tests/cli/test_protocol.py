@@ -186,6 +186,7 @@ def test_every_command_using_the_paper_scheme_warns(session_folder: Path, tmp_pa
         ("kmc", "reencrypt", kmc, out / "r.h5", "-o", out / "a.h5"),
         ("user", "decrypt", alice, out / "a.h5", "-o", out / "m"),
         ("user", "forget", alice, "--all"),
+        ("owner", "list", new),
         ("owner", "delete", new, "q1.png", "-o", out / "d.h5"),
         ("owner", "renumber", new, "--above", clock_number() + A_DAY),
         ("kmc", "status", kmc),

@@ -70,7 +70,6 @@ DIRECTORIES = {
 TABLES = {
     "north/enrolment.h5": ["user", "key"],
     "north.h5": ["image_id", "encrypted_bytes"],
-    "north": ["upload", "image_id", "path"],
 }
 SUM_TABLES = {
     "north/members.h5": ["user", "key"],
@@ -246,14 +245,11 @@ def test_where_the_kmc_ranks_tables_have_groups(exact: Deployment, name: str) ->
     check_columns(exact, name, EXACT_TABLES[name])
 
 
-@pytest.mark.parametrize("name", ["kmc", "alice", "kmc/kmc.pub", "alice.query.h5", "alice.answer.h5"])
+@pytest.mark.parametrize(
+    "name", ["kmc", "alice", "north", "kmc/kmc.pub", "alice.query.h5", "alice.answer.h5"]
+)
 def test_what_has_no_table_says_so(deployment: Deployment, name: str) -> None:
     assert "has no table to print" in refused(2, "inspect", deployment / name, "--csv").err
-
-
-def test_the_owners_table_tells_which_image_is_which(deployment: Deployment) -> None:
-    found = {row[1]: row[2] for row in table(deployment, "north")[1:]}
-    assert found == deployment.names("north")
 
 
 def test_the_table_of_an_upload_lists_encrypted_sizes(deployment: Deployment) -> None:
@@ -457,17 +453,6 @@ def test_a_file_of_version_1_is_refused_by_its_version() -> None:
     path = Path(__file__).parents[1] / "vectors" / "v1" / "upload.h5"
     said = refused(3, "inspect", path).err
     assert f"{path}: is of the format 'mipp 1'; this version of mipp reads 'mipp 2' alone" in said
-
-
-def test_an_owners_table_lists_only_live_images(changeable: Deployment) -> None:
-    north, pictures = changeable / "north", changeable / "pictures" / "north"
-    before = {row[2]: row[0] for row in table(changeable, "north")[1:]}
-    words = ("--root", pictures, "--again", "-o", changeable / "u.h5")
-    done("owner", "encrypt", north, pictures / "hand", *words, *JOBS)
-    done("owner", "delete", north, "chest/a.jpg", "-o", changeable / "d.h5")
-    after = {row[2]: row[0] for row in table(changeable, "north")[1:]}
-    assert set(after) == set(before) - {"chest/a.jpg"}
-    assert {path for path in after if after[path] != before[path]} == {"hand/a.tif", "hand/d.bmp"}
 
 
 def test_an_owners_directory_lists_its_image_keys(changeable: Deployment) -> None:

@@ -246,6 +246,7 @@ def commands(deployment: Deployment, role: str) -> list[list[object]]:
         ],
         "north": [
             ["owner", "encrypt", directory, picture, "-o", out, "--jobs", 1],
+            ["owner", "list", directory],
             ["owner", "revoke", directory, "alice"],
             ["owner", "authorize", directory, deployment / "eve" / "user.pub"],
         ],

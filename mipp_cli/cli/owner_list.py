@@ -1,0 +1,66 @@
+"""The command that lists what an owner sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mipp_cli.cli.messages import print_table
+from mipp_cli.cli.options import NUMBER, directory_argument, prints_report, refuse_with_json
+from mipp_cli.report import Report, Streamed
+from mipp_cli.sanitize import printable
+
+if TYPE_CHECKING:
+    from mipp_cli.owner.listing import ListedImage
+
+
+@click.command("list")
+@directory_argument("OWNER")
+@click.option("--deleted", is_flag=True, help="List the images that were deleted.")
+@click.option("--upload", metavar="NUMBER", type=NUMBER, help="List what the upload or deletion NUMBER held.")
+@click.option(
+    "--match", metavar="GLOB", help="List only images whose path fits, as 'brain/*'; * stands for / too."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line an image, for spreadsheets.")
+@prints_report
+def list_images(
+    directory: Path, deleted: bool, upload: int | None, match: str | None, as_csv: bool
+) -> Report:
+    """List the images that were sent and are live: path, name on the wire, upload, group, key.
+
+    It is read from OWNER's own record. With --upload, images that a newer message decides are listed too, as
+    superseded. An image that was deleted stands under the number of its deletion.
+    """
+    from mipp_cli.owner.listing import ListedImage, ListFilter, listing_of
+
+    if as_csv:
+        refuse_with_json("--csv")
+    found = listing_of(directory, ListFilter(deleted, upload, match))
+    if as_csv:
+        print_table(ListedImage._fields, found.rows())
+        return Report(warnings=found.warnings)
+    images = Streamed(found.count, lambda: (row._asdict() for row in found.rows()))
+    return Report(
+        counts={"images": found.count},
+        warnings=found.warnings,
+        details={"images": images},
+        lines=_lines(found.rows()),
+    )
+
+
+def _lines(rows: Iterable[ListedImage]) -> Iterator[str]:
+    """Yield a line for each message, and behind it one for each of its images."""
+    from mipp_cli.workdir.replay import moment
+
+    last = None
+    for row in rows:
+        if row.upload != last:
+            last = row.upload
+            kind = "deletion" if row.key is None else "upload"
+            key = "" if row.key is None else f", key {row.key}"
+            yield f"{kind} {row.upload} ({moment(row.upload)}){key}"
+        group = "" if row.group is None else f"  group {row.group}"
+        yield f"  {row.state}{group}  {printable(row.image_id)}  {printable(row.path)}"

@@ -1,0 +1,100 @@
+"""What an owner sent, image by image, as the owner's ledger tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from mipp_cli.errors import InvalidRequestError
+from mipp_cli.owner.ledger import Ledger, Standing
+from mipp_cli.owner.owner import Owner
+from mipp_cli.workdir.replay import iso_time
+
+LIVE, DELETED, SUPERSEDED = "live", "deleted", "superseded"
+
+
+class ListedImage(NamedTuple):
+    """A row of the list: an image as one message has it.
+
+    ``state`` is `live` or `deleted` if that message decides the image, and `superseded` if a newer one does.
+    A deletion has no ``key`` and no ``group``; nor has an upload a group where the scheme has none.
+    """
+
+    path: str
+    image_id: str
+    upload: int
+    time: str | None
+    group: str | None
+    state: str
+    key: str | None
+
+
+@dataclass(frozen=True)
+class ListFilter:
+    """Which rows are listed: those that are live, or those that are deleted, or all of one message.
+
+    Of these, those whose path fits the pattern ``match``, in which * stands for / too.
+    """
+
+    deleted: bool = False
+    upload: int | None = None
+    match: str | None = None
+
+    def takes(self, row: ListedImage) -> bool:
+        """Say whether a row is listed."""
+        if self.match is not None and not fnmatchcase(row.path, self.match):
+            return False
+        if self.deleted:
+            return row.state == DELETED
+        return row.state == LIVE or self.upload is not None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rows that were selected, how many they are, and what to be warned of.
+
+    No row is kept: they are read from the ledger as often as they are asked for, message by message.
+    """
+
+    ledger: Ledger
+    wanted: ListFilter
+    count: int
+    warnings: tuple[str, ...]
+
+    def rows(self) -> Iterator[ListedImage]:
+        """Yield the rows."""
+        return _selected(self.ledger, self.wanted)
+
+
+def listing_of(path: Path, wanted: ListFilter) -> Listing:
+    """Return the list of what the owner at ``path`` sent.
+
+    Whatever is damaged in the ledger is found here, and not when half of the rows are printed. Raises
+    InvalidRequestError if there is no message of the number that was selected.
+    """
+    owner = Owner.open(path)
+    with owner.directory.lock(shared=True):
+        ledger = owner.ledger
+        number = wanted.upload
+        if number is not None and number not in {each.number for each in ledger.messages()}:
+            raise InvalidRequestError(
+                f"this owner sent no message {number}", hint="mipp inspect OWNER lists what was sent"
+            )
+        count = sum(1 for _ in _selected(ledger, wanted))
+    return Listing(ledger, wanted, count, owner.directory.warnings)
+
+
+def _selected(ledger: Ledger, wanted: ListFilter) -> Iterator[ListedImage]:
+    rows = (_row(standing, decides) for standing, decides in ledger.everything(wanted.upload))
+    return (row for row in rows if wanted.takes(row))
+
+
+def _row(standing: Standing, decides: bool) -> ListedImage:
+    message, image = standing
+    state = SUPERSEDED if not decides else LIVE if standing.live else DELETED
+    key = None if message.key is None else f"{message.key:016x}"
+    number = message.number
+    return ListedImage(image.path, image.name, number, iso_time(number), image.group or None, state, key)
