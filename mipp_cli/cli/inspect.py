@@ -37,7 +37,8 @@ def inspect(path: Path, as_csv: bool) -> Report:
             raise InvalidRequestError("has no table to print", path=path, hint="leave out --csv")
         print_table(found.table.columns, found.table.rows())
         return Report(warnings=found.warnings)
-    fields = in_columns([(printable(name), printable(value)) for name, value in found.fields])
-    lines = [printable(found.title), *(f"  {line}" for line in fields)]
-    details = {"inspection": {"title": found.title, "fields": dict(found.fields)}}
+    told = [(printable(label), printable(text)) for field in found.fields for label, text in field.lines]
+    lines = [printable(found.title), *(f"  {line}" for line in in_columns(told))]
+    fields = {field.key: field.value for field in found.fields}
+    details = {"inspection": {"path": str(path), "kind": found.kind, "fields": fields}}
     return Report(warnings=found.warnings, details=details, lines=lines)

@@ -27,17 +27,25 @@ from mipp_cli.containers.messages.upload import GROUP_ENDS, any_upload_schemas
 from mipp_cli.containers.store.index import Index, read_index
 from mipp_cli.containers.store.segment import any_segment_schemas, origin_of
 from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.inspection.fields import (
+    Field,
+    Fields,
+    completeness_of_owner,
+    earlier_messages,
+    names,
+    plain,
+    several,
+)
 from mipp_cli.sanitize import printable
 from mipp_cli.workdir.completeness import listed
 from mipp_cli.workdir.directory import KMC_FILE
 
-Fields = list[tuple[str, str]]
 Row = Sequence[str | int | float]
 
 
 @dataclass(frozen=True)
 class Found:
-    """Named values, and the rows of the main table under its columns, read while the container is open."""
+    """The fields, and the rows of the main table under its columns, read while the container is open."""
 
     fields: Fields
     columns: tuple[str, ...] = ()
@@ -51,12 +59,14 @@ def _members(path: Path, header: Header, stack: ExitStack) -> Found:
     schema = {each.kind: each for each in (ENROLMENT, MEMBERS)}[header.kind]
     container = stack.enter_context(open_container(path, schema))
     container.same_length("user_ids", "user_keys")
-    names = container.identifiers("user_ids", "a user")
+    user_ids = container.identifiers("user_ids", "a user")
     keys = [row.tobytes().hex() for row in container.matrix("user_keys").all()]
-    users = [*zip(names, keys, strict=True)]
-    fields = [("users", str(len(names))), *((f"user {name}", key) for name, key in users)]
+    users = [*zip(user_ids, keys, strict=True)]
+    values = [{"id": name, "key": key} for name, key in users]
+    lines = [("users", str(len(users))), *((f"user {name}", key) for name, key in users)]
+    fields = [several("users", values, lines)]
     if schema is ENROLMENT:
-        fields.append(("image keys", "sealed to the KMC"))
+        fields.append(plain("image_keys_sealed", True, "image keys", "sealed to the KMC"))
     return Found(fields, ("user", "key"), users)
 
 
@@ -68,30 +78,31 @@ def _upload(path: Path, header: Header, stack: ExitStack) -> Found:
     if is_segment:
         origin = origin_of(container)
         fields += [
-            ("owner", origin.owner),
-            ("owner's key", origin.key.hex()),
-            ("of the digest", origin.digest.hex()),
+            plain("owner", origin.owner),
+            plain("owner_key", origin.key.hex(), "owner's key"),
+            plain("sent_digest", origin.digest.hex(), "of the digest"),
         ]
     fields += [
-        ("images", str(len(container.ragged("EW")))),
-        ("image key", f"{container.number('key_id'):016x}"),
-        ("bytes of EW", str(container.ragged("EW").total_bytes)),
+        plain("images", len(container.ragged("EW"))),
+        plain("image_key", f"{container.number('key_id'):016x}"),
+        plain("encrypted_bytes", container.ragged("EW").total_bytes, "bytes of EW"),
     ]
     if GROUP_ENDS in schema.columns:
-        fields.append(("groups", str(len(container.matrix(GROUP_ENDS)))))
+        fields.append(plain("groups", len(container.matrix(GROUP_ENDS))))
     else:
-        fields.append(("bytes of EF", f"{container.matrix('EF').row_bytes} an image, EFF the same"))
-    fields.append(_earlier(container))
+        row_bytes = container.matrix("EF").row_bytes
+        fields.append(plain("feature_bytes", row_bytes, "bytes of EF", f"{row_bytes} an image, EFF the same"))
+    fields.append(earlier_messages(read_earlier(container)))
     if is_segment:
-        fields.append(("names deleted", str(len(container.matrix("deleted")))))
+        fields.append(plain("names_deleted", len(container.matrix("deleted"))))
     return Found(fields, ("image_id", "encrypted_bytes"), _names_and_sizes(container, "EW"))
 
 
 def _delete(path: Path, _header: Header, stack: ExitStack) -> Found:
     container = stack.enter_context(open_container(path, DELETE))
-    names = container.ragged("image_names")
-    fields = [("images", str(len(names))), _earlier(container)]
-    rows = ((name.decode(errors="replace"),) for batch in names.batches() for name in batch)
+    images = container.ragged("image_names")
+    fields = [plain("images", len(images)), earlier_messages(read_earlier(container))]
+    rows = ((name.decode(errors="replace"),) for batch in images.batches() for name in batch)
     return Found(fields, ("image_id",), rows)
 
 
@@ -100,11 +111,11 @@ def _features(path: Path, _header: Header, stack: ExitStack) -> Found:
     container.same_length(GROUP_ENDS, "group_lengths")
     sizes = [end - begin for begin, end in pairwise([0, *container.matrix(GROUP_ENDS).all().tolist()])]
     fields = [
-        ("images", str(len(container.matrix("name_digests")))),
-        ("image key", f"{container.number('key_id'):016x}"),
-        ("groups", str(len(sizes))),
-        ("codes", "under a key of the owner's, for the KMC"),
-        _earlier(container),
+        plain("images", len(container.matrix("name_digests"))),
+        plain("image_key", f"{container.number('key_id'):016x}"),
+        plain("groups", len(sizes)),
+        plain("codes_sealed", True, "codes", "under a key of the owner's, for the KMC"),
+        earlier_messages(read_earlier(container)),
     ]
     lengths = container.matrix("group_lengths").all().tolist()
     rows = zip(range(len(sizes)), sizes, lengths, strict=True)
@@ -117,13 +128,15 @@ def _query(path: Path, _header: Header, stack: ExitStack) -> Found:
     features = next(name for name in schema.columns if name in ("EQ", "codes"))
     others = ", EQQ the same" if features == "EQ" else ""
     owners = container.identifiers("owners", "an owner")
+    candidates, row_bytes = container.number("candidates"), container.matrix(features).row_bytes
+    asked = ", ".join(map(printable, owners)) or "all who authorised the user"
     return Found(
         [
-            ("query images", str(len(container.matrix(features)))),
-            ("candidates", f"{container.number('candidates')} for each"),
-            ("owners", ", ".join(map(printable, owners)) or "all who authorised the user"),
-            (f"bytes of {features}", f"{container.matrix(features).row_bytes} an image{others}"),
-            ("USK", "sealed to the KMC"),
+            plain("query_images", len(container.matrix(features))),
+            plain("candidates", candidates, text=f"{candidates} for each"),
+            plain("owners", list(owners) or None, text=asked),
+            plain("feature_bytes", row_bytes, f"bytes of {features}", f"{row_bytes} an image{others}"),
+            plain("usk_sealed", True, "USK", "sealed to the KMC"),
         ]
     )
 
@@ -131,9 +144,9 @@ def _query(path: Path, _header: Header, stack: ExitStack) -> Found:
 def _selection(path: Path, header: Header, _stack: ExitStack) -> Found:
     selection = read_selection(path, header.deployment)
     fields = [
-        ("for the cloud", selection.cloud.hex()),
-        ("groups", str(len(selection.groups))),
-        ("owners", ", ".join(sorted({ref.owner for ref in selection.groups})) or "none"),
+        plain("cloud_key", selection.cloud.hex(), "for the cloud"),
+        plain("groups", len(selection.groups)),
+        names("owners", sorted({ref.owner for ref in selection.groups})),
     ]
     return Found(fields, ("owner", "upload", "group"), selection.groups)
 
@@ -142,9 +155,9 @@ def _groups(path: Path, header: Header, stack: ExitStack) -> Found:
     reader = open_groups(path, header.deployment)
     container = stack.enter_context(reader.container)
     fields = [
-        ("images", str(len(reader.places))),
-        ("groups with images", str(len(np.unique(reader.places)))),
-        ("bytes of ER", str(container.ragged("ER").total_bytes)),
+        plain("images", len(reader.places)),
+        plain("groups_with_images", len(np.unique(reader.places))),
+        plain("encrypted_bytes", container.ragged("ER").total_bytes, "bytes of ER"),
     ]
     names_and_sizes = _names_and_sizes(container, "ER")
     rows = ((place, *row) for place, row in zip(reader.places.tolist(), names_and_sizes, strict=True))
@@ -154,14 +167,16 @@ def _groups(path: Path, header: Header, stack: ExitStack) -> Found:
 def _results(path: Path, header: Header, stack: ExitStack) -> Found:
     reader = open_results(path, header.deployment)
     stack.enter_context(reader.container)
-    images, matches = reader.images, reader.matches
+    images, matches, query_bytes = reader.images, reader.matches, len(reader.query_data)
+    searched = [{"owner": owner, "images": count} for owner, count in reader.searched.items()]
+    told = ", ".join(f"{owner} ({count} images)" for owner, count in reader.searched.items())
     fields = [
-        ("query", f"{len(reader.query_data)} bytes, as the user sent it"),
-        ("query images", str(len({match.query for match in matches}))),
-        ("matches", str(len(matches))),
-        ("images", str(len(images))),
-        ("owners", ", ".join(sorted({image.owner for image in images})) or "none"),
-        ("searched", ", ".join(f"{o} ({n} images)" for o, n in reader.searched.items()) or "none"),
+        plain("query_bytes", query_bytes, "query", f"{query_bytes} bytes, as the user sent it"),
+        plain("query_images", len({match.query for match in matches})),
+        plain("matches", len(matches)),
+        plain("images", len(images)),
+        names("owners", sorted({image.owner for image in images})),
+        plain("searched", searched, text=told or "none"),
     ]
     found = ((match, images[match.image]) for match in matches)
     rows = ((match.query, image.owner, image.name, f"{match.sim:.6f}") for match, image in found)
@@ -172,7 +187,13 @@ def _reencrypted(path: Path, _header: Header, stack: ExitStack) -> Found:
     container = stack.enter_context(open_container(path, REENCRYPTED))
     ner = container.ragged("NER")
     manifest = "under USK: what matches, and who was searched"
-    return Found([("images", str(len(ner))), ("bytes of NER", str(ner.total_bytes)), ("manifest", manifest)])
+    return Found(
+        [
+            plain("images", len(ner)),
+            plain("encrypted_bytes", ner.total_bytes, "bytes of NER"),
+            plain("manifest_sealed", True, "manifest", manifest),
+        ]
+    )
 
 
 def _index(path: Path, header: Header, _stack: ExitStack) -> Found:
@@ -186,22 +207,33 @@ def _index(path: Path, header: Header, _stack: ExitStack) -> Found:
         deployment = load_deployment(kmc)
         store = Store(kmc.parent, deployment.parameters, deployment.fingerprint)
     fields = [
-        ("segments", str(len(index.segments))),
-        ("parts", str(len(index.parts))),
-        ("images", str(sum(segment.rows for segment in index.segments))),
+        plain("segments", len(index.segments)),
+        plain("parts", len(index.parts)),
+        plain("images", sum(segment.rows for segment in index.segments)),
+        _sent(index, store),
     ]
-    for owner in index.owners():
-        segments = [segment for segment in index.of_owner(owner) if segment.rows]
-        found = f"{sum(segment.rows for segment in segments)} images in {len(segments)} uploads"
-        if store is not None:
-            found += f"; {completeness(store, index, owner)}"
-        elif gaps := completeness(None, index, owner).gaps:
-            found += f"; missing: {listed(gaps)}"
-        fields.append((f"sent by {owner}", found))
     columns: tuple[str, ...] = ("owner", "image_id", "sum1", "sum2")
     if store is not None and not store.parameters.protocol.upload_columns:
         columns = columns[:2]
     return Found(fields, columns, _rows_of_index(path, index, store, len(columns)))
+
+
+def _sent(index: Index, store: Store | None) -> Field:
+    """Say of each owner what the cloud has, and as far as it can be told what it lacks."""
+    values, lines = [], []
+    for owner in index.owners():
+        segments = [segment for segment in index.of_owner(owner) if segment.rows]
+        images, found = sum(segment.rows for segment in segments), completeness(store, index, owner)
+        known = completeness_of_owner(found)
+        told = f"{images} images in {len(segments)} uploads"
+        if store is not None:
+            told += f"; {found}"
+        else:
+            known |= {"complete": None, "complete_time": None}  # the index alone cannot tell
+            told += f"; missing: {listed(found.gaps)}" if found.gaps else ""
+        values.append({"owner": owner, "images": images, "uploads": len(segments), **known})
+        lines.append((f"sent by {owner}", told))
+    return several("sent", values, lines)
 
 
 def _rows_of_index(path: Path, index: Index, store: Store | None, columns: int) -> Iterator[Row]:
@@ -220,17 +252,14 @@ def _part(path: Path, _header: Header, _stack: ExitStack) -> Found:
     )
 
 
-def _earlier(container: Container) -> tuple[str, str]:
-    return "earlier messages", listed(read_earlier(container)) or "none"
-
-
 def _names_and_sizes(container: Container, images: str, step: int = 4096) -> Iterator[tuple[str, int]]:
     """Yield the name of each image, and the length of its ciphertext in the column ``images``."""
-    names, encrypted = container.ragged("image_names"), container.ragged(images)
+    image_names, encrypted = container.ragged("image_names"), container.ragged(images)
     for begin in range(0, len(encrypted), step):
         end = min(begin + step, len(encrypted))
         sizes = encrypted.sizes(begin, end)
-        yield from zip((name.decode(errors="replace") for name in names.rows(begin, end)), sizes, strict=True)
+        batch = (name.decode(errors="replace") for name in image_names.rows(begin, end))
+        yield from zip(batch, sizes, strict=True)
 
 
 READERS: dict[str, Reader] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
-from mipp_cli.containers.base.header import FORMAT_LINE, NUMBERED_KINDS, Header
+from mipp_cli.containers.base.header import FORMAT_LINE, FORMAT_VERSION, NUMBERED_KINDS, Header
 from mipp_cli.containers.messages.public_files import (
     Deployment,
     is_public_file,
@@ -20,9 +20,9 @@ from mipp_cli.containers.messages.public_files import (
     read_public_file,
 )
 from mipp_cli.errors import errors_at
-from mipp_cli.inspection.containers import READERS, Fields, Row
+from mipp_cli.inspection.containers import READERS, Row
+from mipp_cli.inspection.fields import Field, Fields, numbered, plain
 from mipp_cli.scheme.image_model import PinnedModel
-from mipp_cli.workdir.replay import moment
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: a title, named values, the main table if there is one, and what to be warned of."""
+    """What was found: a title, fields, the main table if there is one, and what to be warned of.
+
+    ``kind`` is that of a container; `kmc.pub`, `cloud.pub`, `user.pub` or `sealing.pub`; or `directory`.
+    """
 
     title: str
+    kind: str
     fields: Fields
     table: Table | None = None
     warnings: tuple[str, ...] = ()
@@ -54,30 +58,34 @@ def inspect_file(path: Path) -> Inspection:
 def parameter_fields(deployment: Deployment) -> Fields:
     """Describe a deployment."""
     parameters = deployment.parameters
-    bits = parameters.modulus_bits
+    scheme, bits = parameters.scheme, parameters.modulus_bits
+    size, descriptor = parameters.group_size, parameters.descriptor
+    described = {key: each for key, each in descriptor.to_fields().items() if key != "model"}
     return [
-        ("deployment", deployment.fingerprint),
-        ("scheme", parameters.scheme + (f", modulus of {bits} bits" if bits else "")),
-        ("descriptor", str(parameters.descriptor)),
-        *_model_fields(parameters.descriptor.model),
-        ("grey bits", str(parameters.grey_bits)),
-        ("group size", "no groups" if parameters.group_size is None else str(parameters.group_size)),
-        ("signing key", deployment.signing_key.hex()),
+        plain("deployment", deployment.fingerprint),
+        plain("scheme", scheme, text=f"{scheme}, modulus of {bits} bits" if bits else scheme),
+        Field("modulus_bits", bits or None),
+        plain("descriptor", described, text=str(descriptor)),
+        _model_field(descriptor.model),
+        plain("grey_bits", parameters.grey_bits),
+        plain("group_size", size, text="no groups" if size is None else str(size)),
+        plain("signing_key", deployment.signing_key.hex()),
     ]
 
 
-def _model_fields(model: PinnedModel | None) -> Fields:
-    """Describe the image model of a deployment, if it has one."""
+def _model_field(model: PinnedModel | None) -> Field:
+    """Describe the image model of a deployment; people read of one that there is."""
     if model is None:
-        return []
+        return Field("model", None)
     seen = model.preprocessing
     size = f"resized to {seen.resize} ({seen.resample}), cut to {seen.crop}"
-    return [
+    lines = (
         ("model", f"SHA-256 {model.sha256}"),
         ("model's weights", model.weights_sha256 or "inside"),
         ("model's output", model.output + (f", {model.pooling} of its tokens" if model.pooling else "")),
         ("model's input", f"{size}, scale {seen.scale}, mean {seen.mean}, std {seen.std}"),
-    ]
+    )
+    return Field("model", model.to_fields(), lines)
 
 
 def _inspect_public(path: Path) -> Inspection:
@@ -86,31 +94,31 @@ def _inspect_public(path: Path) -> Inspection:
     if kind == "kmc":
         deployment = parse_kmc(data)
         title, warnings = f"{path}: public file of a KMC (a deployment)", deployment.parameters.warnings
-        return Inspection(title, parameter_fields(deployment), warnings=tuple(warnings))
+        return Inspection(title, "kmc.pub", parameter_fields(deployment), warnings=tuple(warnings))
     if kind == "sealing":
         return _inspect_renewal(path, data)
     party = parse_party(data, kind, None)
     fields = [
-        ("id", party.name),
-        ("deployment", party_deployment(data)),
-        ("signing key", party.key.hex()),
-        ("fingerprint", party.fingerprint),
-        ("signature", "fits the key"),
+        plain("id", party.name),
+        plain("deployment", party_deployment(data)),
+        plain("signing_key", party.key.hex()),
+        plain("fingerprint", party.fingerprint),
+        _signature("fits the key"),
     ]
-    return Inspection(f"{path}: public file of a {kind}", fields)
+    return Inspection(f"{path}: public file of a {kind}", f"{kind}.pub", fields)
 
 
 def _inspect_renewal(path: Path, data: bytes) -> Inspection:
     renewal = parse_renewal(data, None)
     fields = [
-        ("deployment", party_deployment(data)),
-        ("number", f"{renewal.number} ({moment(renewal.number)})"),
-        ("sealing key", renewal.sealing_key.short_name),
-        ("signing key", renewal.signing_key.hex()),
-        ("fingerprint", renewal.fingerprint),
-        ("signature", "fits the key; whether it is the KMC's, those know who hold kmc.pub"),
+        plain("deployment", party_deployment(data)),
+        *numbered(renewal.number),
+        plain("sealing_key", renewal.sealing_key.short_name),
+        plain("signing_key", renewal.signing_key.hex()),
+        plain("fingerprint", renewal.fingerprint),
+        _signature("fits the key; whether it is the KMC's, those know who hold kmc.pub"),
     ]
-    return Inspection(f"{path}: renewed sealing key of a KMC", fields)
+    return Inspection(f"{path}: renewed sealing key of a KMC", "sealing.pub", fields)
 
 
 def _inspect_container(path: Path) -> Inspection:
@@ -125,24 +133,31 @@ def _inspect_container(path: Path) -> Inspection:
         found = read(path, header, stack)
         fields = [*_header_fields(header), *found.fields]
         table = Table(found.columns, rows) if found.columns else None
-        return Inspection(f"{path}: {header.kind} of {header.sender}", fields, table)
+        return Inspection(f"{path}: {header.kind} of {header.sender}", header.kind, fields, table)
 
 
 def _header_fields(header: Header) -> Fields:
-    number, name = header.number, "query id"
-    if header.kind in NUMBERED_KINDS:
-        name = "number"
-        if header.kind not in ("index", "part"):
-            number = f"{number} ({moment(header.sequence_number)})"
-    elif header.kind in ("selection", "groups"):
-        name = "selection id"  # which tells nothing of the query
+    if header.kind not in NUMBERED_KINDS:
+        # a selection id tells nothing of the query
+        name = "selection_id" if header.kind in ("selection", "groups") else "query_id"
+        identity = [plain(name, header.number)]
+    elif header.kind in ("index", "part"):
+        identity = [plain("number", header.sequence_number)]  # which counts, and is no time
+    else:
+        identity = numbered(header.sequence_number)
     return [
-        ("format", FORMAT_LINE),
-        ("kind", header.kind),
-        ("sender", header.sender),
-        (name, number),
-        ("deployment", header.deployment),
-        ("sender's key", header.key),
-        ("digest", f"{header.digest} (fits)"),
-        ("signature", "fits the key; whose key it is, those know who enrolled it"),
+        plain("format_version", FORMAT_VERSION, "format", FORMAT_LINE),
+        plain("kind", header.kind),
+        plain("sender", header.sender),
+        *identity,
+        plain("deployment", header.deployment),
+        plain("sender_key", header.key, "sender's key"),
+        plain("digest", header.digest, text=f"{header.digest} (fits)"),
+        Field("digest_fits", True),
+        _signature("fits the key; whose key it is, those know who enrolled it"),
     ]
+
+
+def _signature(text: str) -> Field:
+    """Say that a signature fits; what has another is refused before."""
+    return plain("signature_fits", True, "signature", text)

@@ -275,7 +275,7 @@ def test_a_segment_that_was_written_anew_can_be_inspected(each_way: Deployment) 
         path = each_way / "cloud" / "segments" / segment.file_name
         fields = done("inspect", path, "--json").json["inspection"]["fields"]
         assert fields["owner"] == "north"
-        assert fields["of the digest"] == segment.digest.hex()
+        assert fields["sent_digest"] == segment.digest.hex()
         return [line.split(",")[0] for line in done("inspect", path, "--csv").out.splitlines()[1:]]
 
     upload, deletion = read_store(each_way).of_owner("north")

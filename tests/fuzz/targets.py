@@ -301,7 +301,8 @@ def _read_part(path: Path) -> None:
 
 def _inspected(path: Path) -> None:
     found = inspect_file(path)
-    "".join(f"{name}: {value}" for name, value in found.fields).encode()
+    json.dumps({field.key: field.value for field in found.fields})
+    "".join(f"{label}: {text}" for field in found.fields for label, text in field.lines).encode()
     if found.table is not None:
         for row in found.table.rows():
             "".join(table_cell(str(cell)) for cell in row).encode()

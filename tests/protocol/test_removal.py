@@ -102,7 +102,7 @@ def test_a_ranking_goes_on_among_the_other_owners(changeable_exact: Deployment) 
     remove(changeable_exact, "kmc")
     selection = changeable_exact.rank(changeable_exact.ask("alice", candidates=100))
     fields = done("inspect", selection, "--json").json["inspection"]["fields"]
-    assert fields["owners"] == "south"
+    assert fields["owners"] == ["south"]
 
 
 @EACH
@@ -242,7 +242,7 @@ def test_nothing_of_a_removed_owners_images_stays_in_the_cloud(each_way: Deploym
 def test_a_search_goes_on_among_the_other_owners(changeable: Deployment) -> None:
     remove(changeable, "cloud")
     outcome = done("inspect", changeable.search(changeable.ask("alice", candidates=100)), "--json")
-    assert outcome.json["inspection"]["fields"]["owners"] == "south"
+    assert outcome.json["inspection"]["fields"]["owners"] == ["south"]
 
 
 def test_an_upload_of_before_is_refused_after_a_return(each_way: Deployment) -> None:

@@ -13,7 +13,8 @@ from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SigningKey, verify_signature
 
 HEAD_BYTES = 1024
-FORMAT_LINE = "mipp 2"
+FORMAT_VERSION = 2
+FORMAT_LINE = f"mipp {FORMAT_VERSION}"
 
 NUMBERED_KINDS = ("enrolment", "members", "upload", "features", "delete", "index", "part", "segment")
 QUERY_KINDS = ("query", "selection", "results", "groups", "reencrypted")
