@@ -94,7 +94,7 @@ def kind_of(head: bytes) -> Kind | None:
 
 
 def _by_brand(head: bytes) -> Kind | None:
-    """Tell AVIF and HEIC from each other and from films: the first brand is the file's, the others fit too."""
+    """Tell AVIF, HEIC and films apart: the first brand is the file's own, the others are fitting, too."""
     size = min(struct.unpack_from(">I", head)[0], len(head))
     major, others = head[8:12], {head[at : at + 4] for at in range(16, size - 3, 4)}
     if major in _AVIF_BRANDS or (major in _IMAGE_BRANDS and others & _AVIF_BRANDS):
