@@ -21,7 +21,7 @@ from PIL import Image
 
 from mipp_cli.errors import MalformedError, UnreadableImageError
 from mipp_cli.images.colours import upright_rgb
-from mipp_cli.images.pictures import MAX_PIXELS
+from mipp_cli.images.refusals import MAX_PIXELS
 from mipp_cli.scheme.image_model import RESAMPLING, Preprocessing, Size
 
 Pixels = NDArray[np.uint8]

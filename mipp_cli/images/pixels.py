@@ -10,7 +10,8 @@ from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.grey_levels import exif_orientation, turn_upright
-from mipp_cli.images.pictures import COLOUR_DEPTH_LOST, MAX_PIXELS
+from mipp_cli.images.pictures import COLOUR_DEPTH_LOST
+from mipp_cli.images.refusals import MAX_PIXELS
 
 _MAX_SIDE: Final = 1_000_000  # the reference PNG library refuses wider and taller pictures
 _HINT: Final = "encrypt the file itself (--payload file), which keeps every bit of it"

@@ -21,12 +21,12 @@ from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.grey_levels import exif_orientation
 from mipp_cli.images.pictures import (
     COLOUR_DEPTH_LOST,
-    MAX_PIXELS,
     PICTURE_SUFFIXES,
     extension,
     media_type,
     open_picture,
 )
+from mipp_cli.images.refusals import MAX_PIXELS
 
 SIZE = (23, 17)
 

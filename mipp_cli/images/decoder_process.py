@@ -1,0 +1,139 @@
+"""Decoding of compressed DICOM frames in a process of its own, which a damaged frame may end.
+
+GDCM and libjpeg are written in C++, and some damaged frames make them abort. Then only this process dies, the
+frame is called damaged, and the next one starts another. Requests and answers are a line of JSON and then
+bytes; what comes back is checked, since whoever makes the frame may have taken the process over.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import IO, Any, Final
+
+import numpy as np
+
+from mipp_cli.images.refusals import MAX_PIXELS
+from mipp_cli.images.windowing import Samples
+
+_SECONDS: Final = 120  # the largest frames take a tenth
+_MAX_MEMORY: Final = 48 * MAX_PIXELS  # bytes of address space: a frame, its copies, and the libraries
+_DTYPES: Final = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
+
+
+class DecoderProcess:
+    """The decoding process of this process; it starts when it is needed, and ends with this one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        atexit.register(self.close)
+
+    def decode(self, frame: bytes, syntax: str, plugin: str, options: dict[str, Any]) -> Samples:
+        """Return the samples of a frame as pydicom's ``as_array`` does; raises ValueError."""
+        request = json.dumps({"syntax": syntax, "plugin": plugin, "size": len(frame), "options": options})
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None and process.stdout is not None  # noqa: S101 -- both are pipes
+            watch = threading.Timer(_SECONDS, process.kill)
+            watch.start()
+            try:
+                process.stdin.write(request.encode() + b"\n" + frame)
+                process.stdin.flush()
+                return _answer(process.stdout, options)
+            except (OSError, EOFError) as error:
+                self.close()
+                raise ValueError("the decoder fails at the frame") from error
+            finally:
+                watch.cancel()
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.wait()
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with suppress(OSError):  # what is left to be written has no reader
+                    pipe.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self.close()
+        if self._process is None or self._owner != os.getpid():  # after a fork it is the parent's
+            self._owner = os.getpid()
+            self._process = subprocess.Popen(  # noqa: S603 -- this module, by this interpreter
+                # without the working directory on the path, in which files of strangers may lie
+                [sys.executable, "-P", "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
+
+
+def _answer(pipe: IO[bytes], options: dict[str, Any]) -> Samples:
+    line = pipe.readline(1 << 12)
+    if not line:
+        raise EOFError
+    answer = json.loads(line)
+    if "error" in answer:
+        raise ValueError(str(answer["error"]))
+    shape = (options["rows"], options["columns"], 3)[: 2 if options["samples_per_pixel"] == 1 else 3]
+    if answer["dtype"] not in _DTYPES or tuple(answer["shape"]) != shape:
+        raise ValueError("the decoder gives another frame than was asked for")
+    dtype = np.dtype(answer["dtype"])
+    content = _whole(pipe, math.prod(shape) * dtype.itemsize)
+    return np.frombuffer(content, dtype).reshape(shape)
+
+
+def _whole(pipe: IO[bytes], size: int) -> bytes:
+    content = pipe.read(size)
+    if len(content) < size:
+        raise EOFError
+    return content
+
+
+def _limit_memory() -> None:
+    try:
+        import resource  # noqa: PLC0415 -- not on every system
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+    except (ImportError, OSError, ValueError):
+        return
+
+
+def _decoded(frame: bytes, syntax: str, plugin: str, options: dict[str, Any]) -> Samples:
+    from pydicom.encaps import encapsulate  # noqa: PLC0415 -- an extra
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 -- an extra
+
+    decoder = get_decoder(syntax)
+    samples = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)[0]
+    return np.ascontiguousarray(samples.astype(samples.dtype.newbyteorder("<"), copy=False))
+
+
+def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Decode frames until there are no more requests."""
+    _limit_memory()
+    while line := requests.readline():
+        request = json.loads(line)
+        frame = _whole(requests, request["size"])
+        try:
+            samples = _decoded(frame, request["syntax"], request["plugin"], request["options"])
+        except Exception as error:  # noqa: BLE001 -- decoders raise whatever comes; it is reported
+            answers.write(json.dumps({"error": str(error)[:400]}).encode() + b"\n")
+        else:
+            answers.write(json.dumps({"dtype": samples.dtype.str, "shape": samples.shape}).encode() + b"\n")
+            answers.write(samples.tobytes())
+        answers.flush()
+
+
+if __name__ == "__main__":
+    _serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,261 @@
+"""One picture of a DICOM file, which may be damaged or hostile; the only code that knows pydicom.
+
+Sizes are checked before anything is decoded: what the header claims, and what the compressed frame claims by
+itself. Of a file with several frames the middle one is decoded, and no other.
+
+Sources: DICOM PS3.3, C.7.6.3 (image pixels); PS3.5, 8 and annexes A (encapsulation) and G (run lengths).
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from mipp_cli.errors import UnreadableImageError
+from mipp_cli.images.codestreams import check_frame, unpacked_run_lengths
+from mipp_cli.images.decoder_process import DecoderProcess
+from mipp_cli.images.dicom_header import (
+    EXPLICIT,
+    Layout,
+    Metered,
+    PixelsElement,
+    check_items,
+    inflated,
+    layout_of,
+    pixels_at,
+    refuse_no_picture,
+)
+from mipp_cli.images.dicom_levels import grey_levels_of, lut_entries
+from mipp_cli.images.kinds import DICOM
+from mipp_cli.images.refusals import DAMAGED_HINT, damaged, printable
+from mipp_cli.images.windowing import Levels, Samples, Windowed, windowed
+
+_RLE: Final = "1.2.840.10008.1.2.5"
+_JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
+_PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # first what has met most hostile files
+_ASIDE: Final = DecoderProcess()
+
+_PADDING: Final = tuple(f"{kind}PixelPadding" for kind in ("", "Float", "DoubleFloat"))
+_PALETTES: Final = tuple(f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue"))
+# All that is read of a header. Names of people are not among it.
+_KEYWORDS: Final = (
+    *("SOPClassUID", "Modality", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns"),
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
+    *("BitsAllocated", "BitsStored", "PixelRepresentation", "ExtendedOffsetTable"),
+    *("ExtendedOffsetTableLengths", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
+    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *(f"{each}{what}" for each in _PADDING for what in ("Value", "RangeLimit")),
+    *(f"{each}{what}" for each in _PALETTES for what in ("Descriptor", "Data")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomPicture:
+    """One picture of a DICOM file: the samples it stores, the levels in which it is shown, and facts.
+
+    ``stored`` has the shape (rows, columns), or (rows, columns, 3) in colour, its padding and polarity as in
+    the file; ``levels`` are 8-bit grey or RGB. ``bits`` are those of a stored sample. ``frame`` counts from
+    1, and is None in a file of one frame.
+    """
+
+    stored: Samples
+    levels: Levels
+    flat: bool
+    bits: int
+    inverted: bool
+    frame: int | None
+    study: str
+    series: str
+
+    def pixels(self) -> Image.Image:
+        """Return the stored samples as a picture of mode 1, L, I;16 or RGB, without anything of the header.
+
+        Signed samples are raised by half their range, and those of MONOCHROME1 are taken from the highest
+        that their bits can hold, so that bright is high; both can be taken back. Raises
+        UnreadableImageError for floats, grey of more than 16 bits, and colour of more than 8.
+        """
+        stored = self.stored
+        if stored.dtype.kind == "f" or self.bits > (16 if stored.ndim == 2 else 8):
+            raise UnreadableImageError(
+                "the pixel payload holds grey of up to 16 bits and colours of 8",
+                hint="encrypt the file itself (--payload file), which keeps every bit of it",
+            )
+        if stored.ndim == 3:
+            return Image.fromarray(stored)
+        raised = stored.astype(np.int64) + (1 << (self.bits - 1)) * (stored.dtype.kind == "i")
+        raised = (1 << self.bits) - 1 - raised if self.inverted else raised
+        if self.bits == 1:
+            return Image.fromarray(raised.astype(bool))
+        return Image.fromarray(raised.astype(np.uint8 if self.bits <= 8 else np.uint16))
+
+
+def read_dicom(data: bytes) -> DicomPicture:
+    """Return the picture of a DICOM file, with or without its preamble.
+
+    Colours are RGB. The palette of PALETTE COLOR is applied. Grey is shown as :func:`grey_levels_of` has it;
+    of colours with more than 8 bits, all channels have the same limits (:func:`windowed`).
+
+    Raises UnreadableImageError for files that hold no picture, are damaged or cut short, have more than
+    MAX_PIXELS pixels a frame, or are compressed in a way that nothing installed can read.
+    """
+    missing = DICOM.missing()
+    if missing is not None:
+        raise UnreadableImageError("a DICOM file needs pydicom, which is not installed", hint=missing)
+    _hush()
+    try:
+        return _picture(data)
+    except UnreadableImageError:
+        raise
+    # Decoders meet hostile data here, and what they raise is not bounded by what they document.
+    except Exception as error:
+        raise damaged(error) from error
+
+
+def _hush() -> None:
+    """Keep what pydicom says of faults in a file from the terminal, where names might appear."""
+    # For good: a filter that is taken back would be taken back from other threads, too.
+    warnings.filterwarnings("ignore", module=r"(pydicom|mipp_cli\.images\.dicom)\b")
+    config = importlib.import_module("pydicom.config")
+    config.settings.reading_validation_mode = config.IGNORE
+
+
+def _picture(data: bytes) -> DicomPicture:
+    data = inflated(data)
+    # Lazily, as pydicom is an extra and takes long to import.
+    from pydicom import dcmread  # noqa: PLC0415 -- as said
+    from pydicom.uid import UID  # noqa: PLC0415 -- as said
+
+    file = Metered(data)
+    header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*_KEYWORDS])
+    at = file.tell()
+    syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
+    refuse_no_picture(header)
+    implicit, little = header.original_encoding
+    pixels = pixels_at(data, at, implicit=bool(implicit), order="<" if little else ">")
+    layout = layout_of(header, pixels.keyword)
+    if not syntax.is_transfer_syntax:  # one of a maker, or none: uncompressed pixels can be told
+        if pixels.encapsulated:
+            raise _unsupported(syntax.name or "none is named")
+    elif pixels.encapsulated != syntax.is_encapsulated:
+        raise ValueError(f"the pixels are not stored as {syntax.name}")
+    stored = _decoded(_frame(data, pixels, layout, header), pixels, layout, syntax)
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    if layout.photometric == "PALETTE COLOR":
+        stored = _coloured(stored, header)
+    if stored.ndim == 2:
+        shown = grey_levels_of(stored, header, layout.frame)
+    elif stored.dtype.itemsize == 1:
+        shown = Windowed(stored, flat=bool((stored == stored[0, 0]).all()))
+    else:
+        shown = windowed(stored)
+    return DicomPicture(
+        stored,
+        *shown,
+        layout.bits,
+        layout.photometric == "MONOCHROME1",
+        layout.frame + 1 if layout.frames > 1 else None,
+        *(str(header.get(f"{each}InstanceUID") or "")[:64] for each in ("Study", "Series")),
+    )
+
+
+def _frame(data: bytes, pixels: PixelsElement, layout: Layout, header: Any) -> bytes:
+    """Return the bytes of the middle frame, as they are stored."""
+    if pixels.encapsulated:
+        from pydicom.encaps import get_frame  # noqa: PLC0415 -- an extra
+
+        check_items(data, pixels)
+        tables = header.get("ExtendedOffsetTable"), header.get("ExtendedOffsetTableLengths")
+        file = io.BytesIO(data)
+        file.seek(pixels.start)
+        return get_frame(
+            file,
+            layout.frame,
+            number_of_frames=layout.frames,
+            extended_offsets=tables if all(tables) else None,
+        )
+    skipped = layout.frame_bits * layout.frame
+    first, last = pixels.start + skipped // 8, pixels.start + -(-(skipped + layout.frame_bits) // 8)
+    if last > pixels.end:
+        raise UnreadableImageError("the pixels are cut short", hint=DAMAGED_HINT)
+    if skipped % 8:  # frames of one bit a pixel need not begin at a byte
+        bits = np.unpackbits(np.frombuffer(data[first:last], np.uint8), bitorder="little")
+        return np.packbits(bits[skipped % 8 :], bitorder="little").tobytes()
+    return data[first:last]
+
+
+def _decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) -> Samples:
+    """Return the samples of a frame, shape (rows, columns) or (rows, columns, 3), in colour as RGB."""
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 -- an extra
+
+    planar = layout.planar
+    if syntax == _RLE:
+        planes = layout.samples * layout.allocated // 8
+        unpacked = unpacked_run_lengths(frame, planes, layout.rows * layout.columns)
+        # planes of the highest bytes come first
+        split = np.frombuffer(unpacked, np.uint8).reshape(layout.samples, layout.allocated // 8, -1)[:, ::-1]
+        frame, planar = np.moveaxis(split, 1, 2).tobytes(), 1
+    native = not pixels.encapsulated or syntax == _RLE
+    name = EXPLICIT.decode() if native and pixels.order == "<" else syntax or "1.2.840.10008.1.2.2"
+    try:
+        decoder = get_decoder(name)
+    except NotImplementedError:
+        raise _unsupported(syntax.name) from None
+    options: dict[str, Any] = {
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "number_of_frames": 1,
+        "samples_per_pixel": layout.samples,
+        "bits_allocated": layout.allocated,
+        "bits_stored": layout.bits,
+        "photometric_interpretation": layout.photometric,
+        "pixel_keyword": pixels.keyword,
+        "pixel_representation": int(layout.signed),
+        "planar_configuration": planar,
+    }
+    if native:
+        return decoder.as_array(frame, index=0, **options)[0]
+    check_frame(frame, layout.columns, layout.rows, layout.samples)
+    extra = "dicom-gpl" if syntax == _JPEG_EXTENDED and layout.bits > 8 else "dicom"
+    able = [each for each in _PREFERRED if each in decoder.available_plugins]
+    if extra == "dicom-gpl":
+        able = [each for each in able if each == "pylibjpeg"]
+    if not able:
+        raise _unsupported(syntax.name, f"pip install 'mipp-cli[{extra}]'")
+    for plugin in able[:-1]:
+        try:
+            return _by_plugin(frame, decoder, plugin, options)
+        except Exception:  # noqa: BLE001, S112 -- the next may be able to; what the last one says is reported
+            continue
+    return _by_plugin(frame, decoder, able[-1], options)
+
+
+def _by_plugin(frame: bytes, decoder: Any, plugin: str, options: dict[str, Any]) -> Samples:
+    if plugin != "pillow":
+        return _ASIDE.decode(frame, str(decoder.UID), plugin, options)
+    from pydicom.encaps import encapsulate  # noqa: PLC0415 -- an extra
+
+    samples: Samples = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)[0]
+    return samples
+
+
+def _coloured(stored: Samples, header: Any) -> Samples:
+    """Return the colours that indices stand for: 8 bits a channel, of 16 the high ones (C.7.6.3.1.5)."""
+    channels = []
+    for table in _PALETTES:
+        first, bits, entries = lut_entries(
+            header, f"{table}Descriptor", f"{table}Data", signed=stored.dtype.kind == "i"
+        )
+        levels = (entries >> 8 if bits > 8 and int(entries.max()) > 255 else entries).astype(np.uint8)
+        channels.append(levels[np.clip(stored.astype(np.int64) - first, 0, len(levels) - 1)])
+    return np.stack(channels, axis=-1)
+
+
+def _unsupported(name: str, hint: str = "convert the file, or leave it out") -> UnreadableImageError:
+    return UnreadableImageError(f"the transfer syntax is not supported: {printable(name[:80])}", hint=hint)

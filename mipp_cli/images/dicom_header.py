@@ -1,0 +1,174 @@
+"""What a DICOM file says of itself, looked at before anything is decoded: sizes, and whether it is a picture.
+
+The header is a data set as pydicom reads it. What is here bounds how much of a file is read as header, and
+how much a deflated file may become.
+
+Sources: DICOM PS3.3, C.7.6.3 (image pixels); PS3.5, 7.1 and annex A (elements and encapsulation); PS3.6,
+annex A (the SOP classes).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from typing import Any, Final, NamedTuple
+
+from mipp_cli.errors import UnreadableImageError
+from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, check_size, too_large
+
+_MAX_BYTES: Final = 4 * MAX_PIXELS  # of one frame, decoded, and of a deflated file
+# A frame of thousands has a dozen items and a kilobyte. Objects for them take some hundred times as much.
+_MAX_HEADER: Final = 1 << 25
+_MAX_ITEMS: Final = 1 << 18
+_ITEMS: Final = (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0")  # how an item begins, in either byte order
+_UNDEFINED: Final = 0xFFFFFFFF
+_FLOATS: Final = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+_DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
+EXPLICIT: Final = b"1.2.840.10008.1.2.1"
+_NO_PICTURES: Final = {  # SOP classes and their beginnings, and what such files are
+    "1.2.840.10008.1.3.10": "a directory of DICOM files (DICOMDIR)",
+    "1.2.840.10008.5.1.4.1.1.66.": "a segmentation or registration",
+    "1.2.840.10008.5.1.4.1.1.88.": "a structured report",
+    "1.2.840.10008.5.1.4.1.1.104.": "an encapsulated document",
+    "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose",
+}
+_MODALITIES: Final = {"SEG": "a segmentation", "RTDOSE": "a radiotherapy dose", "SR": "a structured report"}
+_ONE_SAMPLE: Final = frozenset({"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR"})
+_COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+
+
+class Metered(io.BytesIO):
+    """The bytes of a file, of which only so many may be read; what is passed over does not count."""
+
+    _left, _items = _MAX_HEADER, _MAX_ITEMS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as a file does; raises UnreadableImageError once there were too many bytes or items."""
+        content = super().read(size)
+        self._left -= len(content)
+        self._items -= sum(content.count(item) for item in _ITEMS)
+        if self._left < 0 or self._items < 0:
+            raise UnreadableImageError("the header is too long", hint="leave the file out")
+        return content
+
+
+class Layout(NamedTuple):
+    """What the header says of the pixels."""
+
+    rows: int
+    columns: int
+    samples: int
+    allocated: int
+    bits: int
+    signed: bool
+    photometric: str
+    planar: int
+    frames: int
+
+    @property
+    def frame(self) -> int:
+        """The middle frame, counted from 0."""
+        return (self.frames - 1) // 2
+
+    @property
+    def frame_bits(self) -> int:
+        """The size of one frame, not compressed, in bits."""
+        samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return self.rows * self.columns * samples * self.allocated
+
+
+class PixelsElement(NamedTuple):
+    """Where the pixels lie in a file, or their frames if they are ``encapsulated``."""
+
+    keyword: str
+    start: int
+    end: int
+    encapsulated: bool
+    order: str
+
+
+def pixels_at(data: bytes, at: int, *, implicit: bool, order: str) -> PixelsElement:
+    """Return the element of the pixels, where the header ends; raises UnreadableImageError if it is none."""
+    keywords = {0x0010: "PixelData", 0x0008: "FloatPixelData", 0x0009: "DoubleFloatPixelData"}
+    start = at + (8 if implicit else 12)
+    group, element = struct.unpack_from(f"{order}HH", data, at) if len(data) >= start else (0, 0)
+    if group != 0x7FE0 or element not in keywords:
+        raise UnreadableImageError("the file holds no pixels", hint="leave it out")
+    (length,) = struct.unpack_from(f"{order}I", data, start - 4)
+    end = len(data) if length == _UNDEFINED else min(len(data), start + length)
+    return PixelsElement(keywords[element], start, end, length == _UNDEFINED, order)
+
+
+def check_items(data: bytes, pixels: PixelsElement) -> None:
+    """Raise UnreadableImageError if the file ends within one of the items that hold compressed frames."""
+    at = pixels.start
+    while data[at : at + 4] == _ITEMS[pixels.order == ">"] and at + 8 <= len(data):
+        at += 8 + struct.unpack_from(f"{pixels.order}I", data, at + 4)[0]
+    if at > len(data):
+        raise UnreadableImageError("the pixels are cut short", hint=DAMAGED_HINT)
+
+
+def inflated(data: bytes) -> bytes:
+    """Return a deflated file as one that is not; pydicom would inflate without a bound."""
+    at = 132 if data[128:132] == b"DICM" else 0
+    named = None
+    while data[at : at + 2] == b"\2\0" and len(data) >= at + 12:
+        (length,) = struct.unpack_from("<H", data, at + 6)
+        value = at + 8
+        if data[at + 4 : at + 6] in (b"OB", b"UN", b"UT", b"SQ"):
+            (length,), value = struct.unpack_from("<I", data, at + 8), at + 12
+        if data[at + 2 : at + 4] == b"\x10\0" and data[value : value + length].rstrip(b"\0 ") == _DEFLATED:
+            named = value
+        at = value + length
+    if named is None:
+        return data
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = inflater.decompress(data[at:], _MAX_BYTES)
+    if inflater.unconsumed_tail:
+        raise too_large(f"more than {MAX_PIXELS}")
+    meta = data[:named] + EXPLICIT.ljust(len(_DEFLATED), b"\0") + data[named + len(_DEFLATED) : at]
+    return meta + content
+
+
+def refuse_no_picture(header: Any) -> None:
+    """Raise UnreadableImageError for files whose pixels, if any, are no picture, naming what they are."""
+    media = str(header.file_meta.get("MediaStorageSOPClassUID") or "")
+    sop_class = str(header.get("SOPClassUID") or media)
+    what = _MODALITIES.get(str(header.get("Modality")))
+    for start, named in _NO_PICTURES.items():
+        if sop_class == start or (start.endswith(".") and sop_class.startswith(start)):
+            what = named
+    if what is not None:
+        raise UnreadableImageError(f"the file holds {what}, and no picture", hint="leave it out")
+
+
+def layout_of(header: Any, keyword: str) -> Layout:
+    """Return what a header says of the pixels; raises UnreadableImageError for what cannot be."""
+
+    def number(name: str, default: int) -> int:
+        value = header.get(name)
+        return default if value in (None, "") else int(value)
+
+    rows, columns, samples = number("Rows", 0), number("Columns", 0), number("SamplesPerPixel", 1)
+    allocated = _FLOATS.get(keyword) or number("BitsAllocated", 8)
+    bits = allocated if keyword in _FLOATS else number("BitsStored", allocated)
+    photometric = str(header.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+    layout = Layout(
+        *(rows, columns, samples, allocated, bits, number("PixelRepresentation", 0) == 1),
+        *(photometric, number("PlanarConfiguration", 0), number("NumberOfFrames", 1)),
+    )
+    check_size(columns, rows)
+    if layout.frame_bits > 8 * _MAX_BYTES:
+        raise too_large(f"{columns}×{rows}")
+    wanted = {1: _ONE_SAMPLE, 3: _COLOURS}.get(samples, frozenset())
+    if photometric not in wanted:
+        raise UnreadableImageError(
+            f"pixels of {samples} samples and the kind {photometric[:40]!r} are not understood",
+            hint="convert it to MONOCHROME2 or RGB, or leave it out",
+        )
+    if allocated not in (1, 8, 16, 32, *_FLOATS.values()) or not 1 <= bits <= allocated or layout.frames < 1:
+        raise UnreadableImageError(
+            f"the header is damaged: {bits} of {allocated} bits, {layout.frames} frames", hint=DAMAGED_HINT
+        )
+    return layout
