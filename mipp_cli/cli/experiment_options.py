@@ -12,7 +12,6 @@ from mipp_cli.cli.options import (
     PATH,
     Decorator,
     bundled,
-    grey_bits_option,
     parallelism_options,
     prints_report,
     together,
@@ -118,7 +117,6 @@ class DataSource:
     descriptors: tuple[str, ...]
     categories: tuple[str, ...] | None
     skip_unreadable: bool
-    grey_bits: int
 
 
 _DESCRIPTOR = "NAME|model:PATH|features:FILE"
@@ -159,7 +157,6 @@ _folder_options = together(
         help="Search only these categories, or the first N by name.  [default: all]",
     ),
     click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read."),
-    grey_bits_option,
 )
 dataset_options = bundled("source", DataSource, _folder_options, single_descriptor)
 datasets_options = bundled("source", DataSource, _folder_options, several_descriptors)

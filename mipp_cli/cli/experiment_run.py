@@ -35,7 +35,6 @@ def run_on_all(
         progress=place.progress,
         collection_categories=source.categories,
         skip_unreadable=source.skip_unreadable,
-        grey_bits=source.grey_bits,
     )
     skipped = [f"left out {each}" for each in datasets[0].skipped]
     described = describe_dataset(datasets[0])

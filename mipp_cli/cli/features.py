@@ -12,7 +12,6 @@ from mipp_cli.cli.messages import print_table
 from mipp_cli.cli.options import (
     device_option,
     files_argument,
-    grey_bits_option,
     model_output_option,
     model_pooling_option,
     prints_report,
@@ -32,7 +31,6 @@ from mipp_cli.sanitize import printable
     help="What describes the images: edge-histogram, colour-edge, or an image model in ONNX form.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and codes.")
-@grey_bits_option
 @model_output_option
 @model_pooling_option
 @device_option
@@ -41,7 +39,6 @@ def features(
     files: tuple[Path, ...],
     descriptor: str,
     as_csv: bool,
-    grey_bits: int,
     model_output: str | None,
     model_pooling: str | None,
     device: str,
@@ -57,9 +54,7 @@ def features(
 
     if as_csv:
         refuse_with_json("--csv")
-    describer = chosen_describer(
-        descriptor, grey_bits=grey_bits, device=device, output=model_output, pooling=model_pooling
-    )
+    describer = chosen_describer(descriptor, device=device, output=model_output, pooling=model_pooling)
     report, descriptions = describe_images(collect_examples(files), describer)
     if as_csv:
         columns = ["path", *(f"code{number}" for number in range(1, describer.descriptor.l + 1))]

@@ -77,13 +77,6 @@ def kmc() -> None:
 @model_output_option
 @model_pooling_option
 @click.option(
-    "--grey-bits",
-    type=click.IntRange(9, 16),
-    default=16,
-    show_default=True,
-    help="Depth of grey pictures of more than 8 bits; 12 for many radiographs.",
-)
-@click.option(
     "--allow-insecure-modulus",
     is_flag=True,
     help="Admit a modulus of less than 2048 bits: insecure, for tests.",

@@ -209,6 +209,3 @@ fingerprint_option = click.option(
     multiple=True,
     help="Demand this fingerprint of the public files given; again for each of several.",
 )
-grey_bits_option = click.option(
-    "--grey-bits", type=click.IntRange(9, 16), default=16, show_default=True, help="As in kmc init."
-)

@@ -16,7 +16,6 @@ _MODEL: Final = "model:"
 def chosen_describer(
     text: str,
     *,
-    grey_bits: int = 16,
     device: str = "cpu",
     output: str | None = None,
     pooling: str | None = None,
@@ -32,7 +31,7 @@ def chosen_describer(
                 f"--model-output and --model-pooling are of a model, and not of {text}", hint="leave them out"
             )
         check_device(device, is_model=False)
-        return BuiltIn(parse_descriptor(text), grey_bits=grey_bits)
+        return BuiltIn(parse_descriptor(text))
     path = text.removeprefix(_MODEL)
     if path in ("", text):
         raise InvalidRequestError(
@@ -40,4 +39,4 @@ def chosen_describer(
             hint=f"write {', '.join(FORMULAS)}, or model:PATH for an image model",
         )
     pinned = pin_model(Path(path), output=output, pooling=pooling)
-    return ImageModel(Path(path), pinned, grey_bits=grey_bits, device=device)
+    return ImageModel(Path(path), pinned, device=device)

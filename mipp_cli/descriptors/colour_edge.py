@@ -32,7 +32,7 @@ _LEAST_CHROMA: Final = 16
 _PIXELS_WANTED: Final = 1 << 14
 
 
-def colour_edge(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
+def colour_edge(image: Image.Image) -> NDArray[np.uint8]:
     """Describe a picture by its edges and its colours, shape (168,), uint8, 0…31.
 
     The first 80 codes are :func:`edge_histogram`'s. The other 88 are the colours of the whole picture: of the
@@ -41,14 +41,14 @@ def colour_edge(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]
     small ones. The factor of 31 is the weight of colours against edges of 0…7; any from 20 to 31 ranks
     photographs and radiographs about equally well.
 
-    Colours are those of :func:`upright_rgb`; ``grey_bits`` is as there. Their codes come of whole numbers
-    alone, so the same pixels have the same codes on every machine.
+    Colours are those of :func:`upright_rgb`. Their codes come of whole numbers alone, so the same pixels
+    have the same codes on every machine.
 
-    Raises UnreadableImageError and InvalidRequestError where :func:`edge_histogram` does.
+    Raises UnreadableImageError where :func:`edge_histogram` does.
     """
     # Of the picture itself: in a grey one, three equal channels would cost three times as much.
-    edges = edge_histogram(image, grey_bits=grey_bits)
-    counts = colour_histogram(upright_rgb(image, grey_bits=grey_bits))
+    edges = edge_histogram(image)
+    counts = colour_histogram(upright_rgb(image))
     # ⌊√y + ½⌋ = ⌊(⌊√4y⌋ + 1) / 2⌋, and of an integer below 2^52 the floating-point root has the right floor.
     doubled = np.sqrt(4 * (COLOUR_EDGE_LEVELS - 1) ** 2 * counts // counts.sum()).astype(np.uint8)
     return np.concatenate([edges, (doubled + np.uint8(1)) // np.uint8(2)])

@@ -18,7 +18,7 @@ def describe_images(images: Sequence[ImageFile], describer: Describer) -> tuple[
     found = []
     for image in images:
         with errors_at(image.path):
-            codes = codes_of(describer, open_picture(image.read(), path=str(image.path)))
+            codes = codes_of(describer, open_picture(image.read(), path=str(image.path)).eight_bits())
         edgeless = is_edgeless(describer.descriptor, codes)
         found.append({"path": str(image.path), "codes": codes.tolist(), "edgeless": edgeless})
     warnings = tuple(f"{each['path']} has no edges" for each in found if each["edgeless"])

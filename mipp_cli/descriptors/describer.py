@@ -67,9 +67,8 @@ class BuiltIn:
 
     in_threads: Final = False
 
-    def __init__(self, descriptor: Descriptor, *, grey_bits: int = 16):
+    def __init__(self, descriptor: Descriptor):
         self.descriptor = descriptor
-        self._grey_bits = grey_bits
 
     def check(self) -> None:
         """Do nothing: a formula can always be computed."""
@@ -80,7 +79,7 @@ class BuiltIn:
 
     def prepare(self, picture: Image.Image) -> Codes:
         """Return the codes of a picture; raises UnreadableImageError."""
-        return FORMULAS[self.descriptor.name](picture, grey_bits=self._grey_bits)
+        return FORMULAS[self.descriptor.name](picture)
 
     def codes(self, prepared: Sequence[Codes]) -> list[Codes | UnreadableImageError]:
         """Return what was prepared, which is codes already."""

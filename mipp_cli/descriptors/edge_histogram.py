@@ -47,18 +47,18 @@ _PLACES = np.array([[32], [16], [8], [4], [2], [1]], dtype=np.uint8)
 _FIRST_PLACE = np.array([6 - number.bit_length() for number in range(64)], dtype=np.intp)
 
 
-def edge_histogram(image: Image.Image, *, grey_bits: int = 16) -> NDArray[np.uint8]:
+def edge_histogram(image: Image.Image) -> NDArray[np.uint8]:
     """Describe a picture by its edges: the MPEG-7 Edge Histogram Descriptor, shape (80,).
 
     Sub-images row by row, in each the codes for vertical, horizontal, 45°, 135° and non-directional edges,
-    0…7. The EXIF orientation is applied; ``grey_bits`` is as for :func:`grey_levels`.
+    0…7. The EXIF orientation is applied; grey levels are those of :func:`grey_levels`.
 
     Raises UnreadableImageError if the picture has no grey levels, or is so narrow that a sub-image would hold
-    no block and has no shares (never while the sides are within 22 to 1), and InvalidRequestError.
+    no block and has no shares (never while the sides are within 22 to 1).
 
     Source: MPEG-7 Visual, ISO/IEC 15938-3, Edge Histogram; the MIPP paper, section 3.1.
     """
-    grey = turn_upright(grey_levels(image, grey_bits=grey_bits), exif_orientation(image))
+    grey = turn_upright(grey_levels(image), exif_orientation(image))
     return quantise(edge_shares(grey))
 
 

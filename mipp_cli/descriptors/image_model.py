@@ -60,14 +60,12 @@ class ImageModel:
     path is read there, and must be on that machine.
     """
 
-    def __init__(
-        self, source: Path | ModelFiles, descriptor: Descriptor, *, grey_bits: int = 16, device: str = "cpu"
-    ):
+    def __init__(self, source: Path | ModelFiles, descriptor: Descriptor, *, device: str = "cpu"):
         if descriptor.model is None:
             raise ValueError("the descriptor is no model's")
         self.descriptor = descriptor
         self._pinned = descriptor.model
-        self._source, self._grey_bits, self._device = source, grey_bits, device
+        self._source, self._device = source, device
         self._opened: OnnxSession | None = None
         self._lock = threading.Lock()
 
@@ -88,11 +86,11 @@ class ImageModel:
 
     def travelling(self) -> ImageModel:
         """Return the same with the model itself inside, for workers on other machines."""
-        return ImageModel(self._files(), self.descriptor, grey_bits=self._grey_bits, device=self._device)
+        return ImageModel(self._files(), self.descriptor, device=self._device)
 
     def prepare(self, picture: Image.Image) -> Pixels:
         """Return the pixels of a picture that the model is to see; raises UnreadableImageError."""
-        return preprocessed(picture, self._pinned.preprocessing, grey_bits=self._grey_bits)
+        return preprocessed(picture, self._pinned.preprocessing)
 
     def vectors(self, prepared: Sequence[Pixels]) -> Vectors:
         """Return what the model gives for prepared pictures, shape (n, l), before it is quantised."""

@@ -214,14 +214,14 @@ def _wrong(name: str, value: object, wanted: str) -> MalformedError:
     return MalformedError(f"has {str(value)[:60]!r} for {name}", hint=f"{wanted} is understood")
 
 
-def preprocessed(image: Image.Image, preprocessing: Preprocessing, *, grey_bits: int = 16) -> Pixels:
+def preprocessed(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
     """Return the pixels of a picture that a model sees, upright, resized and cut; shape (height, width, 3).
 
     Their samples are not normalised yet: see :func:`sample_values`. Raises UnreadableImageError if the
     picture has no colours of known range, or is so narrow that it would be resized beyond what a picture
     may have.
     """
-    rgb = upright_rgb(image, grey_bits=grey_bits)
+    rgb = upright_rgb(image)
     if preprocessing.resize is not None:
         height, width = _resized(rgb.size, preprocessing.resize)
         rgb = rgb.resize((width, height), Image.Resampling[preprocessing.resample.upper()])

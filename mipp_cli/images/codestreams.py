@@ -45,6 +45,12 @@ def jpeg_2000_claim(data: bytes) -> Claim | None:
     return Claim(right - left, bottom - top, samples, (depth & 0x7F) + 1)
 
 
+def avif_is_deep(data: bytes) -> bool:
+    """Tell whether an AVIF file has samples of more than 8 bits (AV1-ISOBMFF, 2.3: the box av1C)."""
+    at = data.find(b"av1C")
+    return 0 <= at < len(data) - 6 and bool(data[at + 6] & 0x40)
+
+
 def _jpeg_claim(frame: bytes) -> Claim | None:
     at = 2 if frame[:2] == b"\xff\xd8" else len(frame)
     while at + 10 <= len(frame) and frame[at] == 0xFF:

@@ -1,4 +1,4 @@
-"""The colours of a picture, upright and 8 bits a channel, for descriptors that look at them."""
+"""A picture upright and at 8 bits a channel, as descriptors look at it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _TURNS: Final = {
 }
 
 
-def upright_rgb(image: Image.Image, *, grey_bits: int = 16) -> Image.Image:
-    """Return a picture of any mode as an upright one of mode RGB, 8 bits a channel.
+def upright(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as an upright one of mode L or RGB, as :func:`grey_or_rgb` reduces it.
 
-    The EXIF orientation is applied, and then gone: turning the result again changes nothing. Palettes, CMYK
-    and YCbCr become RGB as Pillow does it; an alpha channel or a transparent colour is dropped. Grey becomes
-    R = G = B; of grey samples of 16 or 32 bits ``grey_bits`` are significant, 8…16: a sample v becomes
-    min(255, v >> (grey_bits − 8)), a negative one 0. An RGB picture that is upright already may be returned
-    itself, not a copy.
-
-    Raises UnreadableImageError if the mode has no levels of known range (F, LAB), InvalidRequestError if
-    ``grey_bits`` is out of range.
+    The EXIF orientation is applied, and then gone: turning the result again changes nothing. A picture that
+    is of mode L or RGB and upright already may be returned itself, not a copy. Raises UnreadableImageError
+    if the mode has no levels of known range (LAB).
     """
     image.load()  # at which Pillow turns a TIFF file upright itself, and drops its orientation
-    plain = grey_or_rgb(image, grey_bits=grey_bits)
-    rgb = plain.convert("RGB") if plain.mode == "L" else plain
+    plain = grey_or_rgb(image)
     turn = _TURNS.get(exif_orientation(image))
     if turn is None:
-        return rgb
-    upright = rgb.transpose(turn)
+        return plain
+    turned = plain.transpose(turn)
     # The copy took the EXIF data along, and with them the orientation.
-    upright.info = {}
-    return upright
+    turned.info = {}
+    return turned
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as :func:`upright` does, in mode RGB; grey becomes R = G = B."""
+    plain = upright(image)
+    return plain.convert("RGB") if plain.mode == "L" else plain

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.errors import UnreadableImageError
+from mipp_cli.images.windowing import windowed
 
 GreyLevels = NDArray[np.uint8] | NDArray[np.uint16]  # whichever costs no further copy
 
@@ -43,38 +44,39 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return pixels.swapaxes(0, 1) if orientation >= 5 else pixels
 
 
-def grey_levels(image: Image.Image, *, grey_bits: int = 16) -> GreyLevels:
+def is_deep(image: Image.Image) -> bool:
+    """Tell whether a picture is grey of more than 8 bits, of integers or of floats."""
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def grey_levels(image: Image.Image) -> GreyLevels:
     """Return the grey levels of a picture for the descriptor: floor((R + G + B) / 3), 0…255.
 
     Palettes, CMYK and YCbCr become RGB as Pillow does it; an alpha channel or a transparent colour is
-    dropped, so hidden colours count like visible ones. Of grey samples of 16 or 32 bits ``grey_bits`` are
-    significant, 8…16: a sample v becomes min(255, v >> (grey_bits − 8)), a negative one 0. The orientation is
-    left alone. Raises UnreadableImageError if the mode has no grey levels, InvalidRequestError.
+    dropped, so hidden colours count like visible ones. Grey samples of 16 or 32 bits are windowed by the
+    picture itself (:func:`windowed`). The orientation is left alone. Raises UnreadableImageError if the mode
+    has no grey levels.
 
     Source: the MPEG-7 reference software; ISO/IEC 15938-3 leaves the grey level open.
     """
-    plain = grey_or_rgb(image, grey_bits=grey_bits)
+    plain = grey_or_rgb(image)
     return np.asarray(plain) if plain.mode == "L" else _mean_of_channels(plain)
 
 
-def grey_or_rgb(image: Image.Image, *, grey_bits: int = 16) -> Image.Image:
+def grey_or_rgb(image: Image.Image) -> Image.Image:
     """Return a picture in mode L if it is grey, else in mode RGB: 8 bits a sample, and no alpha channel.
 
-    How each mode is reduced, ``grey_bits``, and the errors are as for :func:`grey_levels`. The orientation
+    How each mode is reduced, and the errors, are as for :func:`grey_levels`. The orientation
     is left alone. A picture that is of mode L or RGB already is returned itself, not a copy.
     """
-    if not 8 <= grey_bits <= 16:
-        raise InvalidRequestError(
-            f"grey samples cannot have {grey_bits} significant bits", hint="give a number from 8 to 16"
-        )
     if image.mode == "L":
         return image
     if image.mode == "1":
         return image.convert("L")
     if image.mode in ("LA", "La"):
         return image.getchannel(0)
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_eight_bits(np.asarray(image), grey_bits))
+    if is_deep(image):
+        return Image.fromarray(windowed(np.asarray(image)).levels)
     return _as_rgb(image)
 
 
@@ -115,11 +117,6 @@ def _mean_of_channels(image: Image.Image) -> NDArray[np.uint16]:
     total += np.frombuffer(image.tobytes("raw", "B"), dtype=np.uint8)
     total //= 3
     return total.reshape(image.height, image.width)
-
-
-def _eight_bits(samples: NDArray[Any], grey_bits: int) -> NDArray[np.uint8]:
-    levels: NDArray[np.uint8] = np.clip(samples >> (grey_bits - 8), 0, 255).astype(np.uint8)
-    return levels
 
 
 def _neighbours(

@@ -1,69 +1,154 @@
-"""Reading pictures that may be damaged or hostile: which formats, how large, and what is said of the rest."""
+"""Opening pictures of every kind, which may be damaged or hostile: one interface for all that use them."""
 
 from __future__ import annotations
 
+import importlib
 import io
 import warnings
 from contextlib import nullcontext
-from typing import Final
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
-from PIL import Image, ImageFile, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from mipp_cli.errors import UnreadableImageError, errors_at
-from mipp_cli.images.grey_levels import exif_orientation
+from mipp_cli.images import kinds
+from mipp_cli.images.codestreams import avif_is_deep, jpeg_2000_claim
+from mipp_cli.images.colours import upright
+from mipp_cli.images.dicom import DicomPicture, read_dicom
+from mipp_cli.images.grey_levels import exif_orientation, is_deep
+from mipp_cli.images.kinds import KINDS, Kind, kind_of
 from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, check_size, damaged, too_large
+from mipp_cli.images.windowing import Samples, windowed
 
 PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 """Suffixes, in lower case, of the files that a walk through a folder takes for pictures."""
 
-COLOUR_DEPTH_LOST: Final = "mipp:colour-depth-lost"
-"""Key in ``image.info`` of a colour picture whose samples of 16 bits were cut to 8 on reading."""
-
-FULL_SIZE: Final = "mipp:full-size"
-"""Key in ``image.info`` of a picture that was decoded at a fraction of its size: (width, height) stored."""
-
-_MEDIA_TYPES: Final = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-    "WEBP": "image/webp",
+_BY_PILLOW: Final = {
+    kinds.JPEG: "JPEG",
+    kinds.PNG: "PNG",
+    kinds.TIFF: "TIFF",
+    kinds.BMP: "BMP",
+    kinds.WEBP: "WEBP",
+    kinds.GIF: "GIF",
+    kinds.AVIF: "AVIF",
+    kinds.JPEG_2000: "JPEG2000",
+    kinds.CODESTREAM: "JPEG2000",
 }
-_EXTENSIONS: Final = {
-    "image/jpeg": ".jpg",
-    "image/png": ".png",
-    "image/tiff": ".tif",
-    "image/bmp": ".bmp",
-    "image/webp": ".webp",
-}
+_EXTENSIONS: Final = {kind.media_type: kind.extension for kind in KINDS}
+_BITS: Final = {"1": 1, "I": 32, "F": 32}  # a sample has, by Pillow's mode; 16 in I;16, and 8 in all others
+_PHOTOMETRIC: Final = 262  # the TIFF tag that is 0 where white is zero
 
 
-def open_picture(data: bytes, *, path: str | None, at_least: tuple[int, int] | None = None) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a picture beside its pixels: its size upright, and the bits of a sample as stored.
+
+    ``frame`` is the one that was taken of a DICOM file of several, counted from 1. ``study`` and ``series``
+    are the identifiers of a DICOM file, else empty.
+    """
+
+    width: int
+    height: int
+    bits: int
+    frame: int | None = None
+    study: str = ""
+    series: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: descriptors take its eight bits, sheets what is shown, payloads what is stored."""
+
+    kind: Kind
+    facts: Facts
+    decoded: Image.Image | Samples | DicomPicture
+
+    @cached_property
+    def shown(self) -> Image.Image:
+        """The picture at 8 bits a sample, perhaps with an alpha channel and an EXIF orientation to apply.
+
+        Deep samples are windowed by the picture itself, and upright already. What has 8 bits is as stored.
+        """
+        if isinstance(self.decoded, DicomPicture):
+            return Image.fromarray(self.decoded.levels)
+        if not isinstance(self.decoded, Image.Image):
+            return Image.fromarray(windowed(self.decoded).levels)
+        return upright(self.decoded) if is_deep(self.decoded) else self.decoded
+
+    @cached_property
+    def flat(self) -> bool:
+        """Whether the picture has only one value, padding aside: then nothing can be said of it."""
+        if isinstance(self.decoded, DicomPicture):
+            return self.decoded.flat
+        extrema: Any = self.eight_bits().getextrema()
+        return all(low == high for low, high in np.reshape(extrema, (-1, 2)))
+
+    def eight_bits(self) -> Image.Image:
+        """Return the picture upright, in mode L or RGB, without an alpha channel.
+
+        Raises UnreadableImageError if its mode has no levels of known range (LAB).
+        """
+        return self._eight_bits
+
+    @cached_property
+    def _eight_bits(self) -> Image.Image:
+        return upright(self.shown)
+
+    def stored(self) -> Image.Image:
+        """Return the picture with all bits of its samples, for the pixel payload.
+
+        Raises UnreadableImageError where these are more than a payload can hold.
+        """
+        if isinstance(self.decoded, DicomPicture):
+            return self.decoded.pixels()
+        if isinstance(self.decoded, Image.Image):
+            return self.decoded
+        raise UnreadableImageError(
+            "the pixel payload holds colours of 8 bits, not of more",
+            hint="encrypt the file itself (--payload file), which keeps every bit of it",
+        )
+
+
+def open_picture(data: bytes, *, path: str | None, at_least: tuple[int, int] | None = None) -> Picture:
     """Decode a picture file, given bit for bit, completely; threads may do so at the same time.
 
-    Of a file with several pictures (MPO, TIFF pages, animations) the first is read. The picture is as
-    stored, its EXIF orientation not yet applied (TIFF excepted, which Pillow turns upright itself), and holds
-    no open file. ``path`` is what errors call the file. ``at_least`` is a width and height: a format
-    that can (JPEG) may be decoded at a half, a quarter or an eighth of its size that is no smaller.
+    Its kind is known by its content. Of a file with several pictures (MPO, TIFF pages, animations) the
+    first is read, of a DICOM file with several frames the middle one. Where white is zero, samples of more
+    than 8 bits are inverted, as Pillow does with those of 8. ``path`` is what errors call the file.
+    ``at_least`` is a width and height: a format that can (JPEG) may be decoded at a half, a quarter or an
+    eighth of its size that is no smaller; its facts are those of the whole.
 
-    Raises UnreadableImageError if the file is empty, in another format than JPEG, PNG, TIFF, BMP or WebP,
-    damaged, cut short, or has more than :data:`MAX_PIXELS` pixels.
+    Raises UnreadableImageError if the file is empty, of no kind that is known or whose extra is not
+    installed, damaged, cut short, has more than MAX_PIXELS pixels, or colours of more than 8 bits that its
+    decoder does not keep.
     """
     with errors_at(path) if path is not None else nullcontext():
-        image, depth_lost = _decoded(data)
-    image.info.pop(COLOUR_DEPTH_LOST, None)
-    if depth_lost:
-        image.info[COLOUR_DEPTH_LOST] = True
-    image.info.pop(FULL_SIZE, None)
-    if at_least is not None and image.size != full_size:
-        image.info[FULL_SIZE] = full_size
-    return image
-
-
-def media_type(image: Image.Image) -> str:
-    """Name the media type of the file that a picture was read from; "application/octet-stream" if of none."""
-    kind = "JPEG" if image.format == "MPO" else image.format  # a JPEG file with further pictures in it
-    return _MEDIA_TYPES.get(kind or "", "application/octet-stream")
+        if not data:
+            raise UnreadableImageError("the file is empty", hint=DAMAGED_HINT)
+        kind = kind_of(data)
+        if kind is None:
+            known = ", ".join(each.name for each in KINDS if each != kinds.CODESTREAM)
+            raise UnreadableImageError(
+                "this is no picture, or its header is damaged",
+                hint=f"pictures are {known}; convert the file, or leave it out",
+            )
+        missing = kind.missing()
+        if missing is not None:
+            raise UnreadableImageError(f"a {kind.name} file needs an extra of mipp", hint=missing)
+        if kind == kinds.DICOM:
+            return _of_dicom(read_dicom(data))
+        try:
+            return _of_heic(data) if kind == kinds.HEIC else _by_pillow(data, kind, at_least)
+        except UnreadableImageError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise too_large(f"more than {MAX_PIXELS}") from error
+        # Decoders meet hostile data here, and what they raise is not bounded by what they document.
+        except Exception as error:
+            raise damaged(error) from error
 
 
 def extension(media_type: str) -> str:
@@ -71,37 +156,77 @@ def extension(media_type: str) -> str:
     return _EXTENSIONS.get(media_type, ".bin")
 
 
-def _decoded(data: bytes) -> tuple[Image.Image, bool]:
-    """Return a picture, and whether its colours were cut to 8 bits; raises UnreadableImageError."""
-    if not data:
-        raise UnreadableImageError("the file is empty", hint=DAMAGED_HINT)
+def _of_dicom(picture: DicomPicture) -> Picture:
+    height, width = picture.stored.shape[:2]
+    facts = Facts(width, height, picture.bits, picture.frame, picture.study, picture.series)
+    return Picture(kinds.DICOM, facts, picture)
+
+
+def _of_heic(data: bytes) -> Picture:
+    heif: Any = importlib.import_module("pillow_heif")  # an extra
+    image = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
+    check_size(*image.size)
+    bits = image.info.get("bit_depth", 8)
+    # The library turns pictures upright itself.
+    decoded = image.to_pillow() if bits <= 8 else np.asarray(image)[..., :3]
+    return Picture(kinds.HEIC, Facts(image.size[0], image.size[1], bits), decoded)
+
+
+def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None) -> Picture:
     # For good: a filter that is taken back would be taken back from other threads, too.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if kind == kinds.AVIF and avif_is_deep(data):
+        raise _depth_lost()
     try:
-        image = Image.open(io.BytesIO(data), formats=[*_MEDIA_TYPES])
-        check_size(*image.size)
-        depth_lost = _loses_colour_depth(image)
-        image.load()
-        # Reads and keeps the EXIF data now, while errors in it are caught.
-        exif_orientation(image)
-    except UnreadableImageError:
-        raise
+        image: Image.Image = Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]])
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            "this is no JPEG, PNG, TIFF, BMP or WebP picture, or its header is damaged",
-            hint="convert the file to one of these formats, or leave it out",
+            f"the header of the {kind.name} file is damaged", hint=DAMAGED_HINT
         ) from error
-    except Image.DecompressionBombError as error:
-        raise too_large(f"more than {MAX_PIXELS}") from error
-    # Decoders meet hostile data here, and what they raise is not bounded by what they document.
-    except Exception as error:
-        raise damaged(error) from error
-    return image, depth_lost
+    check_size(*image.size)
+    bits, size = _bits(image, kind, data), image.size
+    if at_least is not None:
+        image.draft(None, at_least)
+    image.load()
+    if (
+        is_deep(image)
+        and isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.tag_v2.get(_PHOTOMETRIC) == 0
+    ):
+        image = _inverted(image)
+    # Reads and keeps the EXIF data now, while errors in it are caught.
+    turned = exif_orientation(image) >= 5
+    width, height = size[::-1] if turned else size
+    return Picture(kind, Facts(width, height, bits), image)
 
 
-def _loses_colour_depth(image: ImageFile.ImageFile) -> bool:
-    """Tell, before decoding, whether samples of 16 bits will be cut to 8: Pillow keeps 16 only for grey."""
-    if image.mode.startswith("I"):
-        return False
-    # What a tile's decoder is told begins with the layout of the stored samples, as in "RGB;16B".
-    return any(";16" in str(tile.args) for tile in image.tile)
+def _bits(image: Image.Image, kind: Kind, data: bytes) -> int:
+    """Return the bits of a sample, before decoding; raises UnreadableImageError if some would be lost."""
+    bits = 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
+    claim = jpeg_2000_claim(data) if _BY_PILLOW[kind] == "JPEG2000" else None
+    if claim is not None:
+        bits = claim.bits
+        lost = bits > (16 if is_deep(image) else 8)
+    else:
+        # What a tile's decoder is told begins with the layout of the stored samples, as in "RGB;16B".
+        tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
+        lost = not is_deep(image) and any(";16" in str(tile.args) for tile in tiles)
+    if lost:
+        raise _depth_lost()
+    return bits
+
+
+def _depth_lost() -> UnreadableImageError:
+    return UnreadableImageError(
+        "the depth of the picture is not supported: its decoder keeps 8 bits of a sample alone",
+        hint="convert the picture to 8 bits a channel, or leave it out",
+    )
+
+
+def _inverted(image: Image.Image) -> Image.Image:
+    """Return a deep picture in which white was zero as one in which it is the most."""
+    samples = np.asarray(image)
+    if samples.dtype.kind == "f":
+        return Image.fromarray(-samples)
+    # Of unsigned samples, the most is what all their bits make; of signed ones, as many are below 0 as not.
+    return Image.fromarray(np.invert(samples.astype(samples.dtype.newbyteorder("="))))

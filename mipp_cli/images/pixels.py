@@ -10,7 +10,6 @@ from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.grey_levels import exif_orientation, turn_upright
-from mipp_cli.images.pictures import COLOUR_DEPTH_LOST
 from mipp_cli.images.refusals import MAX_PIXELS
 
 _MAX_SIDE: Final = 1_000_000  # the reference PNG library refuses wider and taller pictures
@@ -24,7 +23,7 @@ def png_of_pixels(image: Image.Image) -> bytes:
     alpha channel; grey of more than 8 bits has 16. No metadata is taken along: no EXIF, text, or profile.
 
     Raises UnreadableImageError if a PNG file cannot hold the pixels without loss (CMYK, floating point,
-    16-bit grey with a transparent level, …), they were cut to 8 bits on reading, or there are too many.
+    16-bit grey with a transparent level, …), or there are too many.
 
     Source: Algorithm 1 of the MIPP paper, whose image is an M×N matrix of pixels.
     """
@@ -35,8 +34,6 @@ def png_of_pixels(image: Image.Image) -> bytes:
             f"{MAX_PIXELS} in all",
             hint=_HINT,
         )
-    if image.info.get(COLOUR_DEPTH_LOST):
-        raise UnreadableImageError("the pixel payload holds colours of 8 bits, not of 16", hint=_HINT)
     pixels = turn_upright(np.asarray(_in_lossless_mode(image)), exif_orientation(image))
     png = io.BytesIO()
     # Of photographs, higher levels take twice the time and save a twentieth or so.

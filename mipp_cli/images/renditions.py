@@ -9,14 +9,17 @@ from typing import Final
 from PIL import Image, ImageChops, ImageStat
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.grey_levels import exif_orientation
-from mipp_cli.images.pictures import FULL_SIZE, media_type, open_picture
+from mipp_cli.images.kinds import JPEG
+from mipp_cli.images.pictures import Picture, open_picture
 from mipp_cli.images.thumbnails import Size, thumbnail
 
 LARGE: Final = (4096, 4096)
 """The most pixels a side of a large copy, which screens show and browsers decode without strain."""
 
-_BROWSERS_SHOW: Final = frozenset({"image/jpeg", "image/png", "image/webp", "image/bmp"})
+_BROWSERS_SHOW: Final = frozenset(
+    {"image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/avif"}
+)
+_SHOWN_BITS: Final = 8
 _SMALL_QUALITY, _LARGE_QUALITY = 80, 92
 _DARK: Final = 48  # level of 255: an edge that is darker on the average
 _GREY: Final = 6  # how far the channels of a grey picture lie apart on the average, through JPEG
@@ -44,15 +47,15 @@ def render(content: bytes, said: str, size: Size) -> Rendition | None:
     """
     try:
         picture = open_picture(content, path=None, at_least=_roomy(size))
-        small = thumbnail(picture, size)
+        small = thumbnail(picture.shown, size)
         large = None
         if not _shown_by_browsers(picture, said):
-            if FULL_SIZE in picture.info:  # a JPEG file under a false suffix
+            if picture.kind == JPEG:  # under a false suffix; it may be a fraction of itself
                 picture = open_picture(content, path=None)
-            large = jpeg(thumbnail(picture, LARGE), _LARGE_QUALITY)
+            large = jpeg(thumbnail(picture.shown, LARGE), _LARGE_QUALITY)
     except UnreadableImageError:
         return None
-    return Rendition(small, _upright_size(picture), large)
+    return Rendition(small, (picture.facts.width, picture.facts.height), large)
 
 
 def jpeg(picture: Image.Image, quality: int = _SMALL_QUALITY) -> bytes:
@@ -88,11 +91,5 @@ def _roomy(size: Size) -> Size:
     return side, side
 
 
-def _shown_by_browsers(picture: Image.Image, said: str) -> bool:
-    deep = picture.mode.startswith("I") or picture.mode == "F"
-    return media_type(picture) == said and said in _BROWSERS_SHOW and not deep
-
-
-def _upright_size(picture: Image.Image) -> Size:
-    width, height = picture.info.get(FULL_SIZE, picture.size)
-    return (height, width) if exif_orientation(picture) >= 5 else (width, height)
+def _shown_by_browsers(picture: Picture, said: str) -> bool:
+    return picture.kind.media_type == said and said in _BROWSERS_SHOW and picture.facts.bits <= _SHOWN_BITS

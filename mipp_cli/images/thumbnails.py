@@ -6,28 +6,26 @@ trusted to be a sound picture: every way in which it can fail to decode is one e
 
 from __future__ import annotations
 
-import math
-from typing import Final, cast
+from typing import Final
 
 from PIL import Image, ImageOps
 
 from mipp_cli.errors import UnreadableImageError
+from mipp_cli.images.grey_levels import grey_or_rgb, is_deep
 
 Size = tuple[int, int]
 
 NEUTRAL_GROUND: Final = (240, 238, 233)
 """What shows through transparent pixels, and around a picture that does not fill its cell."""
 
-_MID_GREY: Final = 128
-
 
 def thumbnail(picture: Image.Image, size: Size, *, enlarge: float = 1.0) -> Image.Image:
     """Return an upright RGB copy of ``picture`` that fits into ``size`` = (width, height).
 
     The copy keeps the proportions and is at most ``enlarge`` times as large. The orientation tag is applied.
-    Greys of more than 8 bits are stretched from their darkest to their brightest value, transparency is
-    laid over :data:`NEUTRAL_GROUND`, palettes, CMYK and bilevel pictures become plain colours. The picture
-    itself stays as it is, except that Pillow loads it.
+    Greys of more than 8 bits are windowed as for descriptors, so that one sees what is compared.
+    Transparency is laid over :data:`NEUTRAL_GROUND`; palettes, CMYK and bilevel pictures become plain
+    colours. The picture itself stays as it is, except that Pillow loads it.
 
     Raises :class:`UnreadableImageError` if the picture has no pixels or its data is damaged.
     """
@@ -43,29 +41,17 @@ def thumbnail(picture: Image.Image, size: Size, *, enlarge: float = 1.0) -> Imag
 
 
 def _resizable(picture: Image.Image) -> Image.Image:
-    """Return the picture in a mode whose pixels may be averaged: F, RGBA or RGB."""
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return picture.convert("F")
+    """Return the picture in a mode whose pixels may be averaged: RGBA or RGB."""
+    if is_deep(picture):
+        return grey_or_rgb(picture).convert("RGB")
     if picture.mode in ("RGBa", "La"):
         return picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
 def _flat(small: Image.Image) -> Image.Image:
-    """Return a resized picture as RGB: its grey range stretched, or its transparency filled."""
-    if small.mode == "F":
-        grey = _windowed(small)
-        return Image.merge("RGB", (grey, grey, grey))
+    """Return a resized picture as RGB, its transparency filled."""
     if small.mode == "RGBA":
         ground = Image.new("RGBA", small.size, NEUTRAL_GROUND)
         return Image.alpha_composite(ground, small).convert("RGB")
     return small
-
-
-def _windowed(grey: Image.Image) -> Image.Image:
-    """Return the greys stretched so that the darkest becomes 0 and the brightest 255."""
-    low, high = cast("tuple[float, float]", grey.getextrema())
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        return Image.new("L", grey.size, _MID_GREY)  # one single value: there is no range to stretch
-    scale = 255.0 / (high - low)
-    return grey.point(lambda value: value * scale - low * scale).convert("L")

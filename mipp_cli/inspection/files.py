@@ -67,7 +67,6 @@ def parameter_fields(deployment: Deployment) -> Fields:
         Field("modulus_bits", bits or None),
         plain("descriptor", described, text=str(descriptor)),
         _model_field(descriptor.model),
-        plain("grey_bits", parameters.grey_bits),
         plain("group_size", size, text="no groups" if size is None else str(size)),
         plain("signing_key", deployment.signing_key.hex()),
     ]

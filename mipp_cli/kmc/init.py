@@ -24,7 +24,6 @@ def init_kmc(
     model_output: str | None = None,
     model_pooling: str | None = None,
     modulus_bits: int | None = None,
-    grey_bits: int = 16,
     group_size: int | None = None,
     allow_insecure_modulus: bool = False,
 ) -> Report:
@@ -38,7 +37,6 @@ def init_kmc(
         scheme,
         descriptor=_descriptor(descriptor, model, model_output, model_pooling),
         modulus_bits=modulus_bits,
-        grey_bits=grey_bits,
         group_size=group_size,
         allow_insecure=allow_insecure_modulus,
     )

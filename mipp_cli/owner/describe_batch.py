@@ -14,7 +14,7 @@ import numpy as np
 from mipp_cli.descriptors.describer import Describer, Prepared
 from mipp_cli.errors import UnreadableImageError, errors_at
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.images.pictures import media_type, open_picture
+from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.scheme.protocol import Codes, FeatureProtocol
@@ -69,10 +69,10 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
     try:
         with errors_at(read.image.path):
             picture = open_picture(content, path=str(read.image.path))
-            size, kind = len(content), media_type(picture)
-            prepared = describer.prepare(picture) if read.feature is None else read.feature
+            size, kind = len(content), picture.kind.media_type
+            prepared = describer.prepare(picture.eight_bits()) if read.feature is None else read.feature
             if pixels:
-                size, kind = len(png_of_pixels(picture)), "image/png"
+                size, kind = len(png_of_pixels(picture.stored())), "image/png"
     except UnreadableImageError as error:
         return error
     return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, prepared)

@@ -214,7 +214,7 @@ class SecondPass:
             raise self._changed(description.path, how)
         if self.options.pixels:
             with errors_at(image.path):
-                content = png_of_pixels(open_picture(content, path=str(image.path)))
+                content = png_of_pixels(open_picture(content, path=str(image.path)).stored())
             if len(content) != description.payload_bytes:  # --resume may take up another Pillow's work
                 raise self._changed(description.path, "its pixels take another number of bytes now")
         inside = description.feature[: description.inside]

@@ -30,15 +30,13 @@ PAPER_WARNING = (
 class Parameters:
     """Scheme, descriptor and group of a deployment; valid if it exists.
 
-    ``descriptor`` says what features are; ``grey_bits`` how deep grey pictures of more than 8 bits are;
-    ``group`` is None for the schemes `exact` and `mask`; ``group_size`` is G, how many images make a group,
-    in `exact` alone.
+    ``descriptor`` says what features are; ``group`` is None for the schemes `exact` and `mask`;
+    ``group_size`` is G, how many images make a group, in `exact` alone.
     """
 
     scheme: str
     group: PrimeGroup | CompositeGroup | None
     descriptor: Descriptor = EDGES
-    grey_bits: int = 16
     group_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -46,8 +44,6 @@ class Parameters:
         fits = self.group is None if not has_modulus else getattr(self.group, "scheme", None) == self.scheme
         if self.scheme not in SCHEMES or not fits:
             raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
-        if not isinstance(self.grey_bits, int) or not 9 <= self.grey_bits <= 16:
-            raise MalformedError("grey pictures have 9 to 16 bits")
         size = self.group_size
         if (size is None) == (self.scheme == "exact") or not (
             size is None or (type(size) is int and 1 <= size <= LARGEST_GROUP_SIZE)
@@ -102,7 +98,6 @@ def generate_parameters(
     *,
     descriptor: Descriptor | None = None,
     modulus_bits: int | None = None,
-    grey_bits: int = 16,
     group_size: int | None = None,
     allow_insecure: bool = False,
 ) -> Parameters:
@@ -111,7 +106,7 @@ def generate_parameters(
     Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none, and for
     a size of groups given to a scheme without groups.
     """
-    described = (descriptor or EDGES, grey_bits)
+    described = descriptor or EDGES
     if scheme != "exact" and group_size is not None:
         raise InvalidRequestError(f"scheme {scheme} has no groups", hint="leave out --group-size")
     if scheme in _WITHOUT_MODULUS:
@@ -119,7 +114,7 @@ def generate_parameters(
             raise InvalidRequestError(f"scheme {scheme} has no modulus", hint="leave out --modulus-bits")
         default = GROUP_SIZE if scheme == "exact" else None
         size = default if group_size is None else group_size
-        return Parameters(scheme, None, *described, size)
+        return Parameters(scheme, None, described, size)
     from mipp_cli.scheme import sum_groups
 
     bits = DEFAULT_MODULUS_BITS if modulus_bits is None else modulus_bits
@@ -130,4 +125,4 @@ def generate_parameters(
             hint=f"take {SECURE_BITS} or more; for tests, --allow-insecure-modulus admits {smallest} and up",
         )
     draw = sum_groups.generate_composite_group if scheme == "dcr" else sum_groups.generate_prime_group
-    return Parameters(scheme, draw(bits), *described)
+    return Parameters(scheme, draw(bits), described)

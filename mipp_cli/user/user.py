@@ -95,8 +95,7 @@ def _to_base64(picture: Image.Image) -> str:
 
 
 def _picture_of(fields: dict[str, Any]) -> Image.Image:
-    text = fields["jpeg"] if "jpeg" in fields else fields["png"]  # as earlier versions kept it
-    return open_picture(base64.b64decode(text), path=None).convert("RGB")
+    return open_picture(base64.b64decode(fields["jpeg"]), path=None).shown.convert("RGB")
 
 
 def init_user(
@@ -237,5 +236,5 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
 def _describe(image: ImageFile, describer: Describer, own: OwnFeatures | None) -> QueryPicture:
     with errors_at(image.path):
         picture = open_picture(image.read(), path=str(image.path))
-        feature = codes_of(describer, picture) if own is None else own.codes(image)
-        return QueryPicture(image.name, feature, thumbnail(picture, _REMEMBERED))
+        feature = codes_of(describer, picture.eight_bits()) if own is None else own.codes(image)
+        return QueryPicture(image.name, feature, thumbnail(picture.shown, _REMEMBERED))

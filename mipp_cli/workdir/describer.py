@@ -50,12 +50,12 @@ def describer_of(
     :func:`remember_model` raises.
     """
     parameters = directory.deployment.parameters
-    descriptor, grey_bits = parameters.descriptor, parameters.grey_bits
+    descriptor = parameters.descriptor
     if model is not None and (remember or descriptor.model is None):
         remember_model(directory, parameters, model)
     if features is not None or descriptor.model is None:
         check_device(device, is_model=False)
-        return BuiltIn(descriptor, grey_bits=grey_bits)
+        return BuiltIn(descriptor)
     path = model or directory.load(
         MODEL_FILE, lambda fields: Path(fields["path"]), "name the model again with --model PATH"
     )
@@ -65,6 +65,6 @@ def describer_of(
             path=path,
             hint="name it where it is now: --model PATH",
         )
-    made = ImageModel(path, descriptor, grey_bits=grey_bits, device=device)
+    made = ImageModel(path, descriptor, device=device)
     made.check()
     return made

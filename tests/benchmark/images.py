@@ -41,7 +41,7 @@ def descriptor(setting: Setting) -> Iterator[Result]:
     decoded: list[Image.Image] = []
 
     def decode() -> None:
-        decoded[:] = [open_picture(next(upcoming), path=None)]
+        decoded[:] = [open_picture(next(upcoming), path=None).eight_bits()]
 
     with one_core():
         decoding, describing = in_turn(rounds, timed(decode), timed(lambda: edge_histogram(decoded[0])))

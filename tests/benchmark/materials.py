@@ -19,7 +19,7 @@ from mipp_cli.containers.messages.features import write_features
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.images.collection import ImageFile, collect_images
-from mipp_cli.images.pictures import media_type, open_picture
+from mipp_cli.images.pictures import open_picture
 from mipp_cli.kmc.enroll import enroll_at_kmc
 from mipp_cli.kmc.init import init_kmc
 from mipp_cli.owner.init import init_owner
@@ -86,7 +86,7 @@ def photographs() -> list[bytes]:
     files = []
     for content in sample_files():
         buffer = io.BytesIO()
-        picture = open_picture(content, path=None).convert("RGB").resize(PICTURE_SIZE)
+        picture = open_picture(content, path=None).eight_bits().convert("RGB").resize(PICTURE_SIZE)
         picture.save(buffer, "JPEG", quality=PICTURE_QUALITY)
         files.append(buffer.getvalue())
     return files
@@ -94,7 +94,7 @@ def photographs() -> list[bytes]:
 
 def feature_of(content: bytes) -> Feature:
     """Return the 80 codes of a picture file."""
-    return edge_histogram(open_picture(content, path=None))
+    return edge_histogram(open_picture(content, path=None).eight_bits())
 
 
 def features(images: int) -> Feature:
@@ -178,7 +178,7 @@ def write_synthetic_upload(roles: Roles, name: str, images: int, output: Path) -
             which = image % len(codes)
             path = f"{image:06}.jpg"
             envelope = Envelope(
-                path, media_type(open_picture(contents[which], path=None)), codes[which], contents[which]
+                path, open_picture(contents[which], path=None).kind.media_type, codes[which], contents[which]
             )
             wire_name = owner.name_on_the_wire(path)
             columns = tuple(column.tobytes() for column in encrypted[which])

@@ -73,7 +73,7 @@ def _inputs(model: Path, images: Sequence[ImageFile]) -> NDArray[np.float32]:
     describer = ImageModel(model, descriptor)
     assert descriptor.model is not None
     values = sample_values(descriptor.model.preprocessing)
-    pixels = (describer.prepare(open_picture(image.read(), path=None)) for image in images)
+    pixels = (describer.prepare(open_picture(image.read(), path=None).eight_bits()) for image in images)
     return np.stack([np.stack([values[c][each[:, :, c]] for c in range(3)]) for each in pixels])
 
 
@@ -155,7 +155,10 @@ def _precision(answers: Iterator[tuple[str, list[str]]]) -> float:
 
 def _plain_precision(model: ImageModel, images: Sequence[ImageFile], queries: int) -> float:
     batches = (images[begin : begin + 8] for begin in range(0, len(images), 8))
-    prepared = ([model.prepare(open_picture(each.read(), path=None)) for each in some] for some in batches)
+    prepared = (
+        [model.prepare(open_picture(each.read(), path=None).eight_bits()) for each in some]
+        for some in batches
+    )
     vectors = np.concatenate([model.vectors(each) for each in prepared]).astype(np.float64)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     likeness = vectors @ vectors.T

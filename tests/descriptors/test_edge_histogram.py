@@ -22,7 +22,7 @@ from mipp_cli.descriptors.edge_histogram import (
     is_edgeless,
     quantise,
 )
-from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.grey_levels import exif_orientation, grey_levels, turn_upright
 from mipp_cli.scheme.descriptor import DIMENSION, EDGES, LEVELS
 
@@ -255,13 +255,7 @@ def test_other_colour_spaces_become_rgb(mode: str) -> None:
     assert (edge_histogram(image) == edge_histogram(image.convert("RGB"))).all()
 
 
-@pytest.mark.parametrize("grey_bits", [7, 17])
-def test_an_impossible_number_of_grey_bits_is_refused(grey_bits: int) -> None:
-    with pytest.raises(InvalidRequestError, match=str(grey_bits)):
-        edge_histogram(Image.new("L", (80, 80)), grey_bits=grey_bits)
-
-
-@pytest.mark.parametrize("mode", ["F", "LAB"])
+@pytest.mark.parametrize("mode", ["LAB"])
 def test_a_mode_without_grey_levels_is_refused(mode: str) -> None:
     with pytest.raises(UnreadableImageError, match=mode):
         edge_histogram(Image.new(mode, (80, 80)))

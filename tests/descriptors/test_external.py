@@ -49,7 +49,7 @@ def test_rows_with_names_may_come_in_any_order(tmp_path: Path) -> None:
 
 
 def colours_and_edges(path: Path) -> np.ndarray:
-    image = open_picture(path.read_bytes(), path=None)
+    image = open_picture(path.read_bytes(), path=None).eight_bits()
     pixels = np.asarray(image.convert("RGB").resize((64, 64))).reshape(-1, 3)
     colours, _ = np.histogramdd(pixels, bins=(4, 4, 4), range=[(0, 256)] * 3)
     return np.concatenate([colours.ravel() / len(pixels), edge_histogram(image) / 7])
@@ -270,7 +270,10 @@ def test_a_run_with_other_features_is_not_the_interrupted_one(made: Deployment, 
 
 def test_edge_histograms_of_ones_own_are_codes(changeable: Deployment, tmp_path: Path) -> None:
     images = changeable / "pictures" / "queries"
-    rows = [edge_histogram(open_picture(path.read_bytes(), path=None)) for path in sorted(images.iterdir())]
+    rows = [
+        edge_histogram(open_picture(path.read_bytes(), path=None).eight_bits())
+        for path in sorted(images.iterdir())
+    ]
     words = ("user", "query", changeable / "alice", images, "-o", tmp_path / "q.h5", "--features")
     done(*words, npy(tmp_path / "codes.npy", rows))
     outcome = refused(2, *words, npy(tmp_path / "shares.npy", np.array(rows) / 7), "--force")

@@ -14,6 +14,7 @@ from PIL import Image
 from mipp_cli.descriptors.preprocessing import preprocessed, read_preprocessing
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.pictures import open_picture
+from mipp_cli.images.windowing import windowed
 from tests.support.deployment import picture
 from tests.support.preprocessing import PICTURES, seen_by_the_model, slowly, turned
 
@@ -51,7 +52,7 @@ def test_photographs_are_prepared_as_published(output: dict[str, Any]) -> None:
     file = PHOTOGRAPHS / output["file"]
     if not file.exists():
         pytest.skip(f"{file} is not there: name the folder of photographs by MIPP_PHOTOGRAPHS")
-    image = open_picture(file.read_bytes(), path=str(file))
+    image = open_picture(file.read_bytes(), path=str(file)).eight_bits()
     seen = seen_by_the_model(image, VECTORS["configs"][output["config"]])
     assert list(seen.shape) == output["shape"]
     sampled = seen[:, output["rows"]][:, :, output["cols"]]
@@ -92,17 +93,10 @@ def test_a_picture_is_turned_upright_first(orientation: int) -> None:
     np.testing.assert_allclose(seen_by_the_model(stored, CROPPED), slowly(upright, CROPPED), **EXACT)
 
 
-def test_grey_of_16_bits_is_reduced_to_its_high_ones() -> None:
+def test_grey_of_16_bits_is_windowed() -> None:
     deep = Image.fromarray(np.random.default_rng(1).integers(0, 1 << 16, (30, 40)).astype(np.uint16))
-    high = Image.fromarray((np.asarray(deep) // 256).astype(np.uint8)).convert("RGB")
-    np.testing.assert_allclose(seen_by_the_model(deep, SMALL), slowly(high, SMALL), **EXACT)
-
-
-def test_of_grey_only_the_significant_bits_count() -> None:
-    deep = Image.fromarray(np.random.default_rng(2).integers(0, 1 << 12, (24, 20)).astype(np.uint16))
-    preprocessing = read_preprocessing(json.dumps(SMALL).encode())
-    seen = preprocessed(deep, preprocessing, grey_bits=12)
-    assert np.array_equal(seen[:, :, 1], np.asarray(deep) >> 4)
+    shown = Image.fromarray(windowed(np.asarray(deep)).levels).convert("RGB")
+    np.testing.assert_allclose(seen_by_the_model(deep, SMALL), slowly(shown, SMALL), **EXACT)
 
 
 def test_the_picture_itself_stays_as_it_is() -> None:
@@ -126,7 +120,7 @@ def test_a_picture_that_is_a_line_is_refused(size: tuple[int, int]) -> None:
     assert "leave it out" in str(error.value.hint)
 
 
-@pytest.mark.parametrize("mode", ["F", "LAB"])
+@pytest.mark.parametrize("mode", ["LAB"])
 def test_a_picture_without_colours_of_known_range_is_refused(mode: str) -> None:
     with pytest.raises(UnreadableImageError, match=f"of mode {mode}"):
         seen_by_the_model(Image.new(mode, (30, 30)), SMALL)

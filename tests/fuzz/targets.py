@@ -49,7 +49,7 @@ from mipp_cli.containers.store.part import PART, read_part
 from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_schema
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import MippError
-from mipp_cli.images import pictures
+from mipp_cli.images import refusals
 from mipp_cli.images.pictures import extension, open_picture
 from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.inspection.files import inspect_file
@@ -402,13 +402,13 @@ def _run_feature_file(data: bytes, scratch: Path) -> None:
 
 
 def _run_picture(data: bytes, _scratch: Path) -> None:
-    pictures.MAX_PIXELS = PIXELS
+    refusals.MAX_PIXELS = PIXELS
     small_picture(data)
-    image = open_picture(data, path=None)
+    picture = open_picture(data, path=None)
     with suppress(MippError):
-        edge_histogram(image)
+        edge_histogram(picture.eight_bits())
     with suppress(MippError):
-        if not open_picture(png_of_pixels(image), path=None).size:
+        if not open_picture(png_of_pixels(picture.stored()), path=None).facts.width:
             raise AssertionError("a picture lost its pixels")
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mipp_cli.images.grey_levels import exif_orientation, grey_levels
+from mipp_cli.images.windowing import windowed
 
 
 def test_grey_level_is_a_third_of_the_sum_rounded_down() -> None:
@@ -31,15 +32,7 @@ def test_damaged_exif_data_count_as_upright() -> None:
     assert exif_orientation(image) == 1
 
 
-@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4"])
-@pytest.mark.parametrize("grey_bits", [8, 10, 12, 16])
-def test_deep_samples_are_cut_to_eight_bits(dtype: str, grey_bits: int) -> None:
-    samples = np.random.default_rng(10).integers(0, 65536, (80, 100))
-    image = Image.fromarray(samples.astype(dtype))
-    wanted = np.minimum(255, samples >> (grey_bits - 8))
-    assert (grey_levels(image, grey_bits=grey_bits) == wanted).all()
-
-
-def test_negative_samples_count_as_black() -> None:
-    samples = np.array([[-70000, -1, 0, 256]], dtype=np.int32)
-    assert grey_levels(Image.fromarray(samples)).tolist() == [[0, 0, 0, 1]]
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<i4", "<f4"])
+def test_deep_samples_are_windowed(dtype: str) -> None:
+    samples = np.random.default_rng(10).integers(0, 65536, (80, 100)).astype(dtype)
+    assert (grey_levels(Image.fromarray(samples)) == windowed(samples).levels).all()

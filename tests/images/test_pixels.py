@@ -32,7 +32,7 @@ def drawn(mode: str, width: int = 13, height: int = 7, seed: int = 0) -> Image.I
 
 
 def round_trip(image: Image.Image) -> Image.Image:
-    return open_picture(png_of_pixels(image), path=None)
+    return open_picture(png_of_pixels(image), path=None).stored()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -146,8 +146,8 @@ def tiff_of_16_bit_colour() -> bytes:
 
 
 def test_16_bit_colour_is_refused_because_reading_cuts_it() -> None:
-    with pytest.raises(UnreadableImageError, match="not of 16"):
-        png_of_pixels(open_picture(tiff_of_16_bit_colour(), path=None))
+    with pytest.raises(UnreadableImageError, match="depth"):
+        open_picture(tiff_of_16_bit_colour(), path=None)
 
 
 @pytest.mark.parametrize("size", [(0, 0), (0, 5), (1_000_001, 1)])
@@ -164,7 +164,7 @@ def test_nothing_but_the_pixels_is_in_the_file() -> None:
     words.add_text("Patient", "Jane Doe")
     memory = io.BytesIO()
     image.save(memory, "PNG", exif=exif, pnginfo=words, icc_profile=b"Jane Doe", dpi=(72, 72))
-    png = png_of_pixels(open_picture(memory.getvalue(), path=None))
+    png = png_of_pixels(open_picture(memory.getvalue(), path=None).stored())
     chunks, at = [], 8
     while at < len(png):
         length, kind = struct.unpack_from(">I4s", png, at)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.pictures import FULL_SIZE, open_picture
+from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.renditions import jpeg, looks_best_on_black, render
 from tests.support.deployment import picture, png_bomb
 
@@ -111,13 +111,13 @@ def test_a_jpeg_is_decoded_at_a_fraction_that_is_large_enough() -> None:
     content = encoded(picture(1, size=(1600, 1200)), "JPEG")
     for at_least, size in (((100, 100), (200, 150)), ((201, 100), (400, 300)), ((1600, 1), (1600, 1200))):
         opened = open_picture(content, path=None, at_least=at_least)
-        assert opened.size == size
-        assert opened.info.get(FULL_SIZE, size) == (1600, 1200)
+        assert opened.shown.size == size
+        assert (opened.facts.width, opened.facts.height) == (1600, 1200)
 
 
 def test_other_formats_are_decoded_whole() -> None:
     opened = open_picture(encoded(picture(1), "PNG"), path=None, at_least=(8, 8))
-    assert opened.size == (88, 72) and FULL_SIZE not in opened.info
+    assert opened.shown.size == (opened.facts.width, opened.facts.height) == (88, 72)
 
 
 def test_a_jpeg_that_is_cut_short_is_found_at_a_fraction_too() -> None:
@@ -133,7 +133,7 @@ def test_a_small_file_holds_no_metadata() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a patient's name"
     image = open_picture(encoded(picture(1), "JPEG", exif=exif, comment=b"secret"), path=None)
-    file = jpeg(image.convert("RGB"))
+    file = jpeg(image.shown.convert("RGB"))
     assert b"patient" not in file and b"secret" not in file
 
 

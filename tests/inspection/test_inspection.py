@@ -23,7 +23,7 @@ from tests.support.forgery import Picture, forge_upload, random_feature
 FILES = {
     "kmc/kmc.pub": (
         "public file of a KMC",
-        ["deployment", "scheme", "descriptor", "grey bits", "signing key"],
+        ["deployment", "scheme", "descriptor", "signing key"],
     ),
     "cloud/cloud.pub": (
         "public file of a cloud",

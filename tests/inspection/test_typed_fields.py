@@ -27,7 +27,6 @@ DEPLOYMENT = {
     "modulus_bits": (int, None),
     "descriptor": {"name": str, "dimension": int, "levels": int, "quantisation": None},
     "model": None,
-    "grey_bits": int,
     "group_size": (int, None),
     "signing_key": str,
 }

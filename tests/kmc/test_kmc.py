@@ -23,14 +23,14 @@ from tests.support.forgery import next_number
 def test_unless_told_the_kmc_ranks_and_groups_are_of_eight(tmp_path: Path) -> None:
     report = init_kmc(tmp_path / "kmc")
     parameters = load_deployment(tmp_path / "kmc" / "kmc.pub").parameters
-    assert (parameters.scheme, parameters.group_size, parameters.grey_bits) == ("exact", 8, 16)
+    assert (parameters.scheme, parameters.group_size) == ("exact", 8)
     assert report.warnings == ()
 
 
 def test_unless_told_the_repaired_cipher_has_3072_bits(tmp_path: Path) -> None:
     report = init_kmc(tmp_path / "kmc", scheme="dcr")
     parameters = load_deployment(tmp_path / "kmc" / "kmc.pub").parameters
-    assert (parameters.modulus_bits, parameters.group_size, parameters.grey_bits) == (3072, None, 16)
+    assert (parameters.modulus_bits, parameters.group_size) == (3072, None)
     assert report.warnings == ()
 
 
@@ -58,11 +58,6 @@ def test_two_deployments_have_nothing_in_common(tmp_path: Path) -> None:
         keys = RoleDirectory.open(tmp_path / name, "kmc").read_json("secrets.json")
         made.append({*keys.values(), load_deployment(tmp_path / name / "kmc.pub").fingerprint})
     assert not made[0] & made[1]
-
-
-def test_the_depth_of_grey_is_a_deployments(tmp_path: Path) -> None:
-    init_kmc(tmp_path / "kmc", scheme="mask", grey_bits=12)
-    assert load_deployment(tmp_path / "kmc" / "kmc.pub").parameters.grey_bits == 12
 
 
 def test_the_keys_of_owners_are_kept_for_the_kmc_alone(any_scheme: Deployment) -> None:

@@ -61,7 +61,7 @@ def make_roles(root: Path, scheme: str, **options: Any) -> Deployment:
 def plain_codes(made: Deployment, path: Path) -> list[int]:
     """Return the codes of a picture file, by the KMC's copy of the model."""
     model = ImageModel(made / "models" / "kmc", made.public.parameters.descriptor)
-    return codes_of(model, open_picture(path.read_bytes(), path=None)).tolist()
+    return codes_of(model, open_picture(path.read_bytes(), path=None).eight_bits()).tolist()
 
 
 def encrypt_and_query(made: Deployment, step: Step) -> Path:
@@ -328,7 +328,10 @@ def test_a_graphics_card_that_is_not_there_is_missed(
 def test_vectors_of_the_model_become_the_same_codes(own: Deployment, tmp_path: Path, form: str) -> None:
     images = own.pictures("north")
     model = ImageModel(own / "models" / "kmc", own.public.parameters.descriptor)
-    prepared = [model.prepare(open_picture(images[name].read_bytes(), path=None)) for name in sorted(images)]
+    prepared = [
+        model.prepare(open_picture(images[name].read_bytes(), path=None).eight_bits())
+        for name in sorted(images)
+    ]
     rows = np.concatenate([model.vectors([each]) for each in prepared]).astype(form)
     np.save(tmp_path / "rows.npy", rows)
     done(*encrypt(own, "--features", tmp_path / "rows.npy"))

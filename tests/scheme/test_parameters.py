@@ -144,22 +144,9 @@ def test_an_insecure_modulus_is_warned_about(dcr_group: CompositeGroup) -> None:
     assert "1024 bits is insecure" in warning
 
 
-@pytest.mark.parametrize("grey_bits", [9, 12, 16])
-def test_the_depth_of_grey_pictures_is_kept(grey_bits: int) -> None:
-    assert generate_parameters("mask", grey_bits=grey_bits).grey_bits == grey_bits
-
-
 @pytest.mark.parametrize(
     "change",
     [
-        {"grey_bits": 8},
-        {"grey_bits": 17},
-        {"grey_bits": -16},
-        {"grey_bits": 12.5},
-        {"grey_bits": 16.0},
-        {"grey_bits": float("nan")},
-        {"grey_bits": True},
-        {"grey_bits": None},
         {"scheme": "rsa"},
         {"scheme": ""},
         {"scheme": "MASK"},

@@ -119,4 +119,4 @@ class ExactWorld(World):
 @lru_cache(maxsize=4096)
 def codes_of(content: bytes) -> Codes:
     """Return a picture's codes."""
-    return edge_histogram(open_picture(content, path=None))
+    return edge_histogram(open_picture(content, path=None).eight_bits())

@@ -185,7 +185,7 @@ class World:
 @lru_cache(maxsize=4096)
 def sums_of(content: bytes) -> tuple[int, int]:
     """Return Σx and Σx² of a picture's plain codes."""
-    codes = edge_histogram(open_picture(content, path=None)).astype(int)
+    codes = edge_histogram(open_picture(content, path=None).eight_bits()).astype(int)
     return int(codes.sum()), int((codes**2).sum())
 
 

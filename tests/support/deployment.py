@@ -170,7 +170,7 @@ def draw_pictures(folder: Path) -> None:
 
 def feature_of(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return the 80 codes of a picture file."""
-    return edge_histogram(open_picture(path.read_bytes(), path=None))
+    return edge_histogram(open_picture(path.read_bytes(), path=None).eight_bits())
 
 
 @dataclass(frozen=True)

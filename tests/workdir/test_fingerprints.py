@@ -79,12 +79,12 @@ def test_init_shows_the_fingerprint_of_the_file_it_made(tmp_path: Path) -> None:
     assert report["fingerprints"] == {str(public): fingerprint(public)}
 
 
-@pytest.mark.parametrize("field", ["scheme", "grey_bits", "signing_key", "sealing_key", "kind", "format"])
+@pytest.mark.parametrize("field", ["scheme", "signing_key", "sealing_key", "kind", "format"])
 def test_a_public_file_that_was_changed_is_refused(
     deployment: Deployment, tmp_path: Path, field: str
 ) -> None:
     fields = json.loads((deployment / "kmc" / "kmc.pub").read_bytes())
-    changed = {"grey_bits": 12, "scheme": "paper", "kind": "user", "format": "mipp 1"}
+    changed = {"scheme": "paper", "kind": "user", "format": "mipp 1"}
     fields[field] = changed[field] if field in changed else fields[field][::-1]
     (tmp_path / "kmc.pub").write_text(json.dumps(fields, indent=1) + "\n")
     outcome = refused(3, "cloud", "init", tmp_path / "x", "--kmc", tmp_path / "kmc.pub")

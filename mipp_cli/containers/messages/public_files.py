@@ -84,7 +84,6 @@ def _kmc_fields(parameters: Parameters, sealing_key: SealingPublicKey) -> dict[s
         "kind": "kmc",
         "scheme": parameters.scheme,
         "descriptor": parameters.descriptor.to_fields(),
-        "grey_bits": parameters.grey_bits,
         "group_size": parameters.group_size,
         "group": None if parameters.group is None else parameters.group.to_fields(),
         "hpke_suite": HPKE_SUITE,
@@ -132,7 +131,6 @@ def parse_kmc(data: bytes) -> Deployment:
             fields["scheme"],
             _read_group(fields["scheme"], fields["group"]),
             Descriptor.from_fields(fields["descriptor"]),
-            fields["grey_bits"],
             fields["group_size"],
         )
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))

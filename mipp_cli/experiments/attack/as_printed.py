@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 
 from mipp_cli.experiments.attack.keyless_reading import Numbers, Reading, integers, read_quotients
 from mipp_cli.files.atomic import output_error
-from mipp_cli.images.grey_levels import exif_orientation, grey_levels, turn_upright
+from mipp_cli.images.grey_levels import grey_levels
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.sheet_text import font, shorten
 from mipp_cli.scheme.feature_cipher import ProductCipher
@@ -99,7 +99,7 @@ def one_key_stream(first: Path, second: Path) -> TwoTimePad:
 
 def _grey(path: Path) -> Pixels:
     picture = open_picture(path.read_bytes(), path=str(path))
-    return turn_upright(grey_levels(picture), exif_orientation(picture)).astype(np.uint8)
+    return grey_levels(picture.eight_bits()).astype(np.uint8)
 
 
 def _middle(pixels: Pixels, side: int) -> Pixels:

@@ -30,11 +30,11 @@ class KnownImages:
     @classmethod
     def of(cls, files: Sequence[ImageFile], parameters: Parameters) -> KnownImages:
         """Describe images by a built-in descriptor; raises UnreadableImageError."""
-        describer = BuiltIn(parameters.descriptor, grey_bits=parameters.grey_bits)
+        describer = BuiltIn(parameters.descriptor)
         by_name = {}
         for file in files:
             with errors_at(file.path):
-                codes = codes_of(describer, open_picture(file.read(), path=str(file.path)))
+                codes = codes_of(describer, open_picture(file.read(), path=str(file.path)).eight_bits())
             by_name[file.name] = codes.astype(np.int64)
         return cls(by_name, Counter(codes.tobytes() for codes in by_name.values()))
 

@@ -32,7 +32,7 @@ class DataSet:
     (n,), says which of the categories is its. ``features``, shape (n, l), are codes; ``vectors``, of the same
     shape, the real numbers that they were quantised from, None where features are codes from the start.
     ``digest`` (SHA-256, hex) covers every image's name and file. ``skipped`` says which images were left out
-    and why; ``described`` what made the features, and ``grey_bits`` how many bits of grey it looked at.
+    and why; ``described`` what made the features.
     """
 
     folder: Path
@@ -44,7 +44,6 @@ class DataSet:
     skipped: tuple[str, ...] = ()
     described: Described = field(default_factory=Described)
     vectors: NDArray[np.float32] | None = None
-    grey_bits: int = 16
 
     def __len__(self) -> int:
         return len(self.images)
@@ -110,7 +109,6 @@ def load_datasets(
     progress: Progress = silent,
     collection_categories: Sequence[str] | None = None,
     skip_unreadable: bool = False,
-    grey_bits: int = 16,
 ) -> list[DataSet]:
     """Describe every image of a data set by each descriptor; its categories are the folders in ``folder``.
 
@@ -129,7 +127,7 @@ def load_datasets(
         )
     found = [image for name in categories for image in collect_images([folder / name], root=folder)]
     found.sort(key=lambda image: image.name.encode())
-    sources = open_sources(descriptors, found, grey_bits)
+    sources = open_sources(descriptors, found)
     images: list[ImageFile] = []
     rows: list[list[Feature]] = []
     skipped: list[UnreadableImageError] = []
@@ -159,7 +157,6 @@ def load_datasets(
             reasons,
             source.described,
             _stacked(features),
-            grey_bits,
         )
         for source, features in zip(sources, zip(*rows, strict=True), strict=True)
     ]

@@ -79,7 +79,7 @@ class _Source:
     given: dict[str, Feature] | None = None
 
 
-def open_sources(texts: Sequence[str], images: Sequence[ImageFile], grey_bits: int) -> list[_Source]:
+def open_sources(texts: Sequence[str], images: Sequence[ImageFile]) -> list[_Source]:
     """Make what describes ``images``: the names of built-in descriptors, model:PATH or features:FILE.
 
     Raises InvalidRequestError for any other text and for one that is given twice, and what the model or
@@ -90,7 +90,7 @@ def open_sources(texts: Sequence[str], images: Sequence[ImageFile], grey_bits: i
     sources: list[_Source] = []
     taken: set[str] = set()
     for text in texts:
-        source = _own(text, images) if text.startswith(_FEATURES) else _computed(text, grey_bits)
+        source = _own(text, images) if text.startswith(_FEATURES) else _computed(text)
         label, number = source.described.label, 1
         while source.described.label in taken:  # two models may lie in folders of one name
             number += 1
@@ -100,9 +100,9 @@ def open_sources(texts: Sequence[str], images: Sequence[ImageFile], grey_bits: i
     return sources
 
 
-def _computed(text: str, grey_bits: int) -> _Source:
+def _computed(text: str) -> _Source:
     try:
-        describer = chosen_describer(text, grey_bits=grey_bits)
+        describer = chosen_describer(text)
     except InvalidRequestError as error:
         if not text.startswith(_MODEL):
             error.hint = f"{error.hint}; or features:FILE for a file of features of your own"
@@ -110,7 +110,7 @@ def _computed(text: str, grey_bits: int) -> _Source:
     descriptor = describer.descriptor
     if descriptor.model is None:
         what = _SENTENCES.get(descriptor.name, "built into mipp, computed of the picture alone")
-        label, identity = text, f"{descriptor}, {grey_bits} bits of grey"
+        label, identity = text, str(descriptor)
     else:
         label = f"{_MODEL}{_model_name(Path(text.removeprefix(_MODEL)))}"
         pinned = descriptor.model
@@ -118,7 +118,7 @@ def _computed(text: str, grey_bits: int) -> _Source:
             f"{pinned.output} of an image model in ONNX form (SHA-256 {pinned.sha256[:16]}…), divided by "
             "its norm and quantised"
         )
-        identity = f"{descriptor.to_fields()}, {grey_bits} bits of grey"
+        identity = str(descriptor.to_fields())
     return _Source(Described(label, descriptor, identity, _sentence(label, what, descriptor)), describer)
 
 
@@ -237,7 +237,7 @@ def _prepared(
         return content
     try:
         with errors_at(image.path):
-            picture = open_picture(content, path=str(image.path))
+            picture = open_picture(content, path=str(image.path)).eight_bits()
             prepared = [describer.prepare(picture) for describer in describers]
     except UnreadableImageError as error:
         return error

@@ -174,7 +174,6 @@ def trial_deployment(
             public.parent,
             scheme=setting.scheme,
             descriptor=dataset.described.for_deployment,
-            grey_bits=dataset.grey_bits,
             modulus_bits=setting.modulus_bits,
             allow_insecure_modulus=True,
         )

@@ -33,7 +33,7 @@ from mipp_cli.scheme.sum_groups import PrimeGroup, standard_prime
 from tests.containers.conftest import DEPLOYMENT, KEY, KMC, MASK, OTHER_DEPLOYMENT, OTHER_KEY
 from tests.support.examples import KEY_OF_ALL, SIGNATURE_OF_ALL
 
-PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2), grey_bits=12)
+PAPER = Parameters("paper", PrimeGroup(standard_prime(768), 2))
 USER_PUB = render_party("user", "dr.who", DEPLOYMENT, KEY)
 CLOUD_PUB = render_party("cloud", "cloud", DEPLOYMENT, KEY)
 KMC_PUB = render_kmc(MASK, KMC.public, KEY)
@@ -256,13 +256,6 @@ def test_a_signature_that_is_none_is_malformed(value: object) -> None:
         descriptor(note=1),
         descriptor(model={}),
         descriptor(model=[]),
-        field("grey_bits", 12.0),
-        field("grey_bits", 9.5),
-        field("grey_bits", 8),
-        field("grey_bits", 17),
-        field("grey_bits", True),
-        field("grey_bits", None),
-        field("grey_bits", float("nan")),
         field("hpke_suite", "none"),
         field("sealing_key", KMC.public.data.hex().upper()),
         field("sealing_key", KMC.public.data.hex()[:-2]),
@@ -448,8 +441,7 @@ def test_the_deployment_of_a_party_is_what_it_says() -> None:
 def test_a_wrong_value_in_any_deployment_field_is_malformed(name: str, value: object) -> None:
     fields = json.loads(PAPER_PUB)
     data = signed({**fields, name: value}) if name != "signature" else spelled({**fields, name: value})
-    same = name == "grey_bits" and type(value) is int and 9 <= value <= 16
-    if same or value == fields[name]:
+    if value == fields[name]:
         return
     with pytest.raises(MalformedError):
         parse_kmc(data)
