@@ -125,6 +125,19 @@ def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> Non
     refused(10, *words, "--descriptor", f"model:{model / 'model.onnx'}")
 
 
+@pytest.mark.parametrize("names", [(), ("edge-histogram", "colour-edge")])
+def test_descriptors_that_have_no_real_numbers(drawn: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
+    options = [word for name in names for word in ("--descriptor", name)]
+    done("experiment", "descriptors", drawn, "-o", tmp_path / "out", *FAST, *options)
+    with (tmp_path / "out" / "descriptors-differences.csv").open() as file:
+        pairs = {(row["first"], row["second"]) for row in csv.DictReader(file)}
+    between = {("colour-edge", "edge-histogram")} if names else set()
+    assert pairs == between | {
+        ("codes (Eq. 7)", "scheme exact"),
+        ("codes (Eq. 7)", "cloud's Sim (Eq. 9)"),
+    }
+
+
 @pytest.mark.parametrize("command", ["accuracy", "positions", "timing", "storage"])
 def test_the_papers_experiments_take_a_model(drawn: Path, tmp_path: Path, command: str) -> None:
     model = patch_model(tmp_path / "tiny")

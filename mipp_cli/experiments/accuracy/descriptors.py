@@ -152,13 +152,13 @@ def _difference_rows(measured: Measured, descriptors: Sequence[str], seed: int) 
         ((descriptor, one), (descriptor, other), measured.labels[one], measured.labels[other])
         for descriptor in descriptors
         for one, other in _PAIRS
+        if (descriptor, one) in measured.figures  # codes from the start were never vectors
     ]
     reference = descriptors[0]
     pairs += [((each, CODES), (reference, CODES), each, reference) for each in descriptors[1:]]
     return [
         _difference(measured, one, other, (first, second), measure, seed)
         for one, other, first, second in pairs
-        if one in measured.figures
         for measure in _COMPARED
     ]
 
