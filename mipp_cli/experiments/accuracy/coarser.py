@@ -78,13 +78,14 @@ def _bit_trials(dataset: DataSet) -> Iterator[_Trial]:
     for bits in range(1, (most - 1).bit_length() + 1):
         yield _Trial(dataset.label, bits, (partial(_of_levels, dataset, min(1 << bits, most)),))
     if vectors is not None:
-        yield _Trial(dataset.label, FLOAT_BITS, (partial(by_vectors, vectors),))
+        yield _Trial(dataset.label, FLOAT_BITS, (partial(by_vectors, vectors, dataset.names),))
 
 
 def _of_levels(dataset: DataSet, levels: int) -> Ranker:
     if dataset.vectors is not None:
-        return by_codes(quantised(dataset.vectors, levels))
-    return by_codes(coarser(dataset.features, dataset.described.descriptor.levels, levels))
+        return by_codes(quantised(dataset.vectors, levels), dataset.names)
+    fewer = coarser(dataset.features, dataset.described.descriptor.levels, levels)
+    return by_codes(fewer, dataset.names)
 
 
 def measure_dimensions(
@@ -117,13 +118,14 @@ def _part_trials(dataset: DataSet, seed: int) -> Iterator[_Trial]:
     while size < l:
         yield _Trial(dataset.label, size, [partial(_of_part, dataset, order[:size]) for order in orders])
         size *= 2
-    yield _Trial(dataset.label, l, (partial(by_codes, dataset.features),))
+    yield _Trial(dataset.label, l, (partial(by_codes, dataset.features, dataset.names),))
 
 
 def _of_part(dataset: DataSet, chosen: NDArray[np.int64]) -> Ranker:
     if dataset.vectors is None:
-        return by_codes(dataset.features[:, chosen])
-    return by_codes(quantised(dataset.vectors[:, chosen], dataset.described.descriptor.levels))
+        return by_codes(dataset.features[:, chosen], dataset.names)
+    codes = quantised(dataset.vectors[:, chosen], dataset.described.descriptor.levels)
+    return by_codes(codes, dataset.names)
 
 
 def _can_be_smaller(dataset: DataSet) -> bool:

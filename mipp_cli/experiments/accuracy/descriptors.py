@@ -204,7 +204,8 @@ def _notes(dataset: DataSet, measured: Measured, seed: int) -> list[str]:
         f"{len(measured.queries)} queries from {categories} of {len(dataset.categories)} categories (seed "
         f"{seed}); {len(dataset)} images are ranked, the query itself left out; an image is relevant if it "
         "is of the query's category. Intervals are 95 % percentile bootstrap intervals over the queries, "
-        "2,000 resamples. Ties are broken by name, but for scheme exact.",
+        "2,000 resamples. Ties are broken alike for every distance, as the KMC breaks them: by a hash under "
+        "the query, for which its name stands. Names themselves begin with the category.",
         f"Precision, recall, F1 (Eq. 10–12) and nDCG are of the first {measured.returned} images. mAP: the "
         "mean over queries of average precision over the whole ranking (Manning, Raghavan and Schütze, "
         "Introduction to Information Retrieval, 2008). nDCG: Järvelin and Kekäläinen, 2002, with binary "

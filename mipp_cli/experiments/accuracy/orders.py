@@ -1,8 +1,14 @@
-"""Whole rankings of a data set for many queries at once: what each distance makes of a descriptor."""
+"""Whole rankings of a data set for many queries at once: what each distance makes of a descriptor.
+
+Every distance breaks ties as the KMC does, by a hash under the query's id. An id is random; the query's name
+stands for it, so that figures come out the same again. In the order of names ties would be ranked by
+category, with which names begin. One order for all queries would be one draw, where intervals take each
+query for one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +44,12 @@ class Ranker:
 
 def rankers(dataset: DataSet) -> list[Ranker]:
     """Return every way in which the images of a data set are ordered by its descriptor."""
-    found = [] if dataset.vectors is None else [by_vectors(dataset.vectors)]
-    return [*found, by_codes(dataset.features), by_exact(dataset), by_sim(dataset.features)]
+    features, names = dataset.features, dataset.names
+    found = [] if dataset.vectors is None else [by_vectors(dataset.vectors, names)]
+    return [*found, by_codes(features, names), by_exact(features, names), by_sim(features, names)]
 
 
-def by_vectors(vectors: NDArray[np.float32]) -> Ranker:
+def by_vectors(vectors: NDArray[np.float32], names: Sequence[str]) -> Ranker:
     """Order by Euclidean distance of the vectors divided by their norms, which is the order of cosines."""
     wide = vectors.astype(np.float64)
     units = wide / np.linalg.norm(wide, axis=1, keepdims=True)
@@ -53,36 +60,32 @@ def by_vectors(vectors: NDArray[np.float32]) -> Ranker:
     about = (
         f"{VECTORS}: Euclidean distance of the real numbers before they are quantised, divided by their norm."
     )
-    return Ranker(VECTORS, "vectors before quantisation", about, _nearest_first(distances))
+    return Ranker(VECTORS, "vectors before quantisation", about, _nearest_first(distances, names))
 
 
-def by_codes(features: Features) -> Ranker:
-    """Order by Eq. 7, EucDis of the codes; ties by name."""
+def by_codes(features: Features, names: Sequence[str]) -> Ranker:
+    """Order by Eq. 7, EucDis of the codes."""
     about = f"{CODES}: EucDis of the codes (Eq. 7)."
-    return Ranker(CODES, "codes (Eq. 7)", about, _nearest_first(_squared(features)))
+    return Ranker(CODES, "codes (Eq. 7)", about, _nearest_first(_squared(features), names))
 
 
-def by_exact(dataset: DataSet) -> Ranker:
-    """Order as the KMC does under scheme `exact`: Eq. 7, ties by a hash under the query's id.
-
-    An id is random; here the image's name stands for it, so that figures come out the same again.
-    """
-    features = dataset.features
+def by_exact(features: Features, names: Sequence[str]) -> Ranker:
+    """Order as the KMC does under scheme `exact`: Eq. 7, by its own code."""
 
     def orders(queries: Queries) -> Orders:
         found = []
         for query in queries.tolist():
-            nearest = Nearest(len(features), f"{dataset.names[query]} 0".encode())
+            nearest = Nearest(len(features), _key(names[query]))
             nearest.add(squared_distances(features[query], features), 0)
             found.append([row for _, row in nearest.nearest() if row != query])
         return np.array(found, dtype=np.int64)
 
-    about = f"{EXACT}: what the KMC ranks under scheme exact, by its own code: Eq. 7, ties by a hash."
+    about = f"{EXACT}: what the KMC ranks under scheme exact, by its own code: Eq. 7."
     return Ranker(EXACT, "scheme exact", about, orders)
 
 
-def by_sim(features: Features) -> Ranker:
-    """Order by Eq. 9, the cloud's Sim, by the same integers as the cloud's; ties by name."""
+def by_sim(features: Features, names: Sequence[str]) -> Ranker:
+    """Order by Eq. 9, the cloud's Sim, by the same integers as the cloud's."""
     sum1, sum2 = both_sums(features).T
     l = features.shape[1]
 
@@ -91,7 +94,7 @@ def by_sim(features: Features) -> Ranker:
         return np.stack([sim_numerators(sum1, sum2, first, second, l) for first, second in pairs])
 
     about = f"{SIM}: what the cloud ranks under the other schemes, Sim (Eq. 9), by its own integers."
-    return Ranker(SIM, "cloud's Sim (Eq. 9)", about, _nearest_first(distances))
+    return Ranker(SIM, "cloud's Sim (Eq. 9)", about, _nearest_first(distances, names))
 
 
 def figures_of(
@@ -123,13 +126,29 @@ def _squared(features: Features) -> Callable[[Queries], Figures]:
     return distances
 
 
-def _nearest_first(distances: Callable[[Queries], NDArray[np.number]]) -> Callable[[Queries], Orders]:
-    """Order by distance, without the query itself, ties in the order of the images, which is by name."""
+def _nearest_first(
+    distances: Callable[[Queries], NDArray[np.number]], names: Sequence[str]
+) -> Callable[[Queries], Orders]:
+    """Order by distance, without the query itself."""
 
     def orders(queries: Queries) -> Orders:
-        found = distances(queries)
-        order = np.argsort(found, axis=1, kind="stable")
-        others = order != queries[:, np.newaxis]
-        return np.asarray(order[others].reshape(len(queries), -1))
+        found = []
+        for query, row in zip(queries.tolist(), distances(queries), strict=True):
+            ties = _ties(names[query], len(row))
+            order = ties[np.argsort(row[ties], kind="stable")]
+            found.append(order[order != query])
+        return np.stack(found)
 
     return orders
+
+
+def _ties(query: str, images: int) -> NDArray[np.int64]:
+    """Return all images in the order in which the KMC's own code has them if all are equally far."""
+    nearest = Nearest(images, _key(query))
+    nearest.add(np.zeros(images, dtype=np.uint32), 0)
+    return np.array([row for _, row in nearest.nearest()], dtype=np.int64)
+
+
+def _key(query: str) -> bytes:
+    """Return what the KMC's hash of ties is keyed by: the query, and which of its images is asked for."""
+    return f"{query} 0".encode()
