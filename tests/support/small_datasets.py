@@ -63,6 +63,11 @@ def flat_and_steep(images: int = 40) -> DataSet:
     return of_features(np.concatenate([flat, steep]).astype(np.uint8), labels)
 
 
+def alike(images: int = 90) -> DataSet:
+    """Three categories whose features are all the same."""
+    return of_features(np.full((images, 80), 3, dtype=np.uint8), [3 * n // images for n in range(images)])
+
+
 def unrelated(images: int = 200) -> DataSet:
     """Two categories whose features have nothing to do with them."""
     random = np.random.default_rng(6)

@@ -60,13 +60,11 @@ def check_equality(dataset: DataSet, options: EqualityOptions, progress: Progres
 
 
 def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeployment) -> Observation:
-    names = [image.name.encode() for image in dataset.files(sample)]
-    sample = sample[np.argsort(ids_of(names))]  # in the order in which the cloud breaks ties
     features, images = dataset.features[sample], dataset.files(sample)
     # of a set of fewer than _QUERIES images all are asked for
     asked = np.linspace(0, len(sample) - 1, min(_QUERIES, len(sample)), dtype=np.int64)
     found = _encrypted_search(trial, images, [images[row] for row in asked])
-    plain = cloud_sim(features)
+    plain = cloud_sim(features, np.argsort(ids_of(image.name.encode() for image in images)))
     row_of = {image.name: row for row, image in enumerate(images)}
     largest, orders_equal = 0.0, True
     for query, answer in zip(asked.tolist(), found, strict=True):

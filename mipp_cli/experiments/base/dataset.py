@@ -20,13 +20,14 @@ from mipp_cli.experiments.base.describing import Described, Feature, features_of
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM
+from mipp_cli.scheme.retrieval_index import ids_of
 
 _FORM = "make a folder for each category, and put its images inside"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images with categories and features, in the order of their names, by which ties are broken.
+    """Images with categories and features, in the order of their names.
 
     An image is called by its POSIX path below the folder, as `--image-names path` has it; ``labels``, shape
     (n,), says which of the categories is its. ``features``, shape (n, l), are codes; ``vectors``, of the same
@@ -57,6 +58,14 @@ class DataSet:
     def names(self) -> tuple[str, ...]:
         """What each image is called."""
         return tuple(image.name for image in self.images)
+
+    @cached_property
+    def ties(self) -> NDArray[np.int64]:
+        """The positions of all images in the order in which the cloud has those that are equally far.
+
+        It is that of a digest of the name. Names themselves begin with the category, and would rank by it.
+        """
+        return np.argsort(ids_of(name.encode() for name in self.names))
 
     @cached_property
     def edgeless(self) -> int:

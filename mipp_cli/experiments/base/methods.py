@@ -1,4 +1,7 @@
-"""The methods compared: how each orders the other images of a data set for a query among them."""
+"""The methods compared: how each orders the other images of a data set for a query among them.
+
+``ties`` are all images in the order in which those that are equally far come; see `DataSet.ties`.
+"""
 
 from __future__ import annotations
 
@@ -29,35 +32,38 @@ class Method:
     about: str = ""
 
 
-def euclidean(features: Features) -> Method:
-    """Eq. 7: all images by EucDis of the plain features, ties by name as the user breaks them."""
+def euclidean(features: Features, ties: Order) -> Method:
+    """Eq. 7: all images by EucDis of the plain features."""
 
     def order(query: int) -> Order:
-        return nearest_first(squared_distances(features[query], features), query)
+        return nearest_first(squared_distances(features[query], features), query, ties)
 
     about = "EucDis of the plain codes (Eq. 7), what the KMC ranks by under scheme exact."
     return Method("euclidean", "Euclidean distance (Eq. 7)", order, about)
 
 
-def cloud_sim(features: Features) -> Method:
+def cloud_sim(features: Features, ties: Order) -> Method:
     """Eq. 8 and 9: all images by NewDis, which is the cloud's Sim, by the same integers as the cloud's."""
     sum1, sum2 = both_sums(features).T
 
     def order(query: int) -> Order:
         numerators = sim_numerators(sum1, sum2, int(sum1[query]), int(sum2[query]), features.shape[1])
-        return nearest_first(numerators, query)
+        return nearest_first(numerators, query, ties)
 
     about = "NewDis of the plain codes (Eq. 8), which the cloud computes over ciphertexts as Sim (Eq. 9)."
     return Method("sim", "cloud's Sim (Eq. 9)", order, about)
 
 
-def end_to_end(features: Features, candidates: int) -> Method:
-    """What the user gets: the cloud's first candidates by Sim, ranked again by EucDis."""
-    cloud = cloud_sim(features)
+def end_to_end(features: Features, ties: Order, candidates: int) -> Method:
+    """What the user gets: the cloud's first candidates by Sim, ranked again by EucDis.
+
+    The user breaks ties by name, and here they are broken as elsewhere: names tell the category.
+    """
+    cloud, places = cloud_sim(features, ties), np.argsort(ties)
 
     def order(query: int) -> Order:
         first = cloud.order(query)[:candidates]
-        return first[np.lexsort((first, euclidean_distances(features[first], features[query])))]
+        return first[np.lexsort((places[first], euclidean_distances(features[first], features[query])))]
 
     about = f"the cloud's first {candidates} images by Sim, which the user ranks again by EucDis."
     return Method(f"end-to-end-{candidates}", f"end to end, {candidates} candidates", order, about)
@@ -69,9 +75,9 @@ def both_sums(features: Features) -> NDArray[np.int64]:
     return np.stack([wide.sum(axis=1), (wide * wide).sum(axis=1)], axis=1)
 
 
-def nearest_first(distances: NDArray[np.number], query: int) -> Order:
-    """Return all images but the query by their distance, ties in their order, which is by name."""
-    return without(query, np.argsort(distances, kind="stable"))
+def nearest_first(distances: NDArray[np.number], query: int, ties: Order) -> Order:
+    """Return all images but the query by their distance."""
+    return without(query, ties[np.argsort(distances[ties], kind="stable")])
 
 
 def without(query: int, order: Order) -> Order:

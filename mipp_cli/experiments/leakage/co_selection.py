@@ -74,7 +74,7 @@ def _ranked(dataset: DataSet, options: CoSelectionOptions, progress: Progress) -
     """Say how well a descriptor ranks for the queries that are watched."""
     drawn = generator(options.seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=options.watched)
     queries = np.unique(drawn)
-    matches = np.stack(answers(euclidean(dataset.features), queries, MATCHES, progress))
+    matches = np.stack(answers(euclidean(dataset.features, dataset.ties), queries, MATCHES, progress))
     right = (dataset.labels[matches] == dataset.labels[queries][:, np.newaxis]).mean(axis=1)
     own = np.bincount(dataset.labels)[dataset.labels[queries]]
     chance = float(((own - 1) / (len(dataset) - 1)).mean())

@@ -56,8 +56,8 @@ def measure_positions(
 
 
 def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]]:
-    features = dataset.features
-    plain, cloud, sums = euclidean(features), cloud_sim(features), sums_distance(features)
+    features, ties = dataset.features, dataset.ties
+    plain, cloud, sums = (make(features, ties) for make in (euclidean, cloud_sim, sums_distance))
 
     def reordered(query: int) -> Order:
         order = sums.order(query)
@@ -67,7 +67,7 @@ def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]
         EUCLIDEAN: lambda query: plain.order(query)[:answered],
         BY_SIM: lambda query: cloud.order(query)[:answered],
         BY_SUMS_AGAIN: reordered,
-        BY_USER: end_to_end(features, answered).order,
+        BY_USER: end_to_end(features, ties, answered).order,
     }
 
 

@@ -91,7 +91,9 @@ def measure_selections(
     asked = generator(seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=max(queries))
     random = generator(seed, Purpose.SELECTION_TIES)
     unique, place = np.unique(asked, return_inverse=True)
-    found = np.stack(answers(cloud_sim(dataset.features), unique, max(candidates), progress))[place]
+    found = np.stack(answers(cloud_sim(dataset.features, dataset.ties), unique, max(candidates), progress))[
+        place
+    ]
     labels = dataset.labels
     observations: list[Observation] = []
     for count in candidates:

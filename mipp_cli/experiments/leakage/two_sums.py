@@ -42,15 +42,15 @@ def standardised(values: NDArray[np.int64]) -> Coordinates:
     return np.asarray((wide - wide.mean(axis=0)) / np.where(spread > 0, spread, 1.0))
 
 
-def _by_distance(coordinates: Coordinates, image: int) -> Order:
+def _by_distance(coordinates: Coordinates, ties: Order, image: int) -> Order:
     difference = coordinates - coordinates[image]
-    return nearest_first(np.einsum("ij,ij->i", difference, difference), image)
+    return nearest_first(np.einsum("ij,ij->i", difference, difference), image, ties)
 
 
-def sums_distance(features: Features) -> Method:
+def sums_distance(features: Features, ties: Order) -> Method:
     """All images by the Euclidean distance of (Σx, Σx²), each sum with mean 0 and deviation 1."""
     coordinates = standardised(both_sums(features))
-    return Method("sums", "distance of the two sums", lambda query: _by_distance(coordinates, query))
+    return Method("sums", "distance of the two sums", lambda query: _by_distance(coordinates, ties, query))
 
 
 def sensible_neighbours(labels: NDArray[np.int64]) -> int:
@@ -59,12 +59,14 @@ def sensible_neighbours(labels: NDArray[np.int64]) -> int:
     return max(1, root - 1 + root % 2)
 
 
-def guess_category(coordinates: Coordinates, labels: NDArray[np.int64], image: int, neighbours: int) -> int:
+def guess_category(
+    coordinates: Coordinates, ties: Order, labels: NDArray[np.int64], image: int, neighbours: int
+) -> int:
     """Guess the category of an image as most of its nearest neighbours have it, itself left out.
 
     Of categories with equally many votes the one with the nearer voters wins.
     """
-    nearest = _by_distance(coordinates, image)[:neighbours]
+    nearest = _by_distance(coordinates, ties, image)[:neighbours]
     nearness = np.arange(len(nearest), 0, -1) / len(nearest) ** 2  # together at most 1, and 1 for k = 1
     votes = np.bincount(labels[nearest], weights=1 + nearness / 2)
     return int(votes.argmax())
@@ -86,7 +88,7 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
     with progress("guessing categories", len(images) * len(tries), "guess") as advance:
         for known, neighbours in tries:
             guesses = np.array(
-                [guess_category(places[known], labels, i, neighbours) for i in images.tolist()]
+                [guess_category(places[known], dataset.ties, labels, i, neighbours) for i in images.tolist()]
             )
             observations += table(
                 known=known,
@@ -146,7 +148,7 @@ def measure_ranking(dataset: DataSet, queries: Order, seed: int, progress: Progr
     returned = [count for count in _RETURNED if count < len(dataset)]
     observations: list[Observation] = []
     for make in (euclidean, cloud_sim, sums_distance):
-        method = make(dataset.features)
+        method = make(dataset.features, dataset.ties)
         found = np.stack(answers(method, queries, _RETURNED[-1], progress))
         relevant = labels[found] == own[:, np.newaxis]
         for count in returned:

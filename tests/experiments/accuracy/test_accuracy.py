@@ -15,7 +15,7 @@ from mipp_cli.experiments.accuracy.positions import PositionsOptions, position_s
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.result import Observation, Result
 from mipp_cli.experiments.base.sampling import QueryChoice
-from tests.support.small_datasets import of_features
+from tests.support.small_datasets import alike, of_features
 
 EVERY = QueryChoice(None, None, 1)
 
@@ -44,7 +44,7 @@ def test_measures_are_eq_10_to_12() -> None:
 def test_euclidean_precision_recall_and_f1_match_hand_results() -> None:
     options = AccuracyOptions(EVERY, candidates=(2,), returned=(1, 2, 4))
     means, each, queries = run_accuracy(line(), options)
-    # orders: 0→1 2 3 4, 1→0 2 3 4, 2→1 3 0 4 (a tie, by name), 3→2 1 0 4, 4→3 2 1 0
+    # orders: 0→1 2 3 4, 1→0 2 3 4, 2→1 3 0 4 (1 and 3 tie), 3→2 1 0 4, 4→3 2 1 0
     found = {row["query"]: row["precision"] for row in rows(each, method="euclidean", returned=2)}
     assert found == {
         "c0/000.png": 1.0, "c0/001.png": 1.0, "c0/002.png": 0.5, "c1/003.png": 0.0, "c1/004.png": 0.5,
@@ -65,6 +65,14 @@ def test_chance_is_the_share_of_similar_images() -> None:
         assert mean["mean"] == pytest.approx((3 * 2 / 4 + 2 * 1 / 4) / 5)
     (mean,) = rows(means, method="chance", measure="recall", returned=4)
     assert mean["mean"] == pytest.approx(1)
+
+
+def test_methods_that_tell_nothing_are_worth_chance() -> None:
+    """Names begin with the category: in their order, one category would come first in every answer."""
+    each = run_accuracy(alike(300), AccuracyOptions(EVERY, candidates=(200,), returned=(100,)))[1]
+    for method in ("euclidean", "sim", "end-to-end-200"):
+        found = [row["precision"] for row in rows(each, method=method)]
+        assert found == pytest.approx([99 / 299] * 300, abs=0.15)
 
 
 def test_an_answer_ends_with_its_candidates() -> None:

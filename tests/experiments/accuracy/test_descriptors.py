@@ -26,7 +26,7 @@ from mipp_cli.experiments.base.trial_deployment import scheme_settings
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.similarity import euclidean_distances, new_distances
 from tests.experiments.patch_model import patch_model
-from tests.support.small_datasets import INLINE, of_features
+from tests.support.small_datasets import INLINE, alike
 
 EVERY = DescriptorsOptions(QueryChoice(None, None, 1), returned=5)
 MASK = EqualityOptions(tuple(scheme_settings(("mask",), (1024,))), parallelism=INLINE)
@@ -51,12 +51,12 @@ def test_orders_of_codes_and_of_sim_are_those_of_the_methods(described: list[Dat
     """But for ties, of which each has its own."""
     queries = np.arange(18)
     for dataset in described:
-        codes = dataset.features
+        codes, ties = dataset.features, dataset.ties
         by = {ranker.name: ranker.orders(queries) for ranker in rankers(dataset)}
         for name, method, distances in (
-            ("codes", euclidean(codes), euclidean_distances),
-            ("exact", euclidean(codes), euclidean_distances),
-            ("sim", cloud_sim(codes), new_distances),
+            ("codes", euclidean(codes, ties), euclidean_distances),
+            ("exact", euclidean(codes, ties), euclidean_distances),
+            ("sim", cloud_sim(codes, ties), new_distances),
         ):
             for query, order in zip(queries.tolist(), by[name], strict=True):
                 far = distances(codes, codes[query])
@@ -69,11 +69,10 @@ def test_vectors_are_ordered_by_the_angle_between_them() -> None:
     assert by_vectors(vectors, "abcde").orders(np.array([0])).tolist() == [[4, 1, 2, 3]]
 
 
-def constant(images: int = 90) -> DataSet:
-    """Three categories of pictures that a descriptor does not tell apart."""
-    alike = of_features(np.full((images, 12), 3, dtype=np.uint8), [3 * n // images for n in range(images)])
-    own = Described("constant", Descriptor("own", 12, 256))
-    return replace(alike, vectors=np.ones((images, 12), dtype=np.float32), described=own)
+def constant() -> DataSet:
+    """Pictures that a descriptor does not tell apart, by real numbers, too."""
+    own = Described("constant", Descriptor("own", 80, 256))
+    return replace(alike(), vectors=np.ones((90, 80), dtype=np.float32), described=own)
 
 
 def test_a_descriptor_that_tells_nothing_is_worth_chance() -> None:
@@ -87,8 +86,8 @@ def test_a_descriptor_that_tells_nothing_is_worth_chance() -> None:
 
 
 def test_scheme_exact_orders_by_distance_with_ties_by_a_hash() -> None:
-    alike = np.repeat(np.arange(9, dtype=np.uint8), 2)[:, None].repeat(4, axis=1)
-    orders = by_exact(alike, "abcdefghijklmnopqr").orders(np.arange(18))
+    pairs = np.repeat(np.arange(9, dtype=np.uint8), 2)[:, None].repeat(4, axis=1)
+    orders = by_exact(pairs, "abcdefghijklmnopqr").orders(np.arange(18))
     for query, order in enumerate(orders.tolist()):
         assert sorted([*order, query]) == list(range(18))
         distances = [abs(row // 2 - query // 2) for row in order]

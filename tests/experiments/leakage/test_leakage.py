@@ -56,7 +56,7 @@ def test_standardised_columns_have_mean_0_and_deviation_1() -> None:
 
 def test_the_sums_distance_ranks_equal_sums_first() -> None:
     features = np.array([[3, 1, 2], [7, 7, 7], [1, 2, 3], [0, 0, 0]], dtype=np.uint8)
-    assert sums_distance(features).order(0).tolist()[0] == 2
+    assert sums_distance(features, np.arange(4)).order(0).tolist()[0] == 2
 
 
 @pytest.mark.parametrize(("images", "neighbours"), [(2, 1), (8, 1), (9, 3), (25, 5), (100, 9)])
@@ -66,8 +66,8 @@ def test_as_many_neighbours_vote_as_the_root_of_a_category(images: int, neighbou
 
 def test_the_nearer_voters_win_a_tie() -> None:
     places = np.array([[0.0], [1.0], [2.0], [-3.0], [-4.0]])
-    assert guess_category(places, np.array([0, 2, 2, 1, 1]), 0, 4) == 2
-    assert guess_category(places, np.array([0, 1, 1, 2, 2]), 0, 4) == 1
+    assert guess_category(places, np.arange(5), np.array([0, 2, 2, 1, 1]), 0, 4) == 2
+    assert guess_category(places, np.arange(5), np.array([0, 1, 1, 2, 2]), 0, 4) == 1
 
 
 def test_categories_that_the_sums_tell_apart_are_guessed() -> None:
@@ -146,7 +146,7 @@ def test_reordering_by_sums_brings_similar_images_forward() -> None:
         for order in (BY_SIM, BY_SUMS_AGAIN)
     }
     totals = {order: np.reshape(found, (40, 10)).sum(axis=1).tolist() for order, found in counts.items()}
-    cloud = cloud_sim(dataset.features)
+    cloud = cloud_sim(dataset.features, dataset.ties)
     similar = [(dataset.labels[cloud.order(i)[:30]] == dataset.labels[i]).sum() for i in range(40)]
     assert totals[BY_SIM] == totals[BY_SUMS_AGAIN] == similar
     shares = shares_by_tenth(result.observations, BY_SUMS_AGAIN)

@@ -49,7 +49,9 @@ def measure_groups(
     # the queries are those of selections.py
     images = generator(seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=max(trial.queries))
     unique, place = np.unique(images, return_inverse=True)
-    matches = np.stack(answers(euclidean(dataset.features), unique, trial.matches, progress))[place]
+    matches = np.stack(answers(euclidean(dataset.features, dataset.ties), unique, trial.matches, progress))[
+        place
+    ]
     cuts, ties = generator(seed, Purpose.GROUPS), generator(seed, Purpose.GROUP_TIES)
     observations: list[Observation] = []
     settings = trial.settings(len(dataset))
