@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method, Order, without
-from mipp_cli.sanitize import printable
+from mipp_cli.sanitize import printable, table_cell
 
 COLUMNS = ("query", "rank", "image")
 _FORM_HINT = "the first line is query,rank,image; images are called by their path below the data set"
@@ -21,12 +21,14 @@ _FORM_HINT = "the first line is query,rank,image; images are called by their pat
 def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> Method:
     """Read the answers to ``queries``, as a method called by its file.
 
-    The file may hold more queries, and the query in its own answer.
+    The file may hold more queries, and the query in its own answer. Images are called by their names, or as
+    queries.csv shows those, which differ where a name could be a formula or steer a terminal.
 
     Raises InvalidRequestError if an answer is missing, MalformedError for what is no ranking: unknown
     images, ranks that are no whole numbers, a rank or an image twice in one answer.
     """
-    position = {name: number for number, name in enumerate(dataset.names)}
+    position = {table_cell(name): number for number, name in enumerate(dataset.names)}
+    position |= {name: number for number, name in enumerate(dataset.names)}
     answers: dict[int, dict[int, int]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

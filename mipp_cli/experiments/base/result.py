@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.errors import OutputError
+from mipp_cli.sanitize import table_cell
 
 Observation = Mapping[str, Any]
 """A line of a CSV file: texts, numbers, truth values, or None."""
@@ -45,18 +46,25 @@ class Result:
     notes: Sequence[str] = ()
 
     def write_csv(self, folder: Path) -> Path:
-        """Write the observations to NAME.csv, one a line; raises OutputError."""
+        """Write the observations to NAME.csv, one a line; raises OutputError.
+
+        Texts may be names of somebody else's files, and stand there as no spreadsheet takes for a formula.
+        """
         path = folder / f"{self.name}.csv"
         try:
             with path.open("w", newline="", encoding="utf-8") as file:
                 table = csv.DictWriter(file, list(self.observations[0]) if self.observations else [])
                 table.writeheader()
-                table.writerows(self.observations)
+                table.writerows(map(_cells, self.observations))
         except OSError as error:
             raise OutputError(
                 "cannot be written", path=path, hint="check the folder and its rights"
             ) from error
         return path
+
+
+def _cells(row: Observation) -> dict[str, Any]:
+    return {name: table_cell(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def table(**columns: object) -> list[Observation]:

@@ -10,6 +10,7 @@ from typing import Final
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.report.tables import Table, key_table
 from mipp_cli.files.atomic import write_bytes
+from mipp_cli.sanitize import table_cell
 
 _SPECIAL: Final = {
     "\\": r"\textbackslash{}",
@@ -63,11 +64,14 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
 
 
 def as_csv(table: Table) -> str:
-    """Return a table as CSV, one line a row, cells as they are shown."""
+    """Return a table as CSV, one line a row, cells as they are shown, but no text that is a formula."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(table.header)
-    writer.writerows(table.rows)
+    writer.writerow(map(table_cell, table.header))
+    for row in table.rows:
+        # a number may begin with a minus
+        cells = zip(row, table.numeric, strict=True)
+        writer.writerow(cell if numeric else table_cell(cell) for cell, numeric in cells)
     return text.getvalue()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.experiments.accuracy.comparison import Comparison, query_list
 from mipp_cli.experiments.accuracy.rankings import read_rankings
+from mipp_cli.experiments.base.dataset import DataSet
+from mipp_cli.images.collection import ImageFile
 from tests.support.small_datasets import of_features
 
 # few levels and short features, so that there are many ties
@@ -25,6 +29,22 @@ def test_given_rankings_are_read_in_the_order_of_ranks(tmp_path: Path) -> None:
     assert given.name == "mine"
     assert given.order(4).tolist() == [7, 0, 2]  # without the query itself
     assert given.order(5).tolist() == [1]
+
+
+def test_names_that_could_be_formulas_are_read_back(tmp_path: Path) -> None:
+    names = ["=cmd|' C'!A1/0.png", "@a/1.png", "plain/\n2.png", "plain/3, 4.png"]
+    images = tuple(ImageFile(tmp_path / name, name) for name in names)
+    categories = ("=cmd|' C'!A1", "@a", "plain")
+    dataset = DataSet(tmp_path, categories, images, np.array([0, 1, 2, 2]), FEATURES[:4], "0" * 64)
+    chosen = Comparison(dataset, np.arange(4), ())
+    with query_list(chosen).write_csv(tmp_path).open(newline="") as file:
+        queries = [row["query"] for row in csv.DictReader(file)]
+    for given in (queries, names):
+        with (tmp_path / "mine.csv").open("w", newline="") as file:
+            lines = [(query, 1, given[number - 1]) for number, query in enumerate(given)]
+            csv.writer(file).writerows([("query", "rank", "image"), *lines])
+        found = read_rankings(tmp_path / "mine.csv", dataset, chosen.queries)
+        assert [found.order(query).tolist() for query in range(4)] == [[3], [0], [1], [2]]
 
 
 @pytest.mark.parametrize(

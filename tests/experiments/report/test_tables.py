@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,17 @@ TABLE = Table(["what & where", "share"], [["a_1, 50 %", "0.5 [0.4, 0.6]"]], [Fal
 
 def test_tables_are_written_for_other_programs() -> None:
     assert list(csv.reader(io.StringIO(as_csv(TABLE), newline=""))) == [[*TABLE.header], *TABLE.rows]
+
+
+def test_no_text_in_a_csv_file_is_a_formula(tmp_path: Path) -> None:
+    """Names of files and folders are somebody else's; numbers may begin with a minus."""
+    formula = "=cmd|' C'!A1"
+    table = Table([formula, "share"], [[formula, "-0.5 [-0.6, 0.1]"]], [False, True])
+    written = list(csv.reader(io.StringIO(as_csv(table), newline="")))
+    assert written == [[f"./{formula}", "share"], [f"./{formula}", "-0.5 [-0.6, 0.1]"]]
+    rows = [{"category": formula, "gain": -0.5, "right": True, "by": None}]
+    with Result("own", "", rows).write_csv(tmp_path).open(newline="") as file:
+        assert list(csv.reader(file))[1] == [f"./{formula}", "-0.5", "True", ""]
 
 
 def test_tables_are_written_for_latex() -> None:
