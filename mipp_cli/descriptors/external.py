@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mipp_cli.containers.feature_file import FeatureFile, open_feature_file
 from mipp_cli.errors import InvalidRequestError, errors_at
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.scheme.descriptor import L2, Descriptor
 from mipp_cli.scheme.encoding import length_prefixed
 
 Codes = NDArray[np.uint8]
@@ -59,11 +59,18 @@ class OwnFeatures:
             return codes
 
     def vectors(self) -> NDArray[np.float32] | None:
-        """Return all rows before they are quantised, in the order of the images; None for codes."""
+        """Return all rows before they are quantised, in the order of the images; None for codes.
+
+        Under ``l2``, where directions alone count, rows of float64 are divided by their largest number.
+        """
         if self._descriptor.quantisation is None:
             return None
-        rows = self._file.rows(0, self._file.shape[0])
-        return rows[[*self._row_of.values()]].astype(np.float32)
+        rows = self._file.rows(0, self._file.shape[0])[[*self._row_of.values()]]
+        if self._descriptor.quantisation == L2 and rows.dtype.itemsize > 4:
+            # float64 goes from 1e-308 to 1e308: float32 would make infinity of the ones, and 0 of the others
+            wide = rows.astype(np.float64)
+            rows = wide / np.abs(wide).max(axis=1, keepdims=True)
+        return rows.astype(np.float32)
 
     def _read(self, begin: int, end: int) -> tuple[Codes, int]:
         """Return rows as codes, and how many numbers were clipped; refuse what cannot be made a code."""

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
+from mipp_cli.experiments.accuracy.orders import by_vectors
 from mipp_cli.experiments.base.dataset import load_datasets
 from mipp_cli.scheme.descriptor import Descriptor
 from tests.experiments.patch_model import patch_model
@@ -131,6 +132,22 @@ def test_floats_of_a_file_are_quantised(drawn: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "own.npy", vectors)
     with pytest.raises(InvalidRequestError, match=r"row 3, of the image 'diagonal/03\.png'"):
         load_dataset(drawn, f"features:{tmp_path / 'own.npy'}")
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_of_any_size_keep_their_direction(drawn: Path, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).normal(size=(18, 5))
+    sizes = np.tile([1e300, 1.0, 1e-300], 6)[:, np.newaxis]
+    np.save(tmp_path / "own.npy", vectors * sizes)
+    dataset = load_dataset(drawn, f"features:{tmp_path / 'own.npy'}")
+    assert dataset.vectors is not None
+    alike = [
+        (vectors[row] @ dataset.vectors[row]) / np.linalg.norm(dataset.vectors[row]) for row in range(18)
+    ]
+    assert np.allclose(alike, np.linalg.norm(vectors, axis=1))
+    queries = np.arange(18)
+    expected = by_vectors(vectors.astype(np.float32), dataset.names).orders(queries)
+    assert np.array_equal(by_vectors(dataset.vectors, dataset.names).orders(queries), expected)
 
 
 def test_several_descriptors_share_images(drawn: Path, tmp_path: Path) -> None:
