@@ -108,10 +108,10 @@ def descriptors(
     modulus_bits: tuple[int, ...],
     sample: int,
 ) -> Report:
-    """Compare descriptors: how well each ranks, quantised and under the schemes, and what selections tell.
+    """Compare descriptors: how well each ranks, quantised and by Sim, and what selections tell.
 
-    By the real numbers before quantisation, by Eq. 7, as scheme exact ranks end to end, and by the cloud's
-    Sim: precision, recall, F1, nDCG, mAP and R-precision; then by fewer bits and fewer numbers.
+    By the real numbers before quantisation, by Eq. 7, by the KMC's own code, and by the cloud's Sim, checked
+    on an encrypted sample: precision, recall, F1, nDCG, mAP and R-precision; then by fewer bits and numbers.
     """
     from mipp_cli.experiments.accuracy.descriptors import DescriptorsOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions

@@ -133,7 +133,7 @@ def test_descriptors_that_have_no_real_numbers(drawn: Path, tmp_path: Path, name
         pairs = {(row["first"], row["second"]) for row in csv.DictReader(file)}
     between = {("colour-edge", "edge-histogram")} if names else set()
     assert pairs == between | {
-        ("codes (Eq. 7)", "scheme exact"),
+        ("codes (Eq. 7)", "KMC's own code (Eq. 7)"),
         ("codes (Eq. 7)", "cloud's Sim (Eq. 9)"),
     }
 

@@ -82,12 +82,13 @@ def run_descriptors(
     means = Result(NAME, title, _mean_rows(measured, seed), _claims(measured, seed), notes)
     differences = Result(
         DIFFERENCES,
-        "What quantisation, the scheme and the descriptor change",
+        "What quantisation, Sim and the descriptor change",
         _difference_rows(measured, [each.label for each in datasets], seed),
         (),
         (
             "Differences are taken query by query: the first less the second, with intervals over queries. "
-            "Between descriptors it is codes by Eq. 7.",
+            "Between descriptors it is codes by Eq. 7. The KMC's own code computes the same distances in "
+            "another way: a difference would be a fault.",
         ),
     )
     coarser = (

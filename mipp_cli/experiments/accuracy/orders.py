@@ -70,7 +70,7 @@ def by_codes(features: Features, names: Sequence[str]) -> Ranker:
 
 
 def by_exact(features: Features, names: Sequence[str]) -> Ranker:
-    """Order as the KMC does under scheme `exact`: Eq. 7, by its own code."""
+    """Order by Eq. 7 with the code that the KMC ranks by under scheme `exact`; nothing is encrypted."""
 
     def orders(queries: Queries) -> Orders:
         found = []
@@ -80,8 +80,11 @@ def by_exact(features: Features, names: Sequence[str]) -> Ranker:
             found.append([row for _, row in nearest.nearest() if row != query])
         return np.array(found, dtype=np.int64)
 
-    about = f"{EXACT}: what the KMC ranks under scheme exact, by its own code: Eq. 7."
-    return Ranker(EXACT, "scheme exact", about, orders)
+    about = (
+        f"{EXACT}: Eq. 7 by the code that the KMC ranks with under scheme exact, on plain codes; "
+        "descriptors-exact has the check on an encrypted sample."
+    )
+    return Ranker(EXACT, "KMC's own code (Eq. 7)", about, orders)
 
 
 def by_sim(features: Features, names: Sequence[str]) -> Ranker:
@@ -93,7 +96,7 @@ def by_sim(features: Features, names: Sequence[str]) -> Ranker:
         pairs = zip(sum1[queries].tolist(), sum2[queries].tolist(), strict=True)
         return np.stack([sim_numerators(sum1, sum2, first, second, l) for first, second in pairs])
 
-    about = f"{SIM}: what the cloud ranks under the other schemes, Sim (Eq. 9), by its own integers."
+    about = f"{SIM}: what the cloud ranks by under the other schemes, Sim (Eq. 9), on plain codes."
     return Ranker(SIM, "cloud's Sim (Eq. 9)", about, _nearest_first(distances, names))
 
 

@@ -69,6 +69,17 @@ class Described:
         """Whether the commands compute the same codes of a picture without a model or a file."""
         return self.descriptor.computed and self.descriptor.model is None
 
+    @property
+    def brought(self) -> str:
+        """How a deployment gets codes that it does not compute, in a sentence; empty if it does."""
+        if self.built_in:
+            return ""
+        no_model = "; the model itself is not run there" if self.descriptor.model is not None else ""
+        return (
+            f"The deployments checked have the descriptor {self.for_deployment}, for which owner and user "
+            f"bring these codes in files of features{no_model}."
+        )
+
 
 @dataclass(frozen=True)
 class _Source:

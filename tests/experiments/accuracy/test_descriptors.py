@@ -85,7 +85,7 @@ def test_a_descriptor_that_tells_nothing_is_worth_chance() -> None:
     assert {row["conclusion"] for row in found[DIFFERENCES]} == {"no difference shown"}
 
 
-def test_scheme_exact_orders_by_distance_with_ties_by_a_hash() -> None:
+def test_the_kmcs_code_orders_by_distance_with_ties_by_a_hash() -> None:
     pairs = np.repeat(np.arange(9, dtype=np.uint8), 2)[:, None].repeat(4, axis=1)
     orders = by_exact(pairs, "abcdefghijklmnopqr").orders(np.arange(18))
     for query, order in enumerate(orders.tolist()):
@@ -141,7 +141,7 @@ def test_differences_say_what_follows(compared: dict[str, Result]) -> None:
         assert row["conclusion"] == expected
     assert {(row["first"], row["second"]) for row in rows if row["descriptor"] == "model:tiny"} == {
         ("vectors before quantisation", "codes (Eq. 7)"),
-        ("codes (Eq. 7)", "scheme exact"),
+        ("codes (Eq. 7)", "KMC's own code (Eq. 7)"),
         ("codes (Eq. 7)", "cloud's Sim (Eq. 9)"),
         ("model:tiny", "edge-histogram"),
     }
@@ -211,7 +211,12 @@ def test_encrypted_samples_agree_under_every_descriptor(described: list[DataSet]
             assert row["orders_equal"]
     assert {row["matches"] for row in exact.observations} == {5 * 18}
     assert "every distance equals EucDis" in exact.notes[0]
-    assert all("every Sim equals NewDis" in note for note in sums.notes)
+    assert sum("every Sim equals NewDis" in note for note in sums.notes) == 3
+    for result in (exact, sums):
+        brought = [note for note in result.notes if "in files of features" in note]
+        assert [note.partition(": ")[0] for note in brought] == ["model:tiny", "features:own"]
+        assert "own:48:256" in brought[0]
+        assert "the model itself is not run there" in brought[0]
 
 
 def test_the_check_finds_distances_that_differ(
@@ -223,4 +228,15 @@ def test_the_check_finds_distances_that_differ(
     monkeypatch.setattr(exact_check, "euclidean_distances", wrong)
     result, _ = check_descriptors(described[:1], MASK)
     assert not result.observations[0]["orders_equal"]
+    assert "DIFFER" in result.notes[0]
+
+
+def test_the_check_finds_distances_that_are_no_numbers(
+    described: list[DataSet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        exact_check, "euclidean_distances", lambda features, _: np.full(len(features), np.nan)
+    )
+    result, _ = check_descriptors(described[:1], MASK)
+    assert not result.observations[0]["distances_equal"]
     assert "DIFFER" in result.notes[0]

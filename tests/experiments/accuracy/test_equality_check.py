@@ -36,6 +36,13 @@ def test_the_check_finds_sims_that_differ(dataset: DataSet, monkeypatch: pytest.
     assert "DIFFER" in result.notes[0]
 
 
+def test_the_check_finds_sims_that_are_no_numbers(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equality_check, "new_distances", lambda features, _: np.full(len(features), np.nan))
+    result = check_equality(dataset, EqualityOptions(SMALL[:1], parallelism=INLINE))
+    assert not result.observations[0]["sims_equal"]
+    assert "DIFFER" in result.notes[0]
+
+
 def test_a_sample_below_fifty_images_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="too small"):
         EqualityOptions(SMALL, images=49)
