@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ PAPER: Final = (
 )
 _SECONDS: Final = 10
 _ROOT: Final = Path(__file__).parents[3]
+_PACKAGE: Final = Path(__file__).parents[2].name
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -28,23 +30,39 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def source_commit(root: Path) -> str | None:
-    """Return the commit of a source checkout at ``root``, and whether files differ from it; None without."""
+    """Return the commit of a source checkout at ``root``, and whether its modules differ; None without.
+
+    A module that git does not know counts, even one that it is told to ignore: it is imported all the same.
+    """
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return None
     commit = _git(git, root, "rev-parse", "HEAD")
-    changed = _git(git, root, "status", "--porcelain", "--untracked-files=no")
     if commit is None:
         return None
-    return f"{commit}, modified" if changed else commit
+    changed = _git(git, root, "status", "--porcelain", "--untracked-files=no")
+    unknown = _git(git, root, "ls-files", "--others", "--", f"{_PACKAGE}/*.py")
+    if changed or unknown:
+        return f"{commit}, modified"
+    return f"{commit}, state unknown" if changed is None or unknown is None else commit
 
 
 def _git(git: str, root: Path, *words: str) -> str | None:
+    """Return what git says of the checkout at ``root``, and of no other that the environment names.
+
+    Without locks it writes nothing there, and does not stand in the way of whoever works in it.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(  # noqa: S603 -- the words are those above, none is anybody's input
-            [git, "-C", str(root), *words], capture_output=True, text=True, timeout=_SECONDS, check=True
+            [git, "--no-optional-locks", "-C", str(root), *words],
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=True,
+            env=environment,
         )
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return done.stdout.strip()
 
