@@ -12,6 +12,7 @@ from mipp_cli.cli.options import (
     PATH,
     Decorator,
     bundled,
+    device_option,
     parallelism_options,
     prints_report,
     together,
@@ -117,6 +118,7 @@ class DataSource:
     descriptors: tuple[str, ...]
     categories: tuple[str, ...] | None
     skip_unreadable: bool
+    device: str
 
 
 _DESCRIPTOR = "NAME|model:PATH|features:FILE"
@@ -158,8 +160,8 @@ _folder_options = together(
     ),
     click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read."),
 )
-dataset_options = bundled("source", DataSource, _folder_options, single_descriptor)
-datasets_options = bundled("source", DataSource, _folder_options, several_descriptors)
+dataset_options = bundled("source", DataSource, _folder_options, single_descriptor, device_option)
+datasets_options = bundled("source", DataSource, _folder_options, several_descriptors, device_option)
 
 
 def _queried(queries: int | None, query_categories: int | None, seed: int) -> QueryChoice:

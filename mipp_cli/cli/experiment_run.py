@@ -35,6 +35,7 @@ def run_on_all(
         progress=place.progress,
         collection_categories=source.categories,
         skip_unreadable=source.skip_unreadable,
+        device=source.device,
     )
     skipped = [f"left out {each}" for each in datasets[0].skipped]
     described = describe_dataset(datasets[0])

@@ -138,6 +138,18 @@ def test_descriptors_that_have_no_real_numbers(drawn: Path, tmp_path: Path, name
     }
 
 
+@pytest.mark.parametrize(
+    "command", ["accuracy", "positions", "descriptors", "timing", "storage", "leakage", "all"]
+)
+def test_a_model_runs_on_the_device_that_is_named(drawn: Path, tmp_path: Path, command: str) -> None:
+    """There is no GPU where tests are run: the model is refused, and by name."""
+    words = ("experiment", command, drawn, "-o", tmp_path / "out", "--device", "cuda", *FAST)
+    assert "no image model to run on cuda" in refused(2, *words).err
+    model = patch_model(tmp_path / "tiny")
+    outcome = refused(2, *words, "--descriptor", f"model:{model}")
+    assert "onnxruntime cannot use cuda on this machine" in outcome.err
+
+
 @pytest.mark.parametrize("command", ["accuracy", "positions", "timing", "storage"])
 def test_the_papers_experiments_take_a_model(drawn: Path, tmp_path: Path, command: str) -> None:
     model = patch_model(tmp_path / "tiny")

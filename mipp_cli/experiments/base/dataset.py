@@ -118,14 +118,15 @@ def load_datasets(
     progress: Progress = silent,
     collection_categories: Sequence[str] | None = None,
     skip_unreadable: bool = False,
+    device: str = "cpu",
 ) -> list[DataSet]:
     """Describe every image of a data set by each descriptor; its categories are the folders in ``folder``.
 
     All have the same images: one that a descriptor cannot describe is left out of all.
     ``collection_categories`` keeps only the categories named; one number alone keeps the first so many, by
-    name. Raises InvalidRequestError if there are fewer than two categories or one is empty, or if features
-    given in a file do not fit, UnreadableImageError for the first image that cannot be read or described,
-    unless they are skipped.
+    name. Image models run on ``device``. Raises InvalidRequestError if there are fewer than two categories or
+    one is empty, if features given in a file do not fit, or if a device is named without a model;
+    UnreadableImageError for the first image that cannot be read or described, unless they are skipped.
     """
     categories = _chosen(_categories(folder), collection_categories, folder)
     if len(categories) < 2:
@@ -136,7 +137,7 @@ def load_datasets(
         )
     found = [image for name in categories for image in collect_images([folder / name], root=folder)]
     found.sort(key=lambda image: image.name.encode())
-    sources = open_sources(descriptors, found)
+    sources = open_sources(descriptors, found, device)
     images: list[ImageFile] = []
     rows: list[list[Feature]] = []
     skipped: list[UnreadableImageError] = []

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.descriptors.choice import chosen_describer
-from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.describer import Describer, Prepared, check_device
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.descriptors.image_model import ImageModel
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
@@ -90,18 +90,19 @@ class _Source:
     given: dict[str, Feature] | None = None
 
 
-def open_sources(texts: Sequence[str], images: Sequence[ImageFile]) -> list[_Source]:
+def open_sources(texts: Sequence[str], images: Sequence[ImageFile], device: str = "cpu") -> list[_Source]:
     """Make what describes ``images``: the names of built-in descriptors, model:PATH or features:FILE.
 
-    Raises InvalidRequestError for any other text and for one that is given twice, and what the model or
-    the file of features raises.
+    Models run on ``device``. Raises InvalidRequestError for any other text, for one that is given twice and
+    for a device without a model, and what the model or the file of features raises.
     """
+    check_device(device, is_model=any(text.startswith(_MODEL) for text in texts))
     if len(set(texts)) != len(texts):
         raise InvalidRequestError("a descriptor is named twice", hint="name each --descriptor once")
     sources: list[_Source] = []
     taken: set[str] = set()
     for text in texts:
-        source = _own(text, images) if text.startswith(_FEATURES) else _computed(text)
+        source = _own(text, images) if text.startswith(_FEATURES) else _computed(text, device)
         label, number = source.described.label, 1
         while source.described.label in taken:  # two models may lie in folders of one name
             number += 1
@@ -111,9 +112,11 @@ def open_sources(texts: Sequence[str], images: Sequence[ImageFile]) -> list[_Sou
     return sources
 
 
-def _computed(text: str) -> _Source:
+def _computed(text: str, device: str) -> _Source:
+    if not text.startswith(_MODEL):
+        device = "cpu"  # which is the models' among others
     try:
-        describer = chosen_describer(text)
+        describer = chosen_describer(text, device=device)
     except InvalidRequestError as error:
         if not text.startswith(_MODEL):
             error.hint = f"{error.hint}; or features:FILE for a file of features of your own"
@@ -130,6 +133,8 @@ def _computed(text: str) -> _Source:
             "its norm and quantised"
         )
         identity = str(descriptor.to_fields())
+        if device != "cpu":  # whose last bits may be others, and then a code, too
+            what, identity = f"{what}; run on {device}", f"{identity}, {device}"
     return _Source(Described(label, descriptor, identity, _sentence(label, what, descriptor)), describer)
 
 
@@ -176,6 +181,8 @@ def features_of(
     computing = [source.describer for source in sources if source.describer is not None]
     if parallelism.scheduler:
         computing = [describer.travelling() for describer in computing]
+    if any(describer.in_threads for describer in computing):
+        parallelism = replace(parallelism, threads=True)
     parallelism = parallelism.at_most(len(images) // _BATCH_IMAGES)  # a batch is done before a process starts
     for (image, _), found in _work(partial(_describe, describers=computing), _batches(images), parallelism):
         if isinstance(found, UnreadableImageError):

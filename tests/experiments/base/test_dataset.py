@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,13 @@ import pytest
 from PIL import Image
 
 from mipp_cli.compute.processes import Parallelism
+from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.accuracy.orders import by_vectors
 from mipp_cli.experiments.base.dataset import load_datasets
-from mipp_cli.scheme.descriptor import Descriptor
+from mipp_cli.experiments.base.describing import features_of, open_sources
+from mipp_cli.scheme.descriptor import EDGES, Codes, Descriptor
 from tests.experiments.patch_model import patch_model
 from tests.support.deployment import feature_of
 from tests.support.small_datasets import INLINE, draw_dataset, load_dataset
@@ -190,6 +196,61 @@ def test_a_picture_that_a_model_cannot_describe_is_unreadable(tmp_path: Path) ->
     for dataset in load_datasets(folder, names, parallelism=INLINE, skip_unreadable=True):
         assert len(dataset) == len(dataset.features) == 6
         assert "black.png" in dataset.skipped[0]
+
+
+class OneProcessOnly:
+    """Describes in threads of this process, as a model on a device does, and remembers in which."""
+
+    in_threads = True
+
+    def __init__(self) -> None:
+        self.descriptor = EDGES
+        self.threads: list[int] = []
+
+    def check(self) -> None:
+        """Do nothing: there is no device."""
+
+    def travelling(self) -> Describer:
+        """Refuse to leave."""
+        raise AssertionError
+
+    def __reduce__(self) -> str:
+        raise AssertionError
+
+    def prepare(self, picture: Image.Image) -> Prepared:
+        """Return codes."""
+        self.threads.append(threading.get_ident())
+        return edge_histogram(picture)
+
+    def codes(self, prepared: Sequence[Prepared]) -> list[Codes | UnreadableImageError]:
+        """Return what was prepared."""
+        return [*prepared]
+
+
+def test_what_owns_a_device_describes_in_threads(drawn: Path) -> None:
+    dataset, describer = load_dataset(drawn), OneProcessOnly()
+    (edges,) = open_sources(("edge-histogram",), dataset.images, 16)
+    sources = [replace(edges, describer=describer)]
+    found = [*features_of(dataset.images, sources, Parallelism(jobs=2))]
+    codes = [each[2][0].codes for each in found if not isinstance(each, UnreadableImageError)]
+    assert np.array_equal(codes, dataset.features)
+    assert len(describer.threads) == 18
+    assert threading.get_ident() not in describer.threads
+
+
+def test_a_device_is_of_models_alone(drawn: Path, tmp_path: Path) -> None:
+    model = f"model:{patch_model(tmp_path / 'tiny')}"
+    with pytest.raises(InvalidRequestError, match="no image model to run on cuda"):
+        load_datasets(drawn, ("edge-histogram", "colour-edge"), device="cuda")
+    images = load_dataset(drawn).images
+    edges, network = open_sources(("edge-histogram", model), images, 16, "cuda")
+    assert edges.describer is not None
+    assert not edges.describer.in_threads
+    assert network.describer is not None
+    assert network.describer.in_threads
+    assert "run on cuda" in network.described.about
+    (plain,) = open_sources((model,), images, 16)
+    assert plain.described.identity != network.described.identity
 
 
 def test_two_models_of_one_name_are_told_apart(drawn: Path, tmp_path: Path) -> None:
