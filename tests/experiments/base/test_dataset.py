@@ -229,7 +229,7 @@ class OneProcessOnly:
 
 def test_what_owns_a_device_describes_in_threads(drawn: Path) -> None:
     dataset, describer = load_dataset(drawn), OneProcessOnly()
-    (edges,) = open_sources(("edge-histogram",), dataset.images, 16)
+    (edges,) = open_sources(("edge-histogram",), dataset.images)
     sources = [replace(edges, describer=describer)]
     found = [*features_of(dataset.images, sources, Parallelism(jobs=2))]
     codes = [each[2][0].codes for each in found if not isinstance(each, UnreadableImageError)]
@@ -243,13 +243,13 @@ def test_a_device_is_of_models_alone(drawn: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="no image model to run on cuda"):
         load_datasets(drawn, ("edge-histogram", "colour-edge"), device="cuda")
     images = load_dataset(drawn).images
-    edges, network = open_sources(("edge-histogram", model), images, 16, "cuda")
+    edges, network = open_sources(("edge-histogram", model), images, "cuda")
     assert edges.describer is not None
     assert not edges.describer.in_threads
     assert network.describer is not None
     assert network.describer.in_threads
     assert "run on cuda" in network.described.about
-    (plain,) = open_sources((model,), images, 16)
+    (plain,) = open_sources((model,), images)
     assert plain.described.identity != network.described.identity
 
 
