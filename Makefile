@@ -65,7 +65,7 @@ run_if_new() {
 # Whether the folder $1 holds a picture, as mipp sees it: hidden files and folders are passed over.
 has_pictures() {
     find "${1%/}/." -name '.?*' -prune -o ! -type d -print |
-        LC_ALL=C grep -qiE '\.(jpe?g|png|tiff?|bmp|webp)$'
+        LC_ALL=C grep -qiE '\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|avif|jp2|j2c|hei[cf]|dcm)$'
 }
 
 # The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits, dots, hyphens and underscores.

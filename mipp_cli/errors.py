@@ -99,6 +99,10 @@ class UnreadableImageError(MippError):
     exit_code = 7
 
 
+class NoPictureError(UnreadableImageError):
+    """Raised when a file is sound and holds no picture, such as a report among DICOM files."""
+
+
 class UnreadableImagesError(UnreadableImageError):
     """Raised when pictures of a collection cannot be read; ``problems`` names every one."""
 

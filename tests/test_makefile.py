@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.images.pictures import PICTURE_SUFFIXES
+from mipp_cli.images.collection import PICTURE_SUFFIXES
 from tests.support.deployment import picture
 
 ROOT = Path(__file__).parent.parent

@@ -193,9 +193,8 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
 @click.option(
     "--payload",
     type=click.Choice(["file", "pixels"]),
-    default="file",
-    show_default=True,
-    help="Encrypt the file bit for bit, or the matrix of pixels as a PNG (Algorithm 1).",
+    help="Encrypt the file bit for bit, or the matrix of pixels as a PNG (Algorithm 1), of which users see "
+    "no path. Must be chosen where there is DICOM, which names patients.  [default: file]",
 )
 @click.option(
     "--split",
@@ -259,13 +258,19 @@ def encrypt(
 
     named = [*files, *map(Path, _listed(files_from))]
     left_out: list[Problem] = []
+    passed_over: list[Problem] = []
     options = EncryptOptions(again=0 in again, messages=frozenset(again) - {0}, **arguments)
-    images = collect_images(named, root=root, left_out=left_out if options.skip_unreadable else None)
+    images = collect_images(
+        named,
+        root=root,
+        left_out=left_out if options.skip_unreadable else None,
+        passed_over=passed_over,
+    )
     if dry_run:
-        return preview(directory, images, options, left_out)
+        return preview(directory, images, options, left_out, passed_over)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
-    return encrypt_images(directory, images, output, options, parallelism, progress, left_out)
+    return encrypt_images(directory, images, output, options, parallelism, progress, left_out, passed_over)
 
 
 def _listed(file: BinaryIO | None) -> list[str]:

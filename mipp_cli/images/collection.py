@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
-from mipp_cli.images.pictures import PICTURE_SUFFIXES
+from mipp_cli.images.kinds import HEAD_BYTES, KINDS, Kind, kind_of
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
 
 
@@ -41,6 +42,16 @@ class ImageFile:
             return "unreadable"
         return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
+    def kind(self) -> Kind | None:
+        """Return the kind of picture that the file is by its content; None if of none, or unreadable."""
+        try:
+            if not stat.S_ISREG(os.stat(self.location).st_mode):  # noqa: PTH116 -- as above
+                return None
+            with open(self.location, "rb") as file:  # noqa: PTH123 -- as above
+                return kind_of(file.read(HEAD_BYTES))
+        except OSError:
+            return None
+
     def read(self) -> bytes:
         """Return the file's bytes; raises UnreadableImageError."""
         try:
@@ -60,18 +71,30 @@ class ImageFile:
             ) from error
 
 
+NO_PICTURE: Final = "is no picture"
+PICTURE_SUFFIXES: Final = frozenset({*(kind.extension for kind in KINDS), ".jpeg", ".jfif", ".tiff", ".heif"})
+"""Suffixes, in lower case, by which a file is called a picture."""
+
+
 def collect_images(
-    paths: Sequence[Path], *, root: Path | None = None, left_out: list[Problem] | None = None
+    paths: Sequence[Path],
+    *,
+    root: Path | None = None,
+    left_out: list[Problem] | None = None,
+    passed_over: list[Problem] | None = None,
 ) -> list[ImageFile]:
     """Return the images that ``paths`` name, in order; folders are walked, their images sorted by path.
 
-    Hidden files and folders are passed over, unless they are named themselves. An image is called by its
-    path below the folder named, or below ``root``; a file named itself, by its name. With ``left_out``,
-    folders that cannot be read and images whose names are no text are listed there and left out. Raises
-    InvalidRequestError if nothing is named, a folder holds no images or cannot be read, a path lies outside
-    ``root``, an image cannot be named, or two would be called the same.
+    In a folder, pictures are known by their content, whatever they are called; a file that is called as a
+    picture is taken for one, too, so that a damaged one is missed. Linked folders are walked, each folder
+    once. Hidden files and folders are not looked at, unless they are named themselves; other files of a
+    folder are listed in ``passed_over``. An image is called by its path below the folder named, or below
+    ``root``; a file named itself, by its name. With ``left_out``, folders that cannot be read and images
+    whose names are no text are listed there and left out. Raises InvalidRequestError if nothing is named, a
+    folder holds no images or cannot be read, a path lies outside ``root``, an image cannot be named, or two
+    would be called the same.
     """
-    images = [*_found(paths, root, left_out)]
+    images = [*_found(paths, root, left_out, [] if passed_over is None else passed_over)]
     _check_names(images, "name each image once; give --root, below which paths differ")
     return images
 
@@ -82,7 +105,7 @@ def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     As :func:`collect_images`, but images that would be called the same are called by the path given; a
     path given twice is refused.
     """
-    images = [*_found(paths, None, None)]
+    images = [*_found(paths, None, None, [])]
     times = Counter(image.name for image in images)
     named = [
         image if times[image.name] == 1 else ImageFile(image.location, _shown(image.location))
@@ -106,16 +129,18 @@ def _check_names(images: Sequence[ImageFile], hint: str) -> None:
             )
 
 
-def _found(paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None) -> Iterator[ImageFile]:
+def _found(
+    paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None, passed_over: list[Problem]
+) -> Iterator[ImageFile]:
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed
             yield from _named([str(path)], root or path.parent, left_out)
             continue
         denied: list[Problem] | None = None if left_out is None else []
-        found = sorted(_walk(path, denied))
+        found = sorted(_walk(path, denied, passed_over))
         if not found and not denied:
-            kinds = " ".join(sorted(PICTURE_SUFFIXES))
-            raise InvalidRequestError("holds no images", path=path, hint=f"images are files named {kinds}")
+            kinds = ", ".join(kind.name for kind in KINDS)
+            raise InvalidRequestError("holds no images", path=path, hint=f"images are {kinds}")
         if left_out is not None:
             left_out += denied or []
         yield from _named(found, root or path, left_out)
@@ -136,16 +161,43 @@ def _named(found: Iterable[str], root: Path, left_out: list[Problem] | None) -> 
             yield ImageFile(path, name)
 
 
-def _walk(folder: Path, left_out: list[Problem] | None) -> Iterator[str]:
+def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Problem]) -> Iterator[str]:
+    """Yield the pictures in a folder and in all below it, each folder once however often it is linked."""
+
     def refuse(error: OSError) -> None:
         message = f"the folder cannot be read: {os.strerror(error.errno or 0)}"
         _leave_out(error.filename, message, "check the rights", left_out)
 
-    for directory, folders, names in os.walk(folder, onerror=refuse):
+    walked: set[tuple[int, int]] = set()
+    for directory, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        status = os.stat(directory)  # noqa: PTH116 -- paths of a walk are text
+        if (status.st_dev, status.st_ino) in walked:
+            passed_over.append(Problem(_shown(directory), "is a folder that was walked already, by a link"))
+            folders.clear()
+            continue
+        walked.add((status.st_dev, status.st_ino))
         folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden
         for name in names:
-            if Path(name).suffix.lower() in PICTURE_SUFFIXES and not name.startswith("."):
-                yield f"{directory}{os.sep}{name}"
+            path = f"{directory}{os.sep}{name}"
+            if name.startswith("."):
+                continue
+            if _is_picture(path):
+                yield path
+            else:
+                passed_over.append(Problem(_shown(path), NO_PICTURE))
+
+
+def _is_picture(path: str) -> bool:
+    """Say whether a file is a picture by its first bytes, or is called as one."""
+    if os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES:  # noqa: PTH122 -- as above
+        return True
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 -- as above; a pipe has no end
+            return False
+        with open(path, "rb") as file:  # noqa: PTH123 -- as above
+            return kind_of(file.read(HEAD_BYTES)) is not None
+    except OSError:
+        return True  # that it cannot be read is said where it is read
 
 
 def _leave_out(path: str, message: str, hint: str, left_out: list[Problem] | None) -> None:

@@ -14,7 +14,7 @@ import struct
 import zlib
 from typing import Any, Final, NamedTuple
 
-from mipp_cli.errors import UnreadableImageError
+from mipp_cli.errors import NoPictureError, UnreadableImageError
 from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, check_size, too_large
 
 _MAX_BYTES: Final = 4 * MAX_PIXELS  # of one frame, decoded, and of a deflated file
@@ -94,7 +94,7 @@ def pixels_at(data: bytes, at: int, *, implicit: bool, order: str) -> PixelsElem
     start = at + (8 if implicit else 12)
     group, element = struct.unpack_from(f"{order}HH", data, at) if len(data) >= start else (0, 0)
     if group != 0x7FE0 or element not in keywords:
-        raise UnreadableImageError("the file holds no pixels", hint="leave it out")
+        raise NoPictureError("holds no pixels", hint="leave it out")
     (length,) = struct.unpack_from(f"{order}I", data, start - 4)
     end = len(data) if length == _UNDEFINED else min(len(data), start + length)
     return PixelsElement(keywords[element], start, end, length == _UNDEFINED, order)
@@ -140,7 +140,7 @@ def refuse_no_picture(header: Any) -> None:
         if sop_class == start or (start.endswith(".") and sop_class.startswith(start)):
             what = named
     if what is not None:
-        raise UnreadableImageError(f"the file holds {what}, and no picture", hint="leave it out")
+        raise NoPictureError(f"holds {what}, and no picture", hint="leave it out")
 
 
 def layout_of(header: Any, keyword: str) -> Layout:

@@ -23,9 +23,6 @@ from mipp_cli.images.kinds import KINDS, Kind, kind_of
 from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, check_size, damaged, too_large
 from mipp_cli.images.windowing import Samples, windowed
 
-PICTURE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
-"""Suffixes, in lower case, of the files that a walk through a folder takes for pictures."""
-
 _BY_PILLOW: Final = {
     kinds.JPEG: "JPEG",
     kinds.PNG: "PNG",

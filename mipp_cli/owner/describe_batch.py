@@ -16,7 +16,7 @@ from mipp_cli.errors import UnreadableImageError, errors_at
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
-from mipp_cli.owner.described_image import DescribedImage
+from mipp_cli.owner.described_image import KEYED_NAME_BYTES, DescribedImage
 from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 
@@ -58,6 +58,7 @@ class _OpenedImage:
     digest: str
     payload_bytes: int
     media_type: str
+    name_bytes: int
     prepared: Prepared
 
 
@@ -70,12 +71,14 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
         with errors_at(read.image.path):
             picture = open_picture(content, path=str(read.image.path))
             size, kind = len(content), picture.kind.media_type
+            name = len(read.image.name.encode())
             prepared = describer.prepare(picture.eight_bits()) if read.feature is None else read.feature
             if pixels:
                 size, kind = len(png_of_pixels(picture.stored())), "image/png"
+                name = KEYED_NAME_BYTES
     except UnreadableImageError as error:
         return error
-    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, prepared)
+    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, name, prepared)
 
 
 def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
@@ -103,5 +106,6 @@ def _encrypted(
             image.media_type,
             feature.tobytes(),
             len(protocol.inside_image(feature)),
+            image.name_bytes,
             tuple(column[row].tobytes() for column in columns),
         )

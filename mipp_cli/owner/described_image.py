@@ -6,13 +6,16 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import envelope_bytes
+
+KEYED_NAME_BYTES: Final = 36
+"""How long a name is that stands in the place of a path: 16 bytes in hex, and a suffix."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class DescribedImage:
     media_type: str
     codes: bytes
     inside: int  # how many of the codes go into the encrypted image
+    name_bytes: int  # how long the name is that users read
     features: tuple[bytes, ...] = ()  # as they lie beside the image in the upload
 
     @property
@@ -40,13 +44,21 @@ class DescribedImage:
     @property
     def sealed_bytes(self) -> int:
         """Bytes of the encrypted image, EW."""
-        size = envelope_bytes(self.path, self.media_type, self.inside, self.payload_bytes)
+        size = envelope_bytes(self.name_bytes, self.media_type, self.inside, self.payload_bytes)
         return size + OVERHEAD_BYTES
 
     def pack(self) -> bytes:
         """Return the description as a line, with a digest by which a torn write shows."""
         binary = [base64.b64encode(each).decode() for each in (self.codes, *self.features)]
-        fields = (self.path, self.version, self.digest, self.payload_bytes, self.media_type, self.inside)
+        fields = (
+            self.path,
+            self.version,
+            self.digest,
+            self.payload_bytes,
+            self.media_type,
+            self.inside,
+            self.name_bytes,
+        )
         line = json.dumps([fields, binary]).encode() + b"\n"
         return _digest(line) + line
 
@@ -57,9 +69,10 @@ class DescribedImage:
         if digest != _digest(line):
             return None
         fields, binary = json.loads(line)
-        path, version, sha256, payload_bytes, media_type, inside = fields
+        path, version, sha256, payload_bytes, media_type, inside, name_bytes = fields
         codes, *features = map(base64.b64decode, binary)
-        return cls(path, version, sha256, payload_bytes, media_type, codes, inside, tuple(features))
+        rest = (inside, name_bytes, tuple(features))
+        return cls(path, version, sha256, payload_bytes, media_type, codes, *rest)
 
 
 def _digest(line: bytes) -> bytes:

@@ -11,6 +11,7 @@ from mipp_cli.descriptors.describer import Describer
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import (
     InvalidRequestError,
+    NoPictureError,
     Problem,
     UnreadableImageError,
     UnreadableImagesError,
@@ -30,7 +31,8 @@ _BATCH_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What the images of a run are described from; ``unreadable`` are those that were skipped.
+    """What the images of a run are described from; ``unreadable`` are those that were skipped, and
+    ``passed_over`` files that hold no picture.
 
     Images have the ``features`` that their owner brings, if they do; else the ``describer`` makes them.
     """
@@ -43,6 +45,7 @@ class FirstPass:
     choice: Choice
     work: Descriptions
     unreadable: list[UnreadableImageError] = field(default_factory=list)
+    passed_over: list[Problem] = field(default_factory=list)
 
     def describe(self, parallelism: Parallelism, progress: Progress) -> Grouping:
         """Describe what is sent and is not described yet, then the mates that go with it.
@@ -64,7 +67,7 @@ class FirstPass:
         if not work.done:
             work.remove()  # nothing to go on with
             raise choice.nothing_to_send()
-        if self.unreadable:
+        if self.unreadable or self.passed_over:
             grouping = self._grouping(set(work.done))
         mates = grouping.mates(self._readable())
         self._describe([self.images[path] for path in mates], parallelism, progress)
@@ -81,6 +84,7 @@ class FirstPass:
     def _readable(self) -> set[str]:
         """Return the images named but for those that are known to be unreadable."""
         unreadable = {str(each.path) for each in self.unreadable}
+        unreadable |= {each.path for each in self.passed_over}
         return {name for name, image in self.images.items() if str(image.path) not in unreadable}
 
     def _describe(self, images: Sequence[ImageFile], parallelism: Parallelism, progress: Progress) -> None:
@@ -91,7 +95,9 @@ class FirstPass:
             todo = [image for image in images if not self.work.keep(image.name, image.version())]
             advance(len(images) - len(todo))
             for result in self._described(todo, parallelism) if todo else ():
-                if isinstance(result, UnreadableImageError):
+                if isinstance(result, NoPictureError):
+                    self.passed_over.append(Problem(str(result.path), result.message))
+                elif isinstance(result, UnreadableImageError):
                     self.unreadable.append(result)
                 else:
                     self.work.append(result)

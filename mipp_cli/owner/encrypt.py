@@ -9,13 +9,15 @@ encrypted, and written straight into the upload.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import own_features
-from mipp_cli.errors import InterruptedWorkError, MippError, Problem, TooFewImagesError
+from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, Problem, TooFewImagesError
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions
 from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
@@ -35,13 +37,15 @@ def encrypt_images(
     parallelism: Parallelism = LOCAL,
     progress: Progress = silent,
     left_out: Sequence[Problem] = (),
+    passed_over: Sequence[Problem] = (),
 ) -> Report:
     """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, names on the wire.
 
     With ``split``, into uploads named ``output`` with -001, -002 and so on. Raises AlreadyAppliedError if
     nothing is new, UnreadableImagesError that names all images that cannot be read, unless they are
     skipped, ChangedImageError for one that changed meanwhile, and what :func:`own_features` raises.
-    ``left_out`` is what was left out when the images were collected, and is told.
+    ``left_out`` is what was left out when the images were collected, and ``passed_over`` what is no picture;
+    both are told.
     """
     owner, named = Owner.open(path), {image.name: image for image in images}
     owner.directory.refuse_inside(output)
@@ -49,10 +53,11 @@ def encrypt_images(
     with own_features(options.features, images, descriptor) as features, owner.directory.lock():
         describer = describer_of(owner.directory, features, options.model, options.device)
         outputs = UploadOutputs(owner, output, options)
-        request = {"payload": options.payload, "features": features and features.identity}
+        request = {"payload": options.payload_kind, "features": features and features.identity}
         work = Descriptions(owner.directory, request, resume=options.resume)
         try:
             choice = Choice(owner.ledger, images, options, features, progress)
+            _check_identities(choice.sent, options)
             first = FirstPass(owner, named, options, features, describer, choice, work)
             grouping = first.describe(parallelism, progress)
             second = SecondPass(owner, named, options, choice, work, grouping)
@@ -91,6 +96,7 @@ def encrypt_images(
         **choice.counted(),
         "sent with their group": len(done - grouping.sent),
         "skipped": len(skipped),
+        "passed over": len(passed_over) + len(first.passed_over),
         "edgeless": edgeless,
         "clipped": clipped,
     }
@@ -99,11 +105,41 @@ def encrypt_images(
     note = "bring upload.h5 to the cloud (mipp cloud index)"
     if protocol.grouped:
         note += " and upload.features.h5 to the KMC (mipp kmc index)"
-    return Report(tuple(files), counts, tuple(warnings), notes=(note,))
+    notes = [note, *_passed_over_note([*passed_over, *first.passed_over])]
+    if options.pixels:
+        notes.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
+    return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
+
+
+def _check_identities(images: Sequence[ImageFile], options: EncryptOptions) -> None:
+    """Refuse DICOM files, which name patients, as long as nobody chose what of them is sent."""
+    if options.payload is not None:
+        return
+    named = [image for image in images if image.kind() == DICOM]
+    if named:
+        raise InvalidRequestError(
+            f"{len(named)} of the images are DICOM files, which carry names of patients",
+            path=named[0].path,
+            hint="choose: --payload pixels sends the pixels alone, and shows users no path (text that is "
+            "burnt into them stays); --payload file sends each file bit for bit, identity included",
+        )
+
+
+def _passed_over_note(passed_over: Sequence[Problem]) -> list[str]:
+    """Say how many files were passed over, and why."""
+    if not passed_over:
+        return []
+    reasons = Counter(each.message for each in passed_over)
+    said = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
+    return [f"passed over {len(passed_over)} files ({said})"]
 
 
 def preview(
-    path: Path, images: Sequence[ImageFile], options: EncryptOptions, left_out: Sequence[Problem] = ()
+    path: Path,
+    images: Sequence[ImageFile],
+    options: EncryptOptions,
+    left_out: Sequence[Problem] = (),
+    passed_over: Sequence[Problem] = (),
 ) -> Report:
     """Say what :func:`encrypt_images` would send; nothing is written."""
     owner = Owner.open(path)
@@ -115,6 +151,7 @@ def preview(
         if options.model is not None or options.device != "cpu":
             describer_of(owner.directory, features, options.model, options.device, remember=False)
         choice = Choice(owner.ledger, images, options, features)
+        _check_identities(choice.sent, options)
         sent = {image.name for image in choice.sent} - choice.unreadable
         grouping = Grouping(owner.ledger, choice.groups(), sent, parameters.protocol.group_size)
         mates = grouping.mates({image.name for image in images} - choice.unreadable)
@@ -123,8 +160,10 @@ def preview(
         **choice.counted(),
         "sent with their group": len(mates),
         "unreadable": len(choice.unreadable) + len(left_out),
+        "passed over": len(passed_over),
     }
     notes = ["this is what would be done; nothing was written, and new images were not opened"]
+    notes += _passed_over_note(passed_over)
     try:
         grouping.check_size(sent.union(mates))
     except TooFewImagesError as error:

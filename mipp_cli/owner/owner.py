@@ -138,6 +138,10 @@ class Owner:
             )
         return path
 
+    def keyed_name(self, path: str) -> str:
+        """Return what users see in the place of a path that they shall not: its HMAC, as a file's name."""
+        return f"{self.row_key(path)[16:].hex()}.png"
+
     def row_key(self, path: str) -> bytes:
         """Return the keyed digest of a path, by which the rows of an upload are sorted."""
         return hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()

@@ -218,7 +218,8 @@ class SecondPass:
             if len(content) != description.payload_bytes:  # --resume may take up another Pillow's work
                 raise self._changed(description.path, "its pixels take another number of bytes now")
         inside = description.feature[: description.inside]
-        return Envelope(description.path, description.media_type, inside, content)
+        name = self.owner.keyed_name(description.path) if self.options.pixels else description.path
+        return Envelope(name, description.media_type, inside, content)
 
     def _changed(self, path: str, how: str) -> ChangedImageError:
         self.work.forget(path)

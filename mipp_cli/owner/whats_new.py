@@ -24,7 +24,8 @@ _SENT = (NEW, CHANGED, AGAIN)
 class EncryptOptions:
     """How a collection is encrypted, and what of it.
 
-    ``payload`` is `file` or `pixels`; unreadable images are skipped or refused; ``split`` is the size in
+    ``payload`` is `file` or `pixels`, or None where nobody chose: then it is the file, unless the collection
+    holds files that name patients; unreadable images are skipped or refused; ``split`` is the size in
     bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
     away, None refuses). ``features`` is a file of the owner's own features; ``model`` where the owner's
     copy of the deployment's model is now, if it moved; ``device`` what runs it. What is new is sent;
@@ -33,7 +34,7 @@ class EncryptOptions:
     deployment's.
     """
 
-    payload: str = "file"
+    payload: str | None = None
     skip_unreadable: bool = False
     split: int | None = None
     resume: bool | None = None
@@ -50,6 +51,11 @@ class EncryptOptions:
     def pixels(self) -> bool:
         """Whether the matrix of pixels is encrypted, and not the file."""
         return self.payload == "pixels"
+
+    @property
+    def payload_kind(self) -> str:
+        """What is encrypted: `file` or `pixels`."""
+        return "pixels" if self.pixels else "file"
 
 
 class Choice:
@@ -121,11 +127,11 @@ class Choice:
     def version(self, image: ImageFile, version: str) -> str:
         """Return what changes whenever the file, the payload or its owner's feature does."""
         codes = "" if self._features is None else hashlib.sha256(self._codes(image)).hexdigest()[:32]
-        return f"{version} {self._options.payload} {codes}".rstrip()
+        return f"{version} {self._options.payload_kind} {codes}".rstrip()
 
     def digest(self, image: ImageFile, content: str) -> str:
         """Return a digest of what is sent: ``content`` is that of the file's bytes, in hex."""
-        sent = length_prefixed(self._options.payload, content, self._codes(image))
+        sent = length_prefixed(self._options.payload_kind, content, self._codes(image))
         return hashlib.sha256(sent).hexdigest()[:32]
 
     def _codes(self, image: ImageFile) -> bytes:

@@ -29,14 +29,15 @@ def padme(size: int) -> int:
     return (size + mask) & ~mask
 
 
-def envelope_bytes(path: str, media_type: str, codes: int, content_bytes: int) -> int:
+def envelope_bytes(path_bytes: int, media_type: str, codes: int, content_bytes: int) -> int:
     """Return the length of the envelope of an image whose content is not at hand yet."""
-    return padme(_ENVELOPE_HEAD.size + len(path.encode()) + len(media_type.encode()) + codes + content_bytes)
+    return padme(_ENVELOPE_HEAD.size + path_bytes + len(media_type.encode()) + codes + content_bytes)
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """What is encrypted of an image: its path, media type, feature and content.
+    """What is encrypted of an image: its path, or what users see in its place, media type, feature and
+    content.
 
     ``feature`` has shape (l,), or (0,) in a scheme where the user does not rank; ``content`` is the file bit
     for bit, or a PNG of its pixels alone.

@@ -246,7 +246,7 @@ def test_a_container_of_the_wrong_kind_is_named_with_its_kind(deployment: Deploy
 def test_an_empty_folder_of_images_is_named(deployment: Deployment, name: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     said = refuse(deployment, 2, *words_of(deployment, IMAGE_READERS[name], tmp_path))
-    assert said.startswith(f"error: {tmp_path}: holds no images\nhint: images are files named .bmp")
+    assert said.startswith(f"error: {tmp_path}: holds no images\nhint: images are JPEG")
 
 
 @pytest.mark.parametrize("name", IMAGE_READERS)

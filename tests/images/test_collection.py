@@ -114,7 +114,7 @@ def test_an_empty_folder_is_refused_by_name(tmp_path: Path) -> None:
         collect_images([tmp_path])
     assert caught.value.path == str(tmp_path)
     assert caught.value.hint is not None
-    assert ".jpg" in caught.value.hint
+    assert "JPEG" in caught.value.hint
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:

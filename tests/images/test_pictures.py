@@ -24,7 +24,6 @@ from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.grey_levels import exif_orientation, turn_upright
 from mipp_cli.images.kinds import KINDS
 from mipp_cli.images.pictures import (
-    PICTURE_SUFFIXES,
     extension,
     open_picture,
 )
@@ -153,7 +152,6 @@ def test_pixels_of_a_lossless_file_come_back(name: str) -> None:
 def test_every_media_type_has_its_extension() -> None:
     for kind in KINDS:
         assert extension(kind.media_type) == kind.extension
-    assert {extension(f"image/{name}") for name in ("jpeg", "png", "tiff", "bmp", "webp")} <= PICTURE_SUFFIXES
 
 
 @pytest.mark.parametrize("unknown", ["text/plain", "", "application/octet-stream", "image/../../x"])

@@ -305,8 +305,8 @@ def test_descriptions_are_readable_by_their_owner_alone(changeable: Deployment, 
 
 
 DESCRIPTIONS = [
-    DescribedImage("a/ü.png", "1 2", "ab" * 32, 7, "image/png", b"codes", 5, (b"f", b"ff")),
-    DescribedImage("", "", "", 0, "", b"", 0),
+    DescribedImage("a/ü.png", "1 2", "ab" * 32, 7, "image/png", b"codes", 5, 8, (b"f", b"ff")),
+    DescribedImage("", "", "", 0, "", b"", 0, 0),
 ]
 
 

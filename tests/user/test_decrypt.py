@@ -481,7 +481,8 @@ def test_the_pixel_payload_gives_back_the_same_pixels(each_way: Deployment, kind
     )
     done("owner", "encrypt", *words, "--small", *JOBS)
     each_way.index(each_way / "p.h5")
-    row = next(row for row in all_matches(each_way) if row["name"] == "pixels.png")
+    name = Owner(each_way.role("north")).keyed_name("pixels.png")
+    row = next(row for row in all_matches(each_way) if row["name"] == name)
     with Image.open(each_way / "all" / row["file"]) as given:
         assert given.format == "PNG"
         expected = drawn.convert("RGB") if kind == "P" else drawn

@@ -1,0 +1,97 @@
+"""A folder as hospitals have it: DICOM beside other pictures, other files, links; each is accounted for."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from pydicom.data import get_testdata_file
+
+from tests.owner.test_encrypt import envelopes
+from tests.support.deployment import JOBS, Deployment, done, picture, refused
+
+SLICE = "CT_small.dcm"
+REPORT = "reportsi.dcm"
+NAME = b"CompressedSamples^CT1"  # the patient of the slice
+
+
+def dicom(name: str) -> Path:
+    found = get_testdata_file(name, download=False)
+    assert found is not None
+    return Path(found)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures: a slice without a suffix, its copy in a linked folder, a PNG; and what is none."""
+    folder = tmp_path / "ward"
+    (folder / "series").mkdir(parents=True)
+    shutil.copy(dicom(SLICE), folder / "series" / "IM0001")
+    shutil.copy(dicom(REPORT), folder / "series" / "SR0001")
+    picture(1).save(folder / "photo.png")
+    (folder / "notes.txt").write_text("nothing to see\n")
+    (folder / ".hidden.png").write_bytes(b"")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    picture(2).save(elsewhere / "linked.bin", "JPEG")
+    (folder / "more").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(folder)
+    return folder
+
+
+def encrypt(made: Deployment, folder: Path, *words: object) -> tuple[object, ...]:
+    return ("owner", "encrypt", made / "north", folder, "-o", made / "ward.h5", *words, *JOBS)
+
+
+def test_every_file_of_a_folder_is_accounted_for(changeable: Deployment, folder: Path) -> None:
+    report = done(*encrypt(changeable, folder, "--payload", "file", "--json")).json
+    assert report["counts"]["images"] == 3
+    assert report["counts"]["passed over"] == 3
+    (note,) = [note for note in report["notes"] if note.startswith("passed over 3 files")]
+    for reason in (
+        "is no picture: 1",
+        "is a folder that was walked already, by a link: 1",
+        "report, and no pi",
+    ):
+        assert reason in note
+    sent = {each.path: each for each in envelopes(changeable, changeable / "ward.h5").values()}
+    assert set(sent) == {"series/IM0001", "photo.png", "more/linked.bin"}
+    assert sent["series/IM0001"].media_type == "application/dicom"
+    assert sent["more/linked.bin"].media_type == "image/jpeg"
+    assert sent["series/IM0001"].content == (folder / "series" / "IM0001").read_bytes()
+
+
+def test_whoever_sends_dicom_chooses_what_of_it(changeable: Deployment, folder: Path) -> None:
+    outcome = refused(2, *encrypt(changeable, folder))
+    assert "2 of the images are DICOM files, which carry names of patients" in outcome.err
+    assert "--payload pixels" in outcome.err and "--payload file" in outcome.err
+    refused(2, *encrypt(changeable, folder, "--dry-run"))
+    done(*encrypt(changeable, folder / "photo.png"))
+
+
+def test_pixels_take_no_identity_and_no_path_along(changeable: Deployment, folder: Path) -> None:
+    assert NAME in (folder / "series" / "IM0001").read_bytes()
+    done(*encrypt(changeable, folder, "--payload", "pixels"))
+    sent = envelopes(changeable, changeable / "ward.h5").values()
+    assert len({each.path for each in sent}) == len(sent) == 3
+    for each in sent:
+        assert each.media_type == "image/png"
+        assert each.path.endswith(".png") and len(each.path) == 36
+        everything = each.content + each.path.encode()
+        for secret in (NAME, b"IM0001", b"series", b"photo", b"linked"):
+            assert secret not in everything
+
+
+def test_a_slice_finds_its_own_pixels_as_png(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+    """A query with a DICOM file finds what was sent as pixels, and the other way round."""
+    done(*encrypt(changeable, folder, "--payload", "pixels"))
+    done("cloud", "index", changeable / "cloud", changeable / "ward.h5", *JOBS)
+    query, answer = changeable / "dicom.h5", tmp_path / "m"
+    done("user", "query", changeable / "alice", folder / "series" / "IM0001", "-o", query)
+    done("user", "decrypt", changeable / "alice", changeable.answer(changeable.search(query)), "-o", answer)
+    with (answer / "matches.csv").open(newline="") as table:
+        first = next(csv.DictReader(table))
+    assert float(first["distance"]) == 0
+    assert (answer / first["file"]).read_bytes().startswith(b"\x89PNG")
