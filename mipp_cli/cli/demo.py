@@ -80,7 +80,9 @@ def demo(
 def _commands(
     owners: dict[str, list[str]], queries: Sequence[str], scheme: str, kmc: Sequence[str], copy: Sequence[str]
 ) -> Iterator[list[str]]:
-    """Yield the words of each command, in the order of a first run."""
+    """Yield the words of each command, in the order of a first run; each is run before the next is asked for."""
+    from mipp_cli.containers.messages.public_files import load_deployment
+
     public = ["--kmc", "kmc/kmc.pub"]
     yield ["kmc", "init", "kmc", "--scheme", scheme, *kmc]
     yield ["cloud", "init", "cloud", *public]
@@ -89,7 +91,7 @@ def _commands(
         yield ["owner", "init", name, "--id", name, *public, "--authorize", "doctor/user.pub", *copy]
     yield ["kmc", "enroll", "kmc", *(f"{name}/enrolment.h5" for name in owners), "cloud/cloud.pub"]
     yield ["cloud", "enroll", "cloud", *(f"{name}/members.h5" for name in owners)]
-    ranked_by_kmc = scheme == "exact"
+    ranked_by_kmc = load_deployment(Path("kmc/kmc.pub")).parameters.protocol.grouped
     small = ["--small"] if ranked_by_kmc else []
     for name, images in owners.items():
         yield ["owner", "encrypt", name, *images, "-o", f"{name}.h5", *small]

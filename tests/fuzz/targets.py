@@ -52,6 +52,7 @@ from mipp_cli.errors import MippError
 from mipp_cli.images import refusals
 from mipp_cli.images.pictures import extension, open_picture
 from mipp_cli.images.pixels import png_of_pixels
+from mipp_cli.images.renditions import render
 from mipp_cli.inspection.files import inspect_file
 from mipp_cli.kmc.applying import NameSet
 from mipp_cli.sanitize import safe_file_name, table_cell
@@ -60,7 +61,6 @@ from mipp_cli.scheme.parameters import Parameters, generate_parameters
 from mipp_cli.scheme.protocol import ExactProtocol
 from mipp_cli.scheme.retrieval_index import check_sums, ids_of, merged, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
-from mipp_cli.user.matches import small_picture
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
 from tests.fuzz import hand_offs, seeds
 from tests.fuzz.recipes import cook
@@ -403,7 +403,7 @@ def _run_feature_file(data: bytes, scratch: Path) -> None:
 
 def _run_picture(data: bytes, _scratch: Path) -> None:
     refusals.MAX_PIXELS = PIXELS
-    small_picture(data)
+    render(data, "image/jpeg", (184, 128))
     picture = open_picture(data, path=None)
     with suppress(MippError):
         edge_histogram(picture.eight_bits())
