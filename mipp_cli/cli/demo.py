@@ -80,7 +80,7 @@ def demo(
 def _commands(
     owners: dict[str, list[str]], queries: Sequence[str], scheme: str, kmc: Sequence[str], copy: Sequence[str]
 ) -> Iterator[list[str]]:
-    """Yield the words of each command, in the order of a first run; each is run before the next is asked for."""
+    """Yield the words of each command, in order; each is run before the next is asked for."""
     from mipp_cli.containers.messages.public_files import load_deployment
 
     public = ["--kmc", "kmc/kmc.pub"]
