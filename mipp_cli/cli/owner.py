@@ -227,7 +227,13 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
     is_flag=True,
     help="Admit a group of fewer images than the deployment asks for, which hides less (scheme exact).",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing.")
+@click.option(
+    "--report",
+    metavar="FILE.csv",
+    type=PATH,
+    help="Account for every file seen: sent or not and why, kind, size, bits, frame.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing but the report.")
 @parallelism_options
 @force_option
 @progress_option

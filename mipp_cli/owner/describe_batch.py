@@ -16,7 +16,7 @@ from mipp_cli.errors import UnreadableImageError, errors_at
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
-from mipp_cli.owner.described_image import KEYED_NAME_BYTES, DescribedImage
+from mipp_cli.owner.described_image import KEYED_NAME_BYTES, DescribedImage, PictureFacts
 from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 
@@ -59,6 +59,7 @@ class _OpenedImage:
     payload_bytes: int
     media_type: str
     name_bytes: int
+    facts: PictureFacts
     prepared: Prepared
 
 
@@ -73,12 +74,16 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
             size, kind = len(content), picture.kind.media_type
             name = len(read.image.name.encode())
             prepared = describer.prepare(picture.eight_bits()) if read.feature is None else read.feature
+            told = picture.facts
+            facts = PictureFacts(
+                picture.kind.name, told.width, told.height, told.bits, told.frame, picture.flat
+            )
             if pixels:
                 size, kind = len(png_of_pixels(picture.stored())), "image/png"
                 name = KEYED_NAME_BYTES
     except UnreadableImageError as error:
         return error
-    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, name, prepared)
+    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, name, facts, prepared)
 
 
 def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
@@ -107,5 +112,6 @@ def _encrypted(
             feature.tobytes(),
             len(protocol.inside_image(feature)),
             image.name_bytes,
+            image.facts,
             tuple(column[row].tobytes() for column in columns),
         )

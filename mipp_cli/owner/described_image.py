@@ -6,13 +6,25 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.scheme.aead import OVERHEAD_BYTES
 from mipp_cli.scheme.envelope import envelope_bytes
+
+
+class PictureFacts(NamedTuple):
+    """What is told of a picture; ``frame`` is that of a DICOM file of several, ``flat`` one of one value."""
+
+    kind: str
+    width: int
+    height: int
+    bits: int
+    frame: int | None
+    flat: bool
+
 
 KEYED_NAME_BYTES: Final = 36
 """How long a name is that stands in the place of a path: 16 bytes in hex, and a suffix."""
@@ -34,6 +46,7 @@ class DescribedImage:
     codes: bytes
     inside: int  # how many of the codes go into the encrypted image
     name_bytes: int  # how long the name is that users read
+    facts: PictureFacts
     features: tuple[bytes, ...] = ()  # as they lie beside the image in the upload
 
     @property
@@ -58,6 +71,7 @@ class DescribedImage:
             self.media_type,
             self.inside,
             self.name_bytes,
+            self.facts,
         )
         line = json.dumps([fields, binary]).encode() + b"\n"
         return _digest(line) + line
@@ -69,9 +83,9 @@ class DescribedImage:
         if digest != _digest(line):
             return None
         fields, binary = json.loads(line)
-        path, version, sha256, payload_bytes, media_type, inside, name_bytes = fields
+        path, version, sha256, payload_bytes, media_type, inside, name_bytes, facts = fields
         codes, *features = map(base64.b64decode, binary)
-        rest = (inside, name_bytes, tuple(features))
+        rest = (inside, name_bytes, PictureFacts(*facts), tuple(features))
         return cls(path, version, sha256, payload_bytes, media_type, codes, *rest)
 
 

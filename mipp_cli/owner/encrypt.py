@@ -10,16 +10,19 @@ encrypted, and written straight into the upload.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import own_features
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, Problem, TooFewImagesError
+from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions
+from mipp_cli.owner.file_report import rows_of_preview, rows_of_run, write_file_report
 from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload import SecondPass, UploadOutputs
@@ -27,6 +30,8 @@ from mipp_cli.owner.whats_new import Choice, EncryptOptions
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.workdir.describer import describer_of
+
+_SHOWN = 5  # names in a warning; --report has all
 
 
 def encrypt_images(
@@ -49,48 +54,26 @@ def encrypt_images(
     """
     owner, named = Owner.open(path), {image.name: image for image in images}
     owner.directory.refuse_inside(output)
+    if options.report is not None:
+        refuse_existing(options.report, force=options.force)
+        owner.directory.refuse_inside(options.report)
     descriptor = owner.directory.deployment.parameters.descriptor
     with own_features(options.features, images, descriptor) as features, owner.directory.lock():
         describer = describer_of(owner.directory, features, options.model, options.device)
         outputs = UploadOutputs(owner, output, options)
         request = {"payload": options.payload_kind, "features": features and features.identity}
         work = Descriptions(owner.directory, request, resume=options.resume)
-        try:
+        with _told_what_is_kept(work, len(images)):
             choice = Choice(owner.ledger, images, options, features, progress)
             _check_identities(choice.sent, options)
             first = FirstPass(owner, named, options, features, describer, choice, work)
             grouping = first.describe(parallelism, progress)
             second = SecondPass(owner, named, options, choice, work, grouping)
+            rows = [] if options.report is None else [*rows_of_run(images, first, left_out, passed_over)]
             written, edgeless = second.write(outputs, progress)
-        except KeyboardInterrupt:
-            if not work.kept:
-                raise
-            raise InterruptedWorkError(
-                f"interrupted; {work.kept} of {len(images)} images are described",
-                hint="run it again with --resume to go on",
-            ) from None
-        except MippError as error:
-            if work.kept:
-                go_on = f"{work.kept} images are described: give --resume to go on after them"
-                error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
-            raise
-        finally:
-            work.close()
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
-    warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
-    if choice.absent:
-        warnings.append(
-            f"{choice.absent} more images that were to be sent again are not among those named: "
-            "name the folders that they are in, or delete them"
-        )
-    warnings += moved_warning(grouping.moved(done))
-    warnings += thin_warning(grouping.thinned(done), protocol.group_size)
     clipped = features.clipped if features else 0
-    if clipped:
-        warnings.append(f"{clipped} numbers of {options.features} lie outside of the range, and were clipped")
-    if edgeless:
-        warnings.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
     counts = {
         "images": len(done),
         **choice.counted(),
@@ -100,15 +83,71 @@ def encrypt_images(
         "edgeless": edgeless,
         "clipped": clipped,
     }
+    warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
+    warnings += _absent_warning(choice)
+    warnings += moved_warning(grouping.moved(done))
+    warnings += thin_warning(grouping.thinned(done), protocol.group_size)
+    warnings += _feature_warnings(options, clipped, edgeless, second.flat)
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]
-    note = "bring upload.h5 to the cloud (mipp cloud index)"
-    if protocol.grouped:
-        note += " and upload.features.h5 to the KMC (mipp kmc index)"
-    notes = [note, *_passed_over_note([*passed_over, *first.passed_over])]
-    if options.pixels:
-        notes.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
+    if options.report is not None:
+        write_file_report(options.report, rows, force=options.force)
+        files.append(Output(options.report, "report"))
+    notes = _notes([*passed_over, *first.passed_over], options, grouped=protocol.grouped)
     return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
+
+
+@contextmanager
+def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
+    """Say of whatever ends the block early how to go on with what was described."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not work.kept:
+            raise
+        raise InterruptedWorkError(
+            f"interrupted; {work.kept} of {images} images are described",
+            hint="run it again with --resume to go on",
+        ) from None
+    except MippError as error:
+        if work.kept:
+            go_on = f"{work.kept} images are described: give --resume to go on after them"
+            error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
+        raise
+    finally:
+        work.close()
+
+
+def _absent_warning(choice: Choice) -> list[str]:
+    if not choice.absent:
+        return []
+    return [
+        f"{choice.absent} more images that were to be sent again are not among those named: "
+        "name the folders that they are in, or delete them"
+    ]
+
+
+def _feature_warnings(options: EncryptOptions, clipped: int, edgeless: int, flat: Sequence[str]) -> list[str]:
+    """Say of how many images the features tell little or nothing."""
+    said = []
+    if clipped:
+        said.append(f"{clipped} numbers of {options.features} lie outside of the range, and were clipped")
+    if edgeless:
+        said.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
+    if flat:
+        shown = ", ".join(flat[:_SHOWN]) + (", …" if len(flat) > _SHOWN else "")
+        said.append(f"{len(flat)} of the images are flat, of one value only: {shown}")
+    return said
+
+
+def _notes(passed_over: Sequence[Problem], options: EncryptOptions, *, grouped: bool) -> list[str]:
+    note = "bring upload.h5 to the cloud (mipp cloud index)"
+    if grouped:
+        note += " and upload.features.h5 to the KMC (mipp kmc index)"
+    said = [note, *_passed_over_note(passed_over)]
+    if options.pixels:
+        said.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
+    return said
 
 
 def _check_identities(images: Sequence[ImageFile], options: EncryptOptions) -> None:
@@ -170,4 +209,9 @@ def preview(
         if not options.small:
             notes.append(f"it would be refused without --small: {error.message}")
     warnings = (*owner.directory.warnings, *moved_warning(grouping.moved(sent.union(mates))))
-    return Report((), counts, warnings, notes=tuple(notes))
+    written: tuple[Output, ...] = ()
+    if options.report is not None:
+        rows = rows_of_preview(images, choice, sent.union(mates), left_out, passed_over)
+        write_file_report(options.report, rows, force=options.force)
+        written = (Output(options.report, "report"),)
+    return Report(written, counts, warnings, notes=tuple(notes))

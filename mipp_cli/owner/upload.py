@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
@@ -94,7 +94,7 @@ class UploadOutputs:
 
 @dataclass(frozen=True)
 class SecondPass:
-    """Writes the uploads of a run."""
+    """Writes the uploads of a run; ``flat`` are those of its images that have one value only."""
 
     owner: Owner
     images: Mapping[str, ImageFile]
@@ -102,6 +102,7 @@ class SecondPass:
     choice: Choice
     work: Descriptions
     grouping: Grouping
+    flat: list[str] = field(default_factory=list)
 
     def write(self, outputs: UploadOutputs, progress: Progress) -> tuple[list[list[Path]], int]:
         """Write the uploads and their ledgers, all or none, then forget the descriptions.
@@ -195,6 +196,8 @@ class SecondPass:
                     if features is not None:
                         features.append(name, hashlib.sha256(ew).digest(), description.feature)
                     note(self._sent_image(name, description, group.name if features is not None else ""))
+                    if description.facts.flat:
+                        self.flat.append(path)
                     edgeless += is_edgeless(parameters.descriptor, description.feature)
                     advance(1)
                 upload.end_group()

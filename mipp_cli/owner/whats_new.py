@@ -30,7 +30,8 @@ class EncryptOptions:
     away, None refuses). ``features`` is a file of the owner's own features; ``model`` where the owner's
     copy of the deployment's model is now, if it moved; ``device`` what runs it. What is new is sent;
     ``undelete`` sends images that were deleted, too, ``again`` all that were sent before, and ``messages``
-    nothing but what these uploads still decide. ``small`` admits groups that are smaller than the
+    nothing but what these uploads still decide. ``report`` is where every file is
+    accounted for, as CSV. ``small`` admits groups that are smaller than the
     deployment's.
     """
 
@@ -46,6 +47,7 @@ class EncryptOptions:
     again: bool = False
     messages: frozenset[int] = frozenset()
     small: bool = False
+    report: Path | None = None
 
     @property
     def pixels(self) -> bool:
@@ -83,6 +85,7 @@ class Choice:
         self.absent = len(self._wanted - paths)
         self.refreshed: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
+        self.reasons: dict[str, str] = {}  # of each image, why it is sent or not
         self.sent: list[ImageFile] = []
         self.unreadable: set[str] = set()  # of those that had to be read
         with progress("comparing", len(images), "image") as advance:
@@ -93,6 +96,7 @@ class Choice:
     def _choose(self, image: ImageFile) -> None:
         try:
             why = self._reason(image)
+            self.reasons[image.name] = why
             self._counts[why] += 1
             if why in _SENT:
                 self.sent.append(image)

@@ -18,7 +18,7 @@ from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.upload import UploadCipher, UploadReader, upload_schema
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.owner import descriptions
-from mipp_cli.owner.described_image import DescribedImage
+from mipp_cli.owner.described_image import DescribedImage, PictureFacts
 from mipp_cli.owner.ledger import Ledger
 from mipp_cli.owner.owner import Owner
 from mipp_cli.progress import Advance, Progress
@@ -304,9 +304,10 @@ def test_descriptions_are_readable_by_their_owner_alone(changeable: Deployment, 
     assert all(path.stat().st_mode & 0o077 == 0 for path in partial.iterdir())
 
 
+FACTS = PictureFacts("DICOM", 7, 5, 12, 3, flat=True)
 DESCRIPTIONS = [
-    DescribedImage("a/ü.png", "1 2", "ab" * 32, 7, "image/png", b"codes", 5, 8, (b"f", b"ff")),
-    DescribedImage("", "", "", 0, "", b"", 0, 0),
+    DescribedImage("a/ü.png", "1 2", "ab" * 32, 7, "image/png", b"codes", 5, 8, FACTS, (b"f", b"ff")),
+    DescribedImage("", "", "", 0, "", b"", 0, 0, FACTS),
 ]
 
 

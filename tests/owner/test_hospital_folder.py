@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from tests.owner.test_encrypt import envelopes
@@ -95,3 +96,55 @@ def test_a_slice_finds_its_own_pixels_as_png(changeable: Deployment, folder: Pat
         first = next(csv.DictReader(table))
     assert float(first["distance"]) == 0
     assert (answer / first["file"]).read_bytes().startswith(b"\x89PNG")
+
+
+def rows_of(report: Path) -> dict[str, dict[str, str]]:
+    with report.open(newline="") as table:
+        return {Path(row["path"]).name: row for row in csv.DictReader(table)}
+
+
+def test_the_report_has_a_row_for_every_file(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    Image.new("L", (80, 70), 9).save(folder / "flat.png")
+    report = tmp_path / "report.csv"
+    words = ("--payload", "file", "--skip-unreadable", "--report", report, "--json")
+    told = done(*encrypt(changeable, folder, *words)).json
+    rows = rows_of(report)
+    assert {name: row["outcome"] for name, row in rows.items()} == {
+        "IM0001": "sent",
+        "photo.png": "sent",
+        "flat.png": "sent",
+        "linked.bin": "sent",
+        "broken.jpg": "unreadable",
+        "SR0001": "passed over",
+        "notes.txt": "passed over",
+        "back": "passed over",
+    }
+    size = ("kind", "width", "height", "bits", "frame", "flat")
+    assert [rows["IM0001"][each] for each in size] == ["DICOM", "128", "128", "16", "", "False"]
+    assert [rows["flat.png"][each] for each in size] == ["PNG", "80", "70", "8", "", "True"]
+    assert "damaged" in rows["broken.jpg"]["reason"]
+    assert any("1 of the images are flat, of one value only: flat.png" in each for each in told["warnings"])
+
+
+def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+    done(*encrypt(changeable, folder, "--payload", "file"))
+    picture(7).save(folder / "later.png")
+    (folder / "gone.txt").write_text("")
+    report = tmp_path / "report.csv"
+    words = ("--payload", "file", "--dry-run", "--small", "--report", report)
+    done(*encrypt(changeable, folder, *words))
+    rows = rows_of(report)
+    assert (rows["later.png"]["outcome"], rows["later.png"]["reason"]) == ("sent", "new")
+    assert (rows["photo.png"]["outcome"], rows["photo.png"]["reason"]) == ("not sent", "unchanged")
+    assert rows["gone.txt"]["outcome"] == "passed over"
+    before = report.read_bytes()
+    refused(10, *encrypt(changeable, folder, *words))
+    assert report.read_bytes() == before
+
+
+def test_a_failed_run_leaves_no_report(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report = tmp_path / "report.csv"
+    refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
+    assert not report.exists()

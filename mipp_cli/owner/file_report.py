@@ -1,0 +1,74 @@
+"""What became of every file that `owner encrypt` saw, as a table for whoever has to account for them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mipp_cli.errors import Problem
+from mipp_cli.files.atomic import write_bytes
+from mipp_cli.images.collection import ImageFile
+from mipp_cli.owner.describing import FirstPass
+from mipp_cli.owner.whats_new import Choice
+from mipp_cli.sanitize import table_cell
+
+COLUMNS = ("path", "outcome", "reason", "kind", "width", "height", "bits", "frame", "flat")
+SENT, SKIPPED, PASSED_OVER, KEPT = "sent", "unreadable", "passed over", "not sent"
+WITH_ITS_GROUP = "with its group"
+
+Row = tuple[object, ...]
+
+
+def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
+    """Write the table as CSV, sorted by path; raises OutputError."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for row in sorted(rows, key=lambda row: str(row[0])):
+        table.writerow([table_cell(each) if isinstance(each, str) else each for each in row])
+    write_bytes(path, text.getvalue().encode(), force=force)
+
+
+def rows_of_run(
+    images: Sequence[ImageFile], first: FirstPass, left_out: Sequence[Problem], passed_over: Sequence[Problem]
+) -> Iterator[Row]:
+    """Yield a row for each file that a run saw: sent, not sent, unreadable, or no picture."""
+    refused = {str(each.path): each.message for each in first.unreadable}
+    no_pictures = {each.path: each.message for each in first.passed_over}
+    for image in images:
+        path = str(image.path)
+        if image.name in first.work.done:
+            facts = first.work.read(image.name).facts
+            yield (path, SENT, first.choice.reasons.get(image.name, WITH_ITS_GROUP), *facts)
+        elif path in refused:
+            yield _bare(path, SKIPPED, refused[path])
+        elif path in no_pictures:
+            yield _bare(path, PASSED_OVER, no_pictures[path])
+        else:
+            yield _bare(path, KEPT, first.choice.reasons.get(image.name, ""))
+    yield from _not_taken(left_out, passed_over)
+
+
+def rows_of_preview(
+    images: Sequence[ImageFile],
+    choice: Choice,
+    sent: set[str],
+    left_out: Sequence[Problem],
+    passed_over: Sequence[Problem],
+) -> Iterator[Row]:
+    """Yield a row for each file that a run would see; what is in new pictures is not known yet."""
+    for image in images:
+        outcome = SENT if image.name in sent else SKIPPED if image.name in choice.unreadable else KEPT
+        yield _bare(str(image.path), outcome, choice.reasons.get(image.name, ""))
+    yield from _not_taken(left_out, passed_over)
+
+
+def _not_taken(left_out: Sequence[Problem], passed_over: Sequence[Problem]) -> Iterator[Row]:
+    yield from (_bare(each.path, SKIPPED, each.message) for each in left_out)
+    yield from (_bare(each.path, PASSED_OVER, each.message) for each in passed_over)
+
+
+def _bare(path: str, outcome: str, reason: str) -> Row:
+    return (path, outcome, reason, *[""] * (len(COLUMNS) - 3))
