@@ -38,6 +38,10 @@ _LONGEST_ID = 60
     show_default=True,
     help="As in kmc init.",
 )
+@click.option(
+    "--payload", type=click.Choice(["file", "pixels"]), help="As in owner encrypt; must be chosen for DICOM."
+)
+@click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
 @click.option("--descriptor", metavar="NAME", help="What pictures are compared by, as in kmc init.")
 @click.option("--model", metavar="PATH", type=PATH, help="An image model to compare by, as in kmc init.")
 @prints_report
@@ -46,6 +50,8 @@ def demo(
     queries: tuple[Path, ...],
     output: Path,
     scheme: str,
+    payload: str | None,
+    skip_unreadable: bool,
     descriptor: str | None,
     model: Path | None,
 ) -> Report:
@@ -61,16 +67,19 @@ def demo(
     from mipp_cli.files.atomic import new_folder
 
     if os.path.lexists(output):
-        raise OutputError(
-            "exists, and a demo begins anew", path=output, hint="name a folder that is to be made"
-        )
+        raise OutputError("exists", path=output, hint="name a new folder")
     owners = _owners(files)
+    for each in queries:
+        if not each.exists():
+            raise InvalidRequestError("does not exist", path=each, hint="name a picture to ask with")
+    encrypt = ["--payload", payload] if payload else []
+    encrypt += ["--skip-unreadable"] if skip_unreadable else []
     asked = [str(each.absolute()) for each in queries] or [_first_picture(files)]
     described = ["--descriptor", descriptor] if descriptor else []
     copy = ["--model", str(model.absolute())] if model else []
     with new_folder(output) as building, chdir(building):
-        click.echo(f"$ cd {shlex.quote(str(output))}")
-        for words in _commands(owners, asked, scheme, [*described, *copy], copy):
+        click.echo(f"$ mkdir {shlex.quote(str(output))} && cd {shlex.quote(str(output))}")
+        for words in _commands(owners, asked, scheme, [*described, *copy], copy, encrypt):
             _run(words)
     page = output / "matches" / "matches.html"
     note = "in earnest each role has a machine of its own, and its directory stays there"
@@ -78,7 +87,12 @@ def demo(
 
 
 def _commands(
-    owners: dict[str, list[str]], queries: Sequence[str], scheme: str, kmc: Sequence[str], copy: Sequence[str]
+    owners: dict[str, list[str]],
+    queries: Sequence[str],
+    scheme: str,
+    kmc: Sequence[str],
+    copy: Sequence[str],
+    encrypt: Sequence[str],
 ) -> Iterator[list[str]]:
     """Yield the words of each command, in order; each is run before the next is asked for."""
     from mipp_cli.containers.messages.public_files import load_deployment
@@ -94,7 +108,7 @@ def _commands(
     ranked_by_kmc = load_deployment(Path("kmc/kmc.pub")).parameters.protocol.grouped
     small = ["--small"] if ranked_by_kmc else []
     for name, images in owners.items():
-        yield ["owner", "encrypt", name, *images, "-o", f"{name}.h5", *small]
+        yield ["owner", "encrypt", name, *images, "-o", f"{name}.h5", *small, *encrypt]
     yield ["cloud", "index", "cloud", *(f"{name}.h5" for name in owners)]
     if ranked_by_kmc:
         yield ["kmc", "index", "kmc", *(f"{name}.features.h5" for name in owners)]

@@ -75,12 +75,13 @@ class OwnFeatures:
     def _read(self, begin: int, end: int) -> tuple[Codes, int]:
         """Return rows as codes, and how many numbers were clipped; refuse what cannot be made a code."""
         values, descriptor = self._file.rows(begin, end), self._descriptor
-        if descriptor.quantisation is None or values.dtype == np.uint8:
+        of_codes = values.dtype == np.uint8 and descriptor.quantisation == L2
+        if descriptor.quantisation is None or of_codes:
             if not (fits := _are_codes(values, descriptor)).all():
                 row, column = np.argwhere(~fits)[0].tolist()
                 raise self._bad(begin + row, f"column {column} is {values[row, column]}")
             return values.astype(np.uint8), 0
-        if values.dtype.kind != "f":
+        if values.dtype.kind != "f" and descriptor.quantisation == L2:
             raise InvalidRequestError(
                 f"holds whole numbers ({values.dtype}), and features of {descriptor.name} are real numbers",
                 hint="save them as floats; codes that are quantised already, as numbers of type uint8",

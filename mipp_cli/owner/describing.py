@@ -17,6 +17,7 @@ from mipp_cli.errors import (
     UnreadableImagesError,
 )
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describe_batch import ReadImage, describe_and_encrypt
 from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.owner.descriptions import Descriptions
@@ -55,7 +56,9 @@ class FirstPass:
         """
         choice, work, options = self.choice, self.work, self.options
         grouping = self._grouping({image.name for image in choice.sent})
-        if not options.small and not options.skip_unreadable:
+        # what may turn out to be no picture, such as a report among DICOM files, is not counted on
+        certain = not any(image.kind() == DICOM for image in choice.sent)
+        if not options.small and not options.skip_unreadable and certain:
             grouping.check_size({*grouping.sent, *grouping.mates(self.images.keys())})
         self._describe(choice.sent, parallelism, progress)
         if not work.done and self.unreadable and not choice.left_out:
@@ -66,6 +69,12 @@ class FirstPass:
             )
         if not work.done:
             work.remove()  # nothing to go on with
+            if self.passed_over and not choice.left_out:
+                raise InvalidRequestError(
+                    "none of the files holds a picture",
+                    path=self.passed_over[0].path,
+                    hint=f"the first: {self.passed_over[0].message}",
+                )
             raise choice.nothing_to_send()
         if self.unreadable or self.passed_over:
             grouping = self._grouping(set(work.done))

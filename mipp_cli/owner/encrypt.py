@@ -65,7 +65,7 @@ def encrypt_images(
         work = Descriptions(owner.directory, request, resume=options.resume)
         with _told_what_is_kept(work, len(images)):
             choice = Choice(owner.ledger, images, options, features, progress)
-            _check_identities(choice.sent, options)
+            _check_payload(choice, options)
             first = FirstPass(owner, named, options, features, describer, choice, work)
             grouping = first.describe(parallelism, progress)
             second = SecondPass(owner, named, options, choice, work, grouping)
@@ -76,7 +76,7 @@ def encrypt_images(
     clipped = features.clipped if features else 0
     counts = {
         "images": len(done),
-        **choice.counted(),
+        **choice.counted(done),
         "sent with their group": len(done - grouping.sent),
         "skipped": len(skipped),
         "passed over": len(passed_over) + len(first.passed_over),
@@ -150,11 +150,22 @@ def _notes(passed_over: Sequence[Problem], options: EncryptOptions, *, grouped: 
     return said
 
 
-def _check_identities(images: Sequence[ImageFile], options: EncryptOptions) -> None:
-    """Refuse DICOM files, which name patients, as long as nobody chose what of them is sent."""
+def _check_payload(choice: Choice, options: EncryptOptions) -> None:
+    """Refuse what needs an extra that is missing, and what names patients as long as nobody chose."""
+    kinds = {image.name: image.kind() for image in choice.sent}
+    for kind in {*kinds.values()} - {None}:
+        if kind is not None and (missing := kind.missing()) is not None:
+            count = sum(each == kind for each in kinds.values())
+            raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
     if options.payload is not None:
         return
-    named = [image for image in images if image.kind() == DICOM]
+    if choice.sent_as_pixels:
+        raise InvalidRequestError(
+            f"{choice.sent_as_pixels} of the images were sent as pixels, and this would send them as files",
+            hint="choose: --payload pixels goes on as before; --payload file sends the files bit for bit, "
+            "with their paths",
+        )
+    named = [image for image in choice.sent if kinds[image.name] == DICOM]
     if named:
         raise InvalidRequestError(
             f"{len(named)} of the images are DICOM files, which carry names of patients",
@@ -190,13 +201,13 @@ def preview(
         if options.model is not None or options.device != "cpu":
             describer_of(owner.directory, features, options.model, options.device, remember=False)
         choice = Choice(owner.ledger, images, options, features)
-        _check_identities(choice.sent, options)
+        _check_payload(choice, options)
         sent = {image.name for image in choice.sent} - choice.unreadable
         grouping = Grouping(owner.ledger, choice.groups(), sent, parameters.protocol.group_size)
         mates = grouping.mates({image.name for image in images} - choice.unreadable)
     counts = {
         "images": len(sent) + len(mates),
-        **choice.counted(),
+        **choice.counted(sent),
         "sent with their group": len(mates),
         "unreadable": len(choice.unreadable) + len(left_out),
         "passed over": len(passed_over),

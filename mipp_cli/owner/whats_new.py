@@ -88,6 +88,7 @@ class Choice:
         self.reasons: dict[str, str] = {}  # of each image, why it is sent or not
         self.sent: list[ImageFile] = []
         self.unreadable: set[str] = set()  # of those that had to be read
+        self.sent_as_pixels = 0  # of which the file would take the place, and nobody said so
         with progress("comparing", len(images), "image") as advance:
             for image in images:
                 self._choose(image)
@@ -115,6 +116,8 @@ class Choice:
             return AGAIN
         if not standing.live:
             return DELETED
+        if options.payload is None and "pixels" in standing.image.version.split(" "):
+            self.sent_as_pixels += 1
         return UNCHANGED if self._is_unchanged(image, standing.image) else CHANGED
 
     def _is_unchanged(self, image: ImageFile, sent: SentImage) -> bool:
@@ -149,9 +152,10 @@ class Choice:
         """Return what an upload of ``paths`` decides over."""
         return [self._standing[path] for path in paths if path in self._standing]
 
-    def counted(self) -> dict[str, int]:
-        """Return how many images were sent or left out, and why."""
-        return {why: self._counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
+    def counted(self, sent: Collection[str]) -> dict[str, int]:
+        """Return how many images were ``sent`` or left out, and why."""
+        counts = Counter(why for name, why in self.reasons.items() if why not in _SENT or name in sent)
+        return {why: counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
 
     @property
     def left_out(self) -> int:

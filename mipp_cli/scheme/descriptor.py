@@ -170,7 +170,10 @@ class Descriptor:
         )
 
     def __str__(self) -> str:
-        return f"{self.name}, {self.l} codes of {self.levels} levels"
+        scaled = f"{self.name}, {self.l} codes of {self.levels} levels"
+        if isinstance(self.quantisation, tuple):
+            return scaled + " from {:g}..{:g}".format(*self.quantisation)
+        return scaled if self.quantisation is None else f"{scaled} of vectors divided by their L2 norm"
 
 
 EDGES: Final = Descriptor()

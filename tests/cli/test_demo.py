@@ -37,7 +37,7 @@ def test_a_demo_ends_with_the_page_of_matches(tmp_path: Path, scheme: str) -> No
     assert {owner for owner, _ in nearest} <= {"clinic-lake", "hospital-south"}
     assert all(category == "fundus" for _, category in nearest)
     printed = commands(outcome.out)
-    assert printed[0] == ["cd", str(output)]
+    assert printed[0] == ["mkdir", str(output), "&&", "cd", str(output)]
     assert all(words[0] == "mipp" for words in printed[1:])
     assert (["mipp", "kmc", "rank", "kmc", "query.h5", "-o", "selection.h5"] in printed) == (
         scheme == "exact"
@@ -88,4 +88,4 @@ def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, words: tuple[object, .
 
 
 def test_a_demo_replaces_nothing(tmp_path: Path) -> None:
-    assert "begins anew" in refused(10, "demo", OWNERS / "clinic-lake", "-o", tmp_path).err
+    assert "name a new folder" in refused(10, "demo", OWNERS / "clinic-lake", "-o", tmp_path).err

@@ -148,3 +148,24 @@ def test_a_failed_run_leaves_no_report(changeable: Deployment, folder: Path, tmp
     report = tmp_path / "report.csv"
     refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
     assert not report.exists()
+
+
+def test_an_unchanged_folder_has_nothing_new(changeable: Deployment, folder: Path) -> None:
+    for number in range(8):
+        picture(number).save(folder / f"more-{number}.png")
+    report = done(*encrypt(changeable, folder, "--payload", "file", "--json")).json
+    assert report["counts"]["images"] == report["counts"]["new"] == 11
+    refused(5, *encrypt(changeable, folder, "--payload", "file", "--force"))
+
+
+def test_a_folder_without_any_picture_says_so(changeable: Deployment, folder: Path) -> None:
+    outcome = refused(2, *encrypt(changeable, folder / "series" / "SR0001", "--payload", "file"))
+    assert "none of the files holds a picture" in outcome.err
+
+
+def test_what_was_sent_as_pixels_is_not_sent_as_files_unasked(changeable: Deployment, folder: Path) -> None:
+    photo = folder / "photo.png"
+    done(*encrypt(changeable, photo, "--payload", "pixels"))
+    outcome = refused(2, *encrypt(changeable, photo, "--force"))
+    assert "1 of the images were sent as pixels, and this would send them as files" in outcome.err
+    done(*encrypt(changeable, photo, "--payload", "file", "--force"))
