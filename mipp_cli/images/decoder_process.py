@@ -41,13 +41,15 @@ class DecoderProcess:
         request = json.dumps({"syntax": syntax, "plugin": plugin, "size": len(frame), "options": options})
         with self._lock:
             process = self._running()
-            assert process.stdin is not None and process.stdout is not None  # noqa: S101 -- both are pipes
+            requests, answers = process.stdin, process.stdout
+            if requests is None or answers is None:
+                raise ValueError("the decoder was started without pipes")
             watch = threading.Timer(_SECONDS, process.kill)
             watch.start()
             try:
-                process.stdin.write(request.encode() + b"\n" + frame)
-                process.stdin.flush()
-                return _answer(process.stdout, options)
+                requests.write(request.encode() + b"\n" + frame)
+                requests.flush()
+                return _answer(answers, options)
             except (OSError, EOFError) as error:
                 self.close()
                 raise ValueError("the decoder fails at the frame") from error

@@ -57,7 +57,7 @@ class FirstPass:
         choice, work, options = self.choice, self.work, self.options
         grouping = self._grouping({image.name for image in choice.sent})
         # what may turn out to be no picture, such as a report among DICOM files, is not counted on
-        certain = not any(image.kind() == DICOM for image in choice.sent)
+        certain = DICOM not in choice.kinds.values()
         if not options.small and not options.skip_unreadable and certain:
             grouping.check_size({*grouping.sent, *grouping.mates(self.images.keys())})
         self._describe(choice.sent, parallelism, progress)

@@ -152,7 +152,7 @@ def _notes(passed_over: Sequence[Problem], options: EncryptOptions, *, grouped: 
 
 def _check_payload(choice: Choice, options: EncryptOptions) -> None:
     """Refuse what needs an extra that is missing, and what names patients as long as nobody chose."""
-    kinds = {image.name: image.kind() for image in choice.sent}
+    kinds = choice.kinds
     for kind in {*kinds.values()} - {None}:
         if kind is not None and (missing := kind.missing()) is not None:
             count = sum(each == kind for each in kinds.values())

@@ -6,11 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.images.kinds import Kind
 from mipp_cli.owner.ledger import DELETE, Ledger, SentImage, Standing
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.encoding import length_prefixed
@@ -151,6 +153,11 @@ class Choice:
     def superseded(self, paths: Collection[str]) -> list[Standing]:
         """Return what an upload of ``paths`` decides over."""
         return [self._standing[path] for path in paths if path in self._standing]
+
+    @cached_property
+    def kinds(self) -> dict[str, Kind | None]:
+        """What kind of picture each image that is sent is, by its first bytes."""
+        return {image.name: image.kind() for image in self.sent}
 
     def counted(self, sent: Collection[str]) -> dict[str, int]:
         """Return how many images were ``sent`` or left out, and why."""

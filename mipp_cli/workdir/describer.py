@@ -33,7 +33,7 @@ def remember_model(directory: RoleDirectory, parameters: Parameters, model: Path
             hint="name your copy of it: --model PATH; ask the KMC which model it is",
         )
     ImageModel(model, parameters.descriptor).check()
-    directory.write_json(MODEL_FILE, {"path": str(model.absolute())})
+    _remember(directory, model)
 
 
 def describer_of(
@@ -51,15 +51,15 @@ def describer_of(
     """
     parameters = directory.deployment.parameters
     descriptor = parameters.descriptor
-    if model is not None and (remember or descriptor.model is None):
-        remember_model(directory, parameters, model)
     if features is not None or descriptor.model is None:
+        if model is not None and (remember or descriptor.model is None):
+            remember_model(directory, parameters, model)
         check_device(device, is_model=False)
         return BuiltIn(descriptor)
     path = model or directory.load(
         MODEL_FILE, lambda fields: Path(fields["path"]), "name the model again with --model PATH"
     )
-    if not path.exists():
+    if model is None and not path.exists():
         raise InvalidRequestError(
             "is where this role's copy of the model was, and it is not there",
             path=path,
@@ -67,4 +67,10 @@ def describer_of(
         )
     made = ImageModel(path, descriptor, device=device)
     made.check()
+    if model is not None and remember:
+        _remember(directory, model)
     return made
+
+
+def _remember(directory: RoleDirectory, model: Path) -> None:
+    directory.write_json(MODEL_FILE, {"path": str(model.absolute())})
