@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -151,6 +151,12 @@ parallelism_options = bundled(
         help="Work on a Dask cluster instead: tls://HOST:PORT, or tcp:// on this machine.",
     ),
 )
+files_from_option = click.option(
+    "--files-from",
+    metavar="FILE",
+    type=click.File("rb"),
+    help="Read paths of images from FILE, one a line; - is standard input.",
+)
 force_option = click.option(
     "--force", is_flag=True, help="Replace the output if it exists; never a device or a pipe."
 )
@@ -209,3 +215,17 @@ fingerprint_option = click.option(
     multiple=True,
     help="Demand this fingerprint of the public files given; again for each of several.",
 )
+
+
+def listed_paths(file: BinaryIO | None) -> list[str]:
+    """Return the paths that a file of ``--files-from`` lists, one a line; raises InvalidRequestError."""
+    from mipp_cli.errors import InvalidRequestError
+
+    data = b"" if file is None else file.read()
+    if b"\0" in data:
+        raise InvalidRequestError("the list of paths holds NUL bytes", hint="write one path a line")
+    try:
+        lines = data.decode().split("\n")
+    except UnicodeDecodeError:
+        raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None
+    return [line.removesuffix("\r") for line in lines if line.strip()]
