@@ -28,7 +28,6 @@ from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable
 
 if TYPE_CHECKING:
-    from mipp_cli.progress import Progress
     from mipp_cli.user.matches import WrittenMatch
 
 
@@ -95,26 +94,24 @@ def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: A
     show_default=True,
     help="How many matches to keep, per query image.",
 )
+@click.option(
+    "--per-series",
+    metavar="N",
+    type=int,
+    help="Of DICOM files of one series, keep the N nearest, and the next ones of others in their place.",
+)
 @force_option
 @progress_option
 @prints_report
-def decrypt(
-    directory: Path, reencrypted: Path, output: Path, top: int, force: bool, progress: Progress
-) -> Report:
+def decrypt(directory: Path, reencrypted: Path, output: Path, **arguments: Any) -> Report:
     """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
 
-    In scheme exact the KMC ranked them; in the others they are ranked here.
+    In scheme exact the KMC ranked them; in the others they are ranked here. matches.csv has the UIDs of
+    study and series where a match is a DICOM file (--payload file).
     """
     from mipp_cli.user.decrypt import decrypt_answer
 
-    report, matches = decrypt_answer(
-        directory,
-        reencrypted,
-        output,
-        top=top,
-        force=force,
-        progress=progress,
-    )
+    report, matches = decrypt_answer(directory, reencrypted, output, **arguments)
     details = {**report.details, "matches": [asdict(match) for match in matches]}
     return replace(report, details=details, lines=_table(matches))
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import importlib
 import io
+import re
 import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -40,12 +43,13 @@ _RLE: Final = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 _PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # first what has met most hostile files
 _ASIDE: Final = DecoderProcess()
+_UID: Final = re.compile("[0-9.]{1,64}")  # PS3.5, 9.1
 
 _PADDING: Final = tuple(f"{kind}PixelPadding" for kind in ("", "Float", "DoubleFloat"))
 _PALETTES: Final = tuple(f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue"))
 # All that is read of a header. Names of people are not among it.
 _KEYWORDS: Final = (
-    *("SOPClassUID", "Modality", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns"),
+    *("SOPClassUID", "Modality", "Rows", "Columns"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
     *("BitsAllocated", "BitsStored", "PixelRepresentation", "ExtendedOffsetTable"),
     *("ExtendedOffsetTableLengths", "ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
@@ -54,6 +58,13 @@ _KEYWORDS: Final = (
     *(f"{each}{what}" for each in _PADDING for what in ("Value", "RangeLimit")),
     *(f"{each}{what}" for each in _PALETTES for what in ("Descriptor", "Data")),
 )
+
+
+class Series(NamedTuple):
+    """What a DICOM file belongs to: its StudyInstanceUID and SeriesInstanceUID, empty where it has none."""
+
+    study: str = ""
+    series: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +82,6 @@ class DicomPicture:
     bits: int
     inverted: bool
     frame: int | None
-    study: str
-    series: str
 
     def pixels(self) -> Image.Image:
         """Return the stored samples as a picture of mode 1, L, I;16 or RGB, without anything of the header.
@@ -105,12 +114,25 @@ def read_dicom(data: bytes) -> DicomPicture:
     Raises UnreadableImageError for files that hold no picture, are damaged or cut short, have more than
     MAX_PIXELS pixels a frame, or are compressed in a way that nothing installed can read.
     """
+    with _reading():
+        return _picture(data)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn whatever is raised in the block into UnreadableImageError.
+
+    What pydicom says of faults in a file is kept from the terminal, where names might appear.
+    """
     missing = DICOM.missing()
     if missing is not None:
         raise UnreadableImageError("a DICOM file needs pydicom, which is not installed", hint=missing)
-    _hush()
+    # For good: a filter that is taken back would be taken back from other threads, too.
+    warnings.filterwarnings("ignore", module=r"(pydicom|mipp_cli\.images\.dicom)\b")
+    config = importlib.import_module("pydicom.config")
+    config.settings.reading_validation_mode = config.IGNORE
     try:
-        return _picture(data)
+        yield
     except UnreadableImageError:
         raise
     # Decoders meet hostile data here, and what they raise is not bounded by what they document.
@@ -118,23 +140,11 @@ def read_dicom(data: bytes) -> DicomPicture:
         raise damaged(error) from error
 
 
-def _hush() -> None:
-    """Keep what pydicom says of faults in a file from the terminal, where names might appear."""
-    # For good: a filter that is taken back would be taken back from other threads, too.
-    warnings.filterwarnings("ignore", module=r"(pydicom|mipp_cli\.images\.dicom)\b")
-    config = importlib.import_module("pydicom.config")
-    config.settings.reading_validation_mode = config.IGNORE
-
-
 def _picture(data: bytes) -> DicomPicture:
-    data = inflated(data)
-    # Lazily, as pydicom is an extra and takes long to import.
-    from pydicom import dcmread  # noqa: PLC0415 -- as said
-    from pydicom.uid import UID  # noqa: PLC0415 -- as said
+    from pydicom.uid import UID  # noqa: PLC0415 -- an extra
 
-    file = Metered(data)
-    header = dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*_KEYWORDS])
-    at = file.tell()
+    data = inflated(data)
+    header, at = _header(data, _KEYWORDS)
     syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
     refuse_no_picture(header)
     implicit, little = header.original_encoding
@@ -161,8 +171,27 @@ def _picture(data: bytes) -> DicomPicture:
         layout.bits,
         layout.photometric == "MONOCHROME1",
         layout.frame + 1 if layout.frames > 1 else None,
-        *(str(header.get(f"{each}InstanceUID") or "")[:64] for each in ("Study", "Series")),
     )
+
+
+def series_of(data: bytes) -> Series:
+    """Return the study and the series of a DICOM file by its header alone; empty where it names none.
+
+    Raises UnreadableImageError if pydicom is missing or the header is damaged.
+    """
+    with _reading():
+        header, _ = _header(inflated(data), ("StudyInstanceUID", "SeriesInstanceUID"))
+        named = [str(header.get(f"{each}InstanceUID") or "") for each in ("Study", "Series")]
+    return Series(*(each if _UID.fullmatch(each) else "" for each in named))
+
+
+def _header(data: bytes, keywords: Collection[str]) -> tuple[Any, int]:
+    """Return the attributes of these names before the pixels, and where the pixels begin."""
+    # Lazily, as pydicom is an extra and takes long to import.
+    from pydicom import dcmread  # noqa: PLC0415 -- as said
+
+    file = Metered(data)
+    return dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*keywords]), file.tell()
 
 
 def _frame(data: bytes, pixels: PixelsElement, layout: Layout, header: Any) -> bytes:

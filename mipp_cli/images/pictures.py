@@ -43,16 +43,13 @@ _PHOTOMETRIC: Final = 262  # the TIFF tag that is 0 where white is zero
 class Facts:
     """What is known of a picture beside its pixels: its size upright, and the bits of a sample as stored.
 
-    ``frame`` is the one that was taken of a DICOM file of several, counted from 1. ``study`` and ``series``
-    are the identifiers of a DICOM file, else empty.
+    ``frame`` is the one that was taken of a DICOM file of several, counted from 1.
     """
 
     width: int
     height: int
     bits: int
     frame: int | None = None
-    study: str = ""
-    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def extension(media_type: str) -> str:
 
 def _of_dicom(picture: DicomPicture) -> Picture:
     height, width = picture.stored.shape[:2]
-    facts = Facts(width, height, picture.bits, picture.frame, picture.study, picture.series)
+    facts = Facts(width, height, picture.bits, picture.frame)
     return Picture(kinds.DICOM, facts, picture)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,8 @@ from mipp_cli.errors import (
     WrongDeploymentError,
     errors_at,
 )
+from mipp_cli.images.dicom import Series, series_of
+from mipp_cli.images.kinds import DICOM, Kind, kind_of
 from mipp_cli.images.pictures import extension
 from mipp_cli.progress import Advance, Progress, silent
 from mipp_cli.report import Output, Report
@@ -73,18 +76,22 @@ def decrypt_answer(
     output: Path,
     *,
     top: int = 10,
+    per_series: int | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Report, list[WrittenMatch]]:
     """Decrypt an answer into the folder ``output``: matches.csv, the images, a contact sheet, and a page.
 
     For each query image the ``top`` matches, ranked by EucDis: as the KMC says, or of the features that the
-    images carry, for which all of them are decrypted. An image that its owner made wrongly is left out with
-    a warning. Raises TamperedError if the answer is not whole, WrongDeploymentError or MissingKeyError if it
-    is not this user's.
+    images carry, for which all of them are decrypted. Of each series of DICOM files, ``per_series`` at most
+    are taken for a query image, and the next ones in their place. An image that its owner made wrongly is
+    left out with a warning. Raises TamperedError if the answer is not whole, WrongDeploymentError or
+    MissingKeyError if it is not this user's.
     """
     if top < 1:
         raise InvalidRequestError("at least one match must be asked for", hint="give --top 1 or more")
+    if per_series is not None:
+        _check_per_series(per_series)
     refuse_output(output, force=force)
     directory = RoleDirectory.open(path, "user")
     directory.refuse_inside(output)
@@ -105,14 +112,16 @@ def decrypt_answer(
         candidates = len({match.image for match in manifest.matches})
         to_rank = {match.image for match in manifest.matches if match.distance is None}
         found = Counter(match.query for match in manifest.matches)
-        to_write = sum(min(top, each) for each in found.values())
+        most = top if per_series is None else candidates
+        to_write = sum(min(most, each) for each in found.values())
         with progress("decrypting", len(to_rank) + to_write, "image") as advance:
-            images = _Images(answer, descriptor, advance)
+            images, limit = _Images(answer, descriptor, advance), _SeriesLimit(per_series)
             ranked = _rank(manifest.matches, query, images)
             with new_output(output, force=force) as folder:
-                found_images = _write_images(ranked, query, images, top, folder)
+                found_images = _write_images(ranked, query, images, limit, top, folder)
                 written = [match.written for matches in found_images for match in matches]
                 told = (*directory.warnings, *warnings_of(manifest), *images.warnings.values())
+                told += tuple(_kind_warnings(images, written, per_series))
                 facts = _facts(public.parameters, manifest, candidates, top)
                 write_table(written, folder / MATCHES_FILE)
                 sheet = draw_sheet(query, found_images, candidates, descriptor.name)
@@ -130,9 +139,26 @@ def decrypt_answer(
         "images searched": sum(owner.images or 0 for owner in manifest.owners),
         "candidates": candidates,
         "matches": len(written),
+        **({} if per_series is None else {"left out by series": limit.left_out}),
     }
     details = {"searched": {owner.name: fields_of(owner) for owner in manifest.owners}}
     return Report(outputs, counts, told, notes=notes_of(manifest), details=details), written
+
+
+def _check_per_series(per_series: int) -> None:
+    if per_series < 1:
+        raise InvalidRequestError("at least one match of a series must be asked for", hint="give 1 or more")
+    missing = DICOM.missing()
+    if missing is not None:
+        raise InvalidRequestError("series are read with pydicom, which is not installed", hint=missing)
+
+
+def _kind_warnings(images: _Images, written: Sequence[WrittenMatch], per_series: int | None) -> Iterator[str]:
+    """Say which matches could not be read for want of an extra, and when a limit per series meant nothing."""
+    for kind, count in images.not_read.items():
+        yield f"{_count(count, 'match', 'matches')} cannot be shown: {kind.name} needs {kind.missing()}"
+    if per_series is not None and written and not any(match.series for match in written):
+        yield "no match is a DICOM file that names its series, so --per-series left out nothing"
 
 
 def _facts(parameters: Parameters, manifest: Manifest, candidates: int, top: int) -> dict[str, str]:
@@ -149,18 +175,22 @@ def _facts(parameters: Parameters, manifest: Manifest, candidates: int, top: int
     }
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of an answer, decrypted one at a time, and what is to be said of those made wrongly."""
+    """The images of an answer, decrypted one at a time, and what is to be said of some.
+
+    ``warnings`` are of those made wrongly; ``not_read`` counts the kinds that need an extra.
+    """
 
     answer: Answer
     descriptor: Descriptor
     advance: Advance
     warnings: dict[int, str] = field(default_factory=dict)
+    not_read: Counter[Kind] = field(default_factory=Counter)
 
     def open(self, place: int, owner: str, *, with_feature: bool = False) -> Envelope | None:
         """Decrypt an image; None if its owner made it wrongly. Raises TamperedError."""
@@ -176,6 +206,34 @@ class _Images:
             self.warnings[place] = f"left out an image of {owner} that was made wrongly: {error.message}"
             return None
         return envelope
+
+
+@dataclass
+class _SeriesLimit:
+    """Passes on so many images of each series; those that are no DICOM files are of no series."""
+
+    most: int | None
+    left_out: int = 0
+
+    def within(
+        self, found: Iterable[tuple[RankedMatch, Envelope]]
+    ) -> Iterator[tuple[RankedMatch, Envelope, Series]]:
+        """Yield the matches of a query image that are within the limit, with what they belong to."""
+        taken: Counter[str] = Counter()
+        for match, envelope in found:
+            series = _series_of(envelope)
+            taken[series.series] += 1
+            if self.most is None or not series.series or taken[series.series] <= self.most:
+                yield match, envelope, series
+            else:
+                self.left_out += 1
+
+
+def _series_of(envelope: Envelope) -> Series:
+    if kind_of(envelope.content) == DICOM:
+        with suppress(UnreadableImageError):
+            return series_of(envelope.content)
+    return Series()
 
 
 def _rank(
@@ -204,7 +262,12 @@ def _rank(
 
 
 def _write_images(
-    ranked: Sequence[Sequence[RankedMatch]], query: RememberedQuery, images: _Images, top: int, folder: Path
+    ranked: Sequence[Sequence[RankedMatch]],
+    query: RememberedQuery,
+    images: _Images,
+    limit: _SeriesLimit,
+    top: int,
+    folder: Path,
 ) -> list[list[ShownMatch]]:
     """Write the images of the best matches; return what is shown of each query image's."""
     few = sum(min(top, len(matches)) for matches in ranked) <= _MANY
@@ -215,9 +278,13 @@ def _write_images(
         found.append([])
         opened = ((match, images.open(match.place, match.owner)) for match in matches)
         sound = ((match, envelope) for match, envelope in opened if envelope is not None)
-        for rank, (match, envelope) in enumerate(islice(sound, top), start=1):
+        for rank, (match, envelope, series) in enumerate(islice(limit.within(sound), top), start=1):
+            kind = kind_of(envelope.content)
+            if kind is not None and kind.missing():
+                images.not_read[kind] += 1
             suffix = extension(envelope.media_type)
             file = f"{place}/{rank:03d}_{match.owner}_{safe_file_name(envelope.path)}{suffix}"
-            written = WrittenMatch(picture.name, rank, match.owner, envelope.path, match.distance, file)
+            said = (picture.name, rank, match.owner, envelope.path, match.distance, file)
+            written = WrittenMatch(*said, *series)
             found[-1].append(write_match(written, envelope, folder, _SMALL if few else _SMALLER))
     return found

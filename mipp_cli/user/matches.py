@@ -31,12 +31,12 @@ COPIES_FOLDER = "copies"
 """Holds the large copies of pictures that browsers do not show."""
 _ELSEWHERE = "choose another folder"
 _QUERY_FOLDER = re.compile("query-[0-9]+")
-COLUMNS = ("query", "rank", "owner", "name", "distance", "file")
+COLUMNS = ("query", "rank", "owner", "name", "distance", "file", "study", "series")
 
 
 @dataclass(frozen=True)
 class WrittenMatch:
-    """A match as it stands in matches.csv."""
+    """A match as it stands in matches.csv; ``study`` and ``series`` are UIDs of a DICOM file, else empty."""
 
     query: str
     rank: int
@@ -44,11 +44,14 @@ class WrittenMatch:
     name: str
     distance: float
     file: str
+    study: str
+    series: str
 
     def cells(self) -> list[str]:
         """Return the line of matches.csv."""
         name, distance = table_cell(self.name), f"{self.distance:.6f}"
-        return [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
+        shown = [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
+        return [*shown, self.study, self.series]
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,11 @@ def write_match(match: WrittenMatch, envelope: Envelope, folder: Path, small: Si
             write_private(folder / large, rendition.large)
     full_size = rendition.full_size if rendition else (0, 0)
     shown = (match.rank, match.owner, match.name, match.distance)
-    return ShownMatch(match, Tile(*shown, tile), PageMatch(*shown, match.file, large, full_size, picture))
+    return ShownMatch(
+        match,
+        Tile(*shown, tile),
+        PageMatch(*shown, match.file, large, full_size, picture, match.study, match.series),
+    )
 
 
 def _page_picture(small: Image.Image) -> PagePicture:

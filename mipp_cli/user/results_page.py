@@ -56,6 +56,8 @@ class PageMatch:
     large: str
     full_size: Size
     picture: PagePicture | None
+    study: str = ""
+    series: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class _Writer:
         return (
             f'<li class="match {self.classes[match.owner]}" data-owner="{self.numbers[match.owner]}"'
             f' data-file="{_text(match.file)}" data-link="{escape(link)}" data-size="{size}"'
+            f' data-study="{escape(match.study)}" data-series="{escape(match.series)}"'
             f' data-note="{note}">{frame}<div class="figures"><span class="rank">{match.rank}</span>'
             f'<span class="distance">{distance}</span></div>{self._bar(match.distance)}'
             f'<p class="owner"><i class="dot"></i><bdi>{_text(match.owner)}</bdi></p>'

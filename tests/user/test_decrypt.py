@@ -40,7 +40,7 @@ from tests.support.deployment import (
 )
 from tests.support.forgery import Picture, publish, random_feature, stranger
 
-COLUMNS = ["query", "rank", "owner", "name", "distance", "file"]
+COLUMNS = ["query", "rank", "owner", "name", "distance", "file", "study", "series"]
 
 
 def matches(folder: Path) -> list[dict[str, str]]:

@@ -96,6 +96,11 @@
     one(".name", view).textContent = one(".name", match).textContent;
     one(".distance", view).textContent = one(".distance", match).textContent;
     one(".size", view).textContent = match.dataset.size || "unknown";
+    for (const which of ["study", "series"]) { // of DICOM files alone
+      const told = one(`.${which}`, view);
+      told.textContent = match.dataset[which];
+      told.hidden = told.previousElementSibling.hidden = !match.dataset[which];
+    }
     one(".file", view).textContent = match.dataset.file;
     // What is no picture has no link: a browser might take it for something else.
     if (match.dataset.link) one(".file", view).href = match.dataset.link;
