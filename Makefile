@@ -1,5 +1,5 @@
 # make pipeline     four roles, end to end, on IMAGES, in scheme exact and in dcr; SCHEME=exact runs one. Run
-#                   again, it goes on with what is new
+#                   again, it goes on with what is new. DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file
 # make fresh        removes what that made in OUT, keys and all; nothing else does
 # make test         the tests but for the slow ones; make check  linters and all tests
 # make test-lowest  some tests with the lowest versions; make test-pythons  the tests on each other Python there is
@@ -13,6 +13,8 @@ BITS    ?= 3072
 IMAGES  ?= sample_data/owners
 QUERIES ?= sample_data/queries
 OUT     ?= out
+PAYLOAD ?=
+EXTRAS  ?=
 FUZZ    ?= all --minutes 20
 PYTHON  ?= python3
 
@@ -26,7 +28,7 @@ FAST += --ignore tests/cli/test_passphrases.py
 .PHONY: pipeline fresh test test-lowest test-pythons check lint bench fuzz clean
 
 # A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
-export SCHEME BITS IMAGES QUERIES OUT
+export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
 
 # The pipeline is a script, and not a graph of files: whether a step is due depends on what files hold, and
 # never on their times. It can be broken off anywhere and run again, and it removes no role's directory.
@@ -58,14 +60,22 @@ run_if_new() {
     case $code in
         0) [ -z "$said" ] || say "$said" >&2 ;;
         5) say "nothing new: $(say "$said" | sed -n 's/^error: //p' | sed 's/^nothing is new: //')" ;;
-        *) say "$said" >&2; exit $code ;;
+        *) say "$said" >&2; return $code ;;
     esac
 }
 
-# Whether the folder $1 holds a picture, as mipp sees it: hidden files and folders are passed over.
+# Whether the folder $1 holds a picture, as mipp sees it: by the content of files, hidden ones passed over.
 has_pictures() {
-    find "${1%/}/." -name '.?*' -prune -o ! -type d -print |
-        LC_ALL=C grep -qiE '\.(jpe?g|jfif|png|tiff?|bmp|webp|gif|avif|jp2|j2c|hei[cf]|dcm)$'
+    .venv/bin/python -c "import pathlib, sys
+from mipp_cli.images.collection import holds_pictures
+sys.exit(not holds_pictures(pathlib.Path(sys.argv[1])))" "${1%/}/."
+}
+
+# Stop with the exit code $1 of owner encrypt; in 2, bad input, DICOM may be the reason.
+stop_at_encrypt() {
+    [ "$1" -ne 2 ] || [ -n "$PAYLOAD" ] ||
+        say "Options go through make: PAYLOAD=pixels or PAYLOAD=file, and EXTRAS=dicom for DICOM files." >&2
+    exit "$1"
 }
 
 # The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits, dots, hyphens and underscores.
@@ -154,17 +164,18 @@ fi
 small=
 ! kmc_ranks || small=--small
 for folder in "$IMAGES"/*/; do
-    has_pictures "$folder" || continue
     id=$(id_of "${folder%/}")
+    case " $ids " in *" $id "*) ;; *) continue ;; esac
     number=1
     while [ -e "$OUT/uploads/$id-$number.h5" ] || [ -e "$OUT/uploads/indexed/$id-$number.h5" ]; do
         number=$((number + 1))
     done
     set -- owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume $small
+    [ -z "$PAYLOAD" ] || set -- "$@" --payload "$PAYLOAD"
     if [ $number -gt 1 ]; then
-        run_if_new "$@"
+        run_if_new "$@" || stop_at_encrypt $?
     else  # all is new, and a terminal is to show how far it is
-        run "$@" || { code=$?; [ $code -eq 5 ] || exit $code; }
+        run "$@" || { code=$?; [ $code -eq 5 ] || stop_at_encrypt $code; }
     fi
 done
 
@@ -232,7 +243,7 @@ done
 endef
 export PIPELINE_SCRIPT := $(value PIPELINE)
 
-pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed
+pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed$(EXTRAS:%=-with-%)
 	@sh -eu -c "$$PIPELINE_SCRIPT"
 
 # Only a folder that the pipeline began: OUT may be mistyped.
@@ -255,6 +266,10 @@ $(VENV)/bin/python:
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
+
+$(VENV)/installed-with-%: pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'

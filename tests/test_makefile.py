@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.images.collection import PICTURE_SUFFIXES
+from tests.images.made_dicom import made, slice_of_body
 from tests.support.deployment import picture
 
 ROOT = Path(__file__).parent.parent
-MIPP = f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m mipp_cli "$@"\n'
+PYTHON = f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "$@"\n'
+MIPP = PYTHON.replace('"$@"', '-m mipp_cli "$@"')
 SETTINGS = {"SCHEME": "mask", "IMAGES": "our pictures (new)", "QUERIES": "asked for", "OUT": "the roles (1)"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("make") is None, reason="needs make")]
@@ -65,13 +67,13 @@ class Project:
 def _new_project(folder: Path) -> Project:
     project = Project(folder)
     (folder / ".venv" / "bin").mkdir(parents=True)
-    command = folder / ".venv" / "bin" / "mipp"
-    command.write_text(MIPP)
-    command.chmod(0o755)
+    for command, script in {"mipp": MIPP, "python": PYTHON}.items():
+        (folder / ".venv" / "bin" / command).write_text(script)
+        (folder / ".venv" / "bin" / command).chmod(0o755)
     shutil.copy(ROOT / "Makefile", folder)
     (folder / "pyproject.toml").touch()
-    (folder / ".venv" / "bin" / "python").touch()
-    (folder / ".venv" / "installed").touch()
+    for installed in ("installed", "installed-with-dicom"):
+        (folder / ".venv" / installed).touch()
     for place, seed in {"Clinic (Lake) 1/a (1).png": 1, "north/b.png": 2}.items():
         (project.images / place).parent.mkdir(parents=True)
         picture(seed).save(project.images / place)
@@ -146,6 +148,31 @@ def test_a_folder_of_pictures_of_every_kind_makes_an_owner(project: Project) -> 
     printed = project.make("pipeline", "SCHEME=none").stdout
     assert "left out" in printed
     assert "left out: " + SETTINGS["IMAGES"] + "/only" not in printed
+
+
+@pytest.fixture
+def clinic(project: Project) -> Project:
+    """A project in which one owner has DICOM files without suffixes, and asks with one."""
+    shutil.rmtree(project.images / "north")
+    for number, place in enumerate((project.images / "ward", project.folder / SETTINGS["QUERIES"])):
+        (place / "series").mkdir(parents=True)
+        (place / "series" / "IM0001").write_bytes(made(slice_of_body(number)))
+    return project
+
+
+def test_dicom_without_suffixes_goes_through_make(clinic: Project) -> None:
+    ran = clinic.make("pipeline", "PAYLOAD=pixels", "EXTRAS=dicom")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "--payload pixels" in ran.stdout
+    assert re.search(r"ward +[0-9a-f]{32}\.png", clinic.matches)
+    assert "query series/IM0001" in clinic.matches
+
+
+def test_make_names_its_own_options_for_dicom(clinic: Project) -> None:
+    ran = clinic.make("pipeline")
+    assert ran.returncode == 2
+    assert "DICOM files, which carry names of patients" in ran.stderr
+    assert "PAYLOAD=pixels or PAYLOAD=file" in ran.stderr
 
 
 def test_without_any_picture_nothing_is_begun(project: Project) -> None:

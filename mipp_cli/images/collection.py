@@ -99,6 +99,12 @@ def collect_images(
     return images
 
 
+def holds_pictures(folder: Path) -> bool:
+    """Say whether :func:`collect_images` finds something in a folder, or may not look."""
+    denied: list[Problem] = []
+    return any(_walk(folder, denied, [])) or bool(denied)
+
+
 def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     """Return the images that ``paths`` name, for whom names need not tell them apart.
 
