@@ -82,8 +82,13 @@ def demo(
         for words in _commands(owners, asked, scheme, [*described, *copy], copy, encrypt):
             _run(words)
     page = output / "matches" / "matches.html"
-    note = "in earnest each role has a machine of its own, and its directory stays there"
-    return Report((Output(page, "page"),), {"owners": len(owners)}, notes=(note, f"open {page} in a browser"))
+    notes = ["in earnest each role has a machine of its own, and its directory stays there"]
+    if len(owners) == 1:
+        notes.append("all pictures are one owner's: name several folders to search those of several owners")
+    if not queries:
+        notes.append("the query is one of the pictures, so it finds itself first: ask with another, --query")
+    notes.append(f"open {page} in a browser")
+    return Report((Output(page, "page"),), {"owners": len(owners)}, notes=tuple(notes))
 
 
 def _commands(

@@ -46,7 +46,8 @@ def features(
     """Print the features of images: codes, as the scheme compares them.
 
     An edge histogram (MPEG-7) has 80 codes, 0 to 7: five kinds of edge in each of 4 x 4 sub-images: vertical,
-    horizontal, 45 degrees, 135 degrees, non-directional.
+    horizontal, 45 degrees, 135 degrees, non-directional. colour-edge has 168, 0 to 31: those edges, then 16
+    of greys, then 72 of colours. A model has as many codes as its output has numbers, 0 to 255.
     """
     from mipp_cli.descriptors.choice import chosen_describer
     from mipp_cli.descriptors.describe import describe_images

@@ -75,7 +75,10 @@ def init(directory: Path, name: str, kmc: Path, **arguments: Any) -> Report:
 @force_option
 @prints_report
 def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: Any) -> Report:
-    """Make an encrypted query of one or several example images, and a key for its answer alone."""
+    """Make an encrypted query of one or several example images, and a key for its answer alone.
+
+    A folder stands for all pictures in it; each one is a query image of its own.
+    """
     from mipp_cli.images.collection import collect_examples
     from mipp_cli.user.user import make_query
 

@@ -45,12 +45,18 @@ def bring_groups(
         rows = step.rows(selection, advance)
         count = write_groups(output, cloud.directory.sender, selection.number, rows, force=force)
     groups = len(selection.groups)
-    counts = {"groups": groups, "images": count, "groups not here": groups - len(step.found)}
+    missing = groups - len(step.found)
+    counts = {"groups": groups, "images": count, "groups not here": missing}
     said = (
         f"rows are left out: {error.path} {error.message}; see mipp cloud check" for error in step.damaged
     )
-    warnings = (*deployment.parameters.warnings, *dict.fromkeys(said))
-    return Report((Output(output, "groups"),), counts, warnings)
+    warnings = [*deployment.parameters.warnings, *dict.fromkeys(said)]
+    if missing:
+        warnings.append(
+            f"{missing} of the {groups} groups are not here: index the uploads that belong to the features "
+            "that the KMC has (mipp cloud index)"
+        )
+    return Report((Output(output, "groups"),), counts, tuple(warnings))
 
 
 def _check_kmc(cloud: Cloud, header: Header) -> None:

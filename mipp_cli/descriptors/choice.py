@@ -35,7 +35,7 @@ def chosen_describer(
     path = text.removeprefix(_MODEL)
     if path in ("", text):
         raise InvalidRequestError(
-            f"{text!r} is no descriptor",
+            f"{text!r} is not a descriptor",
             hint=f"write {', '.join(FORMULAS)}, or model:PATH for an image model",
         )
     pinned = pin_model(Path(path), output=output, pooling=pooling)

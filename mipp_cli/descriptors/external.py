@@ -51,6 +51,12 @@ class OwnFeatures:
                 identity.update(length_prefixed(name))
         return identity.hexdigest()
 
+    @property
+    def clipped_warning(self) -> str:
+        """Say how many of the file's numbers were clipped."""
+        total = self._file.shape[0] * self._file.shape[1]
+        return f"{self.clipped:,} of {total:,} numbers of {self._path} lie outside the range and were clipped"
+
     def codes(self, image: ImageFile) -> Codes:
         """Return the feature of an image: codes, shape (l,)."""
         row = self._row_of[image.name]

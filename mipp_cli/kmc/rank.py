@@ -236,7 +236,7 @@ def _report(
         for each in damaged.values()
     ]
     warnings += warnings_of(Manifest(ranking.query_digest, 0, ranking.owners, (), ranking.left_out))
-    notes = ["bring it to the cloud: mipp cloud search CLOUD selection.h5 -o results.h5"]
+    notes = [f"bring it to the cloud: mipp cloud search CLOUD {output.name} -o results.h5"]
     if again:
         notes.insert(0, "this query was ranked before: the selection and what is said of it are of then")
     return Report((Output(output, "selection"),), counts, tuple(warnings), notes=tuple(notes))

@@ -87,13 +87,16 @@ def encrypt_images(
     warnings += _absent_warning(choice)
     warnings += moved_warning(grouping.moved(done))
     warnings += thin_warning(grouping.thinned(done), protocol.group_size)
-    warnings += _feature_warnings(options, clipped, edgeless, second.flat)
+    warnings += [features.clipped_warning] if features and features.clipped else []
+    warnings += _feature_warnings(edgeless, second.flat)
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]
     if options.report is not None:
         write_file_report(options.report, rows, force=options.force)
         files.append(Output(options.report, "report"))
-    notes = _notes([*passed_over, *first.passed_over], options, grouped=protocol.grouped)
+    notes = [_next_step(written), *_passed_over_note([*passed_over, *first.passed_over], options)]
+    if options.pixels:
+        notes.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
     return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
 
 
@@ -127,11 +130,9 @@ def _absent_warning(choice: Choice) -> list[str]:
     ]
 
 
-def _feature_warnings(options: EncryptOptions, clipped: int, edgeless: int, flat: Sequence[str]) -> list[str]:
+def _feature_warnings(edgeless: int, flat: Sequence[str]) -> list[str]:
     """Say of how many images the features tell little or nothing."""
     said = []
-    if clipped:
-        said.append(f"{clipped} numbers of {options.features} lie outside of the range, and were clipped")
     if edgeless:
         said.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
     if flat:
@@ -140,14 +141,14 @@ def _feature_warnings(options: EncryptOptions, clipped: int, edgeless: int, flat
     return said
 
 
-def _notes(passed_over: Sequence[Problem], options: EncryptOptions, *, grouped: bool) -> list[str]:
-    note = "bring upload.h5 to the cloud (mipp cloud index)"
-    if grouped:
-        note += " and upload.features.h5 to the KMC (mipp kmc index)"
-    said = [note, *_passed_over_note(passed_over)]
-    if options.pixels:
-        said.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
-    return said
+def _next_step(written: Sequence[Sequence[Path]]) -> str:
+    """Say where the uploads go, and the features that lie beside them."""
+    upload, *features = written[0]
+    note = f"bring {upload.name if len(written) == 1 else 'the uploads'} to the cloud (mipp cloud index)"
+    if features:
+        what = features[0].name if len(written) == 1 else "the features"
+        note += f" and {what} to the KMC (mipp kmc index)"
+    return note
 
 
 def _check_payload(choice: Choice, options: EncryptOptions) -> None:
@@ -175,13 +176,14 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
         )
 
 
-def _passed_over_note(passed_over: Sequence[Problem]) -> list[str]:
+def _passed_over_note(passed_over: Sequence[Problem], options: EncryptOptions) -> list[str]:
     """Say how many files were passed over, and why."""
     if not passed_over:
         return []
     reasons = Counter(each.message for each in passed_over)
     said = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
-    return [f"passed over {len(passed_over)} files ({said})"]
+    named = "" if options.report is not None else "; --report FILE.csv lists them"
+    return [f"passed over {len(passed_over)} files ({said}){named}"]
 
 
 def preview(
@@ -213,7 +215,7 @@ def preview(
         "passed over": len(passed_over),
     }
     notes = ["this is what would be done; nothing was written, and new images were not opened"]
-    notes += _passed_over_note(passed_over)
+    notes += _passed_over_note(passed_over, options)
     try:
         grouping.check_size(sent.union(mates))
     except TooFewImagesError as error:

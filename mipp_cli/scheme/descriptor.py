@@ -95,6 +95,7 @@ class Descriptor:
             )
 
     def _check_quantisation(self) -> None:
+        is_range = isinstance(self.quantisation, tuple)
         match self.quantisation:
             case None | "l2":
                 return
@@ -103,8 +104,9 @@ class Descriptor:
             case _:
                 fits = False
         if not fits:
+            shown = "..".join(map(str, self.quantisation)) if is_range else repr(self.quantisation)
             raise MalformedError(
-                f"features cannot be quantised by {self.quantisation!r}",
+                f"features cannot be quantised by {shown[:60]}",
                 hint="l2, or a range LOW..HIGH of which LOW is the smaller",
             )
 
@@ -112,6 +114,11 @@ class Descriptor:
     def computed(self) -> bool:
         """Whether the package computes these features itself, so that no file need give them."""
         return self.name in _BUILT_IN or self.model is not None
+
+    @property
+    def label(self) -> str:
+        """What readers of matches are told that pictures were compared by."""
+        return "image model" if self.model is not None else self.name
 
     def has(self, feature: NDArray[np.number]) -> bool:
         """Say whether ``feature`` can be one: its shape, its type, and that each code is below ``levels``."""
@@ -196,7 +203,7 @@ def parse_descriptor(text: str) -> Descriptor:
     match = _FORM.fullmatch(text)
     if match is None:
         raise InvalidRequestError(
-            f"{text!r} is no descriptor",
+            f"{text!r} is not a descriptor",
             hint=f"write {' or '.join(_BUILT_IN)}, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for features "
             "of your own, as resnet:512:l2",
         )

@@ -124,7 +124,7 @@ def decrypt_answer(
                 told += tuple(_kind_warnings(images, written, per_series))
                 facts = _facts(public.parameters, manifest, candidates, top)
                 write_table(written, folder / MATCHES_FILE)
-                sheet = draw_sheet(query, found_images, candidates, descriptor.name)
+                sheet = draw_sheet(query, found_images, candidates, descriptor.label)
                 write_private(folder / SHEET_FILE, sheet)
                 write_private(folder / PAGE_FILE, draw_page(query, found_images, facts, told))
     outputs = (
@@ -170,7 +170,7 @@ def _facts(parameters: Parameters, manifest: Manifest, candidates: int, top: int
         f"Searched: {_count(images, 'image')} of {_count(len(searched), 'owner')}": names or "nobody",
         "Candidates": _count(candidates, "image"),
         "Shown": "the nearest" + (f", at most {top}" if top > 1 else "") + " for each query image",
-        "Compared by": f"Euclidean distance of {parameters.descriptor.name}",
+        "Compared by": f"Euclidean distance of features ({parameters.descriptor.label})",
         "Scheme": parameters.scheme,
     }
 

@@ -161,7 +161,7 @@ def make_query(
     with own_features(features, images, parameters.descriptor) as own:
         describer = describer_of(directory, own, model, device)
         pictures = tuple(_describe(image, describer, own) for image in images)
-        clipped = own.clipped if own else 0
+        clipped = [own.clipped_warning] if own and own.clipped else []
     codes = np.stack([picture.feature for picture in pictures])
     query_id, usk = secrets.token_hex(16), generate_key()
     sweep(directory.folder(QUERIES_FOLDER))
@@ -189,11 +189,9 @@ def make_query(
         if not _is_there(output, query_id):
             discard(directory.file(state))
         raise
-    warnings = list(parameters.warnings)
+    warnings = [*parameters.warnings, *clipped]
     edgeless = [each.name for each in pictures if is_edgeless(parameters.descriptor, each.feature)]
     warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
-    if clipped:
-        warnings.append(f"{clipped} numbers of {features} lie outside of the range, and were clipped")
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
     return Report((Output(output, "query"),), counts, tuple(warnings))
 

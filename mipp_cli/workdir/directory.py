@@ -75,9 +75,9 @@ class RoleDirectory(Records):
         found = role_of(path)
         if found is None:
             raise NotInitialisedError(
-                f"is not the directory of {with_article(role)}",
+                f"is not the directory of {with_article(role)}" if path.exists() else "does not exist",
                 path=path,
-                hint=f"make one with: mipp {role} init {path}",
+                hint=f"name the {role}'s directory, or make one with mipp {role} init",
             )
         if found != role:
             raise NotInitialisedError(

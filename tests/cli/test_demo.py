@@ -75,7 +75,7 @@ def test_without_a_query_the_first_picture_is_asked_with(tmp_path: Path) -> None
     ("words", "message"),
     [
         ((OWNERS / "nowhere",), "does not exist"),
-        ((OWNERS / "clinic-lake", "--descriptor", "colour"), "is no descriptor"),
+        ((OWNERS / "clinic-lake", "--descriptor", "colour"), "is not a descriptor"),
         ((OWNERS / "clinic-lake", "--query", OWNERS / "nowhere.jpg"), "nowhere.jpg"),
     ],
     ids=["no folder", "no descriptor", "no query"],

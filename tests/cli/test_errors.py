@@ -329,9 +329,8 @@ def test_a_directory_that_is_not_the_roles_is_named(
         assert f"{directory}: is the directory of a" in said
         assert f", not of {role}\n" in said
     else:
-        assert said.startswith(
-            f"error: {directory}: is not the directory of {role}\nhint: make one with: mipp "
-        )
+        what = "does not exist" if kind == "missing" else f"is not the directory of {role}"
+        assert said.startswith(f"error: {directory}: {what}\nhint: name the ")
 
 
 @pytest.mark.parametrize("role", ["kmc", "cloud", "user", "owner"])

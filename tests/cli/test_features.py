@@ -95,8 +95,8 @@ def test_a_folder_whose_name_is_not_text_can_be_described(tmp_path: Path) -> Non
             ("--descriptor", "colour-edge", "--model-pooling", "mean"),
             "are of a model, and not of colour-edge",
         ),
-        (("--descriptor", "colour"), "is no descriptor"),
-        (("--descriptor", "model:"), "is no descriptor"),
+        (("--descriptor", "colour"), "is not a descriptor"),
+        (("--descriptor", "model:"), "is not a descriptor"),
     ],
     ids=str,
 )

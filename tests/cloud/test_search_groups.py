@@ -258,9 +258,10 @@ def test_a_damaged_segment_takes_its_own_rows_alone(
     report = search(world / "cloud", selection, path)
     assert report.counts == {"groups": 3, "images": 4, "groups not here": 2}
     assert [row.name for row in world.rows(path)] == [row.name for row in SOUTH]
-    (said,) = report.warnings
+    said, missing = report.warnings
     assert "rows are left out" in said
     assert "north-" in said
+    assert "2 of the 3 groups are not here" in missing
 
 
 def test_of_a_damaged_segment_the_user_is_told(world: World) -> None:

@@ -321,7 +321,7 @@ def test_the_page_says_how_the_answer_came_about(any_scheme: Deployment) -> None
     assert "Searched: 10 images of 2 owners" in page
     assert "north (5), south (5)" in page
     assert f"<dd>{any_scheme.scheme}</dd>" in page
-    assert "Euclidean distance of edge-histogram" in page
+    assert "Euclidean distance of features (edge-histogram)" in page
 
 
 def test_the_page_repeats_what_is_warned_of(changeable: Deployment, tmp_path: Path) -> None:

@@ -263,8 +263,8 @@ def test_two_models_of_one_name_are_told_apart(drawn: Path, tmp_path: Path) -> N
     ("names", "said"),
     [
         (("edge-histogram", "edge-histogram"), "named twice"),
-        (("rot13",), "'rot13' is no descriptor"),
-        (("model:",), "'model:' is no descriptor"),
+        (("rot13",), "'rot13' is not a descriptor"),
+        (("model:",), "'model:' is not a descriptor"),
     ],
 )
 def test_what_is_no_descriptor_is_refused(drawn: Path, names: tuple[str, ...], said: str) -> None:
