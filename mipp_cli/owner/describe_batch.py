@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipp_cli.descriptors.describer import Describer, Prepared
-from mipp_cli.errors import UnreadableImageError, errors_at
+from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
@@ -69,19 +69,17 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
     if isinstance(content, UnreadableImageError):
         return content
     try:
-        with errors_at(read.image.path):
-            picture = open_picture(content, path=str(read.image.path))
-            size, kind = len(content), picture.kind.media_type
-            name = len(read.image.name.encode())
-            prepared = describer.prepare(picture.eight_bits()) if read.feature is None else read.feature
-            told = picture.facts
-            facts = PictureFacts(
-                picture.kind.name, told.width, told.height, told.bits, told.frame, picture.flat
-            )
-            if pixels:
-                size, kind = len(png_of_pixels(picture.stored())), "image/png"
-                name = KEYED_NAME_BYTES
+        picture = open_picture(content, path=None)
+        size, kind = len(content), picture.kind.media_type
+        name = len(read.image.name.encode())
+        prepared = describer.prepare(picture.eight_bits()) if read.feature is None else read.feature
+        told = picture.facts
+        facts = PictureFacts(picture.kind.name, told.width, told.height, told.bits, told.frame, picture.flat)
+        if pixels:
+            size, kind = len(png_of_pixels(picture.stored())), "image/png"
+            name = KEYED_NAME_BYTES
     except UnreadableImageError as error:
+        error.path = error.path or str(read.image.path)
         return error
     return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, name, facts, prepared)
 

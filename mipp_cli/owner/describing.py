@@ -57,7 +57,7 @@ class FirstPass:
         choice, work, options = self.choice, self.work, self.options
         grouping = self._grouping({image.name for image in choice.sent})
         # what may turn out to be no picture, such as a report among DICOM files, is not counted on
-        certain = DICOM not in choice.kinds.values()
+        certain = DICOM not in choice.kinds
         if not options.small and not options.skip_unreadable and certain:
             grouping.check_size({*grouping.sent, *grouping.mates(self.images.keys())})
         self._describe(choice.sent, parallelism, progress)
@@ -94,6 +94,8 @@ class FirstPass:
         """Return the images named but for those that are known to be unreadable."""
         unreadable = {str(each.path) for each in self.unreadable}
         unreadable |= {each.path for each in self.passed_over}
+        if not unreadable:  # a Path for each image would stay in memory, as its parts are interned
+            return set(self.images)
         return {name for name, image in self.images.items() if str(image.path) not in unreadable}
 
     def _describe(self, images: Sequence[ImageFile], parallelism: Parallelism, progress: Progress) -> None:
@@ -101,7 +103,7 @@ class FirstPass:
         if not images:
             return
         with progress("describing", len(images), "image") as advance:
-            todo = [image for image in images if not self.work.keep(image.name, image.version())]
+            todo = [image for image in images if not self.work.keep(image)]
             advance(len(images) - len(todo))
             for result in self._described(todo, parallelism) if todo else ():
                 if isinstance(result, NoPictureError):

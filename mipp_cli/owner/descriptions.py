@@ -14,19 +14,19 @@ from typing import Any, BinaryIO, NamedTuple
 
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.files.atomic import output_error
+from mipp_cli.images.collection import ImageFile
 from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.workdir.directory import RoleDirectory
 
 _FOLDER = "partial"
 _FILE = f"{_FOLDER}/descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
-SYNC_IMAGES = 64  # what was done since the last sync is done again
+SYNC_IMAGES = 256  # what was done since the last sync is done again: seconds of work
 
 
 class Described(NamedTuple):
-    """Which version of an image is described, where, and what is needed to deal it to an upload."""
+    """Where the description of an image lies, and what of it is needed to deal it to an upload."""
 
-    version: str
     offset: int
     sealed_bytes: int
     feature_bytes: int
@@ -34,7 +34,7 @@ class Described(NamedTuple):
     @classmethod
     def at(cls, offset: int, image: DescribedImage) -> Described:
         """Return what is to be known of an image whose description lies at ``offset``."""
-        return cls(image.version, offset, image.sealed_bytes, sum(map(len, image.features)))
+        return cls(offset, image.sealed_bytes, sum(map(len, image.features)))
 
 
 class Descriptions:
@@ -51,7 +51,8 @@ class Descriptions:
         self._earlier: dict[str, Described] = {}
         self.done: dict[str, Described] = {}
         self._file: BinaryIO | None = None
-        self._since_sync = 0
+        self._end = self._since_sync = 0
+        self._flushed = True
         self.kept = 0
         interrupted = directory.file(_REQUEST_FILE).exists()
         if interrupted and resume is None:
@@ -79,24 +80,26 @@ class Descriptions:
             file.truncate(offset)
         self.kept = len(self._earlier)
 
-    def keep(self, path: str, version: str) -> bool:
+    def keep(self, image: ImageFile) -> bool:
         """Say whether the interrupted run described this very version of an image, and take it over."""
-        entry = self._earlier.pop(path, None)
-        if entry is None or entry.version != version:
+        entry = self._earlier.pop(image.name, None)
+        if entry is None or self._at(entry.offset).version != image.version():
             return False
-        self.done[path] = entry
+        self.done[image.name] = entry
         return True
 
     def append(self, description: DescribedImage) -> None:
         """Add a description; raises OutputError if the disk is full."""
         try:
             file = self._open()
-            entry = Described.at(file.tell(), description)
-            file.write(description.pack())
+            entry, line = Described.at(self._end, description), description.pack()
+            file.write(line)
+            self._end += len(line)
+            self._flushed = False
             self.done[description.path] = entry
             self._since_sync += 1
             if self._since_sync >= SYNC_IMAGES:
-                file.flush()
+                self._flush(file)
                 os.fsync(file.fileno())
                 self._since_sync, self.kept = 0, len(self.done) + len(self._earlier)
         except OSError as error:
@@ -115,17 +118,24 @@ class Descriptions:
                 self._directory.write_json(_REQUEST_FILE, self._request)
             self._path.touch(mode=0o600)
             self._file = self._path.open("ab+")
-            self._file.seek(0, os.SEEK_END)
+            self._end = self._file.seek(0, os.SEEK_END)
         return self._file
+
+    def _flush(self, file: BinaryIO) -> None:
+        file.flush()
+        self._flushed = True
 
     def read(self, path: str) -> DescribedImage:
         """Return the description of an image; raises OutputError if the disk cannot be read."""
+        return self._at(self.done[path].offset)
+
+    def _at(self, offset: int) -> DescribedImage:
         try:
             file = self._open()
-            file.flush()
-            file.seek(self.done[path].offset)
+            if not self._flushed:
+                self._flush(file)
+            file.seek(offset)
             description = DescribedImage.read(file)
-            file.seek(0, os.SEEK_END)
         except OSError as error:
             raise output_error(error, self._folder) from error
         if description is None:

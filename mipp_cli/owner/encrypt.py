@@ -153,10 +153,8 @@ def _next_step(written: Sequence[Sequence[Path]]) -> str:
 
 def _check_payload(choice: Choice, options: EncryptOptions) -> None:
     """Refuse what needs an extra that is missing, and what names patients as long as nobody chose."""
-    kinds = choice.kinds
-    for kind in {*kinds.values()} - {None}:
-        if kind is not None and (missing := kind.missing()) is not None:
-            count = sum(each == kind for each in kinds.values())
+    for kind, (count, _) in choice.kinds.items():
+        if (missing := kind.missing()) is not None:
             raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
     if options.payload is not None:
         return
@@ -166,11 +164,11 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
             hint="choose: --payload pixels goes on as before; --payload file sends the files bit for bit, "
             "with their paths",
         )
-    named = [image for image in choice.sent if kinds[image.name] == DICOM]
-    if named:
+    if DICOM in choice.kinds:
+        count, first = choice.kinds[DICOM]
         raise InvalidRequestError(
-            f"{len(named)} of the images are DICOM files, which carry names of patients",
-            path=named[0].path,
+            f"{count} of the images are DICOM files, which carry names of patients",
+            path=first.path,
             hint="choose: --payload pixels sends the pixels alone, and shows users no path (text that is "
             "burnt into them stays); --payload file sends each file bit for bit, identity included",
         )

@@ -175,7 +175,6 @@ class SecondPass:
         owner, directory = self.owner, self.owner.directory
         key, sender, parameters = owner.image_key, directory.sender, directory.deployment.parameters
         cipher = UploadCipher(key, sender.deployment, sender.name, number)
-        name_of = {path: owner.name_on_the_wire(path) for group in groups for path in group.paths}
         edgeless, features = 0, None
         with ExitStack() as stack:  # what is opened last is in place first
             upload = stack.enter_context(
@@ -190,7 +189,7 @@ class SecondPass:
                 )
             for group in groups:
                 for path in group.paths:
-                    name, description = name_of[path], self.work.read(path)
+                    name, description = owner.name_on_the_wire(path), self.work.read(path)
                     ew = cipher.encrypt(self._envelope(description).pack(group.length - OVERHEAD_BYTES), name)
                     upload.append(name, ew, description.features)
                     if features is not None:

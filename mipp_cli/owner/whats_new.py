@@ -155,9 +155,14 @@ class Choice:
         return [self._standing[path] for path in paths if path in self._standing]
 
     @cached_property
-    def kinds(self) -> dict[str, Kind | None]:
-        """What kind of picture each image that is sent is, by its first bytes."""
-        return {image.name: image.kind() for image in self.sent}
+    def kinds(self) -> dict[Kind, tuple[int, ImageFile]]:
+        """Of each kind of picture that is sent, by the first bytes: how many there are, and the first."""
+        found: dict[Kind, tuple[int, ImageFile]] = {}
+        for image in self.sent:
+            if (kind := image.kind()) is not None:
+                count, first = found.get(kind, (0, image))
+                found[kind] = (count + 1, first)
+        return found
 
     def counted(self, sent: Collection[str]) -> dict[str, int]:
         """Return how many images were ``sent`` or left out, and why."""

@@ -22,6 +22,7 @@ from mipp_cli.files.atomic import output_error
 
 Shape = TypeVar("Shape")
 ROW_LIMIT = 1 << 31
+_ENDS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class MatrixWriter:
 
     def __init__(self, path: Path, name: str, shape: Matrix, file: IO[bytes]):
         self._path, self._name, self._shape, self._file = path, name, shape, file
+        self._row_bytes = np.dtype(shape.dtype).itemsize * math.prod(filter(None, shape.tail))
         self.rows = 0
 
     def append(self, rows: ArrayLike) -> None:
@@ -76,7 +78,8 @@ class MatrixWriter:
         Raises OutputError, which names the container: others may be written at the same time.
         """
         if isinstance(rows, bytes):
-            rows = np.frombuffer(rows, dtype=self._shape.dtype).reshape(-1, *filter(None, self._shape.tail))
+            self._write(rows)
+            return
         given = np.asarray(rows)
         if np.dtype(self._shape.dtype).kind == "u" and given.dtype.kind != "u" and (given < 0).any():
             raise OverflowError(f"{self._name} takes no negative number")  # which older numpy would wrap
@@ -84,11 +87,17 @@ class MatrixWriter:
         data = np.ascontiguousarray(rows, dtype=self._shape.dtype)
         if data.shape[1:] != self._shape.tail:
             raise ValueError(f"{self._name} has rows of another width")
+        self._write(data.data)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        count, rest = divmod(memoryview(data).nbytes, self._row_bytes)
+        if rest:
+            raise ValueError(f"{self._name} has rows of another width")
         try:
-            self._file.write(data.data)
+            self._file.write(data)
         except OSError as error:
             raise output_error(error, self._path) from error
-        self.rows += len(data)
+        self.rows += count
 
     @property
     def dataset(self) -> Dataset:
@@ -101,12 +110,12 @@ class RaggedWriter:
 
     def __init__(self, data: MatrixWriter, offsets: MatrixWriter):
         self._bytes, self._offsets = data, offsets
-        self._offsets.append(np.zeros(1, dtype=np.uint64))
+        self._ends = [0]  # not written yet: an array for each row would take longer than the row
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return self._offsets.rows - 1
+        return self._offsets.rows + len(self._ends) - 1
 
     def append(self, row: bytes | str) -> None:
         """Append one row."""
@@ -114,10 +123,16 @@ class RaggedWriter:
 
     def extend(self, rows: Iterable[bytes | str]) -> None:
         """Append rows."""
-        data = [row.encode() if isinstance(row, str) else row for row in rows]
-        ends = np.cumsum([len(row) for row in data], dtype=np.uint64) + np.uint64(self._bytes.rows)
-        self._bytes.append(b"".join(data))
-        self._offsets.append(ends)
+        for row in rows:
+            self._bytes.append(row.encode() if isinstance(row, str) else row)
+            self._ends.append(self._bytes.rows)
+            if len(self._ends) >= _ENDS_AT_ONCE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write where rows end; called once more after the last row."""
+        self._offsets.append(np.array(self._ends, dtype=np.uint64))
+        self._ends.clear()
 
 
 class MatrixReader:

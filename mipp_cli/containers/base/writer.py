@@ -30,8 +30,8 @@ from mipp_cli.files.atomic import new_file, sweep
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 _LARGEST_U64 = 2**64 - 1
-_MEMORY_BYTES = 1 << 18  # of a column that is spooled; what is longer lies on the disk meanwhile
-_COPY_BYTES = 1 << 20
+_MEMORY_BYTES = 1 << 16  # of a column that is spooled; what is longer lies on the disk meanwhile
+_COPY_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,12 @@ class ContainerWriter:
     def ragged(self, name: str) -> RaggedWriter:
         """Return the writer of a ragged column."""
         return of_shape(RaggedWriter, self._columns, name)
+
+    def flush(self) -> None:
+        """Write what ragged columns keep back."""
+        for column in self._columns.values():
+            if isinstance(column, RaggedWriter):
+                column.flush()
 
     def add(self, **values: ArrayLike) -> None:
         """Set numbers; append arrays, lists or bytes to matrices, and rows or texts to ragged columns."""
@@ -126,6 +132,7 @@ def write_container(
                 },
             )
             yield writer
+            writer.flush()
             numbers = {name: writer._numbers[name] for name in schema.numbers}
             metadata, places = lay_out([matrix.dataset for matrix in matrices.values()], numbers)
             for spooled, place in zip(files[1:], places[1:], strict=False):

@@ -76,30 +76,35 @@ class FeaturesWriter:
     _writer: ContainerWriter
     _cipher: FeatureCipher
     _chunk_rows: int
-    _names: list[bytes] = field(default_factory=list)
-    _codes: list[Codes] = field(default_factory=list)
+    _names: bytearray = field(default_factory=bytearray)  # a list would take three times the memory
+    _codes: bytearray = field(default_factory=bytearray)
     _first: int = 0
 
     def append(self, name: str, image_digest: bytes, codes: Codes) -> None:
         """Append an image: its name on the wire, the SHA-256 of its ciphertext, its codes, shape (l,)."""
         self._writer.add(image_digests=image_digest)
-        self._names.append(name_digest(name))
-        self._codes.append(codes)
-        if len(self._names) == self._chunk_rows:
+        self._names += name_digest(name)
+        self._codes += codes.tobytes()
+        if self._waiting == self._chunk_rows:
             self._flush()
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._names) // DIGEST_BYTES
 
     def end_group(self, length: int) -> None:
         """End a group after the last image; its ciphertexts are of ``length`` bytes each."""
-        self._writer.add(group_ends=[self._first + len(self._names)], group_lengths=[length])
+        self._writer.add(group_ends=[self._first + self._waiting], group_lengths=[length])
 
     def _flush(self) -> None:
         if not self._names:
             return
-        names = np.frombuffer(b"".join(self._names), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
-        sealed = self._cipher.encrypt(np.stack(self._codes), self._first, names)
-        self._writer.add(name_digests=names, codes=[sealed])
-        self._first += len(self._names)
-        self._names, self._codes = [], []
+        names, codes = (np.frombuffer(bytes(each), dtype=np.uint8) for each in (self._names, self._codes))
+        sealed = self._cipher.encrypt(codes, self._first, names)
+        self._writer.add(name_digests=names.reshape(-1, DIGEST_BYTES), codes=[sealed])
+        self._first += self._waiting
+        self._names.clear()
+        self._codes.clear()
 
 
 @contextmanager
