@@ -16,7 +16,7 @@ from mipp_cli.errors import InvalidRequestError, OutputError
 from mipp_cli.report import Output, Report
 
 _OF_ROLES = ("kmc", "cloud", "doctor", "matches")
-_NOT_IN_AN_ID = re.compile("[^A-Za-z0-9]+")
+_NOT_IN_AN_ID = re.compile("[^A-Za-z0-9@+]+")
 _LONGEST_ID = 60
 
 
@@ -142,7 +142,7 @@ def _owners(paths: Sequence[Path]) -> dict[str, list[str]]:
         if not path.exists():
             raise InvalidRequestError("does not exist", path=path, hint="name folders of pictures")
         name = path.resolve().name if path.is_dir() else "owner"
-        identifier = _NOT_IN_AN_ID.sub("-", name).strip("-")[:_LONGEST_ID] or "owner"
+        identifier = _NOT_IN_AN_ID.sub("-", name).strip("-@+")[:_LONGEST_ID] or "owner"
         if path.is_dir() or identifier in _OF_ROLES:
             identifier = _free(identifier, owners)
         owners.setdefault(identifier, []).append(str(path.absolute()))
@@ -151,7 +151,8 @@ def _owners(paths: Sequence[Path]) -> dict[str, list[str]]:
 
 def _free(identifier: str, taken: dict[str, list[str]]) -> str:
     number, found = 1, identifier
-    while found in taken or found in _OF_ROLES:
+    names = {name.lower() for name in (*taken, *_OF_ROLES)}  # to some file systems case makes no difference
+    while found.lower() in names:
         number += 1
         found = f"{identifier}-{number}"
     return found

@@ -10,6 +10,7 @@ from mipp_cli.cli.messages import print_table
 from mipp_cli.cli.options import PATH, prints_report, refuse_with_json
 from mipp_cli.cli.passphrases import passphrase_option
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.names import name_of
 from mipp_cli.report import Report, in_columns
 from mipp_cli.sanitize import printable
 
@@ -40,5 +41,5 @@ def inspect(path: Path, as_csv: bool) -> Report:
     told = [(printable(label), printable(text)) for field in found.fields for label, text in field.lines]
     lines = [printable(found.title), *(f"  {line}" for line in in_columns(told))]
     fields = {field.key: field.value for field in found.fields}
-    details = {"inspection": {"path": str(path), "kind": found.kind, "fields": fields}}
+    details = {"inspection": {"path": name_of(path), "kind": found.kind, "fields": fields}}
     return Report(warnings=found.warnings, details=details, lines=lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import io
 import os
@@ -151,5 +152,7 @@ def main() -> None:
     """Run `mipp`; `entry.py` is where a process begins."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
+            # A terminal may not know every letter. Where it knows ASCII alone, click writes UTF-8; so do we.
+            ascii_alone = codecs.lookup(stream.encoding).name == "ascii"
+            stream.reconfigure(encoding="utf-8" if ascii_alone else None, errors="backslashreplace")
     mipp.main(prog_name="mipp")

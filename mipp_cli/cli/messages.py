@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mipp_cli.errors import DamagedError, MippError
-from mipp_cli.sanitize import printable, table_cell
+from mipp_cli.names import name_of
+from mipp_cli.sanitize import decoded, printable, table_cell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,17 +33,20 @@ def report_error(error: MippError, *, as_json: bool) -> int:
         fields: dict[str, Any] = {
             "class": type(error).__name__,
             "code": error.exit_code,
-            "path": error.path,
-            "message": error.message,
-            "hint": hint,
+            "path": None if error.path is None else name_of(error.path),
+            "message": decoded(error.message),
+            "hint": decoded(hint),
         }
         if error.problems:
-            fields["problems"] = [problem._asdict() for problem in error.problems]
+            fields["problems"] = [
+                {"path": name_of(problem.path), "message": decoded(problem.message)}
+                for problem in error.problems
+            ]
         click.echo(json.dumps({"error": fields}))
     word = "damaged" if isinstance(error, DamagedError) else "unreadable"
     for problem in error.problems:
-        click.echo(f"{word}: {printable(f'{problem.path}: {problem.message}')}", err=True)
-    place = f"{error.path}: " if error.path is not None else ""
+        click.echo(f"{word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", err=True)
+    place = f"{name_of(error.path)}: " if error.path is not None else ""
     click.echo(f"error: {printable(place + error.message)}", err=True)
     click.echo(f"hint: {printable(hint)}", err=True)
     return error.exit_code
@@ -58,10 +62,10 @@ def report_success(command: str, report: Report, *, as_json: bool, seconds: floa
     for line in report.lines:
         click.echo(line)
     for path, fingerprint in report.fingerprints.items():
-        click.echo(f"fingerprint of {printable(path)}: {fingerprint}")
+        click.echo(f"fingerprint of {printable(name_of(path))}: {fingerprint}")
     for output in report.outputs:
         size = f", {size_text(output.path.stat().st_size)}" if output.path.is_file() else ""
-        click.echo(f"wrote {printable(str(output.path))} ({output.kind}{size})")
+        click.echo(f"wrote {printable(name_of(output.path))} ({output.kind}{size})")
     counts = ", ".join(f"{name}: {count}" for name, count in report.counts.items() if count)
     if counts:
         click.echo(counts)
@@ -85,14 +89,14 @@ def _fields(command: str, report: Report, seconds: float) -> dict[str, Any]:
     return {
         "command": command,
         "outputs": [
-            {"path": str(output.path), "kind": output.kind, **_digest_and_size(output.path)}
+            {"path": name_of(output.path), "kind": output.kind, **_digest_and_size(output.path)}
             for output in report.outputs
         ],
         "counts": dict(report.counts),
         "seconds": round(seconds, 3),
-        "warnings": list(report.warnings),
-        "fingerprints": dict(report.fingerprints),
-        "notes": list(report.notes),
+        "warnings": [*map(decoded, report.warnings)],
+        "fingerprints": {name_of(path): each for path, each in report.fingerprints.items()},
+        "notes": [*map(decoded, report.notes)],
         **report.details,
     }
 

@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 import time
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -217,15 +218,17 @@ fingerprint_option = click.option(
 )
 
 
-def listed_paths(file: BinaryIO | None) -> list[str]:
-    """Return the paths that a file of ``--files-from`` lists, one a line; raises InvalidRequestError."""
+def listed_paths(file: BinaryIO | None) -> list[bytes]:
+    """Return the paths that a file of ``--files-from`` lists, one a line; raises InvalidRequestError.
+
+    They are bytes, as paths are. What editors of Windows add, a byte order mark and CR, is none of them.
+    """
     from mipp_cli.errors import InvalidRequestError
 
     data = b"" if file is None else file.read()
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise InvalidRequestError("the list of paths is UTF-16", hint="save it as UTF-8")
     if b"\0" in data:
         raise InvalidRequestError("the list of paths holds NUL bytes", hint="write one path a line")
-    try:
-        lines = data.decode().split("\n")
-    except UnicodeDecodeError:
-        raise InvalidRequestError("the list of paths is not UTF-8", hint="write one path a line") from None
-    return [line.removesuffix("\r") for line in lines if line.strip()]
+    lines = data.removeprefix(BOM_UTF8).split(b"\n")
+    return [line.removesuffix(b"\r") for line in lines if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -110,7 +111,7 @@ def encrypt(
     from mipp_cli.owner.encrypt import encrypt_images, preview
     from mipp_cli.owner.whats_new import EncryptOptions
 
-    named = [*files, *map(Path, listed_paths(files_from))]
+    named = [*files, *(Path(os.fsdecode(each)) for each in listed_paths(files_from))]
     left_out: list[Problem] = []
     passed_over: list[Problem] = []
     options = EncryptOptions(again=0 in again, messages=frozenset(again) - {0}, **arguments)

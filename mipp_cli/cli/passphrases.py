@@ -6,6 +6,7 @@ import functools
 import os
 import stat
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -64,13 +65,16 @@ def _last(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_passphrase(path: Path) -> bytes:
-    """Return what a file holds less one newline at its end; InvalidRequestError if that is no passphrase."""
+    """Return the line that a file holds; InvalidRequestError if that is no passphrase.
+
+    The end of the line is none of it, LF or CR LF, nor is the byte order mark that Windows may put first.
+    """
     from mipp_cli.workdir.secrets_file import MOST_PASSPHRASE_BYTES, check_passphrase
 
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read(MOST_PASSPHRASE_BYTES + 2)
+            content = file.read(len(BOM_UTF8) + MOST_PASSPHRASE_BYTES + 3)
     except OSError as error:
         raise InvalidRequestError(
             f"the passphrase cannot be read: {error.strerror}",
@@ -81,7 +85,8 @@ def read_passphrase(path: Path) -> bytes:
         warnings = click.get_current_context().meta.setdefault(_WARNINGS, [])
         warnings.append(f"others may read or change {path}: chmod 600 {path}")
     with errors_at(path):
-        return check_passphrase(content.removesuffix(b"\n"))
+        line = content.removeprefix(BOM_UTF8).removesuffix(b"\n").removesuffix(b"\r")
+        return check_passphrase(line)
 
 
 def ask_passphrase(path: Path) -> bytes | None:
@@ -100,7 +105,7 @@ def choose_passphrase(option: str) -> bytes:
             "there is no terminal at which to ask for a passphrase", hint=f"give {option} FILE"
         )
     first = check_passphrase(_prompt("New passphrase"))
-    if _prompt("New passphrase again") != first:
+    if check_passphrase(_prompt("New passphrase again")) != first:
         raise InvalidRequestError("the two passphrases differ", hint="nothing was changed; try again")
     return first
 

@@ -30,7 +30,13 @@ from mipp_cli.workdir.fingerprints import check_fingerprints
 from mipp_cli.workdir.floors import floor_file, set_floor_of_return
 from mipp_cli.workdir.party import init_party
 from mipp_cli.workdir.removals import check_return, removal_of
-from mipp_cli.workdir.replay import check_clock, check_pinned_key, check_sequence, each_new
+from mipp_cli.workdir.replay import (
+    check_clock,
+    check_pinned_key,
+    check_sequence,
+    check_spelling,
+    each_new,
+)
 
 PUBLIC_FILE = "cloud.pub"
 INDEX_FILE = "index.h5"
@@ -82,10 +88,14 @@ class Cloud:
         with errors_at(path), closing(FileSource(path)) as source:
             return read_header(source, kind="members", deployment=self.directory.sender.deployment)
 
+    def owner_names(self) -> list[str]:
+        """Return the OIDs of all enrolled owners."""
+        return sorted(file.stem for file in self.directory.file(MEMBERS_FOLDER).glob("*.h5"))
+
     def members(self) -> list[Membership]:
         """Return all memberships in force, by owner."""
         found = []
-        for file in sorted(self.directory.file(MEMBERS_FOLDER).glob("*.h5")):
+        for file in map(self.members_file, self.owner_names()):
             with errors_at(file):
                 data = read_file(file, MEMBERS_BYTES_LIMIT)
                 found.append(parse_members(data, self.directory.sender.deployment))
@@ -118,6 +128,7 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     def read(file: Path) -> Membership:
         def check(header: Header) -> None:
             found[file] = header.key
+            check_spelling(header, [*headers, *cloud.owner_names()])
             known = headers.get(header.sender)
             if known is None and cloud.members_file(header.sender).exists():
                 known = cloud.members_header(header.sender)

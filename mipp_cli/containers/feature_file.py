@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mipp_cli.containers.base.hdf5 import hdf5_errors
 from mipp_cli.containers.base.source import BodyView, FileSource, Source
 from mipp_cli.errors import MalformedError, errors_at
+from mipp_cli.names import as_called
 
 ROWS, NAMES = "features", "names"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -155,8 +156,8 @@ class _Hdf5Features:
     def names(self) -> Iterator[str]:
         for begin in range(0, self.shape[0], _BATCH_NAMES):
             with hdf5_errors(NAMES):
-                batch = self._names.asstr("utf-8")[begin : begin + _BATCH_NAMES].tolist()
-            yield from batch
+                batch = self._names[begin : begin + _BATCH_NAMES].tolist()
+            yield from map(as_called, batch)
 
     def digest(self) -> bytes:
         return _digest(self._source)

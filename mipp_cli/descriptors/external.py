@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from mipp_cli.containers.feature_file import FeatureFile, open_feature_file
 from mipp_cli.errors import InvalidRequestError, errors_at
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.names import composed
 from mipp_cli.scheme.descriptor import L2, Descriptor
 from mipp_cli.scheme.encoding import length_prefixed
 
@@ -111,7 +113,7 @@ class OwnFeatures:
         else:
             hint = "give finite numbers, and under l2 not all zeros"
         return InvalidRequestError(
-            f"row {row}, of the image {name!r}, is no feature of {descriptor.name}: {what}",
+            f"row {row}, of the image '{name}', is no feature of {descriptor.name}: {what}",
             hint=f"{hint}; rows and columns are counted from 0",
         )
 
@@ -160,24 +162,27 @@ def _rows_in_order(rows: int, images: Sequence[ImageFile]) -> dict[str, int]:
 
 def _rows_by_name(names: Iterator[str], images: Sequence[ImageFile]) -> dict[str, int]:
     row_of = {image.name: -1 for image in images}
+    forms = Counter(map(composed, row_of))
+    alone = {form: name for name in row_of if forms[form := composed(name)] == 1}
     strangers, first = 0, ""
-    for row, name in enumerate(names):
+    for row, given in enumerate(names):
+        name = given if given in row_of else alone.get(composed(given), given)
         known = row_of.get(name)
         if known is None:
             first = name if not strangers else first
             strangers += 1
         elif known >= 0:
             raise InvalidRequestError(
-                f"has features of the image {name!r} twice, in rows {known} and {row}",
+                f"has features of the image '{name}' twice, in rows {known} and {row}",
                 hint="one row an image; rows are counted from 0",
             )
         else:
             row_of[name] = row
     missing = [name for name, row in row_of.items() if row < 0]
     if missing:
-        wrong = f"has no features of {len(missing)} of the {len(row_of)} images, the first {missing[0]!r}"
+        wrong = f"has no features of {len(missing)} of the {len(row_of)} images, the first '{missing[0]}'"
     elif strangers:
-        wrong = f"has features of {strangers} images that were not named, the first {first!r}"
+        wrong = f"has features of {strangers} images that were not named, the first '{first}'"
     else:
         return row_of
     hint = "names are paths as the command calls the images: below the folder named, or below --root"

@@ -12,12 +12,13 @@ from typing import Final
 
 from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
 from mipp_cli.images.kinds import HEAD_BYTES, KINDS, Kind, kind_of
+from mipp_cli.names import name_of
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image on disk, and the POSIX path by which its owner calls it.
+    """An image on disk, and the POSIX path by which its owner calls it, as :func:`name_of` gives it.
 
     ``location`` is kept as text where it can be: of a large collection there are many.
     """
@@ -89,10 +90,9 @@ def collect_images(
     picture is taken for one, too, so that a damaged one is missed. Linked folders are walked, each folder
     once. Hidden files and folders are not looked at, unless they are named themselves; other files of a
     folder are listed in ``passed_over``. An image is called by its path below the folder named, or below
-    ``root``; a file named itself, by its name. With ``left_out``, folders that cannot be read and images
-    whose names are no text are listed there and left out. Raises InvalidRequestError if nothing is named, a
-    folder holds no images or cannot be read, a path lies outside ``root``, an image cannot be named, or two
-    would be called the same.
+    ``root``; a file named itself, by its name. With ``left_out``, folders that cannot be read are listed
+    there and left out. Raises InvalidRequestError if nothing is named, a folder holds no images or cannot be
+    read, a path lies outside ``root``, or two images would be called the same.
     """
     images = [*_found(paths, root, left_out, [] if passed_over is None else passed_over)]
     _check_names(images, "name each image once; give --root, below which paths differ")
@@ -114,7 +114,7 @@ def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     images = [*_found(paths, None, None, [])]
     times = Counter(image.name for image in images)
     named = [
-        image if times[image.name] == 1 else ImageFile(image.location, _shown(image.location))
+        image if times[image.name] == 1 else ImageFile(image.location, name_of(image.location))
         for image in images
     ]
     _check_names(named, "name each image once")
@@ -129,7 +129,7 @@ def _check_names(images: Sequence[ImageFile], hint: str) -> None:
         other = seen.setdefault(image.name, image)
         if other is not image:
             raise InvalidRequestError(
-                f"two images would be called {image.name!r}: {other.path} and {image.path}",
+                f"two images would be called '{image.name}': {other.path} and {image.path}",
                 path=image.path,
                 hint=hint,
             )
@@ -140,31 +140,26 @@ def _found(
 ) -> Iterator[ImageFile]:
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed
-            yield from _named([str(path)], root or path.parent, left_out)
+            yield from _named([str(path)], root or path.parent)
             continue
         denied: list[Problem] | None = None if left_out is None else []
-        found = sorted(_walk(path, denied, passed_over))
+        found = sorted(_walk(path, denied, passed_over), key=os.fsencode)
         if not found and not denied:
             kinds = ", ".join(kind.name for kind in KINDS)
             raise InvalidRequestError("holds no images", path=path, hint=f"images are {kinds}")
         if left_out is not None:
             left_out += denied or []
-        yield from _named(found, root or path, left_out)
+        yield from _named(found, root or path)
 
 
-def _named(found: Iterable[str], root: Path, left_out: list[Problem] | None) -> Iterator[ImageFile]:
+def _named(found: Iterable[str], root: Path) -> Iterator[ImageFile]:
     for path in found:
         name = PurePosixPath(os.path.relpath(path, root)).as_posix()
         if name == "." or name.split("/")[0] == "..":
             raise InvalidRequestError(
-                f"cannot be named: it is not below {root}", path=_shown(path), hint="rename or move it"
+                f"cannot be named: it is not below {root}", path=path, hint="rename or move it"
             )
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            _leave_out(path, "cannot be named: its name is not UTF-8", "rename or move it", left_out)
-        else:
-            yield ImageFile(path, name)
+        yield ImageFile(path, name_of(name))
 
 
 def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Problem]) -> Iterator[str]:
@@ -172,13 +167,15 @@ def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Proble
 
     def refuse(error: OSError) -> None:
         message = f"the folder cannot be read: {os.strerror(error.errno or 0)}"
-        _leave_out(error.filename, message, "check the rights", left_out)
+        if left_out is None:
+            raise InvalidRequestError(message, path=error.filename, hint="check the rights")
+        left_out.append(Problem(error.filename, message))
 
     walked: set[tuple[int, int]] = set()
     for directory, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         status = os.stat(directory)  # noqa: PTH116 -- paths of a walk are text
         if (status.st_dev, status.st_ino) in walked:
-            passed_over.append(Problem(_shown(directory), "is a folder that was walked already, by a link"))
+            passed_over.append(Problem(directory, "is a folder that was walked already, by a link"))
             folders.clear()
             continue
         walked.add((status.st_dev, status.st_ino))
@@ -190,7 +187,7 @@ def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Proble
             if _is_picture(path):
                 yield path
             else:
-                passed_over.append(Problem(_shown(path), NO_PICTURE))
+                passed_over.append(Problem(path, NO_PICTURE))
 
 
 def _is_picture(path: str) -> bool:
@@ -204,14 +201,3 @@ def _is_picture(path: str) -> bool:
             return kind_of(file.read(HEAD_BYTES)) is not None
     except OSError:
         return True  # that it cannot be read is said where it is read
-
-
-def _leave_out(path: str, message: str, hint: str, left_out: list[Problem] | None) -> None:
-    """Note what cannot be taken, or refuse it."""
-    if left_out is None:
-        raise InvalidRequestError(message, path=_shown(path), hint=hint)
-    left_out.append(Problem(_shown(path), message))
-
-
-def _shown(path: str | os.PathLike[str]) -> str:
-    return os.fsencode(path).decode(errors="replace")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.files.atomic import discard, refuse_existing
+from mipp_cli.names import as_called, as_seen, recognised
 from mipp_cli.owner.features import sweep_kept
 from mipp_cli.owner.grouping import thin_warning
 from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
@@ -17,11 +17,12 @@ from mipp_cli.report import Output, Report
 
 
 def delete_images(
-    path: Path, images: Sequence[str], output: Path, *, again: int | None = None, force: bool = False
+    path: Path, images: Sequence[str | bytes], output: Path, *, again: int | None = None, force: bool = False
 ) -> Report:
     """Write the `delete` ``output`` for ``images``, called as their owner calls them.
 
-    Images that the ledger does not list are named, too, and counted: it may be older than what was sent.
+    An image is meant, too, by what its name looks like, if no other looks the same. Images that the ledger
+    does not list are named, too, and counted: it may be older than what was sent.
     ``again`` is the number of a deletion that never came, whose images are named once more. Raises
     InvalidRequestError if no image is named, or ``again`` is no deletion that still decides one.
     """
@@ -30,7 +31,9 @@ def delete_images(
     owner.directory.refuse_inside(output)
     with owner.directory.lock():
         ledger = owner.ledger
-        paths = dict.fromkeys([*map(_as_listed, images), *_deleted_by(ledger, again)])
+        called = [*map(_as_listed, images)]
+        listed = recognised(called, ledger.paths(), as_seen)
+        paths = dict.fromkeys([*(listed.get(each, each) for each in called), *_deleted_by(ledger, again)])
         if not paths:
             raise InvalidRequestError(
                 "no images were named", hint="name images as they are called in the ledger"
@@ -58,7 +61,7 @@ def delete_images(
     if unknown:
         warnings.append(
             f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
-            f"{unknown[0]!r}: check their names (mipp owner list OWNER); if the cloud has them, they go"
+            f"'{unknown[0]}': check their names (mipp owner list OWNER); if the cloud has them, they go"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
@@ -66,17 +69,12 @@ def delete_images(
     return Report((Output(output, DELETE),), counts, tuple(warnings), notes=(note,))
 
 
-def _as_listed(image: str) -> str:
+def _as_listed(image: str | bytes) -> str:
     """Return what the ledger calls an image; raises InvalidRequestError for what no image is called."""
-    path = PurePosixPath(image).as_posix()
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        path = "."
+    path = PurePosixPath(as_called(image)).as_posix()
     if path == "." or "\0" in path:
         raise InvalidRequestError(
-            "is not what an image can be called",
-            path=os.fsencode(image).decode(errors="replace"),
+            f"'{path}' is not what an image can be called",
             hint="name images as they are called in the ledger: mipp owner list OWNER lists them",
         )
     return path

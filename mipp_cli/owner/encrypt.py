@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
-from mipp_cli.descriptors.external import own_features
+from mipp_cli.descriptors.external import OwnFeatures, own_features
 from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, Problem, TooFewImagesError
 from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.images.collection import ImageFile
@@ -26,7 +26,7 @@ from mipp_cli.owner.file_report import rows_of_preview, rows_of_run, write_file_
 from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload import SecondPass, UploadOutputs
-from mipp_cli.owner.whats_new import Choice, EncryptOptions
+from mipp_cli.owner.whats_new import Choice, EncryptOptions, as_called_before
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.workdir.describer import describer_of
@@ -52,24 +52,24 @@ def encrypt_images(
     ``left_out`` is what was left out when the images were collected, and ``passed_over`` what is no picture;
     both are told.
     """
-    owner, named = Owner.open(path), {image.name: image for image in images}
+    owner = Owner.open(path)
     owner.directory.refuse_inside(output)
     if options.report is not None:
         refuse_existing(options.report, force=options.force)
         owner.directory.refuse_inside(options.report)
-    descriptor = owner.directory.deployment.parameters.descriptor
-    with own_features(options.features, images, descriptor) as features, owner.directory.lock():
+    with owner.directory.lock(), _inputs(owner, images, options) as (named, features):
+        by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device)
         outputs = UploadOutputs(owner, output, options)
         request = {"payload": options.payload_kind, "features": features and features.identity}
         work = Descriptions(owner.directory, request, resume=options.resume)
-        with _told_what_is_kept(work, len(images)):
-            choice = Choice(owner.ledger, images, options, features, progress)
+        with _told_what_is_kept(work, len(named)):
+            choice = Choice(owner.ledger, named, options, features, progress)
             _check_payload(choice, options)
-            first = FirstPass(owner, named, options, features, describer, choice, work)
+            first = FirstPass(owner, by_name, options, features, describer, choice, work)
             grouping = first.describe(parallelism, progress)
-            second = SecondPass(owner, named, options, choice, work, grouping)
-            rows = [] if options.report is None else [*rows_of_run(images, first, left_out, passed_over)]
+            second = SecondPass(owner, by_name, options, choice, work, grouping)
+            rows = [] if options.report is None else [*rows_of_run(named, first, left_out, passed_over)]
             written, edgeless = second.write(outputs, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
@@ -98,6 +98,16 @@ def encrypt_images(
     if options.pixels:
         notes.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
     return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
+
+
+@contextmanager
+def _inputs(
+    owner: Owner, images: Sequence[ImageFile], options: EncryptOptions
+) -> Iterator[tuple[Sequence[ImageFile], OwnFeatures | None]]:
+    """Give the images as the ledger calls them, and their owner's features of them."""
+    images = as_called_before(owner.ledger, images)
+    with own_features(options.features, images, owner.directory.deployment.parameters.descriptor) as features:
+        yield images, features
 
 
 @contextmanager
@@ -194,17 +204,14 @@ def preview(
     """Say what :func:`encrypt_images` would send; nothing is written."""
     owner = Owner.open(path)
     parameters = owner.directory.deployment.parameters
-    with (
-        own_features(options.features, images, parameters.descriptor) as features,
-        owner.directory.lock(shared=True),
-    ):
+    with owner.directory.lock(shared=True), _inputs(owner, images, options) as (named, features):
         if options.model is not None or options.device != "cpu":
             describer_of(owner.directory, features, options.model, options.device, remember=False)
-        choice = Choice(owner.ledger, images, options, features)
+        choice = Choice(owner.ledger, named, options, features)
         _check_payload(choice, options)
         sent = {image.name for image in choice.sent} - choice.unreadable
         grouping = Grouping(owner.ledger, choice.groups(), sent, parameters.protocol.group_size)
-        mates = grouping.mates({image.name for image in images} - choice.unreadable)
+        mates = grouping.mates({image.name for image in named} - choice.unreadable)
     counts = {
         "images": len(sent) + len(mates),
         **choice.counted(sent),
@@ -222,7 +229,7 @@ def preview(
     warnings = (*owner.directory.warnings, *moved_warning(grouping.moved(sent.union(mates))))
     written: tuple[Output, ...] = ()
     if options.report is not None:
-        rows = rows_of_preview(images, choice, sent.union(mates), left_out, passed_over)
+        rows = rows_of_preview(named, choice, sent.union(mates), left_out, passed_over)
         write_file_report(options.report, rows, force=options.force)
         written = (Output(options.report, "report"),)
     return Report(written, counts, warnings, notes=tuple(notes))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mipp_cli.errors import Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
+from mipp_cli.names import name_of
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.whats_new import Choice
 from mipp_cli.sanitize import table_cell
@@ -22,11 +24,12 @@ Row = tuple[object, ...]
 
 
 def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
-    """Write the table as CSV, sorted by path; raises OutputError."""
+    """Write the table as CSV, in UTF-8, sorted by path; raises OutputError."""
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: str(row[0])):
+    for path_on_disk, *others in sorted(rows, key=lambda row: os.fsencode(str(row[0]))):
+        row = (name_of(str(path_on_disk)), *others)
         table.writerow([table_cell(each) if isinstance(each, str) else each for each in row])
     write_bytes(path, text.getvalue().encode(), force=force)
 

@@ -87,7 +87,10 @@ class Ledger:
         Raises OutputError.
         """
         digest = hashlib.sha256()
-        with new_file(self.file(message.number), force=True, private=True) as path, path.open("w") as file:
+        with (
+            new_file(self.file(message.number), force=True, private=True) as path,
+            path.open("w", encoding="ascii") as file,
+        ):
 
             def write(content: object) -> None:
                 line = json.dumps(content) + "\n"
@@ -134,6 +137,10 @@ class Ledger:
                 before = line
             if json.loads(before)["digest"] != digest.hexdigest():
                 raise ValueError("not what was written")
+
+    def paths(self) -> Iterator[str]:
+        """Yield the path of each image of each message, as often as it was sent or deleted."""
+        return (image.path for message in self.messages() for image in self.images(message.number))
 
     def standing(self, paths: Collection[str]) -> dict[str, Standing]:
         """Return what decides each of ``paths`` that there are; memory grows with ``paths`` alone.
@@ -219,5 +226,5 @@ def still_deciding(before: Mapping[int, int], superseded: Iterable[Standing]) ->
 
 @contextmanager
 def _reading(path: Path) -> Iterator[TextIO]:
-    with damaged_unless_sound(path), path.open(newline="\n") as file:
+    with damaged_unless_sound(path), path.open(newline="\n", encoding="ascii") as file:
         yield file

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.names import as_called, composed
 from mipp_cli.owner.ledger import Ledger, Standing
 from mipp_cli.owner.owner import Owner
 from mipp_cli.workdir.replay import iso_time
@@ -36,7 +37,8 @@ class ListedImage(NamedTuple):
 class ListFilter:
     """Which rows are listed: those that are live, or those that are deleted, or all of one message.
 
-    Of these, those whose path fits the pattern ``match``, in which * stands for / too.
+    Of these, those whose path fits the pattern ``match``, in which * stands for / too, however letters and
+    their accents are composed.
     """
 
     deleted: bool = False
@@ -45,7 +47,7 @@ class ListFilter:
 
     def takes(self, row: ListedImage) -> bool:
         """Say whether a row is listed."""
-        if self.match is not None and not fnmatchcase(row.path, self.match):
+        if self.match is not None and not fnmatchcase(composed(row.path), composed(as_called(self.match))):
             return False
         if self.deleted:
             return row.state == DELETED

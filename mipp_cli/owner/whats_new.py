@@ -13,6 +13,7 @@ from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import Kind
+from mipp_cli.names import recognised
 from mipp_cli.owner.ledger import DELETE, Ledger, SentImage, Standing
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.encoding import length_prefixed
@@ -186,6 +187,17 @@ class Choice:
         found = [kind for kind in ways if self._counts[kind]]
         counts = ", ".join(f"{self._counts[kind]} {kind}" for kind in found)
         return AlreadyAppliedError(f"nothing is new: {counts}", hint="; ".join(ways[each] for each in found))
+
+
+def as_called_before(ledger: Ledger, images: Sequence[ImageFile]) -> Sequence[ImageFile]:
+    """Return ``images``, each called as the ledger calls it if the two differ in how letters are composed.
+
+    A folder that was copied from one system to another may come with other names, and the same pictures.
+    """
+    if all(image.name.isascii() for image in images):
+        return images
+    before = recognised([image.name for image in images], ledger.paths())
+    return [ImageFile(image.location, before.get(image.name, image.name)) for image in images]
 
 
 def _refuse_unknown(ledger: Ledger, numbers: Collection[int]) -> None:

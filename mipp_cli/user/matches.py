@@ -19,6 +19,7 @@ from mipp_cli.files.atomic import new_folder
 from mipp_cli.images.contact_sheet import MAX_TILES, THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
 from mipp_cli.images.renditions import jpeg, looks_best_on_black, render
 from mipp_cli.images.thumbnails import Size, thumbnail
+from mipp_cli.names import on_disk
 from mipp_cli.sanitize import table_cell
 from mipp_cli.scheme.envelope import Envelope
 from mipp_cli.user.results_page import PageMatch, PagePicture, PageQuery, results_page
@@ -68,7 +69,7 @@ def write_match(match: WrittenMatch, envelope: Envelope, folder: Path, small: Si
 
     ``small`` is the size of its picture on the page. The picture is decoded once for all that is shown.
     """
-    write_private(folder / match.file, envelope.content)
+    write_private(folder / on_disk(match.file), envelope.content)
     rendition = render(envelope.content, envelope.media_type, small)
     large, tile, picture = match.file, None, None
     if rendition is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from mipp_cli.descriptors.describer import BuiltIn, Describer, check_device
 from mipp_cli.descriptors.external import OwnFeatures
@@ -56,9 +58,7 @@ def describer_of(
             remember_model(directory, parameters, model)
         check_device(device, is_model=False)
         return BuiltIn(descriptor)
-    path = model or directory.load(
-        MODEL_FILE, lambda fields: Path(fields["path"]), "name the model again with --model PATH"
-    )
+    path = model or directory.load(MODEL_FILE, _model_of, "name the model again with --model PATH")
     if model is None and not path.exists():
         raise InvalidRequestError(
             "is where this role's copy of the model was, and it is not there",
@@ -73,4 +73,10 @@ def describer_of(
 
 
 def _remember(directory: RoleDirectory, model: Path) -> None:
-    directory.write_json(MODEL_FILE, {"path": str(model.absolute())})
+    # by its bytes: the next command may run in another locale
+    path = os.fsencode(model.absolute()).decode(errors="surrogateescape")
+    directory.write_json(MODEL_FILE, {"path": path})
+
+
+def _model_of(fields: dict[str, Any]) -> Path:
+    return Path(os.fsdecode(fields["path"].encode(errors="surrogateescape")))

@@ -41,7 +41,7 @@ def check_identifier(name: str, what: str) -> None:
     if not IDENTIFIER.fullmatch(name):
         raise InvalidRequestError(
             f"{name!r} cannot be {what}",
-            hint="1 to 64 letters, digits, dots, hyphens or underscores, the first a letter or digit",
+            hint="1 to 64 letters (a to z), digits, or any of . - _ + @, the first a letter or digit",
         )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import json
+import unicodedata
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +35,7 @@ ROLE_FILE = "role.json"
 SECRETS_FILE = "secrets.json"
 RESTORE_ALL = "restore the directory from a backup"
 MOST_PASSPHRASE_BYTES = 4096
+_AS_TEXT = "write it as one line of text, and save it as UTF-8"
 _SEALED_FOLDERS = {
     "kmc": ("owners", "users", "rankings"),  # SKs and storage keys; who may search; what was asked
     "user": ("queries",),  # USKs, features and small pictures
@@ -68,14 +71,25 @@ def passphrases_from(source: Passphrases) -> Iterator[None]:
 
 
 def check_passphrase(passphrase: bytes) -> bytes:
-    """Return ``passphrase``; raises InvalidRequestError if it is empty, or too long to be one."""
+    """Return ``passphrase``, a line of text in UTF-8, in the form NFC; raises InvalidRequestError for others.
+
+    A terminal must be able to give what a file gave, and another system's keyboard what the first one's did.
+    """
     if not passphrase:
         raise InvalidRequestError("the passphrase is empty", hint="choose one that nobody guesses")
     if len(passphrase) > MOST_PASSPHRASE_BYTES:
         raise InvalidRequestError(
             "the passphrase is too long", hint=f"a passphrase has at most {MOST_PASSPHRASE_BYTES} bytes"
         )
-    return passphrase
+    if passphrase.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in passphrase:
+        raise InvalidRequestError("the passphrase is in UTF-16, or no text", hint=_AS_TEXT)
+    try:
+        text = passphrase.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequestError("the passphrase is not in UTF-8", hint=_AS_TEXT) from None
+    if "\n" in text or "\r" in text:
+        raise InvalidRequestError("the passphrase has more than one line", hint=_AS_TEXT)
+    return unicodedata.normalize("NFC", text).encode()
 
 
 @dataclass(frozen=True, repr=False)

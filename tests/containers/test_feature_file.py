@@ -156,12 +156,18 @@ def test_an_hdf5_file_that_was_cut_is_refused(tmp_path: Path) -> None:
         (("a", "b", "c"), "not one text for each row"),
         ([["a", "b", "c", "d"]], "not one text for each row"),
         ([1, 2, 3, 4], "not one text for each row"),
-        (np.array([b"a", b"b", b"c", b"\xff"]), "no readable names"),
     ],
     ids=str,
 )
 def test_names_that_are_not_one_text_a_row_are_refused(tmp_path: Path, names: object, words: str) -> None:
     refuse(hdf5(tmp_path / "f.h5", TABLE, names), words)
+
+
+def test_names_may_be_the_bytes_of_paths(tmp_path: Path) -> None:
+    path = hdf5(tmp_path / "f.h5", TABLE, np.array([b"a", "é".encode(), b"\\xfe", b"\xff"]))
+    found = open_feature_file(path).names()
+    assert found is not None
+    assert list(found) == ["a", "é", "\\xfe", "\\xff"]
 
 
 def test_a_file_without_names_or_features_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
+from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.images.collection import ImageFile, collect_examples, collect_images
 
 
@@ -80,7 +80,7 @@ def test_a_path_that_is_no_text_gives_an_example_a_name(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     touch(folder / "x.png", tmp_path / "x.png")
     assert [image.name for image in collect_examples([folder / "x.png", tmp_path / "x.png"])] == [
-        f"{tmp_path}/\N{REPLACEMENT CHARACTER}/x.png",
+        f"{tmp_path}/\\xff/x.png",
         f"{tmp_path}/x.png",
     ]
 
@@ -117,13 +117,26 @@ def test_an_empty_folder_is_refused_by_name(tmp_path: Path) -> None:
     assert "JPEG" in caught.value.hint
 
 
-def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png"))
-    touch(path)
-    with pytest.raises(InvalidRequestError, match="its name is not UTF-8") as caught:
-        collect_images([path])
-    assert caught.value.path is not None
-    caught.value.path.encode()
+def not_utf8(folder: Path, name: bytes = b"\xff.png") -> Path:
+    """Return a path below ``folder`` whose name is not UTF-8."""
+    return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+
+
+def test_bytes_that_are_not_utf8_are_escaped_in_a_name(tmp_path: Path) -> None:
+    touch(tmp_path / "b.png", not_utf8(tmp_path), not_utf8(not_utf8(tmp_path, b"a\xe9"), b"\xc3\xa9\xc3.png"))
+    assert names(tmp_path) == ["a\\xe9/é\\xc3.png", "b.png", "\\xff.png"]
+    assert names(not_utf8(tmp_path)) == ["\\xff.png"]
+
+
+def test_a_name_that_looks_escaped_is_not_taken_for_another(tmp_path: Path) -> None:
+    touch(not_utf8(tmp_path), tmp_path / "\\xff.png", tmp_path / "a\\b.png")
+    assert names(tmp_path) == ["\\x5cxff.png", "a\\b.png", "\\xff.png"]
+
+
+def test_names_are_in_the_order_of_their_bytes(tmp_path: Path) -> None:
+    found = ["\N{BATH}.png", "\N{FULLWIDTH LATIN SMALL LETTER A}.png", "é.png"]
+    touch(*(tmp_path / name for name in found), not_utf8(tmp_path, b"\xc3z.png"))
+    assert names(tmp_path) == ["\\xc3z.png", *reversed(found)]
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,32 +158,11 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
 # What is left out where a list of it is wanted
 
 
-def no_text(folder: Path) -> Path:
-    """Return a path below ``folder`` whose name is not UTF-8."""
-    return Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+def test_where_all_is_left_out_no_image_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
-
-def test_names_that_are_no_text_are_left_out_and_listed(tmp_path: Path) -> None:
-    touch(tmp_path / "a.png", no_text(tmp_path), tmp_path / "b" / "c.png", no_text(tmp_path / "b"))
-    left_out: list[Problem] = []
-    assert [each.name for each in collect_images([tmp_path], left_out=left_out)] == ["a.png", "b/c.png"]
-    words = "cannot be named: its name is not UTF-8"
-    assert sorted(left_out) == [
-        (f"{tmp_path}/b/\N{REPLACEMENT CHARACTER}.png", words),
-        (f"{tmp_path}/\N{REPLACEMENT CHARACTER}.png", words),
-    ]
-
-
-def test_a_name_in_a_folder_that_is_no_text_is_left_out(tmp_path: Path) -> None:
-    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
-    touch(tmp_path / "a.png", folder / "b.png", folder / "c.png")
-    left_out: list[Problem] = []
-    assert [each.name for each in collect_images([tmp_path], left_out=left_out)] == ["a.png"]
-    assert len(left_out) == 2
-
-
-def test_where_all_is_left_out_no_image_was_named(tmp_path: Path) -> None:
-    touch(no_text(tmp_path))
+    monkeypatch.setattr(os, "scandir", deny)
     with pytest.raises(InvalidRequestError, match="no images were named"):
         collect_images([tmp_path], left_out=[])
 

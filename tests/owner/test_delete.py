@@ -105,7 +105,7 @@ def test_an_image_may_be_sent_again_after_it_was_deleted(changeable: Deployment)
 
 
 def test_an_image_that_no_ledger_could_list_is_refused(changeable: Deployment) -> None:
-    words = ("delete", changeable / "north", "\udcff.png", "-o", changeable / "d.h5")
+    words = ("delete", changeable / "north", "./.", "-o", changeable / "d.h5")
     refuse(changeable, 2, "is not what an image can be called", *words)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,10 @@ def test_a_directory_can_be_protected_from_its_beginning(
 WRONG = {
     "wrong": (b"open sesame!", 8, "the passphrase is wrong"),
     "with a space": (b"open sesame \n", 8, "the passphrase is wrong"),
-    "two newlines": (b"open sesame\n\n", 8, "the passphrase is wrong"),
+    "two newlines": (b"open sesame\n\n", 2, "the passphrase has more than one line"),
+    "two lines": (b"open\r\nsesame\r\n", 2, "the passphrase has more than one line"),
+    "UTF-16": ("open sesame".encode("utf-16"), 2, "the passphrase is in UTF-16"),
+    "Latin-1": (b"\xf6ffne dich", 2, "the passphrase is not in UTF-8"),
     "empty": (b"", 2, "the passphrase is empty"),
     "only a newline": (b"\n", 2, "the passphrase is empty"),
     "long": (b"x" * 4097, 2, "the passphrase is too long"),
@@ -255,10 +259,19 @@ def test_a_passphrase_file_that_others_may_read_is_warned_of(
     assert done(*words).err == ""
 
 
-def test_any_bytes_can_be_a_passphrase(changeable: Deployment, tmp_path: Path) -> None:
-    file = passphrase_file(tmp_path / "bytes", bytes(range(256)))
-    protect(changeable / "north", file)
-    done("inspect", changeable / "north", "--passphrase-file", file)
+WRITTEN_OTHERWISE = {
+    "as it is": "öffne dich".encode(),
+    "CR LF": "öffne dich\r\n".encode(),
+    "a byte order mark": "öffne dich\r\n".encode("utf-8-sig"),
+    "accents apart": unicodedata.normalize("NFD", "öffne dich\n").encode(),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN_OTHERWISE)
+def test_a_passphrase_is_the_same_from_any_system(changeable: Deployment, tmp_path: Path, way: str) -> None:
+    protect(changeable / "north", passphrase_file(tmp_path / "first", "öffne dich\n".encode()))
+    file = passphrase_file(tmp_path / "given", WRITTEN_OTHERWISE[way])
+    done("owner", "rotate-key", changeable / "north", "--passphrase-file", file)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -20,7 +20,7 @@ NUMBERED_KINDS = ("enrolment", "members", "upload", "features", "delete", "index
 QUERY_KINDS = ("query", "selection", "results", "groups", "reencrypted")
 KINDS = NUMBERED_KINDS + QUERY_KINDS
 
-IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 _HEX32 = r"[0-9a-f]{64}"
 _PATTERN = re.compile(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method, Order, without
+from mipp_cli.names import composed
 from mipp_cli.sanitize import printable, table_cell
 
 COLUMNS = ("query", "rank", "image")
@@ -27,8 +28,9 @@ def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> M
     Raises InvalidRequestError if an answer is missing, MalformedError for what is no ranking: unknown
     images, ranks that are no whole numbers, a rank or an image twice in one answer.
     """
-    position = {table_cell(name): number for number, name in enumerate(dataset.names)}
-    position |= {name: number for number, name in enumerate(dataset.names)}
+    position: dict[str, int] = {}
+    for form in (composed, table_cell, str):  # the last is the name itself, which goes before the others
+        position |= {form(name): number for number, name in enumerate(dataset.names)}
     answers: dict[int, dict[int, int]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -63,6 +65,7 @@ def _add(
     path: Path,
 ) -> None:
     query, rank, image = (row[column] or "" for column in COLUMNS)
+    query, image = (each if each in position else composed(each) for each in (query, image))
     for name in (query, image):
         if name not in position:
             raise MalformedError(

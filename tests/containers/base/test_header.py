@@ -46,7 +46,7 @@ def with_line(name: bytes, line: bytes) -> bytes:
     return signed(text_of([line if old.startswith(name + b" ") else old for old in LINES]))
 
 
-identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 data = st.binary(min_size=32, max_size=32)
 numbered = st.tuples(st.sampled_from(NUMBERED_KINDS), st.integers(0, 2**63 - 1).map(str))
 queried = st.tuples(st.sampled_from(QUERY_KINDS), st.binary(min_size=16, max_size=16).map(bytes.hex))

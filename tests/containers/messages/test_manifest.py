@@ -25,7 +25,7 @@ MANIFEST = Manifest(DIGEST, 3, OWNERS, MATCHES, 2)
 
 numbers = st.integers(0, LARGEST)
 lists = st.lists(numbers, max_size=5).map(tuple)
-identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 searched_owners = st.builds(
     SearchedOwner, identifiers, st.none() | numbers, numbers, numbers, numbers, numbers, lists, lists
 )

@@ -39,7 +39,7 @@ from tests.containers.conftest import (
 )
 from tests.support.examples import KEY_OF_ALL
 
-identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 public_keys = st.binary(min_size=32, max_size=32).map(lambda seed: SigningKey(seed).public)
 user_lists = st.dictionaries(identifiers, public_keys, max_size=6)
 IMAGE_KEYS = [bytes([number]) * 32 for number in (1, 2, 3)]

@@ -96,7 +96,7 @@ def test_composite_modulus_parameters_survive_a_round_trip() -> None:
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.sampled_from(["user", "cloud"]),
-    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True),
     st.binary(min_size=32, max_size=32),
     st.binary(min_size=32, max_size=32).map(bytes.hex),
 )

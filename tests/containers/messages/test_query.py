@@ -132,7 +132,7 @@ def exact_protocol() -> ExactProtocol:
     return protocol
 
 
-identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 queries = given(
     st.integers(1, 20),
     st.integers(1, CANDIDATES_LIMIT),

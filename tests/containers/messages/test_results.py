@@ -24,7 +24,7 @@ from tests.containers.conftest import (
     open_descriptors,
 )
 
-identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 names_of_images = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 numbers = st.integers(0, 2**64 - 1)
 references = st.builds(ImageRef, identifiers, names_of_images, numbers, numbers)

@@ -47,7 +47,7 @@ REFS = (GroupRef("north", 7, 0), GroupRef("north", 7, 2), GroupRef("north", 8, 1
 SELECTION = Selection(QUERY_ID, KEY.public, REFS, (1000, 1000, 2**31, 28))
 ROWS = [BroughtRow(0, "x", b"first"), BroughtRow(0, "y", b"second"), BroughtRow(2, "x", b"third")]
 
-identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+identifiers = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 query_ids = st.binary(min_size=16, max_size=16).map(bytes.hex)
 references = st.builds(GroupRef, identifiers, st.integers(0, 2**63 - 1), st.integers(0, 2**32 - 1))
 names_of_images = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

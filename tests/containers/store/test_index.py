@@ -19,7 +19,7 @@ from tests.containers.conftest import ALICE, DEPLOYMENT, OTHER_DEPLOYMENT
 
 numbers = st.integers(0, 2**63 - 1)
 roots = st.binary(min_size=32, max_size=32)
-owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True)
+owners = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}", fullmatch=True)
 gaps = st.lists(numbers, max_size=3).map(tuple)
 segments = st.builds(Segment, owners, numbers, numbers, numbers, roots, roots, numbers, numbers, gaps)
 NORTH = Segment("north", 7, 8, 9, b"\1" * 32, b"\2" * 32)

@@ -1,0 +1,76 @@
+"""Names of files as text: by their bytes, whatever the locale; and which of two names are one.
+
+A name is text that can be stored, sent, and given back: bytes that are not UTF-8 are escaped in it. What may
+steer a terminal is another matter: see ``sanitize.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+
+from mipp_cli.sanitize import printable
+
+_LIKE_AN_ESCAPE = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
+
+
+def name_of(path: str | bytes | os.PathLike[str]) -> str:
+    r"""Return a path as text: its bytes as UTF-8, and each byte that is not as ``\xff``.
+
+    No two paths have one text: a backslash that only looks as if it began such an escape becomes ``\x5c``.
+    Text that is no path in this locale, such as the name of another party's image, stays as it is.
+    """
+    try:
+        data = os.fsencode(path)
+    except UnicodeEncodeError:
+        return os.fsdecode(path)
+    return _LIKE_AN_ESCAPE.sub(rb"\\x5c", data).decode(errors="backslashreplace")
+
+
+def as_called(words: str | bytes) -> str:
+    """Return the name that somebody gave: the text that `mipp` shows, or the path's own bytes."""
+    data = os.fsencode(words)
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return name_of(data)
+
+
+def on_disk(name: str) -> str:
+    """Return a name of our making as a path whose bytes are UTF-8 in any locale."""
+    return os.fsdecode(name.encode())
+
+
+def composed(name: str) -> str:
+    """Return a name in the form NFC: macOS writes letters and their accents apart, Linux does not."""
+    return unicodedata.normalize("NFC", name)
+
+
+def as_seen(name: str) -> str:
+    """Return what a name looks like on a terminal, in the form NFC."""
+    return composed(printable(name))
+
+
+def recognised(
+    wanted: Collection[str], known: Iterable[str], form: Callable[[str], str] = composed
+) -> dict[str, str]:
+    """Return which of the names ``known`` each of ``wanted`` means: itself, or the only one of the same form.
+
+    A name is left out where that is not clear: several of ``known`` have its form, or several of ``wanted``.
+    """
+    same: dict[str, set[str]] = {form(name): set() for name in wanted}
+    for name in known:
+        if (found := same.get(form(name))) is not None:
+            found.add(name)
+    forms = Counter(map(form, wanted))
+    meant = {}
+    for name in wanted:
+        candidates = same[form(name)]
+        if name in candidates:
+            meant[name] = name
+        elif len(candidates) == 1 and forms[form(name)] == 1:
+            meant[name] = next(iter(candidates))
+    return meant
