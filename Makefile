@@ -78,12 +78,14 @@ stop_at_encrypt() {
     exit "$1"
 }
 
-# The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits, dots, hyphens and underscores.
+# The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits and any of . - _ + @
 id_of() {
     printf '%s' "${1##*/}" | LC_ALL=C tr '\n' ' ' |
-        LC_ALL=C sed 's/^[^A-Za-z0-9]*//; s/[^A-Za-z0-9._-]*$//; s/[^A-Za-z0-9._-][^A-Za-z0-9._-]*/-/g' |
+        LC_ALL=C sed 's/^[^A-Za-z0-9]*//; s/[^A-Za-z0-9._@+-]*$//; s/[^A-Za-z0-9._@+-][^A-Za-z0-9._@+-]*/-/g' |
         cut -c 1-64
 }
+
+lower() { printf '%s' "$1" | LC_ALL=C tr A-Z a-z; }
 
 [ -e "$QUERIES" ] || stop "QUERIES=$QUERIES does not exist: give a picture, or a folder of pictures, to ask with"
 [ ! -d "$QUERIES" ] || has_pictures "$QUERIES" ||
@@ -97,7 +99,7 @@ for folder in "$IMAGES"/*/; do
     id=$(id_of "${folder%/}")
     [ -n "$id" ] ||
         stop "${folder%/}: no owner's id can be made of this name: it needs a digit or a letter a to z"
-    case " $ids " in *" $id "*)
+    case " $(lower "$ids") " in *" $(lower "$id") "*)  # of two in other letters the KMC takes one
         stop "${folder%/}: another folder beside it makes the owner $id, too: rename one of them" ;;
     esac
     ids="$ids $id"

@@ -322,7 +322,11 @@ def test_a_folder_with_other_things_in_it_is_not_taken(project: Project) -> None
 
 @pytest.mark.parametrize(
     ("folder", "message"),
-    [("north!", "another folder beside it makes the owner north, too"), ("(?)", "no owner's id can be made")],
+    [
+        ("north!", "another folder beside it makes the owner north, too"),
+        ("North", "another folder beside it makes the owner "),
+        ("(?)", "no owner's id can be made"),
+    ],
 )
 def test_a_folder_that_makes_no_owner_is_refused(project: Project, folder: str, message: str) -> None:
     (project.images / folder).mkdir()

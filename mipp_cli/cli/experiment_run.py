@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mipp_cli.cli.experiment_options import DataSource, Place
+from mipp_cli.names import as_called
 from mipp_cli.report import Report
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def carry_out(
     from mipp_cli.experiments.suite import run_tasks
 
     # nothing in a command line of experiments is secret: they know no passphrases
-    command = shlex.join(["mipp", *sys.argv[1:]])
+    command = shlex.join(["mipp", *map(as_called, sys.argv[1:])])
     outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=not place.no_plots, command=command)
     counts = {"experiments": len(tasks), "done before": outcome.skipped}
     if "images" in dataset:

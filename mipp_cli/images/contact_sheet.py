@@ -116,7 +116,7 @@ def draw_contact_sheet(rows: Sequence[SheetRow], *, title: str, subtitle: str) -
     placeholder. A sheet is at most :data:`MAX_HEIGHT` pixels high: if it would be higher, its cells become
     smaller, and if that is not enough, the last queries are left out and a line at the end counts them. A
     hundred queries of ten matches each fit. Characters that the font lacks appear as their base letter or
-    as a question mark.
+    by their code points.
     """
     tiles = [tile for row in rows for tile in row.tiles]
     owners = Counter(tile.owner for tile in tiles)

@@ -1,7 +1,8 @@
 """The text of a contact sheet: one font, and names of strangers made fit to be drawn in it.
 
 All names come from other parties, so each is reduced to characters that the font has, and shortened to the
-room that it is given.
+room that it is given. The font comes with Pillow and has little more than ASCII. No other is looked for:
+which fonts a machine has differs, and the page beside the sheet shows every script.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from PIL import ImageFont
 from mipp_cli.errors import OutputError
 
 _MAX_TEXT: Final = 400  # characters; more never fit, and measuring them would only cost time
-_EXTRA_GLYPHS: Final = "…·“”\u2018\u2019"
+_GLYPHS: Final = frozenset([*map(chr, range(0x20, 0x7F)), *"…·“”\u2018\u2019«»©°±™"])
 _LOOKALIKES: Final = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
@@ -26,19 +27,35 @@ _LOOKALIKES: Final = str.maketrans(
 def shorten(text: str, width: float, size: int) -> str:
     """Return ``text`` made drawable, and shortened in its middle to ``width`` pixels at font size ``size``.
 
-    White space of all kinds becomes one space, accents are dropped, and what the font lacks (other scripts,
-    control characters, marks that reverse the direction of text) becomes a question mark.
+    White space of all kinds becomes one space, accents of Latin letters are dropped, and what the font lacks
+    (other scripts, control characters, marks that reverse the direction of text) is told by its code points:
+    ‹5317 4EAC›.
     """
     half = _MAX_TEXT // 2
     clipped = text if len(text) <= _MAX_TEXT else f"{text[:half]}…{text[-half:]}"
-    letters = unicodedata.normalize("NFD", " ".join(clipped.split()).translate(_LOOKALIKES))
-    bases = (letter for letter in letters if not unicodedata.combining(letter))
-    plain = "".join(base if " " <= base <= "~" or base in _EXTRA_GLYPHS else "?" for base in bases)
+    plain = _drawable(" ".join(clipped.split()).translate(_LOOKALIKES))
     measure = font(size).getlength
     if measure(plain) <= width:
         return plain
     kept = bisect_right(range(len(plain)), width, key=lambda kept: measure(_cut(plain, kept)))
     return _cut(plain, max(0, kept - 1))
+
+
+def _drawable(text: str) -> str:
+    """Return ``text`` in characters that the font has: letters, or code points between angle quotes."""
+    pieces: list[str] = []
+    for letter in unicodedata.normalize("NFC", text):
+        parts = unicodedata.normalize("NFKD", letter)
+        bases = "".join(part for part in parts if not unicodedata.combining(part))
+        if letter in _GLYPHS:
+            pieces.append(letter)
+        elif _GLYPHS.issuperset(bases) and (bases or pieces[-1:] != ["›"]):
+            pieces.append(bases)  # nothing for an accent, unless that of a letter told by its code point
+        elif pieces[-1:] == ["›"]:
+            pieces[-1:] = [f" {ord(letter):04X}", "›"]
+        else:
+            pieces += [f"‹{ord(letter):04X}", "›"]
+    return "".join(pieces)
 
 
 @lru_cache

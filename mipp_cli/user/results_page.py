@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ class _Writer:
             f'<section class="query" id="query-{number}" aria-labelledby="asked-{number}">'
             f'<div class="asked">{_frame("div", query.picture, alt="The query image")}'
             f'<h2 class="label" id="asked-{number}">{label}</h2>'
-            f'<bdi class="name" dir="auto">{_text(query.name)}</bdi><p class="count">{count}</p></div>'
+            f'<bdi class="name" dir="ltr">{_name(query.name)}</bdi><p class="count">{count}</p></div>'
             f'<div><ol class="matches">\n{listed}\n</ol>{empty}</div></section>'
         )
 
@@ -161,7 +162,7 @@ class _Writer:
             f' data-note="{note}">{frame}<div class="figures"><span class="rank">{match.rank}</span>'
             f'<span class="distance">{distance}</span></div>{self._bar(match.distance)}'
             f'<p class="owner"><i class="dot"></i><bdi>{_text(match.owner)}</bdi></p>'
-            f'<p class="name" dir="auto">{_text(match.name)}</p></li>'
+            f'<p class="name" dir="ltr">{_name(match.name)}</p></li>'
         )
 
     def _bar(self, distance: float) -> str:
@@ -207,6 +208,20 @@ def _title(queries: Sequence[PageQuery]) -> str:
 def _text(name: str) -> str:
     """Return a stranger's name as HTML text."""
     return escape(_plain(name))
+
+
+def _name(name: str) -> str:
+    """Return the name of an image as HTML: from left to right, each part of the path in its own direction.
+
+    As one run of text, a name in Arabic letters would have its number and its suffix change places.
+    """
+    plain = _plain(name)
+    if not any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in plain):
+        return escape(plain)
+    *folders, last = plain.split("/")
+    stem, dot, suffix = last.rpartition(".")
+    path = "/".join(f"<bdi>{escape(part)}</bdi>" for part in [*folders, stem or dot + suffix])
+    return f"{path}{dot}<bdi>{escape(suffix)}</bdi>" if stem else path
 
 
 def _plain(name: str) -> str:

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployment import JOBS, Deployment, Outcome, picture
+from tests.support.small_datasets import draw_dataset
+from tests.support.tiny_model import tiny_model
 
 REPOSITORY = Path(__file__).parents[2]
+DECOMPOSED = "Ro\N{COMBINING DIAERESIS}ntgen.png"
 NAMES = [
     "日本/北京.png".encode(),
-    "Ro\N{COMBINING DIAERESIS}ntgen.png".encode(),
+    DECOMPOSED.encode(),
     "Łódź é.png".encode(),
     b"R\xf6ntgen.png",
     b"a\nb.png",
@@ -26,7 +29,7 @@ NAMES = [
 ]
 CALLED = {
     "日本/北京.png",
-    "Ro\N{COMBINING DIAERESIS}ntgen.png",
+    DECOMPOSED,
     "Łódź é.png",
     "R\\xf6ntgen.png",
     "a\nb.png",
@@ -193,10 +196,33 @@ def test_matches_are_files_in_utf8_in_every_locale(
     ok(environment, "inspect", tmp_path / "e.h5")
 
 
+def test_experiments_report_names_in_every_locale(environment: dict[str, str], tmp_path: Path) -> None:
+    folder = draw_dataset(tmp_path / os.fsdecode("資料".encode()))
+    (folder / "flat").rename(folder / os.fsdecode(b"R\xf6ntgen"))
+    (folder / "upright").rename(folder / os.fsdecode("北京".encode()))
+    words = ("experiment", "accuracy", folder, "-o", tmp_path / "out", "--scheme", "mask", "--no-plots")
+    ok(environment, *words, "--jobs", "1")
+    report = (tmp_path / "out" / "report.json").read_text(encoding="utf-8")
+    assert "R\\\\xf6ntgen" in report and "北京" in report and "資料" in report
+
+
+def test_a_model_is_found_again_in_every_locale(
+    environment: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
+    here = ENVIRONMENTS["UTF-8"] | {"PYTHONPATH": str(REPOSITORY)}
+    model = tiny_model(tmp_path / os.fsdecode("模型".encode())).parent
+    kmc, user, owner = (tmp_path / name for name in ("kmc", "user", "owner"))
+    public = ("--kmc", kmc / "kmc.pub", "--model", model)
+    ok(here, "kmc", "init", kmc, "--scheme", "mask", "--model", model)
+    ok(here, "user", "init", user, "--id", "u", *public)
+    ok(here, "owner", "init", owner, "--id", "o", *public, "--authorize", user / "user.pub")
+    ok(environment, "owner", "encrypt", owner, folder, "-o", tmp_path / "u.h5", *JOBS)
+
+
 def test_a_folder_that_was_copied_brings_nothing_new(owner: Path, folder: Path, tmp_path: Path) -> None:
     here = ENVIRONMENTS["UTF-8"] | {"PYTHONPATH": str(REPOSITORY)}
     ok(here, "owner", "encrypt", owner, folder, "-o", tmp_path / "u.h5", *JOBS)
-    decomposed = folder / "Ro\N{COMBINING DIAERESIS}ntgen.png"
+    decomposed = folder / DECOMPOSED
     decomposed.rename(folder / "Röntgen.png")
     (folder / "日本").rename(folder / unicodedata.normalize("NFC", "日本"))
     assert mipp(here, "owner", "encrypt", owner, folder, "-o", tmp_path / "v.h5", *JOBS).code == 5

@@ -295,6 +295,17 @@ def test_hostile_names_and_files_do_nothing(browser: Browser, hostile: Path) -> 
     quiet(browser)
 
 
+def test_a_path_of_right_to_left_names_keeps_its_order(browser: Browser, hostile: Path) -> None:
+    browser.open(hostile)
+    parts = (
+        "[...[...document.querySelectorAll('.match .name')].find((name) => name.textContent.includes('مريض'))"
+        ".querySelectorAll('bdi')].map((part) => [part.textContent, part.getBoundingClientRect().left])"
+    )
+    found = browser.ask(parts)
+    assert [text for text, _ in found] == ["صورة الصدر", "مريض", "png"]
+    assert sorted(found, key=lambda part: part[1]) == found
+
+
 def test_a_file_that_is_no_picture_says_so_and_has_no_link(browser: Browser, hostile: Path) -> None:
     browser.open(hostile)
     browser.click(".match span.picture")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.experiments.base.methods import Method, Order, without
-from mipp_cli.names import composed
+from mipp_cli.names import composed, name_of
 from mipp_cli.sanitize import printable, table_cell
 
 COLUMNS = ("query", "rank", "image")
@@ -53,8 +53,8 @@ def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> M
             hint="a run without --rankings writes queries.csv, which lists the queries of this seed",
         )
     orders = {query: _order(query, ranks, path) for query, ranks in answers.items()}
-    about = f"answers read from {path.name}, a researcher's own."
-    return Method(path.stem, path.stem, orders.__getitem__, about)
+    about, name = f"answers read from {name_of(path.name)}, a researcher's own.", name_of(path.stem)
+    return Method(name, name, orders.__getitem__, about)
 
 
 def _add(

@@ -18,6 +18,7 @@ from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError
 from mipp_cli.experiments.base.describing import Described, Feature, features_of, open_sources
 from mipp_cli.images.collection import ImageFile, collect_images
+from mipp_cli.names import as_called, name_of, recognised
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM
 from mipp_cli.scheme.retrieval_index import ids_of
@@ -128,15 +129,16 @@ def load_datasets(
     one is empty, if features given in a file do not fit, or if a device is named without a model;
     UnreadableImageError for the first image that cannot be read or described, unless they are skipped.
     """
-    categories = _chosen(_categories(folder), collection_categories, folder)
+    folders = _categories(folder)
+    categories = _chosen(tuple(folders), collection_categories, folder)
     if len(categories) < 2:
         raise InvalidRequestError(
             f"has one category only, {categories[0]!r}: every answer would be right",
             path=folder,
             hint=f"two or more are needed: {_FORM}",
         )
-    found = [image for name in categories for image in collect_images([folder / name], root=folder)]
-    found.sort(key=lambda image: image.name.encode())
+    found = [image for name in categories for image in collect_images([folders[name]], root=folder)]
+    found.sort(key=lambda image: os.fsencode(image.location))
     sources = open_sources(descriptors, found, device)
     images: list[ImageFile] = []
     rows: list[list[Feature]] = []
@@ -155,7 +157,7 @@ def load_datasets(
             rows.append(features)
             digest.update(f"{content_digest} {image.name}\n".encode())
     labels = _labels(images, categories, skipped)
-    reasons = tuple(f"{each.path}: {each.message}" for each in skipped)
+    reasons = tuple(f"{name_of(each.path or folder)}: {each.message}" for each in skipped)
     return [
         DataSet(
             folder,
@@ -185,14 +187,14 @@ def _labels(
     for name in categories:
         if name not in category_of:
             raise InvalidRequestError(
-                f"the category {name!r} has no image that can be read",
+                f"the category '{name}' has no image that can be read",
                 hint=f"the first that cannot: {skipped[0].path}: {skipped[0].message}",
             )
     return np.array([categories.index(name) for name in category_of], dtype=np.int64)
 
 
-def _categories(folder: Path) -> tuple[str, ...]:
-    """Return the names of the folders in ``folder``, but hidden ones."""
+def _categories(folder: Path) -> dict[str, Path]:
+    """Return the folders in ``folder`` by name, but hidden ones."""
     try:
         with os.scandir(folder) as entries:
             names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
@@ -203,12 +205,15 @@ def _categories(folder: Path) -> tuple[str, ...]:
         ) from error
     if not names:
         raise InvalidRequestError("has no folders, so no categories", path=folder, hint=_FORM)
-    return tuple(sorted(names, key=os.fsencode))
+    return {name_of(name): folder / name for name in sorted(names, key=os.fsencode)}
 
 
 def _chosen(categories: tuple[str, ...], wanted: Sequence[str] | None, folder: Path) -> tuple[str, ...]:
     if wanted is None:
         return categories
+    given = [as_called(name) for name in wanted]
+    known = recognised(given, categories)
+    wanted = [known.get(name, name) for name in given]
     if len(wanted) == 1 and wanted[0].isdecimal() and wanted[0] not in categories:
         if not 2 <= int(wanted[0]) <= len(categories):
             raise InvalidRequestError(
@@ -220,6 +225,6 @@ def _chosen(categories: tuple[str, ...], wanted: Sequence[str] | None, folder: P
     for name in wanted:
         if name not in categories:
             raise InvalidRequestError(
-                f"has no category {name!r}", path=folder, hint="it has: " + ", ".join(categories)
+                f"has no category '{name}'", path=folder, hint="it has: " + ", ".join(categories)
             )
     return tuple(name for name in categories if name in wanted)

@@ -25,6 +25,7 @@ from mipp_cli.descriptors.image_model import ImageModel
 from mipp_cli.errors import InvalidRequestError, UnreadableImageError, errors_at
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
+from mipp_cli.names import name_of
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, EDGES, L2, Codes, Descriptor
 
 _FEATURES: Final = "features:"
@@ -154,7 +155,7 @@ def _own(text: str, images: Sequence[ImageFile]) -> _Source:
             }
     finally:
         file.close()
-    label = f"{_FEATURES}{path.stem}"
+    label = f"{_FEATURES}{name_of(path.stem)}"
     what = "features of one's own, " + ("divided by their norm and quantised" if real else "codes as given")
     return _Source(
         Described(label, descriptor, own.identity, _sentence(label, what, descriptor)), None, given
@@ -168,7 +169,7 @@ def _sentence(label: str, what: str, descriptor: Descriptor) -> str:
 def _model_name(path: Path) -> str:
     """Return what a model is called: the first name of its path, from the end, that tells anything."""
     names = [path.stem if path.suffix == ".onnx" else path.name, *(each.name for each in path.parents)]
-    return next((name for name in names if name and name not in _GENERIC_NAMES), "model")
+    return name_of(next((name for name in names if name and name not in _GENERIC_NAMES), "model"))
 
 
 def features_of(

@@ -93,7 +93,7 @@
     one("h2", view).textContent = `Match ${one(".rank", match).textContent}`;
     copy(one(".owner", match), one(".owner", view));
     view.style.setProperty("--owner", getComputedStyle(match).getPropertyValue("--owner"));
-    one(".name", view).textContent = one(".name", match).textContent;
+    copy(one(".name", match), one(".name", view));
     one(".distance", view).textContent = one(".distance", match).textContent;
     one(".size", view).textContent = match.dataset.size || "unknown";
     for (const which of ["study", "series"]) { // of DICOM files alone
@@ -111,8 +111,7 @@
     if (asked) one("figure img", view).src = asked.src;
     const label = document.createElement("b");
     label.textContent = one(".label", query).textContent;
-    const name = document.createElement("bdi");
-    name.textContent = one(".name", query).textContent;
+    const name = one(".asked .name", query).cloneNode(true);
     one("figcaption", view).replaceChildren(label, name);
     one(".previous", view).disabled = place <= 0;
     one(".next", view).disabled = place + 1 >= there.length;

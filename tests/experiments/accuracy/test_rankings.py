@@ -47,6 +47,15 @@ def test_names_that_could_be_formulas_are_read_back(tmp_path: Path) -> None:
         assert [found.order(query).tolist() for query in range(4)] == [[3], [0], [1], [2]]
 
 
+def test_names_are_read_however_they_are_composed(tmp_path: Path) -> None:
+    names = ["a/é.png", "a/e\N{COMBINING ACUTE ACCENT}.png", "b/e\N{COMBINING ACUTE ACCENT}.png"]
+    images = tuple(ImageFile(tmp_path / name, name) for name in names)
+    dataset = DataSet(tmp_path, ("a", "b"), images, np.array([0, 0, 1]), FEATURES[:3], "0" * 64)
+    file = tmp_path / "mine.csv"
+    file.write_text(f"query,rank,image\nb/é.png,1,{names[1]}\nb/é.png,2,{names[0]}\n", encoding="utf-8")
+    assert read_rankings(file, dataset, np.array([2])).order(2).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,6 +58,15 @@ def test_some_categories_are_searched(drawn: Path, wanted: list[str], kept: int)
     dataset = load_dataset(drawn, collection_categories=wanted)
     assert len(dataset.categories) == kept
     assert len(dataset) == 6 * kept
+
+
+def test_categories_may_have_any_name(tmp_path: Path) -> None:
+    folder = draw_dataset(tmp_path / "set", images=2)
+    (folder / "flat").rename(folder / "Ro\N{COMBINING DIAERESIS}ntgen")
+    (folder / "upright").rename(folder / os.fsdecode(b"R\xf6ntgen"))
+    found = load_dataset(folder, collection_categories=["Röntgen", os.fsdecode(b"R\xf6ntgen")])
+    assert found.categories == ("Ro\N{COMBINING DIAERESIS}ntgen", "R\\xf6ntgen")
+    assert found.labels.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("wanted", [["round"], ["1"], ["4"], ["flat"]])
