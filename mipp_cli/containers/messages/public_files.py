@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,9 +112,9 @@ def read_public_file(path: Path) -> bytes:
 
 
 def is_public_file(path: Path) -> bool:
-    """Say whether ``path`` looks like a public file (JSON text) and not like a container."""
+    """Say whether ``path`` looks like a public file (JSON text, perhaps saved again) and not a container."""
     with closing(FileSource(path)) as source:
-        return source.read_at(0, 1) == b"{"
+        return source.read_at(0, 4).startswith((b"{", BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE))
 
 
 def load_deployment(path: Path) -> Deployment:
@@ -285,7 +286,10 @@ def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
     except RecursionError:
         is_canonical = False
     if not is_canonical:
-        raise _malformed()
+        raise MalformedError(
+            "is not to the byte what its sender wrote",
+            hint="an editor or a mail program changed it, perhaps its line ends: have it sent again, packed",
+        )
     signed = {name: value for name, value in fields.items() if name != "signature"}
     try:
         key, signature = bytes.fromhex(fields["signing_key"]), bytes.fromhex(fields["signature"])

@@ -89,7 +89,7 @@ class DataSet:
 def describe_dataset(dataset: DataSet) -> dict[str, Any]:
     """Return name, size and digest of a data set as JSON fields."""
     fields = {
-        "name": dataset.folder.resolve().name,
+        "name": name_of(dataset.folder.resolve().name),
         "images": len(dataset),
         "categories": len(dataset.categories),
         "sha256": dataset.digest,

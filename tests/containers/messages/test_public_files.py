@@ -371,6 +371,18 @@ def test_what_is_no_public_file_is_malformed(data: bytes) -> None:
         parse_party(data, "user", DEPLOYMENT)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_public_file_that_was_saved_again_is_refused_as_that(
+    tmp_path: Path, encoding: str, ends: str
+) -> None:
+    path = tmp_path / "user.pub"
+    path.write_bytes(USER_PUB.decode().replace("\n", ends).encode(encoding))
+    assert is_public_file(path)
+    with pytest.raises(MalformedError, match="is not to the byte what its sender wrote"):
+        load_party(path, "user", DEPLOYMENT)
+
+
 def test_nesting_of_any_depth_is_malformed() -> None:
     for depth in [*range(1, 1100, 9), 3_000, 10_000, 30_000]:
         nested = b"[" * depth + b"]" * depth
