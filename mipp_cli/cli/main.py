@@ -150,6 +150,8 @@ def mipp() -> None:
 
 def main() -> None:
     """Run `mipp`; `entry.py` is where a process begins."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # an answer that is no text is a wrong answer
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal may not know every letter. Where it knows ASCII alone, click writes UTF-8; so do we.

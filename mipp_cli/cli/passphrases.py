@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 
 from mipp_cli.errors import InvalidRequestError, errors_at
+from mipp_cli.names import name_of
 from mipp_cli.sanitize import printable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -93,7 +94,7 @@ def ask_passphrase(path: Path) -> bytes | None:
     """Ask for the passphrase of a directory; None if there is no terminal to ask at."""
     if not at_terminal():
         return None
-    return _prompt(f"Passphrase of {printable(str(path))}")
+    return _prompt(f"Passphrase of {printable(name_of(path))}")
 
 
 def choose_passphrase(option: str) -> bytes:
@@ -111,9 +112,14 @@ def choose_passphrase(option: str) -> bytes:
 
 
 def _prompt(text: str) -> bytes:
-    return str(click.prompt(text, default="", show_default=False, hide_input=True, err=True)).encode(
-        errors="surrogateescape"
-    )
+    try:
+        typed = str(click.prompt(text, default="", show_default=False, hide_input=True, err=True))
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(
+            f"what was typed is not text in this locale ({error.encoding})",
+            hint="choose a locale of the terminal's encoding, such as LC_ALL=C.UTF-8, or give a file",
+        ) from None
+    return typed.encode(errors="surrogateescape")
 
 
 def at_terminal() -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 from mipp_cli.descriptors.onnx_weights import external_files
 from mipp_cli.descriptors.preprocessing import read_preprocessing
 from mipp_cli.errors import InvalidRequestError, MalformedError, WrongDeploymentError, errors_at
+from mipp_cli.names import on_disk
 from mipp_cli.scheme.image_model import PinnedModel, Preprocessing
 
 _SUFFIX: Final = ".onnx"
@@ -133,8 +134,9 @@ def _read(file: Path, most: int = -1) -> bytes:
 
 
 def _read_weights(folder: Path, name: str) -> bytes:
-    file = folder / name
-    if any((folder / each).is_symlink() for each in accumulate(PurePath(name).parts, PurePath)):
+    place = PurePath(on_disk(name))
+    file = folder / place
+    if any((folder / each).is_symlink() for each in accumulate(place.parts, PurePath)):
         raise MalformedError(
             "is a link, and weights outside of the model's folder are not followed",
             path=file,

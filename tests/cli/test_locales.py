@@ -210,7 +210,7 @@ def test_a_model_is_found_again_in_every_locale(
     environment: dict[str, str], folder: Path, tmp_path: Path
 ) -> None:
     here = ENVIRONMENTS["UTF-8"] | {"PYTHONPATH": str(REPOSITORY)}
-    model = tiny_model(tmp_path / os.fsdecode("模型".encode())).parent
+    model = tiny_model(tmp_path / os.fsdecode("模型".encode()), weights="гири.bin").parent
     kmc, user, owner = (tmp_path / name for name in ("kmc", "user", "owner"))
     public = ("--kmc", kmc / "kmc.pub", "--model", model)
     ok(here, "kmc", "init", kmc, "--scheme", "mask", "--model", model)

@@ -149,3 +149,11 @@ def test_without_a_terminal_nothing_is_asked(deployment: Deployment, tmp_path: P
     check_refusal(outcome, 2)
     assert "there is no terminal at which to ask for a passphrase" in outcome.err
     assert not (tmp_path / "x").exists()
+
+
+def test_what_a_locale_cannot_read_is_one_clear_error(protected: Deployment) -> None:
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for typed, locale in (("öffne dich", ascii_alone), (b"\xf6ffne dich", {"LC_ALL": "C.UTF-8"})):
+        code, shown = at_terminal("inspect", protected / "north", answers=[typed], locale=locale)
+        assert (code, "Traceback" in shown) == (2, False), shown
+        assert "what was typed is not text in this locale" in shown

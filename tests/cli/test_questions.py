@@ -18,6 +18,15 @@ def answering(words: tuple[object, ...], answer: str, stdout: Path | None = None
     return at_terminal(*words, answers=[answer], question="cannot be undone", stdout=stdout)
 
 
+def test_an_answer_that_is_no_text_is_asked_for_again(changeable: Deployment) -> None:
+    words = ("kmc", "remove", changeable / "kmc", "north")
+    code, shown = at_terminal(
+        *words, answers=[b"\xff", "n"], question="[y/N]", locale={"PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert code == 1
+    assert "error: nothing was changed: the answer was no" in shown
+
+
 @EACH
 @pytest.mark.parametrize("answer", ["n", "", "no"])
 def test_whoever_says_no_changes_nothing(changeable: Deployment, role: str, answer: str) -> None:
