@@ -61,16 +61,17 @@ def recognised(
 
     A name is left out where that is not clear: several of ``known`` have its form, or several of ``wanted``.
     """
-    same: dict[str, set[str]] = {form(name): set() for name in wanted}
-    for name in known:
-        if (found := same.get(form(name))) is not None:
-            found.add(name)
     forms = Counter(map(form, wanted))
+    same: dict[str, tuple[str, ...]] = dict.fromkeys(forms, ())
+    for name in known:
+        found = same.get(form(name))
+        if found is not None and name not in found:
+            same[form(name)] = (*found, name)
     meant = {}
     for name in wanted:
         candidates = same[form(name)]
         if name in candidates:
             meant[name] = name
         elif len(candidates) == 1 and forms[form(name)] == 1:
-            meant[name] = next(iter(candidates))
+            meant[name] = candidates[0]
     return meant

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import Kind
-from mipp_cli.names import recognised
+from mipp_cli.names import on_disk, recognised
 from mipp_cli.owner.ledger import DELETE, Ledger, SentImage, Standing
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.encoding import length_prefixed
@@ -197,7 +198,19 @@ def as_called_before(ledger: Ledger, images: Sequence[ImageFile]) -> Sequence[Im
     if all(image.name.isascii() for image in images):
         return images
     before = recognised([image.name for image in images], ledger.paths())
-    return [ImageFile(image.location, before.get(image.name, image.name)) for image in images]
+    return [
+        image if _is_beside(image, name := before.get(image.name, image.name)) else replace(image, name=name)
+        for image in images
+    ]
+
+
+def _is_beside(image: ImageFile, name: str) -> bool:
+    """Say whether another file of this ``name`` is there too, though it was not named."""
+    location, own = str(image.path), on_disk(image.name)
+    with suppress(OSError):
+        other = location.removesuffix(own) + on_disk(name)
+        return location.endswith(own) and not image.path.samefile(other)
+    return False
 
 
 def _refuse_unknown(ledger: Ledger, numbers: Collection[int]) -> None:

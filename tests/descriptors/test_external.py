@@ -13,6 +13,7 @@ import pytest
 
 from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.descriptors.external import own_features
+from mipp_cli.errors import InvalidRequestError
 from mipp_cli.images.collection import ImageFile, collect_images
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.owner.descriptions import SYNC_IMAGES
@@ -43,6 +44,34 @@ def test_rows_with_names_may_come_in_any_order(tmp_path: Path) -> None:
     with own_features(hdf5(tmp_path / "f.h5", ["c.png", "a.png", "b.png"], rows), images, EIGHT) as features:
         assert features is not None
         assert [features.codes(image).tolist() for image in images] == sorted(rows)
+
+
+COMPOSED, APART = "é.png", "e\N{COMBINING ACUTE ACCENT}.png"
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [([COMPOSED], [APART]), ([APART], [COMPOSED]), ([APART, COMPOSED], [APART, COMPOSED])],
+    ids=["one", "the other", "both"],
+)
+def test_names_may_be_composed_otherwise(tmp_path: Path, files: list[str], names: list[str]) -> None:
+    images = [ImageFile(tmp_path / name, name) for name in files]
+    rows = [[number] * 4 for number in range(len(files))]
+    with own_features(hdf5(tmp_path / "f.h5", names, rows), images, EIGHT) as features:
+        assert features is not None
+        assert [features.codes(image).tolist() for image in images] == rows
+
+
+def test_two_names_for_one_image_are_refused(tmp_path: Path) -> None:
+    images, file = (
+        [ImageFile(tmp_path / APART, APART)],
+        hdf5(tmp_path / "f.h5", [APART, COMPOSED], [[1] * 4] * 2),
+    )
+    with (
+        pytest.raises(InvalidRequestError, match=r"features of the image '.*' twice"),
+        own_features(file, images, EIGHT),
+    ):
+        pass
 
 
 # What the roles make of them: 4 × 4 × 4 colours and the 80 codes of edges, computed here, as shares.

@@ -53,6 +53,12 @@ def refused(fields: dict[str, Any]) -> tuple[str, str]:
     return error.value.message, str(error.value.hint)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_file_that_an_editor_saved_again_is_read_as_before(encoding: str) -> None:
+    text = json.dumps(STATED, indent=1).replace("\n", "\r\n")
+    assert read_preprocessing(text.encode(encoding)) == PLAIN
+
+
 @pytest.mark.parametrize("suffix", ["", "Fast", "Pil"])
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_type_alone_has_its_defaults(name: str, suffix: str) -> None:

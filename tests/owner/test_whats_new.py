@@ -438,3 +438,32 @@ def test_a_sent_picture_that_is_damaged_now_stays_as_it_was(changeable: Deployme
     assert counts["images"] == counts["skipped"] == 1
     assert listed(changeable) == {"e.png"}
     assert {*NAMES} <= {each.image.path for each in Owner.open(changeable / "north").ledger.live()}
+
+
+# Names whose letters are composed otherwise, as on another system.
+
+COMPOSED, APART = "é.png", "e\N{COMBINING ACUTE ACCENT}.png"
+
+
+def test_a_picture_that_was_copied_is_not_new(changeable: Deployment, folder: Path) -> None:
+    (folder / "a.png").rename(folder / APART)
+    send(changeable, folder)
+    (folder / APART).rename(folder / COMPOSED)
+    assert preview(changeable, folder) == {"unchanged": 4}
+    picture(9, size=(40, 40)).save(folder / COMPOSED)
+    assert send(changeable, folder) == {"images": 1, "changed": 1, "unchanged": 3}
+    done("owner", "delete", changeable / "north", COMPOSED, "-o", changeable / "d.h5")
+    assert preview(changeable, folder) == {"unchanged": 3, "deleted before": 1}
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_of_two_pictures_neither_is_taken_for_the_other(
+    changeable: Deployment, folder: Path, alone: bool
+) -> None:
+    (folder / "a.png").rename(folder / APART)
+    send(changeable, folder)
+    shutil.copy(folder / "b.png", folder / COMPOSED)
+    named = folder / COMPOSED if alone else folder
+    assert preview(changeable, named)["new"] == 1
+    send(changeable, named)
+    assert preview(changeable, folder) == {"unchanged": 5}
