@@ -14,6 +14,7 @@ import click
 from mipp_cli.cli.options import PATH, files_argument, output_option, prints_report
 from mipp_cli.errors import InvalidRequestError, OutputError
 from mipp_cli.report import Output, Report
+from mipp_cli.sanitize import printable
 
 _OF_ROLES = ("kmc", "cloud", "doctor", "matches")
 _NOT_IN_AN_ID = re.compile("[^A-Za-z0-9@+]+")
@@ -78,7 +79,8 @@ def demo(
     described = ["--descriptor", descriptor] if descriptor else []
     copy = ["--model", str(model.absolute())] if model else []
     with new_folder(output) as building, chdir(building):
-        click.echo(f"$ mkdir {shlex.quote(str(output))} && cd {shlex.quote(str(output))}")
+        folder = printable(shlex.quote(str(output)))
+        click.echo(f"$ mkdir {folder} && cd {folder}")
         for words in _commands(owners, asked, scheme, [*described, *copy], copy, encrypt):
             _run(words)
     page = output / "matches" / "matches.html"
@@ -130,7 +132,7 @@ def _run(words: Sequence[str]) -> None:
     """Print a command, and run it here."""
     from mipp_cli.cli.main import mipp
 
-    click.secho(f"$ mipp {shlex.join(words)}", bold=True)
+    click.secho(f"$ mipp {printable(shlex.join(words))}", bold=True)
     with mipp.make_context("mipp", [*words]) as context:
         mipp.invoke(context)
 
