@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from mipp_cli.cli.messages import say
 from mipp_cli.cli.options import PATH, files_argument, output_option, prints_report
 from mipp_cli.errors import InvalidRequestError, OutputError
 from mipp_cli.report import Output, Report
@@ -80,7 +81,7 @@ def demo(
     copy = ["--model", str(model.absolute())] if model else []
     with new_folder(output) as building, chdir(building):
         folder = printable(shlex.quote(str(output)))
-        click.echo(f"$ mkdir {folder} && cd {folder}")
+        say(f"$ mkdir {folder} && cd {folder}")
         for words in _commands(owners, asked, scheme, [*described, *copy], copy, encrypt):
             _run(words)
     page = output / "matches" / "matches.html"
@@ -132,7 +133,7 @@ def _run(words: Sequence[str]) -> None:
     """Print a command, and run it here."""
     from mipp_cli.cli.main import mipp
 
-    click.secho(f"$ mipp {printable(shlex.join(words))}", bold=True)
+    say(click.style(f"$ mipp {printable(shlex.join(words))}", bold=True))
     with mipp.make_context("mipp", [*words]) as context:
         mipp.invoke(context)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import importlib
 import io
 import os
@@ -154,7 +153,5 @@ def main() -> None:
         sys.stdin.reconfigure(errors="surrogateescape")  # an answer that is no text is a wrong answer
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal may not know every letter. Where it knows ASCII alone, click writes UTF-8; so do we.
-            ascii_alone = codecs.lookup(stream.encoding).name == "ascii"
-            stream.reconfigure(encoding="utf-8" if ascii_alone else None, errors="backslashreplace")
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
     mipp.main(prog_name="mipp")

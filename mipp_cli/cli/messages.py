@@ -26,6 +26,11 @@ _HINTS = {
 }
 
 
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print a line in the encoding of its stream; click itself would write UTF-8 where that is ASCII."""
+    click.echo(line, file=sys.stderr if err else sys.stdout)
+
+
 def report_error(error: MippError, *, as_json: bool) -> int:
     """Say what is wrong, where, and what to do; return the exit code."""
     hint = error.hint or _HINTS.get(error.exit_code, "see mipp --help")
@@ -42,13 +47,13 @@ def report_error(error: MippError, *, as_json: bool) -> int:
                 {"path": name_of(problem.path), "message": decoded(problem.message)}
                 for problem in error.problems
             ]
-        click.echo(json.dumps({"error": fields}))
+        say(json.dumps({"error": fields}))
     word = "damaged" if isinstance(error, DamagedError) else "unreadable"
     for problem in error.problems:
-        click.echo(f"{word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", err=True)
+        say(f"{word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", err=True)
     place = f"{name_of(error.path)}: " if error.path is not None else ""
-    click.echo(f"error: {printable(place + error.message)}", err=True)
-    click.echo(f"hint: {printable(hint)}", err=True)
+    say(f"error: {printable(place + error.message)}", err=True)
+    say(f"hint: {printable(hint)}", err=True)
     return error.exit_code
 
 
@@ -57,22 +62,22 @@ def report_success(command: str, report: Report, *, as_json: bool, seconds: floa
     if as_json:
         # in pieces, because a list may be Streamed
         sys.stdout.writelines(json.JSONEncoder().iterencode(_fields(command, report, seconds)))
-        click.echo()
+        say()
         return
     for line in report.lines:
-        click.echo(line)
+        say(line)
     for path, fingerprint in report.fingerprints.items():
-        click.echo(f"fingerprint of {printable(name_of(path))}: {fingerprint}")
+        say(f"fingerprint of {printable(name_of(path))}: {fingerprint}")
     for output in report.outputs:
         size = f", {size_text(output.path.stat().st_size)}" if output.path.is_file() else ""
-        click.echo(f"wrote {printable(name_of(output.path))} ({output.kind}{size})")
+        say(f"wrote {printable(name_of(output.path))} ({output.kind}{size})")
     counts = ", ".join(f"{name}: {count}" for name, count in report.counts.items() if count)
     if counts:
-        click.echo(counts)
+        say(counts)
     for note in report.notes:
-        click.echo(f"note: {printable(note)}")
+        say(f"note: {printable(note)}")
     for warning in report.warnings:
-        click.echo(f"warning: {printable(warning)}", err=True)
+        say(f"warning: {printable(warning)}", err=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | int | float | None]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mipp_cli.cli.messages import size_text
+from mipp_cli.cli.messages import say, size_text
 from mipp_cli.cli.options import bundled
 
 if TYPE_CHECKING:
@@ -71,11 +71,11 @@ def progress_lines(
         line = f"{what}: {_counted(done, total, unit)}, {_duration(now - began)}"
         if done > first:
             line += f", about {_duration((now - first_at) / (done - first) * (total - done))} left"
-        click.echo(line, err=True)
+        say(line, err=True)
 
     yield advance
     if has_spoken:
-        click.echo(f"{what}: {_counted(done, total, unit)}, done in {_duration(clock() - began)}", err=True)
+        say(f"{what}: {_counted(done, total, unit)}, done in {_duration(clock() - began)}", err=True)
 
 
 def _counted(done: int, total: int, unit: str) -> str:
