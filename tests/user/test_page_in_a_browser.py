@@ -153,7 +153,7 @@ def test_a_key_opens_a_match_and_escape_closes_it(browser: Browser, page: Path, 
     assert browser.ask(TITLE) == "Match 3"
     browser.press(Keys.ESCAPE)
     browser.until(f"!{VIEW_OPEN}")
-    assert browser.ask(PLACE) == 2
+    browser.until(f"{PLACE} === 2")  # the page hears of the closing a moment later
     quiet(browser)
 
 
