@@ -7,22 +7,26 @@ DICOM PS3.5, annex G (run lengths).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 _JPEG_2000: Final = b"\xff\x4f\xff\x51"
 # Start of frame: of all codings but those that are other markers; 0xF7 is that of JPEG-LS.
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_SCAN: Final = b"\xff\xda"
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
 
 
 class Claim(NamedTuple):
-    """What a compressed frame says it holds."""
+    """What a compressed frame says it holds; ``halvings`` is how often JPEG 2000 can halve it."""
 
     width: int
     height: int
     samples: int
     bits: int
+    halvings: int = 0
 
 
 def check_frame(frame: bytes, width: int, height: int, samples: int) -> None:
@@ -36,13 +40,46 @@ def check_frame(frame: bytes, width: int, height: int, samples: int) -> None:
 
 
 def jpeg_2000_claim(data: bytes) -> Claim | None:
-    """Return what the first JPEG 2000 codestream in some bytes says it holds; None if there is none."""
-    at = data.find(_JPEG_2000)
-    if at < 0 or len(data) < at + 43:
-        return None
+    """Return what the JPEG 2000 codestream in some bytes says it holds; None if there is none.
+
+    Of several, as a box before the codestream may hold, it is the one that claims most.
+    """
+    claims, at = [], data.find(_JPEG_2000)
+    while at >= 0:
+        if len(data) >= at + 43:
+            claims.append(_jpeg_2000_claim(data, at))
+        at = data.find(_JPEG_2000, at + 4)
+    return max(claims, key=lambda claim: claim.width * claim.height * claim.samples, default=None)
+
+
+def _jpeg_2000_claim(data: bytes, at: int) -> Claim:
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
     samples, depth = struct.unpack_from(">HB", data, at + 40)
-    return Claim(right - left, bottom - top, samples, (depth & 0x7F) + 1)
+    halvings, marker = 0, at + 2
+    while marker + 10 <= len(data) and data[marker] == 0xFF and data[marker + 1] != 0x90:
+        if data[marker + 1] == 0x52:  # coding style
+            halvings = data[marker + 9]
+            break
+        marker += 2 + struct.unpack_from(">H", data, marker + 2)[0]
+    return Claim(right - left, bottom - top, samples, (depth & 0x7F) + 1, halvings)
+
+
+def jpeg_scans(data: bytes, components: int) -> int:
+    """Return how many scans a JPEG file has; 1 if it is decoded in one go, without being kept in memory."""
+    for marker, at in _jpeg_segments(data):
+        if marker in _PROGRESSIVE or (marker == 0xDA and data[at + 4] < components):
+            return data.count(_SCAN, at)
+    return 1
+
+
+def parts(data: bytes) -> Iterator[int]:
+    """Yield where each segment of a JPEG file before its first scan begins, or each chunk of a PNG file."""
+    if data[:2] == b"\xff\xd8":
+        yield from (at for _, at in _jpeg_segments(data))
+    at = 8
+    while data[:4] == b"\x89PNG" and at + 8 <= len(data):
+        yield at
+        at += 12 + int(struct.unpack_from(">I", data, at)[0])
 
 
 def avif_is_deep(data: bytes) -> bool:
@@ -52,17 +89,25 @@ def avif_is_deep(data: bytes) -> bool:
 
 
 def _jpeg_claim(frame: bytes) -> Claim | None:
-    at = 2 if frame[:2] == b"\xff\xd8" else len(frame)
-    while at + 10 <= len(frame) and frame[at] == 0xFF:
-        marker = frame[at + 1]
-        if marker == 0xFF or marker in _ALONE:
-            at += 1 if marker == 0xFF else 2
-        elif marker in _FRAMES:
+    for marker, at in _jpeg_segments(frame):
+        if marker in _FRAMES:
             bits, height, width, samples = struct.unpack_from(">BHHB", frame, at + 4)
             return Claim(width, height, samples, bits)
-        else:
-            at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
     return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker of each segment up to the first scan, and where it begins; fill bytes count, too."""
+    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    while at + 10 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        yield marker, at
+        if marker == 0xDA:
+            return
+        if marker == 0xFF or marker in _ALONE:
+            at += 1 if marker == 0xFF else 2
+        else:
+            at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
 
 
 def unpacked_run_lengths(frame: bytes, planes: int, size: int) -> bytes:

@@ -28,14 +28,20 @@ def upright(image: Image.Image) -> Image.Image:
     if the mode has no levels of known range (LAB).
     """
     image.load()  # at which Pillow turns a TIFF file upright itself, and drops its orientation
-    plain = grey_or_rgb(image)
-    turn = _TURNS.get(exif_orientation(image))
+    return turned(grey_or_rgb(image), exif_orientation(image))
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return stored pixels as their EXIF orientation of 1…8 demands; itself if they are upright.
+
+    A copy has no EXIF data any more, so it is not turned again.
+    """
+    turn = _TURNS.get(orientation)
     if turn is None:
-        return plain
-    turned = plain.transpose(turn)
-    # The copy took the EXIF data along, and with them the orientation.
-    turned.info = {}
-    return turned
+        return image
+    copy = image.transpose(turn)
+    copy.info = {}
+    return copy
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

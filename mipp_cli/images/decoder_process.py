@@ -19,11 +19,11 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from mipp_cli.images.refusals import MAX_PIXELS
+from mipp_cli.images.refusals import OWN_BYTES
 from mipp_cli.images.windowing import Samples
 
 _SECONDS: Final = 120  # the largest frames take a tenth
-_MAX_MEMORY: Final = 48 * MAX_PIXELS  # bytes of address space: a frame, its copies, and the libraries
+_MAX_MEMORY: Final = 2 * OWN_BYTES  # address space: a frame, its copies, and the libraries
 _DTYPES: Final = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
 
 

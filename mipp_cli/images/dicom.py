@@ -12,7 +12,7 @@ import importlib
 import io
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -36,8 +36,8 @@ from mipp_cli.images.dicom_header import (
 )
 from mipp_cli.images.dicom_levels import grey_levels_of, lut_entries
 from mipp_cli.images.kinds import DICOM
-from mipp_cli.images.refusals import DAMAGED_HINT, damaged, printable
-from mipp_cli.images.windowing import Levels, Samples, Windowed, windowed
+from mipp_cli.images.refusals import DAMAGED_HINT, OWN_BYTES, SHOWN_BYTES, check_bytes, damaged, printable
+from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowed
 
 _RLE: Final = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
@@ -105,17 +105,18 @@ class DicomPicture:
         return Image.fromarray(raised.astype(np.uint8 if self.bits <= 8 else np.uint16))
 
 
-def read_dicom(data: bytes) -> DicomPicture:
+def read_dicom(data: bytes, budget: int = OWN_BYTES) -> DicomPicture:
     """Return the picture of a DICOM file, with or without its preamble.
 
     Colours are RGB. The palette of PALETTE COLOR is applied. Grey is shown as :func:`grey_levels_of` has it;
     of colours with more than 8 bits, all channels have the same limits (:func:`windowed`).
 
     Raises UnreadableImageError for files that hold no picture, are damaged or cut short, have more than
-    MAX_PIXELS pixels a frame, or are compressed in a way that nothing installed can read.
+    MAX_PIXELS pixels a frame, take more than ``budget`` bytes to decode, or are compressed in a way that
+    nothing installed can read.
     """
     with _reading():
-        return _picture(data)
+        return _picture(data, budget)
 
 
 @contextmanager
@@ -140,16 +141,21 @@ def _reading() -> Iterator[None]:
         raise damaged(error) from error
 
 
-def _picture(data: bytes) -> DicomPicture:
+def _picture(data: bytes, budget: int) -> DicomPicture:
     from pydicom.uid import UID  # noqa: PLC0415 -- an extra
 
-    data = inflated(data)
+    data = inflated(data, budget)
     header, at = _header(data, _KEYWORDS)
     syntax = UID(header.file_meta.get("TransferSyntaxUID") or "")
     refuse_no_picture(header)
     implicit, little = header.original_encoding
     pixels = pixels_at(data, at, implicit=bool(implicit), order="<" if little else ">")
     layout = layout_of(header, pixels.keyword)
+    check_bytes(
+        layout.decoding_bytes(aside=pixels.encapsulated and syntax != _RLE),
+        budget,
+        (layout.columns, layout.rows),
+    )
     if not syntax.is_transfer_syntax:  # one of a maker, or none: uncompressed pixels can be told
         if pixels.encapsulated:
             raise _unsupported(syntax.name or "none is named")
@@ -180,7 +186,7 @@ def series_of(data: bytes) -> Series:
     Raises UnreadableImageError if pydicom is missing or the header is damaged.
     """
     with _reading():
-        header, _ = _header(inflated(data), ("StudyInstanceUID", "SeriesInstanceUID"))
+        header, _ = _header(inflated(data, SHOWN_BYTES), ("StudyInstanceUID", "SeriesInstanceUID"))
         named = [str(header.get(f"{each}InstanceUID") or "") for each in ("Study", "Series")]
     return Series(*(each if _UID.fullmatch(each) else "" for each in named))
 
@@ -276,14 +282,18 @@ def _by_plugin(frame: bytes, decoder: Any, plugin: str, options: dict[str, Any])
 
 def _coloured(stored: Samples, header: Any) -> Samples:
     """Return the colours that indices stand for: 8 bits a channel, of 16 the high ones (C.7.6.3.1.5)."""
-    channels = []
-    for table in _PALETTES:
+    colours = np.empty((*stored.shape, 3), np.uint8)
+    for channel, table in enumerate(_PALETTES):
         first, bits, entries = lut_entries(
             header, f"{table}Descriptor", f"{table}Data", signed=stored.dtype.kind == "i"
         )
         levels = (entries >> 8 if bits > 8 and int(entries.max()) > 255 else entries).astype(np.uint8)
-        channels.append(levels[np.clip(stored.astype(np.int64) - first, 0, len(levels) - 1)])
-    return np.stack(channels, axis=-1)
+        colours[..., channel] = mapped(stored, _looked_up(levels, first))
+    return colours
+
+
+def _looked_up(levels: Levels, first: int) -> Callable[[Samples], Levels]:
+    return lambda indices: levels[np.clip(indices.astype(np.int64) - first, 0, len(levels) - 1)]
 
 
 def _unsupported(name: str, hint: str = "convert the file, or leave it out") -> UnreadableImageError:

@@ -77,6 +77,15 @@ class Layout(NamedTuple):
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return self.rows * self.columns * samples * self.allocated
 
+    def decoding_bytes(self, *, aside: bool) -> int:
+        """How many bytes decoding one frame takes beside the file, with what is made of it.
+
+        Measured; those of a process ``aside`` are included.
+        """
+        samples = self.rows * self.columns * self.samples * -(-self.allocated // 8)
+        colours = 12 if self.photometric == "PALETTE COLOR" else 3 * (self.samples == 3)
+        return (10 if aside else 3) * samples + (3 + colours) * self.rows * self.columns
+
 
 class PixelsElement(NamedTuple):
     """Where the pixels lie in a file, or their frames if they are ``encapsulated``."""
@@ -109,7 +118,7 @@ def check_items(data: bytes, pixels: PixelsElement) -> None:
         raise UnreadableImageError("the pixels are cut short", hint=DAMAGED_HINT)
 
 
-def inflated(data: bytes) -> bytes:
+def inflated(data: bytes, budget: int) -> bytes:
     """Return a deflated file as one that is not; pydicom would inflate without a bound."""
     at = 132 if data[128:132] == b"DICM" else 0
     named = None
@@ -124,9 +133,12 @@ def inflated(data: bytes) -> bytes:
     if named is None:
         return data
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = inflater.decompress(data[at:], _MAX_BYTES)
+    content = inflater.decompress(data[at:], budget // 4)
     if inflater.unconsumed_tail:
-        raise too_large(f"more than {MAX_PIXELS}")
+        raise UnreadableImageError(
+            f"what is deflated in the file is above the limit of {budget // 4_000_000} MB",
+            hint="store it in another way, or leave it out",
+        )
     meta = data[:named] + EXPLICIT.ljust(len(_DEFLATED), b"\0") + data[named + len(_DEFLATED) : at]
     return meta + content
 

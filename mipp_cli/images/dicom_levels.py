@@ -13,10 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.images.windowing import Levels, Samples, Windowed, windowed
+from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowed
 
 _LOST: Final = 0.9  # a window that leaves more than this share black or white was meant for something else
-_BLOCK: Final = 1 << 16
 
 Values = NDArray[np.float64]
 
@@ -34,7 +33,7 @@ def grey_levels_of(stored: Samples, header: Any, frame: int) -> Windowed:
     inverted = header.get("PhotometricInterpretation") == "MONOCHROME1"
     values, by_window, falling = _modality(modality, stored), _interest(interest, stored), False
     if by_window is not None:
-        levels = _mapped(stored, lambda v: by_window(values(v)))
+        levels = mapped(stored, lambda v: _rounded(by_window(values(v))))
         shown = levels if counted is None else levels[counted]
         lost = np.count_nonzero((shown == 0) | (shown == 255))
         if shown.size and lost <= _LOST * shown.size:
@@ -144,19 +143,6 @@ def _interest(header: Any, stored: Samples) -> Callable[[Values], Values] | None
     if function == "LINEAR" and width > 1:
         center, width = center - 0.5, width - 1
     return lambda x: np.clip((x - center) / width + 0.5, 0, 1) * 255
-
-
-def _mapped(stored: Samples, function: Callable[[Samples], Values]) -> Levels:
-    """Return the rounded levels of stored values: by a table of all that occur, or else block by block."""
-    if stored.dtype.kind != "f" and stored.dtype.itemsize <= 2:
-        least = int(stored.min())
-        table = _rounded(function(np.arange(least, int(stored.max()) + 1)))
-        levels: Levels = table[stored.astype(np.intp) - least]
-        return levels
-    flat, levels = stored.ravel(), np.empty(stored.size, dtype=np.uint8)
-    for start in range(0, flat.size, _BLOCK):
-        levels[start : start + _BLOCK] = _rounded(function(flat[start : start + _BLOCK]))
-    return levels.reshape(stored.shape)
 
 
 def _rounded(levels: Values) -> Levels:

@@ -17,9 +17,10 @@ from PIL import Image
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.windowing import windowed
 
-GreyLevels = NDArray[np.uint8] | NDArray[np.uint16]  # whichever costs no further copy
+GreyLevels = NDArray[np.uint8]
 
 _ORIENTATION_TAG = 0x0112
+_PART = 1 << 22  # pixels of a large picture that are worked on at once
 
 
 def exif_orientation(image: Image.Image) -> int:
@@ -109,14 +110,20 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _mean_of_channels(image: Image.Image) -> NDArray[np.uint16]:
-    # Whole channels one after the other: a strided pass over RGB triples takes twice as long.
-    red = np.frombuffer(image.tobytes("raw", "R"), dtype=np.uint8)
-    green = np.frombuffer(image.tobytes("raw", "G"), dtype=np.uint8)
-    total = np.add(red, green, dtype=np.uint16)
-    total += np.frombuffer(image.tobytes("raw", "B"), dtype=np.uint8)
-    total //= 3
-    return total.reshape(image.height, image.width)
+def _mean_of_channels(image: Image.Image) -> NDArray[np.uint8]:
+    mean = np.empty((image.height, image.width), dtype=np.uint8)
+    rows = max(1, _PART // image.width)
+    for top in range(0, image.height, rows):
+        part = image
+        if rows < image.height:
+            part = image.crop((0, top, image.width, min(top + rows, image.height)))
+        # Whole channels one after the other: a strided pass over RGB triples takes twice as long.
+        red, green, blue = (np.frombuffer(part.tobytes("raw", each), dtype=np.uint8) for each in "RGB")
+        total = np.add(red, green, dtype=np.uint16)
+        total += blue
+        total //= 3
+        mean[top : top + rows] = total.reshape(part.height, part.width)
+    return mean
 
 
 def _neighbours(

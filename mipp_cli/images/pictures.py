@@ -15,12 +15,13 @@ from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from mipp_cli.errors import UnreadableImageError, errors_at
 from mipp_cli.images import kinds
-from mipp_cli.images.codestreams import avif_is_deep, jpeg_2000_claim
+from mipp_cli.images.codestreams import Claim, avif_is_deep, jpeg_2000_claim
 from mipp_cli.images.colours import upright
+from mipp_cli.images.costs import check_cost, check_heic, check_parts
 from mipp_cli.images.dicom import DicomPicture, read_dicom
 from mipp_cli.images.grey_levels import exif_orientation, is_deep
 from mipp_cli.images.kinds import KINDS, Kind, kind_of
-from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, check_size, damaged, too_large
+from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, OWN_BYTES, check_size, damaged, too_large
 from mipp_cli.images.windowing import Samples, windowed
 
 _BY_PILLOW: Final = {
@@ -115,18 +116,21 @@ class Picture:
         )
 
 
-def open_picture(data: bytes, *, path: str | None, at_least: tuple[int, int] | None = None) -> Picture:
+def open_picture(
+    data: bytes, *, path: str | None, at_least: tuple[int, int] | None = None, budget: int = OWN_BYTES
+) -> Picture:
     """Decode a picture file, given bit for bit, completely; threads may do so at the same time.
 
     Its kind is known by its content. Of a file with several pictures (MPO, TIFF pages, animations) the
     first is read, of a DICOM file with several frames the middle one. Where white is zero, samples of more
     than 8 bits are inverted, as Pillow does with those of 8. ``path`` is what errors call the file.
-    ``at_least`` is a width and height: a format that can (JPEG) may be decoded at a half, a quarter or an
-    eighth of its size that is no smaller; its facts are those of the whole.
+    ``at_least`` is a width and height: a format that can (JPEG, JPEG 2000) may be decoded at a half, a
+    quarter or an eighth of its size that is no smaller; its facts are those of the whole. ``budget`` is how
+    many bytes decoding may take, beside the file itself.
 
     Raises UnreadableImageError if the file is empty, of no kind that is known or whose extra is not
-    installed, damaged, cut short, has more than MAX_PIXELS pixels, or colours of more than 8 bits that its
-    decoder does not keep.
+    installed, damaged, cut short, has more than MAX_PIXELS pixels, takes more than its budget, or has
+    colours of more than 8 bits that its decoder does not keep.
     """
     with errors_at(path) if path is not None else nullcontext():
         if not data:
@@ -142,9 +146,11 @@ def open_picture(data: bytes, *, path: str | None, at_least: tuple[int, int] | N
         if missing is not None:
             raise UnreadableImageError(f"a {kind.name} file needs an extra of mipp", hint=missing)
         if kind == kinds.DICOM:
-            return _of_dicom(read_dicom(data))
+            return _of_dicom(read_dicom(data, budget))
         try:
-            return _of_heic(data) if kind == kinds.HEIC else _by_pillow(data, kind, at_least)
+            if kind == kinds.HEIC:
+                return _of_heic(data, budget)
+            return _by_pillow(data, kind, at_least, budget)
         except UnreadableImageError:
             raise
         except Image.DecompressionBombError as error:
@@ -165,21 +171,23 @@ def _of_dicom(picture: DicomPicture) -> Picture:
     return Picture(kinds.DICOM, facts, picture)
 
 
-def _of_heic(data: bytes) -> Picture:
+def _of_heic(data: bytes, budget: int) -> Picture:
     heif: Any = importlib.import_module("pillow_heif")  # an extra
     image = heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=False)
     check_size(*image.size)
     bits = image.info.get("bit_depth", 8)
+    check_heic(image.size, bits, budget)
     # The library turns pictures upright itself.
     decoded = image.to_pillow() if bits <= 8 else np.asarray(image)[..., :3]
     return Picture(kinds.HEIC, Facts(image.size[0], image.size[1], bits), decoded)
 
 
-def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None) -> Picture:
+def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget: int) -> Picture:
     # For good: a filter that is taken back would be taken back from other threads, too.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if kind == kinds.AVIF and avif_is_deep(data):
         raise _depth_lost()
+    check_parts(data)
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]])
     except UnidentifiedImageError as error:
@@ -187,9 +195,10 @@ def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None) -> Pic
             f"the header of the {kind.name} file is damaged", hint=DAMAGED_HINT
         ) from error
     check_size(*image.size)
-    bits, size = _bits(image, kind, data), image.size
-    if at_least is not None:
-        image.draft(None, at_least)
+    claim = jpeg_2000_claim(data) if _BY_PILLOW[kind] == "JPEG2000" else None
+    bits, size = _bits(image, claim), image.size
+    scale = 1 if at_least is None else _scaled_down(image, at_least, claim)
+    check_cost(image, kind, data, claim, budget, scale)
     image.load()
     if (
         is_deep(image)
@@ -203,10 +212,22 @@ def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None) -> Pic
     return Picture(kind, Facts(width, height, bits), image)
 
 
-def _bits(image: Image.Image, kind: Kind, data: bytes) -> int:
+def _scaled_down(image: Image.Image, at_least: tuple[int, int], claim: Claim | None) -> int:
+    """Have a picture decoded at a fraction of its size, if its format can; return 1 / the fraction."""
+    width = image.width
+    if claim is not None:
+        fits = min(image.width // at_least[0], image.height // at_least[1])
+        halvings = min(max(fits.bit_length() - 1, 0), claim.halvings, 3)
+        opened: Any = image  # of this format, `reduce` is a property
+        opened.reduce = halvings
+        return int(1 << halvings)
+    image.draft(None, at_least)
+    return int(-(-width // image.width))
+
+
+def _bits(image: Image.Image, claim: Claim | None) -> int:
     """Return the bits of a sample, before decoding; raises UnreadableImageError if some would be lost."""
     bits = 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
-    claim = jpeg_2000_claim(data) if _BY_PILLOW[kind] == "JPEG2000" else None
     if claim is not None:
         bits = claim.bits
         lost = bits > (16 if is_deep(image) else 8)

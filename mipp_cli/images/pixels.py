@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.grey_levels import exif_orientation, turn_upright
+from mipp_cli.images.colours import turned
+from mipp_cli.images.grey_levels import exif_orientation
 from mipp_cli.images.refusals import MAX_PIXELS
 
 _MAX_SIDE: Final = 1_000_000  # the reference PNG library refuses wider and taller pictures
@@ -34,10 +35,13 @@ def png_of_pixels(image: Image.Image) -> bytes:
             f"{MAX_PIXELS} in all",
             hint=_HINT,
         )
-    pixels = turn_upright(np.asarray(_in_lossless_mode(image)), exif_orientation(image))
+    plain = turned(_in_lossless_mode(image), exif_orientation(image))
+    if plain is image:
+        plain = image.copy()
+    plain.info = {}  # Pillow would write a profile that it read
     png = io.BytesIO()
     # Of photographs, higher levels take twice the time and save a twentieth or so.
-    Image.fromarray(np.ascontiguousarray(pixels)).save(png, format="PNG", compress_level=1)
+    plain.save(png, format="PNG", compress_level=1)
     return png.getvalue()
 
 

@@ -7,7 +7,11 @@ from typing import Final
 from mipp_cli.errors import UnreadableImageError
 
 MAX_PIXELS: Final = 2**27
-"""Pixels a picture may have: 134 million, half a gigabyte decoded. Pillow's own limit lies above it."""
+"""Pixels a picture may have: 134 million. Pillow's own limit lies above it; :mod:`costs` says the rest."""
+OWN_BYTES: Final = 1 << 30
+"""Memory that decoding a picture may take, beside its file, that somebody sends or searches by."""
+SHOWN_BYTES: Final = 360_000_000
+"""The same of others' pictures, which are only shown: who made them is not known, and all are looked at."""
 
 DAMAGED_HINT: Final = "restore the file from its source, or leave it out"
 
@@ -25,6 +29,23 @@ def too_large(pixels: str) -> UnreadableImageError:
     return UnreadableImageError(
         f"the picture claims {pixels} pixels; the limit is {MAX_PIXELS}",
         hint="scale the picture down, or leave it out",
+    )
+
+
+def check_bytes(wanted: int, budget: int, size: tuple[int, int]) -> None:
+    """Refuse a picture of a size if decoding it takes more bytes than a budget: UnreadableImageError."""
+    if wanted > budget:
+        raise UnreadableImageError(
+            f"decoding {size[0]}×{size[1]} pixels of this kind takes {wanted // 10**6} MB; "
+            f"the limit is {budget // 10**6} MB",
+            hint="scale the picture down or save it in another format, or leave it out",
+        )
+
+
+def too_many_steps(what: str) -> UnreadableImageError:
+    """Return the error for a picture that takes far longer to decode than others of its size."""
+    return UnreadableImageError(
+        f"the picture takes too long to decode: it has {what}", hint="save it anew, or leave it out"
     )
 
 

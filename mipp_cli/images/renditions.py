@@ -9,9 +9,10 @@ from typing import Final
 from PIL import Image, ImageChops, ImageStat
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.kinds import JPEG
-from mipp_cli.images.pictures import Picture, open_picture
-from mipp_cli.images.thumbnails import Size, thumbnail
+from mipp_cli.images.kinds import kind_of
+from mipp_cli.images.pictures import open_picture
+from mipp_cli.images.refusals import SHOWN_BYTES
+from mipp_cli.images.thumbnails import Size, reduced_to, thumbnail
 
 LARGE: Final = (4096, 4096)
 """The most pixels a side of a large copy, which screens show and browsers decode without strain."""
@@ -41,18 +42,20 @@ class Rendition:
 def render(content: bytes, said: str, size: Size) -> Rendition | None:
     """Return copies of a picture file that is of media type ``said``, the small one fitted into ``size``.
 
-    A JPEG picture is decoded at a fraction of its size. What browsers do not show has a large copy: other
-    formats; greys of more than 8 bits, which they do not stretch; a file whose suffix, which is that of
-    ``said``, is not that of its format. Returns None if the bytes are no picture that can be shown.
+    A JPEG or JPEG 2000 picture is decoded at a fraction of its size. What browsers do not show has a large
+    copy: other formats; greys of more than 8 bits, which they do not stretch; a file whose suffix, which is
+    that of ``said``, is not that of its format. Returns None if the bytes are no picture that can be shown,
+    or decoding them takes more than SHOWN_BYTES.
     """
     try:
-        picture = open_picture(content, path=None, at_least=_roomy(size))
+        kind = kind_of(content)
+        trusted = kind is not None and kind.media_type == said and said in _BROWSERS_SHOW
+        at_least = _roomy(size) if trusted else LARGE
+        picture = open_picture(content, path=None, at_least=at_least, budget=SHOWN_BYTES)
         small = thumbnail(picture.shown, size)
         large = None
-        if not _shown_by_browsers(picture, said):
-            if picture.kind == JPEG:  # under a false suffix; it may be a fraction of itself
-                picture = open_picture(content, path=None)
-            large = jpeg(thumbnail(picture.shown, LARGE), _LARGE_QUALITY)
+        if not trusted or picture.facts.bits > _SHOWN_BITS:
+            large = jpeg(reduced_to(picture.shown, LARGE), _LARGE_QUALITY)
     except UnreadableImageError:
         return None
     return Rendition(small, (picture.facts.width, picture.facts.height), large)
@@ -62,9 +65,8 @@ def jpeg(picture: Image.Image, quality: int = _SMALL_QUALITY) -> bytes:
     """Return an RGB picture as a JPEG file without metadata."""
     buffer = io.BytesIO()
     subsampling = "4:4:4" if quality == _LARGE_QUALITY else "4:2:0"
-    plain = picture.copy()
-    plain.info = {}  # Pillow would write a comment that it read
-    plain.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=subsampling)
+    # Pillow would write a comment that it read.
+    picture.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=subsampling, comment=b"")
     return buffer.getvalue()
 
 
@@ -89,7 +91,3 @@ def _roomy(size: Size) -> Size:
     """Return twice a size, so that what is decoded at a fraction is still scaled down, and either way up."""
     side = 2 * max(size)
     return side, side
-
-
-def _shown_by_browsers(picture: Picture, said: str) -> bool:
-    return picture.kind.media_type == said and said in _BROWSERS_SHOW and picture.facts.bits <= _SHOWN_BITS

@@ -6,6 +6,7 @@ the slope and the offset of its samples. What comes out here does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +20,8 @@ FLAT: Final = 128
 
 _TAIL: Final = 200  # one sample in so many lies beyond either limit: half a per cent
 _CROWD: Final = 20  # a value that one sample in so many has is left out where it is the lowest or highest
-_TABLE: Final = 1 << 16  # values for which a table is made; others are computed in blocks of so many samples
+BLOCK: Final = 1 << 18
+"""Samples that are worked on at once: what is computed of them lies in a processor's cache."""
 
 
 class Windowed(NamedTuple):
@@ -52,11 +54,13 @@ def windowed(
     samples = _plain(samples)
     ranked = samples.ravel() if counted is None else samples[counted]
     if samples.dtype.kind == "f":
-        ranked = ranked[np.isfinite(ranked)]
+        finite = np.isfinite(ranked)
+        ranked = ranked if finite.all() else ranked[finite]
     limits = _limits(ranked) if ranked.size else None
     if limits is None:
         levels = np.full(samples.shape, FLAT if ranked.size else 0, dtype=np.uint8)
     else:
+        del ranked  # it may be as large as the picture
         levels = _scaled(samples, *limits, inverted=inverted)
     if counted is not None:
         levels[~counted] = 0
@@ -65,11 +69,31 @@ def windowed(
     return Windowed(levels, limits is None)
 
 
+def mapped(samples: Samples, function: Callable[[Samples], Levels]) -> Levels:
+    """Return the level of each sample by a function of samples, in little more memory than the levels take.
+
+    Of samples of up to 16 bits the function is asked for a table; others are given to it block by block.
+    """
+    flat, levels = samples.ravel(), np.empty(samples.size, dtype=np.uint8)
+    least, table = 0, None
+    if samples.dtype.kind != "f" and samples.dtype.itemsize <= 2:
+        least = int(samples.min())
+        table = function(np.arange(least, int(samples.max()) + 1))
+    for start in range(0, flat.size, BLOCK):
+        part = flat[start : start + BLOCK]
+        levels[start : start + BLOCK] = (
+            function(part) if table is None else table[part.astype(np.intp) - least]
+        )
+    return levels.reshape(samples.shape)
+
+
 def _plain(samples: Samples) -> Samples:
-    """Return samples in the byte order of the machine; floats and longer integers in double precision."""
+    """Return samples in the byte order of the machine; half floats in single, long integers in double."""
     if samples.dtype.kind == "b":
         return samples.view(np.uint8)
-    if samples.dtype.kind == "f" or samples.dtype.itemsize > 4:
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32 if samples.dtype.itemsize <= 4 else np.float64, copy=False)
+    if samples.dtype.itemsize > 4:
         return samples.astype(np.float64)
     return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
@@ -85,28 +109,31 @@ def _limits(ranked: Samples) -> tuple[Any, Any] | None:
     if start >= stop:
         start, stop = 0, size
     tail = (stop - start - 1) // _TAIL
-    places = [start + tail, stop - 1 - tail]
-    low, high = np.partition(ranked, places)[places]
+    low, high = _at_ranks(ranked, [start + tail, stop - 1 - tail])
     if low == high:
-        low, high = lowest, highest
-    return low.item(), high.item()
+        low, high = lowest.item(), highest.item()
+    return low, high
+
+
+def _at_ranks(ranked: Samples, ranks: list[int]) -> list[Any]:
+    """Return the values that would stand at some places if the samples were sorted."""
+    if ranked.dtype.kind == "f" or ranked.dtype.itemsize > 2:
+        return [each.item() for each in np.partition(ranked, ranks)[ranks]]
+    least = int(ranked.min())  # few values: counting them takes a tenth of the time, and no copy
+    counts = np.zeros(int(ranked.max()) - least + 1, dtype=np.intp)
+    for start in range(0, ranked.size, BLOCK):
+        part = ranked[start : start + BLOCK].astype(np.intp) - least
+        counts += np.bincount(part, minlength=counts.size)
+    return [least + int(each) for each in np.searchsorted(counts.cumsum(), ranks, side="right")]
 
 
 def _scaled(samples: Samples, low: Any, high: Any, *, inverted: bool) -> Levels:
-    if samples.dtype.kind != "f" and samples.dtype.itemsize <= 2:
-        span = np.iinfo(samples.dtype)
-        table = _block(np.arange(span.min, span.max + 1), low, high, inverted=inverted)
-        levels: Levels = table[samples.astype(np.intp) - span.min]
-        return levels
-    flat, levels = samples.ravel(), np.empty(samples.size, dtype=np.uint8)
-    for start in range(0, flat.size, _TABLE):
-        part = slice(start, start + _TABLE)
-        levels[part] = _block(flat[part], low, high, inverted=inverted)
-    return levels.reshape(samples.shape)
+    return mapped(samples, lambda values: _block(values, low, high, inverted=inverted))
 
 
 def _block(values: Samples, low: Any, high: Any, *, inverted: bool) -> Levels:
     if values.dtype.kind == "f":
+        values = values.astype(np.float64)
         within = np.clip(np.where(np.isnan(values), low, values), low, high)
         if high - low > np.finfo(np.float64).max / 255:  # a range that a float cannot hold 255 times
             within, low, high = within / 1024, low / 1024, high / 1024
