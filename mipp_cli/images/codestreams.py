@@ -16,6 +16,8 @@ _JPEG_2000: Final = b"\xff\x4f\xff\x51"
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SCAN: Final = b"\xff\xda"
+_REMARKS: Final = frozenset({b"iCCP", b"tEXt", b"zTXt", b"iTXt"})
+_XMP: Final = b"XML:com.adobe.xmp\0\0"  # and not compressed
 _ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
 
 
@@ -80,6 +82,20 @@ def parts(data: bytes) -> Iterator[int]:
     while data[:4] == b"\x89PNG" and at + 8 <= len(data):
         yield at
         at += 12 + int(struct.unpack_from(">I", data, at)[0])
+
+
+def without_remarks(png: bytes) -> bytes:
+    """Return a PNG file without texts and colour profile, of which Pillow reads a megabyte at most.
+
+    XMP data stay, since they may say how a picture is turned.
+    """
+    kept, begun = [png[:8]], 8
+    for at in parts(png):
+        end = at + 12 + int(struct.unpack_from(">I", png, at)[0])
+        if png[at + 4 : at + 8] in _REMARKS and png[at + 8 : at + 8 + len(_XMP)] != _XMP:
+            kept.append(png[begun:at])
+            begun = end
+    return b"".join([*kept, png[begun:]])
 
 
 def avif_is_deep(data: bytes) -> bool:

@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from mipp_cli.images import kinds
 from mipp_cli.images.codestreams import Claim, jpeg_scans, parts
+from mipp_cli.images.grey_levels import exif_orientation
 from mipp_cli.images.kinds import Kind
 from mipp_cli.images.refusals import check_bytes, too_many_steps
 
@@ -36,14 +37,20 @@ def check_parts(data: bytes) -> None:
 
 
 def check_cost(
-    image: Image.Image, kind: Kind, data: bytes, claim: Claim | None, budget: int, scale: int
+    image: Image.Image,
+    kind: Kind,
+    data: bytes,
+    claim: Claim | None,
+    size: tuple[int, int],
+    budget: int,
+    halvings: int,
 ) -> None:
     """Refuse a picture that Pillow opened and did not decode yet, if decoding it takes more than a budget.
 
-    ``claim`` is that of a JPEG 2000 codestream. The picture will be decoded at 1/``scale`` of its size.
-    Raises UnreadableImageError.
+    ``claim`` is that of a JPEG 2000 codestream. ``size`` is that of the whole picture, whose sides
+    are halved so many times while it is decoded. Raises UnreadableImageError.
     """
-    pixels = image.width * image.height
+    pixels, scale = size[0] * size[1], 1 << halvings
     later = _MODES.get(image.mode[:4], _PICTURE)
     wanted = 0.0
     if kind == kinds.JPEG:
@@ -63,7 +70,7 @@ def check_cost(
         if kind == kinds.BMP and runs and len(data) > _MAX_RUNS:
             raise too_many_steps(f"run lengths of {len(data)} bytes")
     wanted = max(wanted, later / scale**2)
-    check_bytes(int(wanted * pixels) + _chunk_bytes(image), budget, image.size)
+    check_bytes(int(wanted * pixels) + _chunk_bytes(image), budget, size)
 
 
 def check_heic(size: tuple[int, int], bits: int, budget: int) -> None:
@@ -73,11 +80,12 @@ def check_heic(size: tuple[int, int], bits: int, budget: int) -> None:
 
 def _chunk_bytes(image: Image.Image) -> int:
     """Return the size of a strip or tile of a TIFF file, which is unpacked whole, be the picture smaller."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not image.use_load_libtiff:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 0
     tags: Any = image.tag_v2
     width, height = image.size
     columns, rows = tags.get(322, width), tags.get(323, min(tags.get(278, height), height))
     sample_bytes = max(4, tags.get(277, 1) * -(-max(tags.get(258, (8,))) // 8))
-    copies = 2 if tags.get(274, 1) != 1 else 1  # Pillow turns it upright in a copy
-    return int(columns * rows * sample_bytes + (copies - 1) * width * height * sample_bytes)
+    chunk = columns * rows * sample_bytes if image.use_load_libtiff else 0
+    copied = exif_orientation(image) != 1  # Pillow turns it upright itself
+    return int(chunk + copied * width * height * sample_bytes)

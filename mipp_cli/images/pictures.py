@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from mipp_cli.errors import UnreadableImageError, errors_at
-from mipp_cli.images import kinds
-from mipp_cli.images.codestreams import Claim, avif_is_deep, jpeg_2000_claim
+from mipp_cli.images import kinds, tiff
+from mipp_cli.images.codestreams import Claim, avif_is_deep, jpeg_2000_claim, without_remarks
 from mipp_cli.images.colours import upright
 from mipp_cli.images.costs import check_cost, check_heic, check_parts
 from mipp_cli.images.dicom import DicomPicture, read_dicom
@@ -38,7 +38,6 @@ _BY_PILLOW: Final = {
 _EXTENSIONS: Final = {kind.media_type: kind.extension for kind in KINDS}
 _BITS: Final = {"1": 1, "I": 32, "F": 32}  # a sample has, by Pillow's mode; 16 in I;16, and 8 in all others
 _LOOKED_AT: Final = 8  # pixels of the diagonal
-_PHOTOMETRIC: Final = 262  # the TIFF tag that is 0 where white is zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ class Picture:
         if isinstance(self.decoded, Image.Image):
             return self.decoded
         raise UnreadableImageError(
-            "the pixel payload holds colours of 8 bits, not of more",
+            "the pixel payload holds grey of up to 16 bits and colours of 8",
             hint="encrypt the file itself (--payload file), which keeps every bit of it",
         )
 
@@ -122,8 +121,8 @@ def open_picture(
     """Decode a picture file, given bit for bit, completely; threads may do so at the same time.
 
     Its kind is known by its content. Of a file with several pictures (MPO, TIFF pages, animations) the
-    first is read, of a DICOM file with several frames the middle one. Where white is zero, samples of more
-    than 8 bits are inverted, as Pillow does with those of 8. ``path`` is what errors call the file.
+    first is read that is no smaller copy or mask of another, of a DICOM file with several frames the middle
+    one. Where white is zero, samples are inverted. ``path`` is what errors call the file.
     ``at_least`` is a width and height: a format that can (JPEG, JPEG 2000) may be decoded at a half, a
     quarter or an eighth of its size that is no smaller; its facts are those of the whole. ``budget`` is how
     many bytes decoding may take, beside the file itself.
@@ -189,46 +188,59 @@ def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget
         raise _depth_lost()
     check_parts(data)
     try:
+        image = _decoded(data, kind, at_least, budget)
+    except ValueError as error:
+        if kind != kinds.PNG or "MAX_TEXT" not in str(error):
+            raise
+        image = _decoded(without_remarks(data), kind, at_least, budget)
+    return image
+
+
+def _decoded(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget: int) -> Picture:
+    try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]])
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            f"the header of the {kind.name} file is damaged", hint=DAMAGED_HINT
+            f"the header of the {kind.name} file is damaged, or its kind of pixels is not supported",
+            hint="convert the picture, restore it from its source, or leave it out",
         ) from error
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff.prepare(image)
     check_size(*image.size)
     claim = jpeg_2000_claim(data) if _BY_PILLOW[kind] == "JPEG2000" else None
     bits, size = _bits(image, claim), image.size
-    scale = 1 if at_least is None else _scaled_down(image, at_least, claim)
-    check_cost(image, kind, data, claim, budget, scale)
+    halvings = 0 if at_least is None else _scaled_down(image, at_least, claim)
+    check_cost(image, kind, data, claim, size, budget, halvings)
     image.load()
-    if (
-        is_deep(image)
-        and isinstance(image, TiffImagePlugin.TiffImageFile)
-        and image.tag_v2.get(_PHOTOMETRIC) == 0
-    ):
-        image = _inverted(image)
     # Reads and keeps the EXIF data now, while errors in it are caught.
     turned = exif_orientation(image) >= 5
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        size = image.size  # loading has turned it
+        return Picture(kind, Facts(*size, bits), tiff.mended(image))
     width, height = size[::-1] if turned else size
     return Picture(kind, Facts(width, height, bits), image)
 
 
 def _scaled_down(image: Image.Image, at_least: tuple[int, int], claim: Claim | None) -> int:
-    """Have a picture decoded at a fraction of its size, if its format can; return 1 / the fraction."""
+    """Have a picture decoded at a fraction of its size, if its format can; return how often it is halved."""
     width = image.width
     if claim is not None:
         fits = min(image.width // at_least[0], image.height // at_least[1])
         halvings = min(max(fits.bit_length() - 1, 0), claim.halvings, 3)
         opened: Any = image  # of this format, `reduce` is a property
         opened.reduce = halvings
-        return int(1 << halvings)
+        return halvings
     image.draft(None, at_least)
-    return int(-(-width // image.width))
+    return (width // image.width).bit_length() - 1
 
 
 def _bits(image: Image.Image, claim: Claim | None) -> int:
     """Return the bits of a sample, before decoding; raises UnreadableImageError if some would be lost."""
     bits = 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
-    if claim is not None:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = tiff.bits_of(image)
+        lost = bits > 8 and not is_deep(image)
+    elif claim is not None:
         bits = claim.bits
         lost = bits > (16 if is_deep(image) else 8)
     else:
@@ -245,12 +257,3 @@ def _depth_lost() -> UnreadableImageError:
         "the depth of the picture is not supported: its decoder keeps 8 bits of a sample alone",
         hint="convert the picture to 8 bits a channel, or leave it out",
     )
-
-
-def _inverted(image: Image.Image) -> Image.Image:
-    """Return a deep picture in which white was zero as one in which it is the most."""
-    samples = np.asarray(image)
-    if samples.dtype.kind == "f":
-        return Image.fromarray(-samples)
-    # Of unsigned samples, the most is what all their bits make; of signed ones, as many are below 0 as not.
-    return Image.fromarray(np.invert(samples.astype(samples.dtype.newbyteorder("="))))

@@ -135,15 +135,24 @@ def test_a_decoder_aside_counts_too(tmp_path: Path) -> None:
     assert peak < PROMISED + ASIDE
 
 
+def progressive_of(side: int) -> bytes:
+    """Return a JPEG file that says it is so large, whose coefficients would all be kept."""
+    content = bytearray(saved(ramp("RGB", 4096), "JPEG", progressive=True, subsampling=0))
+    at = content.index(b"\xff\xc2")
+    content[at + 5 : at + 9] = struct.pack(">HH", side, side)
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        progressive_of(7800),
         png(9490, 9490, 8, 6, b""),
         png(7800, 7800, 16, 0, b""),
         in_one_tile(9600),
         b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + struct.pack("<I", 4700)[:3] * 2 + bytes(8),
     ],
-    ids=["png-alpha", "png-16", "tiff-tile", "webp"],
+    ids=["jpeg-progressive", "png-alpha", "png-16", "tiff-tile", "webp"],
 )
 def test_above_the_limit_nothing_is_decoded(content: bytes) -> None:
     kind = kinds.kind_of(content)

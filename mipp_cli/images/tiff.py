@@ -1,0 +1,108 @@
+"""What Pillow leaves undone of TIFF files: the sign, the order and the direction of their samples, and pages.
+
+Sources: TIFF 6.0 (the tags named here); its supplement 2 for what lies beside the picture of a page.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from mipp_cli.errors import UnreadableImageError
+from mipp_cli.images.grey_levels import is_deep
+from mipp_cli.images.windowing import Samples
+
+_SUBFILE, _BITS, _PHOTOMETRIC, _FORMAT, _SUBSAMPLING = 254, 258, 262, 339, 530
+_BESIDE: Final = 1 | 4  # kinds of pages that show another one: smaller, or which parts of it are transparent
+_MAX_PAGES: Final = 100  # that are looked at for the first that is a picture of its own
+_UNSIGNED, _SIGNED = 1, 2
+_WHITE_IS_ZERO: Final = 0
+_YCBCR: Final = 6
+_WHOLE: Final = (1, 1)
+# What libtiff unpacks is in the byte order of the machine, whatever that of the file.
+_NATIVE: Final = {
+    swapped: names[sys.byteorder == "big"]
+    for names in (("I;16S", "I;16BS"), ("I;32S", "I;32BS"), ("F;32F", "F;32BF"))
+    for swapped in names
+}
+
+# What Pillow reads in files of one byte order alone, and it can read in both.
+_layouts: Any = TiffImagePlugin.OPEN_INFO
+_layouts.setdefault((b"MM", 1, (1,), 1, (32,), ()), ("I", "I;32BS"))
+_layouts.setdefault((b"MM", 1, (1,), 1, (12,), ()), ("I;16", "I;12"))
+for (_order, _photometric, *_rest), _modes in [*_layouts.items()]:
+    # Deep samples where white is zero, of which Pillow reads two kinds, are laid out as others; `mended`
+    # turns them round.
+    if _photometric == 1 and _modes[0] in ("I;16", "I;16B", "I", "F"):
+        _layouts.setdefault((_order, _WHITE_IS_ZERO, *_rest), _modes)
+
+
+def prepare(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Go to the first picture of a file that is no smaller copy or mask of another, and see to its order.
+
+    Raises UnreadableImageError for pictures that Pillow would decode wrongly.
+    """
+    page = 0
+    while page < _MAX_PAGES and _tag(image, _SUBFILE, 0) & _BESIDE:
+        page += 1
+        try:
+            image.seek(page)
+        except EOFError:
+            image.seek(0)
+            break
+    if image.use_load_libtiff:
+        image.tile = [
+            tile._replace(args=(_NATIVE.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+            for tile in image.tile
+            if isinstance(tile.args, tuple)
+        ]
+        return
+    fewer = image.tag_v2.get(_SUBSAMPLING, (2, 2)) != _WHOLE and len(image.getbands()) > 1
+    if fewer and _tag(image, _PHOTOMETRIC, 1) == _YCBCR:
+        raise UnreadableImageError(
+            "colours of fewer samples than pixels are not supported where they are not compressed",
+            hint="convert the picture, or leave it out",
+        )
+
+
+def bits_of(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Return the bits of a sample, of which the decoder may keep fewer."""
+    return int(max(image.tag_v2.get(_BITS, (1,))))
+
+
+def mended(image: TiffImagePlugin.TiffImageFile) -> Image.Image | Samples:
+    """Return a decoded picture whose samples are in order: from dark to bright, and no sign read as a bit.
+
+    Signed samples of 8 bits are raised by half their range. Those of 32 bits are given as numbers where
+    Pillow's do not reach.
+    """
+    if _tag(image, _FORMAT, _UNSIGNED) == _SIGNED and image.mode == "L":
+        return image.point([level ^ 128 for level in range(256)])
+    if not is_deep(image):
+        return image
+    unsigned = _tag(image, _FORMAT, _UNSIGNED) == _UNSIGNED
+    inverted = _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO
+    beyond: Any = image.getextrema() if unsigned and image.mode == "I" else (0, 0)
+    if not inverted and beyond[0] >= 0:
+        return image
+    samples = np.asarray(image)
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
+    if inverted and samples.dtype.kind == "f":
+        samples = -samples
+    elif inverted and unsigned and bits_of(image) < 8 * samples.itemsize:
+        samples = ((1 << bits_of(image)) - 1 - samples).astype(samples.dtype)
+    elif (
+        inverted
+    ):  # the most of unsigned samples is what all bits make; as many signed ones are below 0 as not
+        samples = np.invert(samples)
+    if unsigned and samples.dtype == np.int32 and int(samples.min()) < 0:
+        return samples.view(np.uint32)
+    return Image.fromarray(samples)
+
+
+def _tag(image: TiffImagePlugin.TiffImageFile, tag: int, default: int) -> int:
+    value = image.tag_v2.get(tag, default)
+    return int(value[0] if isinstance(value, tuple) else value)
