@@ -231,7 +231,7 @@ def _scaled_down(image: Image.Image, at_least: tuple[int, int], claim: Claim | N
         opened.reduce = halvings
         return halvings
     image.draft(None, at_least)
-    return (width // image.width).bit_length() - 1
+    return (-(-width // image.width)).bit_length() - 1
 
 
 def _bits(image: Image.Image, claim: Claim | None) -> int:

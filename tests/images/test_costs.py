@@ -40,7 +40,8 @@ def peak(process):
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 content = Path(sys.argv[1]).read_bytes()
-shown = render(content, sys.argv[2], (320, 240))
+for _ in range(int(sys.argv[3])):
+    shown = render(content, sys.argv[2], (320, 240))
 aside = dicom._ASIDE._process
 print(shown is not None, peak("self") - len(content) + (peak(aside.pid) if aside else 0))
 """
@@ -106,11 +107,11 @@ LARGEST: dict[str, tuple[float, Kind, Callable[[float], bytes]]] = {
 }
 
 
-def shown_in_a_process(content: bytes, said: str, folder: Path) -> tuple[bool, int]:
+def shown_in_a_process(content: bytes, said: str, folder: Path, times: int = 1) -> tuple[bool, int]:
     """Return whether a new process could show a picture, and the most memory that it took beside the file."""
     file = folder / "picture"
     file.write_bytes(content)
-    words = [sys.executable, "-c", _SHOW, str(file), said]
+    words = [sys.executable, "-c", _SHOW, str(file), said, str(times)]
     shown, peak = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
     return shown == "True", int(peak)
 
@@ -121,6 +122,15 @@ def shown_in_a_process(content: bytes, said: str, folder: Path) -> tuple[bool, i
 def test_the_largest_that_is_shown_keeps_the_promise(name: str, tmp_path: Path) -> None:
     millions, said, make = LARGEST[name]
     shown, peak = shown_in_a_process(make(millions * 1e6), said.media_type, tmp_path)
+    assert shown
+    assert peak < PROMISED
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
+def test_the_memory_of_many_does_not_add_up(tmp_path: Path) -> None:
+    millions, said, make = LARGEST["webp"]
+    shown, peak = shown_in_a_process(make(millions * 1e6), said.media_type, tmp_path, times=4)
     assert shown
     assert peak < PROMISED
 
