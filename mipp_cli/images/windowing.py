@@ -133,7 +133,8 @@ def _scaled(samples: Samples, low: Any, high: Any, *, inverted: bool) -> Levels:
 
 def _block(values: Samples, low: Any, high: Any, *, inverted: bool) -> Levels:
     if values.dtype.kind == "f":
-        values = values.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # of a signalling NaN, which is none the worse for it
+            values = values.astype(np.float64)
         within = np.clip(np.where(np.isnan(values), low, values), low, high)
         if high - low > np.finfo(np.float64).max / 255:  # a range that a float cannot hold 255 times
             within, low, high = within / 1024, low / 1024, high / 1024

@@ -142,6 +142,12 @@ def test_what_is_no_number_is_black_and_counts_for_nothing() -> None:
     assert windowed(floats, inverted=True).levels.tolist() == [0, 255, 128, 0, 0, 255]
 
 
+def test_a_signalling_nan_is_black_without_a_warning() -> None:
+    samples = np.arange(64, dtype=np.float32)
+    samples.view(np.uint32)[7] = 0x7F800001
+    assert windowed(samples).levels[7] == 0
+
+
 @pytest.mark.parametrize("scale", [1e-310, 1e-40, 1.0, 1e30, 8e307])
 def test_floats_of_any_size_are_levels(scale: float) -> None:
     levels = windowed(np.arange(-50, 52, 1, dtype=np.float64) / 32 * scale).levels
