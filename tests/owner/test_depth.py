@@ -39,6 +39,7 @@ def as_dicom(samples: NDArray[np.generic], path: Path, **attributes: object) -> 
 
 
 COPIES: dict[str, Callable[[Shades, Path], None]] = {
+    "8.jpg": lambda s, path: Image.fromarray((s * 255).astype(np.uint8)).save(path, quality=95),
     "8.png": lambda s, path: saved((s * 255).astype(np.uint8), path),
     "10.png": lambda s, path: saved(of_bits(s, 10), path),
     "10-scaled.png": lambda s, path: saved(of_bits(s, 10) << 6, path),
@@ -73,7 +74,7 @@ def found(deployment: Deployment, folder: Path, queries: list[Path], top: int, o
     return [*rows.values()]
 
 
-@pytest.mark.parametrize("asked", ["8.png", "12.tif", "16.png", "12.dcm", "float.tif"])
+@pytest.mark.parametrize("asked", ["8.jpg", "12.tif", "16.png", "12.dcm", "float.tif"])
 def test_a_photograph_finds_its_copies_of_any_depth(
     changeable: Deployment, tmp_path: Path, asked: str
 ) -> None:
