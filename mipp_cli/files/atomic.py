@@ -17,28 +17,51 @@ from pathlib import Path
 from mipp_cli.errors import OutputError
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # what is called so was not finished
-_NO_SECOND_NAME = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)  # what file systems without links say
+# what file systems say that cannot sync a folder, or folders that may be written and not read
+_NOT_SYNCED = (
+    *(errno.EINVAL, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
+    *(errno.EACCES, errno.EPERM),
+)
 _PRIVATE_MODE = 0o600
 _MODE = 0o644  # less the umask: others may read what is handed over, and never write it
 
 
+_ELSEWHERE = "choose another place"
+_AWAY = "the disk or the server failed: check that it is there and mounted, then run the command again"
+_FEWER = "the system allows no more: run fewer commands at a time, give fewer --jobs, or raise the limit"
+_HINTS = {
+    errno.ENOSPC: "there is no space left: free some, then run the command again",
+    errno.EDQUOT: "the disk quota is used up: free some space, then run the command again",
+    errno.EFBIG: f"the file system or a limit (ulimit -f) allows no file so large: {_ELSEWHERE}, or --split",
+    errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
+    errno.EACCES: f"you may not write there: {_ELSEWHERE}, or ask for the right",
+    errno.EPERM: f"you may not write there: {_ELSEWHERE}, or ask for the right",
+    errno.ENOENT: "the folder does not exist: make it first",
+    errno.ENOTDIR: f"a part of the path is not a folder: {_ELSEWHERE}",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.EILSEQ: "the file system takes no such name: choose another",
+    errno.EIO: f"nothing was changed; {_AWAY}",
+    errno.ENXIO: _AWAY,
+    errno.ENODEV: _AWAY,
+    errno.ESTALE: _AWAY,
+    errno.ENOTCONN: _AWAY,
+    errno.ETIMEDOUT: _AWAY,
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or give fewer files at a time",
+    errno.ENFILE: "too many files are open on this machine: try again later",
+    errno.EAGAIN: _FEWER,
+    errno.ENOMEM: "free some memory, or give fewer --jobs",
+}
+
+
+def hint_of(error: OSError) -> str:
+    """Return what to do about what the system says."""
+    return _HINTS.get(error.errno or 0, "nothing was changed; try again")
+
+
 def output_error(error: OSError, path: Path) -> OutputError:
     """Return the error that says why ``path`` cannot be written, and what to do."""
-    hints = {
-        errno.ENOSPC: "there is no space left: free some, then run the command again",
-        errno.EDQUOT: "the disk quota is used up: free some space, then run the command again",
-        errno.EROFS: "the file system is read-only: choose another place",
-        errno.EACCES: "you may not write there: choose another place, or ask for the right",
-        errno.EPERM: "you may not write there: choose another place, or ask for the right",
-        errno.ENOENT: "the folder does not exist: make it first",
-        errno.ENOTDIR: "a part of the path is not a folder: choose another place",
-        errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
-    }
-    number = error.errno or 0
-    reason = os.strerror(number) if number else "the write failed"
-    return OutputError(
-        f"cannot be written: {reason}", path=path, hint=hints.get(number, "nothing was changed; try again")
-    )
+    reason = os.strerror(error.errno) if error.errno else "the write failed"
+    return OutputError(f"cannot be written: {reason}", path=path, hint=hint_of(error))
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -130,16 +153,27 @@ def unchanged_on_failure(*paths: Path) -> Iterator[None]:
 
 @contextmanager
 def _old_file(path: Path) -> Iterator[Path | None]:
-    """Give another name of a file; None where it cannot have one."""
+    """Give another name of a file; None for a link, which has none."""
     with ExitStack() as stack:
         try:
-            make = partial(os.link, path, follow_symlinks=False)
-            old = None if path.is_symlink() else stack.enter_context(_in_use(path, make))
+            old = None if path.is_symlink() else stack.enter_context(_in_use(path, partial(_keep, path)))
         except OSError as error:
-            if error.errno not in _NO_SECOND_NAME:
-                raise output_error(error, path) from error
-            old = None
+            raise output_error(error, path) from error
         yield old
+
+
+def _keep(path: Path, temporary: Path) -> None:
+    """Give a file a second name; or copy it, where there are no hard links.
+
+    File systems say that in many ways (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, EINVAL, EACCES). Whatever
+    stands in the way of the copy, too, is a failure.
+    """
+    try:
+        os.link(path, temporary, follow_symlinks=False)
+    except OSError:
+        temporary.touch(stat.S_IMODE(path.stat().st_mode), exist_ok=False)
+        shutil.copyfile(path, temporary)
+        sync(temporary)
 
 
 @contextmanager
@@ -170,7 +204,8 @@ def _claimed(temporary: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: one file may be held under several names
+        with suppress(OSError):  # where there are no locks, no sweep gets one either, and takes nothing
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: one file may be held under several names
         yield os.fstat(descriptor).st_nlink > 0 and temporary.exists()
     finally:
         os.close(descriptor)
@@ -198,7 +233,9 @@ def sweep(folder: Path, name: str | None = None) -> None:
 
 
 def _remove_unused(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    # NFS locks for oneself alone what is open for writing, which a folder cannot be
+    access = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
+    descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(path)
@@ -229,9 +266,16 @@ def remove(path: Path, *, for_good: bool = False) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make what was written to a file, or renamed into a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Make what was written to a file, or renamed into a folder, survive a power cut.
+
+    Where the file system syncs no folders there is nothing that one could do.
+    """
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED or not path.is_dir():
+            raise

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import output_error
+
+LOCK_FILE = ".lock"
 
 
 class LockedError(Exception):
@@ -19,12 +22,18 @@ class LockedError(Exception):
 def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
     """Hold a lock on a file or folder; LockedError if another holds it and ``wait`` is not given.
 
-    The system gives it back when the process ends, however it ends.
+    A folder is locked by the file `.lock` in it: on network file systems a lock on a folder itself holds on
+    one machine alone. The system gives a lock back when the process ends, however it ends. Raises
+    OutputError where there are no locks.
     """
+    # NFS locks for oneself alone what is open for writing
+    access, mode = os.O_RDONLY if shared else os.O_RDWR, 0o600
+    if path.is_dir():
+        path, access = path / LOCK_FILE, access | os.O_CREAT
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, access | os.O_CLOEXEC, mode)
     except OSError as error:
-        raise output_error(error, path.parent) from error
+        raise output_error(error, path) from error
     try:
         try:
             fcntl.flock(
@@ -32,6 +41,13 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[N
             )
         except BlockingIOError:
             raise LockedError from None
+        except OSError as error:
+            raise OutputError(
+                f"cannot be locked: {os.strerror(error.errno or 0)}",
+                path=path,
+                hint="its file system has no locks, or its lock service is down: mount it with locks (for "
+                "Lustre -o flock, for NFS without nolock), or keep the directory on a local disk",
+            ) from error
         yield
     finally:
         os.close(descriptor)

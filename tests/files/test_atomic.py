@@ -356,14 +356,64 @@ def test_files_that_belong_together_stay_changed_if_all_is_well(tmp_path: Path) 
     assert old.read_bytes() == new.read_bytes() == b"after"
 
 
-def test_a_file_is_written_where_hard_links_are_not_possible(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+NO_LINKS = [
+    *(errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS),
+    *(errno.EMLINK, errno.EXDEV, errno.EINVAL),
+]
+
+
+@pytest.mark.parametrize("number", NO_LINKS)
+def test_a_file_is_written_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     (tmp_path / "a").write_bytes(b"old")
-    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    monkeypatch.setattr(os, "link", failing(number))
     write_bytes(tmp_path / "a", b"new", force=True)
     assert (tmp_path / "a").read_bytes() == b"new"
     assert names_in(tmp_path) == ["a"]
+
+
+def test_a_file_without_hard_links_is_restored_with_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"before", private=True)
+    monkeypatch.setattr(os, "link", failing(errno.ENOSYS))
+    with pytest.raises(KeyError), unchanged_on_failure(path):
+        assert {stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()} == {0o600}
+        write_bytes(path, b"after", force=True)
+        raise KeyError
+    assert path.read_bytes() == b"before"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES])
+def test_a_folder_that_cannot_be_synced_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    fsync = os.fsync
+
+    def fails_for_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails_for_folders)
+    write_bytes(tmp_path / "a", b"content")
+    with new_folder(tmp_path / "b"):
+        pass
+    assert names_in(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+def test_a_file_that_cannot_be_synced_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing(number))
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_bytes(tmp_path / "a", b"content")
+    assert names_in(tmp_path) == []
 
 
 def leave_behind(folder: Path, name: str) -> None:
