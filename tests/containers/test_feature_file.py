@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from mipp_cli.containers import features_process
 from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.errors import InvalidRequestError, MalformedError
 
@@ -45,18 +47,16 @@ def test_only_hdf5_rows_have_names(tmp_path: Path) -> None:
     assert open_feature_file(npy(tmp_path / "f.npy")).names() is None
     names = [f"Köln/{number}.png" for number in range(5000)]
     rows = np.zeros((5000, 3), dtype=np.uint8)
-    found = open_feature_file(hdf5(tmp_path / "f.h5", rows, names)).names()
-    assert found is not None
-    assert list(found) == names
+    with closing(open_feature_file(hdf5(tmp_path / "f.h5", rows, names))) as file:
+        assert list(file.names() or []) == names
 
 
 def test_names_may_be_of_one_length_and_rows_compressed(tmp_path: Path) -> None:
     names = np.array([b"a", b"bb", b"ccc", b"d"])
-    file = open_feature_file(hdf5(tmp_path / "f.h5", TABLE, names, compression="gzip", chunks=(2, 3)))
-    found = file.names()
-    assert found is not None
-    assert list(found) == ["a", "bb", "ccc", "d"]
-    assert file.rows(0, 4).tolist() == TABLE.tolist()
+    path = hdf5(tmp_path / "f.h5", TABLE, names, compression="gzip", chunks=(2, 3))
+    with closing(open_feature_file(path)) as file:
+        assert list(file.names() or []) == ["a", "bb", "ccc", "d"]
+        assert file.rows(0, 4).tolist() == TABLE.tolist()
 
 
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
@@ -66,8 +66,7 @@ def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
 
 
 def refuse(path: Path, words: str | None = None) -> None:
-    with pytest.raises(MalformedError, match=words) as caught:
-        file = open_feature_file(path)
+    with pytest.raises(MalformedError, match=words) as caught, closing(open_feature_file(path)) as file:
         file.rows(0, 1)
         list(file.names() or [])
     assert caught.value.hint
@@ -210,6 +209,30 @@ def test_what_lies_in_other_files_is_not_read(tmp_path: Path) -> None:
                 del file["features"]
                 make(file)
             refuse(path, words)
+
+
+def test_a_list_without_end_in_an_hdf5_file_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = hdf5(tmp_path / "f.h5")
+    data = bytearray(path.read_bytes())
+    heap = data.index(b"HEAP")  # of the names: the first free place in it, and where it lies
+    free, names = (int.from_bytes(data[heap + place : heap + place + 8], "little") for place in (16, 24))
+    data[names + free : names + free + 8] = free.to_bytes(8, "little")  # comes after itself
+    path.write_bytes(data)
+    monkeypatch.setattr(features_process, "SECONDS", 1)
+    refuse(path, "the HDF5 library fails at it")
+
+
+def test_if_the_hdf5_library_crashes_the_file_is_refused(tmp_path: Path) -> None:
+    with closing(open_feature_file(hdf5(tmp_path / "f.h5"))) as file:
+        file._process.kill()
+        with pytest.raises(MalformedError, match="the HDF5 library fails at it"):
+            file.rows(0, 4)
+
+
+def test_many_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_process, "_ANSWER_BYTES", 13)
+    with closing(open_feature_file(hdf5(tmp_path / "f.h5"))) as file:
+        assert file.rows(0, 4).tolist() == TABLE.tolist()
 
 
 def test_a_missing_feature_file_is_an_invalid_request(tmp_path: Path) -> None:

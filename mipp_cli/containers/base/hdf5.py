@@ -128,7 +128,7 @@ def hdf5_errors(where: str) -> Iterator[None]:
         yield
     except MippError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError, MemoryError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise MalformedError(
             f"has no readable {where}", hint="the file is damaged, or was made to mislead"
         ) from error
