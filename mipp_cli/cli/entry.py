@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
 
 _NO_CORE_BYTES = 1  # less than a core file has; to Linux it also means: hand none to a program that asks
+_OPEN_FILES = 8192  # below the least that any system takes
 
 
 def forbid_core_files() -> None:
@@ -16,9 +18,33 @@ def forbid_core_files() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (most_allowed, most_allowed))
 
 
+def allow_open_files() -> None:
+    """Let as many files be open at a time as the system allows: that is often more than it begins with."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if least not in (resource.RLIM_INFINITY, wanted) and least < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def open_standard_streams() -> None:
+    """Put nothing in the place of streams that are closed.
+
+    Else the next file that is opened takes it, and what a library prints goes into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123 -- for as long as the process lives
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
 def main() -> None:
     """Run `mipp`; an interrupt ends it with a message, while its modules are still being loaded too."""
+    open_standard_streams()
     forbid_core_files()
+    allow_open_files()
+    if sys.argv[1:2] != ["experiment"]:  # as numpy is imported, it starts threads that nothing else needs
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)  # clean up, as after Ctrl-C

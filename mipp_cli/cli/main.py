@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
+from errno import EAGAIN
 from typing import Any, NoReturn
 
 import click
 
 from mipp_cli import __version__
-from mipp_cli.cli.messages import report_error
+from mipp_cli.cli.messages import forget, report_error
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
 _COMMANDS = {  # each is the object of its name in the module of its name
@@ -26,6 +26,12 @@ _COMMANDS = {  # each is the object of its name in the module of its name
     "protect": "Protect the keys in a role's directory with a passphrase.",
     "experiment": "The paper's figures and tables, measured on your own data set.",
 }
+
+
+_NO_THREAD = "can't start new thread"  # what Python says
+_NO_MEMORY = InterruptedWorkError(
+    "there is not enough memory", hint="free some, raise its limit (ulimit -v), or give fewer --jobs"
+)
 
 
 class MippGroup(click.Group):
@@ -54,11 +60,10 @@ class MippGroup(click.Group):
         """Run a subcommand; if whoever reads our output has gone, that is no failure."""
         try:
             result = super().invoke(ctx)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
             return result
         except BrokenPipeError:
-            _forget_output()
+            forget(sys.stdout)
             raise click.exceptions.Exit(0) from None
 
     def main(self, args: Sequence[str] | None = None, *arguments: Any, **options: Any) -> NoReturn:
@@ -74,27 +79,43 @@ class MippGroup(click.Group):
             sys.exit(_report_usage(error, as_json=as_json))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(report_interrupt(as_json=as_json))
+        except MemoryError:
+            sys.exit(report_error(_NO_MEMORY, as_json=as_json))
+        except ImportError as error:
+            sys.exit(report_error(_not_loaded(error), as_json=as_json))
         except OSError as error:
-            _forget_unwritable_output()
-            failure = OutputError(
-                error.strerror or str(error),
-                path=error.filename,
-                hint="check the path and the space on the disk",
-            )
-            sys.exit(report_error(failure, as_json=as_json))
+            sys.exit(report_error(_system_error(error), as_json=as_json))
+        except RuntimeError as error:
+            if str(error) != _NO_THREAD:
+                raise
+            sys.exit(report_error(_system_error(BlockingIOError(EAGAIN, _NO_THREAD)), as_json=as_json))
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _forget_unwritable_output() -> None:
-    """Keep the interpreter from failing once more over output that cannot be written, when it ends."""
+def _system_error(error: OSError) -> OutputError:
+    """Return the error for what the system says in answer to something that no step expects to fail."""
+    from mipp_cli.files.atomic import hint_of
+
+    place = error.filename or ("standard output" if _is_output_unwritable() else None)
+    hint = hint_of(error, "check the path, the rights, and the space on the disk")
+    return OutputError(error.strerror or str(error), path=place, hint=hint)
+
+
+def _not_loaded(error: ImportError) -> InterruptedWorkError:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return InterruptedWorkError(
+        f"a library cannot be loaded: {lines[-1].strip() if lines else error.name}",
+        hint="install mipp again, or give it more memory (ulimit -v)",
+    )
+
+
+def _is_output_unwritable() -> bool:
     try:
         sys.stdout.flush()
     except OSError:
-        _forget_output()
-
-
-def _forget_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget(sys.stdout)
+        return True
+    return False
 
 
 def report_interrupt(*, as_json: bool) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -47,16 +49,41 @@ def report_error(error: MippError, *, as_json: bool) -> int:
                 {"path": name_of(problem.path), "message": decoded(problem.message)}
                 for problem in error.problems
             ]
-        say(json.dumps({"error": fields}))
+        _tell(json.dumps({"error": fields}), sys.stdout)
     word = "damaged" if isinstance(error, DamagedError) else "unreadable"
     for problem in error.problems:
-        say(f"{word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", err=True)
+        _tell(f"{word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", sys.stderr)
     place = f"{name_of(error.path)}: " if error.path is not None else ""
-    say(f"error: {printable(place + error.message)}", err=True)
-    say(f"hint: {printable(hint)}", err=True)
+    _tell(f"error: {printable(place + error.message)}", sys.stderr)
+    _tell(f"hint: {printable(hint)}", sys.stderr)
     return error.exit_code
 
 
+def _tell(text: str, stream: TextIO) -> None:
+    """Print a line, if anybody is there to read it: the exit code says it, too."""
+    try:
+        click.echo(text, file=stream)
+    except OSError:
+        forget(stream)
+
+
+@contextmanager
+def _naming_output() -> Iterator[None]:
+    """Say of what fails in the block that it was standard output, which the system does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+def forget(stream: TextIO) -> None:
+    """Keep the interpreter from failing once more over what cannot be written, when it ends."""
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- no path of ours
+        os.dup2(nothing.fileno(), stream.fileno())
+
+
+@_naming_output()
 def report_success(command: str, report: Report, *, as_json: bool, seconds: float) -> None:
     """Print a report: one JSON object, or its lines and what was written, counted and to be warned of."""
     if as_json:
@@ -85,9 +112,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | int | floa
     rows = iter(rows)
     first = list(islice(rows, 1))  # an error that comes at once comes before any output
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(columns)
-    for row in chain(first, rows):
-        table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])
+    for row in chain([columns], first, rows):
+        with _naming_output():
+            table.writerow([table_cell(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def _fields(command: str, report: Report, seconds: float) -> dict[str, Any]:

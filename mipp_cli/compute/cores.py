@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
+from pathlib import Path
 
+_GROUPS, _OF_THIS_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 _share: ContextVar[int | None] = ContextVar("share", default=None)
 
 
 def all_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: of those that it may run on, what a container is given."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min([cores, *_quotas(_GROUPS, _OF_THIS_PROCESS)])))
+
+
+def _quotas(groups: Path, of_this_process: Path) -> Iterator[float]:
+    """Yield the quotas of time, in cores, of the control groups that this process is in.
+
+    Each says how many microseconds of computing there are in a period: `cpu.max` in version 2, two files in
+    version 1. A group keeps to the quotas of those above it, too. A container may see its own as the root.
+    """
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = of_this_process.read_text().splitlines()
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        root = groups / controllers
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for folder in (root / place.lstrip("/"), *(root / place.lstrip("/")).parents):
+            with suppress(OSError, ValueError):
+                yield _quota(folder, is_first_version=bool(controllers))
+            if folder == root:
+                break
+
+
+def _quota(folder: Path, *, is_first_version: bool) -> float:
+    """Return the quota of a group, in cores; OSError or ValueError if it has none."""
+    if is_first_version:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota, period = (int((folder / name).read_text()) for name in names)
+    else:
+        quota, period = map(int, (folder / "cpu.max").read_text().split())
+    if quota <= 0 or period <= 0:
+        raise ValueError("no limit")
+    return quota / period
 
 
 def share_of_cores(workers: int) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
@@ -46,12 +47,22 @@ def open_pool(
     """Give what begins a task in one of ``count`` processes; each is started when a task waits for it.
 
     Each is sent ``function`` once, when it starts. Raises InterruptedWorkError if a process is ended from
-    outside.
+    outside, or so many may not be started.
     """
+    share = share_of_cores(count)
     with signals_held():
-        _start_server()
-        context, share = multiprocessing.get_context("forkserver"), share_of_cores(count)
-        pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
+        # in each worker one that waits for this process's end, here two that serve them, and two servers
+        _check_room(2 * count + 4)
+        try:
+            _start_server()
+            context = multiprocessing.get_context("forkserver")
+            pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
+        except (OSError, ImportError, NotImplementedError) as error:
+            raise InterruptedWorkError(
+                f"worker processes cannot be started: {getattr(error, 'strerror', None) or error}",
+                hint="they need /dev/shm and a folder for temporary files (TMPDIR) that can be written; "
+                "--jobs 1 needs neither",
+            ) from error
 
     def begin(task: Task) -> Callable[[], Result]:
         with signals_held():
@@ -66,7 +77,7 @@ def open_pool(
             raise _lost() from None
         raise
     finally:
-        with signals_held():
+        with signals_held(), suppress(RuntimeError):  # that the pool's own thread could not be started
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -97,20 +108,50 @@ def _lost() -> InterruptedWorkError:
     )
 
 
+def _check_room(count: int) -> None:
+    """Refuse to begin where so many processes and threads may not be started: a pool would fail half begun.
+
+    To the system they are the same, and threads are tried in a moment; but where address space is limited,
+    which they take a lot of.
+    """
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return
+    gate, begun = threading.Event(), []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=gate.wait)
+            thread.start()
+            begun.append(thread)
+    except RuntimeError:
+        raise InterruptedWorkError(
+            "the processes for this work may not be started",
+            hint="give --jobs 1, which starts none, or raise the limit (ulimit -u, pids of a container)",
+        ) from None
+    finally:
+        gate.set()
+        for thread in begun:
+            thread.join()
+
+
 def _start_server() -> None:
     """Start the process that forks the workers, unless it runs: it has no threads, and lives as long as this.
 
-    What it and its workers must not hear is blocked in it from its very first moment.
+    What it and its workers must not hear is blocked in it from its very first moment. What they print, such
+    as a traceback because a fork fails, is not shown: whatever matters comes back with a result.
     """
     forkserver.set_forkserver_preload([])  # not the main module, which may start threads
     added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    mask, stderr = signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.dup(2)
     try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- no path of ours
+            os.dup2(nothing.fileno(), 2)
         os.environ.update(added)
         resource_tracker.ensure_running()  # first: when it has started, it lets SIGINT through again
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
         forkserver.ensure_running()
     finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name in added:
             del os.environ[name]

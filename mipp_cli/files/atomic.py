@@ -26,13 +26,24 @@ _PRIVATE_MODE = 0o600
 _MODE = 0o644  # less the umask: others may read what is handed over, and never write it
 
 
-_ELSEWHERE = "choose another place"
 _AWAY = "the disk or the server failed: check that it is there and mounted, then run the command again"
-_FEWER = "the system allows no more: run fewer commands at a time, give fewer --jobs, or raise the limit"
-_HINTS = {
+_HINTS = {  # what the system says, whatever is done
+    errno.EIO: _AWAY,
+    errno.ENXIO: _AWAY,
+    errno.ENODEV: _AWAY,
+    errno.ESTALE: _AWAY,
+    errno.ENOTCONN: _AWAY,
+    errno.ETIMEDOUT: _AWAY,
+    errno.EMFILE: "too many files are open at a time: raise the limit (ulimit -n), or give fewer --jobs",
+    errno.ENFILE: "too many files are open on this machine: try again later",
+    errno.EAGAIN: "no more processes may be started: give fewer --jobs, or raise the limit (ulimit -u)",
+    errno.ENOMEM: "free some memory, or give fewer --jobs",
+}
+_ELSEWHERE = "choose another place"
+_HINTS_OF_WRITING = {
     errno.ENOSPC: "there is no space left: free some, then run the command again",
     errno.EDQUOT: "the disk quota is used up: free some space, then run the command again",
-    errno.EFBIG: f"the file system or a limit (ulimit -f) allows no file so large: {_ELSEWHERE}, or --split",
+    errno.EFBIG: f"the file system or a limit (ulimit -f) allows no file so large: {_ELSEWHERE}",
     errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
     errno.EACCES: f"you may not write there: {_ELSEWHERE}, or ask for the right",
     errno.EPERM: f"you may not write there: {_ELSEWHERE}, or ask for the right",
@@ -40,28 +51,20 @@ _HINTS = {
     errno.ENOTDIR: f"a part of the path is not a folder: {_ELSEWHERE}",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
     errno.EILSEQ: "the file system takes no such name: choose another",
-    errno.EIO: f"nothing was changed; {_AWAY}",
-    errno.ENXIO: _AWAY,
-    errno.ENODEV: _AWAY,
-    errno.ESTALE: _AWAY,
-    errno.ENOTCONN: _AWAY,
-    errno.ETIMEDOUT: _AWAY,
-    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or give fewer files at a time",
-    errno.ENFILE: "too many files are open on this machine: try again later",
-    errno.EAGAIN: _FEWER,
-    errno.ENOMEM: "free some memory, or give fewer --jobs",
 }
 
 
-def hint_of(error: OSError) -> str:
-    """Return what to do about what the system says."""
-    return _HINTS.get(error.errno or 0, "nothing was changed; try again")
+def hint_of(error: OSError, otherwise: str) -> str:
+    """Return what to do about what the system says: ``otherwise``, where that depends on what was done."""
+    return _HINTS.get(error.errno or 0, otherwise)
 
 
 def output_error(error: OSError, path: Path) -> OutputError:
     """Return the error that says why ``path`` cannot be written, and what to do."""
-    reason = os.strerror(error.errno) if error.errno else "the write failed"
-    return OutputError(f"cannot be written: {reason}", path=path, hint=hint_of(error))
+    number = error.errno or 0
+    reason = os.strerror(number) if number else "the write failed"
+    hint = hint_of(error, _HINTS_OF_WRITING.get(number, "nothing was changed; try again"))
+    return OutputError(f"cannot be written: {reason}", path=path, hint=hint)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

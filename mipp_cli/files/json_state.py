@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.errors import MalformedError, MippError
-from mipp_cli.files.atomic import write_bytes
+from mipp_cli.files.atomic import hint_of, write_bytes
 
 # what reading a file whose bytes or values cannot be may end in
 _NONSENSE = (
@@ -50,7 +50,8 @@ def read_state(path: Path) -> dict[str, Any]:
         raise MalformedError("is missing", path=path, hint=RESTORE) from None
     except OSError as error:
         message = f"cannot be read: {os.strerror(error.errno or 0)}"
-        raise MalformedError(message, path=path, hint="check the rights and the disk") from error
+        hint = hint_of(error, "check the rights and the disk")
+        raise MalformedError(message, path=path, hint=hint) from error
     except ValueError:
         raise MalformedError("is damaged", path=path, hint=RESTORE) from None
 

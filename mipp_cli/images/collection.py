@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
 from mipp_cli.images.kinds import HEAD_BYTES, KINDS, Kind, kind_of
 from mipp_cli.names import name_of
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
+
+_SETTLED_SECONDS = 3  # some file systems count by two
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,18 @@ class ImageFile:
         """Return what tells this version of the file from others: size, and times of writing and of change.
 
         Two files of one size from one archive may have been written at the same time, and one may be moved
-        to the place of the other; the time of change is never set back.
+        to the place of the other; the time of change is never set back. Where times are whole seconds, a file
+        that was just written may be written again and look the same: such a version is like no other.
         """
         try:
             status = os.stat(self.location)  # noqa: PTH116 -- a Path for each image keeps its parts in memory
         except OSError:
             return "unreadable"
-        return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        version = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+        is_coarse = status.st_ctime_ns % 10**9 == 0
+        if is_coarse and abs(time.time() - status.st_ctime) < _SETTLED_SECONDS:
+            return f"{version} {secrets.token_hex(8)}"
+        return version
 
     def kind(self) -> Kind | None:
         """Return the kind of picture that the file is by its content; None if of none, or unreadable."""
@@ -171,14 +180,14 @@ def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Proble
             raise InvalidRequestError(message, path=error.filename, hint="check the rights")
         left_out.append(Problem(error.filename, message))
 
-    walked: set[tuple[int, int]] = set()
+    walked: set[str] = set()  # not by inode: on network file systems many have one, or one has many
     for directory, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        status = os.stat(directory)  # noqa: PTH116 -- paths of a walk are text
-        if (status.st_dev, status.st_ino) in walked:
+        place = os.path.realpath(directory)
+        if place in walked:
             passed_over.append(Problem(directory, "is a folder that was walked already, by a link"))
             folders.clear()
             continue
-        walked.add((status.st_dev, status.st_ino))
+        walked.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden
         for name in names:
             path = f"{directory}{os.sep}{name}"

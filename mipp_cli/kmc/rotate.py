@@ -11,7 +11,7 @@ from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.keys import SealingKey, SigningKey
 from mipp_cli.workdir.directory import SEALING_FILE
-from mipp_cli.workdir.replay import clock_number
+from mipp_cli.workdir.replay import A_DAY, clock_number
 from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _TAKE_OVER = (
@@ -62,7 +62,9 @@ def _publish(kmc: Kmc) -> None:
     directory = kmc.directory
     file, number = directory.file(SEALING_FILE), clock_number()
     if file.exists():
-        number = max(number, load_renewal(file, directory.deployment).number + 1)
+        held = load_renewal(file, directory.deployment).number
+        if held <= number + A_DAY:  # one that is further ahead is of a wrong clock, and nobody takes it
+            number = max(number, held + 1)
     signing_key = SigningKey(directory.secret("signing"))
     text = render_renewal(number, kmc.sealing_key.public, directory.deployment.fingerprint, signing_key)
     write_bytes(file, text, force=True)

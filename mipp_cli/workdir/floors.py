@@ -14,6 +14,7 @@ from mipp_cli.errors import MalformedError, ReplayedError
 from mipp_cli.files.atomic import remove
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.removals import removal_of
+from mipp_cli.workdir.replay import numbers_behind
 
 FLOORS_FOLDER = "floors"
 
@@ -84,7 +85,8 @@ def check_floor(floor: Floor, header: Header) -> None:
     why = "was removed" if number <= floor.removed else "lost messages here"
     raise ReplayedError(
         f"is not newer than what {header.sender!r} had sent when the owner {why}",
-        hint="the owner sends these images again: mipp owner encrypt OWNER IMAGES --again",
+        hint="the owner sends these images again: mipp owner encrypt OWNER IMAGES --again; "
+        + numbers_behind(floor.refused),
     )
 
 

@@ -15,7 +15,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import RoleDirectory
-from mipp_cli.workdir.replay import check_pinned_key
+from mipp_cli.workdir.replay import check_pinned_key, numbers_behind
 
 REMOVED_FOLDER = "removed"
 
@@ -135,7 +135,8 @@ def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) ->
     if header.sequence_number <= removal.number:
         raise ReplayedError(
             f"is not newer than what was in force when {header.sender!r} was removed",
-            hint="to come back the owner makes a new one: mipp owner authorize",
+            hint="to come back the owner makes a new one: mipp owner authorize; "
+            + numbers_behind(removal.number),
         )
 
 

@@ -51,8 +51,16 @@ def check_sequence(header: Header, number: int, digest: str) -> None:
         raise ReplayedError(
             f"is older than what is in force of {header.sender!r} (number {header.sequence_number}, "
             f"in force {number})",
-            hint="ask the sender for a new one",
+            hint=f"ask the sender for a new one; {numbers_behind(number)}",
         )
+
+
+def numbers_behind(number: int) -> str:
+    """Return what an owner does whose numbers are below one that it gave before."""
+    return (
+        "if a backup was restored or a clock set back, the owner's numbers are behind, and this brings them "
+        f"up: mipp owner renumber OWNER --above {number}"
+    )
 
 
 def check_message(header: Header, applied: Mapping[int, str]) -> None:

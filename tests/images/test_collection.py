@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -204,3 +206,19 @@ def test_an_image_over_the_limit_is_refused_before_it_is_read(tmp_path: Path) ->
         file.truncate(1 << 31)
     with pytest.raises(UnreadableImageError, match="the image is too large"):
         ImageFile(tmp_path / "x.png", "x.png").read()
+
+
+@pytest.mark.parametrize("numbers", [itertools.repeat(7), itertools.count()], ids=["one for all", "ever new"])
+def test_folders_are_told_apart_whatever_their_inode_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: Iterator[int]
+) -> None:
+    touch(tmp_path / "a" / "x.png", tmp_path / "b" / "c" / "x.png")
+    (tmp_path / "b" / "c" / "up").symlink_to(tmp_path / "b")
+    real = os.stat
+
+    def renumbered(path: object, **options: object) -> os.stat_result:
+        status = real(path, **options)
+        return os.stat_result((status[0], next(numbers), *status[2:10]))
+
+    monkeypatch.setattr(os, "stat", renumbered)
+    assert names(tmp_path) == ["a/x.png", "b/c/x.png"]

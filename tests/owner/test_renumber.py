@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -249,3 +251,19 @@ def test_a_damaged_ledger_is_told(ahead: Deployment) -> None:
     file = Ledger(ahead / "north" / "uploads").file(numbers(ahead)[-1])
     file.write_text("no ledger")
     refuse(ahead, 3, "is damaged")
+
+
+def test_a_restored_backup_is_told_how_to_revoke(changeable: Deployment) -> None:
+    north, kmc = changeable / "north", changeable / "kmc"
+    shutil.copytree(north, changeable / "backup")
+    with clock_ahead(A_DAY // 2):  # which is taken
+        done("owner", "rotate-key", north)
+        done("kmc", "enroll", kmc, north / "enrolment.h5")
+    shutil.rmtree(north)
+    (changeable / "backup").rename(north)
+    done("owner", "revoke", north, "alice")
+    told = refused(6, "kmc", "enroll", kmc, north / "enrolment.h5").err
+    above = re.search("mipp owner renumber OWNER (--above [0-9]+)", told)
+    assert above is not None, told
+    done("owner", "renumber", north, *above[1].split())
+    done("kmc", "enroll", kmc, north / "enrolment.h5")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -438,6 +439,28 @@ def test_a_sent_picture_that_is_damaged_now_stays_as_it_was(changeable: Deployme
     assert counts["images"] == counts["skipped"] == 1
     assert listed(changeable) == {"e.png"}
     assert {*NAMES} <= {each.image.path for each in Owner.open(changeable / "north").ledger.live()}
+
+
+def test_a_picture_changed_within_a_whole_second_is_sent(
+    changeable: Deployment, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, now = os.stat, int(time.time())
+
+    def coarse(path: object, **options: object) -> os.stat_result:
+        status = real(path, **options)
+        if not str(path).endswith("a.png"):
+            return status
+        seconds = {"st_mtime": float(now), "st_ctime": float(now)}
+        nanoseconds = {"st_mtime_ns": now * 10**9, "st_ctime_ns": now * 10**9}
+        return os.stat_result((*status[:8], now, now), seconds | nanoseconds)
+
+    monkeypatch.setattr(os, "stat", coarse)
+    send(changeable, folder)
+    content = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(content[:-4] + b"abcd")  # the same size, at the same time
+    monkeypatch.setattr(time, "time", lambda: now + 60.0)
+    assert send(changeable, folder) == {"images": 1, "changed": 1, "unchanged": 3}
+    assert refuse(changeable, 5, "4 unchanged", folder)
 
 
 # Names whose letters are composed otherwise, as on another system.

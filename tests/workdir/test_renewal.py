@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,34 @@ def test_an_owner_whose_renewal_was_interrupted_renews_again(changeable: Deploym
     owner.write_membership(owner.users, load_renewal(renewed, changeable.public).sealing_key)
     done("owner", "update-kmc-key", changeable / "north", renewed)
     done("kmc", "enroll", changeable / "kmc", changeable / "north" / "enrolment.h5")
+
+
+def ten_years_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + 315_360_000 * 10**9)
+
+
+@pytest.mark.parametrize("role", ["owner", "user"])
+def test_a_kmc_whose_clock_was_wrong_once_goes_on(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    there = changeable / {"owner": "north", "user": "alice"}[role]
+    with monkeypatch.context() as wrong:
+        ten_years_ahead(wrong)
+        renewed = rotate(changeable)
+    before = snapshot(there)
+    outcome = refused(6, role, "update-kmc-key", there, renewed)
+    assert "more than a day ahead of this machine's clock" in outcome.err
+    assert "mipp kmc rotate-key" in outcome.err
+    assert snapshot(there) == before
+    done(role, "update-kmc-key", there, rotate(changeable))
+
+
+def test_a_key_taken_by_a_wrong_clock_keeps_none_out(
+    changeable: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as wrong:
+        ten_years_ahead(wrong)
+        done("user", "update-kmc-key", changeable / "alice", rotate(changeable))
+    done("user", "update-kmc-key", changeable / "alice", rotate(changeable))
+    answers(changeable, changeable.ask("alice"))

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError
+from mipp_cli.files.atomic import hint_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -47,10 +48,8 @@ class FileSource:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise InvalidRequestError(
-                f"cannot be read: {reason}", path=path, hint="check the path and the rights"
-            ) from error
+            reason, hint = os.strerror(error.errno or 0), hint_of(error, "check the path and the rights")
+            raise InvalidRequestError(f"cannot be read: {reason}", path=path, hint=hint) from error
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
@@ -65,7 +64,8 @@ class FileSource:
             try:
                 part = os.pread(self._descriptor, size, offset)
             except OSError as error:
-                raise MalformedError(f"reading failed: {os.strerror(error.errno or 0)}") from error
+                reason = os.strerror(error.errno or 0)
+                raise MalformedError(f"reading failed: {reason}", hint=hint_of(error, "try again")) from error
             if not part:
                 raise MalformedError("the file became shorter while it was read")
             parts.append(part)
