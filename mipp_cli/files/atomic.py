@@ -156,10 +156,11 @@ def unchanged_on_failure(*paths: Path) -> Iterator[None]:
 
 @contextmanager
 def _old_file(path: Path) -> Iterator[Path | None]:
-    """Give another name of a file; None for a link, which has none."""
+    """Give another name of a file; None for a link or a folder, which has none."""
     with ExitStack() as stack:
         try:
-            old = None if path.is_symlink() else stack.enter_context(_in_use(path, partial(_keep, path)))
+            is_file = path.is_file() and not path.is_symlink()
+            old = stack.enter_context(_in_use(path, partial(_keep, path))) if is_file else None
         except OSError as error:
             raise output_error(error, path) from error
         yield old
