@@ -29,14 +29,8 @@ from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.fingerprints import check_fingerprints
 from mipp_cli.workdir.floors import floor_file, set_floor_of_return
 from mipp_cli.workdir.party import init_party
-from mipp_cli.workdir.removals import check_return, removal_of
-from mipp_cli.workdir.replay import (
-    check_clock,
-    check_pinned_key,
-    check_sequence,
-    check_spelling,
-    each_new,
-)
+from mipp_cli.workdir.removals import check_return, check_spelling, removal_of
+from mipp_cli.workdir.replay import check_clock, check_pinned_key, check_sequence, each_new
 
 PUBLIC_FILE = "cloud.pub"
 INDEX_FILE = "index.h5"
@@ -128,7 +122,8 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     def read(file: Path) -> Membership:
         def check(header: Header) -> None:
             found[file] = header.key
-            check_spelling(header, [*headers, *cloud.owner_names()])
+            enrolled = (each.stem for each in cloud.directory.file(MEMBERS_FOLDER).glob("*.h5"))
+            check_spelling(cloud.directory, header.sender, [*enrolled, *headers])
             known = headers.get(header.sender)
             if known is None and cloud.members_file(header.sender).exists():
                 known = cloud.members_header(header.sender)

@@ -20,14 +20,8 @@ from mipp_cli.report import Report
 from mipp_cli.scheme.secret_keys import generate_key
 from mipp_cli.workdir.fingerprints import check_fingerprints
 from mipp_cli.workdir.floors import floor_file, set_floor_of_return
-from mipp_cli.workdir.removals import check_return, removal_of
-from mipp_cli.workdir.replay import (
-    check_clock,
-    check_pinned_key,
-    check_sequence,
-    check_spelling,
-    each_new,
-)
+from mipp_cli.workdir.removals import check_return, check_spelling, removal_of
+from mipp_cli.workdir.replay import check_clock, check_pinned_key, check_sequence, each_new
 
 
 def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
@@ -101,7 +95,7 @@ def _new_enrolment(
     def check(header: Header) -> None:
         nonlocal digest, owner
         digest, found[file] = header.digest, header.key
-        check_spelling(header, [*pending, *kmc.owner_names()])
+        check_spelling(kmc.directory, header.sender, [*kmc.owner_names(), *pending])
         owner = pending.get(header.sender) or kmc.owner(header.sender)
         check_return(kmc.directory, header, enrolled=owner is not None)
         if owner is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from mipp_cli.containers.messages.public_files import KMC_NAME, load_deployment, render_kmc
@@ -52,7 +53,8 @@ def init_kmc(
         notes.append(
             "give owners and users a copy of the model: mipp owner init, mipp user init --model PATH"
         )
-    return Report((Output(public, "kmc.pub"),), {}, tuple(parameters.warnings), shown, notes=tuple(notes))
+    warnings = replace(directory, path=path).warnings
+    return Report((Output(public, "kmc.pub"),), {}, warnings, shown, notes=tuple(notes))
 
 
 def _descriptor(

@@ -27,6 +27,7 @@ from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 from mipp_cli.workdir.records import Records
 from mipp_cli.workdir.secrets_file import (
     ROLE_FILE,
+    SECRETS_FILE,
     SecretsFile,
 )
 
@@ -100,7 +101,20 @@ class RoleDirectory(Records):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings that every command repeats, such as that scheme `paper` hides nothing."""
-        return tuple(self.deployment.parameters.warnings)
+        return (*self.deployment.parameters.warnings, *self._exposed())
+
+    def _exposed(self) -> list[str]:
+        """Say if others may read the keys: on some file systems nobody can keep them out by a file's mode."""
+        file = self.file(SECRETS_FILE)
+        if self.passphrase is not None or not file.exists():
+            return []
+        mode = file.stat().st_mode & 0o777
+        if not mode & 0o077 or not self.path.stat().st_mode & 0o011:
+            return []
+        return [
+            f"others may read the keys in {file} (mode {mode:04o}): chmod 600 keeps them out; where that "
+            "changes nothing, as on FAT or SMB, move the directory, or give it a passphrase: mipp protect"
+        ]
 
     @property
     def sealing_key(self) -> SealingPublicKey:

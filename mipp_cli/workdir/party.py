@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mipp_cli.containers.messages.public_files import load_deployment, read_public_file, render_party
@@ -37,4 +38,4 @@ def init_party(
         write_bytes(directory.file(file.name), public)
         fill(directory)
     shown[str(file)] = hashlib.sha256(public).hexdigest()
-    return Report((Output(file, file.name),), {}, tuple(deployment.parameters.warnings), shown)
+    return Report((Output(file, file.name),), {}, replace(directory, path=path).warnings, shown)

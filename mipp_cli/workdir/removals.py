@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -113,6 +113,24 @@ def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | Non
         directory.folder(REMOVED_FOLDER)
         directory.write_json(_file(owner), removal.to_json())
     return removal != previous
+
+
+def check_spelling(directory: RoleDirectory, owner: str, others: Iterable[str]) -> None:
+    """Refuse an owner whose files would be those of another on file systems that take two names for one.
+
+    Some know no case, and some no dots at the end of a folder's name. Raises ConflictError.
+    """
+    known = {*others, *(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))}
+    for other in sorted(known - {owner}):
+        if _spelt(other) == _spelt(owner):
+            raise ConflictError(
+                f"is of {owner!r}, and {other!r} is known here: some file systems take the two names for one",
+                hint="ask the owner to choose another identifier: mipp owner init --id OID",
+            )
+
+
+def _spelt(owner: str) -> str:
+    return owner.lower().rstrip(".")
 
 
 def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) -> None:

@@ -27,19 +27,6 @@ def check_pinned_key(header: Header, key: bytes) -> None:
         )
 
 
-def check_spelling(header: Header, enrolled: Iterable[str]) -> None:
-    """Refuse an owner whose identifier differs from that of one enrolled in nothing but case; ConflictError.
-
-    Files are named after owners, and to some file systems the two are one name, as they are to people.
-    """
-    for name in enrolled:
-        if name != header.sender and name.lower() == header.sender.lower():
-            raise ConflictError(
-                f"is of {header.sender!r}, and {name!r} is enrolled: the two differ in nothing but case",
-                hint="ask the sender to begin under another identifier: mipp owner init",
-            )
-
-
 def check_sequence(header: Header, number: int, digest: str) -> None:
     """Refuse a list of users that is not newer than the one in force, ``number`` with ``digest``.
 

@@ -311,3 +311,15 @@ def test_a_list_with_a_user_who_has_no_proper_name_is_refused(place: Place, name
         key = place.deployment.public.sealing_key
         write_enrolment(path, sender, next_number(), users, [generate_key()], key)
     place.refuse(3, str(path), path)
+
+
+@pytest.mark.parametrize("name", ["North", "NORTH", "north.", "nOrth.."])
+def test_an_owner_spelt_nearly_as_another_is_refused(changeable: Deployment, name: str) -> None:
+    """Some file systems would take the files of the one for those of the other."""
+    made = changeable / "made"
+    done("owner", "init", made, "--id", name, "--kmc", changeable / "kmc" / "kmc.pub")
+    for role, file in (("kmc", "enrolment.h5"), ("cloud", "members.h5")):
+        before = snapshot(changeable / role)
+        outcome = refused(9, role, "enroll", changeable / role, made / file)
+        assert f"names its owner {name!r}, and 'north' is known here" in outcome.err
+        assert snapshot(changeable / role) == before

@@ -332,3 +332,30 @@ def test_a_list_of_keys_with_a_cut_one_is_never_used(changeable: Deployment) -> 
     changeable.role("north").change_secrets({"former_images": [bytes(31)]})
     with pytest.raises(MissingKeyError, match="lacks the former_images key"):
         changeable.role("north").secret_list("former_images")
+
+
+@pytest.mark.parametrize(
+    "words", [("owner", "list", "north"), ("kmc", "status", "kmc"), ("inspect", "cloud")]
+)
+def test_keys_that_others_may_read_are_warned_of(changeable: Deployment, words: tuple[str, ...]) -> None:
+    *command, role = words
+    (changeable / role / "secrets.json").chmod(0o644)
+    assert done(*command, changeable / role).err == ""  # nobody else may enter the directory
+    (changeable / role).chmod(0o755)
+    said = done(*command, changeable / role).err
+    assert f"others may read the keys in {changeable / role / 'secrets.json'} (mode 0644)" in said
+    (changeable / role / "secrets.json").chmod(0o600)
+    assert done(*command, changeable / role).err == ""
+
+
+@pytest.mark.parametrize("role", ["kmc", "user", "cloud", "owner"])
+def test_whoever_makes_a_directory_without_modes_is_warned(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    mkdir, touch = Path.mkdir, Path.touch  # as on FAT: modes are those of the mount
+    monkeypatch.setattr(Path, "mkdir", lambda path, mode=0o777, **others: mkdir(path, 0o755, **others))
+    monkeypatch.setattr(Path, "touch", lambda path, mode=0o666, **others: touch(path, 0o644, **others))
+    kmc = ("--kmc", deployment / "kmc" / "kmc.pub")
+    options = {"kmc": ("--scheme", "mask"), "cloud": kmc}.get(role, ("--id", "somebody", *kmc))
+    outcome = done(role, "init", tmp_path / "new", *options)
+    assert f"others may read the keys in {tmp_path / 'new' / 'secrets.json'}" in outcome.err
