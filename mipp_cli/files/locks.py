@@ -11,8 +11,6 @@ from pathlib import Path
 from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import output_error
 
-LOCK_FILE = ".lock"
-
 
 class LockedError(Exception):
     """Raised when a lock is held by another, and waiting was not asked for."""
@@ -22,16 +20,13 @@ class LockedError(Exception):
 def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
     """Hold a lock on a file or folder; LockedError if another holds it and ``wait`` is not given.
 
-    A folder is locked by the file `.lock` in it: on network file systems a lock on a folder itself holds on
-    one machine alone. The system gives a lock back when the process ends, however it ends. Raises
-    OutputError where there are no locks.
+    On network file systems the lock of a file holds on all machines, that of a folder on one. The system
+    gives it back when the process ends, however it ends. Raises OutputError where there are no locks.
     """
-    # NFS locks for oneself alone what is open for writing
-    access, mode = os.O_RDONLY if shared else os.O_RDWR, 0o600
-    if path.is_dir():
-        path, access = path / LOCK_FILE, access | os.O_CREAT
+    # NFS locks for oneself alone what is open for writing, which a folder cannot be
+    access = os.O_RDONLY if shared or path.is_dir() else os.O_RDWR
     try:
-        descriptor = os.open(path, access | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, access | os.O_CLOEXEC)
     except OSError as error:
         raise output_error(error, path) from error
     try:

@@ -202,4 +202,4 @@ def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[Value, tuple
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:
-    return sum(1 for _ in directory.file(folder).glob("[!.]*"))
+    return sum(1 for _ in directory.file(folder).glob("*"))

@@ -9,11 +9,9 @@ comes later brings nothing back. Nobody writes into a file: what changes is writ
 
 from __future__ import annotations
 
-import mmap
-import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.containers.base.header import LARGEST_NUMBER
-from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.containers.base.source import FileSource
+from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
 from mipp_cli.files.atomic import remove, sweep, write_bytes
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage, StoreIndex
@@ -79,7 +78,8 @@ class FeatureStore:
             f"restore {self.folder} from a backup; without one, move it away and bring all features files "
             f"and deletions of {self.owner} again (mipp owner features hands the former out)"
         )
-        with _read(self.index_file, hint) as sealed:
+        with _read(self.index_file, hint) as file:
+            sealed = file.read_at(0, file.size)
             return StoreIndex.from_bytes(unseal(self.key, sealed, self._bound("index")))
 
     def write_index(self, index: StoreIndex) -> None:
@@ -94,7 +94,7 @@ class FeatureStore:
         """Return where a block lies."""
         return self.folder / f"{block.upload}-{block.first_group}.{block.generation}"
 
-    def _block(self, block: StoredBlock) -> AbstractContextManager[memoryview]:
+    def _block(self, block: StoredBlock) -> AbstractContextManager[FileSource]:
         """Give the content of a block: its codes, if it has them, and the pages of its table."""
         size = block.rows * TABLE.itemsize + _pages(block) * OVERHEAD_BYTES
         hint = (
@@ -114,7 +114,7 @@ class FeatureStore:
         """
         codes = np.empty((block.rows, self.l), dtype=np.uint8)
         with self._block(block) as content:
-            sealed = content[: self._codes_size(block)]
+            sealed = memoryview(content.read_at(0, self._codes_size(block)))
             unseal_into(self.key, sealed, self._bound(*block, "codes"), codes.reshape(-1).data)
         return codes
 
@@ -127,7 +127,7 @@ class FeatureStore:
         with self._block(block) as content:
             for page in pages or range(_pages(block)):
                 begin = self._codes_size(block) + page * size
-                opened.append(unseal(self.key, content[begin : begin + size], self._bound(*block, page)))
+                opened.append(unseal(self.key, content.read_at(begin, size), self._bound(*block, page)))
         return np.frombuffer(b"".join(opened), dtype=TABLE)
 
     def check(self, block: StoredBlock) -> None:
@@ -182,8 +182,9 @@ class FeatureStore:
             f"bring the file of the deletion {message.number} again: mipp kmc index KMC delete.h5; "
             "without it, restore this file from a backup"
         )
-        with _read(self.deleted_path(message), hint) as sealed:
-            opened = unseal(self.key, sealed, self._bound("deleted", message.number, message.deleted))
+        with _read(self.deleted_path(message), hint) as file:
+            place = self._bound("deleted", message.number, message.deleted)
+            opened = unseal(self.key, file.read_at(0, file.size), place)
         return np.frombuffer(opened, dtype=np.uint8).reshape(-1, DIGEST_BYTES)
 
     def write_deleted(self, message: StoredMessage, names: Digests) -> None:
@@ -226,32 +227,22 @@ def _pages(block: StoredBlock) -> int:
 
 
 @contextmanager
-def _read(path: Path, hint: str, size: int | None = None) -> Iterator[memoryview]:
-    """Give the content of a file, of ``size`` if that is known; errors in the block are of this file.
+def _read(path: Path, hint: str, size: int | None = None) -> Iterator[FileSource]:
+    """Give an open file, of ``size`` if that is known; errors in the block are of this file.
 
-    It is given as it lies in the page cache, since copying it takes as long as opening it. A file that is
-    removed meanwhile stays for whoever has it mapped.
+    It is read and not mapped: where a disk or a server fails at what is mapped, the process is ended.
     """
     try:
-        yield _mapped(path, size)
+        with closing(FileSource(path)) as file:
+            if not file.size or size not in (None, file.size):
+                raise MalformedError(f"has {file.size} bytes" + (f", not {size}" if size else ""))
+            yield file
+    except InvalidRequestError as error:
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        raise MalformedError("is missing" if is_missing else error.message, path=path, hint=hint) from None
     except MippError as error:
         error.path, error.hint = str(path), hint
         raise
-
-
-def _mapped(path: Path, size: int | None) -> memoryview:
-    try:
-        with path.open("rb", buffering=0) as file:
-            found = os.fstat(file.fileno()).st_size
-            if not found or size not in (None, found):
-                raise MalformedError(f"has {found} bytes" + (f", not {size}" if size else ""))
-            with suppress(OSError):  # some file systems map nothing
-                return memoryview(mmap.mmap(file.fileno(), found, prot=mmap.PROT_READ))
-            return memoryview(file.read())
-    except FileNotFoundError:
-        raise MalformedError("is missing") from None
-    except OSError as error:
-        raise MalformedError(f"cannot be read: {error.strerror}") from None
 
 
 def is_stored(path: Path) -> bool:

@@ -21,7 +21,6 @@ from mipp_cli.errors import (
     Problem,
 )
 from mipp_cli.files.atomic import TEMPORARY
-from mipp_cli.files.locks import LOCK_FILE
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, with_article
 from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_of
@@ -128,8 +127,6 @@ class Findings:
         listed = set(known)
         for path in sorted(self.directory.path.rglob("*")):
             if path in listed or (path.is_dir() and not path.is_symlink()):
-                continue
-            if path.name == LOCK_FILE:
                 continue
             if TEMPORARY.fullmatch(path.name):
                 self.counts["temporary files"] += 1

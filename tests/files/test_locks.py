@@ -66,14 +66,6 @@ def test_two_may_read_and_nobody_else_may_write(
     assert not is_locked(place)
 
 
-def test_a_folder_is_locked_for_other_machines_too(tmp_path: Path) -> None:
-    with locked(tmp_path):
-        descriptor = os.open(tmp_path / ".lock", os.O_RDWR)
-        with pytest.raises(BlockingIOError):
-            flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(descriptor)
-
-
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS])
 def test_where_there_are_no_locks_a_directory_says_so(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, number: int

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,3 +173,17 @@ def test_a_directory_that_others_may_enter_is_warned_of(changeable: Deployment, 
     assert "other accounts may enter" in done(role, "check", changeable / role).err
     (changeable / role).chmod(0o700)
     assert "other accounts may enter" not in done(role, "check", changeable / role).err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which file a descriptor is of is read from /proc")
+def test_a_disk_that_fails_at_a_block_is_an_error(exact: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, failing = os.pread, next((exact / "kmc" / "features" / "north").glob("*-*.*"))
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    outcome = refused(3, "kmc", "check", exact / "kmc")
+    assert f"damaged: {failing}: reading failed: Input/output error" in outcome.err

@@ -26,7 +26,6 @@ from mipp_cli.cli.main import mipp
 from mipp_cli.containers.base.writer import Sender
 from mipp_cli.containers.messages.public_files import Deployment as PublicDeployment
 from mipp_cli.descriptors.edge_histogram import edge_histogram
-from mipp_cli.files.locks import LOCK_FILE
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.owner.ledger import Ledger
 from mipp_cli.workdir.directory import RoleDirectory, role_of
@@ -94,15 +93,10 @@ def check_refusal(outcome: Outcome, code: int) -> None:
 
 
 def snapshot(*paths: Path) -> Snapshot:
-    """Return mode and digest of every file and folder below ``paths``, hidden and temporary ones too.
-
-    But for the empty files that are locked in the place of folders.
-    """
+    """Return mode and digest of every file and folder below ``paths``, hidden and temporary ones too."""
     found: Snapshot = {}
     for path in paths:
         for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
-            if each.name == LOCK_FILE:
-                continue
             content = hashlib.sha256(each.read_bytes()).hexdigest() if each.is_file() else ""
             found[str(each)] = (each.lstat().st_mode, content)
     return found
