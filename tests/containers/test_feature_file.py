@@ -164,9 +164,8 @@ def test_names_that_are_not_one_text_a_row_are_refused(tmp_path: Path, names: ob
 
 def test_names_may_be_the_bytes_of_paths(tmp_path: Path) -> None:
     path = hdf5(tmp_path / "f.h5", TABLE, np.array([b"a", "é".encode(), b"\\xfe", b"\xff"]))
-    found = open_feature_file(path).names()
-    assert found is not None
-    assert list(found) == ["a", "é", "\\xfe", "\\xff"]
+    with closing(open_feature_file(path)) as file:
+        assert [*(file.names() or ())] == ["a", "é", "\\xfe", "\\xff"]
 
 
 def test_a_file_without_names_or_features_is_refused(tmp_path: Path) -> None:

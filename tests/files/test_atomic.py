@@ -218,7 +218,7 @@ def failing(number: int) -> Callable[..., int]:
         (errno.EROFS, "read-only"),
         (errno.EACCES, "may not write"),
         (errno.EPERM, "may not write"),
-        (errno.EIO, "nothing was changed"),
+        (errno.EIO, "the disk or the server failed"),
     ],
 )
 @pytest.mark.parametrize("step", ["open", "fsync", "replace"])

@@ -321,5 +321,5 @@ def test_an_owner_spelt_nearly_as_another_is_refused(changeable: Deployment, nam
     for role, file in (("kmc", "enrolment.h5"), ("cloud", "members.h5")):
         before = snapshot(changeable / role)
         outcome = refused(9, role, "enroll", changeable / role, made / file)
-        assert f"names its owner {name!r}, and 'north' is known here" in outcome.err
+        assert f"is of {name!r}, and 'north' is known here" in outcome.err
         assert snapshot(changeable / role) == before
