@@ -4,6 +4,7 @@
 # make test         the tests but for the slow ones; make check  linters and all tests
 # make test-lowest  some tests with the lowest versions; make test-pythons  the tests on each other Python there is
 # make bench        the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
+# make release      sdist and wheel in dist/, checked, installed in an empty environment and tried there
 # make fuzz         atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
 #
 # It keeps to what GNU make 3.81 (2006) knows, which macOS has.
@@ -25,7 +26,7 @@ LOWEST := $(VENV)/lowest
 FAST := tests/scheme tests/containers tests/cli tests/compute/test_cluster.py tests/experiments/test_suite.py
 FAST += --ignore tests/cli/test_passphrases.py
 
-.PHONY: pipeline fresh test test-lowest test-pythons check lint bench fuzz clean
+.PHONY: pipeline fresh test test-lowest test-pythons check lint bench fuzz release clean
 
 # A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
 export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
@@ -326,6 +327,9 @@ bench: $(VENV)/installed-bench
 
 fuzz: $(VENV)/installed-fuzz
 	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
+
+release: $(VENV)/installed-with-release
+	$(VENV)/bin/python tests/support/release.py
 
 # What can be made again. Not out/, which holds keys: see fresh.
 clean:

@@ -14,7 +14,14 @@ from mipp_cli.cli.main import mipp
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-UNLISTED = {"--json", "--help", "--version", "--passphrase-file", "--quiet"}  # of many commands, said once
+UNLISTED = {
+    "--json",
+    "--help",
+    "--version",
+    "--passphrase-file",
+    "--quiet",
+    "--verbose",
+}  # of many commands, said once
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ("mipp",)) -> Iterator[tuple[str, click.Command]]:

@@ -13,6 +13,7 @@ import click
 
 from mipp_cli import __version__
 from mipp_cli.cli.messages import forget, report_error
+from mipp_cli.cli.verbose import verbose_option
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
 _COMMANDS = {  # each is the object of its name in the module of its name
@@ -141,6 +142,7 @@ class MippUsageError(MippError):
 
 @click.group(cls=MippGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mipp")
+@verbose_option
 def mipp() -> None:
     """Search the encrypted pictures of several owners by example.
 

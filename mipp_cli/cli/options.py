@@ -16,6 +16,7 @@ import click
 
 from mipp_cli.cli.messages import report_success
 from mipp_cli.cli.passphrases import new_passphrase_options, passphrase_option, passphrase_warnings
+from mipp_cli.cli.verbose import verbose_option
 
 if TYPE_CHECKING:
     from mipp_cli.compute.processes import Parallelism
@@ -64,8 +65,9 @@ SIZE, KEY_ID, NUMBER, APPLIED, AGAIN = _size, _key_id, _number, _applied, _again
 
 
 def prints_report(function: Callable[..., Report]) -> Callable[..., None]:
-    """Give a command ``--json``, and print the report that it returns."""
+    """Give a command ``--json`` and ``-v``, and print the report that it returns."""
 
+    @verbose_option
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, **kwargs: Any) -> None:

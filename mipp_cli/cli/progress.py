@@ -12,6 +12,7 @@ import click
 
 from mipp_cli.cli.messages import say, size_text
 from mipp_cli.cli.options import bundled
+from mipp_cli.cli.verbose import shows_log
 
 if TYPE_CHECKING:
     from mipp_cli.progress import Advance, Progress
@@ -25,7 +26,8 @@ def chosen_progress(quiet: bool) -> Progress:
 
     if quiet:
         return silent
-    return progress_bar if sys.stderr.isatty() else progress_lines
+    # a bar would be cut to pieces by the lines of -v
+    return progress_bar if sys.stderr.isatty() and not shows_log() else progress_lines
 
 
 progress_option = bundled(

@@ -29,6 +29,7 @@ from mipp_cli.containers.store.segment import (
     write_upload_segment,
 )
 from mipp_cli.files.atomic import remove
+from mipp_cli.log import timed
 from mipp_cli.progress import Progress
 from mipp_cli.scheme.retrieval_index import Ids, Places, Rows, among, ids_of, index_construct
 from mipp_cli.workdir.floors import floor_of
@@ -64,6 +65,7 @@ class IndexChange:
         self._deleted: dict[tuple[str, int], Ids] = {}  # by deletions, as far as they were read
         self._written: list[Path] = []
 
+    @timed("listing an upload in the index")
     def add_upload(self, segment: Segment) -> Effect:
         """Index an upload that lies in the store, or what is left of a message, but for what came later."""
         with self._store.segment(segment, verified=True) as upload:
@@ -83,6 +85,7 @@ class IndexChange:
         removed = self._rewrite(segment.owner, older, {Part(0, b"", (place,)): rows} if rows else {})
         return Effect(segment.rows, removed, len(ids) - segment.rows)
 
+    @timed("applying a deletion to the index")
     def add_deletion(self, segment: Segment, earlier: Collection[int], names: Sequence[bytes]) -> Effect:
         """Let the images leave that a deletion decides over; what stays is a segment with their ids."""
         ids = self._deleted[segment.owner, segment.number] = ids_of(names)
@@ -96,6 +99,7 @@ class IndexChange:
         self._list(replace(made, root=store_digests(path)), earlier)
         return Effect(0, removed, int(late.sum()))
 
+    @timed("writing anew the uploads that lost images")
     def finish(self) -> None:
         """Write what is left of the segments that lost rows."""
         for place, rows in self._left.items():

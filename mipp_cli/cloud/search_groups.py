@@ -20,10 +20,12 @@ from mipp_cli.containers.messages.selection import (
 )
 from mipp_cli.containers.store.index import Index, Segment
 from mipp_cli.errors import MippError, WrongDeploymentError, errors_at
+from mipp_cli.log import timed
 from mipp_cli.progress import Advance, Progress
 from mipp_cli.report import Output, Report
 
 
+@timed("bringing the groups of {selection_file}")
 def bring_groups(
     cloud: Cloud, index: Index, selection_file: Path, output: Path, *, force: bool, progress: Progress
 ) -> Report:

@@ -25,6 +25,7 @@ from mipp_cli.containers.messages.results import ImageRef, Match, write_results
 from mipp_cli.containers.store.index import Index, Part
 from mipp_cli.containers.store.part import PartReader
 from mipp_cli.errors import MalformedError, NotAuthorisedError, ReplayedError, errors_at
+from mipp_cli.log import timed
 from mipp_cli.progress import Progress
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.retrieval_index import check_sums, ids_of, nearest_pairs
@@ -155,6 +156,7 @@ def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
     return sums
 
 
+@timed("ranking by the index")
 def _look_up(
     store: Store, index: Index, owners: Sequence[str], sums: Sequence[tuple[int, int]], count: int
 ) -> list[list[Candidate]]:
@@ -184,6 +186,7 @@ def _nearest_in_part(
         yield Candidate(numerator, index.owner_of(part), *each)
 
 
+@timed("ranking without the index")
 def _scan(
     store: Store,
     index: Index,

@@ -14,6 +14,7 @@ from typing import Final
 from mipp_cli.descriptors.onnx_weights import external_files
 from mipp_cli.descriptors.preprocessing import read_preprocessing
 from mipp_cli.errors import InvalidRequestError, MalformedError, WrongDeploymentError, errors_at
+from mipp_cli.log import timed
 from mipp_cli.names import on_disk
 from mipp_cli.scheme.image_model import PinnedModel, Preprocessing
 
@@ -83,6 +84,7 @@ class ModelFiles:
             )
 
 
+@timed("reading the image model {path}")
 def read_model(path: Path) -> ModelFiles:
     """Read the model at ``path``, a folder or an .onnx file, with its external weights and preprocessing.
 

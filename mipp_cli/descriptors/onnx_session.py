@@ -18,6 +18,7 @@ from mipp_cli.compute.signals import signals_held
 from mipp_cli.descriptors.model_files import ModelFiles
 from mipp_cli.descriptors.preprocessing import Pixels, sample_values
 from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.log import timed
 
 Vectors = NDArray[np.float32]
 
@@ -44,6 +45,7 @@ class OnnxSession:
     cannot serve: several inputs, no vector among its outputs; MalformedError if it cannot be opened.
     """
 
+    @timed("opening the image model on {device}")
     def __init__(self, files: ModelFiles, output: str | None, pooling: str | None, device: str):
         runtime = _runtime()
         self._session = _open(runtime, files, device)

@@ -14,6 +14,7 @@ from typing import Final
 
 from mipp_cli.errors import InvalidRequestError, Problem, UnreadableImageError
 from mipp_cli.images.kinds import HEAD_BYTES, KINDS, Kind, kind_of
+from mipp_cli.log import timed
 from mipp_cli.names import name_of
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
 
@@ -86,6 +87,7 @@ PICTURE_SUFFIXES: Final = frozenset({*(kind.extension for kind in KINDS), ".jpeg
 """Suffixes, in lower case, by which a file is called a picture."""
 
 
+@timed("looking for images")
 def collect_images(
     paths: Sequence[Path],
     *,
@@ -114,6 +116,7 @@ def holds_pictures(folder: Path) -> bool:
     return any(_walk(folder, denied, [])) or bool(denied)
 
 
+@timed("looking for example images")
 def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
     """Return the images that ``paths`` name, for whom names need not tell them apart.
 

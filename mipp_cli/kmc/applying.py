@@ -25,6 +25,7 @@ from mipp_cli.errors import AlreadyAppliedError, MalformedError, MippError, Miss
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc, same_as
 from mipp_cli.kmc.store import DIGEST_BYTES, TABLE, Codes, Digests, FeatureStore, Table
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage
+from mipp_cli.log import timed
 from mipp_cli.progress import Progress
 from mipp_cli.workdir.floors import check_floor, floor_in_force
 from mipp_cli.workdir.replay import check_clock, check_message, check_pinned_key
@@ -119,6 +120,7 @@ class OwnersMessages:
             return False
         return True
 
+    @timed("applying an owner's messages")
     def apply(self) -> None:
         """Do all that there is to do, without making it count.
 

@@ -14,6 +14,7 @@ from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.kmc.store_index import StoredBlock, StoreIndex
+from mipp_cli.log import timed
 from mipp_cli.progress import Advance, Progress
 from mipp_cli.scheme.nearest import Nearest, squared_distances
 from mipp_cli.scheme.protocol import Codes
@@ -66,6 +67,7 @@ class Collection:
     _without: set[tuple[str, StoredBlock]] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
 
+    @timed("ranking")
     def nearest(self, codes: Codes, query: Query, progress: Progress) -> NearestMatches:
         """Rank: the nearest images of each query image, ``codes`` of shape (u, l)."""
         while True:

@@ -18,6 +18,7 @@ from mipp_cli.errors import (
 )
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
+from mipp_cli.log import timed
 from mipp_cli.owner.describe_batch import ReadImage, describe_and_encrypt
 from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.owner.descriptions import Descriptions
@@ -48,6 +49,7 @@ class FirstPass:
     unreadable: list[UnreadableImageError] = field(default_factory=list)
     passed_over: list[Problem] = field(default_factory=list)
 
+    @timed("describing the images and encrypting their features")
     def describe(self, parallelism: Parallelism, progress: Progress) -> Grouping:
         """Describe what is sent and is not described yet, then the mates that go with it.
 

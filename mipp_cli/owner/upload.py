@@ -19,6 +19,7 @@ from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
+from mipp_cli.log import timed
 from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.owner.descriptions import Descriptions
 from mipp_cli.owner.features import FEATURES_FOLDER, copy_file, kept_file, sweep_kept
@@ -104,6 +105,7 @@ class SecondPass:
     grouping: Grouping
     flat: list[str] = field(default_factory=list)
 
+    @timed("encrypting the images into the upload")
     def write(self, outputs: UploadOutputs, progress: Progress) -> tuple[list[list[Path]], int]:
         """Write the uploads and their ledgers, all or none, then forget the descriptions.
 

@@ -14,6 +14,7 @@ from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError, UnreadableImageError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import Kind
+from mipp_cli.log import timed
 from mipp_cli.names import on_disk, recognised
 from mipp_cli.owner.ledger import DELETE, Ledger, SentImage, Standing
 from mipp_cli.progress import Progress, silent
@@ -73,6 +74,7 @@ class Choice:
     uploads that are to be made again are not there.
     """
 
+    @timed("comparing the images with what was sent")
     def __init__(
         self,
         ledger: Ledger,

@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from mipp_cli.errors import MalformedError, PassphraseError, TamperedError
+from mipp_cli.log import timed
 from mipp_cli.scheme.aead import seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.secret_keys import KEY_BYTES
@@ -45,6 +46,7 @@ class PassphraseKey:
     key: bytes
 
     @classmethod
+    @timed("deriving a key from the passphrase")
     def derive(cls, passphrase: bytes, stretching: Stretching, salt: bytes) -> PassphraseKey:
         """Stretch a passphrase; raises PassphraseError if there is not the memory for it."""
         scrypt = Scrypt(salt=salt, length=KEY_BYTES, n=stretching.n, r=stretching.r, p=stretching.p)

@@ -28,6 +28,7 @@ from mipp_cli.errors import (
 from mipp_cli.images.dicom import Series, series_of
 from mipp_cli.images.kinds import DICOM, Kind, kind_of
 from mipp_cli.images.pictures import extension
+from mipp_cli.log import timed
 from mipp_cli.progress import Advance, Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.sanitize import safe_file_name
@@ -236,6 +237,7 @@ def _series_of(envelope: Envelope) -> Series:
     return Series()
 
 
+@timed("ranking the matches")
 def _rank(
     matches: Sequence[ManifestMatch], query: RememberedQuery, images: _Images
 ) -> list[list[RankedMatch]]:
@@ -261,6 +263,7 @@ def _rank(
     return [sorted(each) for each in ranked]
 
 
+@timed("decrypting and writing the matches")
 def _write_images(
     ranked: Sequence[Sequence[RankedMatch]],
     query: RememberedQuery,

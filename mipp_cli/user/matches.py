@@ -19,6 +19,7 @@ from mipp_cli.files.atomic import new_folder
 from mipp_cli.images.contact_sheet import MAX_TILES, THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
 from mipp_cli.images.renditions import jpeg, looks_best_on_black, render
 from mipp_cli.images.thumbnails import Size, thumbnail
+from mipp_cli.log import timed
 from mipp_cli.names import on_disk
 from mipp_cli.sanitize import table_cell
 from mipp_cli.scheme.envelope import Envelope
@@ -112,6 +113,7 @@ def write_table(written: Sequence[WrittenMatch], path: Path) -> None:
     write_private(path, text.getvalue().encode())
 
 
+@timed("drawing the contact sheet")
 def draw_sheet(
     query: RememberedQuery, found: Sequence[Sequence[ShownMatch]], candidates: int, descriptor: str
 ) -> bytes:
@@ -130,6 +132,7 @@ def draw_sheet(
     return buffer.getvalue()
 
 
+@timed("writing the page of matches")
 def draw_page(
     query: RememberedQuery,
     found: Sequence[Sequence[ShownMatch]],

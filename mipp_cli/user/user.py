@@ -36,6 +36,7 @@ from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.renditions import jpeg
 from mipp_cli.images.thumbnails import thumbnail
+from mipp_cli.log import timed
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.parameters import Parameters
@@ -231,6 +232,7 @@ def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery
     )
 
 
+@timed("describing an example image")
 def _describe(image: ImageFile, describer: Describer, own: OwnFeatures | None) -> QueryPicture:
     with errors_at(image.path):
         picture = open_picture(image.read(), path=str(image.path))

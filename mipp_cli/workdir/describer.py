@@ -10,6 +10,7 @@ from mipp_cli.descriptors.describer import BuiltIn, Describer, check_device
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.descriptors.image_model import ImageModel
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.log import timed
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.workdir.directory import RoleDirectory
 
@@ -38,6 +39,7 @@ def remember_model(directory: RoleDirectory, parameters: Parameters, model: Path
     _remember(directory, model)
 
 
+@timed("making ready what describes images")
 def describer_of(
     directory: RoleDirectory,
     features: OwnFeatures | None,

@@ -23,6 +23,7 @@ from mipp_cli.errors import (
 from mipp_cli.files.atomic import new_folder, sweep
 from mipp_cli.files.json_state import read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
+from mipp_cli.log import timed
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 from mipp_cli.workdir.records import Records
 from mipp_cli.workdir.secrets_file import (
@@ -68,6 +69,7 @@ class RoleDirectory(Records):
     """The directory of a role: its identity, its deployment, its keys and its other records."""
 
     @classmethod
+    @timed("opening the directory {path} of the {role}")
     def open(cls, path: Path, role: str) -> RoleDirectory:
         """Open the directory of ``role`` at ``path``, with its passphrase if it is protected.
 

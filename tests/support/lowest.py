@@ -1,7 +1,7 @@
 """The lowest versions that pyproject.toml allows, one `name==version` a line, as pip takes them.
 
-Left out are the extras that the tests do without: the benchmark's competitors, the fuzzer, the GPU, and the
-decoder of JPEG of 12 bits.
+Left out are the extras that the tests do without: the benchmark's competitors, the fuzzer, the GPU, the
+decoder of JPEG of 12 bits, and what makes a release.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-BESIDE_THE_TESTS = {"bench", "dicom-gpl", "fuzz", "model-gpu"}
+BESIDE_THE_TESTS = {"bench", "dicom-gpl", "fuzz", "model-gpu", "release"}
 _BOUND = re.compile(r"([A-Za-z0-9._-]+)>=([0-9][0-9.]*)")
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError
 from mipp_cli.files.atomic import hint_of
+from mipp_cli.log import timed
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -205,6 +206,7 @@ def check_digests(digests: bytes, header: Header) -> None:
         )
 
 
+@timed("verifying a container: {header.kind}, {source.size} bytes")
 def check_digest(source: Source, header: Header) -> Source:
     """Check the content against the digest in its header; raises TamperedError.
 

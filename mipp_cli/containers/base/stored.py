@@ -26,6 +26,7 @@ from mipp_cli.containers.base.source import (
 )
 from mipp_cli.errors import MalformedError, MippError, TamperedError, errors_at
 from mipp_cli.files.atomic import new_file, write_bytes
+from mipp_cli.log import timed
 
 ROOT_BYTES = DIGEST_BYTES
 _DIGESTS_LIMIT = 1 << 31
@@ -41,6 +42,7 @@ def root_of(source: Source) -> bytes:
     return hashlib.sha256(source.read_at(0, HEAD_BYTES)).digest()
 
 
+@timed("verifying and storing a container: {header.kind}, {source.size} bytes")
 def store_copy(source: Source, path: Path, header: Header, advance: Callable[[int], None]) -> bytes:
     """Copy a container to ``path`` and check its content in the same pass; return the root.
 

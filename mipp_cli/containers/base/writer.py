@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -29,6 +30,7 @@ from mipp_cli.containers.base.source import (
 from mipp_cli.files.atomic import new_file, sweep
 from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
+_log = logging.getLogger(__name__)
 _LARGEST_U64 = 2**64 - 1
 _MEMORY_BYTES = 1 << 16  # of a column that is spooled; what is longer lies on the disk meanwhile
 _COPY_BYTES = 1 << 18
@@ -150,6 +152,7 @@ def write_container(
         )
         with temporary.open("r+b") as file:
             file.write(writer.header.render(sender.signing_key))
+        _log.info("writing %s: %s, %d bytes", path, schema.kind, temporary.stat().st_size)
         before_it_is_out(temporary)
 
 

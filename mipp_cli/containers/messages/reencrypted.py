@@ -11,6 +11,7 @@ from mipp_cli.containers.base.container import Check, Container, Schema, open_co
 from mipp_cli.containers.base.writer import Sender, write_container
 from mipp_cli.containers.messages.manifest import Manifest
 from mipp_cli.errors import TamperedError
+from mipp_cli.log import timed
 from mipp_cli.scheme.aead import image_dec, image_enc, seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.secret_keys import derive_key
@@ -51,6 +52,7 @@ class AnswerCipher:
         return Manifest.unpack(unseal(self._key("manifest"), sealed, self._associated_data("manifest")))
 
 
+@timed("re-encrypting the matches into {path}")
 def write_reencrypted(
     path: Path,
     sender: Sender,

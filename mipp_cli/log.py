@@ -1,0 +1,44 @@
+"""What long steps tell the standard library's `logging`: what was done, and how long it took.
+
+A logger is called as its module is, below `mipp_cli`, and is silent unless somebody listens. Only what a
+message names of a step's arguments is told: kinds, sizes and paths that were given; never keys, passphrases,
+features or names of images.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logging.getLogger("mipp_cli").addHandler(logging.NullHandler())
+
+
+def timed(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function log, when it ends, what it did; ``what`` may name its arguments: "opening {path}"."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        logger, signature = logging.getLogger(function.__module__), inspect.signature(function)
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not logger.isEnabledFor(logging.INFO):
+                return function(*args, **kwargs)
+            said = what.format_map(signature.bind(*args, **kwargs).arguments)
+            began, outcome = time.perf_counter(), "failed after "
+            try:
+                result = function(*args, **kwargs)
+                outcome = ""
+                return result
+            finally:
+                logger.info("%s: %s%.3f s", said, outcome, time.perf_counter() - began)
+
+        return run
+
+    return decorate
