@@ -1,7 +1,7 @@
-"""Every error a person can cause: one family, each class with its exit code.
+"""All errors that users can cause: one hierarchy, each class with its exit code.
 
-A message says what is wrong; ``path`` says where; ``hint`` says what to do about it. The command line
-catches :class:`MippError` in one place and turns it into a message and an exit code.
+The message says what is wrong, ``path`` where, and ``hint`` what to do. The command line catches
+:class:`MippError` in one place and prints it.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import ClassVar, NamedTuple
 
 
 class Problem(NamedTuple):
-    """What is wrong with one of many files."""
+    """A problem with one of many files."""
 
     path: str
     message: str
 
 
 class MippError(Exception):
-    """Base of all errors that a person can cause; never raised itself."""
+    """Base class of all errors that users can cause; never raised itself."""
 
     exit_code: ClassVar[int] = 1
-    problems: tuple[Problem, ...] = ()  # of an error that is of many files, each and what is wrong with it
+    problems: tuple[Problem, ...] = ()  # of an error about many files: each file with its problem
 
     def __init__(self, message: str, *, path: str | os.PathLike[str] | None = None, hint: str | None = None):
         super().__init__(message)
@@ -33,37 +33,37 @@ class MippError(Exception):
 
 
 class InvalidRequestError(MippError):
-    """Raised when a request makes no sense as given: an option's value, an empty list, a missing input."""
+    """Raised for an invalid request: a wrong option value, an empty list, a missing input."""
 
     exit_code = 2
 
 
 class DeclinedError(MippError):
-    """Raised when a command asked whether to go on, and the answer was no."""
+    """Raised when the user answers no to a confirmation."""
 
     exit_code = 1
 
 
 class TooFewImagesError(InvalidRequestError):
-    """Raised when the images that go into new groups are fewer than a group has."""
+    """Raised when there are fewer images for new groups than the group size."""
 
 
 class NotInitialisedError(InvalidRequestError):
-    """Raised when a directory named as a role's is not one, or is another role's."""
+    """Raised when a directory is not one of a role, or belongs to another role."""
 
 
 class MalformedError(MippError):
-    """Raised when a file departs from its format in any way, or carries values that cannot be."""
+    """Raised when a file violates its format, or has impossible values."""
 
     exit_code = 3
 
 
 class TamperedError(MalformedError):
-    """Raised when a digest, a signature or an authentication tag does not fit the content."""
+    """Raised when a digest, a signature or an authentication tag cannot be verified."""
 
 
 class DamagedError(MalformedError):
-    """Raised when a check of a directory found damage; ``problems`` names every file that has some."""
+    """Raised when a check of a directory finds damage; ``problems`` lists every damaged file."""
 
     def __init__(self, problems: Sequence[Problem], *, path: str | os.PathLike[str], hint: str | None = None):
         files = len({problem.path for problem in problems})
@@ -72,25 +72,25 @@ class DamagedError(MalformedError):
 
 
 class NotAuthorisedError(MippError):
-    """Raised when a party asks for what no one gave it: an unknown user, owner or cloud."""
+    """Raised for a request of an unknown or unauthorised user, owner or cloud."""
 
     exit_code = 4
 
 
 class AlreadyAppliedError(MippError):
-    """Raised when an input changes nothing, because it was applied before."""
+    """Raised when an input has no effect because it was applied before."""
 
     exit_code = 5
 
 
 class ReplayedError(MippError):
-    """Raised when a message is older than one applied, or other content comes under a known number."""
+    """Raised when a message is older than one applied, or reuses a known number with other content."""
 
     exit_code = 6
 
 
 class ClockError(ReplayedError):
-    """Raised when the number of a message is of a time that the receiver's clock has not come near."""
+    """Raised when the number of a message lies in the future of the receiver's clock."""
 
 
 class UnreadableImageError(MippError):
@@ -100,11 +100,11 @@ class UnreadableImageError(MippError):
 
 
 class NoPictureError(UnreadableImageError):
-    """Raised when a file is sound and holds no picture, such as a report among DICOM files."""
+    """Raised when a valid file contains no picture, such as a report among DICOM files."""
 
 
 class UnreadableImagesError(UnreadableImageError):
-    """Raised when pictures of a collection cannot be read; ``problems`` names every one."""
+    """Raised when pictures of a collection cannot be read; ``problems`` lists every one."""
 
     def __init__(self, problems: Sequence[Problem], *, hint: str):
         super().__init__(f"{len(problems)} of the images cannot be read", hint=hint)
@@ -112,25 +112,25 @@ class UnreadableImagesError(UnreadableImageError):
 
 
 class ChangedImageError(UnreadableImageError):
-    """Raised when a picture is not what it was when the command described it."""
+    """Raised when a picture has changed since the command described it."""
 
 
 class WrongDeploymentError(MippError):
-    """Raised when a file belongs to another deployment or key than the one at hand."""
+    """Raised when a file belongs to another deployment, or needs another key."""
 
     exit_code = 8
 
 
 class MissingKeyError(WrongDeploymentError):
-    """Raised when the key that a step needs is not there."""
+    """Raised when a required key is missing."""
 
 
 class PassphraseError(MissingKeyError):
-    """Raised when a protected directory is to be opened with another passphrase than its own, or without."""
+    """Raised when a protected directory is opened with a wrong passphrase or without one."""
 
 
 class ConflictError(MippError):
-    """Raised when an input contradicts what is stored: a pinned key, an image that is there already."""
+    """Raised when an input conflicts with stored data: a pinned key, an image that exists already."""
 
     exit_code = 9
 
@@ -142,14 +142,14 @@ class OutputError(MippError):
 
 
 class InterruptedWorkError(MippError):
-    """Raised when a run was interrupted, or a worker ended from outside, before its work was done."""
+    """Raised when a run was interrupted, or a worker was killed."""
 
     exit_code = 130
 
 
 @contextmanager
 def errors_at(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Say of an error that comes out of the block, and names no place yet, that it was at ``path``."""
+    """Set the path of an error raised in the block to ``path``, unless it has one."""
     try:
         yield
     except MippError as error:

@@ -1,4 +1,4 @@
-"""How a long step tells how far it is, without knowing what a terminal is."""
+"""How a long step reports progress, independently of the terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Advance = Callable[[int], None]
 
 
 class Progress(Protocol):
-    """Begins a stretch of work; the result of the context manager is called with each amount done."""
+    """Starts a progress display; the context manager's value is called with each amount done."""
 
     def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Advance]:
-        """Begin ``what``: ``total`` times ``unit``."""
+        """Start the task ``what``, of ``total`` units named ``unit``."""
 
 
 def silent(what: str, total: int, unit: str) -> AbstractContextManager[Advance]:
-    """Tell nobody."""
+    """Show no progress."""
     return nullcontext(lambda amount: None)

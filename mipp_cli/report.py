@@ -1,4 +1,4 @@
-"""What a step gives back to whoever asked for it: outputs, counts and warnings; and text in columns."""
+"""The report of a step: outputs, counts and warnings; and text in columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Output:
-    """A file or folder that a step wrote, and its kind (of container, or what it holds)."""
+    """A file or folder that a step wrote, and its kind (the container's kind, or a description)."""
 
     path: Path
     kind: str
@@ -17,7 +17,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a step that succeeded; ``details`` are for scripts, ``lines`` are printed first."""
+    """The outcome of a successful step; ``details`` are for JSON only, ``lines`` are printed first."""
 
     outputs: tuple[Output, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Report:
 
 
 class Streamed(list[object]):
-    """A list among a report's ``details`` that is made while it is printed, and is never in memory whole."""
+    """A list in a report's ``details`` that is generated while it is printed, never whole in memory."""
 
     def __init__(self, count: int, make: Callable[[], Iterable[object]]):
         super().__init__()
@@ -43,7 +43,7 @@ class Streamed(list[object]):
 
 
 def in_columns(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
-    """Return rows of equally many cells as lines of text in columns; those in ``right`` are set right."""
+    """Format rows of equal length as lines of text in columns; those in ``right`` are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def cloud() -> None:
-    """The cloud: enrol owners, keep their pictures, bring what was found."""
+    """Cloud: store encrypted images, answer searches."""
 
 
 @cloud.command()
@@ -42,7 +42,7 @@ def cloud() -> None:
 @fingerprint_option
 @prints_report
 def init(directory: Path, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
-    """Make the directory CLOUD, and CLOUD/cloud.pub for the KMC."""
+    """Create the directory CLOUD, with CLOUD/cloud.pub for the KMC."""
     from mipp_cli.cloud.cloud import init_cloud
 
     return init_cloud(directory, kmc, fingerprints=fingerprints)
@@ -54,10 +54,10 @@ def init(directory: Path, kmc: Path, fingerprints: tuple[str, ...]) -> Report:
 @fingerprint_option
 @prints_report
 def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
-    """Put owners' lists of authorised users in force.
+    """Enrol owners: apply their lists of authorised users.
 
-    All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
-    the fingerprint with what the owner's commands show, or demand it.
+    Either all files are applied or none. The first enrolment of an owner pins its name to its key. Compare
+    the fingerprint with the one that the owner's commands print, or pass it with --fingerprint.
     """
     from mipp_cli.cloud.cloud import enroll_at_cloud
 
@@ -66,15 +66,15 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 
 @cloud.command()
 @directory_argument("CLOUD")
-@click.option("--sums", is_flag=True, help="Compute all sums again, too, and compare them with the index.")
+@click.option("--sums", is_flag=True, help="Also recompute all sums and compare them with the index.")
 @parallelism_options
 @progress_option
 @prints_report
 def check(directory: Path, sums: bool, parallelism: Parallelism, progress: Progress) -> Report:
-    """Check every file of the cloud's directory, and say of each that is damaged, unknown or missing.
+    """Check every file in CLOUD; report files that are damaged, unknown or missing.
 
-    Every block of what is stored is read, every signature verified, and the index compared with the
-    images. Nothing is changed. --jobs and --scheduler matter only with --sums.
+    Reads every stored block, verifies every signature, and compares the index with the images. Changes
+    nothing. --jobs and --scheduler apply only with --sums.
     """
     from mipp_cli.cloud.check import check_cloud
 
@@ -88,9 +88,10 @@ def check(directory: Path, sums: bool, parallelism: Parallelism, progress: Progr
 @confirm_option
 @prints_report
 def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) -> Report:
-    """End an owner's membership at the cloud: users, images, features and sums are gone from CLOUD.
+    """Remove an owner from the cloud: its users, images, features and sums.
 
-    The owner may come back under the same key, with newer members.h5. The KMC's part: mipp kmc remove.
+    The owner may enrol again later with the same key and a newer members.h5. To remove the owner from the
+    KMC, run mipp kmc remove.
     """
     from mipp_cli.cloud.remove import remove_from_cloud
 
@@ -100,11 +101,11 @@ def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) ->
 @cloud.command()
 @directory_argument("CLOUD")
 @files_argument("CONTAINER...", required=False)
-@click.option("--rebuild", is_flag=True, help="Make the index anew from CLOUD/segments; takes no CONTAINER.")
+@click.option("--rebuild", is_flag=True, help="Rebuild the index from CLOUD/segments; takes no CONTAINER.")
 @click.option(
     "--drop-damaged",
     is_flag=True,
-    help="With --rebuild: leave out, for good, what is damaged or of an owner who is not enrolled.",
+    help="With --rebuild: permanently drop segments that are damaged or whose owner is not enrolled.",
 )
 @parallelism_options
 @progress_option
@@ -117,24 +118,24 @@ def index(
     parallelism: Parallelism,
     progress: Progress,
 ) -> Report:
-    """Verify uploads, keep and index them (IndexConstruct, Table 2); delete what owners ask.
+    """Verify, store and index uploads (IndexConstruct, Table 2); apply deletions.
 
-    Each CONTAINER is an owner's upload or deletion. They may come in any order, late or twice: of what they
-    say of an image, the one made last counts. All of them are applied or none; those that were applied
-    before are skipped. Of images that are deleted or replaced, ciphertext, name and sums are gone from CLOUD
-    afterwards. What an owner sent and has not come is named.
+    Each CONTAINER is an owner's upload or deletion. They may be applied in any order, late or twice: for each
+    image, the newest message decides. Either all are applied or none; those applied before are skipped. The
+    ciphertexts, names and sums of deleted and replaced images are removed from CLOUD. Messages of an owner
+    that have not arrived yet are reported.
 
-    With --rebuild, when index.h5 or the parts of the index were lost or damaged, everything that was
-    applied is verified and indexed again.
+    Use --rebuild if index.h5 or parts of the index are lost or damaged: everything applied before is verified
+    and indexed again.
     """
     if rebuild:
         if files:
-            raise click.UsageError("--rebuild takes no CONTAINER: it makes the index from CLOUD/segments")
+            raise click.UsageError("--rebuild takes no CONTAINER: it rebuilds the index from CLOUD/segments")
         from mipp_cli.cloud.rebuild import rebuild_index
 
         return rebuild_index(directory, drop_damaged=drop_damaged, parallelism=parallelism, progress=progress)
     if drop_damaged:
-        raise click.UsageError("--drop-damaged goes with --rebuild")
+        raise click.UsageError("--drop-damaged needs --rebuild")
     if not files:
         raise click.UsageError("Missing argument 'CONTAINER...'.")
     from mipp_cli.cloud.index import index_containers
@@ -145,9 +146,11 @@ def index(
 @cloud.command()
 @directory_argument("CLOUD")
 @click.argument("request", metavar="selection.h5|query.h5", type=PATH)
-@output_option("results.h5", "what was found, for the KMC")
+@output_option("results.h5", "the encrypted matches, for the KMC")
 @click.option(
-    "--without-index", is_flag=True, help="Decrypt all sums again, to compare; the answer is the same."
+    "--without-index",
+    is_flag=True,
+    help="Decrypt all sums again instead of reading the index, to compare times; same answer.",
 )
 @parallelism_options
 @force_option
@@ -162,11 +165,11 @@ def search(
     force: bool,
     progress: Progress,
 ) -> Report:
-    """Bring the groups of images that a selection of the KMC names (scheme exact).
+    """Return the groups of images that a selection of the KMC names (scheme exact).
 
-    In the other schemes, find the images most similar to a query, among the owners who authorised its user
-    (ImageRetrieval). --without-index, --jobs and --scheduler matter there alone: the index itself is searched
-    in one process.
+    In the other schemes: find the images most similar to a query, among the owners who authorised its user
+    (ImageRetrieval). --without-index is only for those schemes, and --jobs and --scheduler apply only with
+    it: the index itself is searched in one process.
     """
     from mipp_cli.cloud.search import search as step
 

@@ -1,4 +1,4 @@
-"""The command that plays all roles at once, for whoever wants to see what comes out."""
+"""The command that runs all roles at once, as a demonstration."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _LONGEST_ID = 60
     metavar="FILE",
     type=PATH,
     multiple=True,
-    help="A picture to ask with; again for more.  [default: the first of IMAGES]",
+    help="A query picture; may be repeated.  [default: the first of IMAGES]",
 )
-@output_option("DIR", "everything: a folder that is made, with all roles' keys")
+@output_option("DIR", "everything, including all roles' keys; this folder is created")
 @click.option(
     "--scheme",
     type=click.Choice(["exact", "dcr", "mask", "paper"]),
     default="exact",
     show_default=True,
-    help="As in kmc init.",
+    help="The scheme, as in kmc init.",
 )
 @click.option(
-    "--payload", type=click.Choice(["file", "pixels"]), help="As in owner encrypt; must be chosen for DICOM."
+    "--payload", type=click.Choice(["file", "pixels"]), help="As in owner encrypt; required for DICOM."
 )
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
-@click.option("--descriptor", metavar="NAME", help="What pictures are compared by, as in kmc init.")
-@click.option("--model", metavar="PATH", type=PATH, help="An image model to compare by, as in kmc init.")
+@click.option("--descriptor", metavar="NAME", help="The descriptor, as in kmc init.")
+@click.option("--model", metavar="PATH", type=PATH, help="An image model as the descriptor, as in kmc init.")
 @prints_report
 def demo(
     files: tuple[Path, ...],
@@ -57,14 +57,10 @@ def demo(
     descriptor: str | None,
     model: Path | None,
 ) -> Report:
-    """Play all roles on pictures of your own, and end with the page of matches.
+    """Run all roles on your own pictures and write a page of matches.
 
-    Each folder in IMAGES is an owner. Every command is printed as one would type it: they are those that the
-    roles run, each on a machine of its own.
-
-    \b
-    Example:
-      mipp demo holiday/ --query holiday/beach.jpg -o demo
+    Each folder in IMAGES is an owner. Every command is printed as it would be typed. In a real deployment
+    each role runs its commands on its own machine.
     """
     from mipp_cli.files.atomic import new_folder
 
@@ -73,7 +69,9 @@ def demo(
     owners = _owners(files)
     for each in queries:
         if not each.exists():
-            raise InvalidRequestError("does not exist", path=each, hint="name a picture to ask with")
+            raise InvalidRequestError(
+                "does not exist", path=each, hint="name an existing picture as the query"
+            )
     encrypt = ["--payload", payload] if payload else []
     encrypt += ["--skip-unreadable"] if skip_unreadable else []
     asked = [str(each.absolute()) for each in queries] or [_first_picture(files)]
@@ -85,11 +83,13 @@ def demo(
         for words in _commands(owners, asked, scheme, [*described, *copy], copy, encrypt):
             _run(words)
     page = output / "matches" / "matches.html"
-    notes = ["in earnest each role has a machine of its own, and its directory stays there"]
+    notes = ["in a real deployment each role has its own machine, and its directory stays there"]
     if len(owners) == 1:
-        notes.append("all pictures are one owner's: name several folders to search those of several owners")
+        notes.append("all pictures belong to one owner: name several folders to have several owners")
     if not queries:
-        notes.append("the query is one of the pictures, so it finds itself first: ask with another, --query")
+        notes.append(
+            "the query is one of the pictures, so it finds itself first: choose another with --query"
+        )
     notes.append(f"open {page} in a browser")
     return Report((Output(page, "page"),), {"owners": len(owners)}, notes=tuple(notes))
 
@@ -102,7 +102,7 @@ def _commands(
     copy: Sequence[str],
     encrypt: Sequence[str],
 ) -> Iterator[list[str]]:
-    """Yield the words of each command, in order; each is run before the next is asked for."""
+    """Yield the words of each command, in order; the caller runs each before it asks for the next."""
     from mipp_cli.containers.messages.public_files import load_deployment
 
     public = ["--kmc", "kmc/kmc.pub"]
@@ -130,7 +130,7 @@ def _commands(
 
 
 def _run(words: Sequence[str]) -> None:
-    """Print a command, and run it here."""
+    """Print a command, and run it in this process."""
     from mipp_cli.cli.main import mipp
 
     say(click.style(f"$ mipp {printable(shlex.join(words))}", bold=True))
@@ -139,7 +139,7 @@ def _run(words: Sequence[str]) -> None:
 
 
 def _owners(paths: Sequence[Path]) -> dict[str, list[str]]:
-    """Return the images of each owner, by an identifier made of the folder's name; files are one owner's."""
+    """Return the images of each owner, by an identifier from the folder's name; loose files share one."""
     owners: dict[str, list[str]] = {}
     for path in paths:
         if not path.exists():

@@ -1,4 +1,4 @@
-"""Where the process begins: what interrupts it is caught before anything else is loaded."""
+"""The entry point: signal handlers are installed before anything else is imported."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import resource
 import signal
 import sys
 
-_NO_CORE_BYTES = 1  # less than a core file has; to Linux it also means: hand none to a program that asks
-_OPEN_FILES = 8192  # below the least that any system takes
+_NO_CORE_BYTES = 1  # too small for a core file; Linux then also pipes none to a handler program
+_OPEN_FILES = 8192  # below the smallest limit of any system
 
 
 def forbid_core_files() -> None:
-    """Keep a crash from writing memory, and the keys in it, to a file; workers inherit it."""
+    """Prevent core dumps, which would write keys to disk; workers inherit this."""
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     most_allowed = _NO_CORE_BYTES if most == resource.RLIM_INFINITY else min(most, _NO_CORE_BYTES)
     resource.setrlimit(resource.RLIMIT_CORE, (most_allowed, most_allowed))
@@ -39,7 +39,7 @@ def open_standard_streams() -> None:
 
 
 def main() -> None:
-    """Run `mipp`; an interrupt ends it with a message, while its modules are still being loaded too."""
+    """Run `mipp`; an interrupt ends it with a message, even while modules are being imported."""
     open_standard_streams()
     forbid_core_files()
     allow_open_files()
@@ -47,14 +47,14 @@ def main() -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)  # clean up, as after Ctrl-C
+            signal.signal(number, signal.default_int_handler)  # clean up as after Ctrl-C
     try:
         from mipp_cli.cli import main as program
 
         program.main()
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # what is left to do is to say so
+            signal.signal(number, signal.SIG_IGN)  # only the message is left to print
         from mipp_cli.cli.main import report_interrupt
 
         sys.exit(report_interrupt(as_json="--json" in sys.argv))

@@ -1,4 +1,4 @@
-"""Commands that measure the paper's figures and tables on a data set of one's own."""
+"""Commands that reproduce the paper's figures and tables on a data set."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 _RETURNED = click.option(
     "--returned", metavar="LIST", type=numbers, help="Numbers of images returned.  [default: 10,20,…,100]"
 )
-_CHECKED = "Images on which Sim over ciphertexts is checked to equal NewDis over plain codes."
+_CHECKED = "Images to encrypt, to check that Sim on ciphertexts equals NewDis on codes."
 _STORED_BITS = (1024, 2048, 3072)
 
 
 @click.group()
 def experiment() -> None:
-    """The paper's figures and tables, and descriptors compared, measured on your own data set.
+    """Reproduce the paper's figures and tables on your own data set.
 
-    DATASET is a folder with a folder of images for each category. Every command writes CSV, plots,
-    report.html and report.json into one folder, and goes on where an interrupted run stopped.
+    DATASET is a folder with one subfolder of images per category. Every command writes CSV files, plots,
+    report.html and report.json into one folder. Run it again to resume an interrupted run.
     """
 
 
@@ -64,7 +64,7 @@ def accuracy(
     modulus_bits: tuple[int, ...],
     sample: int,
 ) -> Report:
-    """Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
+    """Fig. 3 and 4: precision, recall and F1 by number of images returned."""
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
@@ -79,10 +79,10 @@ def accuracy(
 @experiment.command()
 @dataset_options
 @comparison_options
-@click.option("--returned", metavar="N", type=int, help="Images returned.  [default: 100]")
+@click.option("--returned", metavar="N", type=int, help="The number of images returned.  [default: 100]")
 @place_options
 def positions(source: DataSource, place: Place, compared: ComparisonOptions, returned: int | None) -> Report:
-    """Fig. 2: where truly similar images stand among those returned."""
+    """Fig. 2: the ranks of truly similar images among those returned."""
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.tasks import positions_task
 
@@ -93,8 +93,8 @@ def positions(source: DataSource, place: Place, compared: ComparisonOptions, ret
 @experiment.command()
 @datasets_options
 @query_options
-@at_least_one("--returned", "Images returned: the k of precision at k.", default=10)
-@at_least_one("--watched", "Queries whose selections the cloud watches.", default=2000)
+@at_least_one("--returned", "The number k of images returned, for precision at k.", default=10)
+@at_least_one("--watched", "Queries whose selections the cloud observes.", default=2000)
 @scheme_options("dcr,mask", "3072")
 @sample_option(50, _CHECKED)
 @place_options
@@ -108,10 +108,11 @@ def descriptors(
     modulus_bits: tuple[int, ...],
     sample: int,
 ) -> Report:
-    """Compare descriptors: how well each ranks, quantised and by Sim, and what selections tell.
+    """Compare descriptors: how well each ranks, and what selections reveal.
 
-    By the real numbers before quantisation, by Eq. 7, by the KMC's own code, and by the cloud's Sim, checked
-    on an encrypted sample: precision, recall, F1, nDCG, mAP and R-precision; then by fewer bits and numbers.
+    Each descriptor ranks by its real numbers before quantisation, by Eq. 7, by the KMC's own code and by the
+    cloud's Sim, which is checked on an encrypted sample. Measured are precision, recall, F1, nDCG, mAP and
+    R-precision, then the same with fewer bits and fewer numbers.
     """
     from mipp_cli.experiments.accuracy.descriptors import DescriptorsOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
@@ -131,7 +132,7 @@ def descriptors(
 @experiment.command()
 @dataset_options
 @timing_options
-@at_least_one("--candidates", "Images that each query asks for.", default=100)
+@at_least_one("--candidates", "Matches that each query asks for.", default=100)
 @scheme_options("dcr,mask", "3072")
 @SEED
 @place_options
@@ -145,7 +146,10 @@ def timing(
     modulus_bits: tuple[int, ...],
     seed: int,
 ) -> Report:
-    """Fig. 5 to 8: index construction, and retrieval plain, without index and with it."""
+    """Fig. 5 to 8: times of index construction and of retrieval.
+
+    Retrieval is measured on plaintext, on ciphertexts without the index, and with it.
+    """
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
     from mipp_cli.experiments.cost.timing import TimingOptions
     from mipp_cli.experiments.tasks import timing_task
@@ -158,7 +162,7 @@ def timing(
 @experiment.command()
 @dataset_options
 @scheme_options("dcr,mask,paper", ",".join(map(str, _STORED_BITS)))
-@sample_option(10, "Images that are really encrypted under each scheme and modulus.")
+@sample_option(10, "Images to encrypt under each scheme and modulus.")
 @SEED
 @place_options
 def storage(
@@ -169,7 +173,7 @@ def storage(
     sample: int,
     seed: int,
 ) -> Report:
-    """Table 3: what features and index take, for each scheme and modulus."""
+    """Table 3: the size of features and index, per scheme and modulus."""
     from mipp_cli.experiments.base.trial_deployment import SampleOptions, scheme_settings
     from mipp_cli.experiments.tasks import storage_task
 
@@ -183,9 +187,10 @@ def storage(
 @SEED
 @place_options
 def leakage(source: DataSource, place: Place, seed: int) -> Report:
-    """What the honest-but-curious cloud can work out (section 6.2).
+    """Measure what an honest-but-curious cloud can infer (section 6.2).
 
-    It ranks by two sums, or watches what the KMC selects: groups of images, as scheme exact has them.
+    In the sum schemes it sees two sums of every image; in scheme exact it observes the groups of images that
+    the KMC selects.
     """
     from mipp_cli.experiments.tasks import leakage_task
     from mipp_cli.scheme.parameters import DEFAULT_MODULUS_BITS
@@ -202,11 +207,16 @@ def leakage(source: DataSource, place: Place, seed: int) -> Report:
 @experiment.command()
 @click.argument("upload", metavar="UPLOAD", type=PATH)
 @click.option("--kmc", metavar="kmc.pub", type=PATH, required=True, help="The deployment's public file.")
-@click.option("--images", metavar="DIR", type=PATH, help="The folder that was encrypted, to compare with.")
-@at_least_one("--limit", "Images to read.", default=10)
+@click.option(
+    "--images", metavar="DIR", type=PATH, help="The folder of the original images, to compare with."
+)
+@at_least_one("--limit", "Images to attack.", default=10)
 @place_options
 def attack(upload: Path, kmc: Path, images: Path | None, limit: int, place: Place) -> Report:
-    """Read the features out of UPLOAD without a key: scheme `paper` falls, the others must not."""
+    """Recover the features in UPLOAD without a key (scheme paper is broken).
+
+    The attack must succeed against scheme paper, and fail against the others.
+    """
     from mipp_cli.experiments.attack.attack import AttackOptions
     from mipp_cli.experiments.plots.drawings import PAD_SHEET
     from mipp_cli.experiments.suite import recorded
@@ -238,10 +248,10 @@ def every(
     modulus_bits: tuple[int, ...],
     sample: int,
 ) -> Report:
-    """Everything, and one report.
+    """Run all experiments except descriptors, and write one report.
 
-    Storage is measured under scheme paper too, and with moduli of 1024 and 2048 bits; the attack is made on
-    every scheme.
+    Storage is also measured under scheme paper and with moduli of 1024 and 2048 bits. The attack is run
+    against every scheme.
     """
     from mipp_cli.experiments import tasks
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from mipp_cli.experiments.base.sampling import QueryChoice
     from mipp_cli.progress import Progress
 
-# Types of options: what they raise is said of the option whose value it is.
+# Types of options: click adds the option's name to what they raise.
 
 
 def words(value: str) -> tuple[str, ...]:
-    """Return words that are separated by commas."""
+    """Return the words of a comma-separated list."""
     stripped = tuple(word.strip() for word in value.split(","))
     if not all(stripped):
         raise click.BadParameter(f"{value!r} is not a list; write a,b,c")
@@ -37,7 +37,7 @@ def words(value: str) -> tuple[str, ...]:
 
 
 def numbers(value: str) -> tuple[int, ...]:
-    """Return whole numbers from 1 on that are separated by commas."""
+    """Return the positive integers of a comma-separated list."""
     found = [_positive(word.strip()) for word in value.split(",")]
     if not all(found):
         raise click.BadParameter(f"{value!r} is not a list of numbers; write 10,50,100")
@@ -47,17 +47,17 @@ def numbers(value: str) -> tuple[int, ...]:
 def _queries(value: str) -> int | None:
     """Return a number of queries, None for `all`."""
     if value != "all" and not _positive(value):
-        raise click.BadParameter(f"{value!r} is no number of queries; write 5, or all")
+        raise click.BadParameter(f"{value!r} is not a number of queries; write 5, or all")
     return None if value == "all" else int(value)
 
 
 def _positive(text: str) -> int:
-    """Return the number from 1 on that is written in a text; 0 if there is none."""
+    """Return the positive integer in a text; 0 if it is not one."""
     return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def at_least_one(name: str, what: str, *, default: int | None = None) -> Decorator:
-    """An option that is a number from 1 on."""
+    """An option with a positive integer."""
     return click.option(
         name,
         metavar="N",
@@ -74,13 +74,13 @@ SEED = click.option(
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="What queries, samples and intervals are drawn from.",
+    help="Seed for drawing queries, samples and intervals.",
 )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an experiment is done and what is written: the options of every experiment."""
+    """The options of every experiment: output folder, plots, parallelism, progress."""
 
     output: Path | None
     force: bool
@@ -99,10 +99,10 @@ place_options = together(
         "--output",
         metavar="DIR",
         type=PATH,
-        help="Where figures and report go; an interrupted run goes on there.  [default: experiment-NAME]",
+        help="Folder for figures and report; run again to resume there.  [default: experiment-NAME]",
     ),
-    click.option("--force", is_flag=True, help="Run again what the folder holds, and replace it."),
-    click.option("--no-plots", is_flag=True, help="Draw no plots; they need matplotlib."),
+    click.option("--force", is_flag=True, help="Run again even what is done, and replace the results."),
+    click.option("--no-plots", is_flag=True, help="Do not draw plots, which need matplotlib."),
     parallelism_options,
     progress_option,
     prints_report,
@@ -112,7 +112,7 @@ place_options = together(
 
 @dataclass(frozen=True)
 class DataSource:
-    """The data set as the command line names it, and what describes its pictures."""
+    """The data set and its descriptors, as named on the command line."""
 
     folder: Path
     descriptors: tuple[str, ...]
@@ -125,7 +125,7 @@ _DESCRIPTOR = "NAME|model:PATH|features:FILE"
 
 
 def one_descriptor(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
-    """Return the one descriptor of a command as the list that others take."""
+    """Return the single descriptor of a command as a list."""
     return (value,)
 
 
@@ -136,8 +136,8 @@ single_descriptor = click.option(
     default="edge-histogram",
     show_default=True,
     callback=one_descriptor,
-    help="What describes the pictures: one of mipp's descriptors by name, an image model in ONNX form, or a "
-    "file of your own: .npy or HDF5, where whole numbers are codes and floats are quantised as l2.",
+    help="The descriptor: edge-histogram, colour-edge, an ONNX image model, or your own features in .npy "
+    "or HDF5 (integers are codes, floats are quantised as l2).",
 )
 several_descriptors = click.option(
     "--descriptor",
@@ -146,8 +146,8 @@ several_descriptors = click.option(
     multiple=True,
     default=("edge-histogram",),
     show_default=True,
-    help="A descriptor to measure, again for each: one of mipp's by name, an image model in ONNX form, or a "
-    "file of your own: .npy or HDF5, where whole numbers are codes and floats are quantised as l2.",
+    help="A descriptor to measure; may be repeated: edge-histogram, colour-edge, an ONNX image model, or "
+    "your own features in .npy or HDF5 (integers are codes, floats are quantised as l2).",
 )
 _folder_options = together(
     click.argument("folder", metavar="DATASET", type=PATH),
@@ -156,7 +156,7 @@ _folder_options = together(
         "categories",
         metavar="LIST",
         type=words,
-        help="Search only these categories, or the first N by name.  [default: all]",
+        help="Search only these categories, or the first N in order of name.  [default: all]",
     ),
     click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read."),
 )
@@ -189,10 +189,10 @@ _query_options = together(
         type=_queries,
         default="5",
         show_default=True,
-        help="Queries in each category, or every image.",
+        help="Queries per category; all makes every image a query.",
     ),
     at_least_one(
-        "--query-categories", "Categories that queries are drawn from.  [default: 10; of --queries all, all]"
+        "--query-categories", "Categories that queries are drawn from.  [default: 10; all with --queries all]"
     ),
     SEED,
 )
@@ -205,14 +205,14 @@ comparison_options = bundled(
         "--candidates",
         metavar="LIST",
         type=numbers,
-        help="Candidates of the end-to-end results.  [default: 100,200,500, as far as there are images]",
+        help="Candidates of the end-to-end methods.  [default: 100,200,500, up to the number of images]",
     ),
     click.option(
         "--rankings",
         metavar="FILE.csv",
         type=PATH,
         multiple=True,
-        help="A method of your own, as query,rank,image; again for more.",
+        help="Rankings of your own method, as query,rank,image; may be repeated.",
     ),
 )
 timing_options = together(
@@ -222,14 +222,14 @@ timing_options = together(
         type=numbers,
         default="100,250,500,1000",
         show_default=True,
-        help="Numbers of images; above the data set's, its pictures come again.",
+        help="Numbers of images; pictures are repeated above the size of the data set.",
     ),
-    at_least_one("--repeats", "Times that each point is measured.", default=5),
+    at_least_one("--repeats", "Measurements per point.", default=5),
 )
 
 
 def scheme_options(schemes: str, modulus_bits: str) -> Decorator:
-    """``--scheme`` and ``--modulus-bits``: lists, every scheme with every modulus."""
+    """``--scheme`` and ``--modulus-bits``: lists; every scheme is combined with every modulus."""
     return together(
         click.option(
             "--scheme",
@@ -238,7 +238,7 @@ def scheme_options(schemes: str, modulus_bits: str) -> Decorator:
             type=words,
             default=schemes,
             show_default=True,
-            help="Schemes that are really run.",
+            help="Schemes to run.",
         ),
         click.option(
             "--modulus-bits",
@@ -246,11 +246,11 @@ def scheme_options(schemes: str, modulus_bits: str) -> Decorator:
             type=numbers,
             default=modulus_bits,
             show_default=True,
-            help="Sizes of their moduli; small ones too, for experiments.",
+            help="Modulus sizes in bits; insecure sizes are allowed here.",
         ),
     )
 
 
 def sample_option(default: int, what: str) -> Decorator:
-    """``--sample``: how many images are really encrypted."""
+    """``--sample``: the number of images to encrypt."""
     return at_least_one("--sample", what, default=default)

@@ -1,4 +1,4 @@
-"""How a command of experiments runs: pictures are described, tasks are run, and what came out is said."""
+"""Runs an experiment command: describes the pictures, runs the tasks, prints the results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def run_on(source: DataSource, place: Place, plan: Callable[[DataSet], Sequence[Task]]) -> Report:
-    """Describe the data set by the one descriptor that was named, and run what is planned on it."""
+    """Describe the data set by a single descriptor, and run the planned tasks on it."""
     return run_on_all(source, place, lambda datasets: plan(datasets[0]))
 
 
 def run_on_all(
     source: DataSource, place: Place, plan: Callable[[Sequence[DataSet]], Sequence[Task]]
 ) -> Report:
-    """Describe the data set by each descriptor that was named, and run what is planned on all of them."""
+    """Describe the data set by every descriptor named, and run the planned tasks on all of them."""
     from mipp_cli.experiments.base.dataset import describe_dataset, load_datasets
 
     datasets = load_datasets(
@@ -50,10 +50,10 @@ def carry_out(
     place: Place,
     warnings: Sequence[str] = (),
 ) -> Report:
-    """Run tasks into the output folder, and say what was measured beside what the paper claims."""
+    """Run tasks into the output folder, and report measurements next to the paper's claims."""
     from mipp_cli.experiments.suite import run_tasks
 
-    # nothing in a command line of experiments is secret: they know no passphrases
+    # the command line of an experiment contains no secret: experiments take no passphrases
     command = shlex.join(["mipp", *map(as_called, sys.argv[1:])])
     outcome = run_tasks(tasks, dataset, folder, force=place.force, plots=not place.no_plots, command=command)
     counts = {"experiments": len(tasks), "done before": outcome.skipped}
@@ -77,7 +77,7 @@ def _as_json(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def _as_lines(results: Sequence[Result]) -> list[str]:
-    """Return the figures to look at first, and each claim of the paper with what was measured."""
+    """Return the key figures, and each claim of the paper with what was measured."""
     from mipp_cli.experiments.report.tables import key_table
 
     lines: list[str] = []

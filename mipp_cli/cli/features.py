@@ -1,4 +1,4 @@
-"""The command that shows features in the clear."""
+"""The command that prints features in plaintext."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from mipp_cli.sanitize import printable
     metavar="NAME|model:PATH",
     default="edge-histogram",
     show_default=True,
-    help="What describes the images: edge-histogram, colour-edge, or an image model in ONNX form.",
+    help="The descriptor: edge-histogram, colour-edge, or an image model in ONNX form.",
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print a line an image: path and codes.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per image: path and codes.")
 @model_output_option
 @model_pooling_option
 @device_option
@@ -43,11 +43,11 @@ def features(
     model_pooling: str | None,
     device: str,
 ) -> Report:
-    """Print the features of images: codes, as the scheme compares them.
+    """Print the features of images: their codes under a descriptor.
 
-    An edge histogram (MPEG-7) has 80 codes, 0 to 7: five kinds of edge in each of 4 x 4 sub-images: vertical,
-    horizontal, 45 degrees, 135 degrees, non-directional. colour-edge has 168, 0 to 31: those edges, then 16
-    of greys, then 72 of colours. A model has as many codes as its output has numbers, 0 to 255.
+    edge-histogram (MPEG-7) has 80 codes, 0 to 7: five kinds of edge (vertical, horizontal, 45 degrees, 135
+    degrees, non-directional) in each of 4 x 4 sub-images. colour-edge has 168 codes, 0 to 31: those edges,
+    then 16 of greys, then 72 of colours. A model has one code, 0 to 255, per number of its output.
     """
     from mipp_cli.descriptors.choice import chosen_describer
     from mipp_cli.descriptors.describe import describe_images

@@ -1,4 +1,4 @@
-"""The command that says what a file or directory holds."""
+"""The command that shows what a file or directory contains."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from mipp_cli.sanitize import printable
 @click.command()
 @passphrase_option
 @click.argument("path", metavar="PATH", type=PATH)
-@click.option(
-    "--csv", "as_csv", is_flag=True, help="Print the main table: the rows of an index, the matches, …"
-)
+@click.option("--csv", "as_csv", is_flag=True, help="Print the main table as CSV.")
 @prints_report
 def inspect(path: Path, as_csv: bool) -> Report:
-    """Say what PATH holds: any container, public file or role's directory; never a secret.
+    """Show what PATH contains, except secrets.
 
-    With --csv, the main table: of an index owner,image_id,sum1,sum2 (all that the cloud knows of the
-    features); of results query,owner,image_id,sim; of an upload image_id,encrypted_bytes; of a deletion
-    image_id. What an owner sent, image by image: mipp owner list.
+    PATH is a container, a public file or a role's directory. The main table (--csv) of an index is
+    owner,image_id,sum1,sum2 (all that the cloud knows about features); of results query,owner,image_id,sim;
+    of an upload image_id,encrypted_bytes; of a deletion image_id. To list an owner's images, run mipp owner
+    list.
     """
     from mipp_cli.inspection.directories import inspect_path
 

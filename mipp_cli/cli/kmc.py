@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def kmc() -> None:
-    """The key management centre: draw a deployment, enrol, keep and rank features, re-encrypt."""
+    """Key management centre: enrol owners, rank queries, re-encrypt matches."""
 
 
 @kmc.command()
@@ -46,15 +46,14 @@ def kmc() -> None:
     type=click.Choice(["exact", "dcr", "mask", "paper"]),
     default="exact",
     show_default=True,
-    help="exact: the KMC keeps the features and ranks (Eq. 7). In the others the cloud ranks (Eq. 9), with "
-    "features under dcr (Eq. 4 modulo N²), mask (zero-sum masks) or paper (as published: broken).",
+    help="exact: the KMC stores the features and ranks (Eq. 7). In the others the cloud ranks (Eq. 9), on "
+    "features encrypted by dcr (Eq. 4 modulo N²), mask (zero-sum masks) or paper (as published: broken).",
 )
 @click.option(
     "--group-size",
     metavar="G",
     type=click.IntRange(1, 1024),
-    help="For exact: how many images make a group, which the cloud brings whole; 1 for no groups.  "
-    "[default: 8]",
+    help="For exact: images per group. The cloud returns whole groups; 1 means no groups.  [default: 8]",
 )
 @click.option(
     "--modulus-bits", metavar="BITS", type=int, help="Size of N or p, for dcr and paper.  [default: 3072]"
@@ -62,30 +61,30 @@ def kmc() -> None:
 @click.option(
     "--descriptor",
     metavar="DESCRIPTOR",
-    help="What features are: edge-histogram (the default) or colour-edge, which are computed here; or "
-    "features of your own, which owners and users give with --features, as "
-    "NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH]: 3 to 65535 codes of 2 to 256 levels; or real numbers, which "
-    "become codes once divided by their L2 norm (l2), or from a range.",
+    help="The descriptor: edge-histogram (the default) or colour-edge, which mipp computes; or your own, "
+    "NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH], whose features owners and users pass with --features: 3 to "
+    "65535 codes of 2 to 256 levels, or real numbers that are quantised after L2 normalisation (l2) or "
+    "from a range (LOW..HIGH).",
 )
 @click.option(
     "--model",
     metavar="PATH",
     type=PATH,
-    help="Describe pictures by an image model instead: a folder as models are published in ONNX form, or the "
-    ".onnx file in it. Owners and users need a copy each.",
+    help="Use an image model as the descriptor: a folder with a published ONNX model, or the .onnx file in "
+    "it. Every owner and user needs a copy.",
 )
 @model_output_option
 @model_pooling_option
 @click.option(
     "--allow-insecure-modulus",
     is_flag=True,
-    help="Admit a modulus of less than 2048 bits: insecure, for tests.",
+    help="Allow a modulus below 2048 bits: insecure, only for tests.",
 )
 @prints_report
 def init(directory: Path, **options: Any) -> Report:
-    """Make the directory KMC, and with it a deployment: KMC/kmc.pub, for everybody.
+    """Create a deployment: the directory KMC, with KMC/kmc.pub for all roles.
 
-    Tell everybody the fingerprint over another channel than the file itself.
+    Give all roles the fingerprint over another channel than the file itself.
     """
     from mipp_cli.kmc.init import init_kmc
 
@@ -98,10 +97,10 @@ def init(directory: Path, **options: Any) -> Report:
 @fingerprint_option
 @prints_report
 def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
-    """Put owners' enrolments in force (keys and users), and make clouds known.
+    """Enrol owners (their keys and authorised users) and clouds.
 
-    All of the files are taken, or none. The first enrolment of an owner pins its name to its key: compare
-    the fingerprint with what the owner's commands show, or demand it.
+    Either all files are applied or none. The first enrolment of an owner pins its name to its key. Compare
+    the fingerprint with the one that the owner's commands print, or pass it with --fingerprint.
     """
     from mipp_cli.kmc.enroll import enroll_at_kmc
 
@@ -114,11 +113,11 @@ def enroll(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ..
 @progress_option
 @prints_report
 def index(directory: Path, files: tuple[Path, ...], progress: Progress) -> Report:
-    """Keep the features of owners' images, to rank them (scheme exact); delete what owners ask.
+    """Verify and store owners' features for ranking (scheme exact); apply deletions.
 
-    Each FILE is an upload.features.h5 or a delete.h5 of an owner. They may come in any order, late or twice:
-    of what they say of an image, the one made last counts. A features file that was applied before fills
-    again what was damaged here or is missing. What an owner sent and has not come is named.
+    Each FILE is an upload.features.h5 or a delete.h5 of an owner. They may be applied in any order, late or
+    twice: for each image, the newest message decides. A features file that was applied before repairs
+    features that are damaged or missing here. Messages of an owner that have not arrived yet are reported.
     """
     from mipp_cli.kmc.index import index_at_kmc
 
@@ -128,12 +127,12 @@ def index(directory: Path, files: tuple[Path, ...], progress: Progress) -> Repor
 @kmc.command()
 @directory_argument("KMC")
 @click.argument("query", metavar="query.h5", type=PATH)
-@output_option("selection.h5", "what the cloud is asked to bring")
+@output_option("selection.h5", "the selection, for the cloud")
 @click.option(
     "--cloud",
     metavar="cloud.pub",
     type=PATH,
-    help="The cloud that is asked, if several are enrolled.",
+    help="The cloud that the selection is for, if several are enrolled.",
 )
 @click.option(
     "--limit",
@@ -141,7 +140,7 @@ def index(directory: Path, files: tuple[Path, ...], progress: Progress) -> Repor
     type=SIZE,
     default="10GB",
     show_default=True,
-    help="Leave out the largest groups if the cloud would have to bring more.",
+    help="Leave out the largest groups if the cloud would have to return more than this.",
 )
 @force_option
 @progress_option
@@ -155,10 +154,10 @@ def rank(
     force: bool,
     progress: Progress,
 ) -> Report:
-    """Rank the images of the owners who authorised the user, by exact distance (Eq. 7; scheme exact).
+    """Rank the images for a query by Euclidean distance (Eq. 7; scheme exact).
 
-    The selection names whole groups of images, and neither the user nor the query. The ranking is remembered:
-    the same query selects the same again.
+    Only images of owners who authorised the user are ranked. The selection names whole groups of images, and
+    neither the user nor the query. The ranking is stored: the same query selects the same groups again.
     """
     from mipp_cli.kmc.rank import rank as step
 
@@ -173,9 +172,9 @@ def rank(
 @progress_option
 @prints_report
 def reencrypt(directory: Path, results: Path, output: Path, force: bool, progress: Progress) -> Report:
-    """Re-encrypt the matches in results.h5 for the user who asked, and for nobody else.
+    """Re-encrypt the matches in results.h5 for the user who sent the query.
 
-    The KMC checks again that each image's owner authorised the user.
+    The KMC checks again that the owner of each image authorised the user.
     """
     from mipp_cli.kmc.reencrypt import reencrypt as step
 
@@ -186,7 +185,7 @@ def reencrypt(directory: Path, results: Path, output: Path, force: bool, progres
 @directory_argument("KMC")
 @prints_report
 def status(directory: Path) -> Report:
-    """Say which keys of which owners the KMC holds, which users, clouds and sealing keys; never a secret."""
+    """Show the owners, keys, users and clouds that the KMC knows, except secrets."""
     from mipp_cli.kmc.status import kmc_status
 
     report, details = kmc_status(directory)
@@ -194,7 +193,7 @@ def status(directory: Path) -> Report:
 
 
 def _lines(fields: dict[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield a line for each field, for people, by the names that scripts know."""
+    """Yield one line per field, with the names of the JSON output."""
     for name, field in fields.items():
         if isinstance(field, dict) and field:
             yield f"{indent}{name}:"
@@ -209,10 +208,9 @@ def _lines(fields: dict[str, Any], indent: str = "") -> Iterator[str]:
 @progress_option
 @prints_report
 def check(directory: Path, progress: Progress) -> Report:
-    """Check every file of the KMC's directory, and say of each that is damaged, unknown or missing.
+    """Check every file in KMC; report files that are damaged, unknown or missing.
 
-    Keys are set beside the public files that name them, and every block of features is opened. Nothing is
-    changed.
+    Compares keys with the public files that name them, and decrypts every block of features. Changes nothing.
     """
     from mipp_cli.kmc.check import check_kmc
 
@@ -226,9 +224,10 @@ def check(directory: Path, progress: Progress) -> Report:
 @confirm_option
 @prints_report
 def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) -> Report:
-    """End an owner's membership at the KMC: drop its image keys, its features and its list of users.
+    """Remove an owner from the KMC: its image keys, features and list of users.
 
-    The owner may come back under the same key, with a newer enrolment. The cloud's part: mipp cloud remove.
+    The owner may enrol again later with the same key and a newer enrolment. To remove the owner from the
+    cloud, run mipp cloud remove.
     """
     from mipp_cli.kmc.remove import remove_from_kmc
 
@@ -238,14 +237,16 @@ def remove(directory: Path, owner: str, release_name: bool, confirm: Confirm) ->
 @kmc.command()
 @directory_argument("KMC")
 @click.option(
-    "--drop-former", is_flag=True, help="Drop the former keys at once: what was sealed to them never opens."
+    "--drop-former",
+    is_flag=True,
+    help="Drop the former keys at once: nothing sealed to them can be decrypted any more.",
 )
 @prints_report
 def rotate_key(directory: Path, drop_former: bool) -> Report:
-    """Renew the KMC's sealing key: KMC/sealing.pub, for all owners and users.
+    """Rotate the KMC's sealing key; writes KMC/sealing.pub, for all owners and users.
 
-    The former key is kept, so that queries under way are still answered, until `mipp kmc forget-key`. A key
-    that was dropped opens nothing that was recorded, whoever steals the KMC's keys later.
+    The former key is kept until `mipp kmc forget-key`, so that queries on their way can still be answered.
+    Once it is dropped, recorded messages sealed to it stay secret even if the KMC's keys are stolen.
     """
     from mipp_cli.kmc.rotate import rotate_sealing_key
 
@@ -256,7 +257,7 @@ def rotate_key(directory: Path, drop_former: bool) -> Report:
 @directory_argument("KMC")
 @prints_report
 def forget_key(directory: Path) -> Report:
-    """Drop the former sealing keys: what was sealed to them never opens again."""
+    """Drop the former sealing keys: nothing sealed to them can be decrypted any more."""
     from mipp_cli.kmc.rotate import forget_sealing_keys
 
     return forget_sealing_keys(directory)

@@ -1,4 +1,4 @@
-"""The command `mipp`: commands are loaded when asked for, and errors are caught in one place."""
+"""The command `mipp`: subcommands are imported on use, and errors are caught in one place."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from typing import Any, NoReturn
 import click
 
 from mipp_cli import __version__
+from mipp_cli.cli.examples import examples_of
 from mipp_cli.cli.messages import forget, report_error
 from mipp_cli.cli.verbose import verbose_option
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
-_COMMANDS = {  # each is the object of its name in the module of its name
-    "kmc": "The key management centre: enrol, keep and rank features, re-encrypt.",
-    "cloud": "The cloud: enrol owners, keep their pictures, bring what was found.",
-    "user": "A user: query by example, decrypt the matches.",
-    "owner": "An image owner: authorise users, encrypt and delete images, renew keys.",
-    "demo": "Play all roles on pictures of your own, and end with the page of matches.",
-    "features": "Print what pictures are compared by: their codes, by any descriptor.",
-    "inspect": "Say what a file or a role's directory holds; never a secret.",
-    "protect": "Protect the keys in a role's directory with a passphrase.",
-    "experiment": "The paper's figures and tables, measured on your own data set.",
+_COMMANDS = {  # the object of this name in the module of this name
+    "kmc": "Key management centre: enrol owners, rank queries, re-encrypt matches.",
+    "cloud": "Cloud: store encrypted images, answer searches.",
+    "user": "User: query by example image, decrypt the matches.",
+    "owner": "Image owner: authorise users, encrypt and delete images, rotate keys.",
+    "demo": "Run all roles on your own pictures and write a page of matches.",
+    "features": "Print the features of images: their codes under a descriptor.",
+    "inspect": "Show what a file or a role's directory contains, except secrets.",
+    "protect": "Protect the keys of a role's directory with a passphrase.",
+    "experiment": "Reproduce the paper's figures and tables on your own data set.",
 }
 
 
@@ -36,20 +37,24 @@ _NO_MEMORY = InterruptedWorkError(
 
 
 class MippGroup(click.Group):
-    """The root: subcommands are imported when used, errors become messages and exit codes."""
+    """The root group: imports subcommands on use, turns errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which a newcomer meets them."""
+        """Return the commands in the order of first use."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Import a command, and add the examples to its help."""
         if cmd_name not in _COMMANDS:
             return None
         command = getattr(importlib.import_module(f"mipp_cli.cli.{cmd_name}"), cmd_name)
         if isinstance(command, click.Group):
-            for each in command.commands.values():  # the first line as it stands, not cut to the terminal
+            for name, each in command.commands.items():
+                # the whole first line, which click would truncate
                 each.short_help = each.short_help or (each.help or "").partition("\n")[0]
+                each.epilog = examples_of(f"{cmd_name} {name}")
+        elif isinstance(command, click.Command):
+            command.epilog = examples_of(cmd_name)
         return command if isinstance(command, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -58,7 +63,7 @@ class MippGroup(click.Group):
             formatter.write_dl([*_COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a subcommand; if whoever reads our output has gone, that is no failure."""
+        """Run a subcommand; a closed pipe on stdout is not an error."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -120,22 +125,24 @@ def _is_output_unwritable() -> bool:
 
 
 def report_interrupt(*, as_json: bool) -> int:
-    """Say that the command was interrupted; return the exit code."""
+    """Report that the command was interrupted; return the exit code."""
     interrupted = InterruptedWorkError("interrupted", hint="run the command again")
     return report_error(interrupted, as_json=as_json)
 
 
 def _report_usage(error: click.UsageError, *, as_json: bool) -> int:
     message = error.format_message()
-    if error.ctx is not None and message == error.ctx.get_help():  # a group alone: no mistake, a question
+    if (
+        error.ctx is not None and message == error.ctx.get_help()
+    ):  # a group without a subcommand: click shows its help
         error.show()
         return error.exit_code
     command = error.ctx.command_path if error.ctx is not None else "mipp"
-    return report_error(MippUsageError(message, hint=f"{command} --help says what it takes"), as_json=as_json)
+    return report_error(MippUsageError(message, hint=f"see {command} --help"), as_json=as_json)
 
 
 class MippUsageError(MippError):
-    """Raised in the place of click's usage error."""
+    """Raised instead of click's usage error."""
 
     exit_code = 2
 
@@ -146,35 +153,37 @@ class MippUsageError(MippError):
 def mipp() -> None:
     """Search the encrypted pictures of several owners by example.
 
-    Owners put encrypted pictures on a cloud. A user whom they authorised asks with an encrypted example.
-    The key management centre (KMC) ranks, the cloud brings what was found without seeing any of it, and the
-    KMC re-encrypts it for that user alone. Each role works in a directory of its own; they hand each other
-    files.
+    Owners upload encrypted pictures to a cloud. A user whom they authorised sends an encrypted example image.
+    The key management centre (KMC) ranks the pictures, the cloud returns the encrypted matches, and the KMC
+    re-encrypts them for this user alone. Each role has its own directory, and the roles exchange files.
 
     \b
-    The order of a first run:
-      mipp kmc init KMC                          the deployment: KMC/kmc.pub, for everybody
-      mipp cloud init CLOUD --kmc kmc.pub        mipp user init USER --id UID --kmc kmc.pub
-      mipp owner init OWNER --id OID --kmc kmc.pub --authorize user.pub
-      mipp kmc enroll KMC enrolment.h5 cloud.pub mipp cloud enroll CLOUD members.h5
+    A first run:
+      mipp kmc init KMC
+      mipp cloud init CLOUD --kmc KMC/kmc.pub
+      mipp user init USER --id UID --kmc KMC/kmc.pub
+      mipp owner init OWNER --id OID --kmc KMC/kmc.pub --authorize USER/user.pub
+      mipp kmc enroll KMC OWNER/enrolment.h5 CLOUD/cloud.pub
+      mipp cloud enroll CLOUD OWNER/members.h5
       mipp owner encrypt OWNER IMAGES -o upload.h5
-      mipp cloud index CLOUD upload.h5           mipp kmc index KMC upload.features.h5
+      mipp cloud index CLOUD upload.h5
+      mipp kmc index KMC upload.features.h5
       mipp user query USER IMAGE -o query.h5
       mipp kmc rank KMC query.h5 -o selection.h5
       mipp cloud search CLOUD selection.h5 -o results.h5
       mipp kmc reencrypt KMC results.h5 -o reencrypted.h5
       mipp user decrypt USER reencrypted.h5 -o DIR
 
-    In schemes dcr, mask and paper the cloud ranks: there is no kmc index and no kmc rank, and cloud search
-    takes query.h5.
+    In the schemes dcr, mask and paper the cloud ranks: leave out kmc index and kmc rank, and give query.h5 to
+    cloud search.
     """
 
 
 def main() -> None:
-    """Run `mipp`; `entry.py` is where a process begins."""
+    """Run `mipp`; the process starts in `entry.py`."""
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # an answer that is no text is a wrong answer
+        sys.stdin.reconfigure(errors="surrogateescape")  # an answer that cannot be decoded is a wrong answer
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every letter
+            stream.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack characters
     mipp.main(prog_name="mipp")

@@ -1,4 +1,4 @@
-"""What commands say: reports and errors, for people and (``--json``) for scripts."""
+"""Output of commands: reports and errors, as text and (``--json``) as JSON."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mipp_cli.report import Report
 
 _HINTS = {
-    3: "the file is damaged, or was made to mislead: ask its sender for it again",
-    4: "ask the owner, the KMC or the cloud, whichever does not know you",
+    3: "the file is corrupted or forged: ask its sender for it again",
+    4: "ask the owner, the KMC or the cloud to enrol or authorise the party named here",
 }
 
 
@@ -34,7 +34,7 @@ def say(line: str = "", *, err: bool = False) -> None:
 
 
 def report_error(error: MippError, *, as_json: bool) -> int:
-    """Say what is wrong, where, and what to do; return the exit code."""
+    """Print what is wrong, where, and what to do; return the exit code."""
     hint = error.hint or _HINTS.get(error.exit_code, "see mipp --help")
     if as_json:
         fields: dict[str, Any] = {
@@ -85,9 +85,9 @@ def forget(stream: TextIO) -> None:
 
 @_naming_output()
 def report_success(command: str, report: Report, *, as_json: bool, seconds: float) -> None:
-    """Print a report: one JSON object, or its lines and what was written, counted and to be warned of."""
+    """Print a report: one JSON object, or its lines, outputs, counts, notes and warnings."""
     if as_json:
-        # in pieces, because a list may be Streamed
+        # in chunks, because a list may be Streamed
         sys.stdout.writelines(json.JSONEncoder().iterencode(_fields(command, report, seconds)))
         say()
         return
@@ -108,9 +108,9 @@ def report_success(command: str, report: Report, *, as_json: bool, seconds: floa
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | int | float | None]]) -> None:
-    """Print rows as CSV, with texts that neither a terminal nor a spreadsheet obeys."""
+    """Print rows as CSV; texts are escaped against terminal sequences and spreadsheet formulas."""
     rows = iter(rows)
-    first = list(islice(rows, 1))  # an error that comes at once comes before any output
+    first = list(islice(rows, 1))  # an error in the first row is raised before any output
     table = csv.writer(sys.stdout, lineterminator="\n")
     for row in chain([columns], first, rows):
         with _naming_output():
@@ -147,7 +147,7 @@ def _digest_and_size(path: Path) -> dict[str, Any]:
 
 
 def size_text(count: int) -> str:
-    """Return a number of bytes to read: 892.5 kB."""
+    """Format a number of bytes: 892.5 kB."""
     value, unit = float(count), "B"
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the decorator that prints what a command returns."""
+"""Options shared by several commands, and the decorator that prints a command's report."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 PATH = click.Path(path_type=Path)
 
 
-# Types of options: what they raise is said of the option whose value it is.
+# Types of options: click adds the option's name to what they raise.
 
 
 def _size(value: str) -> int:
-    """Return a number of bytes: 500000, 500kB, 500MB, 4GB."""
+    """Parse a number of bytes: 500000, 500kB, 500MB, 4GB."""
     match = re.fullmatch(r"([1-9][0-9]*) *([KMGT]?)B?", value.upper())
     if match is None:
         raise click.BadParameter(f"{value!r} is not a size; write 500MB or 4GB")
@@ -39,16 +39,16 @@ def _size(value: str) -> int:
 
 
 def _key_id(value: str) -> int:
-    """Return the id of an image key, as `mipp inspect` shows it."""
+    """Parse the id of an image key, as printed by `mipp inspect`."""
     if re.fullmatch(r"[0-9a-f]{16}", value) is None:
-        raise click.BadParameter(f"{value!r} is not the id of a key; it has 16 digits in lower-case hex")
+        raise click.BadParameter(f"{value!r} is not a key id; write 16 lower-case hex digits")
     return int(value, 16)
 
 
 def _number(value: str | int, where: str = "") -> int:
-    """Return the number of a message, as `mipp cloud index` and `mipp inspect` show it, or a default."""
+    """Parse a message number, as printed by `mipp cloud index` and `mipp inspect`, or a default."""
     if isinstance(value, str) and re.fullmatch(r"[1-9][0-9]{0,18}", value, flags=re.ASCII) is None:
-        what = f"{value!r} is not the number of a message, which has up to 19 digits"
+        what = f"{value!r} is not a message number; write up to 19 digits"
         raise click.BadParameter(f"{what}{where}")
     return int(value)
 
@@ -58,17 +58,17 @@ def _applied(value: str) -> int:
 
 
 def _again(value: str | int) -> int:
-    return _number(value, "; to send all again, put --again behind IMAGES")
+    return _number(value, "; to send all images again, put --again after IMAGES")
 
 
 SIZE, KEY_ID, NUMBER, APPLIED, AGAIN = _size, _key_id, _number, _applied, _again
 
 
 def prints_report(function: Callable[..., Report]) -> Callable[..., None]:
-    """Give a command ``--json`` and ``-v``, and print the report that it returns."""
+    """Add ``--json`` and ``-v`` to a command, and print the report that it returns."""
 
     @verbose_option
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, **kwargs: Any) -> None:
         started = time.perf_counter()
@@ -81,18 +81,18 @@ def prints_report(function: Callable[..., Report]) -> Callable[..., None]:
 
 
 def refuse_with_json(option: str) -> None:
-    """Refuse an option that prints in a form of its own beside ``--json``."""
+    """Refuse ``--json`` together with an option that prints another format."""
     if click.get_current_context().params.get("as_json"):
-        raise click.UsageError(f"{option} and --json cannot go together")
+        raise click.UsageError(f"{option} and --json cannot be combined")
 
 
 def together(*options: Decorator) -> Decorator:
-    """Give a command several options, which its help lists in this order."""
+    """Add several options to a command, listed in this order by its help."""
     return lambda function: functools.reduce(lambda made, option: option(made), reversed(options), function)
 
 
 def bundled(name: str, make: Callable[..., object], *options: Decorator) -> Decorator:
-    """Give a command options, and in their place one argument: what ``make`` makes of their values."""
+    """Add options to a command, passed to it as one argument: the result of ``make`` on their values."""
     names = [*inspect.signature(make).parameters]
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,12 +107,12 @@ def bundled(name: str, make: Callable[..., object], *options: Decorator) -> Deco
 
 
 def directory_argument(name: str) -> Decorator:
-    """The role's directory, which stands first, and where its passphrase comes from."""
+    """The role's directory as first argument, and ``--passphrase-file``."""
     return lambda function: click.argument("directory", metavar=name, type=PATH)(passphrase_option(function))
 
 
 def new_directory_argument(name: str) -> Decorator:
-    """The directory that a role's `init` makes, and whether it is protected."""
+    """The directory that a role's `init` creates, and the options to protect it."""
     return lambda function: click.argument("directory", metavar=name, type=PATH)(
         new_passphrase_options(function)
     )
@@ -134,7 +134,7 @@ def _parallelism(jobs: int | None, scheduler: str | None) -> Parallelism:
     from mipp_cli.compute.processes import Parallelism
 
     if jobs is not None and scheduler is not None:
-        raise click.UsageError("--jobs and --scheduler cannot go together")
+        raise click.UsageError("--jobs and --scheduler cannot be combined")
     return Parallelism(jobs, scheduler)
 
 
@@ -146,63 +146,63 @@ parallelism_options = bundled(
         "--jobs",
         metavar="N",
         type=click.IntRange(min=1),
-        help="Processes to use.  [default: one for each processor]",
+        help="Number of processes.  [default: one per processor]",
     ),
     click.option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Work on a Dask cluster instead: tls://HOST:PORT, or tcp:// on this machine.",
+        help="Use a Dask cluster instead: tls://HOST:PORT, or tcp:// on this machine.",
     ),
 )
 files_from_option = click.option(
     "--files-from",
     metavar="FILE",
     type=click.File("rb"),
-    help="Read paths of images from FILE, one a line; - is standard input.",
+    help="Read image paths from FILE, one per line; - is standard input.",
 )
 force_option = click.option(
-    "--force", is_flag=True, help="Replace the output if it exists; never a device or a pipe."
+    "--force", is_flag=True, help="Replace the output if it exists, unless it is a device or a pipe."
 )
 owner_argument = click.argument("owner", metavar="OID")
 release_name_option = click.option(
     "--release-name",
     is_flag=True,
-    help="Let another key enrol under the name, and retire the key that bore it for good.",
+    help="Allow another key to enrol under this name, and retire the present key permanently.",
 )
 features_option = click.option(
     "--features",
     metavar="FILE",
     type=PATH,
-    help="Take features from FILE: .npy, a row an image in the order in which the images are named (of a "
-    "folder, sorted by path), or HDF5 with the datasets names (what the images are called) and features. "
-    "They are codes, 0 to levels - 1, unless the deployment's descriptor says how real numbers become codes.",
+    help="Read features from FILE: .npy with one row per image, in the order given (for a folder, sorted by "
+    "path), or HDF5 with the datasets names and features. They are codes, 0 to levels - 1, or real "
+    "numbers if the deployment's descriptor quantises them.",
 )
 model_option = click.option(
     "--model",
     metavar="PATH",
     type=PATH,
-    help="Your copy of the deployment's image model, if it has one: a folder, or the .onnx file in it.",
+    help="Your copy of the deployment's image model, if it uses one: a folder, or the .onnx file in it.",
 )
 moved_model_option = click.option(
-    "--model", metavar="PATH", type=PATH, help="Where your copy of the image model is now; remembered."
+    "--model", metavar="PATH", type=PATH, help="The new path of your copy of the image model; remembered."
 )
 model_output_option = click.option(
     "--model-output",
     metavar="NAME",
-    help="Which output is the feature.  [default: image_embeds, pooler_output, sentence_embedding, "
+    help="The model's output to use as feature.  [default: image_embeds, pooler_output, sentence_embedding, "
     "last_hidden_state, or the only vector]",
 )
 model_pooling_option = click.option(
     "--model-pooling",
     type=click.Choice(["cls", "mean"]),
-    help="Of an output with a row a token: take the first row (cls), or the mean of all.  [default: cls]",
+    help="For an output with one row per token: use the first row (cls) or the mean.  [default: cls]",
 )
 device_option = click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="What runs an image model; cuda needs the extra model-gpu.",
+    help="Where to run an image model; cuda needs the extra model-gpu.",
 )
 kmc_option = click.option(
     "--kmc",
@@ -216,14 +216,14 @@ fingerprint_option = click.option(
     "fingerprints",
     metavar="HEX",
     multiple=True,
-    help="Demand this fingerprint of the public files given; again for each of several.",
+    help="Require this fingerprint of the public files given; repeat it for several files.",
 )
 
 
 def listed_paths(file: BinaryIO | None) -> list[bytes]:
-    """Return the paths that a file of ``--files-from`` lists, one a line; raises InvalidRequestError.
+    """Return the paths listed in a file of ``--files-from``, one per line; raises InvalidRequestError.
 
-    They are bytes, as paths are. What editors of Windows add, a byte order mark and CR, is none of them.
+    Paths are bytes. A byte order mark and CRs, as Windows editors add them, are removed.
     """
     from mipp_cli.errors import InvalidRequestError
 
@@ -231,6 +231,6 @@ def listed_paths(file: BinaryIO | None) -> list[bytes]:
     if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         raise InvalidRequestError("the list of paths is UTF-16", hint="save it as UTF-8")
     if b"\0" in data:
-        raise InvalidRequestError("the list of paths holds NUL bytes", hint="write one path a line")
+        raise InvalidRequestError("the list of paths contains NUL bytes", hint="write one path per line")
     lines = data.removeprefix(BOM_UTF8).split(b"\n")
     return [line.removesuffix(b"\r") for line in lines if line.strip()]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def owner() -> None:
-    """An image owner: authorise users, encrypt and delete images, renew keys."""
+    """Image owner: authorise users, encrypt and delete images, rotate keys."""
 
 
 owner.add_command(encrypt)
@@ -42,25 +42,29 @@ owner.add_command(list_images)
 
 @owner.command()
 @new_directory_argument("OWNER")
-@click.option("--id", "name", metavar="OID", required=True, help="The owner's name, as others will read it.")
+@click.option("--id", "name", metavar="OID", required=True, help="The owner's name, as other roles see it.")
 @kmc_option
 @click.option(
-    "--authorize", metavar="user.pub", type=PATH, multiple=True, help="A user who may search; again for more."
+    "--authorize",
+    metavar="user.pub",
+    type=PATH,
+    multiple=True,
+    help="A user who may search; may be repeated.",
 )
 @click.option(
     "--image-names",
     type=click.Choice(["hashed", "path"]),
     default="hashed",
     show_default=True,
-    help="What the cloud sees images called: a keyed digest of the path, or the path itself.",
+    help="The image names that the cloud sees: keyed digests of the paths, or the paths themselves.",
 )
 @model_option
 @fingerprint_option
 @prints_report
 def init(directory: Path, **arguments: Any) -> Report:
-    """Make the directory OWNER: keys, and who may search.
+    """Create the directory OWNER, with keys and the list of authorised users.
 
-    OWNER/enrolment.h5 is for the KMC, OWNER/members.h5 for the cloud.
+    Send OWNER/enrolment.h5 to the KMC and OWNER/members.h5 to the cloud.
     """
     from mipp_cli.owner.init import init_owner
 
@@ -73,9 +77,9 @@ def init(directory: Path, **arguments: Any) -> Report:
 @fingerprint_option
 @prints_report
 def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str, ...]) -> Report:
-    """Let users search; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
+    """Authorise users to search; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
 
-    In force once the KMC and the cloud enrolled them.
+    Takes effect when the KMC and the cloud have enrolled these files.
     """
     from mipp_cli.owner.authorize import authorize_users
 
@@ -89,7 +93,7 @@ def authorize(directory: Path, files: tuple[Path, ...], fingerprints: tuple[str,
 def revoke(directory: Path, names: tuple[str, ...]) -> Report:
     """Revoke users' search access; rewrites OWNER/enrolment.h5 and OWNER/members.h5.
 
-    In force once the KMC and the cloud enrolled them; each refuses the user from then on.
+    Takes effect at the KMC and at the cloud as soon as each has enrolled its file.
     """
     from mipp_cli.owner.authorize import revoke_users
 
@@ -99,16 +103,17 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 @owner.command()
 @directory_argument("OWNER")
 @click.argument("images", metavar="PATH...", nargs=-1)
-@output_option("delete.h5", "the deletion, for the cloud, and in scheme exact for the KMC")
+@output_option("delete.h5", "the deletion, for the cloud and, in scheme exact, the KMC")
 @files_from_option
-@click.option("--again", metavar="NUMBER", type=NUMBER, help="Make the deletion NUMBER again: it was lost.")
+@click.option("--again", metavar="NUMBER", type=NUMBER, help="Write the lost deletion NUMBER again.")
 @force_option
 @prints_report
 def delete(directory: Path, images: tuple[str, ...], files_from: BinaryIO | None, **arguments: Any) -> Report:
-    """Say which images the cloud, and in scheme exact the KMC, is to remove, ciphertexts and all.
+    """Delete images from the cloud and, in scheme exact, from the KMC.
 
-    A PATH is what the owner calls an image: as `mipp owner list OWNER` shows it. A picture whose
-    file is still there does not come back: mipp owner encrypt leaves it out, unless told to --undelete.
+    Takes effect when they have applied the deletion. A PATH is an image's path as `mipp owner list OWNER`
+    prints it. If the file still exists, mipp owner encrypt does not send it again, unless --undelete is
+    given.
     """
     from mipp_cli.owner.delete import delete_images
 
@@ -118,15 +123,19 @@ def delete(directory: Path, images: tuple[str, ...], files_from: BinaryIO | None
 @owner.command()
 @directory_argument("OWNER")
 @click.option(
-    "--above", metavar="NUMBER", type=NUMBER, default=0, help="The highest number that a receiver accepted."
+    "--above",
+    metavar="NUMBER",
+    type=NUMBER,
+    default=0,
+    help="The highest message number that the KMC or the cloud accepted.",
 )
 @prints_report
 def renumber(directory: Path, above: int) -> Report:
-    """Take an owner whose clock was wrong back to the clock; rewrites enrolment.h5 and members.h5.
+    """Recover from a clock that ran ahead; rewrites enrolment.h5 and members.h5.
 
-    Messages are numbered by the clock, and the KMC and the cloud refuse one more than a day ahead of
-    theirs. What was refused is struck from OWNER's record, so that its images are sent again; throw those
-    files away. Set the clock first.
+    Messages are numbered by the clock, and the KMC and the cloud refuse a message that is more than a day
+    ahead of their clocks. Set the clock first. This command then removes the refused messages from OWNER's
+    record, so that their images are sent again. Throw the refused files away.
     """
     from mipp_cli.owner.renumber import renumber as step
 
@@ -137,9 +146,10 @@ def renumber(directory: Path, above: int) -> Report:
 @directory_argument("OWNER")
 @prints_report
 def rotate_key(directory: Path) -> Report:
-    """Draw a new image key (SK) for uploads to come; rewrites OWNER/enrolment.h5, for the KMC.
+    """Rotate the image key (SK) for future uploads; rewrites OWNER/enrolment.h5.
 
-    The former key is kept for the images that are under it: see forget-key.
+    Send OWNER/enrolment.h5 to the KMC. The former key is kept for the images encrypted under it: see
+    forget-key.
     """
     from mipp_cli.owner.keys import rotate_key as step
 
@@ -154,15 +164,15 @@ def rotate_key(directory: Path) -> Report:
     metavar="NUMBER",
     type=APPLIED,
     required=True,
-    help="Up to which number the cloud, and in scheme exact the KMC, is complete, as mipp cloud index and "
-    "mipp kmc index say.",
+    help="The message number up to which the cloud and, in scheme exact, the KMC are complete, as printed by "
+    "mipp cloud index and mipp kmc index. If they differ, give the lower one.",
 )
 @prints_report
 def forget_key(directory: Path, key: int | None, applied: int) -> Report:
-    """Drop former image keys that no image is under any more; rewrites OWNER/enrolment.h5, for the KMC.
+    """Drop former image keys that no image uses any more; rewrites OWNER/enrolment.h5.
 
-    Refused while an image that the cloud has, or may have, is under KEYID. Of what was sent after NUMBER,
-    the cloud may have any. Give the lower number, where cloud and KMC have two.
+    Without KEYID, every unused former key is dropped. KEYID is refused while the cloud has, or may have, an
+    image encrypted under it: it may have any image sent after NUMBER. Send OWNER/enrolment.h5 to the KMC.
     """
     from mipp_cli.owner.keys import forget_keys
 
@@ -171,10 +181,10 @@ def forget_key(directory: Path, key: int | None, applied: int) -> Report:
 
 @owner.command()
 @directory_argument("OWNER")
-@output_option("DIR", "the features files: a folder that is made")
+@output_option("DIR", "the features files; this folder is created")
 @prints_report
 def features(directory: Path, output: Path) -> Report:
-    """Hand out the features files of all uploads that count, for a KMC that lacks some (scheme exact)."""
+    """Write the features files of all current uploads again, for the KMC (scheme exact)."""
     from mipp_cli.owner.features import hand_out_features
 
     return hand_out_features(directory, output)
@@ -185,7 +195,7 @@ def features(directory: Path, output: Path) -> Report:
 @click.argument("sealing", metavar="sealing.pub", type=PATH)
 @prints_report
 def update_kmc_key(directory: Path, sealing: Path) -> Report:
-    """Take over the KMC's renewed sealing key, and rewrite enrolment.h5 and members.h5 with it."""
+    """Use the KMC's rotated sealing key; rewrites enrolment.h5 and members.h5."""
     from mipp_cli.owner.keys import update_kmc_key as step
 
     return step(directory, sealing)

@@ -37,24 +37,24 @@ if TYPE_CHECKING:
 @directory_argument("OWNER")
 @files_argument("IMAGES...", required=False)
 @output_option("upload.h5", "the upload, for the cloud (and upload.features.h5)", required=False)
-@click.option("--root", metavar="DIR", type=PATH, help="Call images by their path below DIR.")
+@click.option("--root", metavar="DIR", type=PATH, help="Name images by their path relative to DIR.")
 @files_from_option
 @click.option(
     "--payload",
     type=click.Choice(["file", "pixels"]),
-    help="Encrypt the file bit for bit, or the matrix of pixels as a PNG (Algorithm 1), of which users see "
-    "no path. Must be chosen where there is DICOM, which names patients.  [default: file]",
+    help="Encrypt the file bit for bit, or only its pixels as a PNG (Algorithm 1), with the path hidden from "
+    "users. Required if there are DICOM files, which name patients.  [default: file]",
 )
 @click.option(
     "--split",
     metavar="SIZE",
     type=SIZE,
-    help="Begin another upload after SIZE (as 500MB or 4GB): upload-001.h5, upload-002.h5, …",
+    help="Split the upload into files of about SIZE (500MB, 4GB): upload-001.h5, upload-002.h5, …",
 )
 @click.option(
     "--resume/--no-resume",
     default=None,
-    help="Go on with an interrupted run, which kept what it had described; or throw that away.",
+    help="Resume an interrupted run with the features it has computed, or discard them.",
 )
 @features_option
 @moved_model_option
@@ -67,22 +67,22 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value=0,
     multiple=True,
-    help="Send unchanged images again, too; with NUMBER, only what the upload NUMBER held, which was lost. "
-    "Stands behind IMAGES.",
+    help="Also send unchanged images; with NUMBER, send only the images of the lost upload NUMBER. Put it "
+    "after IMAGES.",
 )
-@click.option("--undelete", is_flag=True, help="Send images that were deleted, too.")
+@click.option("--undelete", is_flag=True, help="Also send images that were deleted.")
 @click.option(
     "--small",
     is_flag=True,
-    help="Admit a group of fewer images than the deployment asks for, which hides less (scheme exact).",
+    help="Allow a group smaller than the deployment's group size, which hides less (scheme exact).",
 )
 @click.option(
     "--report",
     metavar="FILE.csv",
     type=PATH,
-    help="Account for every file seen: sent or not and why, kind, size, bits, frame.",
+    help="Write one row per file seen: whether it was sent or why not, kind, size, bits, frame.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and write nothing but the report.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent; write nothing but the report.")
 @parallelism_options
 @force_option
 @progress_option
@@ -99,13 +99,13 @@ def encrypt(
     progress: Progress,
     **arguments: Any,
 ) -> Report:
-    """Encrypt images and their features into an upload for the cloud (ImageEnc, ImageFeatureEnc).
+    """Encrypt images and features for the cloud (ImageEnc, ImageFeatureEnc).
 
-    In scheme exact the features go into a file of their own beside it, upload.features.h5, for the KMC.
+    In scheme exact the features go into a second file, upload.features.h5, for the KMC.
 
-    IMAGES are files or folders, which are walked. An image's name is its path below the folder named,
-    or below --root. What was sent before and is unchanged is left out, and so is what was deleted; an image
-    that changed takes the place of the one sent before.
+    IMAGES are files, or folders with all their subfolders. An image is named by its path relative to the
+    folder given, or to --root. Images that were sent before and have not changed are left out, and so are
+    deleted images. A changed image replaces the one sent before.
     """
     from mipp_cli.images.collection import collect_images
     from mipp_cli.owner.encrypt import encrypt_images, preview

@@ -1,4 +1,4 @@
-"""The command that lists what an owner sent."""
+"""The command that lists the images an owner sent."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 @click.command("list")
 @directory_argument("OWNER")
 @click.option("--deleted", is_flag=True, help="List the images that were deleted.")
-@click.option("--upload", metavar="NUMBER", type=NUMBER, help="List what the upload or deletion NUMBER held.")
 @click.option(
-    "--match", metavar="GLOB", help="List only images whose path fits, as 'brain/*'; * stands for / too."
+    "--upload", metavar="NUMBER", type=NUMBER, help="List the images of the upload or deletion NUMBER."
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print a line an image, for spreadsheets.")
+@click.option(
+    "--match", metavar="GLOB", help="List only images whose path matches, e.g. 'brain/*'; * also matches /."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per image.")
 @prints_report
 def list_images(
     directory: Path, deleted: bool, upload: int | None, match: str | None, as_csv: bool
 ) -> Report:
-    """List the images that were sent and are live: path, name on the wire, upload, group, key.
+    """List the owner's live images: path, wire name, upload, group and key.
 
-    It is read from OWNER's own record. With --upload, images that a newer message decides are listed too, as
-    superseded. An image that was deleted stands under the number of its deletion.
+    The list comes from OWNER's own record. With --upload, images replaced or deleted by a newer message are
+    listed too, as superseded. Deleted images are listed under the number of their deletion.
     """
     from mipp_cli.owner.listing import ListedImage, ListFilter, listing_of
 
@@ -52,7 +54,7 @@ def list_images(
 
 
 def _lines(rows: Iterable[ListedImage]) -> Iterator[str]:
-    """Yield a line for each message, and behind it one for each of its images."""
+    """Yield a line for each message, followed by one for each of its images."""
     from mipp_cli.workdir.replay import moment
 
     last = None

@@ -1,4 +1,4 @@
-"""Passphrases on the command line: from a file, or asked for at a terminal; never an argument."""
+"""Passphrases on the command line: read from a file or prompted for, never an argument."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PATH = click.Path(path_type=Path)
 
 
 def passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--passphrase-file``: open the directory, if it is protected; without it a terminal asks."""
+    """``--passphrase-file``: the passphrase of a protected directory; without it, prompt at a terminal."""
 
     @functools.wraps(function)
     def run(*args: Any, passphrase_file: Path | None, **kwargs: Any) -> Any:
@@ -34,12 +34,12 @@ def passphrase_option(function: Callable[..., Any]) -> Callable[..., Any]:
         with passphrases_from(Passphrases(lambda path: given or ask_passphrase(path), given is not None)):
             return function(*args, **kwargs)
 
-    help_text = "Take the directory's passphrase from FILE, if it is protected; a terminal asks without it."
+    help_text = "Read the passphrase of a protected directory from FILE.  [default: ask at a terminal]"
     return _last(click.option("--passphrase-file", metavar="FILE", type=_PATH, help=help_text)(run))
 
 
 def new_passphrase_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``--passphrase-file`` and ``--protect``: protect the directory that the command makes."""
+    """``--passphrase-file`` and ``--protect``: protect the directory that the command creates."""
 
     @functools.wraps(function)
     def run(*args: Any, passphrase_file: Path | None, protect: bool, **kwargs: Any) -> Any:
@@ -59,16 +59,16 @@ def new_passphrase_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _last(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Show the option added last behind the command's own, where click would show it first."""
+    """Show the option added last after the command's own; click would show it first."""
     parameters: list[click.Parameter] = vars(function)["__click_params__"]
     parameters.insert(0, parameters.pop())
     return function
 
 
 def read_passphrase(path: Path) -> bytes:
-    """Return the line that a file holds; InvalidRequestError if that is no passphrase.
+    """Return the one line of a passphrase file; InvalidRequestError if it is not a passphrase.
 
-    The end of the line is none of it, LF or CR LF, nor is the byte order mark that Windows may put first.
+    The line ending (LF or CR LF) and a leading byte order mark are not part of it.
     """
     from mipp_cli.workdir.secrets_file import MOST_PASSPHRASE_BYTES, check_passphrase
 
@@ -80,7 +80,7 @@ def read_passphrase(path: Path) -> bytes:
         raise InvalidRequestError(
             f"the passphrase cannot be read: {error.strerror}",
             path=path,
-            hint="name a file that you may read",
+            hint="name a file that you can read",
         ) from None
     if stat.S_ISREG(mode) and mode & 0o077:
         warnings = click.get_current_context().meta.setdefault(_WARNINGS, [])
@@ -91,14 +91,14 @@ def read_passphrase(path: Path) -> bytes:
 
 
 def ask_passphrase(path: Path) -> bytes | None:
-    """Ask for the passphrase of a directory; None if there is no terminal to ask at."""
+    """Prompt for the passphrase of a directory; None if there is no terminal."""
     if not at_terminal():
         return None
     return _prompt(f"Passphrase of {printable(name_of(path))}")
 
 
 def choose_passphrase(option: str) -> bytes:
-    """Ask for a new passphrase, twice; InvalidRequestError if there is no terminal, or the two differ."""
+    """Prompt for a new passphrase twice; InvalidRequestError without a terminal, or if the two differ."""
     from mipp_cli.workdir.secrets_file import check_passphrase
 
     if not at_terminal():
@@ -123,12 +123,12 @@ def _prompt(text: str) -> bytes:
 
 
 def at_terminal() -> bool:
-    """Say whether there is a terminal at which to ask."""
+    """Return whether there is a terminal to prompt at."""
     with suppress(ValueError):  # a stdin that was closed
         return sys.stdin is not None and sys.stdin.isatty()
     return False
 
 
 def passphrase_warnings() -> list[str]:
-    """Return what whoever started the command should know of its passphrases."""
+    """Return the warnings about the passphrases of this command."""
     return list(click.get_current_context().meta.get(_WARNINGS, []))

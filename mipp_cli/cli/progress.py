@@ -1,4 +1,4 @@
-"""How far a command is, on stderr: a bar at a terminal, and a line now and then elsewhere."""
+"""Progress on stderr: a bar at a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS_BETWEEN_LINES = 20.0
 
 
 def chosen_progress(quiet: bool) -> Progress:
-    """Return what shows how far a command is: nothing, a bar, or lines for a log."""
+    """Return how to show progress: not at all, as a bar, or as lines for a log."""
     from mipp_cli.progress import silent
 
     if quiet:
@@ -33,13 +33,13 @@ def chosen_progress(quiet: bool) -> Progress:
 progress_option = bundled(
     "progress",
     chosen_progress,
-    click.option("--quiet", is_flag=True, help="Do not show how far the work is."),
+    click.option("--quiet", is_flag=True, help="Do not show progress."),
 )
 
 
 @contextmanager
 def progress_bar(what: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show how far ``what`` is, with rate and remaining time."""
+    """Show a bar for ``what``, with rate and remaining time."""
     from tqdm import tqdm
 
     with tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=unit == "B", leave=False, delay=0.5) as bar:
@@ -54,9 +54,9 @@ def progress_bar(what: str, total: int, unit: str) -> Iterator[Advance]:
 def progress_lines(
     what: str, total: int, unit: str, *, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Advance]:
-    """Say from time to time how far ``what`` is, and when it is done if anything was said before.
+    """Print a line about ``what`` from time to time, and a last one if any was printed.
 
-    The time left is worked out from what came after the first step, which may count what was done before.
+    The remaining time is estimated from the steps after the first, which may include work done before.
     """
     began = said = clock()
     done, first, first_at = 0, 0, began
@@ -90,7 +90,7 @@ def _counted(done: int, total: int, unit: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time to read: 40 s, 12 min, 3 h 5 min."""
+    """Format a duration: 40 s, 12 min, 3 h 5 min."""
     if seconds < 119.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -16,33 +16,30 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("directory", metavar="DIR", type=PATH)
-@click.option("--remove", is_flag=True, help="End the protection: the keys stand in plain again.")
-@click.option(
-    "--passphrase-file", metavar="FILE", type=PATH, help="Take the passphrase that DIR has from FILE."
-)
-@click.option(
-    "--new-passphrase-file", metavar="FILE", type=PATH, help="Take the passphrase that DIR gets from FILE."
-)
+@click.option("--remove", is_flag=True, help="Remove the protection: store the keys in plaintext again.")
+@click.option("--passphrase-file", metavar="FILE", type=PATH, help="Read the present passphrase from FILE.")
+@click.option("--new-passphrase-file", metavar="FILE", type=PATH, help="Read the new passphrase from FILE.")
 @prints_report
 def protect(
     directory: Path, remove: bool, passphrase_file: Path | None, new_passphrase_file: Path | None
 ) -> Report:
-    """Protect the keys in a role's directory with a passphrase, change it, or end that.
+    """Protect the keys of a role's directory with a passphrase.
 
-    Sealed is secrets.json (AES-256-GCM under scrypt), and with it what it holds the key to: the owners' image
-    keys at a KMC, and what a user keeps of queries. Everything else stays as it is, but the commands that
-    work in DIR then demand the passphrase: --passphrase-file, or a terminal asks.
+    Run it again to change the passphrase; --remove removes it. The command encrypts secrets.json (AES-256-GCM
+    with a key from scrypt), and with it what secrets.json holds the keys to: the owners' image keys at a KMC,
+    and what a user stores of queries. All other files stay as they are. Commands on DIR then need the
+    passphrase, from --passphrase-file or at a terminal.
 
-    Nobody opens DIR without its passphrase, so keep that in a safe place too.
+    A lost passphrase cannot be recovered: keep it in a safe place.
     """
     from mipp_cli.workdir.protect import protect_directory
     from mipp_cli.workdir.secrets_file import Passphrases, passphrases_from
 
     if remove and new_passphrase_file is not None:
-        raise click.UsageError("--remove and --new-passphrase-file cannot go together")
+        raise click.UsageError("--remove and --new-passphrase-file cannot be combined")
     old = None if passphrase_file is None else read_passphrase(passphrase_file)
     new = None if new_passphrase_file is None else read_passphrase(new_passphrase_file)
-    # the new one may be what DIR has already, if this is run a second time
+    # on a second run DIR may already have the new passphrase
     source = Passphrases(lambda path: old or ask_passphrase(path) or new, old is not None and not remove)
     with passphrases_from(source):
         choose = None if remove else lambda: new or choose_passphrase("--new-passphrase-file")

@@ -1,4 +1,4 @@
-"""Questions that a command asks before what cannot be undone: at a terminal, on stderr."""
+"""Confirmation of commands that cannot be undone: at a terminal, on stderr."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from mipp_cli.errors import DeclinedError, InvalidRequestError
 
 
 def _confirmation(yes: bool) -> Callable[[str], None]:
-    """Return what asks a question; with ``yes`` it takes the answer as given."""
+    """Return the function that asks for confirmation; with ``yes`` it accepts."""
     return _accept if yes else _ask
 
 
 def _accept(question: str) -> None:
-    """Go on."""
+    """Confirm without asking."""
 
 
 def _ask(question: str) -> None:
     if not at_terminal():
         raise InvalidRequestError(
-            "this cannot be undone, and there is no terminal at which to ask", hint="give --yes"
+            "this cannot be undone, and there is no terminal for confirmation", hint="give --yes"
         )
     if not click.confirm(question, err=True):
         raise DeclinedError("nothing was changed: the answer was no", hint="answer y, or give --yes")
@@ -32,5 +32,5 @@ def _ask(question: str) -> None:
 confirm_option = bundled(
     "confirm",
     _confirmation,
-    click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal to ask at."),
+    click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal."),
 )

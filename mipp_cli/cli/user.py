@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 @click.group()
 def user() -> None:
-    """A user: query by example, decrypt the matches."""
+    """User: query by example image, decrypt the matches."""
 
 
 @user.command()
 @new_directory_argument("USER")
-@click.option("--id", "name", metavar="UID", required=True, help="The user's name, as owners will read it.")
+@click.option("--id", "name", metavar="UID", required=True, help="The user's name, as owners see it.")
 @kmc_option
 @model_option
 @fingerprint_option
 @prints_report
 def init(directory: Path, name: str, kmc: Path, **arguments: Any) -> Report:
-    """Make the directory USER, and USER/user.pub for the owners who shall authorise the user."""
+    """Create the directory USER, with USER/user.pub for owners to authorise."""
     from mipp_cli.user.user import init_user
 
     return init_user(directory, name, kmc, **arguments)
@@ -53,21 +53,21 @@ def init(directory: Path, name: str, kmc: Path, **arguments: Any) -> Report:
 @user.command()
 @directory_argument("USER")
 @files_argument("IMAGE...")
-@output_option("query.h5", "the query, for the KMC in scheme exact, else for the cloud")
+@output_option("query.h5", "the query, for the KMC (scheme exact) or the cloud (other schemes)")
 @click.option(
     "--candidates",
     metavar="N",
     type=int,
     default=100,
     show_default=True,
-    help="How many matches to ask for, for each query image.",
+    help="Matches to ask for, per query image.",
 )
 @click.option(
     "--owner",
     "owners",
     metavar="OID",
     multiple=True,
-    help="Search the images of this owner; again for more.  [default: all owners who authorised the user]",
+    help="Search only this owner's images; may be repeated.  [default: all owners who authorised the user]",
 )
 @features_option
 @moved_model_option
@@ -75,9 +75,10 @@ def init(directory: Path, name: str, kmc: Path, **arguments: Any) -> Report:
 @force_option
 @prints_report
 def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: Any) -> Report:
-    """Make an encrypted query of one or several example images, and a key for its answer alone.
+    """Encrypt a query of one or more example images.
 
-    A folder stands for all pictures in it; each one is a query image of its own.
+    Each picture is a query image, and a folder stands for all pictures in it. The answer will be encrypted
+    under a key of this query alone.
     """
     from mipp_cli.images.collection import collect_examples
     from mipp_cli.user.user import make_query
@@ -88,29 +89,29 @@ def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: A
 @user.command()
 @directory_argument("USER")
 @click.argument("reencrypted", metavar="reencrypted.h5", type=PATH)
-@output_option("DIR", "matches.csv, the images and a contact sheet")
+@output_option("DIR", "the images, matches.csv and a contact sheet")
 @click.option(
     "--top",
     metavar="N",
     type=int,
     default=10,
     show_default=True,
-    help="How many matches to keep, per query image.",
+    help="Matches to keep, per query image.",
 )
 @click.option(
     "--per-series",
     metavar="N",
     type=int,
-    help="Of DICOM files of one series, keep the N nearest, and the next ones of others in their place.",
+    help="Keep at most the N nearest DICOM files of a series; files of other series take their place.",
 )
 @force_option
 @progress_option
 @prints_report
 def decrypt(directory: Path, reencrypted: Path, output: Path, **arguments: Any) -> Report:
-    """Decrypt the matches of a query, ranked by Euclidean distance of their features (Eq. 7).
+    """Decrypt the matches of a query, ranked by Euclidean distance (Eq. 7).
 
-    In scheme exact the KMC ranked them; in the others they are ranked here. matches.csv has the UIDs of
-    study and series where a match is a DICOM file (--payload file).
+    In scheme exact the KMC has ranked them; in the other schemes this command does. For DICOM files
+    (encrypted with --payload file) matches.csv has the study and series UIDs.
     """
     from mipp_cli.user.decrypt import decrypt_answer
 
@@ -125,14 +126,14 @@ def decrypt(directory: Path, reencrypted: Path, output: Path, **arguments: Any) 
 @click.option("--all", "forget_all", is_flag=True, help="Forget all queries.")
 @prints_report
 def forget(directory: Path, queries: tuple[str, ...], forget_all: bool) -> Report:
-    """Drop what USER keeps of queries: keys, features and small pictures.
+    """Delete what USER stores of queries: keys, features and thumbnails.
 
-    A QUERY is the id of one, query.h5, or reencrypted.h5. Answers to come can then not be read.
+    A QUERY is a query id, query.h5 or reencrypted.h5. Answers that arrive later can then not be decrypted.
     """
     from mipp_cli.user.forget import forget_queries
 
     if forget_all == bool(queries):
-        raise click.UsageError("name queries, or give --all")
+        raise click.UsageError("name one or more queries, or give --all")
     return forget_queries(directory, None if forget_all else queries)
 
 
@@ -152,7 +153,7 @@ def _table(matches: list[WrittenMatch]) -> list[str]:
 @click.argument("sealing", metavar="sealing.pub", type=PATH)
 @prints_report
 def update_kmc_key(directory: Path, sealing: Path) -> Report:
-    """Take over the KMC's renewed sealing key; queries are sealed to it from now on."""
+    """Use the KMC's rotated sealing key for queries from now on."""
     from mipp_cli.user.user import update_kmc_key as step
 
     return step(directory, sealing)

@@ -1,8 +1,8 @@
-"""The next index of the cloud, as messages make it, in whatever order they come.
+"""Applies messages to the cloud's index, in whatever order they arrive.
 
-For a name, the highest number that mentions it decides: its image is live in that upload, or deleted. The
-parts of an owner shrink in size from first to last by a factor of four at least, so an index of n images has
-some log n parts for each owner, and adding a few images does not touch the large ones.
+For each image name, the message with the highest number that mentions it decides: the image is live in that
+upload, or deleted. Each part of an owner is at most a quarter of the size of the part before it. An index of
+n images therefore has about log n parts per owner, and adding a few images does not rewrite the large ones.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NO_IDS = ids_of([])
 
 @dataclass(frozen=True)
 class Effect:
-    """What a message did: images that came, images that left, and what it says too late of others."""
+    """The effect of a message: images added, images removed, and images that a newer message decides."""
 
     images: int
     removed: int
@@ -49,10 +49,10 @@ class Effect:
 
 
 class IndexChange:
-    """The next index; what is written for it counts for nothing until index.h5 names it.
+    """The next index; files written for it have no effect until index.h5 lists them.
 
-    Images leave the parts at once, but the segments only in :meth:`finish`, so that many messages of one
-    run write a segment anew once.
+    Images are removed from the parts at once, but from the segments only in :meth:`finish`, so that a run
+    with many messages rewrites each segment once.
     """
 
     def __init__(self, cloud: Cloud, index: Index, parallelism: Parallelism, progress: Progress):
@@ -61,13 +61,15 @@ class IndexChange:
         self._parallelism, self._progress = parallelism, progress
         numbers = (path.name.partition(".")[0] for path in self._store.parts_folder.glob("*"))
         self._last_part = max((int(number) for number in numbers if number.isdecimal()), default=0)
-        self._left: dict[int, Places] = {}  # of each segment's file, the rows that are to go
-        self._deleted: dict[tuple[str, int], Ids] = {}  # by deletions, as far as they were read
+        self._left: dict[int, Places] = {}  # rows to remove, by place of the segment
+        self._deleted: dict[tuple[str, int], Ids] = {}  # deleted ids, by deletion read so far
         self._written: list[Path] = []
 
     @timed("listing an upload in the index")
     def add_upload(self, segment: Segment) -> Effect:
-        """Index an upload that lies in the store, or what is left of a message, but for what came later."""
+        """Index a stored upload, or a later revision of a message, without the images that newer messages
+        decide.
+        """
         with self._store.segment(segment, verified=True) as upload:
             upload.check_images()
             ids, earlier = ids_of(name.encode() for name in upload.names()), upload.earlier()
@@ -87,7 +89,7 @@ class IndexChange:
 
     @timed("applying a deletion to the index")
     def add_deletion(self, segment: Segment, earlier: Collection[int], names: Sequence[bytes]) -> Effect:
-        """Let the images leave that a deletion decides over; what stays is a segment with their ids."""
+        """Remove the images that a deletion decides, and keep a segment with their ids."""
         ids = self._deleted[segment.owner, segment.number] = ids_of(names)
         older, late = self._compare(segment, ids)
         removed = self._rewrite(segment.owner, older)
@@ -101,7 +103,7 @@ class IndexChange:
 
     @timed("writing anew the uploads that lost images")
     def finish(self) -> None:
-        """Write what is left of the segments that lost rows."""
+        """Rewrite the segments that lost rows."""
         for place, rows in self._left.items():
             self._write_anew(place, rows)
 
@@ -112,10 +114,10 @@ class IndexChange:
             remove(blocks_path(path))
 
     def _compare(self, message: Segment, ids: Ids) -> tuple[dict[Part, Places], NDArray[np.bool_]]:
-        """Compare what a message names with what other messages of its owner say of it.
+        """Find what other messages of the owner say about the images of a message.
 
-        Returns which images in which parts are of older ones, and of each of ``ids`` whether a newer one
-        decides over it.
+        Returns the images of older messages, by part, and for each of ``ids`` whether a newer message decides
+        it.
         """
         ascending, older = np.sort(ids), {}
         numbers = np.array([segment.number for segment in self.index.segments], dtype=np.uint64)
@@ -131,7 +133,7 @@ class IndexChange:
         return older, among(ids, np.sort(np.concatenate(newer)))
 
     def _deleted_above(self, message: Segment) -> Ids:
-        """Return what newer messages deleted; there are none, unless the message comes late."""
+        """Return the ids that newer messages deleted; empty unless the message arrives late."""
         found = [_NO_IDS]
         for segment in self.index.of_owner(message.owner):
             if segment.deleted and segment.number > message.number:
@@ -143,7 +145,7 @@ class IndexChange:
         return np.concatenate(found)
 
     def _list(self, segment: Segment, earlier: Collection[int]) -> int:
-        """Add a segment to the index, with its list of earlier ones if it is the newest; return its place."""
+        """Add a segment to the index; return its place. Only the newest keeps its list of earlier ones."""
         newest, segments = self.index.newest(segment.owner), list(self.index.segments)
         if newest is None or newest.number < segment.number:
             removed = floor_of(self._cloud.directory, segment.owner).removed
@@ -156,9 +158,9 @@ class IndexChange:
     def _rewrite(
         self, owner: str, gone: Mapping[Part, Places], new: Mapping[Part, Rows] | None = None
     ) -> int:
-        """Let images leave the parts of an owner, and a ``new`` one come with its rows; merge what is due.
+        """Remove images from the parts of an owner, add a ``new`` part, and merge parts that are due.
 
-        Every part that changes is written once. Returns how many images left.
+        Every part that changes is written once. Returns the number of images removed.
         """
         new = new or {}
         for part, images in gone.items():
@@ -178,7 +180,7 @@ class IndexChange:
         return sum(map(len, gone.values()))
 
     def _leave(self, part: Part, images: Places) -> None:
-        """Let images of a part leave its segments."""
+        """Mark the rows of a part's images for removal from their segments."""
         segments = list(self.index.segments)
         places, rows = self.index.located(part, images)
         for place in np.unique(places).tolist():
@@ -190,7 +192,7 @@ class IndexChange:
     def _written_part(
         self, parts: Sequence[Part], gone: Mapping[Part, Places], new: Mapping[Part, Rows]
     ) -> Part:
-        """Write one part of several, without the images that are ``gone``; ``new`` are those in memory."""
+        """Merge several parts into one, without the images ``gone``; the parts in ``new`` are in memory."""
         self._last_part += 1
         part = Part(self._last_part, b"", tuple(place for each in parts for place in each.segments))
         path = self._store.part_path(part)
@@ -206,7 +208,7 @@ class IndexChange:
         return replace(part, root=store_digests(path), segments=segments)
 
     def _write_anew(self, place: int, dropped: Places) -> None:
-        """Write a segment's next revision, without the rows ``dropped`` of its file."""
+        """Write a segment's next revision, without the ``dropped`` rows of its file."""
         old = self.index.segments[place]
         anew = replace(old, revision=self.index.number)
         path = self._store.segment_path(anew)
@@ -227,19 +229,19 @@ class IndexChange:
 
 
 def parts_to_merge(sizes: Sequence[int]) -> int:
-    """Return how many of an owner's last parts, of ``sizes`` images each, should become one; 1 for none."""
+    """Return how many of an owner's last parts, of ``sizes`` images each, to merge; 1 means none."""
     count, together = 1, sizes[-1] if sizes else 0
     for place, size in enumerate(reversed(sizes[:-1]), start=2):
         if size + together > ROWS_LIMIT:
             break
-        if size < _RATIO * together:  # of a part that lost images, though the next one may be in order
+        if size < _RATIO * together:  # a part that lost images may be too small even if the next is not
             count = place
         together += size
     return count
 
 
 def _also(dropped: Places, rows: Places) -> Places:
-    """Return ``dropped`` and ``rows``, which are counted without those dropped; all ascending."""
+    """Return the union of ``dropped`` and ``rows``, which are numbered without ``dropped``; all ascending."""
     # as many rows were dropped before row r of those left as have at most r rows left before them
     left_before = dropped - np.arange(len(dropped))
     return np.sort(np.concatenate([dropped, rows + np.searchsorted(left_before, rows, side="right")]))

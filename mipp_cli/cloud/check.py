@@ -1,4 +1,4 @@
-"""A cloud's directory checked as a whole: its own files, members, and what it stores."""
+"""`cloud check`: verifies a cloud's whole directory: keys, members, segments and index."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _STORED = re.compile(r"([^.].*-)?[0-9]+(\.[0-9]+)?\.h5(\.blocks)?")
 _HINT = (
-    "mipp cloud index CLOUD --rebuild makes index.h5, parts/ and the lists of blocks anew; restore all else "
-    "from a backup"
+    "mipp cloud index CLOUD --rebuild rebuilds index.h5, parts/ and the lists of blocks; restore all other "
+    "files from a backup"
 )
 
 
 def check_cloud(
     path: Path, *, with_sums: bool = False, parallelism: Parallelism = LOCAL, progress: Progress = silent
 ) -> Report:
-    """Check everything in a cloud's directory, and count it; ``with_sums`` computes all sums again.
+    """Check every file in a cloud's directory and count them; ``with_sums`` recomputes all sums.
 
-    Raises DamagedError with all that is wrong.
+    Raises DamagedError, which lists all damage found.
     """
     findings = Findings.begin(path, "cloud")
     if with_sums and parallelism.scheduler:
         with open_cluster(parallelism.scheduler):
-            pass  # a cluster that does not answer is no damage: say so before anything is taken for some
+            pass  # fail first if the cluster does not answer, so that this is not reported as damage
     check = _Check(Cloud(findings.directory), findings, parallelism if with_sums else None, progress)
     with findings.locked():
         known = findings.check_common()
@@ -75,10 +75,10 @@ def check_cloud(
 
 @dataclass(frozen=True)
 class _Check:
-    """A check of a cloud's directory; what is wrong is taken down in ``findings``.
+    """A check of a cloud's directory; damage is recorded in ``findings``.
 
-    With ``sums``, where to work, Eq. 5 and 6 are computed again; without it sums are not compared.
-    ``owners`` are those enrolled, with their keys, or None for a key whose file is damaged.
+    With ``sums`` (where to compute), Eq. 5 and 6 are recomputed; without it sums are not compared. ``owners``
+    maps the enrolled owners to their keys, or to None if the file with the key is damaged.
     """
 
     cloud: Cloud
@@ -104,7 +104,7 @@ class _Check:
         data = read_file(self.cloud.members_file(name), MEMBERS_BYTES_LIMIT)
         membership = parse_members(data, self.cloud.directory.deployment.fingerprint)
         if membership.owner != name:
-            raise MalformedError("is of another owner than the file's name says")
+            raise MalformedError("belongs to another owner than its file name says")
         self.owners[name] = membership.key
         floor_in_force(self.cloud.directory, name, membership.key)
 
@@ -140,32 +140,34 @@ class _Check:
         findings.details |= details_of(came)
         if left := sorted({*stored} & {*store.unlisted(index)}):
             findings.warnings.append(
-                f"{len(left)} files that index.h5 does not list, such as {left[0]}: the next `mipp cloud "
-                "index` removes them. If index.h5 is an older one, run it with --rebuild first"
+                f"{len(left)} files are not listed in index.h5, such as {left[0]}: the next `mipp cloud "
+                "index` removes them. If index.h5 was restored from a backup, run it with --rebuild first"
             )
         return stored
 
     def _check_lists(self, index: Index) -> None:
-        """Check that every image is in one part, with images of its owner alone."""
+        """Check that every image is in exactly one part, and every part belongs to one owner."""
         listed = Counter(place for part in index.parts for place in part.segments)
         counts = [listed[place] == (segment.rows > 0) for place, segment in enumerate(index.segments)]
         owners = [{index.segments[place].owner for place in part.segments} for part in index.parts]
         if not all(counts) or any(len(each) != 1 for each in owners):
             path = self.cloud.directory.file(INDEX_FILE)
-            self.findings.add(path, "lists images in no part, in several, or with another owner's")
+            self.findings.add(
+                path, "lists images in no part, in several parts, or in a part of another owner"
+            )
 
     def _segment(self, segment: Segment) -> Keys:
-        """Check a segment: whose it is, every byte, every column. Returns its images in their order."""
+        """Check a segment: its owner, every byte, every column. Returns the keys of its images, in order."""
         own = self.cloud.directory.sender
         kind, sender, key = "segment", own.name, own.signing_key.public
         if not segment.revision:
             kind, sender, key = "upload", segment.owner, self.owners.get(segment.owner) or b""
         if segment.owner not in self.owners:
-            raise MalformedError(f"is of {segment.owner!r}, who is not enrolled")
+            raise MalformedError(f"belongs to {segment.owner!r}, who is not enrolled")
 
         def check(header: Header) -> None:
             if (header.sender, header.sequence_number) != (sender, segment.number):
-                raise MalformedError("is not what the index says")
+                raise MalformedError("is not the segment that the index lists")
             if not segment.revision and header.digest != segment.digest.hex():
                 raise MalformedError("is not the upload that was applied")
             if key:
@@ -180,12 +182,12 @@ class _Check:
             found = origin_of(upload.container)
             key = self.owners.get(segment.owner) or found.key
             if found != Origin(segment.owner, key, segment.number, segment.digest, found.earlier):
-                raise MalformedError("is left of another message than the index says, or of another owner's")
+                raise MalformedError("is a revision of another message or another owner than the index says")
         deleted = len(deleted_in(upload.container)) if segment.revision else 0
         if (len(upload), upload.key_id, deleted) != (segment.rows, segment.key_id, segment.deleted):
-            raise MalformedError("has other images, deletions or another key than the index says")
+            raise MalformedError("has other images, other deletions or another key id than the index says")
         if not set(segment.earlier) <= set(upload.earlier()):
-            raise MalformedError("lists other earlier messages than the index says")
+            raise MalformedError("lists other earlier messages than the index does")
         upload.check_images()
         ids = ids_of(name.encode() for name in upload.names())
         self.findings.counts["images"] += len(ids)
@@ -195,7 +197,7 @@ class _Check:
         return keys_of(*sums_of(upload, self.sums, self.progress, read), ids)
 
     def _part(self, part: Part, segments: list[Keys | None]) -> None:
-        """Check a part: every byte, and that it is of the images of its segments, if these are sound."""
+        """Check a part: every byte, and its images against its segments, unless these are damaged."""
         path, own = self.cloud.store.part_path(part), self.cloud.directory.sender.signing_key.public
 
         def check(header: Header) -> None:
@@ -206,28 +208,28 @@ class _Check:
         self._check_bytes(path, part.root, "part", check)
         with self.cloud.store.part(part) as reader:
             sound = [each for each in segments if each is not None]
-            # what a damaged segment holds is not to be compared with
+            # there is nothing to compare with in a damaged segment
             expected = np.concatenate(sound) if len(sound) == len(segments) else None
             came, last = np.zeros(len(reader), dtype=bool), b""
             for rows in reader.batches():
                 if rows.keys[0] <= last or (rows.keys[1:] <= rows.keys[:-1]).any():
-                    raise MalformedError("its rows are out of order")
+                    raise MalformedError("has rows that are not sorted")
                 last = rows.keys[-1]
                 if expected is not None:
                     self._compare(rows, expected)
                     came[rows.images] = True
             if expected is not None and not (came.all() and len(came) == len(expected)):
-                raise MalformedError("its images are not those of its segments")
+                raise MalformedError("has other images than its segments")
 
     def _compare(self, rows: Rows, expected: Keys) -> None:
         """Compare rows of a part with the keys of all its images, in their order."""
         if rows.images.max() >= len(expected):
-            raise MalformedError("its images are not those of its segments")
+            raise MalformedError("has other images than its segments")
         due = Rows(expected[rows.images], rows.images)
         if not np.array_equal(rows.ids, due.ids):
-            raise MalformedError("its images are not those of its segments")
+            raise MalformedError("has other images than its segments")
         if self.sums and not np.array_equal(rows.pairs, due.pairs):
-            raise MalformedError("its sums are not those of the encrypted features")
+            raise MalformedError("has sums that differ from those of the encrypted features")
 
     def _check_bytes(self, path: Path, root: bytes, kind: str, check: Callable[[Header], None]) -> None:
         with errors_at(path), closing(open_stored(path, root)) as source:

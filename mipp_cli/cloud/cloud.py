@@ -1,4 +1,4 @@
-"""The cloud: whom it lets search, and what it keeps of uploads."""
+"""The cloud's directory: members, segments and the index; creating it, and enrolling owners."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MEMBERS_FOLDER = "members"
 
 
 class Cloud:
-    """A cloud's directory: members, segments and the index."""
+    """A cloud's directory."""
 
     def __init__(self, directory: RoleDirectory):
         self.directory = directory
@@ -49,7 +49,7 @@ class Cloud:
         return cls(RoleDirectory.open(path, "cloud"))
 
     def index(self) -> Index:
-        """Read index.h5, which only this cloud may have signed."""
+        """Read index.h5, which must be signed by this cloud."""
         sender = self.directory.sender
         try:
             return read_index(
@@ -58,17 +58,17 @@ class Cloud:
                 lambda header: check_pinned_key(header, sender.signing_key.public),
             )
         except (MalformedError, InvalidRequestError) as error:
-            error.hint = "make it anew from the uploads that are kept: mipp cloud index CLOUD --rebuild"
+            error.hint = "rebuild it from the stored uploads: mipp cloud index CLOUD --rebuild"
             raise
 
     @cached_property
     def store(self) -> Store:
-        """What the index points to."""
+        """The files that the index lists."""
         deployment = self.directory.deployment
         return Store(self.directory.path, deployment.parameters, deployment.fingerprint)
 
     def members_file(self, owner: str) -> Path:
-        """Return where an owner's `members` container is kept."""
+        """Return the path of an owner's `members` container."""
         return self.directory.file(MEMBERS_FOLDER) / f"{owner}.h5"
 
     def members_header(self, owner: str) -> Header:
@@ -87,7 +87,7 @@ class Cloud:
         return sorted(file.stem for file in self.directory.file(MEMBERS_FOLDER).glob("*.h5"))
 
     def members(self) -> list[Membership]:
-        """Return all memberships in force, by owner."""
+        """Return all current memberships, sorted by owner."""
         found = []
         for file in map(self.members_file, self.owner_names()):
             with errors_at(file):
@@ -97,7 +97,7 @@ class Cloud:
 
 
 def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Report:
-    """Make a cloud's directory, and cloud.pub for the KMC."""
+    """Create a cloud's directory, with cloud.pub for the KMC."""
 
     def fill(directory: RoleDirectory) -> None:
         for folder in (MEMBERS_FOLDER, SEGMENTS_FOLDER, PARTS_FOLDER):
@@ -108,16 +108,16 @@ def init_cloud(path: Path, kmc: Path, *, fingerprints: Sequence[str] = ()) -> Re
 
 
 def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
-    """Put owners' `members` in force; all of ``files`` or none.
+    """Enrol owners: apply their `members`, either all of ``files`` or none.
 
-    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do. Shown and
-    compared are the owners' fingerprints, whose names are pinned here.
+    Files applied before are skipped; AlreadyAppliedError if none is left. The fingerprints shown and required
+    are those of owners whose names are pinned here.
     """
     cloud = Cloud.open(path)
     found: dict[Path, str] = {}
     headers: dict[str, Header] = {}
     contents: dict[str, bytes] = {}
-    back: dict[str, Header] = {}  # of owners who come back after a removal
+    back: dict[str, Header] = {}  # owners who return after a removal
 
     def read(file: Path) -> Membership:
         def check(header: Header) -> None:
@@ -153,22 +153,22 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     counts = {"owners": len(contents), "already enrolled": skipped}
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
     notes = tuple(
-        f"what {owner} sent before the removal is gone: mipp owner encrypt --again sends it again"
+        f"the images of {owner} from before the removal are gone: mipp owner encrypt --again sends them again"
         for owner in sorted(back)
     )
     return Report((), counts, cloud.directory.warnings, shown, notes)
 
 
 def _was_removed(cloud: Cloud, owner: str) -> bool:
-    """Say whether an owner who enrols was removed before; ConflictError if the removal is not finished."""
+    """Return whether an owner who enrols was removed before; ConflictError if the removal is unfinished."""
     if removal_of(cloud.directory, owner) is None:
         return False
     index = cloud.index()
-    # files that the index does not list would be taken up again if the index were made anew of them
+    # a rebuild of the index would apply files again that the index does not list
     left = any(path.name.startswith(f"{owner}-") for path in cloud.store.unlisted(index))
     if left or index.of_owner(owner):
         raise ConflictError(
-            f"the removal of {owner!r} was interrupted before its images were gone",
+            f"the removal of {owner!r} was interrupted before its images were removed",
             hint=f"finish it first: mipp cloud remove CLOUD {owner}",
         )
     return True

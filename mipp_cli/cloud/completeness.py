@@ -1,4 +1,4 @@
-"""Which of an owner's messages have not come to the cloud, by what its index and segments list."""
+"""Which of an owner's messages have not arrived at the cloud, by the lists in its index and segments."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.floors import floor_of
 
 AGAIN_AT_CLOUD = (
-    "bring these files, or the owner makes them again with --again NUMBER (mipp owner encrypt, or for a "
-    "deletion mipp owner delete)"
+    "apply these files with mipp cloud index, or ask the owner to write them again: mipp owner encrypt "
+    "--again NUMBER, or mipp owner delete --again NUMBER for a deletion"
 )
 
 
 def completeness(store: Store | None, index: Index, owner: str) -> Completeness:
-    """Say how much of what an owner sent has come to the cloud; what a removal took is not missing.
+    """Return which messages of an owner have arrived; those dropped by a removal are not missing.
 
-    Without the store it is only as much as the index itself knows, by the owner's newest message.
+    Without ``store`` only the list of the owner's newest message is used, which the index has.
     """
     removed = floor_of(RoleDirectory(store.folder, "cloud"), owner).removed if store else 0
     rows = {segment.number: segment.rows for segment in index.of_owner(owner)}
@@ -34,12 +34,12 @@ def _lists(store: Store | None, index: Index, owner: str) -> Iterator[tuple[int,
         yield newest.number, newest.earlier
     for segment in sorted(index.of_owner(owner), key=lambda each: each.number, reverse=True)[1:]:
         if store is not None:
-            # what a damaged one knows of is not known: mipp cloud check says so
+            # a damaged segment's list is unknown: mipp cloud check reports the damage
             with suppress(MippError), store.segment(segment) as upload:
                 yield segment.number, upload.earlier()
 
 
 def gap_warnings(index: Index) -> list[str]:
-    """Say of each owner which messages the cloud misses, and which the owner's own record lacks."""
+    """Return warnings, per owner, for messages missing here and for messages the owner's record lacks."""
     found = ((owner, completeness(None, index, owner)) for owner in index.owners())
     return [warning for owner, each in found for warning in each.warnings(owner, AGAIN_AT_CLOUD)]

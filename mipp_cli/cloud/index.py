@@ -1,4 +1,4 @@
-"""The cloud's main chore, IndexConstruct: uploads and deletions are verified and applied to the index."""
+"""`cloud index`, IndexConstruct: verifies uploads and deletions and applies them to the index."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from mipp_cli.workdir.replay import check_clock, check_message, check_pinned_key
 def index_containers(
     path: Path, files: Sequence[Path], *, parallelism: Parallelism = LOCAL, progress: Progress = silent
 ) -> Report:
-    """Apply uploads and deletions to the index, in any order; all of them or none.
+    """Apply uploads and deletions to the index, in any order; either all or none.
 
-    Of what an owner's messages say of an image, that under the highest number counts. What was applied
-    before is skipped; AlreadyAppliedError if that leaves nothing to do. Raises NotAuthorisedError for an
-    owner who is not enrolled, ReplayedError for another message under a known number or from before a
-    removal, ClockError for a number of a time to come, MalformedError for sums that no feature can have.
+    For each image, the owner's message with the highest number decides. Messages applied before are skipped;
+    AlreadyAppliedError if none is left. Raises NotAuthorisedError for an owner who is not enrolled,
+    ReplayedError for a different message under a known number or a message from before a removal, ClockError
+    for a number in the future, MalformedError for sums that no feature can have.
     """
     cloud = Cloud.open(path)
 
@@ -47,7 +47,7 @@ def index_containers(
         if header.kind == "delete":
             return header, _delete(cloud, change, file)
         raise MalformedError(
-            f"is of kind {header.kind}, not upload or delete", hint="give uploads and deletions of owners"
+            f"is of kind {header.kind}, not upload or delete", hint="give owners' uploads and deletions"
         )
 
     with cloud.directory.lock():
@@ -79,7 +79,7 @@ def index_containers(
 def index_report(
     cloud: Cloud, index: Index, owners: Collection[str], counts: dict[str, int], warnings: Sequence[str]
 ) -> Report:
-    """Return the report of a new index, with what has not come yet of what ``owners`` sent."""
+    """Return the report of a new index, with the messages of ``owners`` that have not arrived yet."""
     warnings = (*cloud.directory.warnings, *warnings, *gap_warnings(index))
     found = {owner: completeness(cloud.store, index, owner) for owner in sorted(owners)}
     output = Output(cloud.directory.file(INDEX_FILE), "index")
@@ -87,12 +87,12 @@ def index_report(
 
 
 def _remove_unlisted(cloud: Cloud) -> list[str]:
-    """Remove what is not in the index any more; return a warning if that fails."""
+    """Remove files that the index no longer lists; return a warning if that fails."""
     try:
-        # by what index.h5 says now, not by how far we came: an interrupt may fall after it was replaced
+        # read index.h5 again: an interrupt may have come after it was replaced
         cloud.store.remove_unlisted(cloud.index())
     except MippError as error:
-        stays = "is not in the index any more, but stays until the next change"
+        stays = "is no longer in the index, but could not be removed; the next run tries again"
         return [f"{error.path} {stays}: {error.message}"]
     return []
 
@@ -107,7 +107,7 @@ def _check_sender(cloud: Cloud, index: Index, header: Header) -> None:
 
 
 def _add(cloud: Cloud, change: IndexChange, source: FileSource, header: Header, progress: Progress) -> Effect:
-    """Keep an upload as it came, verified on the way, and index it."""
+    """Store an upload unchanged, verify it on the way, and index it."""
     _check_sender(cloud, change.index, header)
     segment = _as_it_came(header)
     copy = cloud.store.segment_path(segment)
@@ -117,12 +117,12 @@ def _add(cloud: Cloud, change: IndexChange, source: FileSource, header: Header, 
         return change.add_upload(replace(segment, root=root))
     except MippError as error:
         if error.path == os.fspath(copy) and not isinstance(error, OutputError):
-            error.path = None  # the message itself is at fault, not its copy, which will be gone
+            error.path = None  # name the message, not its copy, which will be removed
         raise
 
 
 def _delete(cloud: Cloud, change: IndexChange, file: Path) -> Effect:
-    """Let the images that a deletion names leave, but for those that newer messages brought."""
+    """Remove the images that a deletion names, except those that newer messages sent."""
 
     def check(header: Header) -> None:
         _check_sender(cloud, change.index, header)

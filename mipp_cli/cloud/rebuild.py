@@ -1,4 +1,4 @@
-"""The index made anew from the segments alone: after index.h5 or a part was lost or damaged."""
+"""`cloud index --rebuild`: rebuilds the index from the segments, if index.h5 or a part is lost or damaged."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ def rebuild_index(
     parallelism: Parallelism = LOCAL,
     progress: Progress = silent,
 ) -> Report:
-    """Make index.h5, the parts and the lists of blocks anew from the segments, each verified as a whole.
+    """Rebuild index.h5, the parts and the lists of blocks from the segments, each verified as a whole.
 
-    Of two revisions of a message the later counts; a message whose application was cut short is applied to
-    the end. Raises DamagedError, with nothing changed, that names every segment that does not fit its
-    signature, or whose owner is not enrolled; with ``drop_damaged`` these are left out for good, each with
-    a warning, and older messages of their owners are refused from then on: what decided over them is gone.
+    Of two revisions of a message the later one counts; a message whose application was interrupted is applied
+    completely. Raises DamagedError, with nothing changed, listing every segment whose signature does not
+    verify or whose owner is not enrolled. With ``drop_damaged`` these are dropped permanently, each with a
+    warning, and older messages of their owners are refused from then on, since the messages that overruled
+    them are gone.
     """
     cloud = Cloud.open(path)
     with cloud.directory.lock():
-        cloud.directory.folder(PARTS_FOLDER)  # what was lost may have been all of it
+        cloud.directory.folder(PARTS_FOLDER)  # the whole folder may be lost
         old = None
         with suppress(MippError):
             old = cloud.index()
@@ -69,7 +70,7 @@ def rebuild_index(
                 raise DamagedError(
                     rebuild.problems,
                     path=path,
-                    hint="restore these files from a backup, or leave them out with --drop-damaged",
+                    hint="restore these files from a backup, or drop them with --drop-damaged",
                 )
             rebuild.put_in_force()
         finally:
@@ -85,7 +86,7 @@ def rebuild_index(
 
 @dataclass(frozen=True, order=True)
 class _Message:
-    """The file of an upload or a deletion, as its name says; ordered by owner and number."""
+    """The file of an upload or a deletion, described by its name; ordered by owner and number."""
 
     owner: str
     number: int
@@ -94,9 +95,9 @@ class _Message:
 
 
 def _messages(folder: Path) -> list[_Message]:
-    """Return the latest revision of every message, of each owner the newest message first.
+    """Return the latest revision of every message, per owner the newest message first.
 
-    So what decides over an image is known before a message is read that does not.
+    In this order, the message that decides an image is always read before those it overrules.
     """
     latest: dict[tuple[str, int], _Message] = {}
     for path in folder.glob("*"):
@@ -109,13 +110,13 @@ def _messages(folder: Path) -> list[_Message]:
 
 
 def _went(cloud: Cloud, message: _Message) -> bool:
-    """Say whether a message went with its owner, whose removal, cut short, left it behind."""
+    """Return whether a message was left behind by an interrupted removal of its owner."""
     return message.number <= floor_of(cloud.directory, message.owner).removed
 
 
 @dataclass
 class _Rebuild:
-    """Applies messages to a ``change`` of an index of nothing; ``old`` is the index that there is, if any."""
+    """Applies messages to a ``change`` of an empty index; ``old`` is the existing index, if readable."""
 
     cloud: Cloud
     change: IndexChange
@@ -123,10 +124,10 @@ class _Rebuild:
     progress: Progress
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)  # of each owner, the newest message left out
+    left_out: dict[str, int] = field(default_factory=dict)  # the newest message left out, by owner
 
     def apply_all(self, messages: list[_Message]) -> None:
-        """Apply every message; what is wrong with one is noted, and it is left out."""
+        """Apply every message; a damaged one is recorded and left out."""
         listed = {(each.owner, each.number): each for each in (self.old.segments if self.old else ())}
         there = {(each.owner, each.number) for each in messages}
         for place, segment in listed.items():
@@ -138,32 +139,32 @@ class _Rebuild:
                 self._refuse_restored(message, listed.get((message.owner, message.number)))
                 self._apply(message)
             except (OutputError, InterruptedWorkError):
-                raise  # says nothing of the message
+                raise  # not the fault of the message
             except MippError as error:
                 if error.path not in (None, str(message.path)):
-                    raise  # nor does what is wrong elsewhere: an owner's `members`, a part
+                    raise  # the damage is in another file: an owner's `members`, a part
                 self._leave_out(message, error.message)
 
     def _refuse_restored(self, message: _Message, listed: Segment | None) -> None:
-        """Refuse what was dropped once, and came back with a backup: what decided over it is gone."""
+        """Refuse a message that was dropped before and restored from a backup: what overruled it is gone."""
         if self.old is None or message.number > floor_of(self.cloud.directory, message.owner).refused:
             return
         if listed is None or listed.revision > message.revision:
-            raise MalformedError("is older than what was dropped here, and not what the index lists")
+            raise MalformedError(
+                "is older than a message that was dropped here, and is not listed in the index"
+            )
 
     def _leave_out(self, message: _Message, reason: str) -> None:
         self.problems.append(Problem(str(message.path), reason))
-        # a file that somebody put there may be named after any number
+        # a foreign file may carry any number in its name
         number = min(message.number, clock_number() + A_DAY)
         self.left_out[message.owner] = max(number, self.left_out.get(message.owner, 0))
-        self.warnings.append(
-            f"left out what {message.owner!r} sent under the number {message.number}: {reason}"
-        )
+        self.warnings.append(f"left out message {message.number} of {message.owner!r}: {reason}")
 
     def put_in_force(self) -> None:
-        """Replace index.h5, and refuse what is older than messages that were left out.
+        """Replace index.h5, and refuse messages older than those left out.
 
-        The newest of those may come again: whatever decides over its images is there.
+        The newest message left out may be applied again: no newer message that overrules it is missing.
         """
         directory = self.cloud.directory
         with unchanged_on_failure(*(floor_file(directory, owner) for owner in self.left_out)):
@@ -172,7 +173,7 @@ class _Rebuild:
             write_index(directory.file(INDEX_FILE), directory.sender, self.change.index)
 
     def clean(self) -> None:
-        """Remove what the new index does not list, or if it is not in force, what was written for it."""
+        """Remove files that the new index does not list or, if it is not in place, those written for it."""
         in_force = None
         with suppress(MippError):
             in_force = self.cloud.index()
@@ -180,7 +181,7 @@ class _Rebuild:
             if in_force == self.change.index:
                 self.cloud.store.remove_unlisted(in_force)
             else:
-                self.change.undo()  # an older index.h5 does not say which segments count
+                self.change.undo()  # an older index.h5 does not tell which segments count
 
     def _apply(self, message: _Message) -> None:
         owner_key = self.cloud.members_header(message.owner).sender_key
@@ -190,18 +191,20 @@ class _Rebuild:
         if segment.revision:
             with self.cloud.store.segment(segment, verified=True) as upload:
                 origin = origin_of(upload.container)
-            # a name that was released may be borne by another owner now
+            # another owner may have enrolled under a released name
             if (origin.owner, origin.key) != (segment.owner, owner_key):
-                raise MalformedError("is not what its name says, or of an owner of before")
+                raise MalformedError(
+                    "is not the message that its file name says, or from a former owner of that name"
+                )
             segment = replace(segment, digest=origin.digest)
         self.change.add_upload(segment)
         if not has_digests(message.path, header):
             store_digests(message.path)
 
     def _verified(self, message: _Message, owner_key: bytes) -> tuple[Header, bytes]:
-        """Check a message as a whole: it is what its name says, signed by whom that may have signed it.
+        """Verify a message as a whole: its content matches its file name and its signature the right key.
 
-        Returns its header, and the root of its file.
+        Returns its header and the root of its file.
         """
         own = self.cloud.directory.sender
         kind, sender, key = "upload", message.owner, owner_key
@@ -210,7 +213,7 @@ class _Rebuild:
         with closing(FileSource(message.path)) as source:
             header = read_header(source, deployment=own.deployment)
             if (header.kind, header.sender, header.number) != (kind, sender, str(message.number)):
-                raise MalformedError("is not what its name says")
+                raise MalformedError("is not the message that its file name says")
             check_pinned_key(header, key)
             with self.progress("verifying", source.size, "B") as advance:
                 check_digest(source, header)

@@ -1,7 +1,7 @@
-"""An owner removed from the cloud, which drops the owner's users and images.
+"""`cloud remove`: removes an owner, its users and its images.
 
-The record comes first, then the floor below which nothing is taken again, then the membership goes, then what
-is stored: whatever is interrupted can be run again, and finishes.
+Order: write the record, raise the floor below which messages are refused, remove the membership, remove the
+stored files. So an interrupted removal can be run again and finishes.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from mipp_cli.workdir.removals import (
 def remove_from_cloud(
     path: Path, owner: str, *, release_name: bool = False, confirm: Confirm = unasked
 ) -> Report:
-    """End an owner's membership at the cloud: its users, rows, ciphertexts and sums are physically gone.
+    """Remove an owner from the cloud: its users, rows, ciphertexts and sums are physically deleted.
 
-    The name stays pinned to the owner's key, which may enrol again with newer `members`, unless it is
-    released; uploads and deletions of before are refused then. Raises InvalidRequestError if nobody of
-    that name was ever enrolled, AlreadyAppliedError if the owner was removed before. Before anything goes,
-    ``confirm`` is asked.
+    The name stays pinned to the owner's key, unless it is released. The owner may enrol again with newer
+    `members`; uploads and deletions from before the removal are then refused. Raises InvalidRequestError if
+    no owner of that name was ever enrolled, AlreadyAppliedError if the owner was removed before. Calls
+    ``confirm`` before anything is deleted.
     """
     check_identifier(owner, "an owner's identifier")
     cloud = Cloud.open(path)
@@ -60,9 +60,9 @@ def remove_from_cloud(
 
 
 def _ask(cloud: Cloud, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
-    """Ask before an owner goes of whom anything is there, or if it ``is_wanted`` in any case.
+    """Ask for confirmation if anything of the owner is stored, or if it ``is_wanted`` in any case.
 
-    Nobody waits for the lock while a person thinks, so what goes in the end may be more.
+    The lock is not held meanwhile, so more may be removed in the end than the question says.
     """
     with cloud.directory.lock(shared=True):
         segments = cloud.index().of_owner(owner)

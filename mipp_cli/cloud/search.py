@@ -1,4 +1,4 @@
-"""`cloud search`: what a cloud is asked with says how it answers."""
+"""`cloud search`: answers a query (sum schemes) or a selection (scheme `exact`)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def search(
     force: bool = False,
     progress: Progress = silent,
 ) -> Report:
-    """Answer a query (sum schemes), or bring what a selection asks for (scheme `exact`).
+    """Answer a query (sum schemes), or return the groups of a selection (scheme `exact`).
 
-    Raises MalformedError for what this deployment's clouds are not asked with, and what
-    :func:`search_sums` and :func:`bring_groups` raise.
+    Raises MalformedError for a request of the wrong kind for this deployment, and what :func:`search_sums`
+    and :func:`bring_groups` raise.
     """
     refuse_existing(output, force=force)
     cloud = Cloud.open(path)
@@ -37,7 +37,7 @@ def search(
     kind = header_of(request).kind
     if kind == "query" and asked == "selection":
         raise MalformedError(
-            "is a query, which the KMC ranks first in this deployment's scheme",
+            "is a query, which the KMC must rank first in this deployment's scheme",
             path=request,
             hint="run mipp kmc rank KMC query.h5 -o selection.h5, then search with selection.h5",
         )
@@ -47,7 +47,7 @@ def search(
         )
     if kind == "selection" and without_index:
         raise InvalidRequestError(
-            "a selection is not searched: it says which groups to bring", hint="leave out --without-index"
+            "--without-index does not apply to a selection", hint="leave out --without-index"
         )
     index = cloud.index()
     while True:
@@ -60,5 +60,5 @@ def search(
             latest = cloud.index()
             if latest == index:
                 raise
-            # images come and leave at any time, and what an index lists is removed once another is in force
+            # another run may replace the index at any time, and remove files that the old one lists
             index = latest

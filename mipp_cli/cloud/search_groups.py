@@ -1,4 +1,4 @@
-"""The cloud's answer to a selection of the KMC (scheme `exact`): whole groups of rows, and nothing else."""
+"""The cloud's answer to a selection of the KMC (scheme `exact`): whole groups of rows."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ from mipp_cli.report import Output, Report
 def bring_groups(
     cloud: Cloud, index: Index, selection_file: Path, output: Path, *, force: bool, progress: Progress
 ) -> Report:
-    """Bring every live row of each group of a selection, and nothing for groups that this cloud lacks.
+    """Return every live row of each group of a selection; groups that this cloud lacks are left out.
 
-    Raises WrongDeploymentError for a selection that another key than the KMC's signed, or that is for
-    another cloud.
+    Raises WrongDeploymentError for a selection that is not signed by the KMC, or is for another cloud.
     """
     deployment = cloud.directory.deployment
     with errors_at(selection_file):
@@ -40,7 +39,7 @@ def bring_groups(
         if not hmac.compare_digest(selection.cloud, cloud.directory.sender.signing_key.public):
             raise WrongDeploymentError(
                 "is for another cloud",
-                hint="bring it to that cloud, or rank for this one: mipp kmc rank … --cloud cloud.pub",
+                hint="give it to that cloud, or rank for this one: mipp kmc rank … --cloud cloud.pub",
             )
     step = _Bringing(cloud, index)
     with progress("bringing", len(selection.groups), "group") as advance:
@@ -55,8 +54,8 @@ def bring_groups(
     warnings = [*deployment.parameters.warnings, *dict.fromkeys(said)]
     if missing:
         warnings.append(
-            f"{missing} of the {groups} groups are not here: index the uploads that belong to the features "
-            "that the KMC has (mipp cloud index)"
+            f"{missing} of the {groups} groups are missing here: apply the uploads whose features the KMC "
+            "has (mipp cloud index)"
         )
     return Report((Output(output, "groups"),), counts, tuple(warnings))
 
@@ -64,12 +63,12 @@ def bring_groups(
 def _check_kmc(cloud: Cloud, header: Header) -> None:
     if not hmac.compare_digest(header.sender_key, cloud.directory.deployment.signing_key):
         raise WrongDeploymentError(
-            "is not signed by the KMC of this deployment", hint="ask the KMC for the selection"
+            "is not signed by the KMC of this deployment", hint="ask the KMC for the selection again"
         )
 
 
 class _Asked(NamedTuple):
-    """A group of a selection: its place there, where it is here, and the length of its rows."""
+    """A group of a selection: its place there, its place here, and the length of its rows."""
 
     place: int
     ref: GroupRef
@@ -78,9 +77,10 @@ class _Asked(NamedTuple):
 
 @dataclass
 class _Bringing:
-    """An answer from one index: ``found`` are the places of groups that have rows, ``damaged`` what has not.
+    """An answer from one index: ``found`` are the places of groups with rows, ``damaged`` the unreadable
+    segments.
 
-    An owner's segment that is damaged or gone takes its own rows from an answer, and nobody else's.
+    A damaged or missing segment removes only its own rows from the answer.
     """
 
     cloud: Cloud
@@ -105,8 +105,8 @@ class _Bringing:
                     for row in upload.group_rows(ref.group):
                         try:
                             if upload.image_bytes(row) != length:
-                                continue  # its owner stated another length to the KMC
-                            # the KMC has the digest that the owner gave: what is damaged shows there
+                                continue  # the owner told the KMC another length
+                            # not verified here: the KMC compares rows with the owner's digests
                             brought = BroughtRow(place, upload.name(row), upload.stored_image(row))
                         except MippError as error:
                             self._leave_out(segment, error)
@@ -117,7 +117,7 @@ class _Bringing:
             self._leave_out(segment, error)
 
     def _leave_out(self, segment: Segment, error: MippError) -> None:
-        """Take down what is damaged; if another index is in force, raise: all is answered from that one."""
+        """Record the damage; raise if the index was replaced meanwhile, to answer from the new one."""
         if self.cloud.index() != self.index:
             raise error
         error.path = error.path or str(self.cloud.store.segment_path(segment))

@@ -37,7 +37,7 @@ QUERIES_FOLDER = "queries"
 
 @dataclass(frozen=True, order=True)
 class Candidate:
-    """An image as the search ranks it: by Sim, ties by owner and id; ``segment`` and ``row`` find it."""
+    """An image as ranked by the search: by Sim, ties by owner and id; ``segment`` and ``row`` locate it."""
 
     numerator: int
     owner: str
@@ -56,11 +56,11 @@ def search_sums(
     force: bool,
     progress: Progress,
 ) -> Report:
-    """Answer a query: the nearest images by Sim (Eq. 9), per query image as many as the query asks for.
+    """Answer a query: per query image, the nearest images by Sim (Eq. 9), as many as it asks for.
 
-    With ``scan``, where to work, the sums of every image are decrypted again, as the paper compares. Raises
-    NotAuthorisedError if no owner authorised the user, ReplayedError for other content under a known
-    query id.
+    With ``scan`` (where to compute), the sums of every image are decrypted again, the paper's "without
+    index". Raises NotAuthorisedError if no owner authorised the user, ReplayedError for different content
+    under a known query id.
     """
     with errors_at(query_file):
         query, owners = _authorised_query(cloud, query_file)
@@ -74,7 +74,7 @@ def search_sums(
     matches = _matches(found, places, cloud.store.parameters.l)
     images = _encrypted_images(cloud.store, index, places)
     sender, query_id = cloud.directory.sender, query.query_id
-    # first: what is not remembered must not be out; the same query again is answered again
+    # record the query before the answer is written; the same query may be answered again
     cloud.directory.record(QUERIES_FOLDER, query_record(query.header), query.digest.hex())
     write_results(output, sender, query_id, query.data, images, matches, searched, force=force)
     counts = {
@@ -85,7 +85,7 @@ def search_sums(
         "images": len(places),
     }
     warnings = [
-        f"{owner} was not searched: this owner did not authorise the user"
+        f"{owner} was not searched: this owner has not authorised the user"
         for owner in sorted(query.owners - set(owners))
     ]
     all_warnings = (*cloud.store.parameters.warnings, *warnings)
@@ -101,22 +101,22 @@ def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
         owners[:] = _owners_of_user(cloud, header)
 
     with closing(FileSource(file)) as source:
-        # who asks is checked before memory is taken for what they ask
+        # check the user before allocating memory for the query
         check(read_header(source, kind="query", deployment=deployment.fingerprint))
         if source.size > QUERY_BYTES_LIMIT:
-            raise MalformedError("is larger than a query can be")
+            raise MalformedError("is larger than any valid query")
         data = source.read_at(0, source.size)
     query = parse_query(data, deployment.parameters, deployment.fingerprint, check)
     named = [owner for owner in owners if query.names_owner(owner)]
     if not named:
         raise NotAuthorisedError(
-            f"none of the owners that the query names authorised the user {query.header.sender!r}",
+            f"none of the owners named in the query authorised the user {query.header.sender!r}",
             hint="leave out --owner, or ask these owners to authorise the user",
         )
     recorded = cloud.directory.recorded(QUERIES_FOLDER, query_record(query.header))
     if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
         raise ReplayedError(
-            "comes under an id that another query of the same user had", hint="make a new query"
+            "reuses the id of another query of this user", hint="ask the user to make a new query"
         )
     return query, named
 
@@ -135,7 +135,7 @@ def _owners_of_user(cloud: Cloud, header: Header) -> list[str]:
 def _encrypted_images(
     store: Store, index: Index, places: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[ImageRef, bytes]]:
-    """Yield reference and EW of each place (segment, row), sorted, so that one segment is open at a time."""
+    """Yield the reference and EW of each place (segment, row); sorted, so one segment is open at a time."""
     for number, group in groupby(places, key=itemgetter(0)):
         segment = index.segments[number]
         with store.segment(segment) as upload:
@@ -145,7 +145,7 @@ def _encrypted_images(
 
 
 def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
-    """Eq. 5 and 6 for the query images: (Σy, Σy²) of each, checked to be possible."""
+    """Eq. 5 and 6 for the query images: (Σy, Σy²) of each, range-checked."""
     parameters = cloud.directory.deployment.parameters
     cipher = parameters.cipher
     shape = (query.images, parameters.l, cipher.number_bytes)
@@ -160,7 +160,7 @@ def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
 def _look_up(
     store: Store, index: Index, owners: Sequence[str], sums: Sequence[tuple[int, int]], count: int
 ) -> list[list[Candidate]]:
-    """The candidates of each query image, from the index: only what they are made of is read."""
+    """Return the candidates of each query image from the index; only their rows are read."""
     found: list[list[Candidate]] = [[] for _ in sums]
     for part in (part for owner in owners for part in index.parts_of(owner)):
         with store.part(part) as reader:
@@ -173,7 +173,7 @@ def _look_up(
 def _nearest_in_part(
     store: Store, index: Index, part: Part, reader: PartReader, query: tuple[int, int], count: int
 ) -> Iterator[Candidate]:
-    """Yield the nearest images of a part; of each pair the first by id, which is how ties are broken."""
+    """Yield the nearest images of a part; within a pair in order of id, which breaks ties."""
     pairs, numerators = nearest_pairs(reader.pairs, *query, store.parameters.l, count)
     begins = reader.pairs.starts[pairs]
     ends = np.minimum(begins + np.uint64(count), reader.pairs.starts[pairs + 1])
@@ -196,7 +196,7 @@ def _scan(
     parallelism: Parallelism,
     progress: Progress,
 ) -> list[list[Candidate]]:
-    """The candidates of each query image, from the ciphertexts themselves."""
+    """Return the candidates of each query image, computed from the ciphertexts."""
     found: list[list[Candidate]] = [[] for _ in sums]
     for position, segment in enumerate(index.segments):
         if segment.owner not in owners or not segment.rows:
@@ -214,7 +214,7 @@ def _scan(
 
 
 def _matches(found: Sequence[Sequence[Candidate]], places: Sequence[tuple[int, int]], l: int) -> list[Match]:
-    """Return who matches what, the images numbered by their place."""
+    """Return the matches, with images numbered by their place in the answer."""
     number_of = {place: number for number, place in enumerate(places)}
     matches = []
     for query, candidates in enumerate(found):

@@ -1,4 +1,4 @@
-"""What the cloud's index points to: segments and parts, opened so that every block read is checked."""
+"""The cloud's segments and parts, opened so that every block read is verified."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ class Store:
     deployment: str
 
     def segment_path(self, segment: Segment) -> Path:
-        """Return where a segment lies."""
+        """Return the path of a segment."""
         return self.segments_folder / segment.file_name
 
     def part_path(self, part: Part) -> Path:
-        """Return where a part lies."""
+        """Return the path of a part."""
         return self.parts_folder / part.file_name
 
     @property
     def segments_folder(self) -> Path:
-        """Where segments lie."""
+        """The folder of segments."""
         return self.folder / SEGMENTS_FOLDER
 
     @property
     def parts_folder(self) -> Path:
-        """Where parts lie."""
+        """The folder of parts."""
         return self.folder / PARTS_FOLDER
 
     @contextmanager
     def segment(self, segment: Segment, *, verified: bool = False) -> Iterator[UploadReader]:
-        """Open a segment; errors name its file. Blocks of one that was just ``verified`` are not checked."""
+        """Open a segment; errors name its file. With ``verified``, its blocks are not verified again."""
         schema = (segment_schema if segment.revision else upload_schema)(self.parameters)
         root = None if verified else segment.root
         with self._opened(self.segment_path(segment), root, schema) as container:
@@ -62,7 +62,7 @@ class Store:
     def encrypted_features(
         self, segment: Segment, begin: int, end: int
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return EF and EFF of rows of a segment whose every byte was verified a moment ago."""
+        """Return EF and EFF of rows of a segment that was just verified as a whole."""
         with self.segment(segment, verified=True) as upload:
             return upload.encrypted_features(begin, end)
 
@@ -86,21 +86,21 @@ class Store:
                 yield container
 
     def table(self, index: Index, part: Part) -> Iterator[tuple[str, int, int]]:
-        """Yield (name, Σx, Σx²) of every image of a part, by the sums: Table 2."""
+        """Yield (name, Σx, Σx²) of every image of a part, sorted by the sums: Table 2."""
         names: list[str] = []
         for place in part.segments:
             with self.segment(index.segments[place]) as upload:
                 names += upload.names()
         with self.part(part) as reader:
             for rows in reader.batches():
-                index.located(part, rows.images)  # are they there at all?
+                index.located(part, rows.images)  # raises if the part refers to images that do not exist
                 sums = (column.tolist() for column in np.divmod(rows.pairs, 1 << 32))
                 yield from zip((names[image] for image in rows.images.tolist()), *sums, strict=True)
 
     def remove_unlisted(self, index: Index) -> None:
-        """Remove what the index does not list: what was merged, replaced, deleted or left by an interruption.
+        """Remove files that the index does not list: merged, replaced, deleted or left by an interruption.
 
-        Raises OutputError if something cannot be removed; it does no harm where it is.
+        Raises OutputError if one cannot be removed, which does no harm.
         """
         for path in self.unlisted(index):
             remove(path)

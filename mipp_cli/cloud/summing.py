@@ -1,4 +1,4 @@
-"""Eq. 5 and 6 over an upload, in batches that workers do."""
+"""Eq. 5 and 6 over an upload, in batches on several processes."""
 
 from __future__ import annotations
 
@@ -30,18 +30,20 @@ def sums_of(
     progress: Progress,
     read: Callable[[int, int], Ciphertexts] | None = None,
 ) -> Sums:
-    """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each checked to be possible.
+    """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each range-checked.
 
-    Where the cloud holds no features there are none, and all are 0. Workers on this machine may ``read``
-    EF and EFF of some rows themselves; to others, or without it, the rows travel.
+    In a scheme without features at the cloud all sums are 0. Workers on this machine ``read`` their rows of
+    EF and EFF themselves; remote workers, or all without ``read``, get the rows sent.
     """
     parameters, rows = upload.parameters, len(upload)
     if not parameters.protocol.upload_columns:
         return [0] * rows, [0] * rows
     size = max(1, _BATCH_BYTES // (2 * parameters.l * parameters.cipher.number_bytes))
     if rows <= size:
-        parallelism = Parallelism(jobs=1)  # one batch: workers would only cost
-    parallelism = parallelism.at_most(-(-rows // size) // 2)  # two take less time than to start a process
+        parallelism = Parallelism(jobs=1)  # a single batch is faster without workers
+    parallelism = parallelism.at_most(
+        -(-rows // size) // 2
+    )  # two batches take less time than starting a process
 
     def tasks() -> Iterator[_Task]:
         for begin in range(0, rows, size):

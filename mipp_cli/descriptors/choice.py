@@ -1,4 +1,4 @@
-"""A descriptor chosen by name, for whoever looks at features or measures them without a deployment."""
+"""Selects a descriptor by name, for commands that work without a deployment."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def chosen_describer(
     output: str | None = None,
     pooling: str | None = None,
 ) -> Describer:
-    """Return what describes pictures: a built-in descriptor by its name, or ``model:PATH``.
+    """Return the describer for the name of a built-in descriptor or ``model:PATH``.
 
-    ``output``, ``pooling`` and ``device`` are of a model. Raises InvalidRequestError for any other text, or
-    where they are given without a model, and what :func:`pin_model` raises.
+    ``output``, ``pooling`` and ``device`` apply to a model. Raises InvalidRequestError for any other text, or
+    if they are given without a model, and what :func:`pin_model` raises.
     """
     if text in FORMULAS:
         if output is not None or pooling is not None:
             raise InvalidRequestError(
-                f"--model-output and --model-pooling are of a model, and not of {text}", hint="leave them out"
+                f"--model-output and --model-pooling need an image model, not {text}", hint="leave them out"
             )
         check_device(device, is_model=False)
         return BuiltIn(parse_descriptor(text))

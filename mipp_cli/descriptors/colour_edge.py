@@ -1,7 +1,7 @@
-"""The second image feature that needs no model: a histogram of colours beside the edge histogram, 168 codes.
+"""The second built-in descriptor: the edge histogram plus a colour histogram, 168 codes.
 
-Edges say where contours run and nothing of colour, which is what tells most photographs apart. The histogram
-is of the whole picture: where in it a colour lies adds little, and would multiply the codes.
+Edges capture contours but not colour, which distinguishes most photographs. The colour histogram is global:
+the position of colours adds little, and would multiply the number of codes.
 
 Sources: Swain and Ballard, Color Indexing, International Journal of Computer Vision 7 (1991), for colour
 histograms; Smith, Color Gamut Transform Pairs, SIGGRAPH 1978, for hue, saturation and value; MPEG-7 Visual,
@@ -27,7 +27,7 @@ _SATURATIONS: Final = 3
 _VALUES: Final = 3
 _COLOURS: Final = _GREYS + _HUES * _SATURATIONS * _VALUES
 
-# Noise and the compression of colours shift channels by less; below this, a hue would be a matter of chance.
+# Noise and chroma compression shift channels by less; below this chroma, a hue would be random.
 _LEAST_CHROMA: Final = 16
 _PIXELS_WANTED: Final = 1 << 14
 
@@ -35,31 +35,31 @@ _PIXELS_WANTED: Final = 1 << 14
 def colour_edge(image: Image.Image) -> NDArray[np.uint8]:
     """Describe a picture by its edges and its colours, shape (168,), uint8, 0…31.
 
-    The first 80 codes are :func:`edge_histogram`'s. The other 88 are the colours of the whole picture: of the
-    share c/n of the pixels in each bin of :func:`colour_histogram`, the code is ⌊31·√(c/n) + ½⌋. The root
-    makes squared distances of codes those of Hellinger between histograms, in which no large bin drowns the
-    small ones. The factor of 31 is the weight of colours against edges of 0…7; any from 20 to 31 ranks
-    photographs and radiographs about equally well.
+    The first 80 codes are those of :func:`edge_histogram`. The other 88 describe the colours of the whole
+    picture: for the share c/n of pixels in a bin of :func:`colour_histogram`, the code is ⌊31·√(c/n) + ½⌋.
+    With the square root, squared distances of codes are Hellinger distances of histograms, in which large
+    bins do not dominate small ones. The factor 31 is the weight of colours against edges of 0…7; any factor
+    from 20 to 31 ranks photographs and radiographs about equally well.
 
-    Colours are those of :func:`upright_rgb`. Their codes come of whole numbers alone, so the same pixels
+    Colours are those of :func:`upright_rgb`. Their codes are computed with integers only, so the same pixels
     have the same codes on every machine.
 
     Raises UnreadableImageError where :func:`edge_histogram` does.
     """
-    # Of the picture itself: in a grey one, three equal channels would cost three times as much.
+    # From the picture itself: for a grey one, three equal channels would take three times as long.
     edges = edge_histogram(image)
     counts = colour_histogram(upright_rgb(image))
-    # ⌊√y + ½⌋ = ⌊(⌊√4y⌋ + 1) / 2⌋, and of an integer below 2^52 the floating-point root has the right floor.
+    # ⌊√y + ½⌋ = ⌊(⌊√4y⌋ + 1) / 2⌋, and for integers below 2^52 the floating-point root has the right floor.
     doubled = np.sqrt(4 * (COLOUR_EDGE_LEVELS - 1) ** 2 * counts // counts.sum()).astype(np.uint8)
     return np.concatenate([edges, (doubled + np.uint8(1)) // np.uint8(2)])
 
 
 def colour_histogram(rgb: Image.Image) -> NDArray[np.intp]:
-    """Count the pixels of a picture of mode RGB in each bin of colour, shape (88,).
+    """Count the pixels of an RGB picture in each colour bin, shape (88,).
 
-    A picture of W·H ≥ 4·2^14 pixels is first scaled down: with k = ⌊√⌊W·H / 2^14⌋⌋, each block of k×k pixels,
-    smaller ones at the right and the bottom, becomes one pixel. Of n levels that add up to s, it has the mean
-    as Pillow's ``reduce`` rounds it, ⌊(s + ⌊n/2⌋)·⌊2^24/n⌋ / 2^24⌋.
+    A picture of W·H ≥ 4·2^14 pixels is first scaled down: with k = ⌊√⌊W·H / 2^14⌋⌋, each block of k×k pixels
+    (smaller at the right and the bottom) becomes one pixel. Its level is the mean of the block's n levels
+    with sum s, as rounded by Pillow's ``reduce``: ⌊(s + ⌊n/2⌋)·⌊2^24/n⌋ / 2^24⌋.
 
     With M and m the largest and smallest of a pixel's R, G and B, and C = M − m, a pixel has
 
@@ -68,6 +68,7 @@ def colour_histogram(rgb: Image.Image) -> NDArray[np.intp]:
       min(2, ⌊3·C / M⌋), and hue = ⌊(8·a + 3·C) / (6·C)⌋ mod 8, where a/C is the angle of the hue in units of
       60°: a = G − B if M = R; else 2·C + B − R if M = G; else 4·C + R − G. So hue 0 is the 45° around red,
       hue 1 the 45° after it towards yellow and green, and so on.
+
     """
     factor = math.isqrt(rgb.width * rgb.height // _PIXELS_WANTED)
     if factor > 1:
@@ -80,7 +81,7 @@ def colour_histogram(rgb: Image.Image) -> NDArray[np.intp]:
         green - blue,
         np.where(most == green, 2 * chroma + blue - red, 4 * chroma + red - green),
     )
-    # What is divided by zero here is grey, and not looked at.
+    # Divisions by zero occur only for grey pixels, whose result is not used.
     hue = (8 * angle + 3 * chroma) // np.maximum(6 * chroma, 1) % _HUES
     saturation = np.minimum(3 * chroma // np.maximum(most, 1), _SATURATIONS - 1)
     value = (_VALUES * most) >> 8

@@ -1,4 +1,4 @@
-"""Features in the clear, for whoever wants to see what the scheme compares."""
+"""Plaintext features, for `mipp features`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mipp_cli.report import Report
 
 
 def describe_images(images: Sequence[ImageFile], describer: Describer) -> tuple[Report, list[dict[str, Any]]]:
-    """Return path, codes, and whether they say nothing, of images; raises UnreadableImageError."""
+    """Return path and codes of images, and whether they have no edges; raises UnreadableImageError."""
     found = []
     for image in images:
         with errors_at(image.path):

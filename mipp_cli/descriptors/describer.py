@@ -1,7 +1,7 @@
-"""What makes features of pictures: the edge histogram, colours and edges, or a model; one interface for all.
+"""The interface that computes features of pictures, for built-in descriptors and image models.
 
-A picture is prepared by itself, so that only one need be in memory; prepared ones are described a few at a
-time, since models are faster so.
+Pictures are prepared one by one, so that only one is in memory. Prepared pictures are described in batches,
+which is faster for models.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Describer(Protocol):
 
     @property
     def in_threads(self) -> bool:
-        """Whether workers are to be threads of one process, which owns a device."""
+        """Whether workers must be threads of one process, which owns a device."""
 
     def check(self) -> None:
-        """Make sure that pictures can be described, before work is begun."""
+        """Raise an error now if pictures cannot be described, before any work is done."""
 
     def travelling(self) -> Describer:
-        """Return one that describes on another machine, where this machine's files are not."""
+        """Return a describer that works on another machine, without this machine's files."""
 
     def prepare(self, picture: Image.Image) -> Prepared:
-        """Return what of a picture is needed to describe it; raises UnreadableImageError."""
+        """Return the data of a picture that is needed to describe it; raises UnreadableImageError."""
 
     def codes(self, prepared: Sequence[Prepared]) -> list[Codes | UnreadableImageError]:
         """Return the feature of each prepared picture: codes, shape (l,), or why there are none."""
@@ -51,18 +51,18 @@ def codes_of(describer: Describer, picture: Image.Image) -> Codes:
 
 
 def check_device(device: str, *, is_model: bool) -> None:
-    """Refuse a device where no model runs that could use it; raises InvalidRequestError."""
+    """Raise InvalidRequestError for a device without a model that could use it."""
     if device != "cpu" and not is_model:
         raise InvalidRequestError(
-            f"there is no image model to run on {device}: features come from a formula or a file",
+            f"there is no image model to run on {device}: the descriptor is built in or read from a file",
             hint="leave out --device",
         )
 
 
 class BuiltIn:
-    """Describes pictures by a formula of this package, which needs nothing but the picture.
+    """Describes pictures by a built-in descriptor, which needs only the picture.
 
-    Codes that somebody brings pass through it as they are.
+    For external features it passes codes through unchanged.
     """
 
     in_threads: Final = False
@@ -71,10 +71,10 @@ class BuiltIn:
         self.descriptor = descriptor
 
     def check(self) -> None:
-        """Do nothing: a formula can always be computed."""
+        """Do nothing: a built-in descriptor can always be computed."""
 
     def travelling(self) -> BuiltIn:
-        """Return itself: a formula needs no file."""
+        """Return itself: a built-in descriptor needs no file."""
         return self
 
     def prepare(self, picture: Image.Image) -> Codes:
@@ -82,7 +82,7 @@ class BuiltIn:
         return FORMULAS[self.descriptor.name](picture)
 
     def codes(self, prepared: Sequence[Codes]) -> list[Codes | UnreadableImageError]:
-        """Return what was prepared, which is codes already."""
+        """Return ``prepared``, which are codes already."""
         return [*prepared]
 
 

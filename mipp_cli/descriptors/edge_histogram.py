@@ -1,7 +1,7 @@
 """The image feature: the MPEG-7 Edge Histogram Descriptor, 80 codes of 0…7.
 
-The picture is cut into 4×4 sub-images; each small block of a sub-image votes for the kind of edge that is
-strongest in it, and the five shares of each sub-image are quantised to three bits.
+The picture is divided into 4×4 sub-images. Each small block of a sub-image votes for its strongest kind of
+edge, and the five shares of each sub-image are quantised to three bits.
 
 Source: MPEG-7 Visual, ISO/IEC 15938-3, Edge Histogram, and its reference software (the eXperimentation
 Model); section 3.1 of the MIPP paper takes it as the feature F = (x_1, …, x_l) with l = 80.
@@ -41,8 +41,8 @@ _QUANTISER = np.array(
 )
 _MIDPOINTS = (_QUANTISER[:, :-1] + _QUANTISER[:, 1:]) / 2.0
 
-# A column of truth values, weighted by _PLACES and added up, is the index at which _FIRST_PLACE tells where
-# the first true one stood. argmax takes six times as long.
+# A column of booleans weighted by _PLACES and summed is an index into _FIRST_PLACE, which gives the position
+# of the first true one. argmax takes six times as long.
 _PLACES = np.array([[32], [16], [8], [4], [2], [1]], dtype=np.uint8)
 _FIRST_PLACE = np.array([6 - number.bit_length() for number in range(64)], dtype=np.intp)
 
@@ -50,11 +50,11 @@ _FIRST_PLACE = np.array([6 - number.bit_length() for number in range(64)], dtype
 def edge_histogram(image: Image.Image) -> NDArray[np.uint8]:
     """Describe a picture by its edges: the MPEG-7 Edge Histogram Descriptor, shape (80,).
 
-    Sub-images row by row, in each the codes for vertical, horizontal, 45°, 135° and non-directional edges,
-    0…7. The EXIF orientation is applied; grey levels are those of :func:`grey_levels`.
+    Codes 0…7, for the sub-images row by row, in each for vertical, horizontal, 45°, 135° and non-directional
+    edges. The EXIF orientation is applied; grey levels are those of :func:`grey_levels`.
 
-    Raises UnreadableImageError if the picture has no grey levels, or is so narrow that a sub-image would hold
-    no block and has no shares (never while the sides are within 22 to 1).
+    Raises UnreadableImageError if the picture has no grey levels, or is so narrow that a sub-image contains
+    no block (never for an aspect ratio up to 22 to 1).
 
     Source: MPEG-7 Visual, ISO/IEC 15938-3, Edge Histogram; the MIPP paper, section 3.1.
     """
@@ -63,20 +63,20 @@ def edge_histogram(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def is_edgeless(descriptor: Descriptor, codes: NDArray[np.uint8]) -> bool:
-    """Tell whether a feature is an edge histogram that says nothing: every one of its codes is 0.
+    """Return whether a feature is an edge histogram without information: all its codes are 0.
 
-    So it is for a picture without any edge (one colour, or contrast below the threshold of 11 grey levels),
-    and for one whose edges are too few for any share to leave the lowest level. All such pictures look the
-    same to a search, which is why callers count them and warn.
+    This is the case for a picture without any edge (one colour, or contrast below the threshold of 11 grey
+    levels), and for one whose edges are too few for any share to exceed the lowest level. A search cannot
+    distinguish such pictures, so callers count them and warn.
     """
     return descriptor.name == EDGE_HISTOGRAM and not codes.any()
 
 
 def edge_shares(grey: GreyLevels) -> NDArray[np.float64]:
-    """Measure how large a share of the blocks of each sub-image each kind of edge has, shape (16, 5).
+    """Return the share of blocks with each kind of edge, per sub-image, shape (16, 5).
 
-    A side shorter than 70 pixels is first scaled up to 70. Blocks without an edge count as blocks. Raises
-    UnreadableImageError if a sub-image would hold no block.
+    A side shorter than 70 pixels is first scaled up to 70. Blocks without an edge count in the total. Raises
+    UnreadableImageError if a sub-image contains no block.
     """
     height, width = grey.shape
     scale = _SHORTEST_SIDE / min(height, width) if min(height, width) < _SHORTEST_SIDE else 1.0
@@ -90,7 +90,7 @@ def edge_shares(grey: GreyLevels) -> NDArray[np.float64]:
 
 
 def quantise(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Quantise shares of edges to three bits, each kind of edge by its own row of the standard's table.
+    """Quantise shares of edges to three bits, each kind of edge with its own row of the standard's table.
 
     The code of a share r is the first j with r ≤ (T[j] + T[j+1]) / 2, else 7.
     """
@@ -100,10 +100,10 @@ def quantise(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _BlockGrid:
-    """Where the blocks of a picture lie: ``rows`` × ``columns`` squares of ``2 * half`` pixels.
+    """The grid of blocks of a picture: ``rows`` × ``columns`` squares of ``2 * half`` pixels.
 
-    ``first_bin`` says of each block, row by row, where the bins of its sub-image begin, those for the kinds
-    of edge and one for none.
+    ``first_bin`` is, for each block, row by row, the first bin of its sub-image; a sub-image has one bin per
+    kind of edge and one for none.
     """
 
     height: int
@@ -122,8 +122,8 @@ def _block_grid(height: int, width: int) -> _BlockGrid:
     stripe = np.arange(columns) * (2 * half * _GRID) // width
     if not (np.bincount(band, minlength=_GRID).all() and np.bincount(stripe, minlength=_GRID).all()):
         raise UnreadableImageError(
-            "the picture is too narrow for its length to be described: "
-            f"some of its 4×4 sub-images hold no whole block of {2 * half}×{2 * half} pixels",
+            "the picture is too narrow for its length: some of its 4×4 sub-images contain no whole block "
+            f"of {2 * half}×{2 * half} pixels",
             hint="crop the picture so that its long side is at most 22 times its short side",
         )
     first_bin = ((band[:, None] * _GRID + stripe) * (_KINDS + 1)).ravel()
@@ -132,10 +132,10 @@ def _block_grid(height: int, width: int) -> _BlockGrid:
 
 
 def _strongest_edge(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.intp]:
-    """Name the kind of edge of each block, row by row: 0…4, or 5 for none.
+    """Return the kind of edge of each block, row by row: 0…4, or 5 for none.
 
-    Floating point in the order of the reference software, because where two strengths are equal its
-    rounding decides which one wins.
+    Floating-point operations are in the order of the reference software, because its rounding decides between
+    equal strengths.
     """
     d = _quadrant_sums(grey, grid) / float(grid.half * grid.half)
     strengths = np.empty((_KINDS + 1, d.shape[1]))
@@ -145,7 +145,7 @@ def _strongest_edge(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.intp]:
     np.multiply(d[:2] - d[:1:-1], math.sqrt(2.0), out=strengths[2:4])
     np.multiply(d[0] - d[1] - d[2] + d[3], 2.0, out=strengths[4])
     np.abs(strengths[:_KINDS], out=strengths[:_KINDS])
-    # No edge is the sixth competitor, always of the strength of the threshold.
+    # "No edge" is the sixth candidate, always with the strength of the threshold.
     strengths[_KINDS] = _THRESHOLD
     largest = (strengths == strengths.max(axis=0)).view(np.uint8) * _PLACES
     kinds: NDArray[np.intp] = _FIRST_PLACE.take(largest.sum(axis=0, dtype=np.uint8))
@@ -155,8 +155,8 @@ def _strongest_edge(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.intp]:
 def _quadrant_sums(grey: GreyLevels, grid: _BlockGrid) -> NDArray[np.uint32]:
     """Sum the grey levels of each quadrant of each block; d1 d2 over d3 d4 of the blocks row by row.
 
-    One addition of whole planes for each line of a quadrant: for the few lines that there are, this takes a
-    quarter of the time of a sum over axes.
+    It adds whole planes, one per line of a quadrant: for few lines this takes a quarter of the time of a sum
+    over axes.
     """
     rows, columns, half = grid.rows, grid.columns, grid.half
     lines = grey[: 2 * rows * half, : 2 * columns * half].reshape(2 * rows, half, 2 * columns * half)

@@ -1,4 +1,4 @@
-"""The feature from an image model: pinned once by the KMC, the same for everybody who describes pictures."""
+"""Features from an image model, which the KMC pins for the whole deployment."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mipp_cli.errors import InvalidRequestError, MalformedError, UnreadableImage
 from mipp_cli.scheme.descriptor import L2, MODEL, MODEL_LEVELS, Codes, Descriptor
 from mipp_cli.scheme.image_model import PinnedModel, Preprocessing
 
-_NO_FEATURE_HINT: Final = "a model of 16-bit floats may overflow: try its export of 32 bits"
+_NO_FEATURE_HINT: Final = "a model with 16-bit floats may overflow: try its 32-bit export"
 
 
 def pin_model(path: Path, *, output: str | None = None, pooling: str | None = None) -> Descriptor:
-    """Return the descriptor that the model at ``path`` makes: its digests, its preprocessing, its dimension.
+    """Return the descriptor of the model at ``path``: its digests, preprocessing and dimension.
 
-    The model is run on two made-up pictures. Raises what :func:`read_model` and :class:`OnnxSession` raise,
-    and InvalidRequestError if what comes out is no feature: not finite, all zeros, or of an impossible
+    The model is run on two synthetic pictures. Raises what :func:`read_model` and :class:`OnnxSession` raise,
+    and InvalidRequestError if its output is not a feature: not finite, all zeros, or of an unsupported
     dimension.
     """
     files = read_model(path)
@@ -36,33 +36,33 @@ def pin_model(path: Path, *, output: str | None = None, pooling: str | None = No
                 files.sha256, files.weights_sha256, files.preprocessing, session.output, session.pooling
             )
             descriptor = Descriptor(MODEL, vectors.shape[1], MODEL_LEVELS, L2, pinned)
-        except MalformedError as error:  # the model is sound, and its output cannot be a feature
+        except MalformedError as error:  # the model is valid, but its output cannot be a feature
             raise InvalidRequestError(error.message, hint=error.hint) from None
         if not descriptor.quantisable(vectors).all():
             raise InvalidRequestError(
-                f"gives {session.output} that is not finite, or all zeros, for a made-up picture",
+                f"gives an output {session.output} that is not finite or all zeros for a test picture",
                 hint=f"name another output with --model-output; {_NO_FEATURE_HINT}",
             )
     return descriptor
 
 
 def _made_up(preprocessing: Preprocessing) -> list[Pixels]:
-    """Return two pictures, of a ramp of colours and its negative, in the size that a model takes."""
+    """Return two pictures of the model's input size: a colour ramp and its negative."""
     height, width = preprocessing.input_size or (1, 1)
     ramp = np.resize(np.arange(256, dtype=np.uint8), (height, width, 3))
     return [ramp, 255 - ramp]
 
 
 class ImageModel:
-    """Describes pictures by the model of a deployment, whose copy is at ``source``, a path or what was read.
+    """Describes pictures by the model of a deployment; ``source`` is the path of a copy, or its contents.
 
-    It can be sent to another process. The model is read and opened where it is used first; ``source`` a
-    path is read there, and must be on that machine.
+    It can be sent to another process, and reads and opens the model on first use; a path must then exist on
+    that machine.
     """
 
     def __init__(self, source: Path | ModelFiles, descriptor: Descriptor, *, device: str = "cpu"):
         if descriptor.model is None:
-            raise ValueError("the descriptor is no model's")
+            raise ValueError("the descriptor has no model")
         self.descriptor = descriptor
         self._pinned = descriptor.model
         self._source, self._device = source, device
@@ -77,7 +77,7 @@ class ImageModel:
 
     @property
     def in_threads(self) -> bool:
-        """Whether workers are to be threads of one process, which owns the device."""
+        """Whether workers must be threads of one process, which owns the device."""
         return self._device != "cpu"
 
     def check(self) -> None:
@@ -85,21 +85,21 @@ class ImageModel:
         self._session()
 
     def travelling(self) -> ImageModel:
-        """Return the same with the model itself inside, for workers on other machines."""
+        """Return a copy that contains the model, for workers on other machines."""
         return ImageModel(self._files(), self.descriptor, device=self._device)
 
     def prepare(self, picture: Image.Image) -> Pixels:
-        """Return the pixels of a picture that the model is to see; raises UnreadableImageError."""
+        """Return the model's input pixels for a picture; raises UnreadableImageError."""
         return preprocessed(picture, self._pinned.preprocessing)
 
     def vectors(self, prepared: Sequence[Pixels]) -> Vectors:
-        """Return what the model gives for prepared pictures, shape (n, l), before it is quantised."""
+        """Return the model's output for prepared pictures, shape (n, l), before quantisation."""
         with errors_at(self._where):
             vectors = self._session().run(prepared)
             if vectors.shape[1] != self.descriptor.l:
                 raise MalformedError(
-                    f"gives {vectors.shape[1]} numbers for a picture, and once gave {self.descriptor.l}",
-                    hint="take a model whose output has one length",
+                    f"gives {vectors.shape[1]} numbers for a picture, but gave {self.descriptor.l} before",
+                    hint="use a model with an output of fixed length",
                 )
         return vectors
 
@@ -108,7 +108,7 @@ class ImageModel:
         return self.codes_of_vectors(self.vectors(prepared))
 
     def codes_of_vectors(self, vectors: Vectors) -> list[Codes | UnreadableImageError]:
-        """Quantise what :meth:`vectors` gave, shape (n, l): codes of each picture, or why there are none."""
+        """Quantise the output of :meth:`vectors`, (n, l): codes of each picture, or why there are none."""
         good = self.descriptor.quantisable(vectors)
         codes, _ = self.descriptor.quantised(vectors[good])
         found = iter(codes)
@@ -116,7 +116,7 @@ class ImageModel:
             next(found)
             if each
             else UnreadableImageError(
-                "what the model gives for it is not finite, or all zeros", hint=_NO_FEATURE_HINT
+                "the model's output for it is not finite or all zeros", hint=_NO_FEATURE_HINT
             )
             for each in good
         ]

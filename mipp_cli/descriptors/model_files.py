@@ -1,4 +1,4 @@
-"""A model as it lies on disk: a folder as models are published, or one .onnx file; found, and read whole."""
+"""Finds and reads a model on disk: a folder as published, or a single .onnx file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _EXPORT: Final = {
     "model.safetensors": (
         "PyTorch",
         "export it: optimum-cli export onnx --model PATH --task feature-extraction FOLDER, or for timm its "
-        "onnx_export.py; then a preprocessor_config.json belongs beside it",
+        "onnx_export.py; then put a preprocessor_config.json beside it",
     ),
 }
 _EXPORT["pytorch_model.bin"] = _EXPORT["model.safetensors"]
@@ -40,7 +40,7 @@ _EXPORT["pytorch_model.bin"] = _EXPORT["model.safetensors"]
 
 @dataclass(frozen=True, repr=False)
 class ModelFiles:
-    """A model read whole: the .onnx file, its external weights by name, and its preprocessing."""
+    """A model in memory: the .onnx file, its external weights by name, and its preprocessing."""
 
     onnx: bytes
     weights: Mapping[str, bytes]
@@ -62,8 +62,8 @@ class ModelFiles:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def check(self, pinned: PinnedModel) -> None:
-        """Refuse a model that is not the one of the deployment; raises WrongDeploymentError."""
-        same = "the deployment's features would not compare: take the copy of the model that the KMC has"
+        """Raise WrongDeploymentError if this is not the model of the deployment."""
+        same = "its features could not be compared with the deployment's: get a copy of the KMC's model"
         if self.sha256 != pinned.sha256:
             raise WrongDeploymentError(
                 f"is another model than the deployment's: its SHA-256 is {self.sha256[:16]}…, not "
@@ -78,9 +78,9 @@ class ModelFiles:
         found, wanted = vars(self.preprocessing), vars(pinned.preprocessing)
         for name in (name for name in wanted if found[name] != wanted[name]):
             raise WrongDeploymentError(
-                f"comes with other preprocessing than the deployment's: {name} is {found[name]}, not "
+                f"has other preprocessing than the deployment's model: {name} is {found[name]}, not "
                 f"{wanted[name]}",
-                hint="take the preprocessing file of the KMC's copy of the model",
+                hint="get the preprocessing file of the KMC's copy of the model",
             )
 
 
@@ -88,8 +88,8 @@ class ModelFiles:
 def read_model(path: Path) -> ModelFiles:
     """Read the model at ``path``, a folder or an .onnx file, with its external weights and preprocessing.
 
-    Raises InvalidRequestError if there is no model, or several to choose from; MalformedError for a damaged
-    one, for weights that are missing or are links, or a preprocessing file that is not understood.
+    Raises InvalidRequestError if there is no model, or more than one; MalformedError for a damaged model, for
+    weights that are missing or are links, or for an unsupported preprocessing file.
     """
     file = _model_file(path)
     with errors_at(file):
@@ -101,7 +101,7 @@ def read_model(path: Path) -> ModelFiles:
 def _model_file(path: Path) -> Path:
     if path.is_file():
         if path.suffix != _SUFFIX:
-            raise InvalidRequestError("is no .onnx file", path=path, hint=_MODEL_HINT)
+            raise InvalidRequestError("is not an .onnx file", path=path, hint=_MODEL_HINT)
         return path
     if not path.is_dir():
         raise InvalidRequestError("does not exist", path=path, hint=_MODEL_HINT)
@@ -112,15 +112,15 @@ def _model_file(path: Path) -> Path:
         for name, (kind, hint) in _EXPORT.items():
             if (path / name).exists():
                 raise InvalidRequestError(
-                    f"holds a model in {kind} form, and none in ONNX form", path=path, hint=hint
+                    f"contains a model in {kind} format, but none in ONNX format", path=path, hint=hint
                 )
-        raise InvalidRequestError("holds no .onnx file", path=path, hint=_MODEL_HINT)
+        raise InvalidRequestError("contains no .onnx file", path=path, hint=_MODEL_HINT)
     if len(found) > 1:
         names = ", ".join(str(each.relative_to(path)) for each in found)
         raise InvalidRequestError(
-            f"holds {len(found)} models: {names}",
+            f"contains {len(found)} models: {names}",
             path=path,
-            hint=f"name one of them, as --model {found[0]}; take the part that describes pictures",
+            hint=f"name the one that describes pictures, e.g. --model {found[0]}",
         )
     return found[0]
 
@@ -131,7 +131,7 @@ def _read(file: Path, most: int = -1) -> bytes:
             return opened.read(most)
     except OSError as error:
         raise InvalidRequestError(
-            f"cannot be read: {error.strerror}", hint="check the path and the rights"
+            f"cannot be read: {error.strerror}", hint="check the path and its permissions"
         ) from error
 
 
@@ -140,13 +140,13 @@ def _read_weights(folder: Path, name: str) -> bytes:
     file = folder / place
     if any((folder / each).is_symlink() for each in accumulate(place.parts, PurePath)):
         raise MalformedError(
-            "is a link, and weights outside of the model's folder are not followed",
+            "is a link, and links to weights are not followed",
             path=file,
-            hint="copy the model with its files in place of links: cp -rL",
+            hint="copy the model with cp -rL, which replaces links by files",
         )
     if not file.is_file():
         raise MalformedError(
-            "is missing: the model keeps weights in it",
+            "is missing: it contains weights of the model",
             path=file,
             hint="put it beside the model, as it was published",
         )
@@ -166,22 +166,24 @@ def _preprocessing(model: Path) -> Preprocessing:
                 if text is not None:
                     return read_preprocessing(text)
     raise InvalidRequestError(
-        "comes without preprocessor_config.json",
+        "has no preprocessor_config.json",
         path=model,
-        hint="put the one that was published with the model beside it, or one folder up; timm states the "
-        "same in pretrained_cfg: size, resample, image_mean and image_std",
+        hint="put the one published with the model beside it, or one folder up; for timm, write one from "
+        "pretrained_cfg: size, resample, image_mean and image_std",
     )
 
 
 def _text_of(file: Path) -> bytes | None:
-    """Return the text of a preprocessing file; None for a processor_config.json without a picture's."""
+    """Return the text of a preprocessing file; None for a processor_config.json without image processor."""
     data = _read(file, _LARGEST_JSON + 1)
     if len(data) > _LARGEST_JSON:
-        raise MalformedError("is too large to be a preprocessing file", hint="copy it anew")
+        raise MalformedError("is too large to be a preprocessing file", hint="copy it again")
     if file.name != _PREPROCESSING_FILES[0]:
         return data
     try:
         inner = json.loads(data).get("image_processor")
     except (ValueError, RecursionError, AttributeError):
-        raise MalformedError("is no preprocessing file: JSON with one object", hint="copy it anew") from None
+        raise MalformedError(
+            "is not a preprocessing file, which is one JSON object", hint="copy it again"
+        ) from None
     return None if inner is None else json.dumps(inner).encode()

@@ -1,6 +1,6 @@
-"""Running a model in ONNX form: what it takes, which of its outputs is the feature, and pictures in batches.
+"""Runs a model in ONNX format: its input, the output used as feature, and batches of pictures.
 
-onnxruntime is an extra, and imported when a model is run.
+onnxruntime is an optional extra, imported when a model is run.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _FLOATS: Final[Mapping[str, type[np.floating[Any]]]] = {
     "tensor(double)": np.float64,
 }
 _INPUTS: Final = ("tensor(float)", "tensor(float16)")
-_AT_A_TIME: Final = 4  # the fastest on a processor; more gain nothing, and take memory
+_AT_A_TIME: Final = 4  # fastest on a CPU; larger batches only take more memory
 _ON_GPU_AT_A_TIME: Final = 32
-_PIXELS_AT_A_TIME: Final = 1 << 24  # of all pictures of a batch: 200 MB as floats
-_FATAL: Final = 4  # what goes wrong is raised, and need not be on stderr too
+_PIXELS_AT_A_TIME: Final = 1 << 24  # total of a batch: 200 MB as floats
+_FATAL: Final = 4  # errors are raised, so onnxruntime need not log them
 
 
 class OnnxSession:
-    """A model, opened: ``run`` gives vectors of pictures, shape (n, l), from the pixels that it is to see.
+    """An open model: ``run`` computes vectors, shape (n, l), from the pixels of prepared pictures.
 
-    ``output`` and ``pooling`` say what is taken; without an ``output`` the first that is a vector by its
-    name or its rank. Raises InvalidRequestError if onnxruntime or the device is missing, or the model
-    cannot serve: several inputs, no vector among its outputs; MalformedError if it cannot be opened.
+    ``output`` and ``pooling`` select the feature; without ``output`` it is the first output that is a vector
+    by its name or rank. Raises InvalidRequestError if onnxruntime or the device is missing, or the model is
+    unsuitable (several inputs, no vector among its outputs); MalformedError if it cannot be opened.
     """
 
     @timed("opening the image model on {device}")
@@ -55,8 +55,8 @@ class OnnxSession:
         fitting = max(1, _PIXELS_AT_A_TIME // (height * width))
         if self._batch > fitting:
             raise InvalidRequestError(
-                f"takes {self._batch} pictures at a time, and memory is for {fitting}",
-                hint="export it with a free batch",
+                f"takes {self._batch} pictures at a time, but memory suffices for {fitting}",
+                hint="export it with a dynamic batch size",
             )
         self._at_a_time = self._batch or min(fitting, _AT_A_TIME if device == "cpu" else _ON_GPU_AT_A_TIME)
         outputs = {each.name: len(each.shape) for each in self._session.get_outputs() if each.type in _FLOATS}
@@ -65,7 +65,7 @@ class OnnxSession:
 
     def run(self, pictures: Sequence[Pixels]) -> Vectors:
         """Return the vectors of pictures, each of shape (height, width, 3); raises MalformedError."""
-        with np.errstate(all="ignore"):  # numbers that are not finite are found where codes are made
+        with np.errstate(all="ignore"):  # numbers that are not finite are detected during quantisation
             batches = [*self._batches(pictures)]
         if len({vectors.shape[1] for vectors in batches}) > 1:
             raise MalformedError("gives vectors of several lengths", hint=_TRY_HINT)
@@ -74,12 +74,12 @@ class OnnxSession:
     def _batches(self, pictures: Sequence[Pixels]) -> Iterator[Vectors]:
         for begin in range(0, len(pictures), self._at_a_time):
             some = pictures[begin : begin + self._at_a_time]
-            # a model of a fixed batch is given the last picture again until it is full
+            # a fixed batch is filled up with copies of the last picture
             filled = [*some, *[some[-1]] * (self._batch - len(some))]
             yield self._vectors(self._normalised(filled))[: len(some)]
 
     def _normalised(self, pictures: Sequence[Pixels]) -> NDArray[Any]:
-        """Return samples as the model takes them, shape (n, 3, height, width)."""
+        """Return the normalised samples for the model, shape (n, 3, height, width)."""
         height, width, channels = pictures[0].shape
         batch = np.empty((len(pictures), channels, height, width), dtype=np.float32)
         for picture, planes in zip(pictures, batch, strict=True):
@@ -99,8 +99,8 @@ class OnnxSession:
             found = found[:, 0] if self.pooling == "cls" else found.mean(axis=1, dtype=np.float64)
         if found.ndim != 2 or len(found) != len(batch):
             raise InvalidRequestError(
-                f"gives {self.output} of shape {found.shape} for {len(batch)} pictures, no vector for each",
-                hint="name an output that has one vector a picture: --model-output",
+                f"gives {self.output} of shape {found.shape} for {len(batch)} pictures, not one vector each",
+                hint="name an output with one vector per picture: --model-output",
             )
         return np.asarray(found, dtype=np.float32)
 
@@ -114,12 +114,12 @@ def _runtime() -> Any:
             "an image model needs onnxruntime, which is not installed", hint="pip install 'mipp-cli[model]'"
         )
     try:
-        with signals_held():  # an interrupt while it is loaded would look as if it could not be
+        with signals_held():  # an interrupt during the import would look like a failed import
             return importlib.import_module("onnxruntime")
     except ImportError as error:
         raise InvalidRequestError(
-            f"onnxruntime is installed and could not be loaded ({_reason(error)})",
-            hint="install it anew: pip install --force-reinstall onnxruntime",
+            f"onnxruntime is installed but could not be loaded ({_reason(error)})",
+            hint="reinstall it: pip install --force-reinstall onnxruntime",
         ) from error
 
 
@@ -154,13 +154,13 @@ def _reason(error: Exception) -> str:
 
 
 def _image_input(session: Any, size: tuple[int, int] | None) -> tuple[str, type[np.floating[Any]], int]:
-    """Return name, type and batch size (0 if free) of the one input; raises InvalidRequestError."""
+    """Return name, type and batch size (0 if dynamic) of the only input; raises InvalidRequestError."""
     inputs = session.get_inputs()
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise InvalidRequestError(
-            f"takes {len(inputs)} inputs ({names}), and not pictures alone",
-            hint="export the part of it that describes pictures, such as vision_model.onnx",
+            f"takes {len(inputs)} inputs ({names}), not only pictures",
+            hint="use its image encoder alone, such as vision_model.onnx",
         )
     (image,) = inputs
     shape, (height, width) = image.shape, size or (0, 0)
@@ -170,25 +170,25 @@ def _image_input(session: Any, size: tuple[int, int] | None) -> tuple[str, type[
     )
     if image.type not in _INPUTS or not fits:
         raise InvalidRequestError(
-            f"takes {image.type} of shape {shape}, and its preprocessing gives (…, 3, {height}, {width})",
-            hint="it must take floats, channels first, and pictures as large as its preprocessing makes them",
+            f"takes {image.type} of shape {shape}, but its preprocessing gives (…, 3, {height}, {width})",
+            hint="use a model with a float input, channels first, of the size that its preprocessing gives",
         )
     return image.name, _FLOATS[image.type], shape[0] if isinstance(shape[0], int) else 0
 
 
 def _chosen(outputs: Mapping[str, int], wanted: str | None) -> str:
-    """Return which of the outputs, given with their ranks, is the feature; raises InvalidRequestError."""
+    """Return the output to use as feature, from the outputs with their ranks; raises InvalidRequestError."""
     named = [name for name in (*_VECTOR_OUTPUTS, _TOKENS) if name in outputs]
     vectors = [name for name, rank in outputs.items() if rank == 2]
     if wanted is None and (named or len(vectors) == 1):
         return (named or vectors)[0]
     if wanted in outputs:
         return str(wanted)
-    listed = ", ".join(outputs) or "none of floats"
+    listed = ", ".join(outputs) or "no float output"
     if wanted is not None:
         raise InvalidRequestError(f"has no output {wanted!r}", hint=f"it has: {listed}")
     raise InvalidRequestError(
-        "has no output, or several, that would be a vector for each picture",
+        "does not have exactly one output with a vector per picture",
         hint=f"name one with --model-output; it has: {listed}",
     )
 
@@ -198,6 +198,7 @@ def _pooling(output: str, rank: int, wanted: str | None) -> str | None:
         return wanted or "cls"
     if wanted is not None:
         raise InvalidRequestError(
-            f"gives {output} as one vector, with no tokens to pool", hint="leave out --model-pooling"
+            f"gives {output} as one vector per picture, without tokens to pool",
+            hint="leave out --model-pooling",
         )
     return None

@@ -1,13 +1,13 @@
-"""Which other files an ONNX model keeps its weights in, read from the model itself.
+"""Finds the files that an ONNX model stores weights in, by parsing the model.
 
-A deployment pins such files, and gives what it read of them to the library that runs the model. The library
-takes from there the weights of the main graph alone: for those of a graph inside a node, of a function or of
-an attribute it would open a file of that name wherever the command runs. So these are refused. An ONNX file
-is one protobuf message. This walks it as far as the tensors, and reads nothing else. What the library might
-read otherwise than this does, such as a tag that is spelled longer than need be, is refused.
+A deployment pins these files, and passes their contents to onnxruntime. onnxruntime uses them only for
+weights of the main graph: for weights of a graph inside a node, of a function or of an attribute it would
+open a file of that name in the current directory. Such models are refused. An ONNX file is one protobuf
+message; this module parses it only down to the tensors. Encodings that onnxruntime might parse differently,
+such as an overlong tag, are refused.
 
-Source: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto) and "External data" of
-the ONNX specification; the wire format of Protocol Buffers.
+Source: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto) and "External data" of the
+ONNX specification; the wire format of Protocol Buffers.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mipp_cli.errors import MalformedError
 _VARINT: Final = 0
 _FIXED: Final = {1: 8, 5: 4}
 _BYTES: Final = 2
-_DEEPEST: Final = 64  # graphs lie in attributes of nodes, and are hardly ever nested twice
+_DEEPEST: Final = 64  # graphs are nested in attributes of nodes, hardly ever twice
 _LARGEST_TAG: Final = (1 << 32) - 1
 _LOCATION: Final = b"location"
 _EXTERNAL_DATA: Final = "external data"
-_DATA_LOCATION: Final = 14  # of a tensor, a number
+_DATA_LOCATION: Final = 14  # field of a tensor, a number
 _EXTERNAL: Final = 1
 
-_LONGEST_NAME: Final = 255  # bytes; no file system has longer ones
-_PINNED: Final = ("model", "graph", "tensor")  # what leads to the weights of the main graph
+_LONGEST_NAME: Final = 255  # bytes; the limit of common file systems
+_PINNED: Final = ("model", "graph", "tensor")  # the path to the weights of the main graph
 
-# By message, the fields that lead to tensors: their number, and what they hold.
+# By message, the fields that lead to tensors: their number and type.
 _FIELDS: Final = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -52,10 +52,10 @@ _FIELDS: Final = {
 
 
 def external_files(model: bytes) -> list[str]:
-    """Return the names of the files beside it that a model keeps weights in, sorted; none for most.
+    """Return the names of the files that a model stores weights in, sorted; none for most models.
 
-    Raises MalformedError if the bytes are no ONNX model, if a file would lie elsewhere than beside the model,
-    or if it would have weights of something else than the main graph.
+    Raises MalformedError if the bytes are not an ONNX model, if a file is not in the model's folder, or if it
+    has weights of anything but the main graph.
     """
     try:
         names = {_checked(location) for location in _locations(memoryview(model), ("model",))}
@@ -70,14 +70,14 @@ def _checked(location: str) -> str:
     misspelled = str(path) != location.removeprefix("./") or "\0" in location
     if elsewhere or misspelled or len(location.encode()) > _LONGEST_NAME:
         raise MalformedError(
-            f"keeps weights in {location[:_LONGEST_NAME]!r}, which is not beside it",
-            hint="export it with its weights in one folder",
+            f"stores weights in {location[:_LONGEST_NAME]!r}, which is not in its folder",
+            hint="export it with all weights in its folder",
         )
     return str(path)
 
 
 def _locations(message: memoryview, kinds: tuple[str, ...]) -> Iterator[str]:
-    """Yield the location of each tensor that has one, in a message of the last of these kinds."""
+    """Yield the location of each tensor with external data in a message of type ``kinds[-1]``."""
     if len(kinds) > _DEEPEST:
         raise _not_onnx()
     below = _FIELDS[kinds[-1]]
@@ -102,14 +102,14 @@ def _locations(message: memoryview, kinds: tuple[str, ...]) -> Iterator[str]:
     for name in names:
         if kinds != _PINNED:
             raise MalformedError(
-                f"keeps weights in {name[:_LONGEST_NAME]!r} that are not its main graph's",
-                hint="export it anew with its weights inside, or those of the main graph alone beside it",
+                f"stores weights in {name[:_LONGEST_NAME]!r} that do not belong to its main graph",
+                hint="export it again with weights inside, or only those of the main graph in other files",
             )
         yield name
 
 
 def _entry(message: memoryview) -> tuple[bytes, bytes]:
-    """Return key and value of a StringStringEntryProto, each of which it has once and nothing else."""
+    """Return key and value of a StringStringEntryProto, which must have each exactly once."""
     fields = [*_fields(message)]
     if sorted(number for number, _ in fields) != [1, 2]:
         raise _not_onnx()
@@ -145,7 +145,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int | None]
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """Return a number in groups of 7 bits, lowest first, and where it ends."""
+    """Decode a varint (groups of 7 bits, lowest first); return the number and where it ends."""
     number = shift = 0
     while True:
         byte = message[place]
@@ -159,4 +159,4 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 def _not_onnx() -> MalformedError:
-    return MalformedError("is no ONNX model, or a damaged one", hint="export it again, or copy it anew")
+    return MalformedError("is not an ONNX model, or is damaged", hint="export it again, or copy it again")

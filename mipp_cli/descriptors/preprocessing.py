@@ -1,8 +1,8 @@
-"""What a model's preprocessing file asks for, and doing it: resize, cut, scale, normalise.
+"""Reads a model's preprocessing file and applies it: resize, crop, scale, normalise.
 
-Preprocessing files say by ``image_processor_type`` whose rules they follow. Each type understood here has
-its own defaults; other types, and keys that would change the result and are not understood, are refused.
-Results agree with the published image processors, as `tests/vectors/preprocessing.json` shows.
+The key ``image_processor_type`` names the image processor. Each supported type has its own defaults; other
+types, and unknown keys that would change the result, are refused. Results agree with the published image
+processors, as `tests/vectors/preprocessing.json` shows.
 
 Source: the image processors of transformers (PIL backends), version 5.24.
 """
@@ -61,7 +61,9 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "ConvNext": {**_STANDARD, "size": {"shortest_edge": 384}, "resample": 3, "crop_pct": 224 / 256},
     "": {},
 }
-_INT_IS_SQUARE: Final = "default_to_square"  # says what one number for a size is: both sides, or the shorter
+_INT_IS_SQUARE: Final = (
+    "default_to_square"  # whether a single number is the size of both sides, or of the shorter one
+)
 _SQUARE_TYPES: Final = ("ViT", "DeiT")
 _TYPE: Final = re.compile("(.*?)(ImageProcessor|FeatureExtractor)(Fast|Pil)?")
 _WITHOUT_EFFECT: Final = {
@@ -70,26 +72,26 @@ _WITHOUT_EFFECT: Final = {
 }
 _MUST_BE: Final = {"data_format": "channels_first", "do_pad": False, "use_square_size": False}
 _LEAST_CROP: Final = 0.01
-_WARPED_FROM: Final = 384  # pixels: from there on ConvNeXt's pictures are squeezed to a square, and not cut
+_WARPED_FROM: Final = 384  # pixels: from this size on ConvNeXt resizes to a square instead of cropping
 
 
 def read_preprocessing(text: bytes) -> Preprocessing:
     """Read a preprocessing file, or the `image_processor` of a processor_config.json.
 
-    Raises MalformedError for what is no such file, has a type or a key that is not understood, or lacks
-    what a file without a type must state: size, resample, image_mean and image_std.
+    Raises MalformedError for anything else, for an unsupported type or key, and for a file without a type
+    that lacks size, resample, image_mean or image_std.
     """
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
-        raise MalformedError("is no preprocessing file: JSON with one object", hint="copy it anew")
+        raise MalformedError("is not a preprocessing file, which is one JSON object", hint="copy it again")
     return _Reader(fields).read()
 
 
 class _Reader:
-    """The fields of a preprocessing file, with the defaults of its type below them."""
+    """The fields of a preprocessing file, on top of the defaults of its type."""
 
     def __init__(self, given: Mapping[str, Any]):
         given = {name: value for name, value in given.items() if value is not None}
@@ -118,8 +120,8 @@ class _Reader:
         if name not in self._fields:
             raise MalformedError(
                 f"does not say {name}" if self._type else f"names no image processor and does not say {name}",
-                hint="without a type it must state size, resample, image_mean and image_std; with "
-                "do_center_crop, crop_size too",
+                hint="a file without a type needs size, resample, image_mean and image_std and, with "
+                "do_center_crop, crop_size",
             )
         value = self._fields[name]
         if name.startswith(("do_", "default_")) and not isinstance(value, bool):
@@ -164,7 +166,7 @@ class _Reader:
 
     def _crop(self) -> Size | None:
         if self._type == "ConvNext" and self._get("do_resize"):
-            if self._get("do_center_crop"):  # once more, out of what was cut already
+            if self._get("do_center_crop"):  # a second crop, of the cropped picture
                 raise _wrong("do_center_crop", True, "false")
             size = self._fields["size"]
             edge: int = size if type(size) is int else size["shortest_edge"]
@@ -187,9 +189,9 @@ def _known_type(name: object) -> str:
     if match is None or match[1] not in _DEFAULTS or not match[1]:
         known = ", ".join(f"{each}ImageProcessor" for each in _DEFAULTS if each)
         raise MalformedError(
-            f"is of the type {name!r}, which is not understood",
-            hint=f"understood are {known}; if resizing, cropping and normalising is all that this one does, "
-            "take the type out and state size, resample, image_mean and image_std",
+            f"is of the type {name!r}, which is not supported",
+            hint=f"supported are {known}; if this one only resizes, crops and normalises, remove the type "
+            "and state size, resample, image_mean and image_std",
         )
     return match[1]
 
@@ -202,8 +204,8 @@ def _refuse_unknown(unknown: set[str], given: Mapping[str, Any]) -> None:
     for name in sorted(unknown):
         if name not in _MUST_BE:
             raise MalformedError(
-                f"has the key {name}, which is not understood and may change the result",
-                hint="if it has no effect on a picture, take it out",
+                f"has the unknown key {name}, which may change the result",
+                hint="remove it if it has no effect on pictures",
             )
     for name, value in _MUST_BE.items():
         if name in given and given[name] != value:
@@ -211,15 +213,15 @@ def _refuse_unknown(unknown: set[str], given: Mapping[str, Any]) -> None:
 
 
 def _wrong(name: str, value: object, wanted: str) -> MalformedError:
-    return MalformedError(f"has {str(value)[:60]!r} for {name}", hint=f"{wanted} is understood")
+    return MalformedError(f"has {str(value)[:60]!r} for {name}", hint=f"use {wanted}")
 
 
 def preprocessed(image: Image.Image, preprocessing: Preprocessing) -> Pixels:
-    """Return the pixels of a picture that a model sees, upright, resized and cut; shape (height, width, 3).
+    """Return a picture's pixels for a model, upright, resized and cropped; shape (height, width, 3).
 
-    Their samples are not normalised yet: see :func:`sample_values`. Raises UnreadableImageError if the
-    picture has no colours of known range, or is so narrow that it would be resized beyond what a picture
-    may have.
+    The samples are not normalised yet: see :func:`sample_values`. Raises UnreadableImageError if the
+    picture's colours have no known range, or if it is so narrow that resizing would exceed the size limit of
+    pictures.
     """
     rgb = upright_rgb(image)
     if preprocessing.resize is not None:
@@ -240,14 +242,16 @@ def _resized(size: tuple[int, int], wanted: Size | int) -> Size:
     longer = wanted * longer // shorter
     if wanted * longer > MAX_PIXELS:
         raise UnreadableImageError(
-            "the picture is too narrow for its length to be described by the model",
+            "the picture is too narrow for its length for this model",
             hint="crop it, or leave it out",
         )
     return (wanted, longer) if size[1] <= size[0] else (longer, wanted)
 
 
 def sample_values(preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Return what each sample 0…255 of each channel becomes, shape (3, 256): (v · scale − mean) / std."""
+    """Return the normalised value of each sample 0…255, per channel, shape (3, 256): (v · scale − mean) /
+    std.
+    """
     samples = (np.arange(256, dtype=np.float64) * preprocessing.scale).astype(np.float32)
     mean, std = (
         np.array(each, dtype=np.float32)[:, None] for each in (preprocessing.mean, preprocessing.std)

@@ -1,4 +1,4 @@
-"""What each kind of container holds, for whoever looks; never a secret."""
+"""The contents of each kind of container for `mipp inspect`, without secrets."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Row = Sequence[str | int | float]
 
 @dataclass(frozen=True)
 class Found:
-    """The fields, and the rows of the main table under its columns, read while the container is open."""
+    """The fields, and the main table's columns and rows, read while the container is open."""
 
     fields: Fields
     columns: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def _upload(path: Path, header: Header, stack: ExitStack) -> Found:
         fields += [
             plain("owner", origin.owner),
             plain("owner_key", origin.key.hex(), "owner's key"),
-            plain("sent_digest", origin.digest.hex(), "of the digest"),
+            plain("sent_digest", origin.digest.hex(), "digest of the message"),
         ]
     fields += [
         plain("images", len(container.ragged("EW"))),
@@ -91,7 +91,9 @@ def _upload(path: Path, header: Header, stack: ExitStack) -> Found:
         fields.append(plain("groups", len(container.matrix(GROUP_ENDS))))
     else:
         row_bytes = container.matrix("EF").row_bytes
-        fields.append(plain("feature_bytes", row_bytes, "bytes of EF", f"{row_bytes} an image, EFF the same"))
+        fields.append(
+            plain("feature_bytes", row_bytes, "bytes of EF", f"{row_bytes} per image, same for EFF")
+        )
     fields.append(earlier_messages(read_earlier(container)))
     if is_segment:
         fields.append(plain("names_deleted", len(container.matrix("deleted"))))
@@ -114,7 +116,7 @@ def _features(path: Path, _header: Header, stack: ExitStack) -> Found:
         plain("images", len(container.matrix("name_digests"))),
         plain("image_key", f"{container.number('key_id'):016x}"),
         plain("groups", len(sizes)),
-        plain("codes_sealed", True, "codes", "under a key of the owner's, for the KMC"),
+        plain("codes_sealed", True, "codes", "encrypted under a key of the owner, for the KMC"),
         earlier_messages(read_earlier(container)),
     ]
     lengths = container.matrix("group_lengths").all().tolist()
@@ -126,16 +128,16 @@ def _query(path: Path, _header: Header, stack: ExitStack) -> Found:
     container, schema = open_one_of(path, any_query_schemas())
     stack.enter_context(container)
     features = next(name for name in schema.columns if name in ("EQ", "codes"))
-    others = ", EQQ the same" if features == "EQ" else ""
+    others = ", same for EQQ" if features == "EQ" else ""
     owners = container.identifiers("owners", "an owner")
     candidates, row_bytes = container.number("candidates"), container.matrix(features).row_bytes
     asked = ", ".join(map(printable, owners)) or "all who authorised the user"
     return Found(
         [
             plain("query_images", len(container.matrix(features))),
-            plain("candidates", candidates, text=f"{candidates} for each"),
+            plain("candidates", candidates, text=f"{candidates} per query image"),
             plain("owners", list(owners) or None, text=asked),
-            plain("feature_bytes", row_bytes, f"bytes of {features}", f"{row_bytes} an image{others}"),
+            plain("feature_bytes", row_bytes, f"bytes of {features}", f"{row_bytes} per image{others}"),
             plain("usk_sealed", True, "USK", "sealed to the KMC"),
         ]
     )
@@ -171,7 +173,7 @@ def _results(path: Path, header: Header, stack: ExitStack) -> Found:
     searched = [{"owner": owner, "images": count} for owner, count in reader.searched.items()]
     told = ", ".join(f"{owner} ({count} images)" for owner, count in reader.searched.items())
     fields = [
-        plain("query_bytes", query_bytes, "query", f"{query_bytes} bytes, as the user sent it"),
+        plain("query_bytes", query_bytes, "query", f"{query_bytes} bytes, unchanged"),
         plain("query_images", len({match.query for match in matches})),
         plain("matches", len(matches)),
         plain("images", len(images)),
@@ -186,7 +188,7 @@ def _results(path: Path, header: Header, stack: ExitStack) -> Found:
 def _reencrypted(path: Path, _header: Header, stack: ExitStack) -> Found:
     container = stack.enter_context(open_container(path, REENCRYPTED))
     ner = container.ragged("NER")
-    manifest = "under USK: what matches, and who was searched"
+    manifest = "encrypted under USK: the matches and the owners searched"
     return Found(
         [
             plain("images", len(ner)),
@@ -197,9 +199,9 @@ def _reencrypted(path: Path, _header: Header, stack: ExitStack) -> Found:
 
 
 def _index(path: Path, header: Header, _stack: ExitStack) -> Found:
-    """Describe CLOUD/index.h5: all that the cloud knows of the features, where it knows any.
+    """Describe CLOUD/index.h5: all that the cloud knows about features, if it knows any.
 
-    What has not come, and the table, can be told where it lies in its cloud's directory alone.
+    Missing messages and the table are available only if the index is in its cloud's directory.
     """
     index, kmc = read_index(path, header.deployment), path.absolute().parent / KMC_FILE
     store = None
@@ -219,7 +221,7 @@ def _index(path: Path, header: Header, _stack: ExitStack) -> Found:
 
 
 def _sent(index: Index, store: Store | None) -> Field:
-    """Say of each owner what the cloud has, and as far as it can be told what it lacks."""
+    """Return what the cloud has of each owner and, as far as known, what it lacks."""
     values, lines = [], []
     for owner in index.owners():
         segments = [segment for segment in index.of_owner(owner) if segment.rows]
@@ -229,7 +231,7 @@ def _sent(index: Index, store: Store | None) -> Field:
         if store is not None:
             told += f"; {found}"
         else:
-            known |= {"complete": None, "complete_time": None}  # the index alone cannot tell
+            known |= {"complete": None, "complete_time": None}  # unknown from the index alone
             told += f"; missing: {listed(found.gaps)}" if found.gaps else ""
         values.append({"owner": owner, "images": images, "uploads": len(segments), **known})
         lines.append((f"sent by {owner}", told))
@@ -239,7 +241,7 @@ def _sent(index: Index, store: Store | None) -> Field:
 def _rows_of_index(path: Path, index: Index, store: Store | None, columns: int) -> Iterator[Row]:
     if store is None:
         raise InvalidRequestError(
-            "is not in its cloud's directory", path=path, hint="inspect it where it lies: CLOUD/index.h5"
+            "is not in its cloud's directory", path=path, hint="inspect CLOUD/index.h5 in place"
         )
     for part in index.parts:
         for name, sum1, sum2 in store.table(index, part):
@@ -253,7 +255,7 @@ def _part(path: Path, _header: Header, _stack: ExitStack) -> Found:
 
 
 def _names_and_sizes(container: Container, images: str, step: int = 4096) -> Iterator[tuple[str, int]]:
-    """Yield the name of each image, and the length of its ciphertext in the column ``images``."""
+    """Yield the name of each image and the length of its ciphertext in the column ``images``."""
     image_names, encrypted = container.ragged("image_names"), container.ragged(images)
     for begin in range(0, len(encrypted), step):
         end = min(begin + step, len(encrypted))

@@ -1,4 +1,4 @@
-"""What a role's directory holds, for whoever looks; never a secret."""
+"""The contents of a role's directory for `mipp inspect`, without secrets."""
 
 from __future__ import annotations
 
@@ -30,11 +30,17 @@ def inspect_path(path: Path) -> Inspection:
     role = role_of(path)
     if role is None:
         raise NotInitialisedError(
-            "is a folder, but no role's directory", path=path, hint="name a file, or what `init` made"
+            "is a folder, but not a role's directory",
+            path=path,
+            hint="name a file, or a directory created by `init`",
         )
     directory = RoleDirectory.open(path, role)
     found = {"kmc": _kmc, "cloud": _cloud, "user": _user, "owner": _owner}[role](directory)
-    keys = "in plain, for this account alone" if directory.passphrase is None else "sealed with a passphrase"
+    keys = (
+        "in plaintext, readable only by this account"
+        if directory.passphrase is None
+        else "protected with a passphrase"
+    )
     fields = [
         plain("role", role),
         plain("id", directory.name),
@@ -77,7 +83,7 @@ def _kmc(directory: RoleDirectory) -> Found:
 
 
 def _kmc_owner(kmc: Kmc, owner: EnrolledOwner, grouped: bool) -> tuple[Value, list[tuple[str, str]]]:
-    """Return what the KMC knows of an owner, and what it has of features, as a value and in lines."""
+    """Return what the KMC has of an owner and of its features, as a value and as lines."""
     name, member = owner.name, owner.membership
     users, keys = _names(member.users), [f"{key:016x}" for key in sorted(owner.image_keys)]
     value = {
@@ -122,7 +128,7 @@ def _cloud(directory: RoleDirectory) -> Found:
         users = None if grouped else _names(member.users)
         time = iso_time(member.number)
         values.append({"id": member.owner, "number": member.number, "time": time, "users": users})
-        said = "users are known to the KMC alone" if users is None else _said(users)
+        said = "users are known only to the KMC" if users is None else _said(users)
         lines.append((f"owner {member.owner}", f"number {member.number}; {said}"))
     index = inspect_file(directory.file(INDEX_FILE))
     fields = [
@@ -182,7 +188,7 @@ def _key(key: int, images: Counter[int]) -> Value:
 
 
 def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[Value, tuple[str, str]]:
-    """Return what a message held and what of it counts, as a value and as a line."""
+    """Return the images of a message and how many it still decides, as a value and as a line."""
     number, unsure = message.number, message.number in ledger.unsure
     images = sum(1 for _ in ledger.images(number))
     kind = "upload" if message.kind == UPLOAD else "deletion"
@@ -197,7 +203,7 @@ def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[Value, tuple
         "unsure": unsure,
     }
     what = f"{images} images" + ("" if key is None else f" under {key}")
-    said = f"{what}; still decides {deciding}" + ("; may not have got out" if unsure else "")
+    said = f"{what}; still decides {deciding}" + ("; may not have been sent" if unsure else "")
     return value, (f"{kind} {number}", said)
 
 

@@ -1,4 +1,4 @@
-"""What a file holds, for whoever looks: every kind of container and public file, never a secret."""
+"""The contents of a container or public file for `mipp inspect`, without secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from mipp_cli.scheme.image_model import PinnedModel
 
 @dataclass(frozen=True)
 class Table:
-    """The main table of what was inspected: column names, and rows made when asked for."""
+    """The main table of an inspection: column names, and rows generated on demand."""
 
     columns: tuple[str, ...]
     rows: Callable[[], Iterable[Row]]
@@ -35,9 +35,9 @@ class Table:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: a title, fields, the main table if there is one, and what to be warned of.
+    """The result of an inspection: a title, fields, the main table if any, and warnings.
 
-    ``kind`` is that of a container; `kmc.pub`, `cloud.pub`, `user.pub` or `sealing.pub`; or `directory`.
+    ``kind`` is the kind of a container; `kmc.pub`, `cloud.pub`, `user.pub` or `sealing.pub`; or `directory`.
     """
 
     title: str
@@ -73,7 +73,7 @@ def parameter_fields(deployment: Deployment) -> Fields:
 
 
 def _model_field(model: PinnedModel | None) -> Field:
-    """Describe the image model of a deployment; people read of one that there is."""
+    """Describe the image model of a deployment; without one there is no text."""
     if model is None:
         return Field("model", None)
     seen = model.preprocessing
@@ -102,7 +102,7 @@ def _inspect_public(path: Path) -> Inspection:
         plain("deployment", party_deployment(data)),
         plain("signing_key", party.key.hex()),
         plain("fingerprint", party.fingerprint),
-        _signature("fits the key"),
+        _signature("verified"),
     ]
     return Inspection(f"{path}: public file of a {kind}", f"{kind}.pub", fields)
 
@@ -115,9 +115,9 @@ def _inspect_renewal(path: Path, data: bytes) -> Inspection:
         plain("sealing_key", renewal.sealing_key.short_name),
         plain("signing_key", renewal.signing_key.hex()),
         plain("fingerprint", renewal.fingerprint),
-        _signature("fits the key; whether it is the KMC's, those know who hold kmc.pub"),
+        _signature("verified with the key above; compare that key with kmc.pub"),
     ]
-    return Inspection(f"{path}: renewed sealing key of a KMC", "sealing.pub", fields)
+    return Inspection(f"{path}: rotated sealing key of a KMC", "sealing.pub", fields)
 
 
 def _inspect_container(path: Path) -> Inspection:
@@ -137,11 +137,11 @@ def _inspect_container(path: Path) -> Inspection:
 
 def _header_fields(header: Header) -> Fields:
     if header.kind not in NUMBERED_KINDS:
-        # a selection id tells nothing of the query
+        # a selection id reveals nothing about the query
         name = "selection_id" if header.kind in ("selection", "groups") else "query_id"
         identity = [plain(name, header.number)]
     elif header.kind in ("index", "part"):
-        identity = [plain("number", header.sequence_number)]  # which counts, and is no time
+        identity = [plain("number", header.sequence_number)]  # a counter, not a time
     else:
         identity = numbered(header.sequence_number)
     return [
@@ -151,12 +151,12 @@ def _header_fields(header: Header) -> Fields:
         *identity,
         plain("deployment", header.deployment),
         plain("sender_key", header.key, "sender's key"),
-        plain("digest", header.digest, text=f"{header.digest} (fits)"),
+        plain("digest", header.digest, text=f"{header.digest} (verified)"),
         Field("digest_fits", True),
-        _signature("fits the key; whose key it is, those know who enrolled it"),
+        _signature("verified with the sender's key; the fingerprint tells whose key it is"),
     ]
 
 
 def _signature(text: str) -> Field:
-    """Say that a signature fits; what has another is refused before."""
+    """Return the field of a valid signature; files with an invalid one are refused before."""
     return plain("signature_fits", True, "signature", text)

@@ -1,6 +1,7 @@
-"""What one run of `mipp kmc index` does to the store of one owner.
+"""Applies the messages of one owner in a run of `mipp kmc index` to the owner's feature store.
 
-For a name, the highest number that mentions it decides: its row is live in that upload, or deleted.
+For each image name, the message with the highest number that mentions it decides: the row is live in that
+upload, or deleted.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from mipp_cli.workdir.floors import check_floor, floor_in_force
 from mipp_cli.workdir.replay import check_clock, check_message, check_pinned_key
 
 _BLOCK_BYTES = 4 << 20
-_BLOCK_ROWS = 1 << 16  # of short features, whose tables would be large
+_BLOCK_ROWS = 1 << 16  # limit for short features, whose tables would be large
 
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]
 
 
 class NameSet:
-    """SHA-256 digests of names, shape (n, 32), to be looked up a million at once."""
+    """SHA-256 digests of names, shape (n, 32), for fast lookup of many at once."""
 
     def __init__(self, digests: Digests):
         names = self._as_words(digests)
@@ -53,19 +54,21 @@ class NameSet:
         return len(self._sorted)
 
     def find(self, digests: Digests) -> tuple[Places, Places]:
-        """Return which of ``digests``, shape (m, 32), are here, and the place here of each of those."""
+        """Return the positions of those ``digests``, shape (m, 32), that are in the set, and their places in
+        it.
+        """
         sought = self._as_words(digests)
         places = np.searchsorted(self._sorted, sought).clip(max=len(self) - 1)
         which = np.flatnonzero(self._sorted[places] == sought)
         return which, self._order[places[which]]
 
     def has_twins(self) -> bool:
-        """Say whether a digest is here twice."""
+        """Return whether a digest occurs twice."""
         return bool((self._sorted[1:] == self._sorted[:-1]).any())
 
 
 class _Task(NamedTuple):
-    """A file to apply; one that was applied before mends what the store lost of it."""
+    """A file to apply; if it was applied before, it repairs what the store lost of it."""
 
     file: Path
     header: Header
@@ -73,10 +76,10 @@ class _Task(NamedTuple):
 
 
 class OwnersMessages:
-    """The files of one owner in one run: checked, put in order, and applied without making that count.
+    """The files of one owner in one run: verified, sorted and applied to ``index``, the store's next index.
 
-    ``index`` is the next index of the store. What is written for it counts for nothing until it is in
-    force. ``counts`` is what was done: images that came, or left, and what came too late to decide.
+    Files written for ``index`` have no effect until it is written. ``counts`` has the images added, removed,
+    and superseded by a newer message.
     """
 
     def __init__(self, kmc: Kmc, owner: EnrolledOwner, progress: Progress):
@@ -90,10 +93,10 @@ class OwnersMessages:
         self._floor = floor_in_force(kmc.directory, owner.name, owner.key)
         self._known = {message.number: message.digest for message in self._before.messages}
         self._last = max(owner.number, self._before.newest)
-        self._stay: dict[StoredBlock, Mask] = {}  # of blocks that lose rows, which rows stay
+        self._stay: dict[StoredBlock, Mask] = {}  # the rows that stay, for blocks that lose rows
 
     def add(self, file: Path, header: Header) -> None:
-        """Check a file's header, and take down what there is to do; AlreadyAppliedError if nothing."""
+        """Verify a file's header and add it as a task; AlreadyAppliedError if it has no effect."""
         check_pinned_key(header, self._owner.key)
         try:
             check_message(header, self._known)
@@ -122,10 +125,10 @@ class OwnersMessages:
 
     @timed("applying an owner's messages")
     def apply(self) -> None:
-        """Do all that there is to do, without making it count.
+        """Apply all tasks to the next index.
 
-        What mends comes first, since what is new has to read what is there. Both go from the newest message
-        to the oldest: what a newer one decides is then known, and never stored.
+        Repairs come first, since new messages read stored ones. Within both, the newest message comes first:
+        rows that a newer message decides are then known, and never stored.
         """
         if not self.tasks:
             return
@@ -138,7 +141,7 @@ class OwnersMessages:
         self._rewrite()
 
     def _prepare(self) -> None:
-        """Make the folder, with an index, before the first block: blocks without one would mean damage."""
+        """Create the folder with an index before the first block: blocks without an index count as damage."""
         self.store.remove_unlisted(self._before)
         self._kmc.directory.folder(self.store.folder.parent.name)
         self._kmc.directory.folder(f"{self.store.folder.parent.name}/{self.store.folder.name}")
@@ -152,7 +155,7 @@ class OwnersMessages:
         with reader.container:
             cipher, names = self._cipher(reader), NameSet(reader.name_digests)
             if names.has_twins():
-                raise MalformedError("names two images alike")
+                raise MalformedError("contains two images with the same name")
             late, removed = self._decide(task, names)
             blocks = tuple(self._stored(reader, cipher, ~late))
             message = StoredMessage(number, task.header.digest, reader.key_id, blocks=blocks)
@@ -160,20 +163,20 @@ class OwnersMessages:
         images = message.rows
         if cipher is None and images:
             self.warnings.append(
-                f"{task.file} is under the key {reader.key_id:016x}, which {self._owner.name} forgot: "
-                f"its {images} images were taken without codes, and are in no ranking"
+                f"{task.file} is encrypted under the key {reader.key_id:016x}, which {self._owner.name} "
+                f"dropped: its {images} images are stored without features and cannot be ranked"
             )
         return {"uploads": 1, "images": images, "images replaced": removed, "superseded": len(late) - images}
 
     def _cipher(self, reader: FeaturesReader) -> FeatureCipher | None:
-        """Return what opens the codes; None if their key was forgotten. Raises MissingKeyError."""
+        """Return the cipher of the codes, or None if their key was forgotten. Raises MissingKeyError."""
         owner, key = self._owner, reader.key_id
         if key in owner.forgotten:
             return None
         if key not in owner.image_keys:
             raise MissingKeyError(
-                f"holds features under the key {key:016x} of {owner.name!r}, which was never enrolled",
-                hint="bring the owner's newer enrolment.h5 first: mipp kmc enroll KMC enrolment.h5",
+                f"has features under the key {key:016x} of {owner.name!r}, which was never enrolled",
+                hint="enrol the owner's newer enrolment.h5 first: mipp kmc enroll KMC enrolment.h5",
             )
         deployment = self._kmc.directory.deployment.fingerprint
         return FeatureCipher(owner.image_keys[key], deployment, owner.name, reader.number)
@@ -191,9 +194,9 @@ class OwnersMessages:
         return {"deletions": 1, "images deleted": removed, "superseded": int(np.count_nonzero(late))}
 
     def _decide(self, task: _Task, names: NameSet) -> tuple[Mask, int]:
-        """Say which of the ``names`` of a message newer ones decide, and how many older rows it takes away.
+        """Return which ``names`` of a message are decided by newer ones, and how many older rows it removes.
 
-        Of what was applied before, older rows are gone, and need not be there to be read.
+        If the message was applied before, its older rows are removed already and are not read again.
         """
         late, removed, number = np.zeros(len(names), dtype=bool), 0, task.header.sequence_number
         for message in self.index.messages:
@@ -214,7 +217,7 @@ class OwnersMessages:
     def _stored(
         self, reader: FeaturesReader, cipher: FeatureCipher | None, stay: Mask
     ) -> Iterator[StoredBlock]:
-        """Store the rows of an upload that ``stay``, and yield the blocks; all of its codes are checked."""
+        """Store the rows of an upload that ``stay``, and yield the blocks; all codes are verified."""
         bounds = _bounds(reader.group_ends, block_rows(self.store.l))
         with self._progress("storing features", len(reader), "image") as advance:
             for (begin, end), codes in zip(pairwise(bounds), _codes(reader, cipher, bounds), strict=True):
@@ -234,7 +237,7 @@ class OwnersMessages:
             self.index = self.index.with_message(message, earlier)
 
     def _rewrite(self) -> None:
-        """Write anew what is left of the blocks that lost rows, once for all messages of the run."""
+        """Rewrite the blocks that lost rows, once for all messages of the run."""
         for upload in {block.upload for block in self._stay}:
             blocks: list[StoredBlock] = []
             message = self.index.message(upload)
@@ -248,23 +251,23 @@ class OwnersMessages:
             self.index = self.index.with_blocks(upload, blocks)
 
     def remove_unlisted(self) -> list[str]:
-        """Remove what the index does not list any more; return a warning if that fails."""
+        """Remove files that the index no longer lists; return a warning if that fails."""
         try:
-            # by what the index says now, not by how far we came: an interrupt may fall after it was replaced
+            # read the index again: an interrupt may have come after it was replaced
             self.store.remove_unlisted(self.store.index())
         except MippError as error:
-            stays = "is not in the index any more, but stays until the next change"
+            stays = "is no longer in the index, but could not be removed; the next run tries again"
             return [f"{error.path} {stays}: {error.message}"]
         return []
 
 
 def block_rows(l: int) -> int:
-    """Return how many rows a block has, but for the rest of its last group."""
+    """Return the target number of rows of a block; it may end later, at the end of a group."""
     return max(1, min(_BLOCK_BYTES // l, _BLOCK_ROWS))
 
 
 def _bounds(group_ends: NDArray[np.int64], rows: int) -> list[int]:
-    """Return where blocks of ``rows`` rows or a few more begin and end: no group lies in two."""
+    """Return the bounds of blocks of at least ``rows`` rows each; no group is split between two."""
     bounds = [0]
     while bounds[-1] < group_ends[-1]:
         place = min(int(np.searchsorted(group_ends, bounds[-1] + rows)), len(group_ends) - 1)
@@ -273,7 +276,7 @@ def _bounds(group_ends: NDArray[np.int64], rows: int) -> list[int]:
 
 
 def _codes(reader: FeaturesReader, cipher: FeatureCipher | None, bounds: list[int]) -> Iterator[Codes | None]:
-    """Yield the codes of each block of a features file; None of each if there is no cipher."""
+    """Yield the codes of each block of a features file, or None for each without a cipher."""
     chunks, upto = reader.chunks(cipher), 0
     held = np.empty((0, reader.parameters.l), dtype=np.uint8)
     for begin, end in pairwise(bounds):

@@ -1,4 +1,4 @@
-"""A KMC's directory checked as a whole: every file read, every key set beside the file that names it."""
+"""`kmc check`: verifies a KMC's whole directory: every file, and every key against the file that names it."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from mipp_cli.workdir.secrets_file import SECRETS_FILE
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _RANKING = re.compile(r"[0-9a-f]{32}(\.answer)?")
 _HINT = (
-    "restore these files from a backup; an owner or a cloud whose file cannot be restored enrols again, once "
-    "it is moved away"
+    "restore these files from a backup; if an owner's or a cloud's file cannot be restored, move it away and "
+    "enrol that owner or cloud again"
 )
 _HINT_FEATURES = (
-    "bring features files again for what is damaged in features/: mipp kmc index KMC upload.features.h5 "
-    "(mipp owner features OWNER -o DIR hands them out), or delete.h5; else "
+    "to repair features/, apply the owner's features files and deletions again: mipp kmc index KMC FILE "
+    "(mipp owner features OWNER -o DIR writes the features files); for other files, "
 )
 
 
 def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
-    """Check everything in a KMC's directory, and count it; raises DamagedError with all that is wrong."""
+    """Check every file in a KMC's directory and count them; raises DamagedError, which lists all damage."""
     findings = Findings.begin(path, "kmc")
     kmc = Kmc(findings.directory)
     with findings.locked():
@@ -70,7 +70,7 @@ def _check_keys(findings: Findings, kmc: Kmc) -> None:
         signing_key = SigningKey(directory.secret("signing"))
         held = kmc.sealing_keys
         check_key(signing_key.public, directory.deployment.signing_key, KMC_FILE)
-        # a rotation that was interrupted leaves the published key among the former ones
+        # after an interrupted rotation the published key is one of the former keys
         if directory.sealing_key not in [key.public for key in (held.current, *held.former)]:
             named = renewed.name if renewed.exists() else KMC_FILE
             raise MalformedError(f"lacks the sealing key that {named} names")
@@ -79,7 +79,7 @@ def _check_keys(findings: Findings, kmc: Kmc) -> None:
 def _check_owner(kmc: Kmc, name: str) -> None:
     owner = kmc.owner(name) if IDENTIFIER.fullmatch(name) else None
     if owner is None:
-        raise MalformedError("is named after no owner")
+        raise MalformedError("has a name that is not an owner's")
     sound = (
         0 <= owner.number <= LARGEST_NUMBER
         and _DIGEST.fullmatch(owner.digest)
@@ -104,28 +104,28 @@ def _check_users(findings: Findings, kmc: Kmc, name: str) -> None:
     try:
         owner = kmc.owner(name)
     except MippError:
-        return  # of which there is a problem already
+        return  # reported already
     if owner is None or owner.number != number:
-        # the list is written first, and what is in force last
+        # the list is written first, the enrolment last
         findings.warnings.append(
-            f"{listed} belongs to an enrolment of {name!r} that was cut short: enrol the owner again, "
-            "or remove it"
+            f"{listed} belongs to an interrupted enrolment of {name!r}: enrol the owner again, "
+            "or delete this file"
         )
     elif _holds_own_key(kmc) and (not tags.exists() or tags.read_bytes() != kmc.tags(name, users)):
         raise MalformedError("is not the list of users that the owner enrolled", path=tags)
 
 
 def _holds_own_key(kmc: Kmc) -> bool:
-    """Say whether the signing key, from which that of the tags comes, is the one that kmc.pub names."""
+    """Return whether the signing key, which the tag key is derived from, is the one named in kmc.pub."""
     try:
         key = SigningKey(kmc.directory.secret("signing"))
         return key.public == kmc.directory.deployment.signing_key
     except MippError:
-        return False  # of which there is a problem already
+        return False  # reported already
 
 
 def _check_stores(findings: Findings, kmc: Kmc, progress: Progress) -> tuple[list[Path], bool]:
-    """Check the features of every enrolled owner; return the files, and whether one of them is damaged."""
+    """Check the features of every enrolled owner; return the files, and whether any is damaged."""
     found: dict[str, Completeness] = {}
     stored: list[Path] = []
     before = len(findings.problems)
@@ -137,7 +137,7 @@ def _check_stores(findings: Findings, kmc: Kmc, progress: Progress) -> tuple[lis
         try:
             owner = kmc.owner(name)
         except MippError:
-            continue  # of which there is a problem already
+            continue  # reported already
         if owner is not None:
             with findings.of(folder / INDEX_FILE, "stores"):
                 store = FeatureStore.of(kmc, owner)
@@ -166,13 +166,13 @@ def _check_store(findings: Findings, store: FeatureStore, index: StoreIndex, pro
     left = store.unlisted(index)
     if left:
         findings.warnings.append(
-            f"{len(left)} files that no index lists, such as {left[0]}: the next `mipp kmc index` for this "
-            "owner removes them"
+            f"{len(left)} files are not listed in the index, such as {left[0]}: the next `mipp kmc index` "
+            "for this owner removes them"
         )
 
 
 def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
-    """Return what removals and enrolments that were cut short left of owners who are not enrolled."""
+    """Return files that interrupted removals and enrolments left of owners who are not enrolled."""
     enrolled, directory = kmc.owner_names(), kmc.directory
     tags = [each for each in directory.file(USERS_FOLDER).glob("*.tags") if each.stem not in enrolled]
     folders = [
@@ -181,8 +181,8 @@ def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
         if each.is_dir() and each.name not in enrolled and IDENTIFIER.fullmatch(each.name)
     ]
     findings.warnings += [
-        f"{each} is left of the owner {each.name!r}, who is not enrolled: mipp kmc remove KMC {each.name} "
-        "removes it"
+        f"{each} is a remnant of the owner {each.name!r}, who is not enrolled: mipp kmc remove KMC "
+        f"{each.name} removes it"
         for each in folders
     ]
     return [*tags, *(file for each in folders for file in each.iterdir() if is_stored(file))]
@@ -192,7 +192,7 @@ def _check_cloud(kmc: Kmc, name: str) -> None:
     file = kmc.directory.file(CLOUDS_FOLDER) / f"{name}.pub"
     cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
     if cloud.key.hex() != name:
-        raise MalformedError("names another key than the file's name does")
+        raise MalformedError("contains another key than its file name says")
 
 
 def _check_ranking(kmc: Kmc, name: str) -> None:

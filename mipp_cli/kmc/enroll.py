@@ -1,4 +1,4 @@
-"""Owners and clouds become known to the KMC: enrolments are verified and put in force."""
+"""`kmc enroll`: verifies and applies the enrolments of owners and clouds."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from mipp_cli.workdir.replay import check_clock, check_pinned_key, check_sequenc
 
 
 def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
-    """Put owners' enrolments in force, and make clouds known; all of ``files`` or none.
+    """Enrol owners and clouds; either all of ``files`` or none.
 
-    What is in force already is skipped; AlreadyAppliedError if that leaves nothing to do. Shown and
-    compared are the fingerprints of all ``files``: of owners, too, whose names are pinned here.
+    Files applied before are skipped; AlreadyAppliedError if none is left. The fingerprints shown and required
+    are those of all ``files``, including owners whose names are pinned here.
     """
     kmc = Kmc.open(path)
     found: dict[Path, str] = {}
     pending: dict[str, EnrolledOwner] = {}
     clouds: dict[Path, Party] = {}
-    back: dict[str, Header] = {}  # of owners who come back after a removal
+    back: dict[str, Header] = {}  # owners who return after a removal
 
     def read(file: Path) -> None:
         if is_public_file(file):
@@ -58,17 +58,17 @@ def enroll_at_kmc(path: Path, files: Sequence[Path], *, fingerprints: Sequence[s
     shown = {str(file): fingerprint for file, fingerprint in found.items()}
     warnings = [*kmc.directory.warnings, *_forgotten_warnings(pending)]
     notes = tuple(
-        f"what {owner} sent before the removal is gone: mipp owner encrypt --again sends it again"
+        f"the images of {owner} from before the removal are gone: mipp owner encrypt --again sends them again"
         for owner in sorted(back)
     )
     return Report((), counts, tuple(warnings), shown, notes)
 
 
 def _forgotten_warnings(owners: Mapping[str, EnrolledOwner]) -> list[str]:
-    """Say of which owners no image key is left: a backup brought back one that was forgotten."""
+    """Warn of owners without any usable image key: a backup restored a key that was forgotten."""
     return [
-        f"{name} enrols no image key that it did not forget before: what it sends cannot be re-encrypted; "
-        "the owner draws a new key: mipp owner rotate-key"
+        f"{name} enrols only image keys that it dropped before, so its images cannot be re-encrypted; the "
+        "owner needs a new key: mipp owner rotate-key"
         for name, owner in owners.items()
         if not owner.image_keys
     ]
@@ -78,7 +78,7 @@ def _new_cloud(kmc: Kmc, file: Path, found: dict[Path, str]) -> Party:
     cloud = load_party(file, "cloud", kmc.directory.deployment.fingerprint)
     found[file] = cloud.fingerprint
     if kmc.knows_cloud(cloud.key):
-        raise AlreadyAppliedError("the cloud is known already", hint="there is nothing to do")
+        raise AlreadyAppliedError("is enrolled already", hint="there is nothing to do")
     return cloud
 
 
@@ -106,18 +106,18 @@ def _new_enrolment(
         check_clock(header, owner.number if owner else 0)
 
     enrolment = read_enrolment(file, kmc.directory.deployment.fingerprint, kmc.sealing_keys, check)
-    # a key that is not named stays: an owner who restored an old backup does not know the newer ones
+    # keys not listed are kept: an owner who restored an old backup does not know the newer ones
     held, forgotten = _known_keys(kmc, enrolment.membership, owner)
     forgotten |= enrolment.forgotten
     keys = {key: value for key, value in held.items() if key not in enrolment.image_keys}
     keys |= enrolment.image_keys
     keys = {key: value for key, value in keys.items() if key not in forgotten}
-    # each enrolment has its bounds, and what all of them leave here must have some, too
+    # each enrolment is bounded; bound their sum, too
     if len(keys) > KEYS_LIMIT or len(forgotten) > FORGOTTEN_LIMIT:
         raise MalformedError(
-            f"would leave {len(keys)} image keys and {len(forgotten)} forgotten ones here; kept are up to "
-            f"{KEYS_LIMIT} and {FORGOTTEN_LIMIT} of an owner",
-            hint="the owner forgets keys that are not needed (mipp owner forget-key), or begins anew",
+            f"would make {len(keys)} image keys and {len(forgotten)} forgotten ones; the limits per owner "
+            f"are {KEYS_LIMIT} and {FORGOTTEN_LIMIT}",
+            hint="ask the owner to drop unused keys (mipp owner forget-key), or to start over",
         )
     membership = enrolment.membership
     storage_key = owner.storage_key if owner else generate_key()
@@ -134,12 +134,12 @@ def _new_enrolment(
 
 
 def _was_removed(kmc: Kmc, owner: str) -> bool:
-    """Say whether an owner who enrols was removed before; ConflictError if the removal is not finished."""
+    """Return whether an owner who enrols was removed before; ConflictError if the removal is unfinished."""
     if removal_of(kmc.directory, owner) is None:
         return False
-    if kmc.features_folder(owner).exists():  # a list of users may be of a return that was cut short
+    if kmc.features_folder(owner).exists():  # a list of users may stem from an interrupted re-enrolment
         raise ConflictError(
-            f"the removal of {owner!r} was interrupted before all was gone",
+            f"the removal of {owner!r} was interrupted before all was removed",
             hint=f"finish it first: mipp kmc remove KMC {owner}",
         )
     return True
@@ -148,7 +148,7 @@ def _was_removed(kmc: Kmc, owner: str) -> bool:
 def _known_keys(
     kmc: Kmc, membership: Membership, owner: EnrolledOwner | None
 ) -> tuple[dict[int, bytes], frozenset[int]]:
-    """Return the SKs held of an owner, and the ids forgotten, of one who was removed too."""
+    """Return an owner's SKs held here and the ids of forgotten ones, also after a removal."""
     if owner is not None:
         return owner.image_keys, owner.forgotten
     removal = removal_of(kmc.directory, membership.owner)

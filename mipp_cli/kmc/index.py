@@ -1,4 +1,4 @@
-"""The KMC's chore in scheme `exact`: features files and deletions are verified and applied to the store."""
+"""`kmc index` (scheme `exact`): verifies features files and deletions and applies them to the store."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ from mipp_cli.workdir.replay import check_pinned_key
 
 
 def index_at_kmc(path: Path, files: Sequence[Path], *, progress: Progress = silent) -> Report:
-    """Apply features files and deletions to the owners' stores, in any order; all of them or none.
+    """Apply features files and deletions to the owners' stores, in any order; either all or none.
 
-    Of what an owner's messages say of an image, that under the highest number counts. What was applied
-    before is skipped, unless the store lost something of it, which it then fills; AlreadyAppliedError if
-    nothing is left to do. Raises NotAuthorisedError for an owner who is not enrolled, MissingKeyError for
-    features under a key that never was, ReplayedError for another file under a known number or from before
-    a removal, ClockError for a number of a time to come, MalformedError if the store is damaged where it
-    has to be read.
+    For each image, the owner's message with the highest number decides. Files applied before are skipped,
+    unless they can repair damage of the store; AlreadyAppliedError if nothing is left to do. Raises
+    NotAuthorisedError for an owner who is not enrolled, MissingKeyError for features under an unknown key,
+    ReplayedError for a different file under a known number or a file from before a removal, ClockError for a
+    number in the future, MalformedError if the store is damaged where it must be read.
     """
     kmc = Kmc.open(path)
     kmc.directory.deployment.parameters.protocol.check_kmc_ranks()
@@ -41,7 +40,7 @@ def index_at_kmc(path: Path, files: Sequence[Path], *, progress: Progress = sile
     skipped: list[AlreadyAppliedError] = []
     with kmc.directory.lock():
         try:
-            # from the lowest number on, so that it makes no difference in which order they were named
+            # in order of their numbers, so that the order on the command line does not matter
             headers = sorted(((file, _header(kmc, file)) for file in files), key=_number)
             for file, header in headers:
                 with errors_at(file):
@@ -75,7 +74,7 @@ def _header(kmc: Kmc, file: Path) -> Header:
         raise MalformedError(
             f"is of kind {header.kind}, not {FEATURES.kind} or {DELETE.kind}",
             path=file,
-            hint="give features files (such as upload.features.h5) and deletions of owners",
+            hint="give owners' features files (upload.features.h5) and deletions (delete.h5)",
         )
     return header
 

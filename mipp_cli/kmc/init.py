@@ -1,4 +1,4 @@
-"""A KMC's directory made, and with it a deployment: its scheme, its descriptor, its keys."""
+"""`kmc init`: creates a deployment: its scheme, descriptor and keys."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def init_kmc(
     group_size: int | None = None,
     allow_insecure_modulus: bool = False,
 ) -> Report:
-    """Make a KMC's directory and with it a deployment: kmc.pub, for everybody.
+    """Create a KMC's directory and with it a deployment, with kmc.pub for all roles.
 
-    Features are those of the image ``model``, of its ``model_output`` pooled by ``model_pooling``; or as
-    ``descriptor`` says, in the words of :func:`parse_descriptor`; or else edge histograms. ``group_size`` is
-    G, how many images make a group in scheme `exact`.
+    The descriptor is the image ``model``, with its ``model_output`` pooled by ``model_pooling``; or
+    ``descriptor``, in the syntax of :func:`parse_descriptor`; or else edge histograms. ``group_size`` is G,
+    the number of images in a group of scheme `exact`.
     """
     parameters = generate_parameters(
         scheme,
@@ -49,7 +49,7 @@ def init_kmc(
     shown = {str(public): load_deployment(public).fingerprint}
     notes = [f"features: {parameters.descriptor}"]
     if (pinned := parameters.descriptor.model) is not None:
-        notes.append(f"the model: {pinned.output} of the file with SHA-256 {pinned.sha256}")
+        notes.append(f"model: {pinned.output} of the file with SHA-256 {pinned.sha256}")
         notes.append(
             "give owners and users a copy of the model: mipp owner init, mipp user init --model PATH"
         )
@@ -63,12 +63,12 @@ def _descriptor(
     if model is None:
         if output is not None or pooling is not None:
             raise InvalidRequestError(
-                "--model-output and --model-pooling are of a model", hint="name it: --model PATH"
+                "--model-output and --model-pooling need --model", hint="name the model: --model PATH"
             )
         return None if text is None else parse_descriptor(text)
     if text is not None:
         raise InvalidRequestError(
-            "--model and --descriptor cannot go together",
-            hint="features are those of a model, or of another descriptor",
+            "--model and --descriptor cannot be combined",
+            hint="leave out one of them: a model is a descriptor",
         )
     return pin_model(model, output=output, pooling=pooling)

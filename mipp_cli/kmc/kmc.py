@@ -1,8 +1,8 @@
-"""The key management centre: it holds the SKs and AULs of the owners.
+"""The key management centre's directory: it holds the SKs and AULs of the owners.
 
-Whom an owner authorised is kept twice: as a list, `users/OID.json`, and as tags, `users/OID.tags`: 16 bytes
-of HMAC of each user's identifier and key under a key of the KMC's own. They are sorted, so that a query is
-looked up in a moment, however many users an owner lists.
+An owner's authorised users are stored twice: as a list, `users/OID.json`, and as sorted tags,
+`users/OID.tags`. A tag is 16 bytes of HMAC of a user's identifier and key under a key of the KMC. With the
+tags, the user of a query is looked up quickly, however long the list is.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ User = tuple[str, bytes]
 
 @dataclass(frozen=True, repr=False)
 class EnrolledOwner:
-    """An owner as the KMC knows it: the enrolment in force, its digest, and the SKs by key id.
+    """An owner as the KMC knows it: the current enrolment, its digest, and the SKs by key id.
 
-    ``forgotten`` are the ids of the SKs that the owner forgot: no enrolment brings one back. Under
-    ``storage_key`` lies what the KMC keeps of the owner's features. The list of users, which may be long,
-    is read when somebody asks for ``membership``.
+    ``forgotten`` are the ids of SKs that the owner dropped; no enrolment restores them. The owner's features
+    are encrypted under ``storage_key``. The list of users, which may be long, is read only for
+    ``membership``.
     """
 
     name: str
@@ -54,12 +54,12 @@ class EnrolledOwner:
 
     @cached_property
     def membership(self) -> Membership:
-        """The enrolment in force, with its users; raises MalformedError if the list is damaged."""
+        """The current enrolment with its users; raises MalformedError if the list is damaged."""
         return Membership(self.name, self.number, self.key, self.read_users())
 
 
 class Kmc:
-    """A KMC's directory and whom it knows."""
+    """A KMC's directory."""
 
     def __init__(self, directory: RoleDirectory):
         self.directory = directory
@@ -76,7 +76,7 @@ class Kmc:
 
     @property
     def sealing_keys(self) -> SealingKeys:
-        """The keys that open what owners and users sealed: the current one, then former ones."""
+        """The keys that decrypt what owners and users sealed: the current one, then former ones."""
         former = reversed(self.directory.secret_list("former_sealing"))
         return SealingKeys(self.sealing_key, tuple(SealingKey(seeds) for seeds in former))
 
@@ -89,13 +89,13 @@ class Kmc:
         except MalformedError:
             if self.owner_file(name).exists():
                 raise
-            return None  # the owner was removed meanwhile
+            return None  # removed meanwhile
 
     def _enrolled(self, name: str, fields: dict[str, Any]) -> EnrolledOwner:
         keys = [bytes.fromhex(key) for key in fields["image_keys"]]
         storage_key = bytes.fromhex(fields["storage_key"])
         if len(storage_key) != KEY_BYTES:
-            raise ValueError("a key has another length")
+            raise ValueError("a key has a wrong length")
         return EnrolledOwner(
             name,
             int(fields["number"]),
@@ -118,15 +118,15 @@ class Kmc:
         )
 
     def owner_file(self, name: str) -> Path:
-        """Return where an owner's enrolment is kept."""
+        """Return the path of an owner's enrolment."""
         return self.directory.file(_owner_file(name))
 
     def users_files(self, name: str) -> tuple[Path, Path]:
-        """Return where the list of an owner's users is kept, and where their tags are."""
+        """Return the paths of an owner's list of users and of their tags."""
         return self.directory.file(_users_file(name)), self.directory.file(f"{USERS_FOLDER}/{name}.tags")
 
     def features_folder(self, name: str) -> Path:
-        """Return where an owner's features are kept, in the schemes where the KMC ranks."""
+        """Return the folder of an owner's features, in the schemes where the KMC ranks."""
         return self.directory.file(FEATURES_FOLDER) / name
 
     def owner_names(self) -> list[str]:
@@ -141,15 +141,15 @@ class Kmc:
         return hmac.digest(self._tag_key, length_prefixed(*parts), "sha256")
 
     def tags(self, owner_name: str, users: AuthorisedUsers) -> bytes:
-        """Return the content of an owner's file of tags for ``users``: they, and a digest of all."""
+        """Return the content of an owner's file of tags for ``users``: the tags, then an HMAC of them."""
         tags = b"".join(sorted(self._hmac(*user)[:_TAG_BYTES] for user in users))
         return tags + self._hmac("tags of an owner", owner_name, tags)
 
     def authorises(self, owner_name: str, user: User) -> bool:
-        """Say whether an owner is enrolled and authorised a user, (UID, AK); reads no list of users.
+        """Return whether an owner is enrolled and authorised a user, (UID, AK); reads only the tags.
 
-        Raises MalformedError if the file of tags is missing or damaged: one bit that the disk lost must not
-        take an owner from a user's answers without a word.
+        Raises MalformedError if the file of tags is missing or damaged: a bit error on the disk must not
+        silently drop an owner from a user's answers.
         """
         file, is_enrolled = self.users_files(owner_name)[1], self.owner_file(owner_name).exists
         if not is_enrolled():
@@ -166,7 +166,7 @@ class Kmc:
             raise MalformedError(
                 "is missing or damaged",
                 path=file,
-                hint="restore it from a backup, or let the owner enrol again: mipp owner authorize, then "
+                hint="restore it from a backup, or enrol the owner again: mipp owner authorize, then "
                 "mipp kmc enroll KMC enrolment.h5",
             )
         begins = range(0, len(tags), _TAG_BYTES)
@@ -174,7 +174,7 @@ class Kmc:
         return hmac.compare_digest(tags[begin : begin + _TAG_BYTES], tag)
 
     def authorising(self, user: User) -> tuple[list[str], dict[str, MippError]]:
-        """Return the OIDs of the owners who authorised a user, (UID, AK), and what is damaged of others."""
+        """Return the OIDs of the owners who authorised a user, (UID, AK), and errors by damaged owner."""
         names, damaged = [], {}
         for name in self.owner_names():
             try:
@@ -185,7 +185,7 @@ class Kmc:
         return names, damaged
 
     def cloud_file(self, key: bytes) -> Path:
-        """Return where the public file of the cloud with this key is kept."""
+        """Return the path of the public file of the cloud with this key."""
         return self.directory.folder(CLOUDS_FOLDER) / f"{key.hex()}.pub"
 
     def cloud_names(self) -> list[str]:
@@ -193,28 +193,28 @@ class Kmc:
         return sorted(file.stem for file in self.directory.file(CLOUDS_FOLDER).glob("*.pub"))
 
     def knows_cloud(self, key: bytes) -> bool:
-        """Say whether a cloud with this key was enrolled."""
+        """Return whether a cloud with this key is enrolled."""
         return self.cloud_file(key).exists()
 
     def check_cloud(self, header: Header) -> None:
-        """Refuse what comes from a cloud that was not enrolled; raises NotAuthorisedError."""
+        """Raise NotAuthorisedError for a message from a cloud that is not enrolled."""
         if not self.knows_cloud(header.sender_key):
             raise NotAuthorisedError(
-                "comes from a cloud that this KMC does not know",
+                "comes from a cloud that is not enrolled with this KMC",
                 hint="enrol the cloud first: mipp kmc enroll KMC cloud.pub",
             )
 
     def remember_answer(self, folder: str, name: str, digest: str) -> None:
-        """Remember what a query was answered with; raises ReplayedError if that was something else before."""
+        """Record the answer to a query; raises ReplayedError if it was answered differently before."""
         if self.directory.recorded(folder, name) not in (None, digest):
             raise ReplayedError(
-                "answers a query, by its id, that was answered with other images before",
-                hint="a query is answered once: ask the user to make a new query",
+                "answers a query that was answered with other images before",
+                hint="a query is answered only once: ask the user to make a new query",
             )
         self.directory.record(folder, name, digest)
 
     def store_owner(self, owner: EnrolledOwner) -> None:
-        """Put an owner's enrolment in force: the users first, so that what is cut short can be run again."""
+        """Store an owner's enrolment: the users first, so that an interrupted run can be repeated."""
         name, users = owner.name, owner.membership.users
         self.directory.folder(OWNERS_FOLDER)
         self.directory.folder(USERS_FOLDER)
@@ -233,11 +233,13 @@ class Kmc:
 
 
 def same_as(known: Header) -> Callable[[Header], None]:
-    """Return the check of a file of which the header was checked before: nobody wrote into it since."""
+    """Return a check that a file's header is still ``known``, so nobody has changed the file since."""
 
     def check(header: Header) -> None:
         if header != known:
-            raise MalformedError("changed while it was read", hint="try again when nobody writes it")
+            raise MalformedError(
+                "changed while it was read", hint="try again when no other program writes it"
+            )
 
     return check
 

@@ -1,4 +1,4 @@
-"""The nearest images of a query among the features that the KMC keeps, block by block (Eq. 7)."""
+"""Finds the nearest images of a query among the features stored at the KMC, block by block (Eq. 7)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mipp_cli.workdir.floors import floor_of
 
 
 class FoundMatch(NamedTuple):
-    """A match: the query image, the group that it lies in, SHA-256 of its name, and the squared distance."""
+    """A match: the query image, the match's group, SHA-256 of its name, and the squared distance."""
 
     query: int
     ref: GroupRef
@@ -31,9 +31,9 @@ class FoundMatch(NamedTuple):
 
 
 class NearestMatches(NamedTuple):
-    """What a ranking found: matches by query image and rank, their groups, and what was searched.
+    """The result of a ranking: matches by query image and rank, their groups, and what was searched.
 
-    ``sizes`` gives for each group the length of its rows and how many are live.
+    ``sizes`` has, for each group, the length of its rows and the number of live ones.
     """
 
     matches: list[FoundMatch]
@@ -42,7 +42,7 @@ class NearestMatches(NamedTuple):
 
 
 class _PlacedBlock(NamedTuple):
-    """A block of a store, and the id of its first row in this ranking."""
+    """A block of a store, with the id of its first row in this ranking."""
 
     first: int
     store: FeatureStore
@@ -50,7 +50,7 @@ class _PlacedBlock(NamedTuple):
 
 
 class _TableError(Exception):
-    """Raised when the codes of a block could be ranked, and its table cannot be read."""
+    """Raised when the codes of a block could be ranked but its table cannot be read."""
 
     def __init__(self, owner: str, block: StoredBlock):
         super().__init__(owner, block)
@@ -59,7 +59,7 @@ class _TableError(Exception):
 
 @dataclass
 class Collection:
-    """The features of the owners who authorised a user; a block that is damaged is left out and told of."""
+    """The features of the owners who authorised a user; damaged blocks are left out and reported."""
 
     kmc: Kmc
     owners: Mapping[str, EnrolledOwner]
@@ -69,7 +69,7 @@ class Collection:
 
     @timed("ranking")
     def nearest(self, codes: Codes, query: Query, progress: Progress) -> NearestMatches:
-        """Rank: the nearest images of each query image, ``codes`` of shape (u, l)."""
+        """Return the nearest images of each query image, ``codes`` of shape (u, l)."""
         while True:
             self._failed, self._placed = set(), []
             indexes = {name: self._index(name) for name in self.owners}
@@ -78,7 +78,7 @@ class Collection:
             except _TableError as error:
                 self._without.add(error.block)
                 continue
-            # what an index lists is removed once another is in force: what failed may be there anew
+            # the index may have been replaced meanwhile and its files removed: try the new one
             if all(self._index(name) == indexes[name] for name in sorted(self._failed)):
                 return found
 
@@ -87,12 +87,12 @@ class Collection:
             return FeatureStore.of(self.kmc, self.owners[name]).index()
         except MippError:
             self._failed.add(name)
-            return None  # nothing of it can be ranked, and other owners must not suffer
+            return None  # skip this owner; the others can still be ranked
 
     def _nearest(
         self, indexes: Mapping[str, StoreIndex | None], codes: Codes, query: Query, progress: Progress
     ) -> NearestMatches:
-        # nobody knows a query's id before it is made, so no owner can choose which of like rows come first
+        # a query's id is unpredictable, so no owner can choose which of equally distant rows comes first
         pools = [Nearest(query.candidates, f"{query.query_id} {n}".encode()) for n in range(len(codes))]
         total = sum(index.rows for index in indexes.values() if index)
         with progress("ranking", total, "image") as advance:
@@ -100,7 +100,7 @@ class Collection:
         nearest = [pool.nearest() for pool in pools]
         rows: dict[int, tuple[GroupRef, bytes]] = {}
         sizes: dict[GroupRef, tuple[int, int]] = {}
-        # in order, so that a table is read once
+        # sorted, so that each table is read once
         for row_id in sorted({row_id for found in nearest for _, row_id in found}):
             ref, name, size = self._row(row_id)
             rows[row_id], sizes[ref] = (ref, name), size
@@ -114,7 +114,7 @@ class Collection:
     def _rank_owner(
         self, name: str, index: StoreIndex | None, codes: Codes, pools: list[Nearest], advance: Advance
     ) -> SearchedOwner:
-        """Rank what there is of one owner; rows under keys that are not held are counted alone."""
+        """Rank the rows of one owner; rows under keys that the KMC lacks are only counted."""
         if index is None:
             return SearchedOwner(name, 0, unread=True)
         owner, ranked, unranked = self.owners[name], 0, 0
@@ -144,7 +144,7 @@ class Collection:
         return SearchedOwner(name, ranked, unranked=unranked, gaps=gaps)
 
     def _row(self, row_id: int) -> tuple[GroupRef, bytes, tuple[int, int]]:
-        """Return a row's group and name; of the group the length of its rows, and how many there are."""
+        """Return a row's group and name, and the length and number of the group's rows."""
         place = bisect_right(self._placed, row_id, key=lambda each: each.first) - 1
         first, store, block = self._placed[place]
         try:
@@ -157,10 +157,10 @@ class Collection:
 
 
 def _gaps(kmc: Kmc, owner: str, index: StoreIndex) -> set[int]:
-    """Return the messages that an owner's newest one lists and that never came."""
+    """Return the messages listed in an owner's newest one that have not arrived."""
     listed = next(index.lists(), (0, frozenset[int]()))[1]
     try:
         removed = floor_of(kmc.directory, owner).removed
     except MippError:
-        removed = 0  # what a removal took is named, too, rather than nobody searched
+        removed = 0  # report messages dropped by a removal, too, rather than fail
     return {number for number in listed if index.message(number) is None and number > removed}

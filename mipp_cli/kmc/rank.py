@@ -1,4 +1,4 @@
-"""The KMC ranks a query by Eq. 7 (scheme `exact`), and says which groups of images the cloud must bring."""
+"""`kmc rank` (scheme `exact`): ranks a query by Eq. 7 and selects the groups that the cloud must return."""
 
 from __future__ import annotations
 
@@ -60,11 +60,12 @@ def rank(
 ) -> Report:
     """Rank a query over the owners who authorised its user, and write the `selection` ``output``.
 
-    The nearest images by exact squared distance, per query image as many as it asks for; ties by a hash of
-    the row under the query's id. The ranking is remembered first: the same query selects the same again.
-    ``cloud`` is the public file of the cloud that is to bring the groups, if several are enrolled. Beyond
-    ``limit`` bytes the largest groups are left out. Raises NotAuthorisedError if no owner authorised the
-    user, ReplayedError for other content under a known query id, or for another cloud.
+    For each query image these are the nearest images by exact squared distance, as many as the query asks
+    for; ties are broken by a hash of the row keyed with the query's id. The ranking is stored first: the same
+    query selects the same groups again. ``cloud`` is the public file of the cloud that the selection is for,
+    if several are enrolled. Beyond ``limit`` bytes the largest groups are left out. Raises NotAuthorisedError
+    if no owner authorised the user, ReplayedError for different content under a known query id, or for
+    another cloud.
     """
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
@@ -83,14 +84,14 @@ def rank(
             found = Collection(kmc, authorising.owners).nearest(codes, query, progress)
             if not any(owner.images for owner in found.owners):
                 raise InvalidRequestError(
-                    f"nothing of {', '.join(owner.name for owner in found.owners)} can be ranked",
-                    hint="bring the owners' upload.features.h5 (mipp kmc index KMC FILE), then rank again; "
-                    "mipp kmc check says what is damaged, mipp kmc status which keys are held",
+                    f"no image of {', '.join(owner.name for owner in found.owners)} can be ranked",
+                    hint="apply the owners' upload.features.h5 (mipp kmc index KMC FILE) and rank again; "
+                    "mipp kmc check shows damage, mipp kmc status the keys",
                 )
             owners = (*found.owners, *(SearchedOwner(n, 0, unread=True) for n in sorted(authorising.unread)))
             made = _ranking(kmc, number, query, chosen, found._replace(owners=owners), limit)
             with locked(kmc.directory.folder(RANKINGS_FOLDER)):
-                # another run of the same query may have been faster: what it remembered counts
+                # another run of the same query may have stored its ranking first: use that
                 ranking = _known(kmc, number, query, chosen)
                 if ranking is None:
                     write_ranking(kmc.directory, ranking := made)
@@ -114,21 +115,21 @@ def _cloud_key(kmc: Kmc, cloud: Path | None) -> bytes:
         )
     if len(known) > 1:
         raise InvalidRequestError(
-            f"{len(known)} clouds are enrolled, and the selection is for one",
-            hint="say which: --cloud cloud.pub",
+            f"{len(known)} clouds are enrolled, but a selection is for one",
+            hint="name it: --cloud cloud.pub",
         )
     return bytes.fromhex(known[0])
 
 
 def _read_query(kmc: Kmc, file: Path) -> Query:
-    """Return a verified query; who asks is checked before memory is taken for what they ask."""
+    """Return a verified query; the user is checked before memory is allocated for the query."""
     deployment = kmc.directory.deployment
     source = FileSource(file)
     try:
         header = read_header(source, kind="query", deployment=deployment.fingerprint)
         check_user(kmc, header)
         if source.size > QUERY_BYTES_LIMIT:
-            raise MalformedError("is larger than a query can be")
+            raise MalformedError("is larger than any valid query")
         data = source.read_at(0, source.size)
     finally:
         source.close()
@@ -136,23 +137,25 @@ def _read_query(kmc: Kmc, file: Path) -> Query:
 
 
 def _known(kmc: Kmc, number: str, query: Query, cloud: bytes) -> Ranking | None:
-    """Return what was remembered of a query; raises ReplayedError if it was another, or for another cloud."""
+    """Return the stored ranking of a query; raises ReplayedError for another query or another cloud."""
     ranking = read_ranking(kmc.directory, number)
     if ranking is None:
         return None
     if not hmac.compare_digest(ranking.query_digest, query.digest.hex()):
         raise ReplayedError(
-            "comes under an id that another query of the same user had", hint="make a new query"
+            "reuses the id of another query of this user", hint="ask the user to make a new query"
         )
     if not hmac.compare_digest(ranking.cloud, cloud):
-        raise ReplayedError("was ranked for another cloud before", hint="make a new query for this cloud")
+        raise ReplayedError(
+            "was ranked for another cloud before", hint="ask the user to make a new query for this cloud"
+        )
     return ranking
 
 
 def _number(kmc: Kmc, header: Header) -> str:
-    """Return the number of a query's selection: 128 bits that only this KMC can tell from random ones.
+    """Return the number of a query's selection: 128 bits that only this KMC can tell from random.
 
-    The same query has the same, so that a second run finds what the first remembered.
+    The same query always has the same number, so that a second run finds the stored ranking.
     """
     place = length_prefixed(header.sender, header.sender_key, header.number)
     return derive_key(kmc.directory.secret("signing"), "mipp/1 selection", place)[:_NUMBER_BYTES].hex()
@@ -169,15 +172,15 @@ def _codes(kmc: Kmc, query: Query) -> Codes:
         codes = protocol.open_query(query.features[0], usk, place)
     except TamperedError:
         raise TamperedError(
-            "holds features that do not fit its sealed key", hint="ask the user for a new query"
+            "contains features that its sealed key cannot decrypt", hint="ask the user for a new query"
         ) from None
     if codes.max() >= parameters.levels:
-        raise MalformedError(f"holds a code that is not below {parameters.levels}")
+        raise MalformedError(f"contains a code that is not below {parameters.levels}")
     return codes
 
 
 def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMatches, limit: int) -> Ranking:
-    """Return what is remembered of a query, without the largest groups if all would be too much."""
+    """Return the ranking to store, without the largest groups if all exceed the limit."""
     size = {ref: length * rows for ref, (length, rows) in found.sizes.items()}
     kept, total = set(size), sum(size.values())
     for ref in sorted(size, key=lambda each: (-size[each], each)):
@@ -198,7 +201,7 @@ def _ranking(kmc: Kmc, number: str, query: Query, cloud: bytes, found: NearestMa
     )
     owners = (*found.owners, *not_searched(query, {owner.name for owner in found.owners}))
     names = {*kmc.owner_names(), *query.owners, *(owner.name for owner in owners)}
-    # for owners: what the cloud sees must not say how many there are
+    # room for all owners: the size that the cloud sees must not reveal their number
     room = max(_LEAST_ROOM, 1 << (len(names) - 1).bit_length())
     return Ranking(
         number,
@@ -232,11 +235,13 @@ def _report(
     }
     warnings = list(kmc.directory.warnings)
     warnings += [
-        f"{each.path} {each.message}: its owner was not searched; see mipp kmc check"
+        f"{each.path} {each.message}: its owner was not searched; run mipp kmc check"
         for each in damaged.values()
     ]
     warnings += warnings_of(Manifest(ranking.query_digest, 0, ranking.owners, (), ranking.left_out))
-    notes = [f"bring it to the cloud: mipp cloud search CLOUD {output.name} -o results.h5"]
+    notes = [f"next, at the cloud: mipp cloud search CLOUD {output.name} -o results.h5"]
     if again:
-        notes.insert(0, "this query was ranked before: the selection and what is said of it are of then")
+        notes.insert(
+            0, "this query was ranked before: the selection and these counts are those of the first ranking"
+        )
     return Report((Output(output, "selection"),), counts, tuple(warnings), notes=tuple(notes))

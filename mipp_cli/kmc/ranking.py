@@ -1,7 +1,7 @@
-"""What the KMC remembers of a query that it ranked: `rankings/NUMBER.json`, sealed like keys.
+"""The stored ranking of a query: `rankings/NUMBER.json`, encrypted like keys.
 
-It is in place before the selection is out, so that the same query always selects the same groups, and holds
-what the answer is made from: who asked, the sealed USK, the groups, and which of their rows match.
+It is written before the selection, so that the same query always selects the same groups. It holds what the
+answer is made from: the user, the sealed USK, the groups, and which of their rows match.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ RANKINGS_FOLDER = "rankings"
 
 
 class RankedGroup(NamedTuple):
-    """A selected group: where it is, length and number of its ciphertexts, SHA-256 of the names that match.
+    """A selected group: its place, length and number of its ciphertexts, SHA-256 of the names that match.
 
-    ``matched`` is ascending, in hex, each once, whichever query images it matches.
+    ``matched`` is sorted, in hex, without duplicates, whichever query images a row matches.
     """
 
     ref: GroupRef
@@ -40,10 +40,10 @@ class RankedMatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranking:
-    """A query as it was ranked.
+    """The ranking of a query.
 
-    ``room`` says for how many matches and owners the answer's manifest has room; ``left_out`` how many groups
-    were left out. ``sealed_usk`` was sealed under ``sealing``.
+    ``room`` is the number of matches and owners that the answer's manifest has room for; ``left_out`` the
+    number of groups left out. ``sealed_usk`` is sealed to ``sealing``.
     """
 
     number: str
@@ -62,13 +62,13 @@ class Ranking:
 
     @property
     def selection(self) -> Selection:
-        """What the cloud is asked for."""
+        """The selection for the cloud."""
         refs = tuple(group.ref for group in self.groups)
         return Selection(self.number, self.cloud, refs, tuple(group.length for group in self.groups))
 
     @cached_property
     def places(self) -> list[int]:
-        """At which place of the answer the images of each group begin, and the number of all images."""
+        """Where the images of each group begin in the answer, then the number of all images."""
         places = [0]
         for group in self.groups:
             places.append(places[-1] + len(group.matched))
@@ -80,7 +80,7 @@ _BYTES = [field.name for field in fields(Ranking) if field.type == "bytes"]
 
 
 def write_ranking(directory: RoleDirectory, ranking: Ranking) -> None:
-    """Remember a ranking; raises OutputError."""
+    """Store a ranking; raises OutputError."""
     content = {name: getattr(ranking, name) for name in _FIELDS}
     content |= {name: content[name].hex() for name in _BYTES}
     content["owners"] = [asdict(owner) for owner in ranking.owners]
@@ -89,7 +89,7 @@ def write_ranking(directory: RoleDirectory, ranking: Ranking) -> None:
 
 
 def read_ranking(directory: RoleDirectory, number: str) -> Ranking | None:
-    """Return what was remembered under the number of a selection; MalformedError if it is damaged."""
+    """Return the ranking stored under the number of a selection; MalformedError if it is damaged."""
     if not directory.file(_name(number)).exists():
         return None
     hint = "restore it from a backup, or ask the user to make a new query"

@@ -1,4 +1,4 @@
-"""`kmc reencrypt`: what a cloud brought becomes an answer that the user who asked can read."""
+"""`kmc reencrypt`: re-encrypts the results of a cloud for the user who sent the query."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ _STEPS: dict[str, _Opened] = {"results": opened_results, "groups": opened_groups
 def reencrypt(
     path: Path, results: Path, output: Path, *, force: bool = False, progress: Progress = silent
 ) -> Report:
-    """Re-encrypt matches (sum schemes), or what matched in groups (scheme `exact`), for the user who asked.
+    """Re-encrypt the matches (sum schemes), or the matching rows of groups (scheme `exact`), for the user.
 
-    Raises MalformedError for what this deployment's clouds do not answer with, and what
-    :func:`opened_results` and :func:`opened_groups` raise; ReplayedError if the query was answered with other
-    images before: the cloud must not learn, nor the user get, more by answering it again. What was answered
-    is remembered before the answer is in place: whatever ends the command there, the same results can be
-    given again, and others cannot.
+    Raises MalformedError for results of the wrong kind for this deployment, and what :func:`opened_results`
+    and :func:`opened_groups` raise. Raises ReplayedError if the query was answered with other images before:
+    a second answer must not tell the cloud or the user more. The answer is recorded before its file is in
+    place: if the command is interrupted in between, the same results are accepted again, and others are not.
     """
     refuse_existing(output, force=force)
     kmc = Kmc.open(path)
@@ -39,7 +38,7 @@ def reencrypt(
         raise MalformedError(
             f"is of kind {kind}, not {expected}",
             path=results,
-            hint="give the results.h5 that mipp cloud search wrote",
+            hint="give the results.h5 written by mipp cloud search",
         )
     with (
         kmc.directory.lock(shared=True),

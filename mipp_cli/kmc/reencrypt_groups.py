@@ -1,8 +1,8 @@
-"""The KMC's main step in scheme `exact`: the groups that the cloud brought become the user's answer.
+"""Re-encryption in scheme `exact`: turns the groups that the cloud returned into the user's answer.
 
-The answer has a fixed shape: for each selected group in order as many images as matched in it, each of the
-length recorded for that group. What is bad, missing or withdrawn is random bytes of that length, and only
-the sealed manifest says which are real.
+The answer has a fixed shape: for each selected group in order, one image per match, each of the length
+recorded for that group. Corrupted, missing and withdrawn images are replaced by random bytes of that length;
+only the sealed manifest says which images are real.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from mipp_cli.scheme.encoding import length_prefixed, name_digest
 
 @contextmanager
 def opened_groups(kmc: Kmc, results: Path) -> Iterator[GroupsAnswer]:
-    """Open ``results``, of which what matched is to be re-encrypted for the user who asked, and nobody else.
+    """Open ``results``, to re-encrypt its matching rows for the user who sent the query.
 
-    Raises NotAuthorisedError for a cloud that was not enrolled, or that the selection was not for;
-    MalformedError for a selection that was not made here, or rows outside it.
+    Raises NotAuthorisedError for a cloud that is not enrolled or that the selection was not for;
+    MalformedError for an unknown selection, or for rows outside it.
     """
     deployment, rankings = kmc.directory.deployment.fingerprint, list[Ranking]()
     reader = open_groups(results, deployment, lambda header: rankings.append(_ranking(kmc, header)))
     with reader.container:
         ranking = rankings[0]
         if len(reader.places) and int(reader.places[-1]) >= len(ranking.groups):
-            raise MalformedError("holds images of groups that were not selected")
+            raise MalformedError("contains images of groups that were not selected")
         usk = kmc.sealing_keys.open(ranking.sealed_usk, ranking.sealing)
         cipher = AnswerCipher(usk, deployment, ranking.user, ranking.query_id)
         yield GroupsAnswer(kmc, ranking, reader, cipher)
 
 
 def _ranking(kmc: Kmc, header: Header) -> Ranking:
-    """Return what was remembered of the selection that is answered, from the cloud that it was for."""
+    """Return the stored ranking of the selection that is answered, checking the cloud it was for."""
     kmc.check_cloud(header)
     ranking = read_ranking(kmc.directory, header.number)
     if ranking is None:
@@ -60,7 +60,7 @@ def _ranking(kmc: Kmc, header: Header) -> Ranking:
         )
     if not hmac.compare_digest(ranking.cloud, header.sender_key):
         raise NotAuthorisedError(
-            "comes from another cloud than the one that was asked", hint="bring the selection to that cloud"
+            "comes from another cloud than the selection was for", hint="give the selection to that cloud"
         )
     return ranking
 
@@ -69,8 +69,8 @@ def _ranking(kmc: Kmc, header: Header) -> Ranking:
 class _OwnerState:
     """An owner whose groups were selected, as the KMC knows it now.
 
-    ``owner`` is None if the user is not authorised any more; ``unread`` says that what is kept of the owner
-    is damaged, ``damaged`` of which uploads blocks are.
+    ``owner`` is None if the user is no longer authorised. ``unread`` is set if the owner's records are
+    damaged; ``damaged`` are the uploads with damaged blocks.
     """
 
     owner: EnrolledOwner | None = None
@@ -84,12 +84,12 @@ class _OwnerState:
     damaged: set[int] = field(default_factory=set)
 
     def key(self, upload: int) -> bytes | None:
-        """Return the SK that an upload is under, if it is held."""
+        """Return the SK of an upload, or None if the KMC lacks it."""
         message = self.index.message(upload)
         return self.owner.image_keys.get(message.key_id) if self.owner and message else None
 
     def live(self, group: RankedGroup) -> dict[bytes, bytes] | None:
-        """Return what images of a group are live, by SHA-256 of their names; None if that is damaged."""
+        """Return the live images of a group, by SHA-256 of their names; None if the record is damaged."""
         if self.unread:
             return None
         if self.store is None:
@@ -107,8 +107,8 @@ class GroupsAnswer:
     """The rows of one answer on their way from SK to USK.
 
     Authorisation and liveness are checked again, row by row. Every row of every group is compared with the
-    digest that its owner gave, and decrypted, matched or not: what the user is told of bad and missing rows
-    must not depend on that.
+    owner's digest and decrypted, whether it matches or not: the counts of corrupted and missing rows that the
+    user gets must not depend on that.
     """
 
     kmc: Kmc
@@ -116,12 +116,12 @@ class GroupsAnswer:
     reader: GroupsReader
     cipher: AnswerCipher
     _seen: hashlib._Hash = field(default_factory=hashlib.sha256)
-    _real: dict[int, str] = field(default_factory=dict)  # places in the answer, and whose images are there
+    _real: dict[int, str] = field(default_factory=dict)  # owner of each real image, by place in the answer
     _owners: dict[str, _OwnerState] = field(default_factory=dict)
 
     @property
     def brought(self) -> int:
-        """How many images the cloud brought."""
+        """The number of images that the cloud returned."""
         return len(self.reader.places)
 
     def images(self, advance: Advance) -> Iterator[bytes]:
@@ -130,10 +130,10 @@ class GroupsAnswer:
             yield from self._group(place, group, advance)
 
     def _group(self, place: int, group: RankedGroup, advance: Advance) -> Iterator[bytes]:
-        """Yield what matches of a group, by SHA-256 of the names; one image is in memory at a time."""
+        """Yield the matches of a group, sorted by SHA-256 of their names, one in memory at a time."""
         state, rows = self._state(group.ref.owner), self.reader.rows_at(place)
         if len(rows) >= 2 * self.kmc.directory.deployment.parameters.protocol.group_size:
-            raise MalformedError("holds more rows of a group than a group has")
+            raise MalformedError("contains more rows of a group than the group has")
         live, names = state.live(group), self.reader.names(rows) if len(rows) else []
         brought = {name_digest(name): (row, name) for row, name in zip(rows, names, strict=True)}
         positions = {
@@ -149,9 +149,9 @@ class GroupsAnswer:
                 advance(1)
             position, plaintext = positions.get(digest), None
             if live is None:
-                pass  # what it should be cannot be told: it is neither bad nor missing
+                pass  # its record is damaged: counted neither as corrupted nor as missing
             elif digest not in live or (ew is not None and state.key(group.ref.upload) is None):
-                state.withdrawn += position is not None  # or the owner forgot the key since
+                state.withdrawn += position is not None  # or the owner dropped the key meanwhile
             elif ew is None:
                 state.missing += 1
                 state.uploads.add(group.ref.upload)
@@ -167,7 +167,7 @@ class GroupsAnswer:
                 yield os.urandom(group.length)
 
     def _plaintext(self, state: _OwnerState, group: RankedGroup, name: str, ew: bytes) -> bytes | None:
-        """Return the padded plaintext of a row; None if it does not open."""
+        """Return the padded plaintext of a row; None if it cannot be decrypted."""
         key, deployment = state.key(group.ref.upload), self.kmc.directory.deployment.fingerprint
         if key is not None:
             with suppress(TamperedError):
@@ -180,7 +180,7 @@ class GroupsAnswer:
         return self._owners[name]
 
     def _found(self, name: str) -> _OwnerState:
-        """Return an owner as the KMC knows it: damage of one must not spoil the answer of all others."""
+        """Return an owner as the KMC knows it; damage of one owner must not spoil the answers of others."""
         user = (self.ranking.user, self.ranking.user_key)
         try:
             owner = self.kmc.owner(name) if self.kmc.authorises(name, user) else None
@@ -192,7 +192,7 @@ class GroupsAnswer:
             return _OwnerState(unread=True)
 
     def manifest(self) -> bytes:
-        """Return what the answer consists of, once all images went by, and remember it; ReplayedError."""
+        """Return the manifest of the answer after all images, and record it; raises ReplayedError."""
         ranking = self.ranking
         self.kmc.remember_answer(RANKINGS_FOLDER, f"{ranking.number}.answer", self._seen.hexdigest())
         matches = tuple(
@@ -218,11 +218,11 @@ class GroupsAnswer:
         return owner.shortened()
 
     def report(self, output: Path) -> Report:
-        """Return what the KMC's operator is told; how many images matched is the user's to know."""
+        """Return the report for the KMC's operator; only the user learns the number of matches."""
         states = self._owners.values()
         counts = {
             "groups": len(self.ranking.groups),
-            "images brought": self.brought,
+            "images received": self.brought,
             "bad": sum(state.bad for state in states),
             "missing": sum(state.missing for state in states),
             "withdrawn": sum(state.withdrawn for state in states),
@@ -234,10 +234,12 @@ class GroupsAnswer:
                 uploads = sorted(state.uploads)
                 warnings.append(missing_at_cloud(name, state.missing, uploads, kmc_is_behind=behind))
             if state.bad:
-                warnings.append(f"{state.bad} images of {name} are not as the owner sent them")
+                warnings.append(
+                    f"{state.bad} images of {name} do not match the owner's digests and are left out"
+                )
             if state.unread or state.damaged:
                 warnings.append(
-                    f"what is kept of {name} is damaged, and images of it are left out: mipp kmc check says "
-                    "what mends it; give these results again then"
+                    f"the records of {name} are damaged, and some of its images are left out: repair them "
+                    "(mipp kmc check says how), and run this command again"
                 )
         return Report((Output(output, "reencrypted"),), counts, tuple(warnings))

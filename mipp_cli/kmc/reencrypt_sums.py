@@ -1,4 +1,4 @@
-"""The KMC's main step in the sum schemes: ImageDec under the owners' SKs, ImageEnc under the user's USK."""
+"""Re-encryption in the sum schemes: ImageDec under the owners' SKs, ImageEnc under the user's USK."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ QUERIES_FOLDER = "queries"
 
 @contextmanager
 def opened_results(kmc: Kmc, results: Path) -> Iterator[ResultsAnswer]:
-    """Open ``results``, to be re-encrypted for the user who asked, and nobody else (NER).
+    """Open ``results``, to re-encrypt it for the user who sent the query (NER).
 
-    The authorisation is checked again here, image by image, whatever the cloud checked. Raises
-    NotAuthorisedError for a cloud that was not enrolled, for a user whom no owner enrolled, and for an image
-    whose owner did not authorise the user.
+    Authorisation is checked again, image by image, independently of the cloud. Raises NotAuthorisedError for
+    a cloud that is not enrolled, for a user whom no owner authorised, and for an image whose owner did not
+    authorise the user.
     """
     deployment = kmc.directory.deployment
     reader = open_results(results, deployment.fingerprint, kmc.check_cloud)
     with reader.container:
         query = parse_query(reader.query_data, deployment.parameters, deployment.fingerprint)
         if query.query_id != reader.container.header.number:
-            raise MalformedError("holds another query than the one it answers")
+            raise MalformedError("contains another query than the one it answers")
         _check_matches(query, reader)
         owners = _check_authorisation(kmc, query, reader)
         usk = query.open_usk(kmc.sealing_keys)
@@ -47,39 +47,40 @@ def opened_results(kmc: Kmc, results: Path) -> Iterator[ResultsAnswer]:
 
 
 def _check_matches(query: Query, reader: ResultsReader) -> None:
-    """Refuse matches that do not fit their query: too many, or of query images that there are not."""
+    """Refuse matches that do not fit their query: too many, or for query images that do not exist."""
     asked = Counter(match.query for match in reader.matches)
     if any(number >= query.images for number in asked):
-        raise MalformedError("matches a query image that there is not")
+        raise MalformedError("contains a match for a query image that does not exist")
     if any(count > query.candidates for count in asked.values()):
         raise MalformedError(
-            f"holds more matches than the {query.candidates} that the query asks for",
-            hint="the cloud answered more than it was asked; nothing was re-encrypted",
+            f"contains more matches than the {query.candidates} that the query asks for",
+            hint="ask the cloud to search again; nothing was re-encrypted",
         )
     if {match.image for match in reader.matches} != set(range(len(reader.images))):
-        raise MalformedError("holds images that match nothing")
+        raise MalformedError("contains images without a match")
 
 
 def _check_authorisation(kmc: Kmc, query: Query, reader: ResultsReader) -> Mapping[str, EnrolledOwner]:
-    """Return the owners who authorised the user; raises NotAuthorisedError if an image is of another."""
+    """Return the owners who authorised the user; raises NotAuthorisedError for an image of any other."""
     (owners, damaged, _), user = authorising_owners(kmc, query), query.header.sender
     for ref in reader.images:
         if ref.owner in damaged:
             raise damaged[ref.owner]
         if ref.owner not in owners:
             raise NotAuthorisedError(
-                f"holds an image of {ref.owner!r}, who did not authorise the user {user!r}",
-                hint="was the user revoked, or does the cloud not know it yet? Search again",
+                f"contains an image of {ref.owner!r}, who has not authorised the user {user!r}",
+                hint="if the owner revoked the user, enrol the new members.h5 at the cloud, and search again",
             )
     return owners
 
 
 @dataclass
 class ResultsAnswer:
-    """The images of one answer on their way from SK to USK: which were kept, and which did not open.
+    """The images of one answer on their way from SK to USK: those kept, and those that could not be
+    decrypted.
 
-    An image that does not open under its owner's SK is left out with a warning: one hostile owner must not
-    spoil the answers of all others.
+    An image that cannot be decrypted under its owner's SK is left out with a warning: one hostile owner must
+    not spoil the answers of all others.
     """
 
     kmc: Kmc
@@ -92,11 +93,11 @@ class ResultsAnswer:
 
     @property
     def brought(self) -> int:
-        """How many images the cloud brought."""
+        """The number of images that the cloud returned."""
         return len(self.reader.images)
 
     def images(self, advance: Advance) -> Iterator[bytes]:
-        """Yield NER of each image that opens; raises why the first did not if none does."""
+        """Yield NER of each image that can be decrypted; if there is none, raise the error of the first."""
         for number, ref in enumerate(self.reader.images):
             try:
                 plaintext = self._decrypted(self.reader.encrypted_image(number), ref)
@@ -113,14 +114,14 @@ class ResultsAnswer:
         keys = self.owners[ref.owner].image_keys
         if ref.key_id not in keys:
             raise MissingKeyError(
-                f"holds an image of {ref.owner!r} under a key that was not enrolled",
-                hint="the owner sends a new enrolment.h5: mipp kmc enroll KMC enrolment.h5",
+                f"contains an image of {ref.owner!r} under a key that is not enrolled",
+                hint="ask the owner for a new enrolment.h5, and run: mipp kmc enroll KMC enrolment.h5",
             )
         deployment = self.kmc.directory.deployment.fingerprint
         return UploadCipher(keys[ref.key_id], deployment, ref.owner, ref.upload).decrypt(encrypted, ref.name)
 
     def manifest(self) -> bytes:
-        """Return what the answer consists of, once all images went by, and remember it; ReplayedError."""
+        """Return the manifest of the answer after all images, and record it; raises ReplayedError."""
         refs = self.reader.images
         selected = sorted(
             (each.query, refs[each.image].owner, refs[each.image].name) for each in self.reader.matches
@@ -145,7 +146,7 @@ class ResultsAnswer:
         return manifest.pack(len(matches), len(owners))
 
     def report(self, output: Path) -> Report:
-        """Return what the KMC's operator is told: of each owner how many images were left out, and why."""
+        """Return the report for the KMC's operator: per owner, how many images were left out and why."""
         kept, counts = set(self.kept), Counter(owner for owner, _ in self.left_out)
         first = dict(reversed(self.left_out))
         warnings = [f"left out images of {name} ({counts[name]}): {first[name].message}" for name in counts]

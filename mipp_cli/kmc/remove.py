@@ -1,7 +1,7 @@
-"""An owner removed from the KMC, which drops the owner's keys, users and features.
+"""`kmc remove`: removes an owner, its keys, users and features.
 
-The record comes first, then the floor below which nothing is taken again, then the membership goes, then what
-is stored: whatever is interrupted can be run again, and finishes.
+Order: write the record, raise the floor below which messages are refused, remove the membership, remove the
+stored files. So an interrupted removal can be run again and finishes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from mipp_cli.workdir.removals import (
 def remove_from_kmc(
     path: Path, owner: str, *, release_name: bool = False, confirm: Confirm = unasked
 ) -> Report:
-    """End an owner's membership at the KMC: its SKs, AUL and features go, and its images open no more.
+    """Remove an owner from the KMC: its SKs, AUL and features; its images can no longer be decrypted here.
 
-    With the enrolment goes the storage key, without which nothing of the features can be read again.
+    The enrolment includes the storage key, without which the features cannot be decrypted either.
 
-    The name stays pinned to the owner's key, which may enrol again with a newer enrolment, unless it is
-    released. Raises InvalidRequestError if nobody of that name was ever enrolled, AlreadyAppliedError if
-    the owner was removed before. Before anything goes, ``confirm`` is asked.
+    The name stays pinned to the owner's key, unless it is released. The owner may enrol again with a newer
+    enrolment. Raises InvalidRequestError if no owner of that name was ever enrolled, AlreadyAppliedError if
+    the owner was removed before. Calls ``confirm`` before anything is deleted.
     """
     check_identifier(owner, "an owner's identifier")
     kmc = Kmc.open(path)
@@ -62,9 +62,9 @@ def remove_from_kmc(
 
 
 def _ask(kmc: Kmc, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
-    """Ask before an owner goes of whom anything is there, or if it ``is_wanted`` in any case.
+    """Ask for confirmation if anything of the owner is stored, or if it ``is_wanted`` in any case.
 
-    Nobody waits for the lock while a person thinks, so what goes in the end may be more.
+    The lock is not held meanwhile, so more may be removed in the end than the question says.
     """
     with kmc.directory.lock(shared=True):
         enrolled = kmc.owner(owner)
@@ -79,19 +79,19 @@ def _ask(kmc: Kmc, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
 
 
 def _left(kmc: Kmc, owner: str) -> list[Path]:
-    """Return what is stored of an owner beside the enrolment."""
+    """Return the files stored for an owner, except the enrolment."""
     return [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if each.exists()]
 
 
 def _count_users(enrolled: EnrolledOwner) -> int:
     try:
         return len(enrolled.membership.users)
-    except MalformedError:  # damage must not keep anybody from going
+    except MalformedError:  # a damaged list must not prevent the removal
         return 0
 
 
 def _applied_at_kmc(kmc: Kmc, owner: str, enrolled: EnrolledOwner | None) -> tuple[int, int]:
-    """Return the highest number that the KMC applied of an owner, and how many images are live."""
+    """Return the highest message number applied of an owner, and the number of live images."""
     highest = newest_in(kmc.features_folder(owner))
     if enrolled is None:
         return highest, 0
@@ -103,7 +103,7 @@ def _applied_at_kmc(kmc: Kmc, owner: str, enrolled: EnrolledOwner | None) -> tup
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove an owner's features for good; raises OutputError."""
+    """Remove an owner's features; raises OutputError."""
     if not folder.exists():
         return
     for file in folder.iterdir():

@@ -1,4 +1,4 @@
-"""The KMC's sealing key renewed: a fresh one drawn and published, former ones dropped."""
+"""`kmc rotate-key` and `kmc forget-key`: rotates the KMC's sealing key, and drops former ones."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mipp_cli.workdir.replay import A_DAY, clock_number
 from mipp_cli.workdir.secrets_file import SECRETS_FILE
 
 _TAKE_OVER = (
-    "owners and users seal to it once they took sealing.pub: mipp owner update-kmc-key, "
+    "send sealing.pub to all owners and users, who then run mipp owner update-kmc-key or "
     "mipp user update-kmc-key"
 )
 
 
 def rotate_sealing_key(path: Path, *, drop_former: bool = False) -> Report:
-    """Renew the KMC's sealing key, and sign the new one: KMC/sealing.pub, for all owners and users.
+    """Rotate the KMC's sealing key, and sign the new one: KMC/sealing.pub, for all owners and users.
 
-    The former key is kept, so that what is under way still opens, or dropped with all former ones. A
-    rotation that was interrupted before its key was published is finished, not begun anew.
+    The former key is kept, so that messages on their way can still be decrypted, or dropped with all former
+    ones. A rotation that was interrupted before its key was published is finished, not started again.
     """
     kmc = Kmc.open(path)
     changed = [kmc.directory.file(name) for name in (SECRETS_FILE, SEALING_FILE)]
@@ -42,7 +42,7 @@ def rotate_sealing_key(path: Path, *, drop_former: bool = False) -> Report:
 
 
 def forget_sealing_keys(path: Path) -> Report:
-    """Drop the KMC's former sealing keys: what was sealed to them opens never again.
+    """Drop the KMC's former sealing keys: what was sealed to them can never be decrypted again.
 
     Raises AlreadyAppliedError if there are none.
     """
@@ -50,9 +50,9 @@ def forget_sealing_keys(path: Path) -> Report:
     with kmc.directory.lock():
         dropped = len(kmc.sealing_keys.former)
         if not dropped:
-            raise AlreadyAppliedError("holds no former sealing key", path=path, hint="there is nothing to do")
+            raise AlreadyAppliedError("has no former sealing key", path=path, hint="there is nothing to do")
         if kmc.sealing_key.public != kmc.directory.sealing_key:
-            # a rotation was interrupted: what is called former is what everybody still seals to
+            # a rotation was interrupted: the former key is the one that everybody still seals to
             _publish(kmc)
         _drop_former(kmc)
     return Report((), {"keys dropped": dropped}, kmc.directory.warnings)

@@ -1,4 +1,4 @@
-"""What a KMC holds: keys by their ids, users, clouds, removed owners; never a secret."""
+"""`kmc status`: the owners, key ids, users and clouds that a KMC knows, without secrets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mipp_cli.workdir.replay import moment
 
 
 def kmc_status(path: Path) -> tuple[Report, dict[str, Any]]:
-    """Say what the KMC holds: a report of counts, and the details as JSON fields.
+    """Return what the KMC holds: a report of counts, and the details as JSON fields.
 
-    An image key is called by its key id, a sealing key by the first 16 hex digits of the SHA-256 of its
-    public half.
+    Image keys are named by key id, sealing keys by the first 16 hex digits of the SHA-256 of their public
+    half.
     """
     kmc = Kmc.open(path)
     with kmc.directory.lock(shared=True):
@@ -79,7 +79,7 @@ def _features(kmc: Kmc, owner: EnrolledOwner) -> dict[str, Any]:
 
 
 def received(kmc: Kmc, owner: str, index: StoreIndex) -> Completeness:
-    """Say how much of what an owner sent has come to the KMC; what a removal took is not missing."""
+    """Return which messages of an owner have arrived; those dropped by a removal are not missing."""
     rows = {message.number: message.rows for message in index.messages}
     return completeness_of(rows, index.lists(), floor_of(kmc.directory, owner).removed)
 

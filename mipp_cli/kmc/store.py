@@ -1,10 +1,10 @@
 """The KMC's feature store: per owner, KMC/features/OID/, sealed under the owner's storage key.
 
-`index` lists what counts. `UPLOAD-GROUP.GENERATION` is a run of rows of one upload, from its first group on:
-the codes, row-major, one byte a code, and behind them a table of names, images and groups in pages of 1,024
-rows, each sealed by itself: ranking reads codes alone, and then the pages that matches lie in.
-`NUMBER.deleted` are the digests of the names that a deletion deletes; they stay, so that an older upload that
-comes later brings nothing back. Nobody writes into a file: what changes is written anew.
+`index` lists the valid files. `UPLOAD-GROUP.GENERATION` is a block of rows of one upload, from its first
+group on: the codes, row-major, one byte per code, then a table of names, images and groups in pages of 1,024
+rows. Codes and pages are sealed separately: ranking reads all codes, but only the pages with matches.
+`NUMBER.deleted` has the digests of the names that a deletion deletes; it is kept, so that an older upload
+that arrives later does not restore them. Files are never modified in place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DIGEST_BYTES = 32
 TABLE = np.dtype(
     [("name", "u1", (DIGEST_BYTES,)), ("image", "u1", (DIGEST_BYTES,)), ("group", "<u4"), ("length", "<u8")]
 )
-PAGE_ROWS = 1024  # of a table that are sealed together
+PAGE_ROWS = 1024  # rows of a table sealed together
 _PAGE_BYTES = PAGE_ROWS * TABLE.itemsize
 
 Codes = NDArray[np.uint8]
@@ -44,14 +44,14 @@ Table = NDArray[np.void]
 
 @dataclass(frozen=True, repr=False)
 class FeatureStore:
-    """The store of one owner; errors name the file, and what to bring to make it whole."""
+    """The store of one owner; errors name the file, and how to repair it."""
 
     folder: Path
     key: bytes
     deployment: str
     owner: str
     l: int
-    group_rows: int  # a group has no more
+    group_rows: int  # the most rows of a group
 
     @classmethod
     def of(cls, kmc: Kmc, owner: EnrolledOwner) -> FeatureStore:
@@ -62,28 +62,28 @@ class FeatureStore:
         return cls(folder, owner.storage_key, deployment.fingerprint, owner.name, parameters.l, rows)
 
     def _bound(self, *place: str | int) -> bytes:
-        """Return associated data: the part's purpose and where it belongs."""
+        """Return the associated data of a part: its purpose and its place."""
         return length_prefixed("mipp/1 features at the KMC", self.deployment, self.owner, *place)
 
     @property
     def index_file(self) -> Path:
-        """Where the index lies."""
+        """The path of the index."""
         return self.folder / INDEX_FILE
 
     def index(self) -> StoreIndex:
-        """Return what was applied; raises MalformedError if the index is damaged, or missing beside them."""
+        """Return the index; raises MalformedError if it is damaged, or missing while other files exist."""
         if not self.index_file.exists() and not any(self._files()):
             return StoreIndex()
         hint = (
-            f"restore {self.folder} from a backup; without one, move it away and bring all features files "
-            f"and deletions of {self.owner} again (mipp owner features hands the former out)"
+            f"restore {self.folder} from a backup; without one, move it away and apply all features files "
+            f"and deletions of {self.owner} again (mipp owner features writes the features files)"
         )
         with _read(self.index_file, hint) as file:
             sealed = file.read_at(0, file.size)
             return StoreIndex.from_bytes(unseal(self.key, sealed, self._bound("index")))
 
     def write_index(self, index: StoreIndex) -> None:
-        """Put an index in force; raises OutputError."""
+        """Write the index, which commits the change; raises OutputError."""
         self._write(self.index_file, seal(self.key, index.to_bytes(), self._bound("index")))
 
     @staticmethod
@@ -91,15 +91,15 @@ class FeatureStore:
         write_bytes(path, data, force=True, private=True)
 
     def path(self, block: StoredBlock) -> Path:
-        """Return where a block lies."""
+        """Return the path of a block."""
         return self.folder / f"{block.upload}-{block.first_group}.{block.generation}"
 
     def _block(self, block: StoredBlock) -> AbstractContextManager[FileSource]:
-        """Give the content of a block: its codes, if it has them, and the pages of its table."""
+        """Open the file of a block: its codes, if any, and the pages of its table."""
         size = block.rows * TABLE.itemsize + _pages(block) * OVERHEAD_BYTES
         hint = (
-            f"bring the owner's features file of the upload {block.upload} again: mipp kmc index KMC "
-            "upload.features.h5 (mipp owner features hands it out)"
+            f"apply the owner's features file of the upload {block.upload} again: mipp kmc index KMC "
+            "upload.features.h5 (mipp owner features writes it)"
         )
         return _read(self.path(block), hint, size + self._codes_size(block))
 
@@ -109,8 +109,8 @@ class FeatureStore:
     def codes(self, block: StoredBlock) -> Codes:
         """Return the codes of a block, shape (rows, l).
 
-        Raises MalformedError or TamperedError if the block is damaged or missing; also if a newer index took
-        its place meanwhile.
+        Raises MalformedError or TamperedError if the block is damaged or missing, also because a newer index
+        has replaced it.
         """
         codes = np.empty((block.rows, self.l), dtype=np.uint8)
         with self._block(block) as content:
@@ -119,7 +119,7 @@ class FeatureStore:
         return codes
 
     def table(self, block: StoredBlock, pages: range | None = None) -> Table:
-        """Return name, image, group and length of every row of a block, or of the rows of some ``pages``.
+        """Return name, image, group and length of every row of a block, or of the rows in ``pages``.
 
         Raises what :meth:`codes` does.
         """
@@ -131,7 +131,7 @@ class FeatureStore:
         return np.frombuffer(b"".join(opened), dtype=TABLE)
 
     def check(self, block: StoredBlock) -> None:
-        """Read all of a block; raises what :meth:`codes` does."""
+        """Read and verify all of a block; raises what :meth:`codes` does."""
         if block.coded:
             self.codes(block)
         self.table(block)
@@ -151,7 +151,7 @@ class FeatureStore:
         return table[first:last]
 
     def group_of_row(self, block: StoredBlock, row: int) -> tuple[Table, int]:
-        """Return the live rows of the group of a row, and its place there; raises what :meth:`codes` does."""
+        """Return the live rows of a row's group, and its place there; raises what :meth:`codes` does."""
         first, last = max(0, row - self.group_rows), min(row + self.group_rows, block.rows - 1)
         pages = range(first // PAGE_ROWS, last // PAGE_ROWS + 1)
         table, row = self._cached_table(block, pages), row - pages.start * PAGE_ROWS
@@ -160,7 +160,7 @@ class FeatureStore:
         return table[first:last], row - int(first)
 
     def write_block(self, upload: int, generation: int, codes: Codes | None, table: Table) -> StoredBlock:
-        """Write a block, without making it count; raises OutputError."""
+        """Write a block, which has no effect until the index lists it; raises OutputError."""
         block = StoredBlock(upload, int(table["group"][0]), generation, len(table), codes is not None)
         parts = [] if codes is None else [seal(self.key, codes.tobytes(), self._bound(*block, "codes"))]
         for page in range(_pages(block)):
@@ -170,7 +170,7 @@ class FeatureStore:
         return block
 
     def deleted_path(self, message: StoredMessage) -> Path:
-        """Return where the digests of the names lie that a deletion deletes."""
+        """Return the path of the digests of the names that a deletion deletes."""
         return self.folder / f"{message.number}.deleted"
 
     def deleted(self, message: StoredMessage) -> Digests:
@@ -179,8 +179,8 @@ class FeatureStore:
         Raises MalformedError or TamperedError if they are damaged or missing.
         """
         hint = (
-            f"bring the file of the deletion {message.number} again: mipp kmc index KMC delete.h5; "
-            "without it, restore this file from a backup"
+            f"apply the deletion {message.number} again: mipp kmc index KMC delete.h5; without it, restore "
+            "this file from a backup"
         )
         with _read(self.deleted_path(message), hint) as file:
             place = self._bound("deleted", message.number, message.deleted)
@@ -193,7 +193,7 @@ class FeatureStore:
         self._write(self.deleted_path(message), seal(self.key, names.tobytes(), place))
 
     def files(self, index: StoreIndex) -> set[Path]:
-        """Return the files that the index lists, and its own."""
+        """Return the files that the index lists, and the index itself."""
         blocks = {self.path(block) for block in index.blocks}
         deleted = {self.deleted_path(message) for message in index.messages if message.deleted}
         return {self.index_file} | blocks | deleted
@@ -208,9 +208,9 @@ class FeatureStore:
         return [path for path in self._files() if path not in listed]
 
     def remove_unlisted(self, index: StoreIndex) -> None:
-        """Remove what the index does not list: what was replaced, deleted or left by an interruption.
+        """Remove files that the index does not list: replaced, deleted or left by an interruption.
 
-        Raises OutputError if something cannot be removed; it does no harm where it is.
+        Raises OutputError if one cannot be removed, which does no harm.
         """
         sweep(self.folder)
         for path in self.unlisted(index):
@@ -218,7 +218,7 @@ class FeatureStore:
         if not index.messages and self.folder.is_dir():
             remove(self.index_file)
             for folder in (self.folder, self.folder.parent):
-                with suppress(OSError):  # it is not empty
+                with suppress(OSError):  # not empty
                     folder.rmdir()
 
 
@@ -228,9 +228,9 @@ def _pages(block: StoredBlock) -> int:
 
 @contextmanager
 def _read(path: Path, hint: str, size: int | None = None) -> Iterator[FileSource]:
-    """Give an open file, of ``size`` if that is known; errors in the block are of this file.
+    """Open a file, of ``size`` if that is known; errors raised in the block name this file.
 
-    It is read and not mapped: where a disk or a server fails at what is mapped, the process is ended.
+    The file is read, not mapped: an I/O error on a mapped file would kill the process (SIGBUS).
     """
     try:
         with closing(FileSource(path)) as file:
@@ -246,11 +246,11 @@ def _read(path: Path, hint: str, size: int | None = None) -> Iterator[FileSource
 
 
 def is_stored(path: Path) -> bool:
-    """Say whether a file in an owner's folder has a name as the files of the store have."""
+    """Return whether a file in an owner's folder has a name like the files of the store."""
     return path.name == INDEX_FILE or STORED_FILE.fullmatch(path.name) is not None
 
 
 def newest_in(folder: Path) -> int:
-    """Return the highest number that the names of an owner's files tell, whatever the index says."""
+    """Return the highest message number in the names of an owner's files, whatever the index says."""
     names = [STORED_FILE.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
     return max((min(int(found[1]), LARGEST_NUMBER) for found in names if found), default=0)

@@ -1,6 +1,6 @@
-"""The index of an owner's feature store: which messages the KMC applied, and what is left of each.
+"""The index of an owner's feature store: the messages that the KMC applied, and the live rows of each.
 
-It is the commit point of the store: a file that it does not list counts for nothing.
+It is the commit point of the store: files that it does not list have no effect.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from mipp_cli.errors import MalformedError
 
-_MOST_CHANGES = 1 << 18  # honest lists change by a few numbers from one message to the next
+_MOST_CHANGES = 1 << 18  # in honest lists only a few numbers change from one message to the next
 
 
 class StoredBlock(NamedTuple):
-    """A run of rows of one upload: its first group, the index that wrote it, and whether there are codes."""
+    """A block of rows of one upload: its first group, the index that wrote it, and whether it has codes."""
 
     upload: int
     first_group: int
@@ -28,11 +28,11 @@ class StoredBlock(NamedTuple):
 
 
 class StoredMessage(NamedTuple):
-    """An upload or a deletion that was applied, and what is left of it.
+    """An applied upload or deletion, and its live rows.
 
-    ``digest`` is that of the file as it came, in hex, ``key_id`` that of the key of an upload's codes. A
-    deletion deletes so many names: ``deleted``. ``earlier_change`` says which earlier messages it lists
-    (:meth:`StoreIndex.lists`).
+    ``digest`` is the digest of the file as received, in hex; ``key_id`` is the id of the key of an upload's
+    codes; ``deleted`` is the number of names that a deletion deletes. ``earlier_change`` encodes the earlier
+    messages that it lists (:meth:`StoreIndex.lists`).
     """
 
     number: int
@@ -44,18 +44,18 @@ class StoredMessage(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many of its images are live."""
+        """The number of its live images."""
         return sum(block.rows for block in self.blocks)
 
     def block_of(self, group: int) -> StoredBlock | None:
-        """Return the block that a group lies in, if it lies in one."""
+        """Return the block with a group, or None."""
         place = bisect_right(self.blocks, group, key=lambda block: block.first_group)
         return self.blocks[place - 1] if place else None
 
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """What the KMC applied of one owner, by number; ``number`` grows with every change."""
+    """The applied messages of one owner, sorted by number; ``number`` grows with every change."""
 
     number: int = 0
     messages: tuple[StoredMessage, ...] = ()
@@ -70,12 +70,12 @@ class StoreIndex:
 
     @property
     def newest(self) -> int:
-        """The highest number that was applied; 0 if there is none."""
+        """The highest message number applied; 0 if there is none."""
         return self.messages[-1].number if self.messages else 0
 
     @cached_property
     def rows(self) -> int:
-        """How many images are live."""
+        """The number of live images."""
         return sum(message.rows for message in self.messages)
 
     @property
@@ -86,7 +86,8 @@ class StoreIndex:
     def lists(self) -> Iterator[tuple[int, frozenset[int]]]:
         """Yield the number of each message and the earlier ones that it lists, the newest message first.
 
-        Most messages list what the one before lists, and that one: kept is only what differs from it.
+        Most messages list the same as the message before, plus that message; only the difference from this is
+        stored.
         """
         listed = self._expected(len(self.messages))
         for message in reversed(self.messages):
@@ -102,23 +103,23 @@ class StoreIndex:
         return listed
 
     def with_message(self, message: StoredMessage, earlier: Collection[int]) -> StoreIndex:
-        """Return the index with one message more, which lists ``earlier``."""
+        """Return the index with a message added, which lists ``earlier``."""
         place = self._place(message.number)
         before, after = self.messages[:place], self.messages[place:]
         change = self._expected(place) ^ set(earlier)
-        if after:  # which lists what it listed, though another comes before it now
+        if after:  # its list is unchanged, but the message before it is another now
             differs = change ^ {message.number} ^ set(after[0].earlier_change)
             after = (after[0]._replace(earlier_change=tuple(sorted(differs))), *after[1:])
         messages = (*before, message._replace(earlier_change=tuple(sorted(change))), *after)
         if sum(len(each.earlier_change) for each in messages) > _MOST_CHANGES:
             raise MalformedError(
-                "lists earlier messages that have too little to do with what came before",
-                hint="an owner's record lists what still counts: ask the owner for another file",
+                "lists earlier messages that differ too much from those of the message before",
+                hint="ask the owner to check its record and to write the file again",
             )
         return replace(self, messages=messages)
 
     def with_blocks(self, number: int, blocks: Collection[StoredBlock]) -> StoreIndex:
-        """Return the index with other blocks of a message."""
+        """Return the index with the blocks of a message replaced."""
         place, messages = self._place(number), list(self.messages)
         messages[place] = messages[place]._replace(blocks=tuple(blocks))
         return replace(self, messages=tuple(messages))
@@ -129,7 +130,7 @@ class StoreIndex:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> StoreIndex:
-        """Read what :meth:`to_bytes` wrote; raises MalformedError for anything else."""
+        """Parse the output of :meth:`to_bytes`; raises MalformedError for anything else."""
         try:
             number, messages = json.loads(data)
             return cls(number, tuple(_message(*each) for each in messages))

@@ -1,4 +1,4 @@
-"""Who may ask: the owners who authorised a user, of those whom a query names."""
+"""Which owners authorised the user of a query."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 
 
 class Authorising(NamedTuple):
-    """The owners who authorised a user, and what is damaged of other owners, who cannot be asked.
+    """The owners who authorised a user, and errors of owners whose records are damaged.
 
-    ``unread`` are those of the latter of whom the user is told: who did authorise the user, or are named.
+    ``unread`` are those damaged owners that the user is told about: they authorised the user, or the query
+    names them.
     """
 
     owners: Mapping[str, EnrolledOwner]
@@ -24,9 +25,9 @@ class Authorising(NamedTuple):
 
 
 def check_user(kmc: Kmc, header: Header) -> tuple[list[str], dict[str, MippError]]:
-    """Return the owners who authorised a user, and what is damaged of others, who cannot be asked.
+    """Return the owners who authorised a user, and errors of owners whose records are damaged.
 
-    Raises NotAuthorisedError, or the damage if nobody else is left.
+    Raises NotAuthorisedError if there is none, or the first of these errors.
     """
     names, damaged = kmc.authorising((header.sender, header.sender_key))
     if not names and damaged:
@@ -40,7 +41,7 @@ def check_user(kmc: Kmc, header: Header) -> tuple[list[str], dict[str, MippError
 
 
 def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
-    """Return the owners who authorised the user who asks, of those whom the query names if it names some.
+    """Return the owners who authorised the user of a query; if it names owners, only those.
 
     Raises NotAuthorisedError if there is none.
     """
@@ -52,7 +53,7 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
         try:
             owner = kmc.owner(name)
         except ConflictError:
-            raise  # the passphrase changed meanwhile, which is no damage
+            raise  # the passphrase changed meanwhile: not damage
         except MippError as error:
             damaged[name] = error
             unread |= {name}
@@ -63,12 +64,12 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
         raise next(iter(damaged.values()))
     if not owners:
         raise NotAuthorisedError(
-            f"none of the owners that the query names authorised the user {user!r}",
+            f"none of the owners named in the query authorised the user {user!r}",
             hint="leave out --owner, or ask these owners to authorise the user",
         )
     return Authorising(owners, damaged, unread)
 
 
 def not_searched(query: Query, searched: Collection[str]) -> tuple[SearchedOwner, ...]:
-    """Return the owners whom a query names and who are not among those ``searched``."""
+    """Return the owners named in a query that are not among those ``searched``."""
     return tuple(SearchedOwner(name) for name in sorted(query.owners) if name not in searched)

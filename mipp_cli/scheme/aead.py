@@ -1,8 +1,8 @@
-"""AES-256-GCM under a random nonce, which stands in front: how all data is encrypted here.
+"""AES-256-GCM under a random nonce, which is prefixed to the ciphertext. All data is encrypted this way.
 
-So are images, by Algorithms 1 and 2. The paper XORs each with SK itself; reused, that is a many-time pad.
-Here each has a nonce of its own, the tag makes a swapped or changed image show, and the key stream is still
-what hides it.
+This includes images (Algorithms 1 and 2). The paper XORs every image with SK itself, which is a many-time
+pad. Here each image has its own nonce, so its own key stream, and the tag detects a swapped or modified
+image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _aes_gcm(key: bytes) -> AESGCM:
 def seal(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
     """Encrypt, bound to ``associated_data``: nonce (12 bytes), ciphertext, tag (16 bytes)."""
     nonce = os.urandom(NONCE_BYTES)
-    # into one buffer: joining nonce and ciphertext of a large image costs ten times its encryption
+    # one buffer: joining nonce and ciphertext of a large image takes ten times as long as encrypting it
     out = bytearray(len(plaintext) + OVERHEAD_BYTES)
     out[:NONCE_BYTES] = nonce
     _aes_gcm(key).encrypt_into(nonce, plaintext, associated_data, memoryview(out)[NONCE_BYTES:])
@@ -36,7 +36,7 @@ def seal(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
 
 
 def unseal_into(key: bytes, sealed: memoryview, associated_data: bytes, out: memoryview) -> None:
-    """Decrypt as :func:`unseal` into memory that is there already, which takes less time for megabytes."""
+    """Decrypt like :func:`unseal`, into an existing buffer; this is faster for megabytes."""
     try:
         _aes_gcm(key).decrypt_into(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data, out)
     except InvalidTag:
@@ -44,7 +44,7 @@ def unseal_into(key: bytes, sealed: memoryview, associated_data: bytes, out: mem
 
 
 def unseal(key: bytes, sealed: bytes | memoryview, associated_data: bytes) -> bytes:
-    """Decrypt what :func:`seal` gave; raises TamperedError unless key, content and data fit."""
+    """Decrypt the output of :func:`seal`; raises TamperedError unless key, content and data match."""
     if len(sealed) < OVERHEAD_BYTES:
         raise TamperedError("is too short to be encrypted data")
     try:
@@ -59,7 +59,7 @@ def image_enc(key: bytes, plaintext: bytes, associated_data: bytes) -> bytes:
 
 
 def image_dec(key: bytes, ciphertext: bytes, associated_data: bytes) -> bytes:
-    """Algorithm 2, ImageDec; raises TamperedError unless key, content and associated data all fit."""
+    """Algorithm 2, ImageDec; raises TamperedError unless key, content and associated data match."""
     try:
         return unseal(key, ciphertext, associated_data)
     except TamperedError:

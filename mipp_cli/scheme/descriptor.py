@@ -1,5 +1,6 @@
-"""What a deployment's features are: the name of the descriptor, how many codes of how many levels, and how
-numbers that are no codes yet become some."""
+"""The descriptor of a deployment: its name, its number of codes and levels, and how real numbers are
+quantised to codes.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ MODEL: Final = "model"
 MODEL_LEVELS: Final = 256
 L2: Final = "l2"
 _L2_REACH: Final = 8.0
-_FARTHEST: Final = 1e300  # the width of a range must be a number, too
+_FARTHEST: Final = 1e300  # high − low must not overflow
 _BUILT_IN: Final = {
     EDGE_HISTOGRAM: (DIMENSION, LEVELS),
     COLOUR_EDGE: (COLOUR_EDGE_DIMENSION, COLOUR_EDGE_LEVELS),
@@ -42,19 +43,19 @@ _FORM = re.compile(
 
 Codes = NDArray[np.uint8]
 Quantisation = tuple[float, float] | str | None
-"""How real numbers become codes: from a range, L2-normalised first (:data:`L2`), or not at all (None)."""
+"""How real numbers are quantised: from a range, after L2 normalisation (:data:`L2`), or not at all (None)."""
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """A descriptor: features are ``l`` codes, each below ``levels``; valid if it exists.
+    """A descriptor: a feature is ``l`` codes, each below ``levels``. Every instance is valid.
 
-    A code takes one byte. Σx² ≤ 65,535·255² < 2^32 then, so that a word of scheme `mask` holds it, and
-    every modulus by far; and l·(Σx² + Σy²) ≤ 2·(65,535·255)² < 2^63, so that Sim's integers fit int64.
+    A code takes one byte. So Σx² ≤ 65,535·255² < 2^32, which fits a word of scheme `mask` and is far below
+    every modulus, and l·(Σx² + Σy²) ≤ 2·(65,535·255)² < 2^63, so the integers of Sim fit int64.
 
-    ``quantisation`` says what becomes of real numbers; without it, features are codes from the start. The
-    built-in descriptors are computed from a picture alone, and so is the feature of a ``model``; features of
-    any other name come from a file of the caller's.
+    ``quantisation`` says how real numbers become codes; without it, features are codes already. The built-in
+    descriptors and the feature of a ``model`` are computed from the picture; features of any other name come
+    from a file that the caller supplies.
     """
 
     name: str = EDGE_HISTOGRAM
@@ -64,13 +65,13 @@ class Descriptor:
     model: PinnedModel | None = None
 
     def __post_init__(self) -> None:
-        # JSON has 80.0 too, which equals 80 and is no dimension.
+        # JSON may hold 80.0, which equals 80 but is not a valid dimension.
         if not all(type(number) is int for number in (self.l, self.levels)):
-            raise MalformedError("the numbers of the descriptor are not whole numbers")
+            raise MalformedError("the descriptor's dimension and levels must be integers")
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise MalformedError(
-                f"the descriptor {self.name!r} has an impossible name",
-                hint="1 to 64 of a-z, 0-9 and -, the first no -",
+                f"{self.name!r} is not a valid descriptor name",
+                hint="use 1 to 64 characters of a-z, 0-9 and -, and do not begin with -",
             )
         for what, number, (least, most) in (
             ("dimension", self.l, _DIMENSIONS),
@@ -78,20 +79,20 @@ class Descriptor:
         ):
             if not least <= number <= most:
                 raise MalformedError(
-                    f"a descriptor cannot have {str(number)[:60]} for its {what}", hint=f"{least} to {most}"
+                    f"the descriptor's {what} cannot be {str(number)[:60]}", hint=f"use {least} to {most}"
                 )
         self._check_quantisation()
         built_in = _BUILT_IN.get(self.name)
         if built_in and (self.l, self.levels, self.quantisation) != (*built_in, None):
             raise MalformedError(
-                f"{self.name} has {built_in[0]} codes of {built_in[1]} levels",
-                hint="give a descriptor of your own another name",
+                f"{self.name} is built in and has {built_in[0]} codes of {built_in[1]} levels",
+                hint="give your own descriptor another name",
             )
         is_model = (self.name, self.levels, self.quantisation) == (MODEL, MODEL_LEVELS, L2)
         if (self.model is not None) != (self.name == MODEL) or (self.model is not None and not is_model):
             raise MalformedError(
-                f"a model's descriptor, and no other, is called {MODEL!r}",
-                hint="name a model with --model PATH; give a descriptor of your own another name",
+                f"the name {MODEL!r} is reserved for the descriptor of an image model",
+                hint="name a model with --model PATH, or give your own descriptor another name",
             )
 
     def _check_quantisation(self) -> None:
@@ -100,28 +101,28 @@ class Descriptor:
             case None | "l2":
                 return
             case (low, high) if all(type(each) in (int, float) for each in (low, high)):
-                fits = -_FARTHEST <= low < high <= _FARTHEST  # neither is true of NaN
+                fits = -_FARTHEST <= low < high <= _FARTHEST  # false for NaN
             case _:
                 fits = False
         if not fits:
             shown = "..".join(map(str, self.quantisation)) if is_range else repr(self.quantisation)
             raise MalformedError(
                 f"features cannot be quantised by {shown[:60]}",
-                hint="l2, or a range LOW..HIGH of which LOW is the smaller",
+                hint="use l2, or a range LOW..HIGH with LOW below HIGH",
             )
 
     @property
     def computed(self) -> bool:
-        """Whether the package computes these features itself, so that no file need give them."""
+        """Whether the package computes these features itself, so no features file is needed."""
         return self.name in _BUILT_IN or self.model is not None
 
     @property
     def label(self) -> str:
-        """What readers of matches are told that pictures were compared by."""
+        """The name of the descriptor as shown to readers of matches."""
         return "image model" if self.model is not None else self.name
 
     def has(self, feature: NDArray[np.number]) -> bool:
-        """Say whether ``feature`` can be one: its shape, its type, and that each code is below ``levels``."""
+        """Return whether ``feature`` is valid: shape (l,), uint8, each code below ``levels``."""
         return (
             feature.shape == (self.l,) and feature.dtype == np.uint8 and bool((feature < self.levels).all())
         )
@@ -129,10 +130,10 @@ class Descriptor:
     def quantised(self, vectors: NDArray[np.number]) -> tuple[Codes, NDArray[np.int64]]:
         """Return codes for real ``vectors``, shape (n, l), and how many numbers of each were clipped, (n,).
 
-        A number v of [low, high] becomes ⌊(v − low) / (high − low) · levels⌋, and high the last code; what
-        lies outside is clipped. Under ``l2`` vectors are divided by their Euclidean norm first, and the
-        range is ±8 / √l: 8 times what a number has in the root mean square. Numbers must be finite, and
-        under ``l2`` no vector all zeros: see :meth:`quantisable`.
+        A number v in [low, high] becomes ⌊(v − low) / (high − low) · levels⌋, and high becomes the last code;
+        numbers outside are clipped. Under ``l2`` each vector is first divided by its Euclidean norm, and the
+        range is ±8 / √l, which is 8 times the root mean square of its numbers. Numbers must be finite and,
+        under ``l2``, no vector may be all zeros: see :meth:`quantisable`.
         """
         wide = vectors.astype(np.float64)
         if self.quantisation == L2:
@@ -142,13 +143,15 @@ class Descriptor:
         elif isinstance(self.quantisation, tuple):
             low, high = self.quantisation
         else:
-            raise ValueError("features that are codes from the start are not quantised")
+            raise ValueError("features that are codes already are not quantised")
         clipped = ((wide < low) | (wide > high)).sum(axis=1)
         steps = np.floor((wide.clip(low, high) - low) / (high - low) * self.levels)
         return np.minimum(steps, self.levels - 1).astype(np.uint8), clipped
 
     def quantisable(self, vectors: NDArray[np.number]) -> NDArray[np.bool_]:
-        """Say of each of ``vectors``, shape (n, l), whether it can be quantised: finite, with a direction."""
+        """Return for each of ``vectors``, shape (n, l), whether it is finite and, under ``l2``, not zero;
+        (n,).
+        """
         finite: NDArray[np.bool_] = np.isfinite(vectors).all(axis=1)
         if self.quantisation == L2:
             finite &= vectors.any(axis=1)
@@ -166,7 +169,9 @@ class Descriptor:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Descriptor:
-        """Read what :meth:`to_fields` gave; raises KeyError, TypeError, AttributeError or MalformedError."""
+        """Parse the output of :meth:`to_fields`; raises KeyError, TypeError, AttributeError or
+        MalformedError.
+        """
         quantisation, model = fields["quantisation"], fields["model"]
         return cls(
             fields["name"],
@@ -187,16 +192,16 @@ EDGES: Final = Descriptor()
 
 
 def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Euclidean norm of each row, shape (n, 1), without overflow of its squares."""
+    """Return the Euclidean norm of each row, shape (n, 1); scaled so that squares do not overflow."""
     largest = np.abs(vectors).max(axis=1, keepdims=True)
     norms: NDArray[np.float64] = largest * np.sqrt(((vectors / largest) ** 2).sum(axis=1, keepdims=True))
     return norms
 
 
 def parse_descriptor(text: str) -> Descriptor:
-    """Read the name of a built-in descriptor, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for one's own.
+    """Parse the name of a built-in descriptor, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for your own.
 
-    Without LEVELS there are 256. Raises InvalidRequestError for anything else, or what cannot be.
+    LEVELS defaults to 256. Raises InvalidRequestError for anything else, or values out of range.
     """
     if text in _BUILT_IN:
         return Descriptor(text, *_BUILT_IN[text])
@@ -204,8 +209,8 @@ def parse_descriptor(text: str) -> Descriptor:
     if match is None:
         raise InvalidRequestError(
             f"{text!r} is not a descriptor",
-            hint=f"write {' or '.join(_BUILT_IN)}, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for features "
-            "of your own, as resnet:512:l2",
+            hint=f"write {' or '.join(_BUILT_IN)}, or NAME:DIMENSION[:LEVELS][:l2|:LOW..HIGH] for your own "
+            "features, such as resnet:512:l2",
         )
     try:
         scale: Quantisation = match["scale"]
@@ -215,7 +220,7 @@ def parse_descriptor(text: str) -> Descriptor:
         return Descriptor(match["name"], int(match["l"]), int(match["levels"] or 1 << 8), scale)
     except ValueError:
         raise InvalidRequestError(
-            f"{match['scale']!r} is no range of numbers", hint="write LOW..HIGH, as -1..1 or 0..0.5"
+            f"{match['scale']!r} is not a range of numbers", hint="write LOW..HIGH, such as -1..1 or 0..0.5"
         ) from None
     except MalformedError as error:
         raise InvalidRequestError(error.message, hint=error.hint) from None

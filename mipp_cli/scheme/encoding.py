@@ -1,4 +1,4 @@
-"""How several values become the bytes that a key is derived from, or that a ciphertext is bound to."""
+"""Unambiguous encoding of several values as bytes, for key derivation and associated data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def length_prefixed(*parts: str | bytes | int) -> bytes:
-    """Join parts, each behind its length in 8 bytes, so that no two lists of parts give the same bytes."""
+    """Join parts, each prefixed with its length in 8 bytes; different lists never give the same bytes."""
     out = bytearray()
     for part in parts:
         if isinstance(part, int):
@@ -18,5 +18,5 @@ def length_prefixed(*parts: str | bytes | int) -> bytes:
 
 
 def name_digest(name: str) -> bytes:
-    """SHA-256 of an image's name on the wire, by which a features file and a deletion call it; 32 bytes."""
+    """SHA-256 of an image's wire name; features files and deletions identify images by it. 32 bytes."""
     return hashlib.sha256(name.encode()).digest()

@@ -1,4 +1,4 @@
-"""What is encrypted of an image, and to which length it is padded."""
+"""The plaintext of an encrypted image, and the length it is padded to."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import MalformedError, UnreadableImageError
 
-IMAGE_LIMIT = 2**31 - 2**27  # padding adds at most an eighth part; GCM here takes 2^31 − 1 bytes
+IMAGE_LIMIT = 2**31 - 2**27  # padding adds at most 1/8; AESGCM takes at most 2^31 − 1 bytes
 
 _ENVELOPE_VERSION = 1
 _ENVELOPE_HEAD = struct.Struct(">BHBHQ")  # version, path, media type, codes, content
 
 
 def padme(size: int) -> int:
-    """Padmé: the padded length of ``size`` bytes, which tells O(log log size) bits of it.
+    """Padmé: the padded length of ``size`` bytes, which leaks O(log log size) bits about it.
 
     Source: Nikitin et al., Reducing Metadata Leakage from Encrypted Files, PETS 2019, Algorithm 1.
     """
@@ -30,16 +30,16 @@ def padme(size: int) -> int:
 
 
 def envelope_bytes(path_bytes: int, media_type: str, codes: int, content_bytes: int) -> int:
-    """Return the length of the envelope of an image whose content is not at hand yet."""
+    """Return the length of an image's envelope, without its content."""
     return padme(_ENVELOPE_HEAD.size + path_bytes + len(media_type.encode()) + codes + content_bytes)
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """What is encrypted of an image: its path, or what users see in its place, media type, feature and
-    content.
+    """The plaintext of an encrypted image: its path (or the name shown to users instead), media type, feature
+    and content.
 
-    ``feature`` has shape (l,), or (0,) in a scheme where the user does not rank; ``content`` is the file bit
+    ``feature`` has shape (l,), or (0,) in a scheme where the user does not rank. ``content`` is the file bit
     for bit, or a PNG of its pixels alone.
     """
 
@@ -70,16 +70,16 @@ class Envelope:
 
     @classmethod
     def unpack(cls, data: bytes) -> Envelope:
-        """Read what :meth:`pack` wrote; raises MalformedError for anything else."""
+        """Parse the output of :meth:`pack`; raises MalformedError for anything else."""
         if len(data) < _ENVELOPE_HEAD.size:
             raise MalformedError("an image's envelope is too short")
         version, path_size, type_size, codes, size = _ENVELOPE_HEAD.unpack_from(data)
         if version != _ENVELOPE_VERSION:
-            raise MalformedError("an image's envelope is of an unknown version")
+            raise MalformedError("an image's envelope has an unknown version")
         sizes = (path_size, type_size, codes, size)
         end = _ENVELOPE_HEAD.size + sum(sizes)
         if padme(end) > len(data) or data[end:].strip(b"\0"):
-            raise MalformedError("an image's envelope has a length that does not fit its content")
+            raise MalformedError("an image's envelope has a length that does not match its content")
         parts, position = [], _ENVELOPE_HEAD.size
         for part in sizes:
             parts.append(data[position : position + part])
@@ -87,5 +87,5 @@ class Envelope:
         try:
             path, media_type = parts[0].decode(), parts[1].decode("ascii")
         except UnicodeDecodeError:
-            raise MalformedError("an image's path is not text") from None
+            raise MalformedError("an image's path is not valid UTF-8") from None
         return cls(path, media_type, np.frombuffer(parts[2], dtype=np.uint8), parts[3])

@@ -1,4 +1,4 @@
-"""ImageFeatureEnc and the sums that it leaves readable: Eq. 3–6, and zero-sum masks in their place."""
+"""ImageFeatureEnc and the sums it reveals: Eq. 3–6, and zero-sum masks as an alternative."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORD = np.dtype("<u4")
 class ProductCipher:
     """Eq. 3–6 over a group: C_i = (1 + x_i·m)·R_i mod m², with ∏R_i = 1.
 
-    ``window`` is the window of the table of powers; without it each call takes what suits its size.
+    ``window`` is the window of the table of powers; without it each call chooses one for its size.
     """
 
     group: SumGroup
@@ -40,7 +40,7 @@ class ProductCipher:
         return mpz(self.group.m) ** 2
 
     def prepared(self, vectors: int, l: int) -> ProductCipher:
-        """Return the cipher with the window for so many vectors; its table is made when it first encrypts."""
+        """Return the cipher with the best window for ``vectors``; the table is built on first use."""
         return ProductCipher(self.group, best_window(self.group.exponent_bits, vectors * (l - 1)))
 
     def _table(self, powers: int) -> FixedBaseTable:
@@ -74,9 +74,9 @@ class ProductCipher:
         return [(1 + x_i * m) * r_i % m_squared for x_i, r_i in zip(x, factors, strict=True)]
 
     def sums(self, c: Bytes) -> list[int]:
-        """Eq. 5, C = ∏C_i mod m², and Eq. 6, Σx_i = (C − 1)/m, of each of shape (n, l, number_bytes).
+        """Eq. 5, C = ∏C_i mod m², and Eq. 6, Σx_i = (C − 1)/m, for each row of ``c``, (n, l, number_bytes).
 
-        Raises MalformedError where the product is no encryption of a sum.
+        Raises MalformedError where the product is not the encryption of a sum.
         """
         m, m_squared, width = mpz(self.group.m), self._m_squared, self.number_bytes
         totals = []
@@ -96,8 +96,9 @@ class ProductCipher:
 class MaskCipher:
     """Zero-sum masks: C_i = x_i + m_i mod 2^32 with Σm_i = 0 mod 2^32.
 
-    The masks of any l−1 numbers are uniform, so the ciphertexts tell the sum and nothing else,
-    whatever the adversary computes. A word holds Σx² of every descriptor (see descriptor.py).
+    Any l−1 of the masks are uniform and independent, so the ciphertexts reveal the sum and nothing else,
+    whatever the adversary's computing power. A word is large enough for Σx² of every descriptor (see
+    descriptor.py).
     """
 
     @property
@@ -106,7 +107,7 @@ class MaskCipher:
         return _WORD.itemsize
 
     def prepared(self, vectors: int, l: int) -> MaskCipher:
-        """Return itself: masks come straight from the generator."""
+        """Return itself: masks need no table."""
         return self
 
     def encrypt(self, x: Integers) -> Bytes:
@@ -124,11 +125,11 @@ class MaskCipher:
 
 
 FeatureCipher = ProductCipher | MaskCipher
-"""A cipher of vectors that gives away the sum of each vector and nothing else (but for `paper`)."""
+"""A cipher of vectors that reveals the sum of each vector and nothing else (except `paper`)."""
 
 
 def encrypt_features(cipher: FeatureCipher, features: Bytes) -> tuple[Bytes, Bytes]:
-    """ImageFeatureEnc: EF of the features and EFF of their squares, each with randomness of its own.
+    """ImageFeatureEnc: EF of the features and EFF of their squares, with independent randomness.
 
     ``features`` has shape (n, l), uint8. The paper prints the same R_i for both, which leaks
     C'/C = 1 + (x²−x)·p; here the two are always drawn separately. Source: paper, section 5.3.3.

@@ -1,4 +1,4 @@
-"""Powers of one fixed base: a table of g^(d·2^(w·j)) turns a power into one product for each window."""
+"""Powers of a fixed base: with a table of g^(d·2^(w·j)), a power costs one multiplication per window."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LARGEST_WINDOW = 12  # 2^12 entries in each of 22 rows: 75 MB at a modulus of 30
 
 
 def best_window(exponent_bits: int, powers: int) -> int:
-    """Return the window (bits) that makes a table and ``powers`` powers from it cheapest together."""
+    """Return the window (bits) that minimises the cost of the table plus ``powers`` powers from it."""
 
     def cost(window: int) -> int:
         rows = -(-exponent_bits // window)
@@ -24,8 +24,8 @@ def best_window(exponent_bits: int, powers: int) -> int:
 class FixedBaseTable:
     """Table of one base: ``rows[j][d]`` is base^(d·2^(window·j)) mod modulus.
 
-    Fixed-base windowing: Brickell, Gordon, McCurley and Wilson, EUROCRYPT '92. The time of a power and
-    the entries it touches depend on the exponent; whoever can watch the caches of an owner's own
+    Fixed-base windowing: Brickell, Gordon, McCurley and Wilson, EUROCRYPT '92. The time of a power and the
+    table entries it reads depend on the exponent. An attacker who observes the caches of the owner's own
     machine is outside the trust model (docs/threat-model.md).
     """
 

@@ -1,7 +1,7 @@
-"""Groups of images in scheme `exact`: what the cloud brings is whole groups, and so hides which row is meant.
+"""Groups of images in scheme `exact`: the cloud returns whole groups, which hides the row that matched.
 
-Groups are a fixed, disjoint partition: an image keeps its mates for life. Overlapping groups, or mates drawn
-anew for each query, could be learnt from the selections.
+Groups are a fixed, disjoint partition: an image keeps the same group for life. With overlapping groups, or
+groups drawn anew for each query, the selections would reveal the match.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ class Row(NamedTuple):
     """An image to be put into a group: its path, the length of its ciphertext, its keyed digest.
 
     ``size_class`` is :func:`size_class` of the length, or 0 in a scheme that does not sort by it. ``lot`` is
-    another keyed digest, which decides who becomes whose mate. The names of images tell ``key``: if new
-    groups were cut by that, the names in a group of two classes would tell which of its rows are the larger.
+    another keyed digest, which decides which images share a group. ``key`` is visible in the wire names of
+    images: if groups were cut by it, the names in a group of two size classes would reveal which rows are the
+    larger.
     """
 
     path: str
@@ -31,14 +32,14 @@ class Row(NamedTuple):
 
 
 def size_class(length: int) -> int:
-    """Return ⌊log2(length)/4⌋: rows of a group are padded to the largest, so like lengths go together."""
+    """Return ⌊log2(length)/4⌋: rows of a group are padded to its largest, so similar lengths go together."""
     return (length.bit_length() - 1) // _CLASS_BITS
 
 
 def cut(rows: Iterable[Row], group_size: int) -> list[list[Row]]:
-    """Cut ``rows`` into groups: by size class, then by their lots, the last group with the remainder.
+    """Cut ``rows`` into groups, sorted by size class, then by lot; the last group takes the remainder.
 
-    n rows make max(1, ⌊n/G⌋) groups, none of them of more than 2G − 1 rows.
+    n rows make max(1, ⌊n/G⌋) groups of at most 2G − 1 rows.
     """
     ordered = sorted(rows, key=lambda row: (row.size_class, row.lot, row.key))
     count = max(1, len(ordered) // group_size)
@@ -47,10 +48,10 @@ def cut(rows: Iterable[Row], group_size: int) -> list[list[Row]]:
 
 
 def in_order(groups: Collection[list[Row]]) -> list[list[Row]]:
-    """Return groups in the order in which an upload holds them, and the rows of each in theirs.
+    """Return groups in the order of an upload, and the rows within each.
 
-    By the size class of a group's largest row, then by keyed digests: neither says which groups were sent
-    before, nor which row of a group is the largest.
+    Groups are sorted by the size class of their largest row, then by keyed digest; rows by keyed digest. The
+    order reveals neither which groups were sent before nor which row of a group is the largest.
     """
     for group in groups:
         group.sort(key=lambda row: row.key)

@@ -1,6 +1,6 @@
-"""An image model as kmc.pub pins it: which file it is, what goes in, and what comes out.
+"""An image model as pinned in kmc.pub: its file, its input and its output.
 
-How a model is found and run is known to `descriptors/`; what becomes of its numbers is the descriptor's.
+`descriptors/` finds and runs the model; the descriptor quantises its output.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, Final
 from mipp_cli.errors import MalformedError
 
 RESAMPLING: Final = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""Filters by which a picture is resized, in the order of the numbers that preprocessing files give them."""
+"""Filters for resizing a picture, in the order of their numbers in preprocessing files."""
 POOLINGS: Final = ("cls", "mean")
 
-_NUMBERS: Final = (1e-6, 1e6)  # what samples are reckoned with, so that 32-bit floats can
-_LARGEST_SIDE: Final = 4096  # pixels; it bounds what a stranger's kmc.pub makes an owner's machine do
+_NUMBERS: Final = (1e-6, 1e6)  # bounds of scale, mean and std, so that 32-bit floats suffice
+_LARGEST_SIDE: Final = 4096  # pixels; bounds the work that a hostile kmc.pub can cause at an owner
 _SHA256: Final = re.compile("[0-9a-f]{64}")
 _LONGEST_NAME: Final = 200
 
@@ -25,12 +25,12 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an upright RGB picture of 8 bits before a model sees it; valid if it exists.
+    """The preprocessing of an upright 8-bit RGB picture for a model. Every instance is valid.
 
-    The picture is resized to ``resize`` by the filter ``resample``: to (height, width); or its shorter side
-    to one number, and the longer one in proportion; or, where that is None, not at all. Then ``crop``,
-    (height, width), is cut from the middle; what lies outside of the picture is black. Then each sample v
-    of channel c becomes (v · scale − mean[c]) / std[c].
+    The picture is resized with the filter ``resample`` to ``resize``: to (height, width); or its shorter side
+    to one number, with the aspect ratio kept; or not at all if it is None. Then ``crop``, (height, width), is
+    cut from the centre; outside of the picture it is black. Then each sample v of channel c becomes (v ·
+    scale − mean[c]) / std[c].
     """
 
     resize: Size | int | None
@@ -47,16 +47,17 @@ class Preprocessing:
                 pair is None or (isinstance(pair, tuple) and len(pair) == 2 and all(map(_is_side, pair)))
             ):
                 raise MalformedError(
-                    f"has {str(size)[:60]} for a {what} of pictures",
-                    hint=f"1 to {_LARGEST_SIDE} pixels a side",
+                    f"has an invalid {what}: {str(size)[:60]}",
+                    hint=f"use 1 to {_LARGEST_SIDE} pixels a side",
                 )
         if self.resample not in RESAMPLING:
             raise MalformedError(
-                f"has {self.resample!r} for a filter", hint="one of " + ", ".join(RESAMPLING)
+                f"has an unknown resampling filter: {self.resample!r}",
+                hint="use one of " + ", ".join(RESAMPLING),
             )
         if not all(isinstance(each, tuple) and len(each) == 3 for each in (self.mean, self.std)):
             raise MalformedError(
-                "has a mean or std that is not three numbers", hint="one for R, G and B each"
+                "has a mean or std that is not three numbers", hint="give one each for R, G and B"
             )
         least, most = _NUMBERS
         numbers, divisors = (self.scale, *self.mean, *self.std), (self.scale, *self.std)
@@ -64,23 +65,23 @@ class Preprocessing:
             abs(each) < least for each in divisors
         ):
             raise MalformedError(
-                "has a scale, mean or std that no sample can be divided by",
-                hint=f"none is beyond {most:g}, and scale and std are {least:g} at least",
+                "has a scale, mean or std that is out of range",
+                hint=f"use numbers up to {most:g}, and at least {least:g} for scale and std",
             )
         if self.input_size is None:
             raise MalformedError(
-                "leaves pictures of any size and shape, and a model takes one",
+                "does not give pictures of one fixed size, which a model needs",
                 hint="resize to a height and a width, or crop",
             )
 
     @property
     def input_size(self) -> Size | None:
-        """The (height, width) of what the model sees; None if it depends on the picture."""
+        """The (height, width) of the model's input; None if it depends on the picture."""
         return self.crop or (self.resize if isinstance(self.resize, tuple) else None)
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Preprocessing:
-        """Read what :func:`dataclasses.asdict` and JSON made of one; raises TypeError or MalformedError."""
+        """Parse the JSON of :func:`dataclasses.asdict`; raises TypeError or MalformedError."""
         values: dict[str, Any] = {
             name: tuple(each) if isinstance(each, list) else each for name, each in fields.items()
         }
@@ -89,11 +90,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PinnedModel:
-    """The one model whose output is the feature of a deployment; valid if it exists.
+    """The model whose output is the feature of a deployment. Every instance is valid.
 
-    ``sha256`` is the digest of the .onnx file; ``weights_sha256`` that of the list of its external files, as
-    `sha256sum` writes it, None if it has none. The feature is the ``output``; where that has a row a token,
-    ``pooling`` says what is taken: the first row (`cls`), or the mean of all (`mean`).
+    ``sha256`` is the digest of the .onnx file; ``weights_sha256`` that of the list of its external files in
+    the format of `sha256sum`, or None if it has none. The feature is ``output``; if that has one row per
+    token, ``pooling`` selects the first row (`cls`) or the mean of all rows (`mean`).
     """
 
     sha256: str
@@ -105,11 +106,11 @@ class PinnedModel:
     def __post_init__(self) -> None:
         digests = [self.sha256] if self.weights_sha256 is None else [self.sha256, self.weights_sha256]
         if not all(isinstance(each, str) and _SHA256.fullmatch(each) for each in digests):
-            raise MalformedError("names a model by a digest that is not one")
+            raise MalformedError("names a model by an invalid SHA-256 digest")
         if not isinstance(self.output, str) or not 1 <= len(self.output) <= _LONGEST_NAME:
-            raise MalformedError("names an output of the model by no name")
+            raise MalformedError("does not name the model's output")
         if self.pooling is not None and self.pooling not in POOLINGS:
-            raise MalformedError(f"has {self.pooling!r} for the pooling of tokens")
+            raise MalformedError(f"has an unknown pooling of tokens: {self.pooling!r}")
 
     def to_fields(self) -> dict[str, Any]:
         """Return the model as JSON fields."""
@@ -117,7 +118,7 @@ class PinnedModel:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> PinnedModel:
-        """Read what :meth:`to_fields` gave; raises TypeError, KeyError or MalformedError."""
+        """Parse the output of :meth:`to_fields`; raises TypeError, KeyError or MalformedError."""
         return cls(**{**fields, "preprocessing": Preprocessing.from_fields(fields["preprocessing"])})
 
 

@@ -36,25 +36,24 @@ def _suite() -> Suite:
 
 
 def check_public_key(key: bytes, *, many: bool = False) -> None:
-    """Refuse an Ed25519 public key that is no point, or a point of small order; raises MalformedError.
+    """Refuse an Ed25519 public key that is not a point, or of small order; raises MalformedError.
 
-    Under a key of small order there are signatures that fit without any secret, and the library accepts
-    them. ``many`` says that it is one of many. Source: RFC 8032, section 5.1.3, by which y ≥ p is no point
-    either.
+    Under a key of small order anybody can forge signatures, and the library accepts them. ``many`` says that
+    many keys are checked. Source: RFC 8032, section 5.1.3, which also excludes y ≥ p.
     """
     y = int.from_bytes(key, "little") & ((1 << 255) - 1)  # the last bit is the sign of x
     y2 = y * y
     # order 4: y = 0; order 1 and 2: y = ±1; order 8: doubling gives y = 0, which is x² = −y²
     if len(key) == _ED25519_BYTES and y * (y2 - 1) * (_D * y2 * y2 + 2 * y2 - 1) % _P == 0:
-        raise MalformedError("names a signing key of small order, under which anybody can sign")
+        raise MalformedError("names a signing key of small order, for which anybody can forge signatures")
     # x² = (y² − 1)/(d·y² + 1), which is a square where numerator times denominator is one
     square = (y2 - 1) * (_D * y2 + 1)
     if len(key) != _ED25519_BYTES or y >= _P or not _is_square(square % _P, many=many):
-        raise MalformedError("names a signing key that is no point of the curve")
+        raise MalformedError("names a signing key that is not a point of the curve")
 
 
 def _is_square(x: int, *, many: bool) -> bool:
-    """Say whether x is a square modulo _P; gmpy2 is fast for ``many``, and takes long to import for a few."""
+    """Return whether x is a square modulo _P; gmpy2 is fast, but worth its import only for ``many``."""
     if not many:
         return pow(x, (_P - 1) // 2, _P) in (0, 1)
     import gmpy2
@@ -63,17 +62,17 @@ def _is_square(x: int, *, many: bool) -> bool:
 
 
 def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
-    """Check an Ed25519 signature (RFC 8032); raises TamperedError, and what check_public_key raises."""
+    """Verify an Ed25519 signature (RFC 8032); raises TamperedError, and what check_public_key raises."""
     check_public_key(public_key)
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
-        raise TamperedError("the signature does not fit the content and the sender's key") from None
+        raise TamperedError("the signature could not be verified with the sender's key") from None
 
 
 @dataclass(frozen=True, repr=False)
 class SigningKey:
-    """An Ed25519 key pair, kept as its seed of 32 bytes."""
+    """An Ed25519 key pair, stored as its 32-byte seed."""
 
     seed: bytes
 
@@ -98,7 +97,7 @@ class SigningKey:
 
 @dataclass(frozen=True)
 class SealingPublicKey:
-    """The public half of a sealing key: an ML-KEM-768 and an X25519 key, one behind the other."""
+    """The public half of a sealing key: an ML-KEM-768 key, then an X25519 key."""
 
     data: bytes
 
@@ -107,7 +106,7 @@ class SealingPublicKey:
 
     @property
     def short_name(self) -> str:
-        """What the key is called among others: the first 16 hex digits of its SHA-256."""
+        """The key's short name: the first 16 hex digits of its SHA-256."""
         return hashlib.sha256(self.data).hexdigest()[:16]
 
     def seal(self, plaintext: bytes, info: bytes) -> bytes:
@@ -121,15 +120,15 @@ def _hybrid_public_key(data: bytes) -> MLKEM768X25519PublicKey:
     try:
         mlkem = MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_PUBLIC_BYTES])
         x25519 = X25519PublicKey.from_public_bytes(data[_MLKEM_PUBLIC_BYTES:])
-        X25519PrivateKey.generate().exchange(x25519)  # refuses a point of small order
+        X25519PrivateKey.generate().exchange(x25519)  # raises for a point of small order
     except ValueError:
-        raise MalformedError("a sealing key is not one") from None
+        raise MalformedError("a sealing key is invalid") from None
     return MLKEM768X25519PublicKey(mlkem, x25519)
 
 
 @dataclass(frozen=True, repr=False)
 class SealingKey:
-    """A sealing key pair, kept as the seeds of its two halves (64 + 32 bytes)."""
+    """A sealing key pair, stored as the seeds of its two halves (64 + 32 bytes)."""
 
     seeds: bytes
 
@@ -155,30 +154,31 @@ class SealingKey:
         )
 
     def open(self, sealed: bytes, info: bytes) -> bytes:
-        """Open what was sealed to this key; raises WrongDeploymentError if it does not open."""
+        """Decrypt what was sealed to this key; raises WrongDeploymentError if that fails."""
         try:
             return _suite().decrypt(sealed, MLKEM768X25519PrivateKey(*self._halves), info)
         except (InvalidTag, ValueError):
             raise WrongDeploymentError(
-                "the sealed part could not be opened with this KMC's key",
-                hint="it was sealed to another KMC, or lifted out of another file",
+                "the sealed part could not be decrypted with this KMC's key",
+                hint="it was sealed to another KMC, or copied from another file: ask the sender for another",
             ) from None
 
 
 @dataclass(frozen=True, repr=False)
 class SealingKeys:
-    """The sealing keys that one holder has: the current one, and former ones kept for a while."""
+    """The sealing keys of one holder: the current one, and former ones kept for a while."""
 
     current: SealingKey
     former: tuple[SealingKey, ...] = ()
 
     def open(self, sealed: bytes, info: bytes) -> bytes:
-        """Open what was sealed to any of the keys; raises WrongDeploymentError if none opens it."""
+        """Decrypt what was sealed to any of the keys; raises WrongDeploymentError if none does."""
         for key in (self.current, *self.former):
             with suppress(WrongDeploymentError):
                 return key.open(sealed, info)
         raise WrongDeploymentError(
-            "the sealed part could not be opened with this KMC's key",
-            hint="was it sealed to another KMC, or lifted out of another file? Was the KMC's key "
-            "renewed? Then take over its sealing.pub: mipp user update-kmc-key or mipp owner update-kmc-key",
+            "the sealed part could not be decrypted with this KMC's keys",
+            hint="if the KMC rotated its sealing key, the sender runs mipp user update-kmc-key or mipp owner "
+            "update-kmc-key with sealing.pub and sends the file again; otherwise it was sealed to another "
+            "KMC, or copied from another file",
         )

@@ -1,7 +1,8 @@
-"""Eq. 7 squared, of codes in the clear, and the rows that are nearest by it.
+"""Eq. 7 squared on decrypted codes, and the nearest rows by it.
 
-The key management centre decrypts features block by block. :func:`squared_distances` measures a block,
-:class:`Nearest` remembers what can still be among the nearest. All of it is exact: 65535 · 255² < 2³².
+The key management centre decrypts features block by block. :func:`squared_distances` computes the distances
+of a block; :class:`Nearest` keeps the rows that can still be among the nearest. All of it is exact: 65535 ·
+255² < 2³².
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 Distances = NDArray[np.uint32]
 
-_SLICE_CODES = 1 << 18  # what numpy works on at once: few calls, and all its buffers stay near the processor
+_SLICE_CODES = 1 << 18  # codes that numpy processes at once: few calls, and its buffers fit the cache
 _LEAST_CODES = 1 << 22
 _CHECKED_DIMENSIONS = (3, 31, 80, 127, 1001, 65535)
-_SPARE_ROWS = 4096  # rows held beyond need, so that they are seldom sorted out; there may be 1,000 queries
+_SPARE_ROWS = 4096  # extra rows kept, so that pruning is rare; there may be 1,000 queries
 _MOST_PARTS = 1024
 _SPLITMIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # Steele, Lea and Flood, OOPSLA 2014
 
@@ -27,7 +28,8 @@ _SPLITMIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # Steele, Lea 
 def squared_distances(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Distances:
     """Eq. 7 squared: Σ(x − y)² of ``query``, shape (l,), and each of ``rows``, shape (n, l); shape (n,).
 
-    ``rows`` is C-contiguous, 3 ≤ l ≤ 65535. The library numkong does it if it is there and computes right.
+    ``rows`` is C-contiguous, 3 ≤ l ≤ 65535. The library numkong does it if it is installed and passes a
+    check.
     """
     if not len(rows):
         return np.empty(0, dtype=np.uint32)
@@ -39,9 +41,9 @@ def squared_distances(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Dist
 
 @functools.cache
 def _numkong() -> Any:
-    """Return numkong's function, or None if it is not installed or does not compute right."""
+    """Return numkong's function, or None if it is not installed or computes wrong distances."""
     try:
-        # imported only when asked for: it is an extra, and another program's computation is no need of ours
+        # imported on first use: it is an optional extra
         function = importlib.import_module("numkong").sqeuclidean
         return function if _computes_right(function) else None
     except (ImportError, AttributeError, TypeError, ValueError, RuntimeError, OSError):
@@ -49,7 +51,7 @@ def _numkong() -> Any:
 
 
 def _computes_right(function: Any) -> bool:
-    """Compare ``function`` with whole numbers: where sums are largest, and where vectors do not fill up."""
+    """Compare ``function`` with integer arithmetic, for the largest sums and for odd lengths."""
     random = np.random.default_rng(0)
     for l in _CHECKED_DIMENSIONS:
         codes = random.integers(0, 256, (5, l), dtype=np.uint8)
@@ -62,7 +64,7 @@ def _computes_right(function: Any) -> bool:
 
 
 def _by_numkong(function: Any, query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Distances:
-    # float64 is what it gives fastest for short rows, and it holds every number below 2^53
+    # float64 is its fastest output for short rows, and exact below 2^53
     distances = np.empty(len(rows), dtype=np.float64)
     function(query, rows, out=distances)
     return distances.astype(np.uint32)
@@ -71,11 +73,11 @@ def _by_numkong(function: Any, query: NDArray[np.uint8], rows: NDArray[np.uint8]
 def _by_numpy(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Distances:
     """Eq. 7 squared in words of 16 bits, which hold the square of a difference, summed modulo 2³².
 
-    255² < 2¹⁶ and every sum is below 2³², so nothing is lost. Floating point would take words twice as wide,
-    and long rows would have to be cut where float32 is no longer exact: it took twice the time for l = 1280.
+    255² < 2¹⁶ and every sum is below 2³², so nothing is lost. Floating point needs words twice as wide, and
+    long rows have to be split where float32 is no longer exact: it took twice as long for l = 1280.
     """
     n, l = rows.shape
-    width = -(-l // 4) * 4  # a zero in the query and the row alike adds nothing
+    width = -(-l // 4) * 4  # padded with zeros in both query and rows, which add nothing
     most = max(1, _SLICE_CODES // width)
     query_low, query_high = _repeated_query(query.tobytes(), min(n, most))
     low, high = np.empty_like(query_low), np.empty_like(query_low)
@@ -91,11 +93,11 @@ def _by_numpy(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Distances:
         a, b, words = low[: len(codes)], high[: len(codes)], total[: len(codes) // 2]
         np.bitwise_and(codes, 0xFF, out=a)
         np.subtract(a, query_low[: len(codes)], out=a)
-        np.multiply(a, a, out=a)  # a negative difference has wrapped, and its square wraps back
+        np.multiply(a, a, out=a)  # a negative difference wrapped around; its square is right modulo 2^16
         np.right_shift(codes, 8, out=b)
         np.subtract(b, query_high[: len(codes)], out=b)
         np.multiply(b, b, out=b)
-        # seen as words of 32 bits, squares come in pairs u·2^16 + v, and u + v = word − 65535·u
+        # a 32-bit word holds two squares, u·2^16 + v, and u + v = word − 65535·u
         a_pairs, b_pairs = a.view(np.uint32), b.view(np.uint32)
         np.add(a_pairs, b_pairs, out=words)
         np.right_shift(a_pairs, 16, out=a_pairs)
@@ -110,29 +112,30 @@ def _by_numpy(query: NDArray[np.uint8], rows: NDArray[np.uint8]) -> Distances:
 
 @functools.lru_cache(maxsize=1)
 def _repeated_query(query: bytes, times: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Return the low and the high bytes of the query's words, ``times`` over: numpy is slow on short rows."""
+    """Return the low and high bytes of the query's words, repeated ``times``: numpy is slow on short rows."""
     words = np.frombuffer(query + bytes(-len(query) % 4), dtype=np.uint16)
     return np.tile(words & 0xFF, times), np.tile(words >> 8, times)
 
 
 class Nearest:
-    """The nearest of rows that come in batches (Eq. 7); ties by a hash of the row's id under ``key``.
+    """The nearest rows of a stream of batches (Eq. 7); ties are broken by a keyed hash of the row's id.
 
-    Whoever does not know the key cannot choose which of rows at one distance come first, and rows that tie
-    cost no more than others, however many they are.
+    Without ``key`` nobody can choose which of several rows at the same distance comes first, and ties cost no
+    more time or memory, however many there are.
     """
 
     def __init__(self, count: int, key: bytes = b"") -> None:
         if count < 1:
-            raise ValueError("at least one row must be wanted")
+            raise ValueError("count must be at least 1")
         self._count = count
         self._keys = np.frombuffer(hashlib.sha256(key).digest(), dtype="<u8")[:2]
-        self._limit = np.uint32(2**32 - 1)  # no row beyond it is among the nearest; rows at it may be
+        # rows farther than this are not among the nearest; rows at it may be
+        self._limit = np.uint32(2**32 - 1)
         self._parts: list[tuple[Distances, NDArray[np.int64]]] = []
         self._held = 0
 
     def add(self, distances: Distances, first: int) -> None:
-        """Take the squared distances of the rows ``first``, ``first + 1`` and so on."""
+        """Add the squared distances of the rows ``first``, ``first + 1`` and so on."""
         places = np.flatnonzero(distances <= self._limit)
         if not len(places):
             return
@@ -142,7 +145,7 @@ class Nearest:
             self._prune()
 
     def _prune(self) -> tuple[Distances, NDArray[np.int64]]:
-        """Let go of rows that others have outdone, and return those left: as many as are wanted."""
+        """Drop rows that cannot be among the nearest any more; return the ``count`` nearest so far."""
         distances = np.concatenate([np.empty(0, dtype=np.uint32), *(part[0] for part in self._parts)])
         ids = np.concatenate([np.empty(0, dtype=np.int64), *(part[1] for part in self._parts)])
         if len(ids) > self._count:

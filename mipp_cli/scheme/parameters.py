@@ -1,4 +1,4 @@
-"""The public parameters of a deployment's scheme, and the feature cipher that they make."""
+"""The public parameters of a deployment's scheme, and its feature cipher."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ DEFAULT_MODULUS_BITS = 3072
 SECURE_BITS = 2048
 _WITHOUT_MODULUS = ("exact", "mask")
 PAPER_WARNING = (
-    "scheme paper hides no feature: whoever has an upload or a query reads every code from the public p; "
-    "use it to reproduce the paper, not for pictures that matter"
+    "scheme paper is broken: anybody who has an upload or a query can read every code with the public p; "
+    "use it only to reproduce the paper"
 )
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Scheme, descriptor and group of a deployment; valid if it exists.
+    """Scheme, descriptor and group of a deployment. Every instance is valid.
 
-    ``descriptor`` says what features are; ``group`` is None for the schemes `exact` and `mask`;
-    ``group_size`` is G, how many images make a group, in `exact` alone.
+    ``group`` is None for the schemes `exact` and `mask`. ``group_size`` is G, the number of images in a
+    group; only `exact` has it.
     """
 
     scheme: str
@@ -43,13 +43,13 @@ class Parameters:
         has_modulus = self.scheme in SCHEMES and self.scheme not in _WITHOUT_MODULUS
         fits = self.group is None if not has_modulus else getattr(self.group, "scheme", None) == self.scheme
         if self.scheme not in SCHEMES or not fits:
-            raise MalformedError(f"there is no scheme {self.scheme!r} with such a modulus")
+            raise MalformedError(f"the scheme {self.scheme!r} is unknown or does not match its modulus")
         size = self.group_size
         if (size is None) == (self.scheme == "exact") or not (
             size is None or (type(size) is int and 1 <= size <= LARGEST_GROUP_SIZE)
         ):
             raise MalformedError(
-                f"scheme exact, and no other, has groups of 1 to {LARGEST_GROUP_SIZE} images"
+                f"scheme exact needs a group size of 1 to {LARGEST_GROUP_SIZE}, and other schemes have none"
             )
 
     @property
@@ -73,7 +73,7 @@ class Parameters:
 
     @cached_property
     def protocol(self) -> FeatureProtocol:
-        """What the scheme asks of the hand-offs."""
+        """The protocol of the scheme."""
         if self.group_size is not None:
             return ExactProtocol(self.l, self.group_size)
         return SumProtocol(self.cipher, self.l)
@@ -85,11 +85,11 @@ class Parameters:
 
     @property
     def warnings(self) -> list[str]:
-        """What every command says that uses these parameters."""
+        """Warnings that every command with these parameters prints."""
         said = [PAPER_WARNING] if self.scheme == "paper" else []
         bits = self.modulus_bits
         if self.scheme == "dcr" and bits is not None and bits < SECURE_BITS:
-            said.append(f"a modulus of {bits} bits is insecure: for tests only")
+            said.append(f"a modulus of {bits} bits is insecure; use it only for tests")
         return said
 
 
@@ -103,8 +103,8 @@ def generate_parameters(
 ) -> Parameters:
     """Draw the public parameters of a deployment (KeyGen of the sum protocol, Eq. 1 and 2).
 
-    Raises InvalidRequestError for a modulus that is too small, or given to a scheme that has none, and for
-    a size of groups given to a scheme without groups.
+    Raises InvalidRequestError for a modulus that is too small, for a modulus in a scheme without one, and for
+    a group size in a scheme without groups.
     """
     described = descriptor or EDGES
     if scheme != "exact" and group_size is not None:
@@ -122,7 +122,7 @@ def generate_parameters(
         smallest = sum_groups.DCR_LEAST_BITS if scheme == "dcr" else sum_groups.PAPER_BITS[0]
         raise InvalidRequestError(
             f"a modulus of {bits} bits is insecure",
-            hint=f"take {SECURE_BITS} or more; for tests, --allow-insecure-modulus admits {smallest} and up",
+            hint=f"use {SECURE_BITS} or more; for tests, --allow-insecure-modulus allows {smallest} and more",
         )
     draw = sum_groups.generate_composite_group if scheme == "dcr" else sum_groups.generate_prime_group
     return Parameters(scheme, draw(bits), described)

@@ -1,7 +1,7 @@
-"""What a scheme asks of the hand-offs: the one object that knows which scheme a deployment has.
+"""The protocol of a scheme: the one object that knows which scheme a deployment has.
 
-In the *sum* schemes (`dcr`, `mask`, `paper`) the cloud ranks, by Eq. 9, from encrypted features that lie
-beside the images. In `exact` the KMC ranks, by Eq. 7: features go to it, and the cloud brings whole groups.
+In the *sum* schemes (`dcr`, `mask`, `paper`) the cloud ranks by Eq. 9, using encrypted features stored with
+the images. In `exact` the KMC ranks by Eq. 7: it receives the features, and the cloud returns whole groups.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 Codes = NDArray[np.uint8]
 Users = frozenset[tuple[str, bytes]]
-MATCHES_LIMIT = 10_000  # of a query, where the KMC ranks
+MATCHES_LIMIT = 10_000  # matches of one query, where the KMC ranks
 
 
 @dataclass(frozen=True)
 class SumProtocol:
-    """Eq. 4 to 9: EF and EFF lie at the cloud, which sees Σx and Σx² of every image and ranks by Sim.
+    """Eq. 4 to 9: the cloud stores EF and EFF, sees Σx and Σx² of every image and ranks by Sim.
 
     ``group_size`` is G, 1 without groups; ``grouped`` says whether rows are padded to the largest of their
-    group. ``search_input`` and ``results`` are the kinds of container that a cloud searches with, and that
-    it answers with.
+    group. ``search_input`` and ``results`` are the kinds of container that `cloud search` reads and writes.
     """
 
     cipher: FeatureCipher
@@ -44,56 +43,57 @@ class SumProtocol:
 
     @property
     def upload_columns(self) -> Mapping[str, int]:
-        """The encrypted features that an upload holds beside each image, and the bytes of a row of each."""
+        """The columns of encrypted features in an upload, and the bytes of one row of each."""
         return dict.fromkeys(("EF", "EFF"), self.l * self.cipher.number_bytes)
 
     @property
     def query_columns(self) -> Mapping[str, int]:
-        """The encrypted features that a query holds of each image, and the bytes of a row of each."""
+        """The columns of encrypted features in a query, and the bytes of one row of each."""
         return dict.fromkeys(("EQ", "EQQ"), self.l * self.cipher.number_bytes)
 
     def size_class(self, length: int) -> int:
-        """Return the class by which rows are sorted first: all are of one, as none is padded to another."""
+        """Return the size class to sort rows by: always 0, since rows are not padded to each other."""
         return 0
 
     def prepared(self, images: int) -> SumProtocol:
-        """Return the protocol that encrypts the features of so many images fastest, in one process."""
+        """Return the protocol tuned to encrypt the features of ``images`` images in one process."""
         return SumProtocol(self.cipher.prepared(2 * images, self.l), self.l)
 
     def beside_image(self, codes: Codes) -> tuple[Codes, ...]:
-        """ImageFeatureEnc: encrypt ``codes``, shape (n, l), for the upload; a row an image, a column each."""
+        """ImageFeatureEnc: encrypt ``codes``, shape (n, l), for the upload; one array per upload column."""
         from mipp_cli.scheme.feature_cipher import encrypt_features
 
         return tuple(each.reshape(len(codes), -1) for each in encrypt_features(self.cipher, codes))
 
     def inside_image(self, codes: Codes) -> Codes:
-        """Return what of the feature goes into the encrypted image: all, the user ranks anew by Eq. 7."""
+        """Return the codes that go into the encrypted image: all, since the user re-ranks by Eq. 7."""
         return codes
 
     def users_at_cloud(self, users: Users) -> Users:
-        """Return what the cloud hears of an owner's list of users: all, it searches for those alone."""
+        """Return the users that the cloud is told of: all, since it answers only these."""
         return users
 
     def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
-        """Encrypt the codes of query images, shape (u, l), for whoever ranks."""
+        """Encrypt the codes of query images, shape (u, l), for the party that ranks."""
         return self.prepared(len(codes)).beside_image(codes)
 
     def check_matches(self, most: int) -> None:
-        """Refuse a query that may have too many matches: none here, an answer is as long as need be."""
+        """Refuse a query that may have too many matches: never here, as the answer has no fixed size."""
 
     def check_kmc_ranks(self) -> ExactProtocol:
-        """Return the protocol by which the KMC ranks; InvalidRequestError: here it holds no features."""
+        """Raise InvalidRequestError: in the sum schemes the KMC holds no features to rank."""
         raise InvalidRequestError(
-            "in this deployment's scheme the cloud ranks, and the KMC holds no features",
+            "the cloud ranks in this deployment's scheme, not the KMC",
             hint="search with: mipp cloud search CLOUD query.h5 -o results.h5",
         )
 
 
 @dataclass(frozen=True)
 class ExactProtocol:
-    """Eq. 7 at the KMC: features go there, in a file of their own, and the cloud keeps images alone.
+    """Eq. 7 at the KMC, which receives the features in a separate file; the cloud stores images only.
 
-    What the methods are for, SumProtocol says; the features of an upload are encrypted when it is written.
+    For the methods see :class:`SumProtocol`. The features of an upload are encrypted when its features file
+    is written.
     """
 
     l: int
@@ -109,7 +109,7 @@ class ExactProtocol:
 
     @property
     def query_columns(self) -> Mapping[str, int]:
-        """The codes, under a key from USK."""
+        """The codes, encrypted under a key derived from USK."""
         return {"codes": self.l + OVERHEAD_BYTES}
 
     def size_class(self, length: int) -> int:
@@ -125,35 +125,35 @@ class ExactProtocol:
         return ()
 
     def inside_image(self, codes: Codes) -> Codes:
-        """Nothing: the ranking is the KMC's."""
+        """Nothing: the user does not re-rank."""
         return codes[:0]
 
     def users_at_cloud(self, users: Users) -> Users:
-        """Nobody: the cloud searches for the KMC."""
+        """Nobody: the cloud answers selections of the KMC, not users."""
         return frozenset()
 
     def query_features(self, codes: Codes, usk: bytes, associated_data: bytes) -> tuple[Codes, ...]:
-        """AES-256-GCM of each row of codes, under a key from USK."""
+        """AES-256-GCM of each row of codes, under a key derived from USK."""
         key = _query_key(usk)
         rows = [seal(key, row.tobytes(), associated_data + n) for n, row in _numbered(codes)]
         return (np.frombuffer(b"".join(rows), dtype=np.uint8).reshape(len(codes), -1),)
 
     def open_query(self, rows: Codes, usk: bytes, associated_data: bytes) -> Codes:
-        """Return the codes that :meth:`query_features` encrypted; raises TamperedError."""
+        """Decrypt the output of :meth:`query_features`; raises TamperedError."""
         key = _query_key(usk)
         opened = [unseal(key, row.tobytes(), associated_data + n) for n, row in _numbered(rows)]
         return np.frombuffer(b"".join(opened), dtype=np.uint8).reshape(len(rows), self.l)
 
     def check_matches(self, most: int) -> None:
-        """The answer has room for all that there may be, whether or not there are so many."""
+        """Refuse more than MATCHES_LIMIT: the answer is padded to the most matches there may be."""
         if most > MATCHES_LIMIT:
             raise InvalidRequestError(
-                f"asks for up to {most} matches; images × candidates may be up to {MATCHES_LIMIT}",
-                hint="ask with fewer images at a time, or for fewer candidates (--candidates)",
+                f"asks for up to {most} matches, but images × candidates may be at most {MATCHES_LIMIT}",
+                hint="query with fewer images at a time, or ask for fewer candidates (--candidates)",
             )
 
     def check_kmc_ranks(self) -> ExactProtocol:
-        """It does, by this one."""
+        """Return itself."""
         return self
 
 

@@ -1,4 +1,4 @@
-"""Randomness of the operating system's generator, stretched by AES-256-CTR within one process and task."""
+"""Randomness from the operating system, expanded with AES-256-CTR within one process and task."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ _BLOCK_BYTES = 16
 class KeyStream:
     """A stream of random bytes: AES-256-CTR under a key drawn from os.urandom.
 
-    One is made for each task, inside the process that uses it. A stream that crossed a fork would give
-    two processes the same masks, so reading from another process than the one that made it raises.
-    There is no way to give it a seed.
+    Each task creates its own stream, inside the process that uses it. A stream inherited across a fork would
+    give two processes the same masks, so reading it in another process raises. It cannot be seeded.
     """
 
     def __init__(self) -> None:
@@ -26,7 +25,7 @@ class KeyStream:
         self._encryptor = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(bytes(16))).encryptor()
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        raise RuntimeError("a key stream stays in the process that made it")
+        raise RuntimeError("a key stream cannot be sent to another process")
 
     def read(self, size: int) -> bytes:
         """Return ``size`` fresh random bytes; RuntimeError after a fork."""
@@ -39,7 +38,7 @@ class KeyStream:
         if os.getpid() != self._process:
             raise RuntimeError("a key stream made before a fork was read after it")
         size = math.prod(shape) * dtype.itemsize
-        # zeros are encrypted where they lie; update_into asks for a block more than it writes
+        # zeros are encrypted in place; update_into needs one block more than it writes
         data = np.zeros(size + _BLOCK_BYTES - 1, dtype=np.uint8)
         self._encryptor.update_into(data[:size].data, data.data)
         return data[:size].view(dtype).reshape(shape)

@@ -1,7 +1,7 @@
-"""IndexConstruct and ImageRetrieval: Table 2 of the paper, and the nearest rows of it (section 5.5, 5.6).
+"""IndexConstruct and ImageRetrieval: Table 2 of the paper, and its nearest rows (sections 5.5, 5.6).
 
-Sim depends on the sums alone, so rows that share a pair (Σx, Σx²) share one evaluation: the table is
-kept sorted by pair, and within a pair by the digest of the image's name, which is also how ties are broken.
+Sim depends on the sums alone, so it is evaluated once per distinct pair (Σx, Σx²). The table is sorted by
+pair, and within a pair by the digest of the image's name, which also breaks ties.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Places = NDArray[np.int64]
 
 
 def ids_of(names: Iterable[bytes]) -> Ids:
-    """Return what an owner's images are known by: the first 16 bytes of the SHA-256 of each name."""
+    """Return the ids of an owner's images: the first 16 bytes of the SHA-256 of each name."""
     digests = b"".join(hashlib.sha256(name).digest()[:ID_BYTES] for name in names)
     return np.frombuffer(digests, dtype=ID)
 
 
 def among(ids: Ids, known: Ids) -> NDArray[np.bool_]:
-    """Say of each of ``ids`` whether it is one of ``known``, which ascend."""
+    """Return for each of ``ids`` whether it is in ``known``, which is sorted."""
     if not len(known):
         return np.zeros(len(ids), dtype=bool)
     found: NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, ids), len(known) - 1)] == ids
@@ -43,7 +43,7 @@ def among(ids: Ids, known: Ids) -> NDArray[np.bool_]:
 
 
 def check_sums(sum1: int, sum2: int, l: int, levels: int) -> None:
-    """Refuse sums that no feature of ``l`` codes below ``levels`` can have; raises MalformedError."""
+    """Raise MalformedError for sums that no feature of ``l`` codes below ``levels`` can have."""
     possible = (
         0 <= sum1 <= l * (levels - 1)
         and sum1 <= sum2 <= (levels - 1) * sum1
@@ -52,8 +52,8 @@ def check_sums(sum1: int, sum2: int, l: int, levels: int) -> None:
     )
     if not possible:
         raise MalformedError(
-            f"no feature has the sums Σx = {_short(sum1)} and Σx² = {_short(sum2)}",
-            hint="the features were encrypted under another modulus, or the file was made to mislead",
+            f"no feature can have the sums Σx = {_short(sum1)} and Σx² = {_short(sum2)}",
+            hint="ask the sender for a new file: its features are forged, or under another modulus",
         )
 
 
@@ -65,8 +65,8 @@ def _short(value: int) -> str:
 class PairTable:
     """The distinct pairs (Σx, Σx²) of a table, ascending, and where the rows of each begin.
 
-    ``sum1`` and ``sum2`` have shape (pairs,), uint64; ``starts`` shape (pairs + 1,), uint64: the rows
-    of pair i are starts[i] … starts[i+1] − 1 of the sorted table.
+    ``sum1`` and ``sum2`` have shape (pairs,), uint64; ``starts`` has shape (pairs + 1,), uint64. The rows of
+    pair i are starts[i] … starts[i+1] − 1 of the sorted table.
     """
 
     sum1: NDArray[np.uint64]
@@ -78,7 +78,7 @@ class PairTable:
         if len(self.sum2) != pairs or len(self.starts) != pairs + 1:
             raise MalformedError("the columns of the index have different lengths")
         if self.starts[0] != 0 or (self.starts[1:] <= self.starts[:-1]).any():
-            raise MalformedError("the rows of the index do not ascend")
+            raise MalformedError("the rows of the index are not sorted")
 
     @property
     def rows(self) -> int:
@@ -87,7 +87,7 @@ class PairTable:
 
 
 def keys_of(sum1: ArrayLike, sum2: ArrayLike, ids: Ids) -> Keys:
-    """Return what sorts the rows of images: Σx and Σx², four bytes each and big-endian, and the id."""
+    """Return the sort keys of images: Σx and Σx², four bytes each, big-endian, then the id."""
     sums = np.stack([sum1, sum2], axis=1).astype(">u4", order="C")
     columns = (sums.view(np.uint8), ids.view(np.uint8).reshape(-1, ID_BYTES))
     return np.concatenate(columns, axis=1).view(_KEY).reshape(-1)
@@ -95,7 +95,7 @@ def keys_of(sum1: ArrayLike, sum2: ArrayLike, ids: Ids) -> Keys:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of Table 2: of each its key (:func:`keys_of`), and which image it is of, counted from 0."""
+    """Rows of Table 2: the sort key of each (:func:`keys_of`), and the number of its image, from 0."""
 
     keys: Keys
     images: Places
@@ -104,11 +104,11 @@ class Rows:
         return len(self.images)
 
     def read(self, begin: int, end: int) -> Rows:
-        """Return the rows ``begin`` to ``end`` (not included)."""
+        """Return the rows ``begin`` to ``end`` (exclusive)."""
         return self.take(slice(begin, end))
 
     def take(self, chosen: slice | NDArray[np.integer] | NDArray[np.bool_]) -> Rows:
-        """Return the rows ``chosen``, by their places or one truth value each."""
+        """Return the rows ``chosen``: a slice, row numbers or a boolean mask."""
         return Rows(self.keys[chosen], self.images[chosen])
 
     @property
@@ -127,32 +127,33 @@ class Rows:
 
 
 class Table(Protocol):
-    """Sorted rows, in memory or not."""
+    """Sorted rows, in memory or in a file."""
 
     def __len__(self) -> int: ...
 
     def read(self, begin: int, end: int) -> Rows:
-        """Return the rows ``begin`` to ``end`` (not included)."""
+        """Return the rows ``begin`` to ``end`` (exclusive)."""
 
 
 def index_construct(sum1: ArrayLike, sum2: ArrayLike, ids: Ids) -> Rows:
-    """IndexConstruct: the rows of Table 2 of images, sorted."""
+    """IndexConstruct: the rows of Table 2, sorted."""
     keys = keys_of(sum1, sum2, ids)
     order = np.argsort(keys, kind="stable")
     return Rows(keys[order], order)
 
 
 def merged(tables: Sequence[Table], gone: Sequence[Places]) -> Iterator[Rows]:
-    """Yield the rows of several tables as those of one, sorted, some at a time.
+    """Yield the sorted rows of several tables as one table, batch by batch.
 
-    The images ``gone`` of each table, ascending, are left out; the others are counted through all tables.
+    ``gone`` gives, per table, the images to leave out, ascending; the others are renumbered through all
+    tables.
     """
     begins, sizes = [0] * len(tables), [len(table) for table in tables]
     bases = [*accumulate((size - len(each) for size, each in zip(sizes, gone, strict=True)), initial=0)]
     while begins != sizes:
         ends = [min(begin + _BATCH, size) for begin, size in zip(begins, sizes, strict=True)]
         heads = [table.read(*bounds) for table, *bounds in zip(tables, begins, ends, strict=True)]
-        # what is not read yet of a table sorts behind what is
+        # rows of a table not read yet sort after those read
         last = [head.keys[-1] for head, end, size in zip(heads, ends, sizes, strict=True) if end < size]
         if last:
             heads = [head.read(0, int(np.searchsorted(head.keys, min(last), side="right"))) for head in heads]
@@ -163,7 +164,7 @@ def merged(tables: Sequence[Table], gone: Sequence[Places]) -> Iterator[Rows]:
 
 
 def _left(rows: Rows, gone: Places, base: int) -> Rows:
-    """Return the rows of images that are not ``gone``, counted without those and from ``base``."""
+    """Return the rows of images that are not ``gone``, renumbered without those and from ``base``."""
     below = np.searchsorted(gone, rows.images)
     stays = np.searchsorted(gone, rows.images, side="right") == below
     return Rows(rows.keys[stays], (rows.images - below + base)[stays])
@@ -176,14 +177,14 @@ def nearest_pairs(
     l: int,
     count: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """ImageRetrieval on a pair table: the pairs that can hold one of the ``count`` nearest rows.
+    """ImageRetrieval on a pair table: the pairs that may contain one of the ``count`` nearest rows.
 
-    Returns their positions, nearest first, and their Sim numerators (:func:`sim_numerators`); pairs as
-    near as the last one needed are all among them, so that ties can be broken by identifier.
+    Returns their positions, nearest first, and their Sim numerators (:func:`sim_numerators`). All pairs that
+    tie with the last one are included, so that the caller can break ties by identifier.
     """
     numerators = sim_numerators(table.sum1, table.sum2, query_sum1, query_sum2, l)
     if count < len(numerators):
-        # every pair has a row, so the count nearest pairs hold at least count rows
+        # every pair has a row, so the count nearest pairs have at least count rows
         bound = np.partition(numerators, count - 1)[count - 1]
         chosen = np.flatnonzero(numerators <= bound)
     else:

@@ -1,4 +1,4 @@
-"""Symmetric keys of 256 bits: SK and USK drawn, called by an id, and others derived from them."""
+"""256-bit symmetric keys: generating SK and USK, their key ids, and keys derived from them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ KEY_BYTES = 32
 
 
 def generate_key() -> bytes:
-    """KeyGen: draw SK or USK, a seed of 256 bits."""
+    """KeyGen: generate SK or USK, a 256-bit seed."""
     return os.urandom(KEY_BYTES)
 
 
 def key_id(key: bytes) -> int:
-    """Return the 64-bit id by which a key is called: a digest of it, so that an id cannot name two keys."""
+    """Return the 64-bit id of a key: derived from the key, so that one id does not name two keys."""
     return int.from_bytes(derive_key(key, "mipp/1 key id", b"")[:8], "big")
 
 

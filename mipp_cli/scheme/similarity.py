@@ -27,10 +27,10 @@ def sim_numerators(
     query_sum2: int,
     l: int,
 ) -> NDArray[np.int64]:
-    """Eq. 9 squared and times l: l·(Σx² + Σy²) − 2·(Σx)(Σy), an exact integer to rank by.
+    """Eq. 9 squared times l: l·(Σx² + Σy²) − 2·(Σx)(Σy), an exact integer to rank by.
 
-    ``sum1`` and ``sum2`` hold Σx and Σx² of the images. For a fixed query it is linear in both; it is
-    never negative, by Cauchy and Schwarz.
+    ``sum1`` and ``sum2`` are Σx and Σx² of the images. For a fixed query it is linear in both, and by
+    Cauchy–Schwarz never negative.
     """
     return l * (sum2.astype(np.int64) + query_sum2) - 2 * query_sum1 * sum1.astype(np.int64)
 

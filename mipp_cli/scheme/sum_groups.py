@@ -1,7 +1,8 @@
-"""The groups of the sum protocol: Eq. 1 and 2 modulo p² (`paper`), and their repair modulo N² (`dcr`).
+"""The groups of the sum protocol: Eq. 1 and 2 modulo p² (`paper`), and the repaired version modulo N²
+(`dcr`).
 
-Both offer what Eq. 3–6 need: a plaintext modulus ``m`` (p or N), ciphertexts modulo m², and exponents
-e_1 … e_l whose blinding factors R_i = g2^{e_i} have product 1.
+Both provide what Eq. 3–6 need: a plaintext modulus ``m`` (p or N), ciphertexts modulo m², and exponents e_1 …
+e_l whose blinding factors R_i = g2^{e_i} multiply to 1.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from mipp_cli.errors import InvalidRequestError, MalformedError
 from mipp_cli.scheme.randomness import KeyStream
 
 DCR_EXPONENT_BITS = 256  # short exponents: uniform in [0, 2^256)
-DCR_LEAST_BITS = 1024  # the RSA key generator makes no smaller modulus
-DCR_MOST_BITS = 16384  # nor a larger one; whoever checks a forged N must not compute for hours
+DCR_LEAST_BITS = 1024  # minimum of the RSA key generator
+DCR_MOST_BITS = 16384  # its maximum; also bounds the time to check a forged N
 DCR_TRIAL_BOUND = 1 << 16  # N has no factor below it
 
 # Safe primes p = 2^b − 2^(b−64) − 1 + 2^64·(⌊2^(b−130)·c⌋ + x): b → (c, x).
@@ -41,11 +42,11 @@ PAPER_BITS = tuple(_STANDARD_PRIMES)
 def standard_prime(bits: int) -> int:
     """Return the standard safe prime of ``bits`` bits (RFC 7919; RFC 2409 for 768 and 1024).
 
-    Raises InvalidRequestError for a size that no standard gives.
+    Raises InvalidRequestError for any other size.
     """
     if bits not in _STANDARD_PRIMES:
         sizes = ", ".join(map(str, _STANDARD_PRIMES))
-        raise InvalidRequestError(f"no standard safe prime has {bits} bits", hint=f"sizes there are: {sizes}")
+        raise InvalidRequestError(f"no standard safe prime has {bits} bits", hint=f"use one of {sizes}")
     constant, x = _STANDARD_PRIMES[bits]
     with gmpy2.context(precision=bits + 64):
         value = gmpy2.exp(1) if constant == "e" else gmpy2.const_pi()
@@ -57,8 +58,8 @@ def standard_prime(bits: int) -> int:
 class PrimeGroup:
     """Eq. 1 and 2 exactly: p a standard safe prime, q = (p−1)/2, h fixed for the deployment.
 
-    Kept to reproduce the paper. It hides nothing: C_i^(p−1) = 1 − x_i·p mod p² gives every x_i
-    to whoever knows p (design, section 2).
+    Only to reproduce the paper: it hides nothing. C_i^(p−1) = 1 − x_i·p mod p² reveals every x_i to anybody
+    who knows p, which is public (README.md, "The published cipher is broken").
     """
 
     p: int
@@ -67,18 +68,18 @@ class PrimeGroup:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> PrimeGroup:
-        """Read what :meth:`to_fields` gave; raises KeyError or ValueError for anything else."""
+        """Parse the output of :meth:`to_fields`; raises KeyError or ValueError for anything else."""
         return cls(int(fields["p"], 16), int(fields["h"], 16))
 
     def to_fields(self) -> dict[str, str]:
-        """Return the group as kmc.pub says it."""
+        """Return the group as stored in kmc.pub."""
         return {"p": f"{self.p:x}", "h": f"{self.h:x}"}
 
     def __post_init__(self) -> None:
         if self.p.bit_length() not in _STANDARD_PRIMES or self.p != standard_prime(self.p.bit_length()):
             raise MalformedError("the modulus of scheme paper is not a standard safe prime")
         if not 1 < self.h < self.p - 1:
-            raise MalformedError("h is outside 2 … p−2")
+            raise MalformedError("the base h of scheme paper is outside 2 … p−2")
 
     @property
     def m(self) -> int:
@@ -118,9 +119,9 @@ def _small_primes() -> mpz:
 
 @dataclass(frozen=True)
 class CompositeGroup:
-    """The repair: N of unknown factorisation in the place of p, g2 = h^(2N) mod N², h hashed from N.
+    """The repaired group: N of unknown factorisation instead of p, g2 = h^(2N) mod N², h hashed from N.
 
-    R_i = g2^{e_i} is an N-th residue; that C_i hides x_i is decisional composite residuosity
+    R_i = g2^{e_i} is an N-th residue. C_i hides x_i under the decisional composite residuosity assumption
     (Paillier, EUROCRYPT '99; Joye and Libert, FC 2013) with short exponents.
     """
 
@@ -130,11 +131,11 @@ class CompositeGroup:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> CompositeGroup:
-        """Read what :meth:`to_fields` gave; raises KeyError or ValueError for anything else."""
+        """Parse the output of :meth:`to_fields`; raises KeyError or ValueError for anything else."""
         return cls(int(fields["N"], 16))
 
     def to_fields(self) -> dict[str, str]:
-        """Return the group as kmc.pub says it."""
+        """Return the group as stored in kmc.pub."""
         return {"N": f"{self.n:x}"}
 
     def __post_init__(self) -> None:
@@ -145,10 +146,8 @@ class CompositeGroup:
             raise MalformedError(f"the modulus N has a factor below {DCR_TRIAL_BOUND}")
         if gmpy2.is_prime(mpz(self.n)) or gmpy2.is_power(mpz(self.n)):
             raise MalformedError("the modulus N is not a product of two primes")
-        if gmpy2.gcd(self._h, self.n) != 1:  # then, and only then, g2 = h^(2N) has no inverse
-            raise MalformedError(
-                "the modulus N has a factor in common with the base g2 that is hashed from it"
-            )
+        if gmpy2.gcd(self._h, self.n) != 1:  # equivalent to g2 = h^(2N) having no inverse
+            raise MalformedError("the modulus N has a common factor with the base g2 derived from it")
 
     @property
     def m(self) -> int:
@@ -163,11 +162,11 @@ class CompositeGroup:
 
     @cached_property
     def g2(self) -> int:
-        """g2 = h^(2N) mod N², h = SHAKE-256(N) mod N²: nobody chose it."""
+        """g2 = h^(2N) mod N², h = SHAKE-256(N) mod N², so nobody can choose it."""
         return int(gmpy2.powmod(self._h, 2 * self.n, self.n * self.n))
 
     def exponents(self, l: int, stream: KeyStream) -> list[int]:
-        """Return l−1 exponents uniform in [0, 2^256); the last is minus their integer sum."""
+        """Return l−1 exponents uniform in [0, 2^256); e_l is minus their integer sum."""
         return [stream.bits(DCR_EXPONENT_BITS) for _ in range(l - 1)]
 
 
@@ -181,14 +180,14 @@ def generate_prime_group(bits: int) -> PrimeGroup:
 
 
 def generate_composite_group(bits: int) -> CompositeGroup:
-    """KeyGen of scheme `dcr`: N from two random primes, which are forgotten at once.
+    """KeyGen of scheme `dcr`: N from two random primes, which are discarded at once.
 
-    Raises InvalidRequestError for a size that the key generator does not make.
+    Raises InvalidRequestError for a size that the key generator does not support.
     """
     if not DCR_LEAST_BITS <= bits <= DCR_MOST_BITS or bits % 8:
         raise InvalidRequestError(
-            f"a modulus of {bits} bits cannot be made",
-            hint=f"{DCR_LEAST_BITS} to {DCR_MOST_BITS} bits, in steps of 8",
+            f"a modulus cannot have {bits} bits",
+            hint=f"use {DCR_LEAST_BITS} to {DCR_MOST_BITS} bits, in steps of 8",
         )
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     return CompositeGroup(key.public_key().public_numbers().n)

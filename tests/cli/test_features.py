@@ -90,10 +90,10 @@ def test_a_folder_whose_name_is_not_text_can_be_described(tmp_path: Path) -> Non
     ("options", "words"),
     [
         (("--device", "cuda"), "no image model to run on cuda"),
-        (("--model-output", "logits"), "are of a model, and not of edge-histogram"),
+        (("--model-output", "logits"), "need an image model, not edge-histogram"),
         (
             ("--descriptor", "colour-edge", "--model-pooling", "mean"),
-            "are of a model, and not of colour-edge",
+            "need an image model, not colour-edge",
         ),
         (("--descriptor", "colour"), "is not a descriptor"),
         (("--descriptor", "model:"), "is not a descriptor"),

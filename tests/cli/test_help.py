@@ -1,7 +1,8 @@
-"""``--help`` of every command, and what starting the program loads."""
+"""``--help`` of every command, its examples, and what starting the program loads."""
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def _commands(
 
 
 COMMANDS = {" ".join(path): command for path, command in _commands(mipp)}
+LEAVES = [name for name, command in COMMANDS.items() if not isinstance(command, click.Group)]
 WANTED = {
     *("kmc init", "kmc enroll", "kmc reencrypt", "cloud init", "cloud enroll", "cloud index", "cloud search"),
     *("user init", "user query", "user decrypt", "owner init", "owner authorize", "owner revoke"),
@@ -106,7 +108,41 @@ def test_the_help_of_a_command_explains_each_of_its_options(name: str) -> None:
             assert parameter.make_metavar(click.Context(command)).strip("[]") in shown
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if not isinstance(COMMANDS[name], click.Group)])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_80_columns(name: str) -> None:
+    assert max(map(len, done(*name.split(), "--help").out.splitlines())) <= 80
+
+
+def _parse(line: str) -> str:
+    """Parse a command line as `mipp` does, without running it; return the name of its command."""
+    program, *words = shlex.split(line, comments=True)
+    assert program == "mipp"
+    name = next(name for name in LEAVES if words[: len(name.split())] == name.split())
+    COMMANDS[name].make_context(name, words[len(name.split()) :])  # click's errors say what is wrong
+    return name
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_the_help_of_a_command_ends_with_valid_examples(name: str) -> None:
+    _, _, shown = done(*name.split(), "--help").out.partition("\n  Examples:\n")
+    examples = shown.splitlines()
+    assert 1 <= len(examples) <= 2
+    assert {_parse(example) for example in examples} == {name}
+
+
+def test_the_top_level_help_shows_a_valid_first_run() -> None:
+    shown = done("--help").out.partition("A first run:\n")[2].partition("\n\n")[0].splitlines()
+    named = [_parse(line) for line in shown]
+    assert (named[0], named[-1], len(named)) == ("kmc init", "user decrypt", 14)
+
+
+@pytest.mark.parametrize("line", ["mipp kmc init", "mipp kmc init kmc --no-such", "mipp user forget --all"])
+def test_an_example_that_is_no_command_line_is_noticed(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        _parse(line)
+
+
+@pytest.mark.parametrize("name", LEAVES)
 def test_every_command_can_report_as_json(name: str) -> None:
     assert "--json" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
 

@@ -61,7 +61,7 @@ def test_the_kmc_asks_about_features_where_it_has_some(changeable_exact: Deploym
 def test_without_a_terminal_a_removal_needs_yes(changeable: Deployment, role: str) -> None:
     before = snapshot(changeable / role)
     outcome = refused(2, role, "remove", changeable / role, "north")
-    assert "there is no terminal at which to ask" in outcome.err
+    assert "there is no terminal for confirmation" in outcome.err
     assert "hint: give --yes\n" in outcome.err
     assert snapshot(changeable / role) == before
     done(role, "remove", changeable / role, "north", "--yes")

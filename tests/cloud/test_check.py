@@ -110,7 +110,7 @@ def test_a_file_that_nobody_put_there_is_named(cloud: Path, name: str) -> None:
 
 def test_a_file_of_the_store_that_is_not_listed_is_told(cloud: Path) -> None:
     (cloud / "segments" / "lake-7.h5").write_text("what an interrupted command left")
-    assert "1 files that index.h5 does not list" in done("cloud", "check", cloud).err
+    assert "1 files are not listed in index.h5" in done("cloud", "check", cloud).err
 
 
 def test_an_owner_with_images_and_without_members_is_found(cloud: Path) -> None:

@@ -202,11 +202,11 @@ def test_sums_that_no_feature_can_have_are_refused(
 
     monkeypatch.setattr("mipp_cli.scheme.feature_cipher.encrypt_features", mislead)
     upload = upload_of(changeable, "north", "new")
-    refuse(changeable, 3, f"{upload}: no feature has the sums", upload)
+    refuse(changeable, 3, f"{upload}: no feature can have the sums", upload)
 
 
 def test_an_upload_that_names_two_images_alike_is_refused(each_way: Deployment) -> None:
-    refuse(each_way, 3, "names two images alike", upload_of(each_way, "north", "new", "new"))
+    refuse(each_way, 3, "contains two images with the same name", upload_of(each_way, "north", "new", "new"))
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])

@@ -261,7 +261,7 @@ def test_a_damaged_segment_takes_its_own_rows_alone(
     said, missing = report.warnings
     assert "rows are left out" in said
     assert "north-" in said
-    assert "2 of the 3 groups are not here" in missing
+    assert "2 of the 3 groups are missing here" in missing
 
 
 def test_of_a_damaged_segment_the_user_is_told(world: World) -> None:

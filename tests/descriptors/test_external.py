@@ -209,7 +209,7 @@ def refuse(made: Deployment, code: int, words: str, *options: object) -> None:
 
 
 def test_features_must_be_given_where_they_are_not_computed(made: Deployment) -> None:
-    refuse(made, 2, "features of this deployment (shares) are not computed here")
+    refuse(made, 2, "mipp cannot compute the features of this deployment (shares)")
 
 
 @pytest.mark.parametrize(
@@ -221,15 +221,15 @@ def test_features_must_be_given_where_they_are_not_computed(made: Deployment) ->
         ([[*row, 0] for row in ROWS], "features of 5 numbers"),
         (
             [ROWS[0], [4, 5, 8, 7], ROWS[2]],
-            "row 1, of the image 'b.png', is no feature of shares: column 2 is 8",
+            "row 1, of the image 'b.png', is not a feature of shares: column 2 is 8",
         ),
         (
             [ROWS[0], ROWS[1], [7, -1, 7, 0]],
-            "row 2, of the image 'b/x.png', is no feature of shares: column 1 is -1",
+            "row 2, of the image 'b/x.png', is not a feature of shares: column 1 is -1",
         ),
         (
             [ROWS[0], [4, 5, 6.0, 7], ROWS[2]],
-            "row 0, of the image 'a.png', is no feature of shares: column 0 is 0.0",
+            "row 0, of the image 'a.png', is not a feature of shares: column 0 is 0.0",
         ),
     ],
     ids=str,
@@ -243,10 +243,10 @@ def test_rows_that_are_not_the_images_features_are_refused(
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["a.png", "b.png", "c.png"], "no features of 1 of the 3 images, the first 'b/x.png'"),
+        (["a.png", "b.png", "c.png"], "lacks features of 1 of the 3 images, the first 'b/x.png'"),
         (["a.png", "b.png", "a.png"], "features of the image 'a.png' twice, in rows 0 and 2"),
-        (["A.PNG", "images/b.png", "x.png"], "no features of 3 of the 3 images, the first 'a.png'"),
-        ([*NAMES, "d.png", "e.png"], "features of 2 images that were not named, the first 'd.png'"),
+        (["A.PNG", "images/b.png", "x.png"], "lacks features of 3 of the 3 images, the first 'a.png'"),
+        ([*NAMES, "d.png", "e.png"], "features of 2 images that were not given, the first 'd.png'"),
     ],
 )
 def test_names_that_are_not_the_images_names_are_refused(
@@ -306,7 +306,7 @@ def test_edge_histograms_of_ones_own_are_codes(changeable: Deployment, tmp_path:
     words = ("user", "query", changeable / "alice", images, "-o", tmp_path / "q.h5", "--features")
     done(*words, npy(tmp_path / "codes.npy", rows))
     outcome = refused(2, *words, npy(tmp_path / "shares.npy", np.array(rows) / 7), "--force")
-    assert "whole numbers are codes, 0 to 7" in outcome.err
+    assert "integers must be codes, 0 to 7" in outcome.err
 
 
 def real_roles(root: Path, descriptor: str) -> tuple[Deployment, Path]:
@@ -349,15 +349,23 @@ def test_real_numbers_become_codes_as_declared(
     found = envelopes(made, tmp_path / "u.h5").values()
     assert {each.path: each.feature.tolist() for each in found} == dict(zip(NAMES, codes, strict=True))
     assert report["counts"]["clipped"] == clipped
-    assert bool(clipped) == any("outside of the range" in warning for warning in report["warnings"])
+    assert bool(clipped) == any("outside the range" in warning for warning in report["warnings"])
 
 
 @pytest.mark.parametrize(
     ("descriptor", "row", "words"),
     [
-        ("v:4:-1..1", [0, np.nan, 0, 0], "row 1, of the image 'b.png', is no feature of v: column 1 is nan"),
-        ("v:4:l2", [0, 0, -np.inf, 0], "row 1, of the image 'b.png', is no feature of v: column 2 is -inf"),
-        ("v:4:l2", [0, 0, 0, 0], "row 1, of the image 'b.png', is no feature of v: it is all zeros"),
+        (
+            "v:4:-1..1",
+            [0, np.nan, 0, 0],
+            "row 1, of the image 'b.png', is not a feature of v: column 1 is nan",
+        ),
+        (
+            "v:4:l2",
+            [0, 0, -np.inf, 0],
+            "row 1, of the image 'b.png', is not a feature of v: column 2 is -inf",
+        ),
+        ("v:4:l2", [0, 0, 0, 0], "row 1, of the image 'b.png', is not a feature of v: it is all zeros"),
     ],
 )
 def test_what_has_no_code_is_refused_with_its_place(
@@ -375,7 +383,7 @@ def test_whole_numbers_are_not_taken_for_real_ones(tmp_path: Path, kind: str) ->
     made, images = real_roles(tmp_path, "v:4:l2")
     words = (images / "a.png", "--features", npy(tmp_path / "f.npy", np.array([[1, 2, 3, 4]], dtype=kind)))
     outcome = refused(2, "user", "query", made / "alice", *words, "-o", tmp_path / "q.h5")
-    assert "holds whole numbers" in outcome.err
+    assert "contains integers" in outcome.err
     assert "save them as floats" in outcome.err
 
 
@@ -396,7 +404,7 @@ def test_clipped_numbers_of_a_query_are_told(tmp_path: Path) -> None:
     made, images = real_roles(tmp_path, "v:4:0..1")
     words = ("--features", npy(tmp_path / "f.npy", [[0.5, 1.5, -2, 1]]), "-o", tmp_path / "q.h5", "--json")
     report = done("user", "query", made / "alice", images / "a.png", *words).json
-    assert any("2 numbers of" in warning and "clipped" in warning for warning in report["warnings"])
+    assert any("numbers in" in warning and "clipped" in warning for warning in report["warnings"])
 
 
 @pytest.mark.parametrize("size", [512, 1024, 4096])

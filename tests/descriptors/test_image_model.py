@@ -223,8 +223,8 @@ def test_only_the_picture_without_a_feature_is_left_out(tmp_path: Path, fault: s
     found = model.codes([*PIXELS[:3], BLACK, *PIXELS[3:]])
     error = found.pop(3)
     assert isinstance(error, UnreadableImageError)
-    assert error.message == "what the model gives for it is not finite, or all zeros"
-    assert "a model of 16-bit floats may overflow" in str(error.hint)
+    assert error.message == "the model's output for it is not finite or all zeros"
+    assert "a model with 16-bit floats may overflow" in str(error.hint)
     alone = codes(model)
     assert farthest(np.array(found, dtype=np.int64), alone) <= 1
 

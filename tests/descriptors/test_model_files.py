@@ -19,7 +19,7 @@ from tests.support.tiny_model import (
     write_preprocessing,
 )
 
-PINNED_HINT = "take the copy of the model that the KMC has"
+PINNED_HINT = "get a copy of the KMC's model"
 OTHER = PREPROCESSING | {"resample": 3}
 
 
@@ -55,7 +55,7 @@ def test_several_models_are_listed_to_choose_from(tmp_path: Path) -> None:
     for file in files:
         tiny_model(tmp_path, file=file)
     error = refused(tmp_path, InvalidRequestError)
-    assert error.message == f"holds 3 models: {', '.join(files)}"
+    assert error.message == f"contains 3 models: {', '.join(files)}"
     assert f"--model {tmp_path / 'model.onnx'}" in str(error.hint)
     assert read_model(tmp_path / files[1]).onnx
 
@@ -63,10 +63,14 @@ def test_several_models_are_listed_to_choose_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "message", "hint"),
     [
-        ("open_clip_config.json", "in open_clip form, and none in ONNX form", "export its image tower"),
-        ("model.safetensors", "in PyTorch form, and none in ONNX form", "optimum-cli export onnx"),
-        ("pytorch_model.bin", "in PyTorch form, and none in ONNX form", "onnx_export.py"),
-        ("readme.txt", "holds no .onnx file", "give a folder with model.onnx and preprocessor_config.json"),
+        ("open_clip_config.json", "in open_clip format, but none in ONNX format", "export its image tower"),
+        ("model.safetensors", "in PyTorch format, but none in ONNX format", "optimum-cli export onnx"),
+        ("pytorch_model.bin", "in PyTorch format, but none in ONNX format", "onnx_export.py"),
+        (
+            "readme.txt",
+            "contains no .onnx file",
+            "give a folder with model.onnx and preprocessor_config.json",
+        ),
     ],
 )
 def test_a_folder_of_another_form_says_how_to_export(
@@ -79,7 +83,7 @@ def test_a_folder_of_another_form_says_how_to_export(
     assert error.path == str(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "message"), [("x.pt", "is no .onnx file"), (None, "does not exist")])
+@pytest.mark.parametrize(("name", "message"), [("x.pt", "is not an .onnx file"), (None, "does not exist")])
 def test_what_is_no_model_is_refused(tmp_path: Path, name: str | None, message: str) -> None:
     path = tmp_path / (name or "missing")
     if name:
@@ -91,8 +95,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path, name: str | None, message: 
 
 def test_a_model_without_preprocessing_is_refused(tmp_path: Path) -> None:
     error = refused(tiny_model(tmp_path / "a" / "b", preprocessing=None), InvalidRequestError)
-    assert error.message == "comes without preprocessor_config.json"
-    assert "beside it, or one folder up; timm states" in str(error.hint)
+    assert error.message == "has no preprocessor_config.json"
+    assert "beside it, or one folder up; for timm" in str(error.hint)
 
 
 @pytest.mark.parametrize("up", [False, True])
@@ -160,7 +164,7 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, weights="sub/w.bin")
     (tmp_path / "sub" / "w.bin").unlink()
     error = refused(model, MalformedError)
-    assert error.message == "is missing: the model keeps weights in it"
+    assert error.message == "is missing: it contains weights of the model"
     assert error.path == str(tmp_path / "sub" / "w.bin")
 
 
@@ -171,7 +175,7 @@ def test_linked_weights_are_refused(tmp_path: Path, linked: str) -> None:
     link.rename(tmp_path / "elsewhere")
     link.symlink_to(tmp_path / "elsewhere")
     error = refused(model, MalformedError)
-    assert error.message == "is a link, and weights outside of the model's folder are not followed"
+    assert error.message == "is a link, and links to weights are not followed"
     assert "cp -rL" in str(error.hint)
 
 
@@ -188,7 +192,7 @@ def test_weights_of_inner_graphs_are_not_read_from_elsewhere(
     (tmp_path / "weights.bin").write_bytes(bytes(1 << 16))  # where the library would look
     monkeypatch.chdir(tmp_path)
     error = refused(tmp_path / "model", MalformedError)
-    assert error.message == "keeps weights in 'weights.bin' that are not its main graph's"
+    assert error.message == "stores weights in 'weights.bin' that do not belong to its main graph"
     assert error.path == str(tmp_path / "model" / "model.onnx")
 
 
@@ -208,8 +212,8 @@ CHANGES = {
     "model": ("is another model than the deployment's: its SHA-256 is ", PINNED_HINT),
     "weights": ("has other weights in sub/w.bin than the deployment's model", PINNED_HINT),
     "preprocessing": (
-        "comes with other preprocessing than the deployment's: resample is bicubic, not bilinear",
-        "take the preprocessing file of the KMC's copy",
+        "has other preprocessing than the deployment's model: resample is bicubic, not bilinear",
+        "get the preprocessing file of the KMC's copy",
     ),
 }
 

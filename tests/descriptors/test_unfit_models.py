@@ -15,66 +15,70 @@ from tests.support.tiny_model import PREPROCESSING, SIDE, random_pixels, tiny_mo
 UNFIT = {
     "a batch beyond memory": (
         {"batch": 1 << 17},
-        "takes 131072 pictures at a time, and memory is for 65536",
-        "export it with a free batch",
+        "takes 131072 pictures at a time, but memory suffices for 65536",
+        "export it with a dynamic batch size",
     ),
     "a batch beyond any number": (
         {"batch": 1 << 40},
         f"takes {1 << 40} pictures at a time",
-        "export it with a free batch",
+        "export it with a dynamic batch size",
     ),
     "takes words, too": (
         {"more_inputs": ("input_ids", "attention_mask")},
-        "takes 3 inputs (pixels, input_ids, attention_mask), and not pictures alone",
+        "takes 3 inputs (pixels, input_ids, attention_mask), not only pictures",
         "such as vision_model.onnx",
     ),
     "channels last": (
         {"shape": (SIDE, SIDE, 3)},
-        "takes tensor(float) of shape ['n', 16, 16, 3], and its preprocessing gives (…, 3, 16, 16)",
-        "it must take floats, channels first, and pictures as large as its preprocessing",
+        "takes tensor(float) of shape ['n', 16, 16, 3], but its preprocessing gives (…, 3, 16, 16)",
+        "use a model with a float input, channels first, of the size",
     ),
     "another size": (
         {"preprocessing": PREPROCESSING | {"size": {"height": 16, "width": 17}}},
-        "and its preprocessing gives (…, 3, 16, 17)",
-        "as large as its preprocessing",
+        "but its preprocessing gives (…, 3, 16, 17)",
+        "of the size that its preprocessing gives",
     ),
-    "whole numbers": ({"input_type": "uint8"}, "takes tensor(uint8) of shape", "it must take floats"),
-    "double": ({"input_type": "double"}, "takes tensor(double) of shape", "it must take floats"),
+    "whole numbers": (
+        {"input_type": "uint8"},
+        "takes tensor(uint8) of shape",
+        "use a model with a float input",
+    ),
+    "double": ({"input_type": "double"}, "takes tensor(double) of shape", "use a model with a float input"),
     "two vectors": (
         {"outputs": {"one": "vector", "two": "vector"}},
-        "has no output, or several, that would be a vector for each picture",
+        "does not have exactly one output with a vector per picture",
         "--model-output; it has: one, two",
     ),
-    "no vector": ({"outputs": {"grid": "tokens"}}, "has no output, or several", "it has: grid"),
+    "no vector": ({"outputs": {"grid": "tokens"}}, "does not have exactly one output", "it has: grid"),
     "no floats": (
         {"outputs": {"image_embeds": "whole"}},
-        "has no output, or several",
-        "it has: none of floats",
+        "does not have exactly one output",
+        "it has: no float output",
     ),
     "zeros": (
         {"fault": "zeros"},
-        "gives image_embeds that is not finite, or all zeros, for a made-up picture",
+        "gives an output image_embeds that is not finite or all zeros for a test picture",
         "another output with --model-output",
     ),
     "beyond 32 bits": (
         {"fault": "huge", "output_type": "double"},
-        "gives image_embeds that is not finite, or all zeros, for a made-up picture",
+        "gives an output image_embeds that is not finite or all zeros for a test picture",
         "16-bit floats may overflow",
     ),
     "beyond 16 bits": (
         {"input_type": "float16", "preprocessing": PREPROCESSING | {"image_std": [1e-6] * 3}},
-        "gives image_embeds that is not finite, or all zeros, for a made-up picture",
-        "try its export of 32 bits",
+        "gives an output image_embeds that is not finite or all zeros for a test picture",
+        "try its 32-bit export",
     ),
     "no tokens": (
         {"outputs": {"last_hidden_state": "none"}},
-        "gives last_hidden_state of shape (2, 0, 24) for 2 pictures, no vector for each",
-        "an output that has one vector a picture",
+        "gives last_hidden_state of shape (2, 0, 24) for 2 pictures, not one vector each",
+        "an output with one vector per picture",
     ),
-    "too few numbers": ({"dimension": 2}, "a descriptor cannot have 2 for its dimension", "3 to 65535"),
+    "too few numbers": ({"dimension": 2}, "the descriptor's dimension cannot be 2", "3 to 65535"),
     "too many numbers": (
         {"dimension": 65536},
-        "a descriptor cannot have 65536 for its dimension",
+        "the descriptor's dimension cannot be 65536",
         "3 to 65535",
     ),
 }
@@ -93,7 +97,7 @@ def test_a_model_that_cannot_serve_is_refused(tmp_path: Path, what: str) -> None
 
 def test_the_mean_of_infinite_tokens_is_refused(tmp_path: Path) -> None:
     path = tiny_model(tmp_path, outputs={"last_hidden_state": "tokens"}, fault="huge")
-    with pytest.raises(InvalidRequestError, match="gives last_hidden_state that is not finite"):
+    with pytest.raises(InvalidRequestError, match="gives an output last_hidden_state that is not finite"):
         pin_model(path, pooling="mean")
 
 
@@ -101,11 +105,11 @@ def test_the_mean_of_infinite_tokens_is_refused(tmp_path: Path) -> None:
     ("kind", "options", "message", "hint"),
     [
         ("vector", {"output": "missing"}, "has no output 'missing'", "it has: image_embeds"),
-        ("whole", {"output": "image_embeds"}, "has no output 'image_embeds'", "it has: none of floats"),
+        ("whole", {"output": "image_embeds"}, "has no output 'image_embeds'", "it has: no float output"),
         (
             "vector",
             {"pooling": "mean"},
-            "gives image_embeds as one vector, with no tokens",
+            "gives image_embeds as one vector per picture, without tokens",
             "leave out --model-pooling",
         ),
         ("map", {"pooling": "cls"}, "gives image_embeds as one vector", "leave out --model-pooling"),
@@ -143,7 +147,7 @@ def test_an_output_whose_length_changes_is_refused(tmp_path: Path, count: int) -
 def test_a_model_that_went_away_is_missed(tmp_path: Path) -> None:
     model = ImageModel(tmp_path, pin_model(tiny_model(tmp_path)))
     (tmp_path / "model.onnx").unlink()
-    with pytest.raises(InvalidRequestError, match=r"holds no \.onnx file"):
+    with pytest.raises(InvalidRequestError, match=r"contains no \.onnx file"):
         model.check()
 
 

@@ -109,7 +109,7 @@ def check_described(deployment: Deployment, name: str, title: str, wanted: list[
     assert set(wanted) <= set(found)
     if name.endswith(".h5"):
         assert found["deployment"] == deployment.public.fingerprint
-        assert found["digest"].endswith("(fits)")
+        assert found["digest"].endswith("(verified)")
         assert found["format"] == "mipp 2"
     for field, value in found.items():
         assert f"{field} " in outcome.out
@@ -191,7 +191,7 @@ def test_a_cloud_that_ranks_says_who_may_ask_and_has(sum_scheme: Deployment) -> 
 
 def test_where_the_kmc_ranks_the_cloud_knows_nobody_who_asks(exact: Deployment) -> None:
     found = fields(exact, "cloud")
-    assert found["owner south"].endswith("; users are known to the KMC alone")
+    assert found["owner south"].endswith("; users are known only to the KMC")
     assert "queries answered" not in found
 
 
@@ -333,7 +333,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_folder_that_is_no_roles_directory_is_refused(tmp_path: Path) -> None:
-    assert "is a folder, but no role's directory" in refused(2, "inspect", tmp_path).err
+    assert "is a folder, but not a role's directory" in refused(2, "inspect", tmp_path).err
 
 
 def test_an_index_taken_out_of_its_cloud_has_no_table(deployment: Deployment, tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_what_is_left_of_an_upload_says_whose_it_is(each_way: Deployment) -> Non
     assert found["sender"] == "cloud"
     assert found["owner"] == "north"
     assert found["owner's key"] == upload.key
-    assert found["of the digest"] == upload.digest
+    assert found["digest of the message"] == upload.digest
     assert (found["images"], found["names deleted"]) == ("4", "0")
     assert found["number"].startswith(str(number))
 
@@ -391,7 +391,7 @@ def test_what_is_left_of_a_deletion_counts_names_alone(each_way: Deployment) -> 
     found = fields(each_way, name)
     assert (found["images"], found["names deleted"]) == ("0", "2")
     assert found["earlier messages"] == "7 (1970-01-01 00:00:00 UTC), 8 (1970-01-01 00:00:00 UTC)"
-    assert found["of the digest"] == header_of(deletion).digest
+    assert found["digest of the message"] == header_of(deletion).digest
     assert table(each_way, name) == [["image_id", "encrypted_bytes"]]
 
 

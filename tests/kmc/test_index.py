@@ -288,7 +288,7 @@ def test_an_unknown_key_is_refused_and_says_what_to_bring(world: World) -> None:
     ("groups", "length", "match"),
     [
         ([list("abcd")], 1000, "more than 3 images"),
-        ([["a", "b"], ["a"]], 1000, "two images alike"),
+        ([["a", "b"], ["a"]], 1000, "two images with the same name"),
         ([["a"]], 27, "a length"),
         ([["a"]], 2**40, "a length"),
     ],
@@ -352,7 +352,7 @@ def test_features_under_a_forgotten_key_decide_without_codes(world: World) -> No
     assert key_id(old) in world.enrolled().forgotten
     report = index_at_kmc(world.kmc, [late])
     assert (report.counts["images"], report.counts["images replaced"]) == (3, 2)
-    assert "without codes" in report.warnings[0]
+    assert "stored without features" in report.warnings[0]
     state = world.state()
     assert [name for name, (_, row) in state.rows.items() if row.codes is None] == [*map(digest, "bcx")]
     status = kmc_status(world.kmc)[1]["owners"]["north"]["features"]
@@ -538,7 +538,7 @@ def test_a_run_killed_before_the_index_leaves_the_old_state(
             index_at_kmc(world.kmc, [second])
     store = world.store()
     assert len(store.unlisted(store.index())) == 2
-    assert any("no index lists" in warning for warning in check_kmc(world.kmc).warnings)
+    assert any("not listed in the index" in warning for warning in check_kmc(world.kmc).warnings)
     store.remove_unlisted(store.index())
     assert world.state() == before
     index_at_kmc(world.kmc, [second])

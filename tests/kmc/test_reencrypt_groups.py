@@ -228,7 +228,7 @@ def test_damage_of_one_owner_leaves_the_others_and_is_told(
     damage(world)
     path = world.file("answer")
     report = reencrypt(world / "kmc", asked.results, path)
-    assert any("what is kept of north is damaged" in each for each in report.warnings)
+    assert any("the records of north are damaged" in each for each in report.warnings)
     opened = world.opened(path, asked.query)
     assert opened.contents == [b"south 3"]
     assert opened.of("north") == SearchedOwner("north", 4, unread=True)

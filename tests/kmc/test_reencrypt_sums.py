@@ -56,7 +56,7 @@ def test_an_unauthorised_user_gets_nothing_from_a_lenient_cloud(
 def test_a_lenient_cloud_cannot_pass_on_another_owners_images(deployment: Deployment, tmp_path: Path) -> None:
     query = forge_query(deployment, "bob", random_feature(1)[None], tmp_path / "q.h5")
     results = results_for(deployment, query, "north", tmp_path / "r.h5")
-    refuse(deployment, results, 4, "an image of 'north', who did not authorise the user 'bob'")
+    refuse(deployment, results, 4, "an image of 'north', who has not authorised the user 'bob'")
 
 
 def test_one_unauthorised_image_spoils_the_whole_answer(deployment: Deployment, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_images_of_an_owner_not_named_are_refused(deployment: Deployment, tmp_pa
     feature = random_feature(1)[None]
     query = forge_query(deployment, "alice", feature, tmp_path / "q.h5", owners=["south"])
     results = results_for(deployment, query, "north", tmp_path / "r.h5")
-    refuse(deployment, results, 4, "an image of 'north', who did not authorise the user 'alice'")
+    refuse(deployment, results, 4, "an image of 'north', who has not authorised the user 'alice'")
 
 
 def test_the_way_of_another_scheme_to_answer_is_refused(exact: Deployment, deployment: Deployment) -> None:
@@ -102,7 +102,7 @@ def test_results_with_a_revoking_owners_images_are_refused(
 ) -> None:
     revoke(changeable, "north", "alice", at="kmc")
     results = changeable.search(changeable.ask("alice"))
-    refuse(changeable, results, 4, "'north', who did not authorise the user 'alice'")
+    refuse(changeable, results, 4, "'north', who has not authorised the user 'alice'")
 
 
 def test_results_found_before_a_key_was_forgotten_open_no_more(changeable: Deployment) -> None:
@@ -135,13 +135,13 @@ def test_a_revocation_does_not_touch_other_users(changeable: Deployment) -> None
 def test_a_cloud_that_was_not_enrolled_is_unknown(deployment: Deployment, tmp_path: Path) -> None:
     contents = contents_of(deployment, deployment / "alice.results.h5")
     results = forge_results(deployment, contents, tmp_path / "r.h5", sender=stranger(deployment, "cloud"))
-    refuse(deployment, results, 4, "a cloud that this KMC does not know")
+    refuse(deployment, results, 4, "a cloud that is not enrolled with this KMC")
 
 
 def test_an_owner_cannot_speak_as_a_cloud(deployment: Deployment, tmp_path: Path) -> None:
     contents = contents_of(deployment, deployment / "alice.results.h5")
     results = forge_results(deployment, contents, tmp_path / "r.h5", sender=deployment.sender("north"))
-    refuse(deployment, results, 4, "a cloud that this KMC does not know")
+    refuse(deployment, results, 4, "a cloud that is not enrolled with this KMC")
 
 
 def _swap_images(contents: Contents) -> None:
@@ -181,7 +181,7 @@ SPOILED = [
     (_swap_owners, 1, 3, "does not fit its key, its owner, its name or its place"),
     (lambda c: c.refer(0, upload=c.images[0][0].upload + 1), 1, 3, "does not fit its key"),
     (lambda c: c.refer(0, name="other"), 1, 3, "does not fit its key"),
-    (lambda c: c.refer(0, key_id=7), 1, 8, "under a key that was not enrolled"),
+    (lambda c: c.refer(0, key_id=7), 1, 8, "under a key that is not enrolled"),
     (_flip, 1, 3, "does not fit its key"),
     (_empty_image, 1, 3, "does not fit its key"),
 ]
@@ -248,9 +248,9 @@ def test_an_answer_without_images_left_out_says_nothing_of_it(changeable: Deploy
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        (_other_query_image, 3, "matches a query image that there is not"),
-        (lambda c: c.matches.clear(), 3, "holds images that match nothing"),
-        (_other_id, 3, "holds another query than the one it answers"),
+        (_other_query_image, 3, "a match for a query image that does not exist"),
+        (lambda c: c.matches.clear(), 3, "contains images without a match"),
+        (_other_id, 3, "contains another query than the one it answers"),
         (_changed_query, 3, "does not fit the digest"),
         (lambda c: setattr(c, "query", c.query[:500]), 3, "is not a MIPP container"),
         (lambda c: c.refer(0, owner="../x"), 3, "an identifier that is not one"),
@@ -418,4 +418,4 @@ def test_a_query_sealed_to_another_centre_is_refused(deployment: Deployment, tmp
         sealing_key=SealingKey.generate().public,
     )
     results = results_for(deployment, query, "north", tmp_path / "r.h5")
-    refuse(deployment, results, 8, "could not be opened with this KMC's key")
+    refuse(deployment, results, 8, "could not be decrypted with this KMC's key")

@@ -169,7 +169,7 @@ def test_what_is_no_deletion_is_not_made_again(changeable: Deployment, which: st
 @pytest.mark.parametrize("number", ["0", "-1", "one", ""])
 def test_what_is_no_number_is_refused(changeable: Deployment, number: str) -> None:
     words = ("delete", changeable / "north", f"--again={number}", "-o", changeable / "d.h5")
-    refuse(changeable, 2, "is not the number of a message", *words)
+    refuse(changeable, 2, "is not a message number", *words)
 
 
 # Where it goes

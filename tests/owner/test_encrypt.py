@@ -138,7 +138,7 @@ def test_paths_can_come_from_a_list(changeable: Deployment, tmp_path: Path) -> N
 
 
 def test_a_list_with_nul_bytes_is_refused(changeable: Deployment) -> None:
-    refuse(changeable, 2, "holds NUL bytes", "--files-from", "-", stdin=b"a.png\0b.png\0")
+    refuse(changeable, 2, "contains NUL bytes", "--files-from", "-", stdin=b"a.png\0b.png\0")
 
 
 def test_a_list_of_windows_names_the_same_images(changeable: Deployment, tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ def test_a_key_that_is_not_held_may_have_images(changeable: Deployment) -> None:
 
 @pytest.mark.parametrize("word", ["00AA", "zz", "00000000000000AA", "0000000000000000aa"])
 def test_what_is_no_id_of_a_key_is_refused(empty: Deployment, word: str) -> None:
-    refuse_to_forget(empty, 2, "is not the id of a key", word)
+    refuse_to_forget(empty, 2, "is not a key id", word)
 
 
 def test_there_may_be_nothing_to_forget(empty: Deployment) -> None:

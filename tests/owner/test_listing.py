@@ -143,7 +143,7 @@ def test_the_number_of_no_message_is_refused(deployment: Deployment) -> None:
 def test_a_table_and_json_do_not_go_together(deployment: Deployment) -> None:
     outcome = run("owner", "list", deployment / "north", "--csv", "--json")
     assert outcome.code == 2
-    assert "--csv and --json cannot go together" in outcome.err
+    assert "--csv and --json cannot be combined" in outcome.err
 
 
 def test_an_owner_who_sent_nothing_has_an_empty_list(deployment: Deployment, tmp_path: Path) -> None:

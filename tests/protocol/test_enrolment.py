@@ -229,7 +229,7 @@ def test_a_damaged_stored_enrolment_is_named(changeable: Deployment) -> None:
 
 def test_a_cloud_enrolled_before_is_known(each_way: Deployment) -> None:
     public = each_way / "cloud" / "cloud.pub"
-    Place(each_way, "kmc").refuse(5, "the cloud is known already", public)
+    Place(each_way, "kmc").refuse(5, "is enrolled already", public)
 
 
 def test_a_second_cloud_may_be_enrolled_beside_the_first(changeable: Deployment, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_image_keys_sealed_to_another_centre_are_refused(changeable: Deployment)
     path = changeable / "e.h5"
     sender, users = changeable.sender("north"), frozenset({("eve", SigningKey.generate().public)})
     write_enrolment(path, sender, next_number(), users, [generate_key()], SealingKey.generate().public)
-    Place(changeable, "kmc").refuse(8, "could not be opened with this KMC's key", path)
+    Place(changeable, "kmc").refuse(8, "could not be decrypted with this KMC's key", path)
 
 
 @pytest.mark.parametrize("keys", [[], [b"short"], [bytes(33)]])

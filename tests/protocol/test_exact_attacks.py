@@ -166,7 +166,7 @@ def test_rows_changed_one_at_a_time_do_not_tell_which_matched(shared: World, cha
         results = shared.bring(shared.rank(query))
         forged = shared.forge(results, function(shared, shared.rows(results), which))
         path = shared.file("answer")
-        counts.append(reencrypt(shared / "kmc", forged, path).counts | {"images brought": 0})
+        counts.append(reencrypt(shared / "kmc", forged, path).counts | {"images received": 0})
         shapes.append(visible(path))
         told.append(shared.opened(path, query).of("north"))
     assert all(each == shapes[0] for each in shapes)
@@ -189,7 +189,7 @@ def test_a_doubled_row_is_refused_whichever_it_is(shared: World, which: int) -> 
     query = _asking_for(shared, [2])
     results = shared.bring(shared.rank(query))
     rows = shared.rows(results)
-    with pytest.raises(MalformedError, match="names two images alike"):
+    with pytest.raises(MalformedError, match="contains two images with the same name"):
         shared.reencrypt(shared.forge(results, [*rows[: which + 1], rows[which], *rows[which + 1 :]]))
     assert shared.opened(shared.reencrypt(results), query).contents == [MATES[2].content] * 4
 
@@ -265,10 +265,10 @@ def test_results_of_another_cloud_are_refused_and_burn_nothing(world: World) -> 
     results = world.bring(world.rank(query))
     init_cloud(world / "cloud2", world / "kmc" / "kmc.pub")
     stranger = world.forge(results, world.rows(results), sender=world.sender("cloud2"))
-    with pytest.raises(NotAuthorisedError, match="that this KMC does not know"):
+    with pytest.raises(NotAuthorisedError, match="that is not enrolled with this KMC"):
         world.reencrypt(stranger)
     enroll_at_kmc(world / "kmc", [world / "cloud2" / "cloud.pub"])
-    with pytest.raises(NotAuthorisedError, match="another cloud than the one that was asked"):
+    with pytest.raises(NotAuthorisedError, match="another cloud than the selection was for"):
         world.reencrypt(stranger)
     assert world.opened(world.reencrypt(results), query).contents[0] == MATES[2].content
 

@@ -34,14 +34,14 @@ def test_a_sealed_key_opens_nothing_in_another_users_query(changeable: Deploymen
     lifted = with_sealed_part_of(changeable, changeable / "alice.query.h5", "bob")
     results = changeable.search(lifted)
     outcome = refused(8, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "out.h5")
-    assert "could not be opened with this KMC's key" in outcome.err
+    assert "could not be decrypted with this KMC's key" in outcome.err
     assert not (changeable / "out.h5").exists()
 
 
 def test_a_sealed_key_lifted_into_anothers_query_ranks_nothing(changeable_exact: Deployment) -> None:
     lifted = with_sealed_part_of(changeable_exact, changeable_exact / "alice.query.h5", "bob")
     words = ("kmc", "rank", changeable_exact / "kmc", lifted, "-o", changeable_exact / "out.h5")
-    assert "could not be opened with this KMC's key" in refused(8, *words).err
+    assert "could not be decrypted with this KMC's key" in refused(8, *words).err
     assert not (changeable_exact / "out.h5").exists()
 
 
@@ -59,7 +59,7 @@ def test_nobody_but_the_kmc_asks_a_cloud_for_groups(changeable_exact: Deployment
 def test_where_the_kmc_ranks_no_query_goes_to_the_cloud(exact: Deployment, tmp_path: Path) -> None:
     words = ("cloud", "search", exact / "cloud", exact / "alice.query.h5", "-o", tmp_path / "out.h5")
     outcome = refused(3, *words)
-    assert "is a query, which the KMC ranks first" in outcome.err
+    assert "is a query, which the KMC must rank first" in outcome.err
     assert "mipp kmc rank KMC query.h5 -o selection.h5" in outcome.err
 
 

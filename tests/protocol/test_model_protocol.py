@@ -237,13 +237,16 @@ def test_a_deployment_without_a_model_takes_none(deployment: Deployment, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--model-output", "image_embeds"), "--model-output and --model-pooling are of a model"),
-        (("--model-pooling", "mean"), "--model-output and --model-pooling are of a model"),
-        (("--model", "MODEL", "--descriptor", "edge-histogram"), "model, or of another descriptor"),
+        (("--model-output", "image_embeds"), "--model-output and --model-pooling need --model"),
+        (("--model-pooling", "mean"), "--model-output and --model-pooling need --model"),
+        (
+            ("--model", "MODEL", "--descriptor", "edge-histogram"),
+            "--model and --descriptor cannot be combined",
+        ),
         (("--model", "MODEL", "--model-output", "other"), "has no output 'other'"),
-        (("--model", "MODEL", "--model-pooling", "cls"), "with no tokens to pool"),
+        (("--model", "MODEL", "--model-pooling", "cls"), "without tokens to pool"),
         (("--model", "missing"), "does not exist"),
-        (("--descriptor", "model:24"), "a model's descriptor, and no other, is called 'model'"),
+        (("--descriptor", "model:24"), "the name 'model' is reserved for the descriptor of an image model"),
     ],
 )
 def test_options_of_a_model_belong_together(
@@ -349,13 +352,13 @@ def test_the_picture_without_a_feature_is_named_or_left_out(tmp_path: Path) -> N
     black = made / "pictures" / "north" / "chest" / "black.png"
     Image.new("RGB", (20, 20)).save(black)
     outcome = refused(7, *encrypt(made))
-    assert f"{black}: what the model gives for it is not finite, or all zeros" in outcome.err
+    assert f"{black}: the model's output for it is not finite or all zeros" in outcome.err
     told = done(*encrypt(made, "--skip-unreadable", "--json", "--no-resume")).json
     assert told["counts"]["skipped"] == 1
     assert any(str(black) in warning for warning in told["warnings"])
     assert set(encrypted(made)) == set(PICTURES["north"])
     outcome = refused(7, "user", "query", made / "alice", black, "-o", made / "q.h5")
-    assert f"{black}: what the model gives for it" in outcome.err
+    assert f"{black}: the model's output for it" in outcome.err
 
 
 def test_jobs_give_the_same_codes(own: Deployment) -> None:

@@ -59,7 +59,7 @@ def test_images_of_a_removed_owner_are_not_reencrypted(changeable: Deployment) -
     results = changeable.search(changeable.ask("alice", candidates=100))
     remove(changeable, "kmc")
     outcome = refused(4, "kmc", "reencrypt", changeable / "kmc", results, "-o", changeable / "a.h5")
-    assert "holds an image of 'north'" in outcome.err
+    assert "contains an image of 'north'" in outcome.err
 
 
 def test_images_of_a_removed_owner_are_withdrawn(changeable_exact: Deployment) -> None:
@@ -308,7 +308,9 @@ def test_an_heir_does_not_inherit_leftover_segments(each_way: Deployment) -> Non
     for path, content in kept.items():
         path.write_bytes(content)  # as a backup brings it back
     outcome = refused(3, "cloud", "index", cloud, "--rebuild", *JOBS)
-    assert outcome.err.count("is not what its name says, or of an owner of before") == len(kept)
+    assert outcome.err.count(
+        "is not the message that its file name says, or from a former owner of that name"
+    ) == len(kept)
 
 
 def test_numbers_of_a_retired_key_do_not_block_an_heir(changeable: Deployment) -> None:

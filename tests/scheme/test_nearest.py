@@ -279,5 +279,5 @@ def test_of_no_rows_none_is_nearest() -> None:
 
 
 def test_wanting_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="at least 1"):
         Nearest(0)

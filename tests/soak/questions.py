@@ -199,7 +199,7 @@ class Questions:
         for name in ("bad", "missing", "withdrawn"):
             assert counts[name] == sum(each[name] for each in searched.values())
             life.figures[f"told {name}"] += counts[name]
-        assert counts["images brought"] == sum(map(len, brought.values()))
+        assert counts["images received"] == sum(map(len, brought.values()))
         folder = answer.with_suffix("")
         opened = ("user", "decrypt", life.root / user, answer, "-o", folder, "--top", 999, "--json")
         told = life.expect(0, *opened).json["searched"]

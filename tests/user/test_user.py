@@ -296,7 +296,7 @@ def test_a_query_whose_owners_did_not_authorise_is_refused(each_way: Deployment)
     if each_way.scheme == "exact":
         words = ("kmc", "rank", each_way / "kmc", query)
     outcome = refused(4, *words, "-o", each_way / "out.h5")
-    assert "none of the owners that the query names authorised the user 'alice'" in outcome.err
+    assert "none of the owners named in the query authorised the user 'alice'" in outcome.err
     assert not (each_way / "out.h5").exists()
 
 
@@ -325,7 +325,7 @@ def test_more_owners_than_a_query_may_name_are_refused(changeable: Deployment) -
 
 def test_where_the_kmc_ranks_matches_are_bounded(changeable_exact: Deployment) -> None:
     images, candidates = changeable_exact / "pictures/queries", MATCHES_LIMIT // 2
-    refuse(changeable_exact, 2, "images × candidates may be up to", images, "--candidates", candidates + 1)
+    refuse(changeable_exact, 2, "images × candidates may be at most", images, "--candidates", candidates + 1)
     words = (changeable_exact / "alice", images, "--candidates", candidates)
     done("user", "query", *words, "-o", changeable_exact / "most.h5")
 

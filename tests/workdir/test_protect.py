@@ -311,10 +311,10 @@ def test_the_same_again_changes_nothing(changeable: Deployment, passphrase: Path
 
 
 def test_inspect_shows_whether_a_directory_is_protected(changeable: Deployment, passphrase: Path) -> None:
-    assert "in plain, for this account alone" in done("inspect", changeable / "north").out
+    assert "in plaintext, readable only by this account" in done("inspect", changeable / "north").out
     protect(changeable / "north", passphrase)
     words = ("inspect", changeable / "north", "--passphrase-file", passphrase)
-    assert "sealed with a passphrase" in done(*words).out
+    assert "protected with a passphrase" in done(*words).out
 
 
 def test_only_a_roles_directory_can_be_protected(tmp_path: Path, passphrase: Path) -> None:

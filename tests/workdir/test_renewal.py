@@ -90,7 +90,7 @@ def test_the_new_key_is_shown_to_nobody(changeable: Deployment) -> None:
 
 def test_without_a_former_key_there_is_nothing_to_forget(changeable: Deployment) -> None:
     before = snapshot(changeable / "kmc")
-    assert "holds no former sealing key" in refused(5, "kmc", "forget-key", changeable / "kmc").err
+    assert "has no former sealing key" in refused(5, "kmc", "forget-key", changeable / "kmc").err
     assert snapshot(changeable / "kmc") == before
 
 
