@@ -174,7 +174,9 @@ def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 def _serve(path: Path, seconds: int, requests: IO[bytes], answers: IO[bytes]) -> None:
     """Open a file, and answer until there are no more requests."""
     try:
-        resource.setrlimit(resource.RLIMIT_AS, (_MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        memory = _MOST_MEMORY if most == resource.RLIM_INFINITY else min(_MOST_MEMORY, most)
+        resource.setrlimit(resource.RLIMIT_AS, (memory, most))
         with closing(FileSource(path)) as source:
             _limit_time(seconds)
             file = _OpenFile(source)

@@ -20,6 +20,7 @@ from mipp_cli.scheme.encoding import length_prefixed
 
 Codes = NDArray[np.uint8]
 _BATCH_BYTES = 1 << 20
+_MOST_STRANGERS = 1 << 20  # whose names are read: a small file may claim any number of rows
 
 
 class OwnFeatures:
@@ -37,7 +38,9 @@ class OwnFeatures:
             )
         names = file.names()
         self._row_of = (
-            _rows_in_order(file.shape[0], images) if names is None else _rows_by_name(names, images)
+            _rows_in_order(file.shape[0], images)
+            if names is None
+            else _rows_by_name(file.shape[0], names, images)
         )
         self.identity = self._identity(named=names is not None)
         rows, step = file.shape[0], max(1, _BATCH_BYTES // (8 * descriptor.l))
@@ -162,7 +165,12 @@ def _rows_in_order(rows: int, images: Sequence[ImageFile]) -> dict[str, int]:
     return {image.name: row for row, image in enumerate(images)}
 
 
-def _rows_by_name(names: Iterator[str], images: Sequence[ImageFile]) -> dict[str, int]:
+def _rows_by_name(rows: int, names: Iterator[str], images: Sequence[ImageFile]) -> dict[str, int]:
+    if rows > len(images) + _MOST_STRANGERS:
+        raise InvalidRequestError(
+            f"has features of {rows} images, and {len(images)} were named",
+            hint="one row an image, and no others",
+        )
     row_of = {image.name: -1 for image in images}
     forms = Counter(map(composed, row_of))
     alone = {form: name for name in row_of if forms[form := composed(name)] == 1}

@@ -129,6 +129,8 @@ def _open(runtime: Any, files: ModelFiles, device: str) -> Any:
     options.intra_op_num_threads = cores_of_this_worker()
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
+    # by its first bytes it might be taken for a file of another format, which nobody looked at
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if files.weights:
         names, contents = [*files.weights], [*files.weights.values()]
         options.add_external_initializers_from_files_in_memory(names, contents, [*map(len, contents)])
@@ -139,7 +141,8 @@ def _open(runtime: Any, files: ModelFiles, device: str) -> Any:
     if provider not in runtime.get_available_providers():
         raise missing
     try:
-        session = runtime.InferenceSession(files.onnx, options, providers=[provider])
+        # without fallback: it would print on stdout, and go on with another device unasked
+        session = runtime.InferenceSession(files.onnx, options, providers=[provider], enable_fallback=0)
     # as above
     except Exception as error:
         raise MalformedError(f"could not be opened ({_reason(error)})", hint=_TRY_HINT) from error

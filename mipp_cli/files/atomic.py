@@ -236,6 +236,20 @@ def sweep(folder: Path, name: str | None = None) -> None:
                     _remove_unused(Path(entry.path))
 
 
+def left_behind(folder: Path, name: str = "*") -> list[Path]:
+    """Return the temporary files in ``folder``, or those of ``name``, that :func:`sweep` cannot remove."""
+    left = []
+    for path in sorted(folder.glob(f".{name}.*")):
+        if TEMPORARY.fullmatch(path.name):
+            try:
+                _remove_unused(path)
+            except (BlockingIOError, FileNotFoundError):  # in use, or gone meanwhile
+                continue
+            except OSError:
+                left.append(path)
+    return left
+
+
 def _remove_unused(path: Path) -> None:
     # NFS locks for oneself alone what is open for writing, which a folder cannot be
     access = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR

@@ -30,6 +30,7 @@ from mipp_cli.workdir.secrets_file import (
     ROLE_FILE,
     SECRETS_FILE,
     SecretsFile,
+    former_keys_left,
 )
 
 ROLES = ("kmc", "cloud", "user", "owner")
@@ -103,7 +104,7 @@ class RoleDirectory(Records):
     @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings that every command repeats, such as that scheme `paper` hides nothing."""
-        return (*self.deployment.parameters.warnings, *self._exposed())
+        return (*self.deployment.parameters.warnings, *self._exposed(), *self.key_warnings)
 
     def _exposed(self) -> list[str]:
         """Say if others may read the keys: on some file systems nobody can keep them out by a file's mode."""
@@ -117,6 +118,14 @@ class RoleDirectory(Records):
             f"others may read the keys in {file} (mode {mode:04o}): chmod 600 keeps them out; where that "
             "changes nothing, as on FAT or SMB, move the directory, or give it a passphrase: mipp protect"
         ]
+
+    @property
+    def key_warnings(self) -> tuple[str, ...]:
+        """Warnings of replaced files that could not be removed: they may hold what was to be forgotten."""
+        return tuple(
+            f"{path} may hold former keys, and could not be removed: remove it"
+            for path in former_keys_left(self.path, self.role)
+        )
 
     @property
     def sealing_key(self) -> SealingPublicKey:
@@ -153,6 +162,13 @@ class RoleDirectory(Records):
                 self.forget_secrets()  # another command may have changed them before
                 if not shared:
                     self.sweep()
+                    # or else a command might say that there are no former keys
+                    for path in former_keys_left(self.path, self.role):
+                        raise OutputError(
+                            "may hold former keys, and cannot be removed",
+                            path=path,
+                            hint="see whether its disk is read-only or damaged, and remove it",
+                        )
                 yield
         except LockedError:
             raise ConflictError(

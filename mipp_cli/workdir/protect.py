@@ -45,10 +45,8 @@ def protect_directory(path: Path, new: Callable[[], bytes] | None) -> Report:
         if not is_so:
             directory = directory.protect(None if passphrase is None else PassphraseKey.new(passphrase))
         warnings = _seal_anew(directory)
-        directory.sweep()  # of the file that was replaced, too, if its removal failed
-        left = [each for each in path.glob(f".{SECRETS_FILE}.*") if before is None]
+        warnings += directory.key_warnings
     output = Output(file, "keys")
-    warnings += [f"{each} may hold the keys in plain: remove it" for each in left]
     return Report((output,), {}, tuple(warnings), notes=() if before else (_NOTE,))
 
 

@@ -25,7 +25,7 @@ from mipp_cli.errors import (
     TamperedError,
     errors_at,
 )
-from mipp_cli.files.atomic import sweep
+from mipp_cli.files.atomic import left_behind, sweep
 from mipp_cli.files.json_state import damaged_unless_sound, read_state, write_state
 from mipp_cli.scheme.aead import seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
@@ -184,6 +184,12 @@ def is_always_sealed(role: str, name: str) -> bool:
     """Say whether a JSON file of a role's directory is sealed under the directory's storage key."""
     folder, _, rest = name.rpartition("/")
     return rest.endswith(".json") and folder in _SEALED_FOLDERS.get(role, ())
+
+
+def former_keys_left(path: Path, role: str) -> list[Path]:
+    """Return replaced files of keys in a directory that nobody uses, and that could not be removed."""
+    folders = (path / folder for folder in _SEALED_FOLDERS.get(role, ()))
+    return [*left_behind(path, SECRETS_FILE), *(each for folder in folders for each in left_behind(folder))]
 
 
 def sealed_files(path: Path, role: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
@@ -226,6 +228,18 @@ def test_if_the_hdf5_library_crashes_the_file_is_refused(tmp_path: Path) -> None
         file._process.kill()
         with pytest.raises(MalformedError, match="the HDF5 library fails at it"):
             file.rows(0, 4)
+
+
+def test_hdf5_is_read_under_a_limit_of_memory(tmp_path: Path) -> None:
+    read = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 31, 1 << 31))\n"
+        "from mipp_cli.containers.feature_file import open_feature_file\n"
+        "print(open_feature_file(Path(sys.argv[1])).shape)"
+    )
+    command = [sys.executable, "-c", read, str(hdf5(tmp_path / "f.h5"))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(TABLE.shape), done.stderr
 
 
 def test_many_rows_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

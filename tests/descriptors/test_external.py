@@ -404,7 +404,7 @@ def test_clipped_numbers_of_a_query_are_told(tmp_path: Path) -> None:
     made, images = real_roles(tmp_path, "v:4:0..1")
     words = ("--features", npy(tmp_path / "f.npy", [[0.5, 1.5, -2, 1]]), "-o", tmp_path / "q.h5", "--json")
     report = done("user", "query", made / "alice", images / "a.png", *words).json
-    assert any("numbers in" in warning and "clipped" in warning for warning in report["warnings"])
+    assert any("2 of 4 numbers in" in warning and "clipped" in warning for warning in report["warnings"])
 
 
 @pytest.mark.parametrize("size", [512, 1024, 4096])
@@ -416,6 +416,14 @@ def test_hdf5_with_a_user_block_is_read(made: Deployment, tmp_path: Path, size: 
     with file.open("r+b") as block:
         block.write(b"notes of our laboratory\n")
     done("user", "query", made / "alice", made / "images", "--features", file, "-o", tmp_path / "q.h5")
+
+
+def test_rows_that_nobody_wrote_are_not_all_read(made: Deployment, tmp_path: Path) -> None:
+    file = tmp_path / "features.h5"
+    with h5py.File(file, "w") as content:
+        content.create_dataset("features", (1 << 40, 4), "u1", chunks=(1, 4))
+        content.create_dataset("names", (1 << 40,), h5py.string_dtype(), chunks=(1,))
+    refuse(made, 2, f"has features of {1 << 40} images, and ", "--features", file)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

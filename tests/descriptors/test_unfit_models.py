@@ -167,3 +167,21 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path) -> None:
     assert "an image model needs onnxruntime, which is not installed" in ran.stderr
     assert "hint: pip install 'mipp-cli[model]'" in ran.stderr
     assert not (tmp_path / "kmc").exists()
+
+
+def test_the_library_prints_nothing_of_a_damaged_model(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tiny_model(tmp_path)
+    file.write_bytes(file.read_bytes().replace(b"MatMul", b"Ma\xffMul"))
+    with pytest.raises(MalformedError, match="could not be opened"):
+        pin_model(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_is_read_as_onnx_whatever_it_begins_with(tmp_path: Path) -> None:
+    expected = pin_model(tiny_model(tmp_path))
+    file = tmp_path / "model.onnx"
+    unknown_field = b"\xa2\x06\x10" + b".ORTM".ljust(16, b".")  # by which ONNX Runtime knows its own format
+    file.write_bytes(unknown_field + file.read_bytes())
+    assert pin_model(file).l == expected.l

@@ -40,7 +40,7 @@ from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.retrieval_index import ids_of, index_construct
 from mipp_cli.scheme.secret_keys import key_id
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, OTHER_KEY, QUERY_ID
-from tests.support.deployment import picture
+from tests.fuzz.picture_seeds import picture_files
 
 IMAGE_KEY = bytes(range(32))
 USK = bytes(range(1, 33))
@@ -283,44 +283,9 @@ def bodies(name: str, scratch: Path) -> list[bytes]:
     return [container[HEAD_BYTES:] for container in containers(name, scratch)]
 
 
-PICTURES = (
-    ("jpeg", "RGB", {}),
-    ("jpeg", "CMYK", {}),
-    ("jpeg", "L", {"progressive": True}),
-    ("png", "RGB", {}),
-    ("png", "P", {"transparency": 0}),
-    ("png", "LA", {}),
-    ("png", "I;16", {}),
-    ("png", "1", {}),
-    ("tiff", "RGB", {}),
-    ("tiff", "RGB", {"compression": "tiff_lzw"}),
-    ("tiff", "L", {"compression": "tiff_adobe_deflate"}),
-    ("tiff", "1", {"compression": "group4"}),
-    ("tiff", "RGB", {"compression": "jpeg"}),
-    ("tiff", "I;16", {}),
-    ("bmp", "RGB", {}),
-    ("bmp", "P", {}),
-    ("webp", "RGB", {}),
-    ("webp", "RGBA", {"lossless": True}),
-)
-
-
-def picture_files() -> list[bytes]:
-    """Return small pictures in every format that is read, with an orientation to be read too."""
-    files = []
-    for seed, (form, mode, options) in enumerate(PICTURES):
-        image, memory = picture(seed, (20, 17), mode), io.BytesIO()
-        exif = image.getexif()
-        exif[0x0112] = 1 + seed % 8
-        extra = {"exif": exif.tobytes()} if form in ("jpeg", "png", "webp") else {}
-        image.save(memory, form, **options, **extra)
-        files.append(memory.getvalue())
-    return files
-
-
 def envelopes() -> list[bytes]:
     """Return the envelope of a file."""
-    return [Envelope("dir/naïve.png", "image/png", FEATURES[0], picture_files()[3]).pack()]
+    return [Envelope("dir/naïve.png", "image/png", FEATURES[0], picture_files("png")[0]).pack()]
 
 
 def answer_manifests() -> list[bytes]:

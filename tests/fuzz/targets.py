@@ -23,7 +23,6 @@ from mipp_cli.cloud.completeness import completeness, gap_warnings
 from mipp_cli.containers.base.container import Container, open_container, read_header
 from mipp_cli.containers.base.header import HEAD_BYTES, QUERY_KINDS, Header, parse
 from mipp_cli.containers.base.source import BytesSource
-from mipp_cli.containers.feature_file import open_feature_file
 from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.containers.messages.earlier import read_earlier
 from mipp_cli.containers.messages.features import open_features
@@ -47,12 +46,8 @@ from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.containers.store.index import read_index
 from mipp_cli.containers.store.part import PART, read_part
 from mipp_cli.containers.store.segment import deleted_in, origin_of, segment_schema
-from mipp_cli.descriptors.edge_histogram import edge_histogram
 from mipp_cli.errors import MippError
-from mipp_cli.images import refusals
-from mipp_cli.images.pictures import extension, open_picture
-from mipp_cli.images.pixels import png_of_pixels
-from mipp_cli.images.renditions import render
+from mipp_cli.images.pictures import extension
 from mipp_cli.inspection.files import inspect_file
 from mipp_cli.kmc.applying import NameSet
 from mipp_cli.sanitize import safe_file_name, table_cell
@@ -62,12 +57,11 @@ from mipp_cli.scheme.protocol import ExactProtocol
 from mipp_cli.scheme.retrieval_index import check_sums, ids_of, merged, nearest_pairs
 from mipp_cli.scheme.sum_groups import CompositeGroup
 from tests.containers.conftest import ALICE, DEPLOYMENT, EXACT, KEY, KMC, MASK, QUERY_ID
-from tests.fuzz import hand_offs, seeds
+from tests.fuzz import hand_offs, own_files, seeds
 from tests.fuzz.recipes import cook
 from tests.support.hdf5 import body_digest
 
 BODY, RECIPE = b"\0", b"\1"
-PIXELS = 1 << 20  # of a picture: the limit is as good at a hundredth of its size
 _NO_MEMORY = re.compile(
     "(memory|resource) allocation|malloc|(can't|unable to) allocate|out of memory", re.IGNORECASE
 )
@@ -391,25 +385,16 @@ def _run_answer_manifest(data: bytes, _scratch: Path) -> None:
     Manifest.unpack(data)
 
 
-def _run_feature_file(data: bytes, scratch: Path) -> None:
+def _run_npy_features(data: bytes, scratch: Path) -> None:
     path = scratch / "features.npy"
     path.write_bytes(b"\x93NUMPY" + data)
-    file = open_feature_file(path)
-    try:
-        file.rows(0, min(8, file.shape[0]))
-    finally:
-        file.close()
+    own_files.run_features(path)
 
 
-def _run_picture(data: bytes, _scratch: Path) -> None:
-    refusals.MAX_PIXELS = PIXELS
-    render(data, "image/jpeg", (184, 128))
-    picture = open_picture(data, path=None)
-    with suppress(MippError):
-        edge_histogram(picture.eight_bits())
-    with suppress(MippError):
-        if not open_picture(png_of_pixels(picture.stored()), path=None).facts.width:
-            raise AssertionError("a picture lost its pixels")
+def _run_hdf5_features(data: bytes, scratch: Path) -> None:
+    path = scratch / "features.h5"
+    path.write_bytes(bytes(HEAD_BYTES) + body_of(own_files.hdf5_features(), data))
+    own_files.run_features(path)
 
 
 TARGETS: dict[str, Target] = {
@@ -435,15 +420,23 @@ TARGETS: dict[str, Target] = {
     "inspect": Target(_run_inspect, _seeds_of_inspect, mode=1),
     "envelope": Target(_run_envelope, lambda _scratch: seeds.envelopes()),
     "answer-manifest": Target(_run_answer_manifest, lambda _scratch: seeds.answer_manifests()),
-    "picture": Target(_run_picture, lambda _scratch: seeds.picture_files()),
-    "feature-file": Target(_run_feature_file, lambda _scratch: seeds.feature_files()),
+    **{kind: Target(*each) for kind, each in own_files.picture_targets().items()},
+    **{name: Target(*each) for name, each in own_files.OTHERS.items()},
+    "npy-features": Target(_run_npy_features, lambda _scratch: seeds.feature_files()),
+    "hdf5-features": Target(
+        _run_hdf5_features,
+        lambda _scratch: _inputs("hdf5-features", own_files.hdf5_features()),
+        mode=0,
+    ),
 }
 
 
 def memory_was_asked_for(error: BaseException | None) -> bool:
     """Say whether an error, or one that it came from, tells that memory could not be had."""
     while error is not None:
-        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        text = str(error)
+        # libheif calls it so where it refuses by a limit of its own, before it takes any
+        if isinstance(error, MemoryError) or (_NO_MEMORY.search(text) and "Security limit" not in text):
             return True
         error = error.__cause__ or error.__context__
     return False

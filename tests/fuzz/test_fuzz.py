@@ -31,7 +31,7 @@ def test_no_damage_ends_in_anything_but_a_reading_or_a_refusal(tmp_path: Path) -
     for outcome in outcomes:
         assert outcome["read"] >= 3, outcome
         if outcome["target"] != "public":  # which asks several readers, each of which refuses most
-            assert outcome["refused"] >= 15, outcome
+            assert outcome["refused"] >= 8, outcome
 
 
 def test_a_huge_allocation_is_a_finding_even_if_refused(tmp_path: Path) -> None:
