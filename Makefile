@@ -3,6 +3,7 @@
 # make fresh        removes what that made in OUT, keys and all; nothing else does
 # make test         the tests but for the slow ones; make check  linters and all tests
 # make test-lowest  some tests with the lowest versions; make test-pythons  the tests on each other Python there is
+# make docs         the page of commands, from the commands
 # make bench        the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
 # make release      sdist and wheel in dist/, checked, installed in an empty environment and tried there
 # make fuzz         atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
@@ -26,7 +27,7 @@ LOWEST := $(VENV)/lowest
 FAST := tests/scheme tests/containers tests/cli tests/compute/test_cluster.py tests/experiments/test_suite.py
 FAST += --ignore tests/cli/test_passphrases.py
 
-.PHONY: pipeline fresh test test-lowest test-pythons check lint bench fuzz release clean
+.PHONY: pipeline fresh test test-lowest test-pythons check lint docs bench fuzz release clean
 
 # A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
 export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
@@ -321,6 +322,10 @@ lint: $(VENV)/installed-dev
 
 check: lint
 	$(VENV)/bin/pytest
+
+# The page of commands, from the commands.
+docs: $(VENV)/installed-dev
+	$(VENV)/bin/python -m tests.docs.commands --write
 
 bench: $(VENV)/installed-bench
 	$(VENV)/bin/python -m tests.benchmark $(BENCH)

@@ -26,7 +26,7 @@ class FixedBaseTable:
 
     Fixed-base windowing: Brickell, Gordon, McCurley and Wilson, EUROCRYPT '92. The time of a power and the
     table entries it reads depend on the exponent. An attacker who observes the caches of the owner's own
-    machine is outside the trust model (docs/threat-model.md).
+    machine is outside the threat model (docs/threat-model.md).
     """
 
     modulus: mpz

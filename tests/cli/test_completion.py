@@ -12,7 +12,7 @@ import pytest
 
 from tests.cli.test_processes import MIPP, environment
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "mipp_cli" / "docs" / "operations.md"
 
 
 @pytest.fixture
@@ -59,6 +59,6 @@ def test_bash_completes_what_is_typed(folder_of_mipp: Path, typed: list[str], co
     assert ran.stdout.split() == completed
 
 
-def test_the_readme_says_how_each_shell_is_told() -> None:
-    told = set(re.findall(r"_MIPP_COMPLETE=(\w+)_source mipp", README.read_text()))
+def test_the_page_says_how_each_shell_is_told() -> None:
+    told = set(re.findall(r"_MIPP_COMPLETE=(\w+)_source mipp", PAGE.read_text()))
     assert told == {"bash", "zsh", "fish"}

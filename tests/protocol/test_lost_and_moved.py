@@ -1,6 +1,6 @@
 """Directories that were restored, copied or lost: what works, what does not, and the way back.
 
-These are the claims of the README's section "Lost, moved, restored".
+These are the claims of the section "After a loss" of docs/operations.md.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_a_formula_is_no_model(name: str) -> None:
 
 
 def code_of(value: float, norm: float, dimension: int) -> int:
-    """Quantise one number by the words of the README, in plain floats."""
+    """Quantise one number by the words of docs/pictures.md, in plain floats."""
     reach = 8 / dimension**0.5
     share = (min(max(value / norm, -reach), reach) + reach) / (2 * reach)
     return min(int(share * 256), 255)

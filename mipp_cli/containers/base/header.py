@@ -1,6 +1,6 @@
 """The user block of a container: 1024 bytes of readable text, strict to the byte.
 
-Eight ASCII lines in a fixed order, the last a signature of all before it, then NUL. See README.md.
+Eight ASCII lines in a fixed order, the last a signature of all before it, then NUL. See docs/file-format.md.
 """
 
 from __future__ import annotations
