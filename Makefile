@@ -35,7 +35,8 @@ export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
 # The pipeline is a script, and not a graph of files: whether a step is due depends on what files hold, and
 # never on their times. It can be broken off anywhere and run again, and it removes no role's directory.
 define PIPELINE
-say() { printf '%s\n' "$@"; }
+# Names of folders may hold what would steer a terminal.
+say() { printf '%s\n' "$@" | tr -d '\000-\010\013-\037\177'; }
 stop() { say "$@" >&2; exit 2; }
 
 # Print a command as one would type it.
@@ -247,7 +248,11 @@ done
 endef
 export PIPELINE_SCRIPT := $(value PIPELINE)
 
-pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed$(EXTRAS:%=-with-%)
+comma := ,
+space := $(comma:,= )
+WITH := $(if $(strip $(EXTRAS)),-with-$(subst $(space),$(comma),$(strip $(EXTRAS))))
+
+pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed$(WITH)
 	@sh -eu -c "$$PIPELINE_SCRIPT"
 
 # Only a folder that the pipeline began: OUT may be mistyped.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from mipp_cli.sanitize import printable
 
+_ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 _LIKE_AN_ESCAPE = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 
 
@@ -42,6 +43,12 @@ def as_called(words: str | bytes) -> str:
 def on_disk(name: str) -> str:
     """Return a name of our making as a path whose bytes are UTF-8 in any locale."""
     return os.fsdecode(name.encode())
+
+
+def path_of(name: str) -> str:
+    """Return the path that :func:`name_of` gave this name, as Python holds it."""
+    data = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode())
+    return os.fsdecode(data)
 
 
 def composed(name: str) -> str:

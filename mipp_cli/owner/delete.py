@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.files.atomic import discard, refuse_existing
-from mipp_cli.names import as_called, as_seen, recognised
+from mipp_cli.names import as_called, as_seen, name_of, recognised
 from mipp_cli.owner.features import sweep_kept
 from mipp_cli.owner.grouping import thin_warning
 from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
@@ -31,7 +31,7 @@ def delete_images(
     owner.directory.refuse_inside(output)
     with owner.directory.lock():
         ledger = owner.ledger
-        called = [*map(_as_listed, images)]
+        called = _called(images, ledger)
         listed = recognised(called, ledger.paths(), as_seen)
         paths = dict.fromkeys([*(listed.get(each, each) for each in called), *_deleted_by(ledger, again)])
         if not paths:
@@ -65,8 +65,29 @@ def delete_images(
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
-    note = f"bring it to the cloud (mipp cloud index){kmc}"
-    return Report((Output(output, DELETE),), counts, tuple(warnings), notes=(note,))
+    notes = [f"took '{given}' to mean '{found}'" for given, found in listed.items() if given != found]
+    notes.append(f"bring it to the cloud (mipp cloud index){kmc}")
+    return Report((Output(output, DELETE),), counts, tuple(warnings), notes=tuple(notes))
+
+
+def _called(images: Sequence[str | bytes], ledger: Ledger) -> list[str]:
+    """Return what the ledger calls each image, once; raises InvalidRequestError if that is not clear.
+
+    What looks like an escaped byte is one, unless the ledger has a file of that very name instead.
+    """
+    named = {_as_listed(each): str(PurePosixPath(name_of(each))) for each in images}
+    unclear = {shown: own for shown, own in named.items() if shown != own}
+    known = (
+        {path for path in ledger.paths() if path in unclear or path in unclear.values()} if unclear else ()
+    )
+    for shown, own in unclear.items():
+        if shown in known and own in known:
+            raise InvalidRequestError(
+                f"'{shown}' may mean the image '{shown}' or the image '{own}'",
+                hint="name the second as mipp owner list OWNER shows it; the first by the bytes of its path, "
+                "in a file of --files-from",
+            )
+    return [own if shown != own and own in known else shown for shown, own in named.items()]
 
 
 def _as_listed(image: str | bytes) -> str:

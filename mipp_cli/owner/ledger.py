@@ -29,6 +29,13 @@ from mipp_cli.files.json_state import damaged_unless_sound
 
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
+FILE, PIXELS = "file", "pixels"
+"""What an image was sent as; a word of its version."""
+
+
+def was_pixels(version: str) -> bool:
+    """Say whether the version of a sent image says that its pixels were sent, and not its file."""
+    return PIXELS in version.split(" ")
 
 
 class Message(NamedTuple):
@@ -151,9 +158,14 @@ class Ledger:
         for message in self.messages():
             for image in self.images(message.number):
                 if image.path in paths:
-                    known = image._replace(version="", digest="") if message.number in self.unsure else image
-                    if not image.group and image.path in found:
-                        known = known._replace(group=found[image.path].image.group)
+                    known, before = image, found.get(image.path)
+                    if message.number in self.unsure or message.kind == DELETE:
+                        # The payload stays known: what went out as pixels is not sent as a file unasked.
+                        versions = (image.version, before.image.version if before else "")
+                        pixels = any(map(was_pixels, versions))
+                        known = image._replace(version=PIXELS if pixels else "", digest="")
+                    if not image.group and before is not None:
+                        known = known._replace(group=before.image.group)
                     found[image.path] = Standing(message, known)
         return found
 

@@ -15,8 +15,8 @@ from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, MippError,
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import Kind
 from mipp_cli.log import timed
-from mipp_cli.names import on_disk, recognised
-from mipp_cli.owner.ledger import DELETE, Ledger, SentImage, Standing
+from mipp_cli.names import path_of, recognised
+from mipp_cli.owner.ledger import DELETE, FILE, PIXELS, Ledger, SentImage, Standing, was_pixels
 from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.encoding import length_prefixed
 
@@ -57,12 +57,12 @@ class EncryptOptions:
     @property
     def pixels(self) -> bool:
         """Whether the matrix of pixels is encrypted, and not the file."""
-        return self.payload == "pixels"
+        return self.payload == PIXELS
 
     @property
     def payload_kind(self) -> str:
         """What is encrypted: `file` or `pixels`."""
-        return "pixels" if self.pixels else "file"
+        return PIXELS if self.pixels else FILE
 
 
 class Choice:
@@ -107,6 +107,7 @@ class Choice:
             self._counts[why] += 1
             if why in _SENT:
                 self.sent.append(image)
+                self.sent_as_pixels += why != NEW and self._were_pixels(image)
         except UnreadableImageError:  # whoever describes it says why
             self.sent.append(image)
             self.unreadable.add(image.name)
@@ -122,9 +123,12 @@ class Choice:
             return AGAIN
         if not standing.live:
             return DELETED
-        if options.payload is None and "pixels" in standing.image.version.split(" "):
-            self.sent_as_pixels += 1
         return UNCHANGED if self._is_unchanged(image, standing.image) else CHANGED
+
+    def _were_pixels(self, image: ImageFile) -> bool:
+        """Say whether an image was sent as pixels, and nobody says that the file may be sent now."""
+        standing = self._standing.get(image.name)
+        return standing is not None and self._options.payload is None and was_pixels(standing.image.version)
 
     def _is_unchanged(self, image: ImageFile, sent: SentImage) -> bool:
         version = self.version(image, image.version())  # before reading: what changes meanwhile is another
@@ -208,9 +212,9 @@ def as_called_before(ledger: Ledger, images: Sequence[ImageFile]) -> Sequence[Im
 
 def _is_beside(image: ImageFile, name: str) -> bool:
     """Say whether another file of this ``name`` is there too, though it was not named."""
-    location, own = str(image.path), on_disk(image.name)
+    location, own = str(image.path), path_of(image.name)
     with suppress(OSError):
-        other = location.removesuffix(own) + on_disk(name)
+        other = location.removesuffix(own) + path_of(name)
         return location.endswith(own) and not image.path.samefile(other)
     return False
 

@@ -220,11 +220,11 @@ class _SeriesLimit:
         self, found: Iterable[tuple[RankedMatch, Envelope]]
     ) -> Iterator[tuple[RankedMatch, Envelope, Series]]:
         """Yield the matches of a query image that are within the limit, with what they belong to."""
-        taken: Counter[str] = Counter()
+        taken: Counter[tuple[str, str]] = Counter()  # of each owner's own: another cannot use them up
         for match, envelope in found:
             series = _series_of(envelope)
-            taken[series.series] += 1
-            if self.most is None or not series.series or taken[series.series] <= self.most:
+            taken[match.owner, series.series] += 1
+            if self.most is None or not series.series or taken[match.owner, series.series] <= self.most:
                 yield match, envelope, series
             else:
                 self.left_out += 1

@@ -207,7 +207,7 @@ def test_a_query_is_refused_with_the_command_that_comes_first(world: World) -> N
 
 
 def test_a_selection_is_nothing_to_compute_without_an_index(world: World, north: int) -> None:
-    with pytest.raises(InvalidRequestError, match="not searched"):
+    with pytest.raises(InvalidRequestError, match="does not apply to a selection"):
         search(
             world / "cloud", asked(world, GroupRef("north", north, 0)), world.file("x"), without_index=True
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.owner import delete as owner_delete
 from mipp_cli.owner.delete import delete_images
 from mipp_cli.owner.owner import Owner
-from tests.support.deployment import JOBS, Deployment, done, refused, snapshot
+from tests.support.deployment import JOBS, Deployment, done, picture, refused, snapshot
 
 NORTH = ("chest/a.jpg", "chest/b.png", "chest/c.png", "hand/a.tif", "hand/d.bmp")
 
@@ -210,3 +211,32 @@ def test_a_deletion_that_was_killed_is_made_by_the_same_command(
         with pytest.raises(ZeroDivisionError):
             delete_images(changeable / "north", ["chest/a.jpg"], changeable / "d.h5")
     assert names(changeable, delete(changeable, "chest/a.jpg"))
+
+
+def test_a_name_that_may_mean_two_images_is_refused(changeable: Deployment, tmp_path: Path) -> None:
+    byte, literal = tmp_path / os.fsdecode(b"caf\xe9.png"), tmp_path / "caf\\xe9.png"
+    for number, path in enumerate((byte, literal)):
+        picture(number).save(path)
+    encrypt(changeable, literal, "--small")
+    assert live(changeable) == {*NORTH, "caf\\x5cxe9.png"}
+    encrypt(changeable, byte, "--small")
+    command = ("delete", changeable / "north", "-o", changeable / "d.h5")
+    refuse(changeable, 2, "may mean the image", *command, literal.name)
+    delete(changeable, "caf\\x5cxe9.png")
+    assert live(changeable) == {*NORTH, "caf\\xe9.png"}
+
+
+def test_a_file_is_deleted_by_its_own_name(changeable: Deployment, tmp_path: Path) -> None:
+    literal = tmp_path / "caf\\xe9.png"
+    picture(1).save(literal)
+    encrypt(changeable, literal, "--small")
+    delete(changeable, literal.name)
+    assert live(changeable) == {*NORTH}
+
+
+def test_which_image_was_meant_is_told(changeable: Deployment, tmp_path: Path) -> None:
+    picture(1).save(tmp_path / "e\N{COMBINING ACUTE ACCENT}.png")
+    encrypt(changeable, tmp_path / "e\N{COMBINING ACUTE ACCENT}.png", "--small")
+    words = ("delete", changeable / "north", "é.png", "é.png", "-o", changeable / "d.h5")
+    assert "note: took 'é.png' to mean 'e\N{COMBINING ACUTE ACCENT}.png'" in done("owner", *words).out
+    assert live(changeable) == {*NORTH}

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from mipp_cli.owner.owner import Owner
 from tests.owner.test_encrypt import envelopes
 from tests.support.deployment import JOBS, Deployment, done, picture, refused
 
@@ -169,3 +170,17 @@ def test_what_was_sent_as_pixels_is_not_sent_as_files_unasked(changeable: Deploy
     outcome = refused(2, *encrypt(changeable, photo, "--force"))
     assert "1 of the images were sent as pixels, and this would send them as files" in outcome.err
     done(*encrypt(changeable, photo, "--payload", "file", "--force"))
+
+
+@pytest.mark.parametrize("words", [("--again",), ("--again", "number"), ("--undelete",)])
+def test_nor_is_it_sent_as_a_file_in_another_way(
+    changeable: Deployment, folder: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    photo = folder / "photo.png"
+    done(*encrypt(changeable, photo, "--payload", "pixels"))
+    sent = Owner.open(changeable / "north").ledger.messages()[-1].number
+    if words == ("--undelete",):
+        done("owner", "delete", changeable / "north", "photo.png", "-o", tmp_path / "d.h5")
+    given = [str(sent) if word == "number" else word for word in words]
+    assert "were sent as pixels" in refused(2, *encrypt(changeable, photo, "--force", *given)).err
+    done(*encrypt(changeable, photo, "--force", "--payload", "pixels", *given))

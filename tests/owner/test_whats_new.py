@@ -480,13 +480,14 @@ def test_a_picture_that_was_copied_is_not_new(changeable: Deployment, folder: Pa
 
 
 @pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("before", ["", os.fsdecode(b"\xff")])
 def test_of_two_pictures_neither_is_taken_for_the_other(
-    changeable: Deployment, folder: Path, alone: bool
+    changeable: Deployment, folder: Path, alone: bool, before: str
 ) -> None:
-    (folder / "a.png").rename(folder / APART)
+    (folder / "a.png").rename(folder / (before + APART))
     send(changeable, folder)
-    shutil.copy(folder / "b.png", folder / COMPOSED)
-    named = folder / COMPOSED if alone else folder
+    shutil.copy(folder / "b.png", folder / (before + COMPOSED))
+    named = folder / (before + COMPOSED) if alone else folder
     assert preview(changeable, named)["new"] == 1
     send(changeable, named)
     assert preview(changeable, folder) == {"unchanged": 5}

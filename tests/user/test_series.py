@@ -111,3 +111,11 @@ def test_the_page_has_the_series_of_a_match(answer: tuple[Deployment, Path], tmp
     rows(answer, tmp_path / "m", "--top", 100)
     page = (tmp_path / "m" / "matches.html").read_text()
     assert page.count('data-study="1.2.4" data-series="1.2.5"') == 4
+
+
+def test_nobody_uses_up_the_series_of_another_owner(answer: tuple[Deployment, Path], tmp_path: Path) -> None:
+    made = answer[0].copy(tmp_path / "deployment")
+    publish(made, "south", [scan(number, "1.2.5") for number in range(10, 13)])
+    again = made.answer(made.search(made.ask("alice", candidates=100, pictures=("q1.png",))))
+    kept = rows((made, again), tmp_path / "m", "--top", 100, "--per-series", 1)
+    assert sorted(row["owner"] for row in kept if row["series"] == "1.2.5") == ["north", "south"]

@@ -233,5 +233,5 @@ def check_names(rows: list[bytes]) -> list[str]:
     if any(not name or "\0" in name for name in names):
         raise MalformedError("has an image name that is empty or contains NUL")
     if len(set(names)) != len(names):
-        raise MalformedError("names two images alike")
+        raise MalformedError("contains two images with the same name")
     return names
