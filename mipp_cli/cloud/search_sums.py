@@ -85,7 +85,7 @@ def search_sums(
         "images": len(places),
     }
     warnings = [
-        f"{owner} was not searched: this owner has not authorised the user"
+        f"{owner} was not searched: this owner did not authorise the user"
         for owner in sorted(query.owners - set(owners))
     ]
     all_warnings = (*cloud.store.parameters.warnings, *warnings)

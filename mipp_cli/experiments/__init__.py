@@ -1,1 +1,1 @@
-"""The paper's figures and tables, measured on a data set of one's own."""
+"""The paper's figures and tables, reproduced on a data set."""

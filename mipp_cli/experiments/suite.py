@@ -1,4 +1,4 @@
-"""Runs experiments one after the other into an output folder, skipping those that are done."""
+"""Runs experiments one by one into an output folder, skipping finished ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from mipp_cli import __version__
 from mipp_cli.compute.cores import all_cores
 from mipp_cli.compute.processes import Parallelism
-from mipp_cli.errors import InterruptedWorkError, InvalidRequestError
+from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError
 from mipp_cli.experiments.base.result import Result
 from mipp_cli.experiments.plots.drawings import draw
 from mipp_cli.experiments.plots.style import plots_possible
@@ -26,13 +26,15 @@ from mipp_cli.experiments.report.table_files import write_tables
 from mipp_cli.experiments.report.workspace import Record, Workspace
 from mipp_cli.report import Output
 
-NO_PLOTS = "no plots were drawn: matplotlib is not installed; pip install 'mipp-cli[plots]' and run it again"
+NO_PLOTS = (
+    "no plots were drawn, since matplotlib is not installed: pip install 'mipp-cli[plots]' and run again"
+)
 _PACKAGES = ("numpy", "pillow", "gmpy2", "h5py", "cryptography", "matplotlib", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Task:
-    """An experiment to be run: its name, its options as they are recorded, and what runs it."""
+    """An experiment to run: its name, its recorded options, and the function that runs it."""
 
     experiment: str
     options: Mapping[str, Any]
@@ -41,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: results of the experiments asked for, files, and how many were done before."""
+    """The outcome of a run: results of the experiments asked for, files, and how many were skipped."""
 
     results: tuple[Result, ...]
     outputs: tuple[Output, ...]
@@ -58,11 +60,11 @@ def run_tasks(
     plots: bool,
     command: str = "",
 ) -> Outcome:
-    """Run what is not done yet, keep each experiment as it ends, then write files and the report.
+    """Run unfinished experiments, store each when it is finished, then write files and the report.
 
     ``dataset`` describes the data set, ``command`` is the command line, for the report. Raises OutputError,
-    before anything is run, if the folder holds one of the experiments with other options;
-    InterruptedWorkError if it was interrupted.
+    before anything is run, if the folder has one of the experiments with other options; InterruptedWorkError
+    if it was interrupted.
     """
     workspace = Workspace(folder, force=force)
     done = {
@@ -76,20 +78,30 @@ def run_tasks(
             try:
                 results = tuple(task.run())
             except KeyboardInterrupt:
-                finished = len(workspace.records())
+                workspace.remove_if_empty()
                 raise InterruptedWorkError(
-                    f"interrupted in {task.experiment}; {finished} finished experiments are kept",
+                    f"interrupted in {task.experiment}; {_kept(workspace)}",
                     path=folder,
-                    hint="run the same command again to go on",
+                    hint="run the same command again to resume",
                 ) from None
+            except MippError as error:
+                workspace.remove_if_empty()
+                if workspace.records():
+                    hint = f"{_kept(workspace)} in {folder}: run the same command again to resume"
+                    error.hint = f"{error.hint}; {hint}" if error.hint else hint
+                raise
             seconds = time.perf_counter() - begin
             environment = {**provenance(command), **describe_environment()}
             workspace.keep(Record(task.experiment, task.options, dataset, environment, seconds, results))
     return _write(workspace, tasks, sum(record is not None for record in done.values()), plots=plots)
 
 
+def _kept(workspace: Workspace) -> str:
+    return f"{len(workspace.records())} finished experiments are kept"
+
+
 def _write(workspace: Workspace, tasks: Sequence[Task], skipped: int, *, plots: bool) -> Outcome:
-    """Write the files of all that the folder holds; what is returned is of the experiments asked for."""
+    """Write the report on all experiments in the folder, and the files of those asked for; return these."""
     folder, records = workspace.folder, workspace.records()
     asked = {task.experiment for task in tasks}
     results = [result for record in records if record.experiment in asked for result in record.results]
@@ -120,7 +132,7 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Return the processor's name, from where Linux tells it, else what Python knows."""
+    """Return the processor's name from /proc/cpuinfo, or else from Python."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -130,9 +142,9 @@ def _processor() -> str:
 
 
 def recorded(options: object) -> Any:
-    """Return options as JSON fields: what they are compared by when a run continues.
+    """Return options as JSON fields, to compare them when a run is resumed.
 
-    Where the work is done changes no figure and is left out; a file counts by its content.
+    Parallelism does not affect results and is left out; a file is represented by its digest.
     """
     if dataclasses.is_dataclass(options):
         fields = ((field.name, getattr(options, field.name)) for field in dataclasses.fields(options))
@@ -152,5 +164,5 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InvalidRequestError(
-            f"cannot be read: {error.strerror}", path=path, hint="check the path and the rights"
+            f"cannot be read: {error.strerror}", path=path, hint="check the path and its permissions"
         ) from error

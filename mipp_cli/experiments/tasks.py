@@ -1,4 +1,4 @@
-"""Each experiment as a task: its options as they are recorded, and what runs it."""
+"""The experiments as tasks: their recorded options, and the functions that run them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Results = Sequence[Result]
 
 
 def _task(experiment: str, dataset: DataSet, options: Any, run: Callable[[], Results]) -> Task:
-    """Make a task on one data set: its descriptor is recorded beside the options, and said in a note."""
+    """Make a task on one data set; its descriptor is recorded with the options, and described in a note."""
 
     def told() -> Results:
         first, *others = run()
@@ -44,7 +44,7 @@ def _task(experiment: str, dataset: DataSet, options: Any, run: Callable[[], Res
 def accuracy_task(
     dataset: DataSet, options: AccuracyOptions, check: EqualityOptions, progress: Progress
 ) -> Task:
-    """Fig. 3 and 4, and the check that allows to measure them on plain codes."""
+    """Fig. 3 and 4, and the check that justifies measuring them on plaintext codes."""
 
     def run() -> list[Result]:
         return [*run_accuracy(dataset, options, progress), check_equality(dataset, check, progress)]
@@ -64,7 +64,9 @@ def descriptors_task(
     watched: CoSelectionOptions,
     progress: Progress,
 ) -> Task:
-    """Descriptors beside each other, what co-selection tells of each, and the checks on encrypted samples."""
+    """The comparison of descriptors, what co-selection reveals with each, and the checks on encrypted
+    samples.
+    """
     asked = {
         **recorded(options),
         "check": recorded(check),
@@ -83,7 +85,7 @@ def descriptors_task(
 
 
 def timing_task(dataset: DataSet, options: TimingOptions, progress: Progress) -> Task:
-    """Fig. 5 to 8; how many processes work is part of what is measured."""
+    """Fig. 5 to 8; the number of processes is recorded, since it affects the results."""
     parallelism = {"jobs": options.parallelism.jobs, "scheduler": options.parallelism.scheduler}
     return _task(
         "timing",
@@ -101,7 +103,7 @@ def storage_task(dataset: DataSet, options: SampleOptions, progress: Progress) -
 def leakage_task(
     dataset: DataSet, seed: int, modulus_bits: int, parallelism: Parallelism, progress: Progress
 ) -> Task:
-    """What the cloud can work out; two owners share as many pictures as the data set has for them."""
+    """What the cloud can infer; two owners share as many pictures as the data set allows."""
     shared = max(1, min(LinkTrial().shared, len(dataset) // 3))
     links = LinkTrial(shared, SchemeSetting("dcr", modulus_bits))
     options = LeakageOptions(seed=seed, links=links, parallelism=parallelism)
@@ -109,9 +111,9 @@ def leakage_task(
 
 
 def attack_trial_task(dataset: DataSet, sample: SampleOptions, sheet: Path, progress: Progress) -> Task:
-    """The attack on uploads made for it; ``sheet`` is where the pictures of the two-time pad go.
+    """The attack on uploads made for it; ``sheet`` is the path of the pictures of the two-time pad.
 
-    Of long features fewer images are read: what takes time is the number.
+    Fewer images are attacked if features are long: the time depends on the number of codes.
     """
     images = max(2, min(sample.images, _ATTACKED_CODES // dataset.described.descriptor.l))
     fewer = replace(sample, images=images)
@@ -119,7 +121,7 @@ def attack_trial_task(dataset: DataSet, sample: SampleOptions, sheet: Path, prog
 
 
 def attack_task(upload: Path, options: AttackOptions, progress: Progress) -> Task:
-    """The attack on an upload that somebody made."""
+    """The attack on a given upload."""
     asked: dict[str, Any] = {
         "upload": recorded(upload),
         "kmc": recorded(options.kmc),

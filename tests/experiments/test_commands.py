@@ -114,7 +114,7 @@ def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> Non
         "--queries", "all", "--returned", "5", "--watched", "50",
     )  # fmt: skip
     outcome = done(*words)
-    assert "model:tiny, precision at 5: by Euclidean distance" in outcome.out
+    assert "Fig. 3, for model:tiny" in outcome.out
     with (tmp_path / "out" / "descriptors.csv").open() as file:
         found = {(row["descriptor"], row["method"]) for row in csv.DictReader(file)}
     assert {("edge-histogram", "codes"), ("model:tiny", "vectors"), ("model:tiny", "sim")} <= found

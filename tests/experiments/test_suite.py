@@ -35,6 +35,36 @@ def test_an_interrupted_run_continues(tmp_path: Path) -> None:
     assert again.results[0].claims == outcome.results[0].claims
 
 
+def _fail() -> list[Result]:
+    raise InvalidRequestError("the data set is too small", hint="use a larger one")
+
+
+def test_a_failed_run_says_which_experiments_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        run(tmp_path / "out", [task("accuracy", ACCURACY, []), Task("storage", {}, _fail)])
+    assert str(caught.value.hint).startswith("use a larger one; 1 finished experiments are kept in ")
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_failed_run_leaves_no_empty_folder(tmp_path: Path, existed: bool) -> None:
+    folder = tmp_path / "out"
+    if existed:
+        folder.mkdir()
+    with pytest.raises(InvalidRequestError):
+        run(folder, [Task("storage", {}, _fail)])
+    assert folder.exists() == existed
+    assert not (folder / "done").exists()
+
+
+def test_only_the_nested_options_that_changed_are_named(tmp_path: Path) -> None:
+    before = {"queries": {"seed": 1, "categories": None}, "settings": [{"bits": 1024}, {"bits": 2048}]}
+    after = {"queries": {"seed": 1, "categories": 3}, "settings": [{"bits": 1024}, {"bits": 3072}]}
+    run(tmp_path, [task("storage", STORAGE, [], before)])
+    changed = r": queries.categories unset → 3, settings\[1\].bits 2048 → 3072$"
+    with pytest.raises(OutputError, match=changed):
+        run(tmp_path, [task("storage", STORAGE, [], after)])
+
+
 def test_files_of_a_continued_run_are_those_of_a_whole_one(tmp_path: Path) -> None:
     for name in ("whole", "continued"):
         run(tmp_path / name, [task("accuracy", ACCURACY, [])])
@@ -46,7 +76,7 @@ def test_files_of_a_continued_run_are_those_of_a_whole_one(tmp_path: Path) -> No
 def test_other_options_are_refused_before_anything_is_run(tmp_path: Path) -> None:
     runs: list[str] = []
     run(tmp_path, [task("storage", STORAGE, runs)])
-    with pytest.raises(OutputError, match="holds storage with other options: seed 1 → 2"):
+    with pytest.raises(OutputError, match="contains storage with other options: seed 1 → 2"):
         run(tmp_path, [task("accuracy", ACCURACY, runs), task("storage", STORAGE, runs, {"seed": 2})])
     assert runs == ["storage"]
     run(tmp_path, [task("storage", STORAGE, runs, {"seed": 2})], force=True)

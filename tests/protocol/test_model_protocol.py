@@ -169,7 +169,11 @@ def test_features_prints_the_codes_of_a_model(roles: Deployment) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("model:", "is not a descriptor"), ("model", "is no descriptor"), ("model:missing", "does not exist")],
+    [
+        ("model:", "is not a descriptor"),
+        ("model", "is not a descriptor"),
+        ("model:missing", "does not exist"),
+    ],
 )
 def test_a_missing_model_prints_no_features(roles: Deployment, text: str, message: str) -> None:
     image = roles / "pictures" / "queries" / "q1.png"

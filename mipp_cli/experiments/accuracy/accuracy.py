@@ -1,4 +1,4 @@
-"""Fig. 3 and 4: precision, recall and F1 against the number of images returned."""
+"""Fig. 3 and 4: precision, recall and F1 by number of images returned."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _CLAIMS = {
 
 @dataclass(frozen=True)
 class AccuracyOptions(ComparisonOptions):
-    """What is compared, and at which numbers of images returned (None: what suits the data set's size)."""
+    """The comparison, and the numbers of images returned (None: chosen by the data set's size)."""
 
     returned: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(count < 1 for count in self.returned or ()):
-            raise InvalidRequestError("at least one image is returned", hint="give --returned 1 or more")
+            raise InvalidRequestError("--returned must be at least 1", hint="give --returned 1 or more")
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Curve:
 
 
 def run_accuracy(dataset: DataSet, options: AccuracyOptions, progress: Progress = silent) -> list[Result]:
-    """Measure every method; return the means with intervals and claims, each query's figures, the queries."""
+    """Measure every method; return means with intervals and claims, figures per query, and the queries."""
     comparison = compare(dataset, options)
     returned = _returned(comparison, options.returned)
     curves = [*method_curves(comparison, returned, progress), chance_curve(comparison, returned)]
     seed = options.queries.seed
     means = Result(
         "accuracy",
-        "Fig. 3 and 4: precision, recall and F1 against the number of images returned",
+        "Fig. 3 and 4: precision, recall and F1 by number of images returned",
         _mean_rows(curves, seed),
-        _claims(curves, seed),
+        _claims(curves, dataset.label, seed),
         [*comparison.notes(seed), *_notes(returned)],
     )
     each = Result(
@@ -79,7 +79,7 @@ def _returned(comparison: Comparison, wanted: Sequence[int] | None) -> tuple[int
         return tuple(range(step, min(10 * step, others) + 1, step))
     if max(wanted) > others:
         raise InvalidRequestError(
-            f"{max(wanted)} images cannot be returned: {others} are searched for a query",
+            f"{max(wanted)} images cannot be returned: only {others} are searched per query",
             path=comparison.dataset.folder,
             hint=f"give --returned numbers up to {others}",
         )
@@ -87,7 +87,7 @@ def _returned(comparison: Comparison, wanted: Sequence[int] | None) -> tuple[int
 
 
 def method_curves(comparison: Comparison, returned: Sequence[int], progress: Progress) -> Iterator[Curve]:
-    """Yield each method's figures, at those numbers returned at which it answers every query in full."""
+    """Yield each method's figures, at the numbers returned for which it answers every query in full."""
     for method in comparison.methods:
         rows = comparison.hits(method, max(returned), progress)
         shortest = min(map(len, rows))
@@ -99,7 +99,7 @@ def method_curves(comparison: Comparison, returned: Sequence[int], progress: Pro
 
 
 def chance_curve(comparison: Comparison, returned: Sequence[int]) -> Curve:
-    """Return the figures that images drawn at random have on average: each measure is linear in TP."""
+    """Return the expected figures of a random answer, computed exactly: each measure is linear in TP."""
     counts, relevant = np.array(returned), comparison.relevant[:, None]
     expected = relevant * counts / comparison.others
     return Curve(CHANCE, "chance", tuple(returned), measures(expected, counts, relevant))
@@ -136,7 +136,7 @@ def _query_rows(comparison: Comparison, curves: Sequence[Curve]) -> list[Observa
     return rows
 
 
-def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
+def _claims(curves: Sequence[Curve], descriptor: str, seed: int) -> list[Claim]:
     plain, *others = (curve for curve in curves if curve.name != CHANCE)
     cloud = next((curve for curve in others if curve.name == SIM), None)
     claims = []
@@ -145,7 +145,7 @@ def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
         lines = [f"{plain.label}: {mean_interval(figures, seed).percent}"]
         lines += [_against(plain, curve, measure, seed) for curve in others]
         span = " to ".join(map(str, dict.fromkeys((plain.returned[0], plain.returned[-1]))))
-        lines.append(f"(means over {span} images returned)")
+        lines.append(f"(means over {span} images returned; descriptor {descriptor})")
         conclusion = "not measured"
         if cloud is not None:
             drop, whole = _drop(plain, cloud, measure, seed)
@@ -155,16 +155,16 @@ def _claims(curves: Sequence[Curve], seed: int) -> list[Claim]:
 
 
 def _against(plain: Curve, other: Curve, measure: str, seed: int) -> str:
-    """Say how far a method lies below Euclidean distance, averaged over the numbers returned by both."""
+    """Describe how far a method is below Euclidean distance, averaged over the numbers returned by both."""
     below = other.figures[measure].mean(axis=1)
     drop, whole = _drop(plain, other, measure, seed)
-    relative = f", {100 * drop.mean / whole:.0f} % of it" if whole else ""
+    relative = f" (a drop of {100 * drop.mean / whole:.0f} %)" if whole else ""
     reach = "" if other.returned == plain.returned else f", up to {other.returned[-1]} images"
     return f"{other.label}: {100 * below.mean():.1f} %, {drop.points} lower{relative}{reach}"
 
 
 def _drop(plain: Curve, other: Curve, measure: str, seed: int) -> tuple[Interval, float]:
-    """Return how far a method lies below Euclidean distance, and how high that is, query by query."""
+    """Return the mean difference from Euclidean distance, query by query, and the latter's mean."""
     columns = [plain.returned.index(count) for count in other.returned]
     above = plain.figures[measure][:, columns].mean(axis=1)
     return mean_interval(above - other.figures[measure].mean(axis=1), seed), float(above.mean())
@@ -172,7 +172,7 @@ def _drop(plain: Curve, other: Curve, measure: str, seed: int) -> tuple[Interval
 
 def _notes(returned: Sequence[int]) -> list[str]:
     return [
-        f"Numbers of images returned: {', '.join(map(str, returned))}. Averages over them weigh each alike; "
-        "differences to Euclidean distance are taken query by query.",
-        "Chance: the mean of an answer drawn at random, computed and not drawn.",
+        f"Numbers of images returned: {', '.join(map(str, returned))}. Means over them have equal weights. "
+        "Differences from Euclidean distance are taken per query.",
+        "Chance: the expected value of a random answer, computed exactly.",
     ]

@@ -1,4 +1,4 @@
-"""What fewer bits a number, and fewer numbers, cost: how small a descriptor may be before it ranks worse."""
+"""Accuracy with fewer bits per number and fewer numbers: how small a descriptor can be."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BITS, DIMENSIONS = "descriptors-bits", "descriptors-dimensions"
 FLOAT_BITS: Final = 32
 COARSER_MEASURES: Final = (MEAN_AVERAGE_PRECISION, PRECISION)
 _MOST_LEVELS: Final = 256
-_FEW_LEVELS: Final = 8  # of an edge histogram: there is nothing to make coarser
+_FEW_LEVELS: Final = 8  # as an edge histogram: too few to make coarser
 _LEAST_NUMBERS: Final = 8
 _DRAWS: Final = 5
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """A descriptor made smaller: where it stands on the axis, and what makes the way to rank of each draw."""
+    """A reduced descriptor: its value on the axis, and a function per draw that makes its ranker."""
 
     descriptor: str
     place: int
@@ -38,9 +38,9 @@ class _Trial:
 
 
 def quantised(vectors: NDArray[np.float32], levels: int) -> Codes:
-    """Return codes of ``levels`` for real ``vectors``, shape (n, l), as a deployment of `l2` makes them.
+    """Quantise real ``vectors``, shape (n, l), to ``levels``, like a deployment with `l2`.
 
-    A vector all of whose numbers are 0 has no direction, and gets the codes of 0.
+    An all-zero vector has no direction, and gets the codes of 0.
     """
     descriptor = Descriptor("own", vectors.shape[1], levels, L2)
     codes = np.full(vectors.shape, levels // 2, dtype=np.uint8)
@@ -50,26 +50,27 @@ def quantised(vectors: NDArray[np.float32], levels: int) -> Codes:
 
 
 def coarser(codes: Codes, levels: int, fewer: int) -> Codes:
-    """Return codes of ``levels`` as codes of ``fewer``: x becomes ⌊x · fewer / levels⌋."""
+    """Reduce codes of ``levels`` levels to ``fewer``: x becomes ⌊x · fewer / levels⌋."""
     return (codes.astype(np.uint32) * fewer // levels).astype(np.uint8)
 
 
 def measure_bits(
     datasets: Sequence[DataSet], queries: NDArray[np.int64], returned: int, seed: int, progress: Progress
 ) -> Result:
-    """Rank by codes of 2, 4, 8 and so on to 256 levels: 1 to 8 bits a number; and by the numbers themselves.
+    """Rank by codes of 2, 4, 8, … 256 levels (1 to 8 bits per number), and by the real numbers themselves.
 
-    Real numbers are quantised as a deployment does; codes of more than 8 levels are made coarser.
+    Real numbers are quantised as in a deployment; codes of more than 8 levels are made coarser.
     """
     trials = [trial for each in datasets if _can_be_smaller(each) for trial in _bit_trials(each)]
     rows = _rows("bits", trials, datasets[0].labels, queries, returned, seed, progress)
     notes = (
-        f"Codes of 2, 4, 8, … {_MOST_LEVELS} levels are 1 to 8 bits a number, ranked by Eq. 7; {FLOAT_BITS} "
-        "bits are the real numbers before quantisation. Real numbers are divided by their norm and cut into "
-        "equal steps over the range ±8/√l, as a deployment does it: with 4 levels the two in the middle hold "
-        "nearly all. Codes brought as such are made coarser: x becomes ⌊x · fewer / levels⌋.",
+        f"Codes of 2, 4, 8, … {_MOST_LEVELS} levels have 1 to 8 bits per number and are ranked by Eq. 7; "
+        f"{FLOAT_BITS} bits are the real numbers before quantisation. As in a deployment, vectors are "
+        "divided "
+        "by their norm and quantised in equal steps over ±8/√l, so with 4 levels the middle two hold nearly "
+        "all numbers. Codes that were given as codes are made coarser: x becomes ⌊x · fewer / levels⌋.",
     )
-    return Result(BITS, "Accuracy against bits a number", rows, (), notes)
+    return Result(BITS, "Accuracy by bits per number", rows, (), notes)
 
 
 def _bit_trials(dataset: DataSet) -> Iterator[_Trial]:
@@ -91,23 +92,22 @@ def _of_levels(dataset: DataSet, levels: int) -> Ranker:
 def measure_dimensions(
     datasets: Sequence[DataSet], queries: NDArray[np.int64], returned: int, seed: int, progress: Progress
 ) -> Result:
-    """Rank by 8, 16, 32 and so on of a descriptor's numbers, drawn from the seed, and by all of them.
+    """Rank by 8, 16, 32, … of a descriptor's numbers, drawn at random from the seed, and by all of them.
 
-    Why a random part: a projection would make new numbers, which whoever has codes alone cannot; the first
-    numbers depend on how a model happens to order them, and of a histogram of 4 × 4 sub-images would be its
-    upper part. A smaller part is contained in a larger one. Figures are means over 5 draws: which numbers are
-    drawn is chance. What is drawn of real numbers is divided by its norm and quantised anew.
+    A random subset is used because a projection cannot be computed from codes alone, and the first numbers
+    depend on the model's arbitrary order, or would be the upper part of a histogram of 4 × 4 sub-images.
+    Smaller subsets are contained in larger ones. Figures are means over 5 draws. A subset of real numbers is
+    divided by its norm and quantised again.
     """
     trials = [trial for each in datasets if _can_be_smaller(each) for trial in _part_trials(each, seed)]
     rows = _rows("dimension", trials, datasets[0].labels, queries, returned, seed, progress)
     notes = (
-        f"As many of a descriptor's numbers as said, drawn from the seed {_DRAWS} times over, a smaller part "
-        "contained in a larger one; figures are means over the draws. Real numbers are divided by the norm "
-        "of what is drawn and quantised anew; ranked by Eq. 7. Numbers are drawn, not projected, since codes "
-        "alone cannot be, and not taken from the beginning, since their order means nothing in a model, and "
-        "a place in the picture in a histogram.",
+        f"Random subsets of a descriptor's numbers, drawn {_DRAWS} times from the seed; smaller subsets are "
+        "contained in larger ones. Figures are means over the draws, ranked by Eq. 7. Real numbers are "
+        "divided by the norm of the subset and quantised again. Subsets are random because codes cannot be "
+        "projected, and because the order of the numbers is arbitrary in a model and spatial in a histogram.",
     )
-    return Result(DIMENSIONS, "Accuracy against dimension", rows, (), notes)
+    return Result(DIMENSIONS, "Accuracy by dimension", rows, (), notes)
 
 
 def _part_trials(dataset: DataSet, seed: int) -> Iterator[_Trial]:
@@ -143,7 +143,7 @@ def _rows(
 ) -> list[Observation]:
     """Measure each trial: means over its draws, then over queries, with intervals over queries."""
     rows: list[Observation] = []
-    with progress(f"ranking by {axis}", len(trials), "ranking") as advance:
+    with progress(f"ranking with reduced {axis}", len(trials), "ranking") as advance:
         for trial in trials:
             draws = [figures_of(make(), labels, queries, returned) for make in trial.draws]
             for measure in COARSER_MEASURES:

@@ -1,4 +1,4 @@
-"""What accuracy and positions share: the queries, the methods, and which images each answers with."""
+"""The comparison shared by accuracy and positions: queries, methods, and the answers of each."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DEFAULT_CANDIDATES = (100, 200, 500)
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """Queries and methods: ``candidates`` of the end-to-end results, ``rankings`` of a researcher's own.
+    """Queries and methods: ``candidates`` of the end-to-end methods, ``rankings`` of your own methods.
 
-    Without ``candidates`` there are as many as suit the size of the data set.
+    ``candidates`` defaults to numbers suited to the size of the data set.
     """
 
     queries: QueryChoice = field(default_factory=QueryChoice)
@@ -34,7 +34,7 @@ class ComparisonOptions:
 
     def __post_init__(self) -> None:
         if any(count < 1 for count in self.candidates or ()):
-            raise InvalidRequestError("at least one candidate is needed", hint="give --candidates 1 or more")
+            raise InvalidRequestError("--candidates must be at least 1", hint="give --candidates 1 or more")
 
 
 @dataclass(frozen=True)
@@ -47,43 +47,47 @@ class Comparison:
 
     @cached_property
     def relevant(self) -> NDArray[np.int64]:
-        """For each query, how many of the other images are of its category: TP + FN."""
+        """For each query, the number of other images of its category: TP + FN."""
         return np.bincount(self.dataset.labels)[self.dataset.labels[self.queries]] - 1
 
     @property
     def others(self) -> int:
-        """How many images are searched for a query: all but itself."""
+        """The number of images searched for a query: all but itself."""
         return len(self.dataset) - 1
 
     def hits(self, method: Method, depth: int, progress: Progress) -> list[NDArray[np.bool_]]:
-        """Return for each query whether each of the first ``depth`` images of the answer is similar to it."""
+        """Return for each query which of the first ``depth`` images of the answer are similar to it."""
         labels, found = self.dataset.labels, answers(method, self.queries, depth, progress)
         return [labels[answer] == labels[query] for query, answer in zip(self.queries, found, strict=True)]
 
     def notes(self, seed: int) -> list[str]:
-        """Say how it was done."""
+        """Return notes on how the comparison was done."""
         dataset = self.dataset
         categories = len(np.unique(dataset.labels[self.queries]))
         said = [
             f"{len(self.queries)} queries from {categories} of {len(dataset.categories)} categories (seed "
-            f"{seed}); {len(dataset)} images are searched, the query itself left out of the answer; an image "
-            "is similar if it is of the query's category.",
-            "Intervals are 95 % percentile bootstrap intervals over the queries, 2,000 resamples.",
+            f"{seed}). {len(dataset)} images are searched, without the query itself. An image is similar "
+            "to a "
+            "query if both are of the same category.",
+            "Intervals are 95 % percentile bootstrap intervals over queries, with 2,000 resamples.",
             *(f"Method {method.name}: {method.about}" for method in self.methods),
-            "End to end answers with no more images than there are candidates, and its line ends there.",
-            "Ties are broken by a digest of the image's name for every method, as the cloud breaks them. The "
-            "KMC hashes image and query; the user of a sum scheme goes by the name itself, which here tells "
-            "the category.",
+            "The answers of an end-to-end method have no more images than candidates, so its curve ends "
+            "there.",
+            "For every method, ties are broken by a digest of the image's name, as at the cloud. (The KMC "
+            "uses "
+            "a hash of image and query, and the user of a sum scheme the name itself, which here would "
+            "reveal "
+            "the category.)",
         ]
         if dataset.edgeless:
-            said.append(f"Images without edges, whose features are all alike: {dataset.edgeless}.")
+            said.append(f"Images without edges, whose features are identical: {dataset.edgeless}.")
         if dataset.skipped:
-            said.append(f"Images that could not be read and are left out: {len(dataset.skipped)}.")
+            said.append(f"Images left out because they could not be read: {len(dataset.skipped)}.")
         return said
 
 
 def compare(dataset: DataSet, options: ComparisonOptions) -> Comparison:
-    """Draw the queries and set up the methods; raises as the sampling and the reading of rankings do."""
+    """Draw the queries and set up the methods; raises what draw_queries and read_rankings raise."""
     queries = draw_queries(dataset, options.queries)
     features, ties = dataset.features, dataset.ties
     methods = [euclidean(features, ties), cloud_sim(features, ties)]
@@ -92,14 +96,14 @@ def compare(dataset: DataSet, options: ComparisonOptions) -> Comparison:
         given = read_rankings(path, dataset, queries)
         if given.name in {method.name for method in methods}:
             raise InvalidRequestError(
-                f"a method is called {given.name!r} already", path=path, hint="rename the file"
+                f"there already is a method named {given.name!r}", path=path, hint="rename the file"
             )
         methods.append(given)
     return Comparison(dataset, queries, tuple(methods))
 
 
 def _candidates(dataset: DataSet, wanted: Sequence[int] | None) -> list[int]:
-    """Return numbers of candidates, ascending; of the default those that leave some images out."""
+    """Return the numbers of candidates, ascending; by default only those below the number of images."""
     if wanted is not None:
         return sorted(set(wanted))
     others = len(dataset) - 1
@@ -107,7 +111,7 @@ def _candidates(dataset: DataSet, wanted: Sequence[int] | None) -> list[int]:
 
 
 def query_list(comparison: Comparison) -> Result:
-    """List the queries, for whoever brings rankings of their own."""
+    """List the queries, for use with --rankings."""
     dataset = comparison.dataset
     rows = table(
         query=[dataset.names[query] for query in comparison.queries],

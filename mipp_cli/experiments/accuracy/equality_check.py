@@ -1,4 +1,4 @@
-"""The check that allows plain shortcuts: Sim over ciphertexts equals NewDis over plain codes (Eq. 8, 9)."""
+"""Checks that Sim on ciphertexts equals NewDis on plaintext codes (Eq. 8, 9), which justifies the latter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _QUERIES = 5
 
 @dataclass(frozen=True)
 class EqualityOptions(SampleOptions):
-    """Which schemes are checked, and on how many images of the data set."""
+    """The schemes to check, and the number of images of the data set to encrypt."""
 
     images: int = LEAST_IMAGES
 
@@ -33,12 +33,12 @@ class EqualityOptions(SampleOptions):
         if self.images < LEAST_IMAGES:
             raise InvalidRequestError(
                 f"a sample of {self.images} images is too small",
-                hint=f"{LEAST_IMAGES} or more; of a smaller data set all images are taken",
+                hint=f"give --sample {LEAST_IMAGES} or more; a smaller data set is encrypted whole",
             )
 
 
 def check_equality(dataset: DataSet, options: EqualityOptions, progress: Progress = silent) -> Result:
-    """Run the roles' own steps on a sample, and compare every Sim and every order with the plain ones."""
+    """Run the roles' own steps on a sample, and compare every Sim and every order with plaintext."""
     sample = options.draw(dataset)
     rows = []
     for setting in options.settings:
@@ -46,24 +46,25 @@ def check_equality(dataset: DataSet, options: EqualityOptions, progress: Progres
             rows.append({**vars(setting), **_compared(dataset, sample, trial)})
     equal = all(row["sims_equal"] and row["orders_equal"] for row in rows)
     verdict = (
-        "every Sim equals NewDis to the last bit, and every order is the same: the accuracy of the cloud's "
-        "answers may be measured on plain codes"
+        "every Sim equals NewDis exactly, and every order is the same, so the accuracy of the cloud's "
+        "answers can be measured on plaintext codes"
         if equal
-        else "SIM AND NEWDIS DIFFER: the figures of accuracy say nothing about the encrypted search"
+        else "SIM AND NEWDIS DIFFER: the accuracy measured here does not apply to the encrypted search"
     )
     pairs = sum(row["pairs"] for row in rows)
     notes = [
-        f"Checked on {len(sample)} images of this data set, encrypted, indexed and searched by the commands' "
-        f"own code, {pairs} pairs of query and image in all: {verdict}."
+        f"Checked on {len(sample)} images of this data set, encrypted, indexed and searched by the code of "
+        "the "
+        f"commands, with {pairs} pairs of query and image in total: {verdict}."
     ]
     if dataset.described.brought:
         notes.append(dataset.described.brought)
-    return Result("equality", "Sim over ciphertexts against NewDis over plain codes", rows, (), notes)
+    return Result("equality", "Check: Sim on ciphertexts against NewDis on plaintext codes", rows, (), notes)
 
 
 def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeployment) -> Observation:
     features, images = dataset.features[sample], dataset.files(sample)
-    # of a set of fewer than _QUERIES images all are asked for
+    # a set of fewer than _QUERIES images is queried with all of them
     asked = np.linspace(0, len(sample) - 1, min(_QUERIES, len(sample)), dtype=np.int64)
     found = _encrypted_search(trial, images, [images[row] for row in asked])
     plain = cloud_sim(features, np.argsort(ids_of(image.name.encode() for image in images)))
@@ -75,7 +76,7 @@ def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeploymen
         expected = new_distances(features[order], features[query])
         difference = np.abs(sims - expected)
         largest = max(largest, float(difference.max(initial=0)))
-        sims_equal &= np.array_equal(sims, expected)  # where a number is none, the largest does not show it
+        sims_equal &= np.array_equal(sims, expected)  # NaN would not show in the largest difference
         orders_equal &= np.array_equal(order[order != query], plain.order(query))
     return {
         "images": len(sample),
@@ -90,7 +91,7 @@ def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeploymen
 def _encrypted_search(
     trial: TrialDeployment, images: list[ImageFile], asked: list[ImageFile]
 ) -> list[list[tuple[str, float]]]:
-    """Encrypt, index and search images; return for each query all images' names and Sims, in order."""
+    """Encrypt, index and search images; return for each query the names and Sims of all images, in order."""
     cloud = trial.new_cloud("cloud", [trial.encrypt("owner", images, "upload")])
     results = trial.root / "results.h5"
     search(cloud, trial.query(asked, "query", len(images)), results)

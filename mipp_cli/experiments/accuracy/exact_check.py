@@ -1,4 +1,4 @@
-"""The check of scheme `exact`: what its KMC ranks over ciphertexts is Eq. 7 over plain codes."""
+"""Checks scheme `exact`: the KMC's ranking of encrypted features is Eq. 7 on plaintext codes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _QUERIES = 5
 def check_descriptors(
     datasets: Sequence[DataSet], options: EqualityOptions, progress: Progress = silent
 ) -> list[Result]:
-    """Check each descriptor on a real encrypted sample: scheme `exact` against Eq. 7, Sim against NewDis."""
+    """Check each descriptor on an encrypted sample: scheme `exact` against Eq. 7, Sim against NewDis."""
     equality = [check_equality(dataset, options, progress) for dataset in datasets]
     rows = [
         {"descriptor": dataset.label, **row}
@@ -54,23 +54,27 @@ def _check_exact(datasets: Sequence[DataSet], options: EqualityOptions, progress
             rows.append({"descriptor": dataset.label, **_compared(dataset, sample, trial)})
     equal = all(row["distances_equal"] and row["orders_equal"] for row in rows)
     verdict = (
-        "every distance equals EucDis, and every order is the same but for images that are equally far"
+        "every distance equals EucDis, and every order is the same except for ties"
         if equal
-        else "DISTANCES OR ORDERS DIFFER: ranking plain codes says nothing about the encrypted search"
+        else "DISTANCES OR ORDERS DIFFER: the ranking of plaintext codes does not apply to the encrypted "
+        "search"
     )
     matches = sum(row["matches"] for row in rows)
     notes = [
-        f"Checked on {rows[0]['images']} images of this data set under each descriptor, encrypted by owner "
-        "encrypt, indexed at cloud and KMC, asked by user query, ranked by kmc rank, brought by cloud "
-        f"search, and opened by kmc reencrypt and user decrypt; {matches} matches in all: {verdict}."
+        f"Checked on {rows[0]['images']} images of this data set per descriptor, by owner encrypt, cloud "
+        "index, "
+        "kmc index, user query, kmc rank, cloud search, kmc reencrypt and user decrypt, with "
+        f"{matches} matches in total: {verdict}."
     ]
     notes += [f"{each.label}: {each.described.brought}" for each in datasets if each.described.brought]
-    return Result(EXACT_NAME, "Scheme exact end to end against Eq. 7 over plain codes", rows, (), notes)
+    return Result(
+        EXACT_NAME, "Check: scheme exact end to end against Eq. 7 on plaintext codes", rows, (), notes
+    )
 
 
 def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeployment) -> Observation:
     features, images = dataset.features[sample], dataset.files(sample)
-    # of a set of fewer than _QUERIES images all are asked for
+    # a set of fewer than _QUERIES images is queried with all of them
     asked = np.linspace(0, len(sample) - 1, min(_QUERIES, len(sample)), dtype=np.int64)
     found = exact_search(trial, images, [images[row] for row in asked])
     row_of = {image.name: row for row, image in enumerate(images)}
@@ -80,8 +84,10 @@ def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeploymen
         order = [row_of[name] for name, _ in answer]
         distances = np.array([distance for _, distance in answer])
         largest = max(largest, float(np.abs(distances - plain[order]).max(initial=0)))
-        distances_equal &= np.array_equal(distances, plain[order])  # a number that is none is not largest
-        # all images come, each once, none before one that is nearer
+        distances_equal &= np.array_equal(
+            distances, plain[order]
+        )  # NaN would not show in the largest difference
+        # every image exactly once, none before a nearer one
         complete = sorted(order) == list(range(len(sample)))
         orders_equal &= complete and np.array_equal(plain[order], np.sort(plain))
     return {
@@ -97,12 +103,12 @@ def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeploymen
 def exact_search(
     trial: TrialDeployment, images: list[ImageFile], asked: list[ImageFile]
 ) -> list[list[tuple[str, float]]]:
-    """Encrypt, index, rank and search images; return for each query all images' names and distances."""
+    """Encrypt, index, rank and search images; return for each query the names and distances of all images."""
     root, kmc = trial.root, trial.kmc_file.parent
     cloud = trial.new_cloud("cloud", [trial.encrypt("owner", images, "upload")])
     index_at_kmc(kmc, [root / "upload.features.h5"], progress=trial.progress)
     answers: list[list[tuple[str, float]]] = []
-    # queries of one image each: two images of one name in a query would be one in matches.csv
+    # one image per query: matches.csv would merge two images of the same name
     for number, image in enumerate(asked):
         query = trial.query([image], f"query-{number}", len(images))
         names = ("selection", "results", "answer", "matches")

@@ -1,4 +1,4 @@
-"""Fig. 2: where the truly similar images stand among those returned."""
+"""Fig. 2: the ranks of the truly similar images among those returned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Shares = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PositionsOptions(ComparisonOptions):
-    """What is compared, and how many images are returned (None: 100, or all that a smaller set has)."""
+    """The comparison, and the number of images returned (None: 100, or all of a smaller data set)."""
 
     returned: int | None = None
 
@@ -34,16 +34,16 @@ class PositionsOptions(ComparisonOptions):
         super().__post_init__()
         if self.returned is not None and self.returned < RANGES:
             raise InvalidRequestError(
-                f"{self.returned} images returned do not make {RANGES} ranges",
+                f"{self.returned} images returned cannot be divided into {RANGES} ranges",
                 hint=f"give --returned {RANGES} or more",
             )
 
 
 def position_shares(hits: Sequence[NDArray[np.bool_]], returned: int) -> Shares:
-    """Share out the similar images of each answer by the tenth of the answer that they stand in.
+    """Return the share of each answer's similar images in each tenth of the answer.
 
-    ``hits`` says of each answer which of its images are similar. Returns shape (queries, 10); a query
-    none of whose images is similar has nan.
+    ``hits`` says for each answer which of its images are similar. Returns shape (queries, 10); nan for a
+    query without similar images in its answer.
     """
     tenth = np.arange(returned) * RANGES // returned
     counts = np.stack([np.bincount(tenth[: len(row)][row], minlength=RANGES) for row in hits])
@@ -53,7 +53,7 @@ def position_shares(hits: Sequence[NDArray[np.bool_]], returned: int) -> Shares:
 
 
 def run_positions(dataset: DataSet, options: PositionsOptions, progress: Progress = silent) -> list[Result]:
-    """Measure Fig. 2 for every method that returns so many images: means with intervals, and each query."""
+    """Measure Fig. 2 for every method that returns enough images: means with intervals, and each query."""
     comparison = compare(dataset, options)
     returned = _returned(comparison, options.returned)
     spreads: dict[Method, Shares] = {}
@@ -62,10 +62,10 @@ def run_positions(dataset: DataSet, options: PositionsOptions, progress: Progres
         if min(map(len, hits)) == returned:
             spreads[method] = position_shares(hits, returned)
     seed = options.queries.seed
-    title = f"Fig. 2: where similar images stand among the {returned} returned"
+    title = f"Fig. 2: ranks of similar images among the {returned} returned"
     notes = [*comparison.notes(seed), *_notes(spreads, returned)]
     means = Result("positions", title, _mean_rows(spreads, returned, seed), _claims(spreads, seed), notes)
-    each = Result("positions-queries", f"{title}, query by query", _query_rows(comparison, spreads, returned))
+    each = Result("positions-queries", f"{title}, per query", _query_rows(comparison, spreads, returned))
     return [means, each]
 
 
@@ -75,15 +75,15 @@ def _returned(comparison: Comparison, wanted: int | None) -> int:
         return min(_DEFAULT_RETURNED, others)
     if wanted is None or wanted > others:
         raise InvalidRequestError(
-            f"{wanted or RANGES} images cannot be returned: {others} are searched for a query",
+            f"{wanted or RANGES} images cannot be returned: only {others} are searched per query",
             path=comparison.dataset.folder,
-            hint=f"Fig. 2 needs {RANGES} or more; give a larger data set or a smaller --returned",
+            hint=f"Fig. 2 needs {RANGES} or more: use a larger data set or a smaller --returned",
         )
     return wanted
 
 
 def _answered(shares: Shares) -> Shares:
-    """Leave out the queries none of whose similar images is in the answer."""
+    """Leave out queries without similar images in their answer."""
     return shares[~np.isnan(shares[:, 0])]
 
 
@@ -115,8 +115,8 @@ def _query_rows(comparison: Comparison, spreads: Mapping[Method, Shares], return
 
 def _claims(spreads: Mapping[Method, Shares], seed: int) -> list[Claim]:
     claimed = {
-        "euclidean": "by Euclidean distance, most similar images stand in the first tenth, ever fewer later",
-        "sim": "by the scheme's distance, similar images are spread evenly over the ranges",
+        "euclidean": "by Euclidean distance, most similar images are in the first tenth, ever fewer later",
+        "sim": "by the scheme's distance, similar images are spread evenly over the answer",
     }
     return [
         Claim("Fig. 2, section 6.2", claimed[method.name], *_slope(method, answered, seed))
@@ -126,7 +126,7 @@ def _claims(spreads: Mapping[Method, Shares], seed: int) -> list[Claim]:
 
 
 def _slope(method: Method, shares: Shares, seed: int) -> tuple[str, str]:
-    """Say how much of the similar images the first and the last tenth hold, and what follows for the claim.
+    """Return the shares of similar images in the first and last tenth as text, and the conclusion.
 
     By Euclidean distance the share is claimed to fall, by the scheme's distance to be even.
     """
@@ -134,8 +134,8 @@ def _slope(method: Method, shares: Shares, seed: int) -> tuple[str, str]:
     fall = mean_interval(shares[:, 0] - shares[:, -1], seed)
     verdict = "falling" if fall.low > 0 else "rising" if fall.high < 0 else NO_DIFFERENCE
     measured = (
-        f"{method.label}: {first.percent} in the first tenth, {last.percent} in the last\n"
-        f"difference {fall.points} ({verdict}); an even spread has 10 % in each"
+        f"{method.label}: {first.percent} of similar images in the first tenth, {last.percent} in the last\n"
+        f"difference {fall.points} ({verdict}); an even spread has 10 % in each tenth"
     )
     if method.name == "euclidean":
         words = {"falling": CONFIRMED, "rising": "not confirmed: rising"}
@@ -149,12 +149,12 @@ def _slope(method: Method, shares: Shares, seed: int) -> tuple[str, str]:
 
 def _notes(spreads: Mapping[Method, Shares], returned: int) -> list[str]:
     return [
-        f"The {returned} images returned are cut into ten ranges by rank. For each query, the share of its "
-        "similar images that stands in each range; then the mean over queries. Methods that return fewer "
-        "images are left out.",
+        f"The {returned} images returned are divided into ten ranges by rank. Each figure is the share of a "
+        "query's similar images in a range, averaged over queries. Methods that return fewer images are left "
+        "out.",
         *(
-            f"{method.label}: {unanswered} of the queries had no similar image in the answer, and count in "
-            "no range."
+            f"{method.label}: {unanswered} of the queries had no similar image in the answer and are left "
+            "out."
             for method, shares in spreads.items()
             if (unanswered := int(np.isnan(shares[:, 0]).sum()))
         ),

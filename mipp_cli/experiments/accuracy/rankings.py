@@ -1,4 +1,4 @@
-"""A researcher's own method: answers read from a CSV file, query,rank,image."""
+"""Your own method: answers read from a CSV file with the columns query,rank,image."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from mipp_cli.names import composed, name_of
 from mipp_cli.sanitize import printable, table_cell
 
 COLUMNS = ("query", "rank", "image")
-_FORM_HINT = "the first line is query,rank,image; images are called by their path below the data set"
+_FORM_HINT = (
+    "the first line must be query,rank,image; images are named by their path in the data set's folder"
+)
 
 
 def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> Method:
-    """Read the answers to ``queries``, as a method called by its file.
+    """Read the answers to ``queries`` as a method named after its file.
 
-    The file may hold more queries, and the query in its own answer. Images are called by their names, or as
-    queries.csv shows those, which differ where a name could be a formula or steer a terminal.
+    The file may contain further queries, and the query in its own answer. Images are given by name, or as
+    printed in queries.csv, where names that could be a formula or control a terminal are escaped.
 
-    Raises InvalidRequestError if an answer is missing, MalformedError for what is no ranking: unknown
-    images, ranks that are no whole numbers, a rank or an image twice in one answer.
+    Raises InvalidRequestError if an answer is missing, MalformedError for an invalid ranking: unknown images,
+    ranks that are not integers, a rank or an image twice in one answer.
     """
     position: dict[str, int] = {}
     for form in (composed, table_cell, str):  # the last is the name itself, which goes before the others
@@ -36,24 +38,27 @@ def read_rankings(path: Path, dataset: DataSet, queries: NDArray[np.int64]) -> M
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             if not set(COLUMNS) <= set(table.fieldnames or ()):
-                raise MalformedError("has no columns query, rank and image", path=path, hint=_FORM_HINT)
+                raise MalformedError("lacks the columns query, rank and image", path=path, hint=_FORM_HINT)
             for row in table:
                 _add(answers, row, position, f"line {table.line_num}", path)
     except OSError as error:
         raise InvalidRequestError(
-            f"the rankings cannot be read: {error.strerror}", path=path, hint="check the path and the rights"
+            f"the rankings cannot be read: {error.strerror}",
+            path=path,
+            hint="check the path and its permissions",
         ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise MalformedError("is no CSV file in UTF-8", path=path, hint=_FORM_HINT) from error
+        raise MalformedError("is not a CSV file in UTF-8", path=path, hint=_FORM_HINT) from error
     missing = [query for query in queries.tolist() if query not in answers]
     if missing:
         raise InvalidRequestError(
-            f"has no answer to {len(missing)} of {len(queries)} queries: {dataset.names[missing[0]]}, …",
+            f"has no answer to {len(missing)} of {len(queries)} queries, the first "
+            f"{dataset.names[missing[0]]}",
             path=path,
-            hint="a run without --rankings writes queries.csv, which lists the queries of this seed",
+            hint="run without --rankings first: queries.csv then lists the queries of this seed",
         )
     orders = {query: _order(query, ranks, path) for query, ranks in answers.items()}
-    about, name = f"answers read from {name_of(path.name)}, a researcher's own.", name_of(path.stem)
+    about, name = f"answers read from {name_of(path.name)}.", name_of(path.stem)
     return Method(name, name, orders.__getitem__, about)
 
 
@@ -74,15 +79,15 @@ def _add(
                 hint=_FORM_HINT,
             )
     if not rank.isdecimal():
-        raise MalformedError(f"{where} has a rank that is no whole number", path=path, hint=_FORM_HINT)
+        raise MalformedError(f"{where} has a rank that is not an integer", path=path, hint=_FORM_HINT)
     answer = answers.setdefault(position[query], {})
     if int(rank) in answer:
-        raise MalformedError(f"{where} gives a rank twice", path=path, hint="one line for each image")
+        raise MalformedError(f"{where} repeats a rank", path=path, hint="write one line per image")
     answer[int(rank)] = position[image]
 
 
 def _order(query: int, ranks: Mapping[int, int], path: Path) -> Order:
     images = [ranks[rank] for rank in sorted(ranks)]
     if len(set(images)) != len(images):
-        raise MalformedError("gives an image twice in one answer", path=path, hint="one line for each image")
+        raise MalformedError("has an image twice in one answer", path=path, hint="write one line per image")
     return without(query, np.array(images, dtype=np.int64))

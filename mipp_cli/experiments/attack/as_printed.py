@@ -1,6 +1,6 @@
-"""What leaks by the letter of the paper: one R_i for x and x², one key stream for two pictures.
+"""What leaks if the paper is implemented literally: one R_i for x and x², one key stream for two pictures.
 
-Neither is done anywhere else here. Eq. 4 for EF and EFF: section 5.3.3. Algorithm 1: section 5.3.2.
+The package does neither elsewhere. Eq. 4 for EF and EFF: section 5.3.3. Algorithm 1: section 5.3.2.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from mipp_cli.images.sheet_text import font, shorten
 from mipp_cli.scheme.feature_cipher import ProductCipher
 from mipp_cli.scheme.parameters import Parameters
 
-_TILE = 288  # pixels a side of a picture on the sheet
+_TILE = 288  # side of a picture on the sheet, in pixels
 _GAP, _CAPTION, _TEXT = 12, 22, 14
 
 Pixels = NDArray[np.uint8]
 
 
 def shared_blinding(parameters: Parameters, codes: Numbers) -> Reading:
-    """Encrypt codes and squares with the same R_i, as the paper prints it, and read x² − x back."""
+    """Encrypt codes and squares with the same R_i, as printed in the paper, and recover x² − x."""
     x: list[int] = codes.tolist()
     cipher = parameters.cipher
-    # an encryption of zeros is the blinding itself: R_i, or the mask
+    # an encryption of zero is the blinding itself: R_i, or the mask
     blinding = integers(parameters, cipher.encrypt(np.zeros((1, len(x)), dtype=np.uint8))[0])
     if isinstance(cipher, ProductCipher):
         of_codes = [int(c) for c in cipher.encrypt_with(x, blinding)]
@@ -44,7 +44,7 @@ def shared_blinding(parameters: Parameters, codes: Numbers) -> Reading:
 
 @dataclass(frozen=True)
 class TwoTimePad:
-    """Two pictures of one size under one key stream, as Algorithm 1 reads, and what the cloud then has."""
+    """Two pictures of equal size under one key stream, by the letter of Algorithm 1."""
 
     names: tuple[str, str]
     plain: tuple[Pixels, Pixels]
@@ -52,16 +52,16 @@ class TwoTimePad:
 
     @property
     def difference(self) -> Pixels:
-        """The XOR of the two encrypted pictures, for which no key is needed."""
+        """The XOR of the two encrypted pictures, which needs no key."""
         return self.encrypted[0] ^ self.encrypted[1]
 
     @property
     def share_of_plain(self) -> float:
-        """How much of that is, byte for byte, the XOR of the two plain pictures."""
+        """The share of its bytes that equal the XOR of the two plaintext pictures."""
         return float((self.difference == self.plain[0] ^ self.plain[1]).mean())
 
     def write_sheet(self, path: Path) -> None:
-        """Write all of it as a PNG that a person can look at; raises OutputError."""
+        """Write a sheet of all these pictures as a PNG; raises OutputError."""
         known = self.difference ^ self.plain[0]
         tiles = [
             (f"picture 1: {self.names[0]}", self.plain[0]),
@@ -69,7 +69,7 @@ class TwoTimePad:
             ("both encrypted pictures, XOR", self.difference),
             (f"picture 2: {self.names[1]}", self.plain[1]),
             ("picture 2 encrypted", self.encrypted[1]),
-            ("the same, XOR picture 1 if it is known", known),
+            ("that XOR with a known picture 1", known),
         ]
         wide, high = _TILE + _GAP, _TILE + _GAP + _CAPTION
         sheet = Image.new("L", (3 * wide + _GAP, 2 * high + _GAP), 255)
@@ -86,7 +86,7 @@ class TwoTimePad:
 
 
 def one_key_stream(first: Path, second: Path) -> TwoTimePad:
-    """Encrypt two pictures, cut to one square, with the same key stream: Algorithm 1 with one SK.
+    """Encrypt two pictures, cropped to equal squares, with the same key stream: Algorithm 1 with one SK.
 
     Raises UnreadableImageError.
     """

@@ -1,4 +1,4 @@
-"""The break of scheme `paper` on a real upload: features read with kmc.pub alone; and what else leaks."""
+"""The break of scheme `paper` on a real upload: recovers features with kmc.pub alone; and other leaks."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from mipp_cli.scheme.parameters import Parameters
 NAME = "attack"
 CODES, SQUARES, QUOTIENTS, SHARED = "x from EF", "x² from EFF", "x² − x from EFF/EF", "x² − x, R_i shared"
 ATTACKED = ("paper", "dcr", "mask")
-"""The schemes of a trial: the first must be the one that falls."""
+"""The schemes of a trial; the first must be the broken one."""
 
 _SHOWN = 5
-_SEED = 1  # of the bootstrap alone
+_SEED = 1  # only for the bootstrap
 
 
 @dataclass(frozen=True)
 class AttackOptions:
-    """How an upload is attacked.
+    """Options of the attack on an upload.
 
-    ``kmc`` is kmc.pub; ``images`` the folder that was encrypted, to compare with; ``limit`` how many
-    images are read; ``picture`` is where the sheet of the two-time pad goes, which takes the first and
-    the last picture of ``images``.
+    ``kmc`` is kmc.pub; ``images`` the folder of the original images, to compare with; ``limit`` the number of
+    images to attack; ``picture`` the path of the sheet of the two-time pad, made of the first and the last
+    picture of ``images``.
     """
 
     kmc: Path
@@ -50,18 +50,20 @@ class AttackOptions:
 
     def __post_init__(self) -> None:
         if self.limit < 1:
-            raise InvalidRequestError("at least one image must be read", hint="give --limit 1 or more")
+            raise InvalidRequestError("--limit must be at least 1", hint="give --limit 1 or more")
         if self.picture is not None and self.images is None:
-            raise InvalidRequestError("the sheet needs pictures", hint="give the folder of images too")
+            raise InvalidRequestError(
+                "the sheet needs pictures", hint="also give the folder of images: --images DIR"
+            )
 
 
 def run_attack(
     upload: Path, options: AttackOptions, progress: Progress = silent, truth: KnownImages | None = None
 ) -> Result:
-    """Read the features of an upload without a key, and compare them with the images if these are given.
+    """Recover the features of an upload without a key, and compare them with the images if these are given.
 
-    The images are described by the deployment's built-in descriptor, unless ``truth`` says their codes.
-    On schemes `dcr` and `mask` nothing is recovered, and the result says so. Raises what opening the upload
+    The images are described by the deployment's built-in descriptor, unless ``truth`` has their codes. For
+    schemes `dcr` and `mask` nothing is recovered, and the result says so. Raises what opening the upload
     raises, InvalidRequestError for scheme `exact`, InvalidRequestError or UnreadableImageError for the
     images.
     """
@@ -69,14 +71,14 @@ def run_attack(
     parameters = deployment.parameters
     if not parameters.protocol.upload_columns:
         raise InvalidRequestError(
-            f"an upload of scheme {parameters.scheme} holds no features that could be read",
+            f"an upload of scheme {parameters.scheme} contains no features to attack",
             path=upload,
-            hint="there they go to the KMC, in a file of their own",
+            hint="attack an upload of scheme paper, dcr or mask; in this scheme features go only to the KMC",
         )
     if options.images is not None and truth is None and parameters.descriptor.name not in FORMULAS:
         raise InvalidRequestError(
             f"features of this deployment ({parameters.descriptor.name}) cannot be compared with images",
-            hint="leave out the folder of images",
+            hint="leave out --images",
         )
     files = [] if options.images is None else collect_images([options.images])
     readings, taken = read_upload(upload, deployment, options.limit, options.parallelism, progress)
@@ -96,7 +98,7 @@ def run_attack(
     if len(files) >= 2:
         claims.append(_pad_claim(files, options.picture))
     return Result(
-        NAME, f"Features read without a key, scheme {parameters.scheme}", observations, claims, notes
+        NAME, f"Features recovered without a key, scheme {parameters.scheme}", observations, claims, notes
     )
 
 
@@ -105,8 +107,8 @@ def attack_every_scheme(
 ) -> list[Result]:
     """Encrypt a sample under every scheme, and attack each upload with kmc.pub alone.
 
-    ``sheet`` is where the pictures of the two-time pad go. What the attacks say of EFF/EF and of key
-    streams does not depend on the scheme, and stands in the first result alone.
+    ``sheet`` is the path of the pictures of the two-time pad. The claims about EFF/EF and about key streams
+    do not depend on the scheme, and are only in the first result.
     """
     files, truth = dataset.files(sample.draw(dataset)), KnownImages.of_dataset(dataset)
     results: list[Result] = []
@@ -125,7 +127,7 @@ def attack_every_scheme(
 def _rows(
     what: str, image: str, reading: Reading, true: Numbers | None, likeness: Sequence[float] | None = None
 ) -> list[Observation]:
-    """Return a line for each number; without a true value, how many of the images given agree."""
+    """Return a row per number; without a true value, it has the share of the given images that agree."""
     nothing = [None] * len(reading.values)
     return table(
         reading=what,
@@ -150,30 +152,32 @@ def _reading_claim(
     squares = sum(int((r.squares.values == r.codes.values**2).sum()) for r in readings)
     form = "small enough to be codes or squares" if parameters.group is None else "of the form 1 − x·m"
     measured = (
-        f"scheme {parameters.scheme}: of {len(rows)} numbers of {len(readings)} images {fitting} come out "
-        f"{form}, in {taken:.1f} s ({taken / len(readings):.2f} s an image)"
+        f"scheme {parameters.scheme}: {fitting} of {len(rows)} numbers of {len(readings)} images are "
+        f"{form}, in {taken:.1f} s ({taken / len(readings):.2f} s per image)"
     )
     if truth.by_name:
-        measured += f"; the codes of {truth.found_in(readings)} images are those of pictures in the folder"
+        measured += f"; the codes of {truth.found_in(readings)} images equal those of pictures in the folder"
         agrees = column(where(observations, reading=CODES), "agrees").reshape(len(readings), -1)
         measured += f"; codes that agree: {mean_interval(agrees.mean(axis=1), _SEED).percent}"
         measured += f", chance {100 / parameters.levels:.1f} %"
     if fitting == len(rows):
         measured += (
-            f". All is recovered, from the upload and the public file alone ({squares} of {len(rows) // 2} "
-            "numbers of EFF are the squares of those of EF, which shows it even without the images): Theorem "
-            "6.1 does not hold, nobody needs to solve for R_i."
+            f". All numbers are recovered from the upload and the public file alone ({squares} of "
+            f"{len(rows) // 2} "
+            "numbers of EFF are the squares of those of EF, which proves it even without the images). "
+            "Theorem "
+            "6.1 does not hold: the attack does not need R_i."
         )
-        conclusion = f"not confirmed: scheme {parameters.scheme} is read without a key"
+        conclusion = f"not confirmed: scheme {parameters.scheme} is broken without a key"
     elif fitting < len(rows) / 100:
-        measured += ". Nothing is recovered: what comes out are guesses."
+        measured += ". Nothing is recovered: the values are guesses."
         conclusion = f"not refuted: scheme {parameters.scheme} withstands this attack"
     else:
-        measured += ". Part of it is recovered."
-        conclusion = f"not confirmed: scheme {parameters.scheme} is read in part"
+        measured += ". Part of the features is recovered."
+        conclusion = f"not confirmed: scheme {parameters.scheme} is partly broken"
     return Claim(
         "Theorem 6.1, section 6.1.2",
-        "whoever wants a_i must solve for R_i, and cannot: features are safe from the cloud and from users",
+        "to get a_i an attacker must find R_i, and cannot: features are safe from the cloud and from users",
         measured,
         conclusion,
     )
@@ -187,32 +191,36 @@ def _shared_claim(observations: Sequence[Observation]) -> Claim:
     return Claim(
         "section 5.3.3",
         "EF and EFF of an image are encrypted with the same R_i",
-        f"encrypted so, {right} of {len(shared)} differences x² − x come out of EFF/EF with one division and "
-        f"no key, under this modulus too; they settle x for {settled} codes, and leave 0 or 1 for the rest. "
-        f"In the upload, where EF and EFF are drawn separately, {len(where(apart, fits=1))} of "
-        f"{len(apart)} come out in that form.",
-        f"insecure as printed: {right} of {len(shared)} differences are read"
+        f"encrypted that way, {right} of {len(shared)} differences x² − x follow from EFF/EF with one "
+        "division "
+        f"and no key, for any modulus. They determine x for {settled} codes, and leave 0 or 1 for the rest. "
+        f"In the upload, where EF and EFF have independent randomness, {len(where(apart, fits=1))} of "
+        f"{len(apart)} have that form.",
+        f"insecure as printed: {right} of {len(shared)} differences are recovered"
         if right
-        else "not refuted: none is read",
+        else "not refuted: none is recovered",
     )
 
 
 def _pad_claim(files: Sequence[ImageFile], sheet: Path | None) -> Claim:
-    """Encrypt the first and the last picture under one key stream, and write the sheet if it is wanted."""
+    """Encrypt the first and the last picture under one key stream, and write the sheet if given a path."""
     try:
         pad = one_key_stream(files[0].path, files[-1].path)
     except OSError as error:
-        raise UnreadableImageError("cannot be read", path=error.filename, hint="check the rights") from error
+        raise UnreadableImageError(
+            "cannot be read", path=error.filename, hint="check its permissions"
+        ) from error
     if sheet is not None:
         pad.write_sheet(sheet)
     return Claim(
         "Algorithm 1, section 5.3.2",
         "images XOR a key stream SK are secure against chosen-plaintext attacks",
-        "with one SK for two pictures, as Algorithm 1 reads, the XOR of the two encrypted pictures is the "
-        f"XOR of the plain ones in {100 * pad.share_of_plain:.0f} % of the bytes"
-        + (f", as a person can see in {sheet.name}" if sheet is not None else "")
-        + ". Here every image has a nonce of its own.",
-        "not confirmed: one key stream for two pictures shows both"
+        "with one SK for two pictures, by the letter of Algorithm 1, the XOR of the two encrypted pictures "
+        "is "
+        f"the XOR of the plaintexts in {100 * pad.share_of_plain:.0f} % of the bytes"
+        + (f" (see {sheet.name})" if sheet is not None else "")
+        + ". mipp uses a fresh nonce for every image.",
+        "not confirmed: one key stream for two pictures reveals both"
         if pad.share_of_plain > 1 / 2
         else "not refuted here",
     )
@@ -230,7 +238,7 @@ def _shown(readings: Sequence[ImageReading], truth: KnownImages) -> list[str]:
 
 
 def _digits(values: Numbers) -> str:
-    """Return codes as they are read: one digit each, in the groups of five of a sub-image."""
+    """Format codes: one digit each, in groups of five per sub-image."""
     texts = list(map(str, values.tolist()))
     if max(map(len, texts)) > 1:
         return " ".join(texts)
@@ -238,13 +246,18 @@ def _digits(values: Numbers) -> str:
 
 
 def _reading_notes(parameters: Parameters, truth: KnownImages) -> list[str]:
-    notes = ["fits: the number has the form that Eq. 4 leaves after the power. What does not fit is a guess."]
+    notes = [
+        "fits: the number has the form that Eq. 4 has after exponentiation. Numbers that do not fit are "
+        "guesses."
+    ]
     if parameters.group is None:
-        notes.append("Scheme mask has no modulus to take powers of: each word is taken for what it hides.")
+        notes.append("Scheme mask has no modulus: each masked word is taken as the number itself.")
     if truth.by_name:
         notes.append(
-            "true: the codes of the image of that path; where names are hashed, of the image with just these "
-            "codes. Where there is none, agrees says how many of the images given have this code there."
+            "true: the codes of the image with that path or, if names are hashed, of an image with exactly "
+            "these "
+            "codes. If there is none, agrees is the share of the given images with this code at this "
+            "position."
         )
     else:
         notes.append("No images were given to compare with.")

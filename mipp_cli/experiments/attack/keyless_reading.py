@@ -1,8 +1,8 @@
-"""Reading an upload's features without any key, as scheme `paper` lets anybody (Eq. 3 and 4).
+"""Recovers an upload's features without a key, which scheme `paper` allows (Eq. 3 and 4).
 
-The order of every R_i divides p − 1, so C_i^(p−1) = (1 + x_i·p)^(p−1) = 1 − x_i·p mod p². The same is tried
-on the other schemes, where it must fail: N − 1 is no multiple of the order of an N-th residue, and a masked
-word has no structure at all.
+The order of every R_i divides p − 1, so C_i^(p−1) = (1 + x_i·p)^(p−1) = 1 − x_i·p mod p². The same attack on
+the other schemes must fail: N − 1 is not a multiple of the order of an N-th residue, and a masked word has no
+structure.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Ciphertexts = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Reading:
-    """What a column of an image gave: ``values`` and which of them ``fit``, each of shape (l,).
+    """The values recovered from a column of an image, and which of them ``fit``, each of shape (l,).
 
-    What fits has the form of Eq. 4 after the power, and is below the bound of the column. For the rest the
-    value is a guess, as good as what came out allows: its residue.
+    Values that fit have the form of Eq. 4 after exponentiation, and are below the bound of the column. The
+    other values are guesses: the result modulo the bound.
     """
 
     values: Numbers
@@ -45,7 +45,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class ImageReading:
-    """An image of an upload by its name on the wire: what EF, EFF and their quotients gave."""
+    """The readings of EF, EFF and their quotients for an image of an upload, with its wire name."""
 
     name: str
     codes: Reading
@@ -69,9 +69,9 @@ def read_numbers(parameters: Parameters, ciphertexts: list[int], bound: int) -> 
 
 
 def read_quotients(parameters: Parameters, of_codes: list[int], of_squares: list[int]) -> Reading:
-    """Read x² − x from C'/C = 1 + (x² − x)·m, which holds where one R_i serves x and x²; Eq. 4 as printed.
+    """Read x² − x from C'/C = 1 + (x² − x)·m, which holds if x and x² share R_i; Eq. 4 as printed.
 
-    Under `mask` from the difference of the words.
+    For `mask`, read it from the difference of the words.
     """
     bound = (parameters.levels - 1) * (parameters.levels - 2) + 1
     pairs = zip(of_codes, of_squares, strict=True)
@@ -84,7 +84,7 @@ def read_quotients(parameters: Parameters, of_codes: list[int], of_squares: list
 
 
 def _checked(found: list[tuple[int, int]], bound: int) -> Reading:
-    """Take quotients by the modulus for what was read, where nothing remains and they are below ``bound``."""
+    """Return quotients by the modulus; they fit if the remainder is 0 and they are below ``bound``."""
     fits = [bool(remainder == 0 and value < bound) for value, remainder in found]
     return Reading(np.array([int(value % bound) for value, _ in found]), np.array(fits))
 
@@ -92,10 +92,10 @@ def _checked(found: list[tuple[int, int]], bound: int) -> Reading:
 def read_upload(
     upload: Path, deployment: Deployment, limit: int, parallelism: Parallelism, progress: Progress
 ) -> tuple[list[ImageReading], float]:
-    """Read the first ``limit`` images of an upload with kmc.pub alone; return what it gave, and the seconds.
+    """Read the first ``limit`` images of an upload with kmc.pub alone; return the readings and the seconds.
 
-    Some tenths of a second go into starting workers. Raises what opening a container raises; the upload must
-    belong to the deployment.
+    The time includes some tenths of a second for starting workers. Raises what opening a container raises;
+    the upload must belong to the deployment.
     """
     parameters = deployment.parameters
     schema = upload_schema(parameters)
@@ -107,7 +107,7 @@ def read_upload(
         rows = min(limit, len(reader))
         names = list(islice(reader.names(), rows))
         begin, found = time.perf_counter(), []
-        with progress("reading without a key", rows, "image") as advance:
+        with progress("attacking without a key", rows, "image") as advance:
             for _, result in workers.in_order(_tasks(reader, names), under_way=2 * workers.count):
                 found.append(result)
                 advance(1)

@@ -1,4 +1,4 @@
-"""What was to be recovered: the true codes of the images behind an upload, where these are given."""
+"""The true codes of the images in an upload, to compare with, if the images are given."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mipp_cli.scheme.parameters import Parameters
 
 @dataclass(frozen=True)
 class KnownImages:
-    """What was to be recovered, if the images behind an upload are given: their true codes by name.
+    """The true codes by name of the images in an upload, if these are given.
 
-    ``vectors`` counts how often each vector of codes comes.
+    ``vectors`` counts the occurrences of each vector of codes.
     """
 
     by_name: Mapping[str, Numbers]
@@ -40,21 +40,22 @@ class KnownImages:
 
     @classmethod
     def of_dataset(cls, dataset: DataSet) -> KnownImages:
-        """Take the codes of a data set, whatever described it."""
+        """Use the codes of a data set, by whatever descriptor."""
         wide = dataset.features.astype(np.int64)
         return cls(dict(zip(dataset.names, wide, strict=True)), Counter(codes.tobytes() for codes in wide))
 
     def codes_of(self, reading: ImageReading) -> Numbers | None:
-        """Return the codes of the image that was read: by its name if that is a path, else if they are there.
+        """Return the true codes of an image: by name if that is a path, else the codes read if an image has
+        them.
 
-        Names on the wire are hashed unless the owner chose otherwise.
+        Wire names are hashed unless the owner chose otherwise.
         """
         if reading.name in self.by_name:
             return self.by_name[reading.name]
         return reading.codes.values if self.vectors[reading.codes.values.tobytes()] else None
 
     def likeness(self, values: Numbers) -> list[float] | None:
-        """Return for each position how many of the images have this value there; None without images."""
+        """Return for each position the share of the images with this value; None without images."""
         if not self.by_name:
             return None
         matrix = np.stack(list(self.by_name.values()))
@@ -62,11 +63,11 @@ class KnownImages:
         return shares
 
     def found_in(self, readings: Sequence[ImageReading]) -> int:
-        """Return how many of the vectors read are those of images given, each as often as it comes."""
+        """Return how many of the vectors read belong to given images, counting duplicates."""
         return (Counter(reading.codes.values.tobytes() for reading in readings) & self.vectors).total()
 
     def examples(self, count: int, parameters: Parameters) -> list[Numbers]:
-        """Return codes to encrypt as the paper prints: those of so many images, or every code in turn."""
+        """Return codes to encrypt as in the paper: those of ``count`` images, or every code in turn."""
         if self.by_name:
             return list(self.by_name.values())[:count]
         return [np.arange(parameters.l, dtype=np.int64) % parameters.levels]

@@ -1,4 +1,4 @@
-"""95 % intervals of many means at once, by resampling the queries; the same seed gives the same figures."""
+"""95 % bootstrap intervals of many means at once, by resampling queries; reproducible from the seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mipp_cli.experiments.base.seeds import Purpose, generator
 
 RESAMPLES = 2000
-_AT_A_TIME = 100  # resamples in memory together: the counts of one take eight bytes a query
+_AT_A_TIME = 100  # resamples in memory at once: each takes eight bytes per query
 
 
 class Interval(NamedTuple):
@@ -22,25 +22,25 @@ class Interval(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The mean and its interval, as in 0.412 [0.380, 0.444]; zero has no sign."""
+        """The mean and its interval, such as 0.412 [0.380, 0.444]; zero has no sign."""
         return f"{self.mean:z.3f} [{self.low:z.3f}, {self.high:z.3f}]"
 
     @property
     def percent(self) -> str:
-        """A share as it stands in a sentence, as in 41.2 [38.0, 44.4] %."""
+        """A share as text, such as 41.2 [38.0, 44.4] %."""
         return f"{100 * self.mean:z.1f} [{100 * self.low:z.1f}, {100 * self.high:z.1f}] %"
 
     @property
     def points(self) -> str:
-        """A difference of shares as it stands in a sentence, as in 4.1 [2.0, 6.2] points."""
+        """A difference of shares as text, such as 4.1 [2.0, 6.2] points."""
         return self.percent.replace("%", "points")
 
 
 def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
-    """Mean over the first axis of ``values``, shape (queries, k), and its interval: one for each column.
+    """Mean over the first axis of ``values``, shape (queries, k), and its interval, for each column.
 
-    The percentile bootstrap: queries are drawn with replacement as often as there are queries, the same
-    ones for every column. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+    Percentile bootstrap: each resample draws as many queries as there are, with replacement, the same for
+    every column. Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
     """
     queries = len(values)
     random = generator(seed, Purpose.BOOTSTRAP)
@@ -51,14 +51,14 @@ def mean_intervals(values: NDArray[np.float64], seed: int) -> list[Interval]:
         means.append(counts @ values / queries)
     low, high = np.percentile(np.concatenate(means), (2.5, 97.5), axis=0)
     mean = values.mean(axis=0)
-    # where all values are alike, rounding alone could put the mean outside
+    # if all values are equal, rounding could put the mean outside
     low, high = np.minimum(low, mean), np.maximum(high, mean)
     columns = zip(mean.tolist(), low.tolist(), high.tolist(), strict=True)
     return [Interval(*column) for column in columns]
 
 
 def interval_columns(values: NDArray[np.float64], seed: int) -> dict[str, tuple[float, ...]]:
-    """Return the same as columns of a table: mean, low and high."""
+    """Return :func:`mean_intervals` as table columns: mean, low and high."""
     return dict(zip(Interval._fields, zip(*mean_intervals(values, seed), strict=True), strict=True))
 
 

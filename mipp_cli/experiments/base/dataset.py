@@ -1,4 +1,4 @@
-"""A data set: a folder a category, every image described once by each descriptor."""
+"""A data set: one folder per category, with every image described once by each descriptor."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM
 from mipp_cli.scheme.retrieval_index import ids_of
 
-_FORM = "make a folder for each category, and put its images inside"
+_FORM = "make one subfolder of images per category"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Images with categories and features, in the order of their names.
+    """Images with categories and features, sorted by name.
 
-    An image is called by its POSIX path below the folder, as `--image-names path` has it; ``labels``, shape
-    (n,), says which of the categories is its. ``features``, shape (n, l), are codes; ``vectors``, of the same
-    shape, the real numbers that they were quantised from, None where features are codes from the start.
-    ``digest`` (SHA-256, hex) covers every image's name and file. ``skipped`` says which images were left out
-    and why; ``described`` what made the features.
+    An image's name is its POSIX path in the folder, as with `--image-names path`. ``labels``, shape (n,), are
+    indices into the categories. ``features``, shape (n, l), are codes; ``vectors``, of the same shape, are
+    the real numbers they were quantised from, or None if features are given as codes. ``digest`` (SHA-256,
+    hex) covers every image's name and file. ``skipped`` are the images left out, with reasons; ``described``
+    is the descriptor.
     """
 
     folder: Path
@@ -52,25 +52,26 @@ class DataSet:
 
     @property
     def label(self) -> str:
-        """What the descriptor is called in tables and plots."""
+        """The descriptor's name in tables and plots."""
         return self.described.label
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What each image is called."""
+        """The name of each image."""
         return tuple(image.name for image in self.images)
 
     @cached_property
     def ties(self) -> NDArray[np.int64]:
-        """The positions of all images in the order in which the cloud has those that are equally far.
+        """The positions of all images in the order by which the cloud breaks ties.
 
-        It is that of a digest of the name. Names themselves begin with the category, and would rank by it.
+        It is the order of a digest of the name. Names begin with the category, so their own order would rank
+        by it.
         """
         return np.argsort(ids_of(name.encode() for name in self.names))
 
     @cached_property
     def edgeless(self) -> int:
-        """How many images have no edge, so that their features are all alike; 0 but for edge histograms."""
+        """The number of images without edges, whose features are identical; 0 except for edge histograms."""
         return sum(is_edgeless(self.described.descriptor, codes) for codes in self.features)
 
     def files(self, positions: NDArray[np.int64]) -> list[ImageFile]:
@@ -78,7 +79,7 @@ class DataSet:
         return [self.images[position] for position in positions.tolist()]
 
     def codes_of(self, images: Sequence[ImageFile]) -> NDArray[np.uint8]:
-        """Return the codes of images by where they lie, whatever they are called; shape (n, l)."""
+        """Return the codes of images, found by their paths, whatever their names; shape (n, l)."""
         return self.features[[self._places[image.location] for image in images]]
 
     @cached_property
@@ -101,7 +102,7 @@ def describe_dataset(dataset: DataSet) -> dict[str, Any]:
 
 
 def describe_descriptor(dataset: DataSet) -> dict[str, Any]:
-    """Return what made the features of a data set as JSON fields: a run goes on with the same alone."""
+    """Return the descriptor of a data set as JSON fields; a run can only be resumed with the same."""
     descriptor = dataset.described.descriptor
     return {
         "name": dataset.label,
@@ -121,21 +122,21 @@ def load_datasets(
     skip_unreadable: bool = False,
     device: str = "cpu",
 ) -> list[DataSet]:
-    """Describe every image of a data set by each descriptor; its categories are the folders in ``folder``.
+    """Describe every image of a data set by each descriptor; its categories are the subfolders of ``folder``.
 
-    All have the same images: one that a descriptor cannot describe is left out of all.
-    ``collection_categories`` keeps only the categories named; one number alone keeps the first so many, by
-    name. Image models run on ``device``. Raises InvalidRequestError if there are fewer than two categories or
-    one is empty, if features given in a file do not fit, or if a device is named without a model;
-    UnreadableImageError for the first image that cannot be read or described, unless they are skipped.
+    The data sets returned have the same images: one that a descriptor cannot describe is left out of all.
+    ``collection_categories`` keeps only the categories named; a single number N keeps the first N by name.
+    Image models run on ``device``. Raises InvalidRequestError if there are fewer than two categories or one
+    is empty, if a features file does not fit, or if a device is named without a model; UnreadableImageError
+    for the first image that cannot be read or described, unless these are skipped.
     """
     folders = _categories(folder)
     categories = _chosen(tuple(folders), collection_categories, folder)
     if len(categories) < 2:
         raise InvalidRequestError(
-            f"has one category only, {categories[0]!r}: every answer would be right",
+            f"has only one category, {categories[0]!r}, so every answer would be right",
             path=folder,
-            hint=f"two or more are needed: {_FORM}",
+            hint=f"use two or more categories: {_FORM}",
         )
     found = [image for name in categories for image in collect_images([folders[name]], root=folder)]
     found.sort(key=lambda image: os.fsencode(image.location))
@@ -182,29 +183,31 @@ def _stacked(features: Sequence[Feature]) -> NDArray[np.float32] | None:
 def _labels(
     images: Sequence[ImageFile], categories: Sequence[str], skipped: Sequence[UnreadableImageError]
 ) -> NDArray[np.int64]:
-    """Return the category of each image; raises InvalidRequestError for a category without any."""
+    """Return the category of each image; raises InvalidRequestError for an empty category."""
     category_of = [image.name.partition("/")[0] for image in images]
     for name in categories:
         if name not in category_of:
             raise InvalidRequestError(
                 f"the category '{name}' has no image that can be read",
-                hint=f"the first that cannot: {skipped[0].path}: {skipped[0].message}",
+                hint=f"repair or remove its images, the first {skipped[0].path}: {skipped[0].message}",
             )
     return np.array([categories.index(name) for name in category_of], dtype=np.int64)
 
 
 def _categories(folder: Path) -> dict[str, Path]:
-    """Return the folders in ``folder`` by name, but hidden ones."""
+    """Return the subfolders of ``folder`` by name, except hidden ones."""
     try:
         with os.scandir(folder) as entries:
             names = [each.name for each in entries if each.is_dir() and not each.name.startswith(".")]
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise InvalidRequestError(
-            f"the data set cannot be read: {reason}", path=folder, hint="give a folder of folders of images"
+            f"the data set cannot be read: {reason}",
+            path=folder,
+            hint="give a folder with one subfolder of images per category",
         ) from error
     if not names:
-        raise InvalidRequestError("has no folders, so no categories", path=folder, hint=_FORM)
+        raise InvalidRequestError("has no subfolders, so no categories", path=folder, hint=_FORM)
     return {name_of(name): folder / name for name in sorted(names, key=os.fsencode)}
 
 
@@ -217,14 +220,14 @@ def _chosen(categories: tuple[str, ...], wanted: Sequence[str] | None, folder: P
     if len(wanted) == 1 and wanted[0].isdecimal() and wanted[0] not in categories:
         if not 2 <= int(wanted[0]) <= len(categories):
             raise InvalidRequestError(
-                f"has {len(categories)} categories; {wanted[0]} of them cannot be searched",
+                f"has {len(categories)} categories, so {wanted[0]} cannot be searched",
                 path=folder,
-                hint=f"a number from 2 to {len(categories)}, or names of categories",
+                hint=f"give a number from 2 to {len(categories)}, or names of categories",
             )
         return categories[: int(wanted[0])]
     for name in wanted:
         if name not in categories:
             raise InvalidRequestError(
-                f"has no category '{name}'", path=folder, hint="it has: " + ", ".join(categories)
+                f"has no category '{name}'", path=folder, hint="choose from: " + ", ".join(categories)
             )
     return tuple(name for name in categories if name in wanted)

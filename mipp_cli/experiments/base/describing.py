@@ -1,6 +1,6 @@
-"""What describes the pictures of a data set: built-in descriptors, image models, files of one's own.
+"""Describes the pictures of a data set: by built-in descriptors, image models or features files.
 
-Each picture is read and decoded once, and described by all that are asked for.
+Each picture is read and decoded once, for all descriptors.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from mipp_cli.scheme.descriptor import EDGE_HISTOGRAM, EDGES, L2, Codes, Descrip
 _FEATURES: Final = "features:"
 _MODEL: Final = "model:"
 _OWN: Final = "own"
-_GENERIC_NAMES: Final = ("model", "onnx")  # of files and folders that are called alike in every model
-_BATCH_IMAGES: Final = 8  # models are faster on a few pictures at a time
+_GENERIC_NAMES: Final = ("model", "onnx")  # names of files and folders common to all models
+_BATCH_IMAGES: Final = 8  # models are faster on small batches
 _SENTENCES: Final = {
-    EDGE_HISTOGRAM: "the edge histogram of MPEG-7, the paper's descriptor, computed of the picture alone",
+    EDGE_HISTOGRAM: "the edge histogram of MPEG-7, the paper's descriptor",
 }
 
 Vectors = NDArray[np.float32]
 
 
 class Feature(NamedTuple):
-    """A picture's feature: codes, shape (l,), and the numbers that they were made of; None if none were."""
+    """A picture's feature: codes, shape (l,), and the real numbers before quantisation, or None."""
 
     codes: Codes
     vector: Vectors | None
@@ -49,9 +49,9 @@ class Feature(NamedTuple):
 
 @dataclass(frozen=True)
 class Described:
-    """What describes a data set: ``label`` in tables, the ``descriptor``, and what tells it from others.
+    """The descriptor of a data set: its ``label`` in tables, the ``descriptor``, and its ``identity``.
 
-    ``identity`` changes with whatever may change a feature; ``about`` says in a sentence what it is.
+    ``identity`` changes with anything that may change a feature; ``about`` describes it in a sentence.
     """
 
     label: str = EDGE_HISTOGRAM
@@ -61,30 +61,30 @@ class Described:
 
     @property
     def for_deployment(self) -> str:
-        """The descriptor as `kmc init --descriptor` takes it, where codes come from a file or a formula."""
+        """The descriptor as an argument of `kmc init --descriptor`: built in, or with codes from a file."""
         name, l, levels = self.descriptor.name, self.descriptor.l, self.descriptor.levels
         return name if self.built_in else f"{_OWN}:{l}:{levels}"
 
     @property
     def built_in(self) -> bool:
-        """Whether the commands compute the same codes of a picture without a model or a file."""
+        """Whether the commands compute the same codes without a model or a file."""
         return self.descriptor.computed and self.descriptor.model is None
 
     @property
     def brought(self) -> str:
-        """How a deployment gets codes that it does not compute, in a sentence; empty if it does."""
+        """A sentence on how a deployment gets codes that it does not compute; empty if it does."""
         if self.built_in:
             return ""
         no_model = "; the model itself is not run there" if self.descriptor.model is not None else ""
         return (
-            f"The deployments checked have the descriptor {self.for_deployment}, for which owner and user "
-            f"bring these codes in files of features{no_model}."
+            f"The deployments checked have the descriptor {self.for_deployment}; owner and user give these "
+            f"codes in features files{no_model}."
         )
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One way to describe pictures: a describer, or features of each image by its name."""
+    """A source of features: a describer, or features of each image by its name."""
 
     described: Described
     describer: Describer | None = None
@@ -92,20 +92,20 @@ class _Source:
 
 
 def open_sources(texts: Sequence[str], images: Sequence[ImageFile], device: str = "cpu") -> list[_Source]:
-    """Make what describes ``images``: the names of built-in descriptors, model:PATH or features:FILE.
+    """Open the sources of features of ``images``: names of built-in descriptors, model:PATH or features:FILE.
 
-    Models run on ``device``. Raises InvalidRequestError for any other text, for one that is given twice and
-    for a device without a model, and what the model or the file of features raises.
+    Models run on ``device``. Raises InvalidRequestError for any other text, for a repeated one and for a
+    device without a model, and what the model or the features file raises.
     """
     check_device(device, is_model=any(text.startswith(_MODEL) for text in texts))
     if len(set(texts)) != len(texts):
-        raise InvalidRequestError("a descriptor is named twice", hint="name each --descriptor once")
+        raise InvalidRequestError("a descriptor is given twice", hint="give each --descriptor once")
     sources: list[_Source] = []
     taken: set[str] = set()
     for text in texts:
         source = _own(text, images) if text.startswith(_FEATURES) else _computed(text, device)
         label, number = source.described.label, 1
-        while source.described.label in taken:  # two models may lie in folders of one name
+        while source.described.label in taken:  # two models may be in folders of the same name
             number += 1
             source = replace(source, described=replace(source.described, label=f"{label} ({number})"))
         taken.add(source.described.label)
@@ -115,32 +115,33 @@ def open_sources(texts: Sequence[str], images: Sequence[ImageFile], device: str 
 
 def _computed(text: str, device: str) -> _Source:
     if not text.startswith(_MODEL):
-        device = "cpu"  # which is the models' among others
+        device = "cpu"  # the device is for models only
     try:
         describer = chosen_describer(text, device=device)
     except InvalidRequestError as error:
         if not text.startswith(_MODEL):
-            error.hint = f"{error.hint}; or features:FILE for a file of features of your own"
+            error.hint = f"{error.hint}; or features:FILE for your own features"
         raise
     descriptor = describer.descriptor
     if descriptor.model is None:
-        what = _SENTENCES.get(descriptor.name, "built into mipp, computed of the picture alone")
+        what = _SENTENCES.get(descriptor.name, "built into mipp")
         label, identity = text, str(descriptor)
     else:
         label = f"{_MODEL}{_model_name(Path(text.removeprefix(_MODEL)))}"
         pinned = descriptor.model
         what = (
-            f"{pinned.output} of an image model in ONNX form (SHA-256 {pinned.sha256[:16]}…), divided by "
-            "its norm and quantised"
+            f"{pinned.output} of an ONNX image model (SHA-256 {pinned.sha256[:16]}…), divided by its norm "
+            "and "
+            "quantised"
         )
         identity = str(descriptor.to_fields())
-        if device != "cpu":  # whose last bits may be others, and then a code, too
+        if device != "cpu":  # its rounding may differ, and so a code
             what, identity = f"{what}; run on {device}", f"{identity}, {device}"
     return _Source(Described(label, descriptor, identity, _sentence(label, what, descriptor)), describer)
 
 
 def _own(text: str, images: Sequence[ImageFile]) -> _Source:
-    """Read a file of features: whole numbers are codes of 256 levels, floats are quantised under l2."""
+    """Read a features file: integers are codes of 256 levels, floats are quantised with l2."""
     path = Path(text.removeprefix(_FEATURES))
     file = open_feature_file(path)
     try:
@@ -156,7 +157,7 @@ def _own(text: str, images: Sequence[ImageFile]) -> _Source:
     finally:
         file.close()
     label = f"{_FEATURES}{name_of(path.stem)}"
-    what = "features of one's own, " + ("divided by their norm and quantised" if real else "codes as given")
+    what = "features from a file, " + ("divided by their norm and quantised" if real else "codes as given")
     return _Source(
         Described(label, descriptor, own.identity, _sentence(label, what, descriptor)), None, given
     )
@@ -167,7 +168,7 @@ def _sentence(label: str, what: str, descriptor: Descriptor) -> str:
 
 
 def _model_name(path: Path) -> str:
-    """Return what a model is called: the first name of its path, from the end, that tells anything."""
+    """Return a model's name: the last component of its path that is not generic."""
     names = [path.stem if path.suffix == ".onnx" else path.name, *(each.name for each in path.parents)]
     return name_of(next((name for name in names if name and name not in _GENERIC_NAMES), "model"))
 
@@ -175,16 +176,18 @@ def _model_name(path: Path) -> str:
 def features_of(
     images: Sequence[ImageFile], sources: Sequence[_Source], parallelism: Parallelism
 ) -> Iterator[tuple[ImageFile, str, list[Feature]] | UnreadableImageError]:
-    """Yield each image, the digest of its file, and its feature by each of ``sources``, in order.
+    """Yield each image, the digest of its file, and its feature from each of ``sources``, in order.
 
-    Of an image that cannot be read, or that one of them cannot describe, yield the error.
+    For an image that cannot be read, or not described by all of them, yield the error.
     """
     computing = [source.describer for source in sources if source.describer is not None]
     if parallelism.scheduler:
         computing = [describer.travelling() for describer in computing]
     if any(describer.in_threads for describer in computing):
         parallelism = replace(parallelism, threads=True)
-    parallelism = parallelism.at_most(len(images) // _BATCH_IMAGES)  # a batch is done before a process starts
+    parallelism = parallelism.at_most(
+        len(images) // _BATCH_IMAGES
+    )  # a batch takes less time than starting a process
     for (image, _), found in _work(partial(_describe, describers=computing), _batches(images), parallelism):
         if isinstance(found, UnreadableImageError):
             yield found
@@ -197,7 +200,7 @@ def features_of(
 
 
 _Task = tuple[ImageFile, bytes | UnreadableImageError]
-"""An image for a worker; its content goes along, since workers may be on other machines."""
+"""An image for a worker, with its content, since workers may be on other machines."""
 _Found = tuple[str, list[Feature]] | UnreadableImageError
 
 
@@ -223,7 +226,7 @@ def _read(image: ImageFile) -> bytes | UnreadableImageError:
 
 
 def _describe(batch: Sequence[_Task], *, describers: Sequence[Describer]) -> list[_Found]:
-    """Return the digest of each file, and its feature by each describer; an error is a result too."""
+    """Return the digest of each file, and its feature by each describer, or the error."""
     opened = [_prepared(image, content, describers) for image, content in batch]
     pictures = [each for each in opened if not isinstance(each, UnreadableImageError)]
     rows = [
@@ -251,7 +254,7 @@ def _describe(batch: Sequence[_Task], *, describers: Sequence[Describer]) -> lis
 def _prepared(
     image: ImageFile, content: bytes | UnreadableImageError, describers: Sequence[Describer]
 ) -> tuple[str, list[Prepared]] | UnreadableImageError:
-    """Decode a picture once, and keep what each describer needs of it."""
+    """Decode a picture once, and prepare it for each describer."""
     if isinstance(content, UnreadableImageError):
         return content
     try:

@@ -1,6 +1,6 @@
-"""The methods compared: how each orders the other images of a data set for a query among them.
+"""The methods compared: how each ranks the other images of a data set for a query.
 
-``ties`` are all images in the order in which those that are equally far come; see `DataSet.ties`.
+``ties`` are all images in the order that breaks ties; see `DataSet.ties`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Order = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Method:
-    """A method: ``name`` stands in tables and files, ``label`` in legends, ``about`` says what it does.
+    """A method: ``name`` is used in tables and files, ``label`` in legends; ``about`` describes it.
 
-    ``order`` gives the positions of the images that it answers a query with, nearest first, never the query.
+    ``order`` returns the positions of the images in the answer to a query, nearest first, without the query.
     """
 
     name: str
@@ -33,31 +33,31 @@ class Method:
 
 
 def euclidean(features: Features, ties: Order) -> Method:
-    """Eq. 7: all images by EucDis of the plain features."""
+    """Eq. 7: all images by EucDis of the plaintext features."""
 
     def order(query: int) -> Order:
         return nearest_first(squared_distances(features[query], features), query, ties)
 
-    about = "EucDis of the plain codes (Eq. 7), what the KMC ranks by under scheme exact."
+    about = "EucDis of the plaintext codes (Eq. 7), by which the KMC ranks in scheme exact."
     return Method("euclidean", "Euclidean distance (Eq. 7)", order, about)
 
 
 def cloud_sim(features: Features, ties: Order) -> Method:
-    """Eq. 8 and 9: all images by NewDis, which is the cloud's Sim, by the same integers as the cloud's."""
+    """Eq. 8 and 9: all images by NewDis, which is the cloud's Sim, with the same integers as the cloud."""
     sum1, sum2 = both_sums(features).T
 
     def order(query: int) -> Order:
         numerators = sim_numerators(sum1, sum2, int(sum1[query]), int(sum2[query]), features.shape[1])
         return nearest_first(numerators, query, ties)
 
-    about = "NewDis of the plain codes (Eq. 8), which the cloud computes over ciphertexts as Sim (Eq. 9)."
+    about = "NewDis of the plaintext codes (Eq. 8), which the cloud computes on ciphertexts as Sim (Eq. 9)."
     return Method("sim", "cloud's Sim (Eq. 9)", order, about)
 
 
 def end_to_end(features: Features, ties: Order, candidates: int) -> Method:
-    """What the user gets: the cloud's first candidates by Sim, ranked again by EucDis.
+    """What the user gets: the cloud's first candidates by Sim, re-ranked by EucDis.
 
-    The user breaks ties by name, and here they are broken as elsewhere: names tell the category.
+    Ties are broken as elsewhere, not by name as the user does, since names reveal the category.
     """
     cloud, places = cloud_sim(features, ties), np.argsort(ties)
 
@@ -65,23 +65,23 @@ def end_to_end(features: Features, ties: Order, candidates: int) -> Method:
         first = cloud.order(query)[:candidates]
         return first[np.lexsort((places[first], euclidean_distances(features[first], features[query])))]
 
-    about = f"the cloud's first {candidates} images by Sim, which the user ranks again by EucDis."
+    about = f"the cloud's first {candidates} images by Sim, re-ranked by the user by EucDis."
     return Method(f"end-to-end-{candidates}", f"end to end, {candidates} candidates", order, about)
 
 
 def both_sums(features: Features) -> NDArray[np.int64]:
-    """Return (Σx, Σx²) of each feature, shape (n, 2): a line of Table 2."""
+    """Return (Σx, Σx²) of each feature, shape (n, 2): the rows of Table 2."""
     wide = features.astype(np.int64)
     return np.stack([wide.sum(axis=1), (wide * wide).sum(axis=1)], axis=1)
 
 
 def nearest_first(distances: NDArray[np.number], query: int, ties: Order) -> Order:
-    """Return all images but the query by their distance."""
+    """Return all images but the query, sorted by distance."""
     return without(query, ties[np.argsort(distances[ties], kind="stable")])
 
 
 def without(query: int, order: Order) -> Order:
-    """Return an order without the query itself: the paper's answers do not count it."""
+    """Return an order without the query itself, which the paper does not count in answers."""
     return np.asarray(order[order != query])
 
 
@@ -90,6 +90,6 @@ def answers(method: Method, queries: Order, depth: int, progress: Progress) -> l
     found = []
     with progress(f"ranking by {method.name}", len(queries), "query") as advance:
         for query in queries.tolist():
-            found.append(method.order(query)[:depth].copy())  # a view would keep the whole order
+            found.append(method.order(query)[:depth].copy())  # a view would keep the whole order in memory
             advance(1)
     return found

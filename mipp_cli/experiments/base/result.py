@@ -1,4 +1,4 @@
-"""What an experiment gives back: observations, what the paper claims, and what was measured."""
+"""The results of an experiment: observations, and the paper's claims next to the measurements."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mipp_cli.errors import OutputError
 from mipp_cli.sanitize import table_cell
 
 Observation = Mapping[str, Any]
-"""A line of a CSV file: texts, numbers, truth values, or None."""
+"""A row of a CSV file: texts, numbers, booleans, or None."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper beside what was measured, whatever it turned out to be.
+    """A claim of the paper and the measurement, whatever it turned out to be.
 
-    ``measured`` says it with its figures and intervals, in one line or several; ``where`` names the
-    figure, table or section of the paper; ``conclusion`` is what follows from the figures, in a few words.
+    ``measured`` has figures and intervals, in one line or several; ``where`` names the figure, table or
+    section of the paper; ``conclusion`` is what follows, in a few words.
     """
 
     where: str
@@ -34,9 +34,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """One figure or table: every observation in long format, claims, and notes on how it was done.
+    """One figure or table: all observations in long format, claims, and notes on the method.
 
-    ``name`` names its files (NAME.csv, NAME.png); every observation has the same keys.
+    ``name`` is the name of its files (NAME.csv, NAME.png). All observations have the same keys.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Result:
     notes: Sequence[str] = ()
 
     def write_csv(self, folder: Path) -> Path:
-        """Write the observations to NAME.csv, one a line; raises OutputError.
+        """Write the observations to NAME.csv, one per line; raises OutputError.
 
-        Texts may be names of somebody else's files, and stand there as no spreadsheet takes for a formula.
+        Texts may be file names from others, so they are escaped against spreadsheet formulas.
         """
         path = folder / f"{self.name}.csv"
         try:
@@ -58,7 +58,7 @@ class Result:
                 table.writerows(map(_cells, self.observations))
         except OSError as error:
             raise OutputError(
-                "cannot be written", path=path, hint="check the folder and its rights"
+                "cannot be written", path=path, hint="check the folder and its permissions"
             ) from error
         return path
 
@@ -68,7 +68,7 @@ def _cells(row: Observation) -> dict[str, Any]:
 
 
 def table(**columns: object) -> list[Observation]:
-    """Return observations by their columns; what is no list, tuple, range or array stands in each of them."""
+    """Return observations from columns; anything but a list, tuple, range or array is repeated in each."""
     lists = {
         name: each.tolist() if isinstance(each, np.ndarray) else each
         for name, each in columns.items()
@@ -89,5 +89,5 @@ def column(observations: Iterable[Observation], name: str) -> NDArray[np.float64
 
 
 def distinct(observations: Iterable[Observation], name: str) -> list[Any]:
-    """Return the values in a column, each once, in the order in which they come."""
+    """Return the distinct values of a column, in order of appearance."""
     return list(dict.fromkeys(row[name] for row in observations))

@@ -1,4 +1,4 @@
-"""What is drawn of a data set: queries as in the paper's protocol (section 7.1), and samples to encrypt."""
+"""Draws from a data set: queries as in the paper's protocol (section 7.1), and samples to encrypt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mipp_cli.experiments.base.seeds import Purpose, generator
 
 @dataclass(frozen=True)
 class QueryChoice:
-    """Which images are queries: ``per_category`` in each of ``categories``; None of both is every image."""
+    """The queries: ``per_category`` images in each of ``categories``; if both are None, every image."""
 
     per_category: int | None = 5
     categories: int | None = 10
@@ -23,14 +23,14 @@ class QueryChoice:
     def __post_init__(self) -> None:
         for number, what in ((self.per_category, "query in each category"), (self.categories, "category")):
             if number is not None and number < 1:
-                raise InvalidRequestError(f"at least one {what} is needed", hint="give 1 or more")
+                raise InvalidRequestError(f"at least one {what} is required", hint="give 1 or more")
 
 
 def draw_queries(dataset: DataSet, choice: QueryChoice) -> NDArray[np.int64]:
     """Draw the queries: positions in ``dataset.images``, ascending.
 
-    Of fewer categories than asked for all are taken. Raises InvalidRequestError where a category has
-    fewer images than queries, or one image only, for which no answer could be right.
+    If there are fewer categories than asked for, all are used. Raises InvalidRequestError if a category has
+    fewer images than queries, or only one image, for which no answer could be right.
     """
     random = generator(choice.seed, Purpose.QUERIES)
     count = len(dataset.categories)
@@ -51,22 +51,22 @@ def _check_members(dataset: DataSet, category: int, members: int, queries: int |
     name = dataset.categories[category]
     if members < 2:
         raise InvalidRequestError(
-            f"the category {name!r} has one image, to which nothing in the data set is similar",
+            f"the category {name!r} has only one image, so no answer to it could be right",
             path=dataset.folder,
-            hint="give each category two images or more, or leave it out with --collection-categories",
+            hint="put two or more images into it, or leave it out with --collection-categories",
         )
     if queries is not None and members < queries:
         raise InvalidRequestError(
             f"the category {name!r} has {members} images, fewer than the {queries} queries asked for",
             path=dataset.folder,
-            hint=f"ask for {members} or fewer: --queries {members}; or for all of them: --queries all",
+            hint=f"use fewer queries (--queries {members}), or every image as a query (--queries all)",
         )
 
 
 def draw_sample(
     dataset: DataSet, images: int, seed: int, purpose: Purpose = Purpose.SAMPLES
 ) -> NDArray[np.int64]:
-    """Draw images of a data set from a seed; all of them if it has no more. Positions, ascending."""
+    """Draw images of a data set from a seed, or all if it has no more. Returns positions, ascending."""
     count = min(images, len(dataset))
     drawn = generator(seed, purpose).choice(len(dataset), size=count, replace=False)
     return np.sort(drawn).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Random numbers of experiments, from a seed: never for cryptography, which draws from the system alone."""
+"""Seeded random numbers for experiments; never for cryptography, which only uses the operating system's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mipp_cli.errors import InvalidRequestError
 
 
 class Purpose(IntEnum):
-    """What is drawn, each from a generator of its own, so that what one draws does not move the others."""
+    """The purpose of random numbers; each has its own generator, so that they do not affect each other."""
 
     QUERIES = 1
     BOOTSTRAP = 2
@@ -30,5 +30,5 @@ class Purpose(IntEnum):
 def generator(seed: int, purpose: Purpose) -> np.random.Generator:
     """Return the generator of a seed for one purpose."""
     if seed < 0:
-        raise InvalidRequestError("a seed is not negative", hint="give 0 or more")
+        raise InvalidRequestError("the seed is negative", hint="give --seed 0 or more")
     return np.random.default_rng([seed, purpose])

@@ -1,7 +1,7 @@
-"""A deployment of an experiment's own: KMC, owners, a user and clouds, made by the commands' own code.
+"""A temporary deployment for an experiment: KMC, owners, a user and clouds, created by the commands' code.
 
-Its features are those of a data set. A built-in descriptor is computed by owner and user, as always; codes
-that a model made, or that were brought in a file, are brought in a file of features.
+Its features are those of a data set. Owner and user compute a built-in descriptor as usual; codes from a
+model or a file are passed to them in a features file.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class SchemeSetting:
 
     @classmethod
     def of(cls, row: Observation) -> SchemeSetting:
-        """Return the setting that an observation was made under."""
+        """Return the setting of an observation."""
         return cls(row["scheme"], row["modulus_bits"])
 
     @property
     def label(self) -> str:
-        """What tables and legends call it."""
+        """The name in tables and legends."""
         return f"{self.scheme} {self.modulus_bits} bits" if self.modulus_bits else self.scheme
 
 
@@ -62,8 +62,8 @@ def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list
     for scheme in schemes:
         if scheme not in SUM_SCHEMES:
             raise InvalidRequestError(
-                f"there is no scheme {scheme!r} in which the cloud holds features",
-                hint="those are " + ", ".join(SUM_SCHEMES),
+                f"{scheme!r} is not a scheme in which the cloud holds features",
+                hint="use " + ", ".join(SUM_SCHEMES),
             )
         sizes = [None] if scheme == "mask" else modulus_bits
         settings += [SchemeSetting(scheme, bits) for bits in sizes]
@@ -72,7 +72,7 @@ def scheme_settings(schemes: Sequence[str], modulus_bits: Sequence[int]) -> list
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Which images of a data set are really encrypted, ``images`` drawn from the seed, and how."""
+    """The sample of a data set to encrypt: ``images`` drawn from the seed, under each of the settings."""
 
     settings: tuple[SchemeSetting, ...]
     images: int = 10
@@ -81,7 +81,7 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InvalidRequestError("a sample needs an image", hint="give 1 or more")
+            raise InvalidRequestError("the sample is empty", hint="give --sample 1 or more")
 
     def draw(self, dataset: DataSet) -> NDArray[np.int64]:
         """Return the positions of the images, ascending."""
@@ -90,7 +90,7 @@ class SampleOptions:
 
 @dataclass(frozen=True)
 class TrialDeployment:
-    """The directories of all roles below ``root``; every owner authorised the user."""
+    """The directories of all roles in ``root``; every owner has authorised the user."""
 
     root: Path
     dataset: DataSet
@@ -110,7 +110,7 @@ class TrialDeployment:
 
     @property
     def public(self) -> Deployment:
-        """The deployment as kmc.pub describes it."""
+        """The deployment as described in kmc.pub."""
         return load_deployment(self.kmc_file)
 
     def owner(self, name: str) -> Path:
@@ -118,7 +118,7 @@ class TrialDeployment:
         return self.root / f"owner-{name}"
 
     def new_cloud(self, name: str, uploads: Sequence[Path] = ()) -> Path:
-        """Make a cloud that knows every owner and stores these uploads; return its directory."""
+        """Create a cloud that has enrolled every owner and stores these uploads; return its directory."""
         path = self.root / f"cloud-{name}"
         init_cloud(path, self.kmc_file)
         enroll_at_cloud(path, [self.owner(owner) / MEMBERS_FILE for owner in self.owners])
@@ -130,7 +130,7 @@ class TrialDeployment:
     def encrypt(self, owner: str, images: Sequence[ImageFile], name: str) -> Path:
         """Encrypt images of an owner into the upload ``name``; return its path.
 
-        Under scheme `exact` the features for the KMC lie beside it.
+        In scheme `exact` the features file for the KMC is next to it.
         """
         path = self.root / f"{name}.h5"
         options = EncryptOptions(features=self._features(images, name), small=True)
@@ -138,14 +138,14 @@ class TrialDeployment:
         return path
 
     def query(self, images: Sequence[ImageFile], name: str, candidates: int) -> Path:
-        """Make the user's query ``name`` of images of the data set; return its path."""
+        """Create the user's query ``name`` from images of the data set; return its path."""
         path = self.root / f"{name}.h5"
         features = self._features(images, name)
         make_query(self.user, images, path, candidates=candidates, features=features, force=True)
         return path
 
     def _features(self, images: Sequence[ImageFile], name: str) -> Path | None:
-        """Write the codes of images into a file of features; None if the commands compute the same."""
+        """Write the codes of images to a features file; None if the commands compute the same."""
         if self.dataset.described.built_in:
             return None
         path = self.root / f"{name}.npy"
@@ -163,9 +163,9 @@ def trial_deployment(
     owners: Sequence[str] = ("owner",),
     image_names: str = "hashed",
 ) -> Iterator[TrialDeployment]:
-    """Make a deployment for the features of ``dataset`` in a temporary folder, and remove it afterwards.
+    """Create a deployment for the features of ``dataset`` in a temporary folder, and remove it afterwards.
 
-    Raises InvalidRequestError for a scheme and modulus that do not go together.
+    Raises InvalidRequestError for a scheme and modulus that cannot be combined.
     """
     with TemporaryDirectory(prefix="mipp-experiment-") as folder:
         made = TrialDeployment(Path(folder), dataset, tuple(owners), parallelism, progress)

@@ -1,4 +1,4 @@
-"""Table 3: what encrypted features and the index of 10,000 images take, for each scheme and modulus size."""
+"""Table 3: the size of encrypted features and index for 10,000 images, per scheme and modulus size."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from mipp_cli.user.user import DEFAULT_CANDIDATES
 
 COLLECTION = 10_000
 KB = 1024
-"""Table 3 counts so: it calls 3,352,278 KB 3.2 GB."""
+"""The unit of Table 3, which calls 3,352,278 KB 3.2 GB."""
 
 PAPER_FEATURES_KB = 3_352_278
 PAPER_INDEX_KB = 267
-_ALIKE = 1.25  # the size of what is not features is no part of the claim
+_ALIKE = 1.25  # overhead beside the features is not part of the claim
 FEATURES, INDEX = "encrypted features", "index"
 
 
 def run_storage(dataset: DataSet, options: SampleOptions, progress: Progress = silent) -> list[Result]:
-    """Measure real containers of a sample under every setting, and say what 10,000 images take."""
+    """Measure real containers of a sample under every setting, and compute the size for 10,000 images."""
     rows: list[Observation] = []
     for setting in options.settings:
         rows += _measure(dataset, setting, options, progress)
@@ -64,10 +64,10 @@ def _measure(
             (FEATURES, COLLECTION, round(features * COLLECTION / whole), multiplied),
             ("encrypted images", whole, pictures, measured),
             ("encrypted images", COLLECTION, round(pictures * COLLECTION / whole), multiplied),
-            ("the rest of an upload, but for names", whole, rest, measured),
+            ("other parts of an upload, without names", whole, rest, measured),
             ("query of one image", 1, _bytes(query), measured),
             (INDEX, whole, index, measured),
-            (INDEX, COLLECTION, _large_part(dataset, trial, cloud), "measured, pictures repeated"),
+            (INDEX, COLLECTION, _large_part(dataset, trial, cloud), "measured, with repeated pictures"),
         ):
             yield {**vars(setting), "what": what, "images": count, "bytes": size, "how": how}
 
@@ -83,9 +83,9 @@ def _columns(cloud: Cloud) -> tuple[int, int, int]:
 
 
 def _large_part(dataset: DataSet, trial: TrialDeployment, cloud: Cloud) -> int:
-    """Write an index of 10,000 images by the cloud's own code, and return its bytes.
+    """Write an index of 10,000 images with the cloud's code, and return its size in bytes.
 
-    The sums are the data set's, over again.
+    The sums of the data set are repeated.
     """
     sum1, sum2 = (np.resize(sums, COLLECTION) for sums in both_sums(dataset.features).T)
     path = trial.root / "large" / "1.h5"
@@ -128,12 +128,15 @@ def _notes(dataset: DataSet, images: int) -> list[str]:
     each = PAPER_FEATURES_KB * KB / (COLLECTION * 2 * DIMENSION)
     pairs = len(np.unique(both_sums(dataset.features), axis=0))
     return [
-        f"Measured: real containers of {images} images under each setting. Multiplied by "
-        f"{COLLECTION}/{images}: EF and EFF, whose rows all have one size, and the encrypted images, whose "
-        "sizes differ.",
-        f"The index of {COLLECTION:,} images is measured, not multiplied: written by the cloud's own code "
-        f"with the sums of the {len(dataset)} images over again ({pairs:,} distinct pairs). It is the same "
-        "under every scheme.",
-        f"The paper's {PAPER_FEATURES_KB:,} KB are {each:,.0f} bytes a number: p of about {each * 4:,.0f} "
-        "bits, if numbers are stored in binary; the paper does not say. KB are 1,024 bytes, as in its sum.",
+        f"Measured: real containers of {images} images per setting. Multiplied by {COLLECTION}/{images}: "
+        "EF and "
+        "EFF, whose rows all have the same size, and the encrypted images, whose sizes differ.",
+        f"The index of {COLLECTION:,} images is measured, not multiplied: the cloud's code writes it with "
+        "the "
+        f"sums of the {len(dataset)} images repeated ({pairs:,} distinct pairs). It is the same in every "
+        "scheme.",
+        f"The paper's {PAPER_FEATURES_KB:,} KB are {each:,.0f} bytes per number, so p has about "
+        f"{each * 4:,.0f} "
+        "bits if numbers are stored in binary, which the paper does not say. 1 KB is 1,024 bytes, as in "
+        "Table 3.",
     ]

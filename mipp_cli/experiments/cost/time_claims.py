@@ -1,4 +1,4 @@
-"""What the paper says of time (Fig. 5–8, section 7.3), beside what was measured."""
+"""The paper's claims about time (Fig. 5–8, section 7.3), next to the measurements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIGURES = {
     ONE_IMAGE: "Fig. 7",
     WITHOUT_INDEX: "Fig. 8",
 }
-_ALIKE = 2.0  # machines differ: within a factor of two a time is the same
+_ALIKE = 2.0  # machines differ: times within a factor of two count as equal
 _EVERY_IMAGE = (INDEX, WITHOUT_INDEX)
 
 
@@ -36,13 +36,13 @@ class Spread(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The spread as it stands in a sentence."""
+        """The spread as text."""
         scale, unit = (1000, "ms") if self.middle < 1 else (1, "s")
         return f"{self.middle * scale:.3g} {unit} ({self.low * scale:.3g}–{self.high * scale:.3g})"
 
 
 def spreads(observations: Sequence[Observation], step: str) -> dict[str, dict[int, Spread]]:
-    """Return by setting, then by number of images, how long a step took."""
+    """Return the times of a step, by setting and number of images."""
     taken: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in where(observations, step=step):
         taken[SchemeSetting.of(row).label][row["images"]].append(row["seconds"])
@@ -53,7 +53,7 @@ def spreads(observations: Sequence[Observation], step: str) -> dict[str, dict[in
 
 
 def time_claims(observations: Sequence[Observation]) -> list[Claim]:
-    """Set each time of the paper beside the one measured at the largest size; nothing is extrapolated."""
+    """Compare each time of the paper with the one measured at the largest size; nothing is extrapolated."""
     claims = []
     for step, figure in _FIGURES.items():
         parts, taken = [], []
@@ -63,14 +63,14 @@ def time_claims(observations: Sequence[Observation]) -> list[Claim]:
             part = f"{label}: {sizes[size].text} for {size} images"
             if step in _EVERY_IMAGE:
                 each, paper = sizes[size].middle / size, PAPER_SECONDS[step] / PAPER_IMAGES
-                part += f", {1000 * each:.3g} ms an image (the paper's is {1000 * paper:.3g} ms)"
+                part += f", {1000 * each:.3g} ms per image (the paper: {1000 * paper:.3g} ms)"
             parts.append(part)
         if parts:
             what = "index construction" if step == INDEX else f"retrieval, {step}"
             claimed = f"{what}: {_duration(PAPER_SECONDS[step])} for {PAPER_IMAGES:,} images"
             faster = within_reach(max(taken), PAPER_SECONDS[step], _ALIKE)
             if step not in _EVERY_IMAGE and size != PAPER_IMAGES:
-                faster = f"not comparable: {size:,} images here, {PAPER_IMAGES:,} there"
+                faster = f"not comparable: {size:,} images here, {PAPER_IMAGES:,} in the paper"
             claims.append(Claim(figure, claimed, "; ".join(parts) + ".", faster))
     return claims
 
@@ -80,7 +80,7 @@ def _duration(taken: float) -> str:
 
 
 def ratio_claims(observations: Sequence[Observation]) -> list[Claim]:
-    """Set each ratio of the paper beside the measured one, and beside what its own times give."""
+    """Compare each ratio of the paper with the measured one, and with the ratio of its own times."""
     claims = []
     for step, claimed in PAPER_RATIOS.items():
         others, parts, ratios = spreads(observations, step), [], []
@@ -103,7 +103,7 @@ def ratio_claims(observations: Sequence[Observation]) -> list[Claim]:
 
 
 def _weighed(ratios: Sequence[float], claimed: float) -> str:
-    """Weigh a claimed ratio against those of every setting, at whatever size was measured."""
+    """Judge a claimed ratio by those of every setting, at the sizes measured."""
     low, high = min(ratios), max(ratios)
     span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     if low >= claimed / _ALIKE:

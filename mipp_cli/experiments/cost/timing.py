@@ -1,4 +1,4 @@
-"""Fig. 5–8: how long indexing and retrieval take against the number of images, and the paper's ratios."""
+"""Fig. 5–8: times of indexing and retrieval by number of images, and the paper's ratios."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ ENCRYPTING = "encrypting"
 _OWNERS = (_OWNER, _WARMING_UP) = ("owner", "warming-up")
 
 Timed = tuple[int, str, int, float]
-"""Images, what was done, which repeat, and the seconds it took."""
+"""Number of images, step, repeat, and seconds."""
 
 
 @dataclass(frozen=True)
 class TimingOptions:
-    """What is timed under each setting: each of ``sizes`` ``repeats`` times, asking for ``candidates``."""
+    """What to time per setting: each of ``sizes``, ``repeats`` times, with queries for ``candidates``."""
 
     settings: tuple[SchemeSetting, ...]
     sizes: tuple[int, ...] = (100, 250, 500, 1000)
@@ -56,33 +56,35 @@ class TimingOptions:
 
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1 or self.repeats < 1 or self.candidates < 1:
-            raise InvalidRequestError("sizes, repeats and candidates begin at 1", hint="give 1 or more")
+            raise InvalidRequestError(
+                "sizes, repeats and candidates must be at least 1", hint="give 1 or more"
+            )
         if not self.settings:
-            raise InvalidRequestError("there is no scheme to time", hint="name one or more")
+            raise InvalidRequestError("no scheme is given", hint="name one or more with --scheme")
 
     @property
     def ascending(self) -> tuple[int, ...]:
-        """The sizes, each once, ascending."""
+        """The distinct sizes, ascending."""
         return tuple(sorted(set(self.sizes)))
 
 
 @dataclass(frozen=True)
 class Collection:
-    """As many pictures as asked for, in an order drawn from the seed; the same again when they run out.
+    """As many pictures as needed, in an order drawn from the seed, and repeated if there are too few.
 
-    Pictures that come again have names of their own, and are encrypted again like any other.
+    Repeated pictures get new names, and are encrypted again like any other.
     """
 
     dataset: DataSet
     seed: int
 
     def positions(self, size: int) -> Order:
-        """Return which pictures of the data set the first ``size`` are."""
+        """Return the positions of the first ``size`` pictures in the data set."""
         order = generator(self.seed, Purpose.TIMED_ORDER).permutation(len(self.dataset))
         return np.asarray(np.resize(order, size))
 
     def images(self, begin: int, end: int) -> list[ImageFile]:
-        """Return pictures ``begin`` to ``end``, each under a name of its own."""
+        """Return pictures ``begin`` to ``end``, each with a distinct name."""
         images = []
         for number, image in enumerate(self.dataset.files(self.positions(end)[begin:]), start=begin):
             again = number // len(self.dataset)
@@ -97,7 +99,7 @@ class Collection:
 def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = silent) -> list[Result]:
     """Time Fig. 5 (index construction) and Fig. 6–8 (retrieval); nothing is extrapolated.
 
-    Raises InvalidRequestError for a scheme and modulus that do not go together.
+    Raises InvalidRequestError for a scheme and modulus that cannot be combined.
     """
     collection = Collection(dataset, options.seed)
     rows = list(_rows(plain_runs(collection, options), SchemeSetting(PLAIN, None), dataset))
@@ -106,7 +108,7 @@ def run_timing(dataset: DataSet, options: TimingOptions, progress: Progress = si
     index, encrypting = (where(rows, step=step) for step in (INDEX, ENCRYPTING))
     retrieval = [row for row in rows if row["step"] not in (INDEX, ENCRYPTING)]
     took = "; ".join(f"{SchemeSetting.of(row).label}: {row['seconds']:.1f} s" for row in encrypting)
-    notes = [*_notes(dataset, options), f"Encrypting {options.ascending[-1]} images, once: {took}."]
+    notes = [*_notes(dataset, options), f"Encrypting {options.ascending[-1]} images once took: {took}."]
     claims = [*time_claims(retrieval), *ratio_claims(retrieval)]
     return [
         Result(INDEX_NAME, "Fig. 5: index construction time", index, time_claims(index), notes),
@@ -129,10 +131,10 @@ def _rows(timed: Iterable[Timed], setting: SchemeSetting, dataset: DataSet) -> I
 def encrypted_runs(
     setting: SchemeSetting, collection: Collection, options: TimingOptions, progress: Progress
 ) -> Iterator[Timed]:
-    """Encrypt a collection in pieces, then index and search what the first pieces are at each size.
+    """Encrypt a collection in pieces, then index and search the first pieces at each size.
 
-    Everything is done once before, untimed: an owner with one image encrypts it, and the smallest size is
-    indexed and searched. Each query is asked for one image too: what is left of a search then is to find it.
+    Everything is first done once untimed: an owner encrypts one image, and the smallest size is indexed and
+    searched. Each query is also run for a single image, to time the search without the images of the answer.
     """
     sizes, repeats = options.ascending, options.repeats
     with trial_deployment(
@@ -161,7 +163,7 @@ def encrypted_runs(
                 yield size, WITHOUT_INDEX, repeat, seconds(partial(ask, cloud, query, without_index=True))
                 shutil.rmtree(cloud)
 
-        with progress(f"timing {setting.scheme}", len(sizes) * repeats * 4, "run") as advance:
+        with progress(f"timing scheme {setting.label}", len(sizes) * repeats * 4, "measurement") as advance:
             for _ in runs(1, 1):
                 pass
             for pieces in range(1, len(sizes) + 1):
@@ -171,7 +173,7 @@ def encrypted_runs(
 
 
 def _queries(trial: TrialDeployment, collection: Collection, count: int, candidates: int) -> list[Path]:
-    """Make a query of each picture that is asked with, for so many candidates."""
+    """Create a query of each query picture, for ``candidates`` candidates."""
     asked = collection.dataset.files(collection.asked(count))
     return [
         trial.query([image], f"query-{number}-{candidates}", candidates) for number, image in enumerate(asked)
@@ -179,13 +181,13 @@ def _queries(trial: TrialDeployment, collection: Collection, count: int, candida
 
 
 def plain_runs(collection: Collection, options: TimingOptions) -> Iterator[Timed]:
-    """Search plain features at each size: read from a file, EucDis (Eq. 7) to all, the nearest in order."""
+    """Search plaintext features at each size: read them, compute EucDis (Eq. 7) to all, sort the nearest."""
     features = collection.dataset.features
     with TemporaryDirectory(prefix="mipp-experiment-") as folder:
         for size in options.ascending:
             path = Path(folder, f"features-{size}.npy")
             np.save(path, features[collection.positions(size)])
-            nearest_plain(path, features[0], options.candidates)  # as the others: once before it is timed
+            nearest_plain(path, features[0], options.candidates)  # once untimed, like the others
             for repeat, position in enumerate(collection.asked(options.repeats).tolist()):
                 ask = partial(nearest_plain, path, features[position], options.candidates)
                 yield size, PLAIN, repeat, seconds(ask)
@@ -197,33 +199,44 @@ def nearest_plain(path: Path, query: NDArray[np.uint8], count: int) -> Order:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return how long ``work`` takes, by the clock on the wall."""
+    """Return the wall-clock time of ``work``."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
 def _notes(dataset: DataSet, options: TimingOptions) -> list[str]:
-    jobs = options.parallelism.jobs or "as many as processors"
+    jobs = options.parallelism.jobs or "one per processor"
     built_in = dataset.described.built_in
-    describing = "" if built_in else " Encrypting takes codes from a file: no picture is described in it."
+    describing = (
+        "" if built_in else " Encrypting reads codes from a file, so it does not include describing pictures."
+    )
     notes = [
-        "The commands' own code on real containers, from verifying the input to the output in its place, in "
-        f"one warm process (jobs for the sums of many images: {jobs}); the start of Python is not counted. "
-        "Each path that is timed is run once before, untimed: encrypting on one image of another owner, "
-        "index and encrypted retrieval at the smallest size, plain retrieval at each size.",
-        "Index: `cloud index` of all uploads into an empty cloud. With and without index: `cloud search` of "
-        f"one query for {options.candidates} candidates; it checks signatures, reads the encrypted images of "
-        "the answer and writes them into results.h5. The same queries for one image show what it takes "
-        "to find, without the images.",
-        f"Plain: the features ({dataset.features.shape[1]} bytes an image) are read from a file, EucDis to "
-        f"all of them with numpy, and the {options.candidates} nearest in order; no image is read. A fair "
-        "plain implementation, and less work than the encrypted search does.",
-        f"Every point {options.repeats} times, each with another query; median, and smallest to largest. A "
-        f"collection of a size is the first uploads of its owner, who encrypted once.{describing}",
+        "Times are of the commands' code on real containers, from verifying the input to the finished "
+        "output, in "
+        f"one warm process (jobs for the sums of many images: {jobs}), without the start of Python. Each "
+        "timed "
+        "path is run once untimed before: encryption on one image of another owner, index and encrypted "
+        "retrieval at the smallest size, plain retrieval at each size.",
+        "Index: `cloud index` of all uploads into an empty cloud. With and without index: `cloud search` "
+        "of one "
+        f"query for {options.candidates} candidates, which verifies signatures, reads the encrypted images "
+        "of "
+        "the answer and writes them to results.h5. The same queries for one image show the time of the "
+        "search "
+        "alone.",
+        f"Plain: reads the features ({dataset.features.shape[1]} bytes per image) from a file, computes "
+        "EucDis to "
+        f"all with numpy, and sorts the {options.candidates} nearest; no image is read. This is a fair "
+        "plaintext "
+        "implementation, but does less work than the encrypted search.",
+        f"Every point is measured {options.repeats} times, each with another query; shown are median, "
+        "smallest "
+        "and largest. A collection of each size is the first uploads of one owner, encrypted "
+        f"once.{describing}",
     ]
     if max(options.sizes) > len(dataset):
         notes.append(
-            f"Above {len(dataset)} images the same pictures come again under new names, encrypted again."
+            f"Above {len(dataset)} images the pictures are repeated under new names and encrypted again."
         )
     return notes

@@ -1,6 +1,6 @@
-"""What co-selection would tell of each descriptor, beside how well it ranks.
+"""What co-selection reveals with each descriptor, next to how well the descriptor ranks.
 
-A cloud under scheme `exact` sees which groups of images are selected together; see `groups/leaks.py`.
+In scheme `exact` the cloud sees which groups of images are selected together; see `groups/leaks.py`.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _SEEN: Final = {IMAGE: (SELECTIONS,), QUERIES: ()}
 
 @dataclass(frozen=True)
 class CoSelectionOptions:
-    """How many queries the cloud watches; fewer than `leakage` has it watch, since each descriptor is."""
+    """The number of queries the cloud observes; fewer than in `leakage`, as it is done per descriptor."""
 
     watched: int = 2000
     seed: int = 1
 
     def __post_init__(self) -> None:
         if self.watched < 1:
-            raise InvalidRequestError("at least one query is watched", hint="give --watched 1 or more")
+            raise InvalidRequestError("--watched must be at least 1", hint="give --watched 1 or more")
 
 
 def measure_co_selection(
     datasets: Sequence[DataSet], options: CoSelectionOptions, progress: Progress
 ) -> Result:
-    """Watch the selections of each descriptor, in groups of 1 and of 8, and set them beside how it ranks.
+    """Observe the selections of each descriptor, in groups of 1 and of 8, and compare with how it ranks.
 
-    Data sets have the same images and differ in their descriptors; the queries are the same, too.
+    The data sets have the same images and different descriptors; the queries are the same.
     """
     sizes = file_sizes(datasets[0])
     trial = GroupTrial(GROUP_SIZES, (options.watched,), MATCHES, 0, _PARTITIONS)
@@ -58,20 +58,25 @@ def measure_co_selection(
         found = measure_groups(dataset, sizes, trial, options.seed, progress).observations
         rows += _told(dataset.label, found, options.watched)
     notes = (
-        f"{options.watched:,} queries, images of the data set drawn with replacement from the seed; each "
-        f"selects the groups of its {MATCHES} nearest images by Eq. 7, as the KMC ranks under scheme exact. "
-        f"Groups of 8 are cut {_PARTITIONS} times over. The better of two attackers counts. More queries, "
-        "sizes and attackers: mipp experiment leakage.",
-        f"{RANKED}: how many of the {MATCHES} nearest images are of the query's category. {IMAGE}: how many "
-        "of the 10 images most often selected with an image are of its category, mates left out. "
-        f"{QUERIES}: how many of the 10 queries most alike to a query are of its category.",
+        f"{options.watched:,} queries are drawn from the data set with replacement. Each selects the "
+        "groups of its "
+        f"{MATCHES} nearest images by Eq. 7, as in scheme exact. Groups of 8 are formed at random "
+        f"{_PARTITIONS} "
+        "times. The better of two attackers counts. For more queries, sizes and attackers, run mipp "
+        "experiment "
+        "leakage.",
+        f"{RANKED}: the share of the {MATCHES} nearest images that are of the query's category. {IMAGE}: "
+        "the share "
+        "of the 10 images most often selected with an image that are of its category, without images of "
+        "its own "
+        f"group. {QUERIES}: the share of the 10 queries most similar to a query that are of its category.",
     )
-    title = "How well each descriptor ranks, and what co-selection tells of it"
+    title = "How well each descriptor ranks, and what co-selection reveals"
     return Result(NAME, title, rows, _claims(rows, options.watched), notes)
 
 
 def _ranked(dataset: DataSet, options: CoSelectionOptions, progress: Progress) -> Observation:
-    """Say how well a descriptor ranks for the queries that are watched."""
+    """Return how well a descriptor ranks for the observed queries."""
     drawn = generator(options.seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=options.watched)
     queries = np.unique(drawn)
     matches = np.stack(answers(euclidean(dataset.features, dataset.ties), queries, MATCHES, progress))
@@ -107,7 +112,7 @@ def _row(descriptor: str, measure: str, size: int | None, share: Interval, chanc
 
 
 def _claims(rows: Sequence[Observation], watched: int) -> list[Claim]:
-    """Set how descriptors rank beside what their selections tell; one claim for each size of groups."""
+    """Compare how descriptors rank with what their selections reveal; one claim per group size."""
     ranked = sorted(where(rows, measure=RANKED), key=lambda row: -float(row["share"]))
     claims = []
     for size in GROUP_SIZES:
@@ -116,7 +121,7 @@ def _claims(rows: Sequence[Observation], watched: int) -> list[Claim]:
         if not pairs:
             continue
         measured = "\n".join(
-            f"{row['descriptor']}: ranks {100 * row['share']:.1f} %, selections tell "
+            f"{row['descriptor']}: ranks {100 * row['share']:.1f} %, selections reveal "
             f"{interval_of(seen).percent}"
             for row, seen in pairs
         )
@@ -134,7 +139,7 @@ def _claims(rows: Sequence[Observation], watched: int) -> list[Claim]:
 
 
 def _conclusion(told: Sequence[Observation]) -> str:
-    """``told`` comes in the order of the descriptors, the one that ranks best first."""
+    """Return the conclusion; ``told`` is sorted by how well the descriptors rank, best first."""
     above = sum(row["low"] > row["chance"] for row in told)
     if not above:
         return "confirmed: no better than chance"
@@ -143,8 +148,8 @@ def _conclusion(told: Sequence[Observation]) -> str:
         best, worst = (interval_of(told[place]) for place in (0, -1))
         tells = "more" if best.low > worst.high else "less" if best.high < worst.low else ""
         follows += (
-            f"; what ranks best tells {tells} than what ranks worst"
+            f"; the best-ranking descriptor reveals {tells} than the worst"
             if tells
-            else "; between what ranks best and worst no difference is shown"
+            else "; no difference shown between the best-ranking descriptor and the worst"
         )
     return follows

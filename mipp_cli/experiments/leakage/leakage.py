@@ -1,4 +1,4 @@
-"""What the honest-but-curious cloud can work out, beside what section 6.2 of the paper claims."""
+"""What the honest-but-curious cloud can infer, compared with the claims of section 6.2 of the paper."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mipp_cli.progress import Progress, silent
 
 @dataclass(frozen=True)
 class LeakageOptions:
-    """How leakage is measured.
+    """Options of the leakage experiment.
 
-    ``queries`` is the most images that are guessed or asked with; ``returned`` the length of the answer
-    of Fig. 2; ``candidates`` and ``watched`` are the answers and numbers of queries whose selections the
-    cloud counts where it ranks; ``links`` the trial with two owners, ``groups`` that with selections of
+    ``queries`` is the maximum number of images to guess or to query with; ``returned`` the length of the
+    answer of Fig. 2; ``candidates`` and ``watched`` the sizes of answers and the numbers of queries observed
+    where the cloud ranks; ``links`` the trial with two owners; ``groups`` the trial with selections of
     groups, where the KMC ranks.
     """
 
@@ -41,19 +41,21 @@ class LeakageOptions:
     def __post_init__(self) -> None:
         if self.queries < 1 or self.returned < PARTS:
             raise InvalidRequestError(
-                f"one query and {PARTS} images returned are the least", hint="give larger numbers"
+                f"at least one query and {PARTS} images returned are required", hint="give larger numbers"
             )
         if not self.candidates or not self.watched or min(*self.candidates, *self.watched) < 1:
-            raise InvalidRequestError("numbers of candidates and queries begin at 1", hint="give 1 or more")
+            raise InvalidRequestError(
+                "numbers of candidates and queries must be at least 1", hint="give 1 or more"
+            )
 
 
 def run_leakage(dataset: DataSet, options: LeakageOptions, progress: Progress = silent) -> list[Result]:
     """Measure every leak; the same seed gives the same figures."""
     if len(dataset) <= PARTS:
         raise InvalidRequestError(
-            f"{len(dataset)} images are too few to measure what leaks of them",
+            f"{len(dataset)} images are too few to measure leakage",
             path=dataset.folder,
-            hint=f"give more than {PARTS} images",
+            hint=f"use more than {PARTS} images",
         )
     seed = options.seed
     queries = draw_sample(dataset, options.queries, seed, Purpose.LEAKAGE_QUERIES)

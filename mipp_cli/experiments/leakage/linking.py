@@ -1,4 +1,4 @@
-"""Leakage (c): the same picture given by two owners, linked by its sums, and how often links are false."""
+"""Leakage (c): linking the same picture of two owners by its sums, and how often links are false."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class LinkTrial:
-    """Two owners with ``shared`` pictures in common and as many of their own, really encrypted."""
+    """Two owners with ``shared`` pictures in common and as many of their own, encrypted."""
 
     shared: int = 20
     setting: SchemeSetting = field(default=SchemeSetting("dcr", DEFAULT_MODULUS_BITS))
 
     def __post_init__(self) -> None:
         if self.shared < 1:
-            raise InvalidRequestError("two owners must have a picture in common", hint="give 1 or more")
+            raise InvalidRequestError("the two owners must share at least one picture", hint="give 1 or more")
 
 
 def link_pictures(
@@ -53,9 +53,9 @@ def link_pictures(
     """
     if len(dataset) < 3 * trial.shared:
         raise InvalidRequestError(
-            f"{len(dataset)} images do not suffice for two owners with {trial.shared} in common",
+            f"{len(dataset)} images are too few for two owners with {trial.shared} in common",
             path=dataset.folder,
-            hint=f"ask for {len(dataset) // 3} linked pictures or fewer",
+            hint=f"use {len(dataset) // 3} shared pictures or fewer",
         )
     drawn = generator(seed, Purpose.LINKED_PICTURES).permutation(len(dataset))[: 3 * trial.shared]
     common, own, other = np.split(drawn, 3)
@@ -76,18 +76,20 @@ def link_pictures(
         for name, pair in sorted(first.items())
     ]
     notes = (
-        f"Two owners with keys of their own, scheme {trial.setting.label}, made and indexed by the "
-        f"commands' code: {trial.shared} pictures in common, {trial.shared} more each. Images have hashed "
-        "names. The cloud links what has the same (Σx, Σx²) in its index.",
+        f"Two owners with different keys share {trial.shared} pictures and have {trial.shared} more each; "
+        "scheme "
+        f"{trial.setting.label}, encrypted and indexed by the code of the commands, with hashed names. The "
+        "cloud "
+        "links pictures with the same (Σx, Σx²) in its index.",
     )
-    title = "Pictures of two owners, linked by the cloud"
+    title = "Pictures of two owners linked by the cloud"
     return Result(LINKS, title, observations, (_links_claim(observations),), notes)
 
 
 def _index_of_two(
     dataset: DataSet, held: dict[str, Order], made: TrialDeployment
 ) -> dict[str, dict[str, Pair]]:
-    """Return, by owner, what the cloud's index says of each image; the images under their true names."""
+    """Return, by owner, the cloud's index entry of each image, under the image's true name."""
     uploads: list[Path] = []
     true_name: dict[tuple[str, str], str] = {}
     for name, positions in held.items():
@@ -108,10 +110,10 @@ def _links_claim(observations: Sequence[Observation]) -> Claim:
     linked = len(where(both, linked=1))
     wrong = np.count_nonzero(column(observations, "false_links"))
     if linked == len(both):
-        follows = "The sums of a picture do not depend on whose key it is under: every one is linked."
+        follows = "The sums of a picture do not depend on the owner's key: every shared picture is linked."
         conclusion = "not confirmed: every shared picture is linked"
     elif linked:
-        follows = "Some pictures are linked across owners; which owner's key they are under does not hide it."
+        follows = "Some pictures are linked across owners; different keys do not prevent it."
         conclusion = f"not confirmed: {linked} of {len(both)} shared pictures are linked"
     else:
         follows = "No picture is linked."
@@ -119,24 +121,25 @@ def _links_claim(observations: Sequence[Observation]) -> Claim:
     return Claim(
         _PRIVACY,
         _CLAIMED,
-        f"{linked} of {len(both)} pictures that both owners gave have the same pair in the index and are "
-        f"linked; {wrong} of {len(observations)} pictures of the first owner are also linked to another "
-        f"picture of the second. {follows}",
+        f"{linked} of {len(both)} shared pictures have the same pair in the index and are linked; {wrong} of "
+        f"{len(observations)} pictures of the first owner are also linked to a different picture of the "
+        "second. "
+        f"{follows}",
         conclusion,
     )
 
 
 def collection_sizes(images: int) -> list[int]:
-    """Return the sizes of a collection to look at: 1, 2, 5 times powers of 10 from 50, and all images."""
+    """Return the collection sizes to compute: 1, 2, 5 times powers of 10 from 50, and all images."""
     steps = [base * 10**power for power in range(1, 7) for base in (1, 2, 5)]
     return [size for size in steps if 50 <= size < images] + [images]
 
 
 def false_link_shares(pairs: np.ndarray[tuple[int, int], np.dtype[np.int64]], size: int) -> list[float]:
-    """Return for each image how likely a different one has its sums, among ``size`` drawn with it.
+    """Return for each image the probability that a different one of ``size`` drawn has the same sums.
 
-    Exact, without drawing: of the n−1 others t have the same sums; that none of them is among the
-    ``size`` − 1 drawn has the probability ∏ (n − size − j) / (n − 1 − j) over j < t.
+    Computed exactly: of the n−1 others t have the same sums; the probability that none of them is among the
+    ``size`` − 1 drawn is ∏ (n − size − j) / (n − 1 − j) over j < t.
     """
     n = len(pairs)
     _, pair_of, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
@@ -148,28 +151,29 @@ def false_link_shares(pairs: np.ndarray[tuple[int, int], np.dtype[np.int64]], si
 
 
 def measure_false_links(dataset: DataSet, seed: int) -> Result:
-    """Measure how often different pictures have the same (Σx, Σx²), as the collection grows."""
+    """Measure how often different pictures have the same (Σx, Σx²), by collection size."""
     pairs = both_sums(dataset.features)
     observations: list[Observation] = []
     for size in collection_sizes(len(dataset)):
         observations += table(images=size, image=dataset.names, false_link=false_link_shares(pairs, size))
     alike = len(dataset) - len(np.unique(dataset.features, axis=0))
     notes = (
-        "false_link: how likely a picture has the sums of a different picture in a collection of so many, "
-        "drawn from the data set; computed exactly, not drawn.",
+        "false_link: the probability that a picture has the same sums as a different picture in a "
+        "collection of "
+        "this size drawn from the data set; computed exactly.",
         f"{alike} of {len(dataset)} pictures have the same codes as an earlier one.",
     )
     claim = _false_links_claim(observations, len(dataset), seed)
-    return Result(FALSE_LINKS, "Links that are false, as the collection grows", observations, (claim,), notes)
+    return Result(FALSE_LINKS, "False links by collection size", observations, (claim,), notes)
 
 
 def _false_links_claim(observations: Sequence[Observation], images: int, seed: int) -> Claim:
     found = mean_interval(column(where(observations, images=images), "false_link"), seed)
     if found.high < 0.5:
-        follows = "For most pictures the pair is as good as a fingerprint at this size; no key hides it."
+        follows = "For most pictures the pair is a fingerprint at this size, whatever the key."
         conclusion = "not confirmed: for most pictures a link is right"
     elif found.low > 0.5:
-        follows = "At this size most pictures share their pair with another: a link is a suspicion, no proof."
+        follows = "At this size most pictures share their pair with another: a link is a hint, not a proof."
         conclusion = "not refuted: most links would be false"
     else:
         follows = "At this size about half of the links are unambiguous."

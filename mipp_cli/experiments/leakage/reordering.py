@@ -1,4 +1,4 @@
-"""Leakage (d): where similar images stand in the answer (Fig. 2), and where a cloud can move them."""
+"""Leakage (d): the ranks of similar images in the answer (Fig. 2), and after reordering by the cloud."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ PARTS = 10
 EUCLIDEAN, BY_SIM = "euclidean", "sim"
 BY_SUMS_AGAIN, BY_USER = "sim, reordered by sums", "sim, reordered by user"
 ORDERS = (EUCLIDEAN, BY_SIM, BY_SUMS_AGAIN, BY_USER)
-_CLAIMED = "by EucDis similar images stand in the first tenth, by Sim uniformly: the cloud is misled"
+_CLAIMED = (
+    "by EucDis similar images are in the first tenth, by Sim they are uniform, which misleads the cloud"
+)
 
 
 def measure_positions(
@@ -27,12 +29,12 @@ def measure_positions(
 ) -> Result:
     """Count the similar images in each tenth of the answers, in four orders.
 
-    As the paper's Fig. 2: the answer by EucDis, and the cloud's answer by Sim. Then the same answer by
-    Sim, reordered by the cloud with a distance on the sums, and by the user with EucDis.
+    As in Fig. 2: the answer by EucDis, and the cloud's answer by Sim. Then the answer by Sim reordered by the
+    cloud with a distance on the sums, and by the user with EucDis.
     """
     answered = min(returned, len(dataset) - 1) // PARTS * PARTS
     observations: list[Observation] = []
-    with progress("placing similar images", len(queries), "query") as advance:
+    with progress("ranking similar images", len(queries), "query") as advance:
         orders = _orders(dataset, answered)
         for query in queries.tolist():
             for name, order in orders.items():
@@ -45,13 +47,15 @@ def measure_positions(
                 )
             advance(1)
     notes = (
-        f"{len(queries)} queries over {len(dataset)} images, {answered} returned, the query left out; "
-        "a tenth is the share of the answer from its beginning.",
-        "Shares are taken for each query and then averaged; queries without a similar image in the answer "
-        "have none, and are left out of that order.",
+        f"{len(queries)} queries over {len(dataset)} images, {answered} returned, without the query; "
+        "tenths are "
+        "counted from the beginning of the answer.",
+        "Shares are computed per query and then averaged; queries without a similar image in the answer "
+        "are left "
+        "out.",
         "Reordered: the same images as by Sim, in another order.",
     )
-    title = "Where similar images stand in the answer, and where the cloud can move them"
+    title = "Ranks of similar images in the answer, and after reordering by the cloud"
     return Result(NAME, title, observations, (_claim(observations, seed),), notes)
 
 
@@ -72,7 +76,7 @@ def _orders(dataset: DataSet, answered: int) -> dict[str, Callable[[int], Order]
 
 
 def shares_by_tenth(observations: Sequence[Observation], order: str) -> NDArray[np.float64]:
-    """Return, for each query with similar images in its answer, how they spread: shape (queries, 10)."""
+    """Return the spread of similar images for each query that has some in its answer: shape (queries, 10)."""
     counts = column(where(observations, order=order), "similar").reshape(-1, PARTS)
     totals = counts.sum(axis=1, keepdims=True)
     found: NDArray[np.float64] = (counts / np.maximum(totals, 1))[totals[:, 0] > 0]
@@ -80,7 +84,7 @@ def shares_by_tenth(observations: Sequence[Observation], order: str) -> NDArray[
 
 
 def spread(observations: Sequence[Observation], order: str, seed: int) -> list[Interval]:
-    """Return the mean share of the similar images in each tenth, with intervals; empty if there are none."""
+    """Return the mean share of similar images in each tenth, with intervals; empty if there are none."""
     shares = shares_by_tenth(observations, order)
     return mean_intervals(shares, seed) if len(shares) else []
 
@@ -88,27 +92,25 @@ def spread(observations: Sequence[Observation], order: str, seed: int) -> list[I
 def _claim(observations: Sequence[Observation], seed: int) -> Claim:
     shares = {order: shares_by_tenth(observations, order) for order in ORDERS}
     if not all(map(len, shares.values())):
-        measured = "no similar image was returned at all: nothing can be said of where they stand."
+        measured = "no similar image was returned, so there are no ranks to compare."
         return Claim("Fig. 2, section 6.2", _CLAIMED, measured, "nothing shown")
     first = {order: mean_interval(values[:, 0], seed) for order, values in shares.items()}
     half = mean_interval(shares[BY_SIM][:, : PARTS // 2].sum(axis=1), seed)
     as_read, moved = first[BY_SIM], first[BY_SUMS_AGAIN]
     if half.high < 1 / 2:
-        reading = "are not uniform: they stand towards the end, where one reads the answer backwards"
+        reading = "are not uniform: they are towards the end, so the cloud reads the answer backwards"
         conclusion = "not confirmed: towards the end"
     elif half.low > 1 / 2:
-        reading = "are not uniform: they stand towards the front"
+        reading = "are not uniform: they are towards the front"
         conclusion = "not confirmed: towards the front"
     elif not as_read.low <= 1 / PARTS <= as_read.high:
-        reading = "are even in the two halves, but not in the first tenth"
+        reading = "are even over the two halves, but not in the first tenth"
         conclusion = "not confirmed: uneven in the first tenth"
     else:
-        reading = "cannot be told from a uniform spread, neither in the first tenth nor in the first half"
+        reading = "cannot be distinguished from uniform, neither in the first tenth nor in the first half"
         conclusion = "uniform as far as shown"
     if moved.low > 1 / PARTS:
-        follows = (
-            "but the cloud moves them to the front with the same sums, so that order does not mislead it"
-        )
+        follows = "but the cloud moves them to the front with the same sums, so the order does not mislead it"
         conclusion += "; the cloud reorders by its sums"
     else:
         follows = "and reordering by the sums does not bring them to the front here"

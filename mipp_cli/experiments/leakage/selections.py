@@ -1,7 +1,7 @@
-"""Leakage (e): similarity learnt from which images are selected together, over many queries, by Sim.
+"""Leakage (e): similarity learnt from which images are selected together over many queries, by Sim.
 
-No sum is needed for it: whoever sees which images answer a query counts. What the KMC's selections tell
-under scheme `exact`, where they are all that the cloud learns, is measured in `groups/leaks.py`.
+It needs no sums, only the images that answer each query. What the KMC's selections reveal in scheme `exact`,
+where the cloud learns nothing else, is measured in `groups/leaks.py`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _SHUFFLES = 500
 
 
 def co_selection(answers: NDArray[np.integer], images: int) -> NDArray[np.float32]:
-    """Return how alike images are by the answers that select them, shape (images, images).
+    """Return the similarity of images by the answers that select them, shape (images, images).
 
-    Cosine of the rows of queries: the answers with both, over the root of the answers with either one.
-    Without that division images that Sim puts into every answer would be everybody's neighbours.
+    Cosine: the answers with both, over the geometric mean of the answers with each. Without the division,
+    images that Sim puts into every answer would be neighbours of all.
     """
     selected = np.zeros((images, len(answers)), dtype=np.float32)
     selected[answers.T, np.arange(len(answers))] = 1
@@ -40,28 +40,28 @@ def co_selection(answers: NDArray[np.integer], images: int) -> NDArray[np.float3
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The images ever selected, shape (s,), and the 10 most alike of each among them, shape (s, 10)."""
+    """The images selected at least once, shape (s,), and the 10 most similar of each, shape (s, 10)."""
 
     selected: NDArray[np.int64]
     nearest: NDArray[np.int64]
 
     def precisions(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return for each selected image how many of its 10 are of its category."""
+        """Return for each selected image the share of its 10 that are of its category."""
         return np.asarray((labels[self.nearest] == labels[self.selected][:, np.newaxis]).mean(axis=1))
 
     def chances(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return for each selected image how many of all others selected are of its category.
+        """Return for each selected image the share of all other selected images that are of its category.
 
-        Sim prefers flat images, and where these are of one category that alone must not count as learnt.
+        Sim prefers flat images; if these are of one category, that alone must not count as learnt.
         """
         own = labels[self.selected]
         return np.asarray((np.bincount(labels[self.selected])[own] - 1) / (len(own) - 1))
 
     def shuffled(self, labels: NDArray[np.int64], random: np.random.Generator) -> float:
-        """Return what the mean precision stays below in 97.5 % of cases when categories are shuffled.
+        """Return the 97.5 % quantile of the mean precision if categories are shuffled.
 
-        Images share their neighbours, so their precisions are not independent, and an interval of the
-        mean would be too narrow to tell it from chance.
+        Images share neighbours, so their precisions are not independent, and an interval of the mean would be
+        too narrow to compare it with chance.
         """
         means = []
         for _ in range(_SHUFFLES):
@@ -72,9 +72,9 @@ class Neighbours:
 
 
 def neighbours(alike: NDArray[np.float32], random: np.random.Generator) -> Neighbours:
-    """Return the images selected and the most alike of each.
+    """Return the selected images and the most similar of each.
 
-    Ties, of which counts have many, are broken at random: in the order of names categories would help.
+    Ties, which are frequent among counts, are broken at random: the order of names would reveal categories.
     """
     selected = np.flatnonzero(alike.diagonal() > 0)
     nearest = []
@@ -87,7 +87,7 @@ def neighbours(alike: NDArray[np.float32], random: np.random.Generator) -> Neigh
 def measure_selections(
     dataset: DataSet, candidates: Sequence[int], queries: Sequence[int], seed: int, progress: Progress
 ) -> Result:
-    """Watch answers to so many queries, drawn with replacement, and rank images by co-selection."""
+    """Observe the answers to queries drawn with replacement, and rank images by co-selection."""
     asked = generator(seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=max(queries))
     random = generator(seed, Purpose.SELECTION_TIES)
     unique, place = np.unique(asked, return_inverse=True)
@@ -102,7 +102,7 @@ def measure_selections(
         for watched in queries:
             alike = neighbours(co_selection(found[:watched, :count], len(dataset)), random)
             if len(alike.selected) < 2:
-                continue  # one image has no neighbours
+                continue  # a single image has no neighbours
             observations += table(
                 candidates=count,
                 queries=watched,
@@ -112,14 +112,15 @@ def measure_selections(
                 shuffled_high=alike.shuffled(labels, random),
             )
     notes = (
-        f"precision: how many of the {NEIGHBOURS} images most often selected together with an image are of "
-        "its category (cosine of co-selection, ties at random); images never selected are left out.",
-        "chance: how many of all images ever selected are of its category. That these were selected at all "
-        "tells something too, which is not counted here. shuffled_high: what the mean precision stays below "
-        "in 97.5 % of cases when the categories of these images are shuffled.",
-        "Images are selected by Sim, as the cloud does in every scheme in which it ranks.",
-        "Queries are images of the data set, drawn with replacement from the seed, each left out of its "
-        "own answer.",
+        f"precision: the share of the {NEIGHBOURS} images most often selected with an image that are of its "
+        "category (cosine of co-selection, ties at random); images never selected are left out.",
+        "chance: the share of all selected images that are of its category. That an image is selected at "
+        "all also "
+        "reveals something, which is not counted. shuffled_high: the 97.5 % quantile of the mean precision "
+        "if the "
+        "categories of these images are shuffled.",
+        "Images are selected by Sim, as in every scheme in which the cloud ranks.",
+        "Queries are images of the data set, drawn with replacement and left out of their own answer.",
     )
     claims = [_claim(observations, len(dataset), seed)] if observations else []
     title = "Similarity learnt from which images are selected together"
@@ -128,7 +129,7 @@ def measure_selections(
 
 @dataclass(frozen=True)
 class Learnt:
-    """What co-selection told in one setting: of how many images, how precisely, and against chance."""
+    """What co-selection reveals in one setting: about how many images, its precision, and chance."""
 
     images: int
     precision: Interval
@@ -137,7 +138,7 @@ class Learnt:
 
 
 def learnt(observations: Sequence[Observation], candidates: int, queries: int, seed: int) -> Learnt | None:
-    """Return what one setting told, None if it was not measured."""
+    """Return what one setting reveals, or None if it was not measured."""
     rows = where(observations, candidates=candidates, queries=queries)
     if not rows:
         return None
@@ -156,21 +157,21 @@ def _claim(observations: Sequence[Observation], images: int, seed: int) -> Claim
     told = {count: found for count in candidates if (found := learnt(observations, count, queries[-1], seed))}
     parts = [
         f"{found.precision.percent} with {count} candidates (chance {100 * found.chance:.1f} %, "
-        f"{found.images} of {images} images ever selected)"
+        f"{found.images} of {images} images selected at least once)"
         for count, found in told.items()
     ]
     if any(found.above_chance for found in told.values()):
         follows = (
-            "Which images are selected together tells which are similar, whatever order they stand in: "
-            "hiding the order does not keep similarity from the cloud."
+            "Images selected together are similar, whatever their order, so hiding the order does not hide "
+            "similarity from the cloud."
         )
         conclusion = "not confirmed: better than chance"
     else:
-        follows = "That is not better than chance: co-selection told nothing here."
+        follows = "That is not better than chance: co-selection reveals nothing here."
         conclusion = "not refuted: no better than chance"
     return Claim(
         "section 6.2",
-        "similarity leaks by the order of the images in the answer, which the scheme makes uniform",
+        "similarity leaks only by the order of the images in the answer, which the scheme makes uniform",
         f"after {queries[-1]} queries, selected by Sim (the cloud ranks), precision at {NEIGHBOURS} of the "
         f"images most often selected together: {'; '.join(parts) or 'none was'}. {follows}",
         conclusion,

@@ -1,7 +1,7 @@
-"""Leakage (a) and (b): what the cloud works out from (Σx, Σx²) of every image, which every index holds.
+"""Leakage (a) and (b): what the cloud infers from (Σx, Σx²) of every image, which every index has.
 
-Sim (Eq. 9) is linear in the two sums for a fixed query, and so prefers flat images. Nothing binds the cloud
-to it: any other distance on the same two numbers is open to it, such as the one here (section 6.2).
+For a fixed query Sim (Eq. 9) is linear in the two sums, and so prefers flat images. The cloud is free to use
+any other distance on the same two numbers, such as the one here (section 6.2).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _by_distance(coordinates: Coordinates, ties: Order, image: int) -> Order:
 
 
 def sums_distance(features: Features, ties: Order) -> Method:
-    """All images by the Euclidean distance of (Σx, Σx²), each sum with mean 0 and deviation 1."""
+    """All images by the Euclidean distance of (Σx, Σx²), each sum standardised."""
     coordinates = standardised(both_sums(features))
     return Method("sums", "distance of the two sums", lambda query: _by_distance(coordinates, ties, query))
 
@@ -62,20 +62,22 @@ def sensible_neighbours(labels: NDArray[np.int64]) -> int:
 def guess_category(
     coordinates: Coordinates, ties: Order, labels: NDArray[np.int64], image: int, neighbours: int
 ) -> int:
-    """Guess the category of an image as most of its nearest neighbours have it, itself left out.
+    """Guess the category of an image as that of most of its nearest neighbours, without itself.
 
-    Of categories with equally many votes the one with the nearer voters wins.
+    Between categories with equal votes, the one with the nearer voters wins.
     """
     nearest = _by_distance(coordinates, ties, image)[:neighbours]
-    nearness = np.arange(len(nearest), 0, -1) / len(nearest) ** 2  # together at most 1, and 1 for k = 1
+    nearness = (
+        np.arange(len(nearest), 0, -1) / len(nearest) ** 2
+    )  # sums to at most 1, which is reached for k = 1
     votes = np.bincount(labels[nearest], weights=1 + nearness / 2)
     return int(votes.argmax())
 
 
 def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Progress) -> Result:
-    """Guess the category of each of ``images``, the image itself left out.
+    """Guess the category of each of ``images``, without the image itself.
 
-    Whoever guesses knows the categories of the other images, as a cloud may that has pictures of its own.
+    The attacker knows the categories of the other images, as a cloud with pictures of its own may.
     """
     labels, own = dataset.labels, dataset.labels[images]
     chosen = sensible_neighbours(labels)
@@ -97,16 +99,17 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
                 category=[dataset.categories[label] for label in own],
                 guess=[dataset.categories[label] for label in guesses],
                 right=(guesses == own).astype(int),
-                chance=float(np.bincount(labels).max() / len(labels)),  # always to name the largest category
+                chance=float(np.bincount(labels).max() / len(labels)),  # always guess the largest category
             )
             advance(len(images))
     notes = (
-        f"Nearest neighbours in (Σx, Σx²), each with mean 0 and deviation 1, among {len(dataset)} images, "
-        "the image itself left out. Whoever guesses knows the categories of the others.",
-        f"k = {chosen}, the odd number at or below the root of the images in a category, was fixed "
-        "beforehand; other k are shown, none was picked for its result.",
-        "Chance is always to name the largest category.",
-        "All codes are what scheme `paper` gives away; they are shown for comparison.",
+        f"Nearest neighbours in (Σx, Σx²), each standardised, among {len(dataset)} images, without the image "
+        "itself. The attacker knows the categories of the others.",
+        f"k = {chosen}, the largest odd number up to the square root of the images in a category, was "
+        "fixed in "
+        "advance; other k are shown, but none was chosen for its result.",
+        "Chance: always guess the largest category.",
+        "All codes: what scheme `paper` reveals, for comparison.",
     )
     claim = _category_claim(observations, chosen, len(images), seed)
     title = "The category of an image, guessed from its two sums"
@@ -123,15 +126,13 @@ def _category_claim(observations: Sequence[Observation], neighbours: int, images
     chance = observations[0]["chance"]
     if by_sums.low > chance:
         follows = (
-            f"The two sums, which the index holds in the clear, tell the category "
-            f"{by_sums.mean / chance:.1f} times as often as chance does: the privacy that is claimed does "
-            "not hold on this data set."
+            "The two sums, which the index has in plaintext, reveal the category "
+            f"{by_sums.mean / chance:.1f} times "
+            "as often as chance: the claimed privacy does not hold on this data set."
         )
         conclusion = "not confirmed: better than chance"
     else:
-        follows = (
-            "This guess is not better than chance on this data set, and does not speak against the claim."
-        )
+        follows = "This guess is not better than chance on this data set, so it does not refute the claim."
         conclusion = "not refuted: no better than chance"
     return Claim(
         "sections 4.3 and 6.2",
@@ -143,7 +144,7 @@ def _category_claim(observations: Sequence[Observation], neighbours: int, images
 
 
 def measure_ranking(dataset: DataSet, queries: Order, seed: int, progress: Progress) -> Result:
-    """Measure the precision of each method at 10 and 100 images returned, the query left out."""
+    """Measure the precision of each method at 10 and 100 images returned, without the query."""
     labels, own = dataset.labels, dataset.labels[queries]
     returned = [count for count in _RETURNED if count < len(dataset)]
     observations: list[Observation] = []
@@ -160,13 +161,14 @@ def measure_ranking(dataset: DataSet, queries: Order, seed: int, progress: Progr
                 chance=(np.bincount(labels)[own] - 1) / (len(dataset) - 1),
             )
     notes = (
-        "sums: the Euclidean distance of (Σx, Σx²), each with mean 0 and deviation 1. The cloud needs "
-        "nothing for it but its index and the two sums of the query.",
-        f"{len(queries)} queries over {len(dataset)} images, the query left out of its answer. Similar "
-        "means: of the same category.",
+        "sums: the Euclidean distance of (Σx, Σx²), each standardised. The cloud needs only its index and "
+        "the two "
+        "sums of the query.",
+        f"{len(queries)} queries over {len(dataset)} images, without the query. Similar means of the same "
+        "category.",
     )
     claims = [_ranking_claim(observations, count, seed) for count in returned]
-    return Result(RANKING, "Similarity, ranked by the two sums alone", observations, claims, notes)
+    return Result(RANKING, "Similarity ranked by the two sums alone", observations, claims, notes)
 
 
 def precisions_of(observations: Sequence[Observation], method: str, returned: int) -> NDArray[np.float64]:
@@ -180,18 +182,20 @@ def _ranking_claim(observations: Sequence[Observation], returned: int, seed: int
     chance = float(column(observations, "chance").mean())
     gain = mean_interval(by["sums"] - by["sim"], seed)
     if sums.low <= chance:
-        follows = "The sums rank no better than chance here, which does not speak against the claim."
+        follows = "The sums rank no better than chance here, which does not refute the claim."
         conclusion = "not refuted: no better than chance"
     elif gain.low > 0:
         follows = (
             f"From the same two numbers the cloud ranks better than Sim, by {gain.points}, and better than "
-            "chance: part of what Sim loses is lost to the user alone, and not kept from the cloud."
+            "chance: "
+            "part of the accuracy that Sim loses is lost only to the user, not to the cloud."
         )
         conclusion = f"not confirmed: the cloud ranks better than Sim, by {gain.points}"
     else:
         follows = (
-            "The cloud ranks better than chance by the sums, so it learns similarity; not better than by "
-            "Sim itself."
+            "By the sums the cloud ranks better than chance, so it learns similarity, but not better than "
+            "by Sim "
+            "itself."
         )
         conclusion = "not confirmed: better than chance"
     return Claim(

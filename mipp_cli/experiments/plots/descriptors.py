@@ -1,4 +1,4 @@
-"""Descriptors beside each other, as plots: drawn from the results of `descriptors`."""
+"""Plots of the results of `descriptors`, which compare descriptors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 _SHOWN = ("precision", "mAP", "nDCG", "R-precision")
 _LABEL_WIDTH = 18  # letters of a descriptor's name in a line
-_FLOAT_PLACE = 10  # where the numbers themselves stand, behind 8 bits
-_APART = 1.4  # ticks nearer than that factor would cover each other
+_FLOAT_PLACE = 10  # position of the real numbers, after 8 bits
+_APART = 1.4  # ticks closer than this factor would overlap
 
 
 def plot_descriptors(result: Result, path: Path) -> None:
@@ -38,7 +38,7 @@ def plot_descriptors(result: Result, path: Path) -> None:
     rows = result.observations
     described = [row for row in rows if row["descriptor"] != CHANCE]
     descriptors = distinct(described, "descriptor")
-    # vectors come first where there are any, also if the first descriptor has none
+    # vectors come first if there are any, even if the first descriptor has none
     methods = sorted(distinct(described, "method"), key=(VECTORS, CODES, EXACT, SIM).index)
     labels = [where(described, method=method)[0]["label"] for method in methods]
     shown = [each for each in distinct(rows, "measure") if each.partition(" at ")[0] in _SHOWN]
@@ -59,7 +59,7 @@ def plot_descriptors(result: Result, path: Path) -> None:
 
 
 def _capital(measure: str) -> str:
-    """Return a measure as a title begins, but for those that are written with a small letter, as mAP."""
+    """Return a measure capitalised for a title, except names such as mAP."""
     return measure.capitalize() if measure.partition(" at ")[0].islower() else measure
 
 
@@ -68,7 +68,7 @@ def _place(measure: str) -> int:
 
 
 def plot_bits(result: Result, path: Path) -> None:
-    """Draw accuracy against bits a number, and that of the numbers themselves."""
+    """Draw accuracy against bits per number, and the accuracy of the real numbers."""
 
     def draw(panel: Axes, rows: Sequence[Observation]) -> None:
         for number, descriptor in enumerate(distinct(rows, "descriptor")):
@@ -86,13 +86,13 @@ def plot_bits(result: Result, path: Path) -> None:
             ticks[_FLOAT_PLACE] = "real\nnumbers"
         panel.set_xticks(list(ticks), list(ticks.values()))
         panel.set_xlim(right=max(ticks) + 0.8)  # the last tick's label is wide
-        panel.set(xlabel="bits a number")
+        panel.set(xlabel="bits per number")
 
     _by_measure(result, path, draw)
 
 
 def plot_dimensions(result: Result, path: Path) -> None:
-    """Draw accuracy against how many of a descriptor's numbers are kept."""
+    """Draw accuracy against the number of a descriptor's numbers that are kept."""
 
     def draw(panel: Axes, rows: Sequence[Observation]) -> None:
         lines = {
@@ -121,7 +121,7 @@ def _by_measure(result: Result, path: Path, draw: Callable[[Axes, Sequence[Obser
 
 
 def plot_leakage(result: Result, path: Path) -> None:
-    """Draw for each descriptor how well it ranks, and what co-selection tells without and with groups."""
+    """Draw for each descriptor how well it ranks, and what co-selection reveals without and with groups."""
     rows = result.observations
     descriptors = distinct(rows, "descriptor")
     shown = {"matches of the query's category": (RANKED, None)} | {
@@ -141,7 +141,7 @@ def plot_leakage(result: Result, path: Path) -> None:
         draw_chance(panel, rows[0]["chance"])
         whole_per_cent(panel)
         panel.set(ylabel="of the same category, %")
-        panel.set_title("What co-selection tells of each descriptor, with 95 % intervals")
+        panel.set_title("What co-selection reveals with each descriptor, with 95 % intervals")
 
 
 def _point(row: Observation, mean: str = "mean") -> Point:
@@ -149,5 +149,5 @@ def _point(row: Observation, mean: str = "mean") -> Point:
 
 
 def _wrapped(descriptor: str) -> str:
-    """Return a descriptor's name in lines, so that it stands below its bars."""
+    """Return a descriptor's name wrapped to fit below its bars."""
     return "\n".join(textwrap.wrap(descriptor.replace(":", ": ", 1), _LABEL_WIDTH)) or descriptor

@@ -1,4 +1,4 @@
-"""Which results are drawn, and under which file names."""
+"""The plots of each result, and their file names."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ DRAWINGS: dict[str, dict[str, Callable[[Result, Path], None]]] = {
     selections.NAME: {"": leakage.plot_selections},
     groups.NAME: {"": leakage.plot_groups},
 }
-"""By the result's name, what draws it, by what is added to that name for the file's."""
+"""The functions that draw each result, by the suffix of the file name."""
 
-# the sheet is made once, by the first of several attacks
+# the sheet is written once, by the first attack
 _PAD_RESULTS = ("attack", "attack-paper")
 
 
 def drawing_names(result: Result) -> list[str]:
-    """Return the file names of a result's plots; those that could not be drawn are not there."""
+    """Return the file names of a result's plots, whether or not they exist."""
     drawn = [f"{result.name}{suffix}" for suffix in DRAWINGS.get(result.name, ()) if result.observations]
     names = [f"{name}{form}" for name in drawn for form in FORMS]
     return [*names, PAD_SHEET] if result.name in _PAD_RESULTS else names

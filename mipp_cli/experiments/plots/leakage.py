@@ -1,4 +1,4 @@
-"""What the cloud can work out, as plots: drawn from the results of `leakage`."""
+"""Plots of the results of `leakage`: what the cloud can infer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from mipp_cli.experiments.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SEED = 1  # of the bootstrap alone
+_SEED = 1  # only for the bootstrap
 _METHODS = {"euclidean": "EucDis (Eq. 7)", "sim": "Sim (Eq. 9)", "sums": "distance of the two sums"}
 _ORDERS = {
     EUCLIDEAN: "EucDis",
@@ -54,8 +54,8 @@ _ORDERS = {
 _OF_GROUPS: dict[str, tuple[str, ...]] = {
     "An image's category, from selections": (IMAGE, SELECTIONS),
     "The same, from counts and sizes too": (IMAGE, SELECTIONS + AND_SIZES, COUNTS + AND_SIZES),
-    "Queries alike": (QUERIES,),
-    "A query read together with a user": (READ,),
+    "Similar queries": (QUERIES,),
+    "A query guessed with a colluding user": (READ,),
 }
 
 
@@ -94,12 +94,14 @@ def plot_ranking(result: Result, path: Path) -> None:
 
 
 def plot_links(result: Result, path: Path) -> None:
-    """Draw how many pictures of the first owner are linked to the second's, rightly and falsely."""
+    """Draw how many pictures of the first owner are linked to the second's, correctly and falsely."""
     counted = {
-        "given by both owners:\nlinked to itself": column(
+        "shared by both owners:\nlinked to itself": column(
             where(result.observations, given_by_both=1), "linked"
         ),
-        "any picture of the first owner:\nlinked to another one": column(result.observations, "false_links"),
+        "any picture of the first owner:\nlinked to a different one": column(
+            result.observations, "false_links"
+        ),
     }
     bars = {
         name: (100 * np.count_nonzero(linked) / len(linked), f"{np.count_nonzero(linked)} of {len(linked)}")
@@ -118,13 +120,13 @@ def plot_false_links(result: Result, path: Path) -> None:
     sizes = sorted(distinct(rows, "images"))
     points = {size: mean_interval(column(where(rows, images=size), "false_link"), _SEED) for size in sizes}
     with drawing(path, width=7.0) as (panel,):
-        draw_lines(panel, {"_": points})  # a label that begins so stands in no legend
+        draw_lines(panel, {"_": points})  # labels that begin with _ are not in the legend
         logarithmic(panel, sizes)
         panel.set(
             xlabel="images in the collection (logarithmic)",
             ylabel="share (Σx, Σx²) with a different one, %",
         )
-        _finish(panel, "Links that would be false, with 95 % intervals")
+        _finish(panel, "False links, with 95 % intervals")
 
 
 def plot_reordering(result: Result, path: Path) -> None:
@@ -140,11 +142,11 @@ def plot_reordering(result: Result, path: Path) -> None:
             xlabel="position in the answer, % of the images returned (points side by side)",
             ylabel="similar images there, %",
         )
-        _finish(panel, "Where similar images stand, with 95 % intervals")
+        _finish(panel, "Ranks of similar images, with 95 % intervals")
 
 
 def plot_selections(result: Result, path: Path) -> None:
-    """Draw the precision of neighbours by co-selection against the number of queries watched."""
+    """Draw the precision of neighbours by co-selection against the number of observed queries."""
     rows = result.observations
     candidates, queries = measured_settings(rows)
     with drawing(path, width=7.5, legend_columns=2) as (panel,):
@@ -156,12 +158,12 @@ def plot_selections(result: Result, path: Path) -> None:
             chance = [100 * found.chance for found in told.values()]
             panel.plot(list(told), chance, label=f"{count} candidates: chance (thin)", **style)
         logarithmic(panel, queries)
-        panel.set(xlabel="queries watched (logarithmic)", ylabel="precision of the 10 nearest, %")
+        panel.set(xlabel="queries observed (logarithmic)", ylabel="precision of the 10 nearest, %")
         _finish(panel, f"The cloud ranks: images selected by {_METHODS['sim']}")
 
 
 def plot_groups(result: Result, path: Path) -> None:
-    """Draw each measure of the better attacker, a line for each size of groups and one for decoys."""
+    """Draw each measure of the better attacker, one line per group size and one for decoys."""
     rows = result.observations
     queries = queries_of(rows)
     with drawing(path, rows=2, columns=2) as panels:
@@ -177,7 +179,7 @@ def plot_groups(result: Result, path: Path) -> None:
             draw_lines(panel, lines)
             draw_chance(panel, column(where(rows, measure=measure), "chance").mean())
             logarithmic(panel, queries)
-            panel.set(xlabel="queries watched (logarithmic)", ylabel="of the same category, %")
+            panel.set(xlabel="queries observed (logarithmic)", ylabel="of the same category, %")
             panel.set_ylim(0, 100)
             panel.set_title(title)
 

@@ -1,4 +1,4 @@
-"""Fig. 2 to 8 and Table 3 as plots; of time and storage the paper's own figures stand beside."""
+"""Fig. 2 to 8 and Table 3 as plots; those of time and storage include the paper's figures."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from mipp_cli.experiments.plots.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_POSITION_METHODS = 3  # more groups of bars than these cannot be told apart
+_POSITION_METHODS = 3  # more groups of bars would be unreadable
 
 
 def plot_accuracy(result: Result, path: Path) -> None:
@@ -73,11 +73,11 @@ def plot_positions(result: Result, path: Path) -> None:
         draw_bars(panel, bars)
         draw_chance(panel, 1 / len(distinct(result.observations, "range")), "even spread")
         panel.set(xlabel="position in the answer, % of the images returned", ylabel="similar images there, %")
-        panel.set_title("Where similar images stand, with 95 % intervals")
+        panel.set_title("Ranks of similar images, with 95 % intervals")
 
 
 def _by_method(rows: Sequence[Observation], place: str) -> dict[str, dict[object, Point]]:
-    """Return by the label of each method its means and intervals, by the column ``place``."""
+    """Return means and intervals by the label of each method, then by the column ``place``."""
     found: dict[str, dict[object, Point]] = {}
     for row in rows:
         found.setdefault(row["label"], {})[row[place]] = (row["mean"], row["low"], row["high"])
@@ -105,7 +105,7 @@ def plot_retrieval_time(result: Result, path: Path) -> None:
         low = min(panel.get_ylim()[0] for panel in panels)
         high = max(panel.get_ylim()[1] for panel in panels)
         for panel in panels:
-            panel.set_ylim(low, high)  # the same scale, so that the three compare
+            panel.set_ylim(low, high)  # the same scale for all three
 
 
 def _lines(panel: Axes, result: Result, step: str, first: int, suffix: str = "") -> int:
@@ -126,13 +126,13 @@ def _finish(panel: Axes, result: Result, step: str, title: str) -> None:
     panel.set_xscale("log")
     panel.set_yscale("log")
     repeat = where(result.observations, pictures_repeat=1)
-    hollow = "\nhollow: the same pictures again under new names" if repeat else ""
+    hollow = "\nhollow: with repeated pictures under new names" if repeat else ""
     panel.set(xlabel=f"images (logarithmic){hollow}", ylabel="seconds (logarithmic)")
     panel.set_title(f"{title}\nmedian, smallest to largest")
 
 
 def plot_storage(result: Result, path: Path) -> None:
-    """Draw Table 3: the encrypted features of 10,000 images under each scheme, the paper's figure beside."""
+    """Draw Table 3: the size of encrypted features of 10,000 images per scheme, and the paper's figure."""
     rows = where(result.observations, what=FEATURES, images=COLLECTION)
     sizes = {SchemeSetting.of(row).label: row["bytes"] / KB for row in rows} | {"Table 3": PAPER_FEATURES_KB}
     with drawing(path, width=7.5, height=1.6 + 0.36 * len(sizes)) as (panel,):

@@ -1,6 +1,6 @@
-"""How plots look: sizes, colours that survive colour blindness and grey print, and where they are written.
+"""The style of plots: sizes, colours that work for colour-blind readers and in grey print, and output files.
 
-matplotlib is an extra, imported only when a plot is drawn.
+matplotlib is an optional extra, imported only when a plot is drawn.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 DPI = 160
 FORMS = (".png", ".svg")
-"""What each plot is written as: for the report, and for a paper."""
+"""The file formats of each plot: for the report, and for a paper."""
 
 CHANCE_STYLE: dict[str, Any] = {"color": "#777777", "linestyle": ":", "linewidth": 1.4}
 
 Point = tuple[float, float, float]
-"""A value, and where its interval begins and ends."""
+"""A value, and the bounds of its interval."""
 
 # Okabe and Ito's colours (Color Universal Design, 2008), dark ones first, so that neighbours differ in grey;
 # line styles and markers tell them apart without any colour.
@@ -49,12 +49,12 @@ _SETTINGS: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 10,
     "hatch.linewidth": 0.6,
-    "svg.hashsalt": "mipp",  # ids inside an SVG are drawn from it, and else at random
+    "svg.hashsalt": "mipp",  # makes ids inside an SVG reproducible
 }
 
 
 def plots_possible() -> bool:
-    """Say whether matplotlib is installed."""
+    """Return whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
@@ -65,7 +65,7 @@ def line_style(number: int) -> dict[str, Any]:
 
 
 def bar_style(number: int) -> dict[str, Any]:
-    """Return colour and hatching of the bars with this number; black intervals show on all of them."""
+    """Return colour and hatching of the bars with this number; black intervals are visible on all."""
     place = number % len(_FILLS)
     return {"color": _FILLS[place], "hatch": _HATCHES[place], "edgecolor": "black", "linewidth": 0.6}
 
@@ -80,12 +80,12 @@ def drawing(
     height: float = 4.2,
     legend_columns: int = 3,
 ) -> Iterator[list[Axes]]:
-    """Give the panels of a figure, row by row, each ``width`` by ``height`` inches; then write it.
+    """Yield the panels of a figure, row by row, each ``width`` by ``height`` inches; then write it.
 
-    ``path`` is that of the files without the ends of their names, which are :data:`FORMS`.
+    ``path`` is the path of the files without their suffixes, which are :data:`FORMS`.
 
-    What is labelled in any panel stands in one legend under the whole figure, where it covers no line. Raises
-    OutputError if a file cannot be written.
+    All panels share one legend below the figure, where it covers no line. Raises OutputError if a file cannot
+    be written.
     """
     import matplotlib as mpl  # noqa: PLC0415 -- an extra: imported only where plots are asked for
     from matplotlib.figure import Figure  # noqa: PLC0415 -- as above
@@ -99,12 +99,12 @@ def drawing(
         if lines:
             figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=legend_columns)
         try:
-            # without a date or version of matplotlib inside, the same figures give the same file
+            # without date and matplotlib version, so the same figures give the same file
             figure.savefig(path.with_name(f"{path.name}.png"), metadata={"Software": None})
             figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Creator": None})
         except OSError as error:
             raise OutputError(
-                "cannot be written", path=error.filename, hint="check the folder and its rights"
+                "cannot be written", path=error.filename, hint="check the folder and its permissions"
             ) from error
 
 
@@ -118,7 +118,7 @@ def draw_lines(
 ) -> None:
     """Draw a line with intervals for each label, the first in style ``first``; shares in per cent.
 
-    Points stand ``apart``, side by side, so that intervals of lines that are alike do not hide each other.
+    Points are shifted ``apart``, so that intervals of similar lines do not hide each other.
     """
     for number, (label, points) in enumerate(lines.items()):
         if points:
@@ -133,8 +133,8 @@ def draw_bars(
 ) -> None:
     """Draw bars with intervals for each label, side by side at each tick; shares in per cent.
 
-    A label without a point at a tick has no bar there, and the others stand together in the middle. Without
-    ``ticks`` there are those of the points, in the order in which they come.
+    A label without a point at a tick has no bar there, and the others are centred. ``ticks`` defaults to
+    those of the points, in order of appearance.
     """
     width = 0.8 / len(bars)
     ticks = ticks or list(dict.fromkeys(tick for points in bars.values() for tick in points))
@@ -150,13 +150,13 @@ def draw_bars(
 
 
 def whole_per_cent(panel: Axes) -> None:
-    """Let the y axis run from 0 to 100 per cent, with room for marks at 100."""
+    """Scale the y axis from 0 to 100 per cent, with room for marks at 100."""
     panel.set_ylim(0, 104)
     panel.set_yticks(range(0, 101, 20))
 
 
 def draw_named_bars(panel: Axes, bars: Mapping[str, tuple[float, str]]) -> None:
-    """Draw a bar across for each name, its text at its end; the last one is set off."""
+    """Draw a horizontal bar per name, with its text at the end; the last one is highlighted."""
     for number, (size, text) in enumerate(bars.values()):
         panel.barh(number, size, height=0.6, **bar_style(int(number == len(bars) - 1)))
         panel.annotate(text, (size, number), (5, 0), textcoords="offset points", va="center")
@@ -166,19 +166,19 @@ def draw_named_bars(panel: Axes, bars: Mapping[str, tuple[float, str]]) -> None:
 
 
 def draw_chance(panel: Axes, share: float, label: str = "chance") -> None:
-    """Draw what chance gives across the panel, in per cent."""
+    """Draw a line at the value of chance, in per cent."""
     panel.axhline(100 * share, label=label, **CHANCE_STYLE)
 
 
 def logarithmic(panel: Axes, ticks: Sequence[int]) -> None:
-    """Make the x axis logarithmic, with these ticks alone."""
+    """Make the x axis logarithmic, with only these ticks."""
     panel.set_xscale("log")
     panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     panel.minorticks_off()
 
 
 def _errors(points: Iterable[Point], scale: float) -> tuple[NDArray[np.float64], list[list[float]]]:
-    """Return the middles of points, and how far their intervals reach below and above."""
+    """Return the values of points, and the lengths of their intervals below and above."""
     middle, low, high = scale * np.array(list(points)).T
-    # lists, since matplotlib takes an array of one for a number, which older numpy warns of
+    # lists, since matplotlib treats an array of one as a number, which older numpy warns about
     return middle, np.clip([middle - low, high - middle], 0, None).tolist()

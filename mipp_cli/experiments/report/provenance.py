@@ -1,4 +1,4 @@
-"""Where figures come from: the paper, when and by what command they were made, and from which source."""
+"""The provenance of figures: the paper, the date, the command and the source commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PACKAGE: Final = Path(__file__).parents[2].name
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """Return date (UTC), the command line, and the commit that the package was made from, as JSON fields."""
+    """Return date (UTC), command line and the package's source commit as JSON fields."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": command or "none",
@@ -30,9 +30,9 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def source_commit(root: Path) -> str | None:
-    """Return the commit of a source checkout at ``root``, and whether its modules differ; None without.
+    """Return the commit of a source checkout at ``root``, and whether modules are modified; None without one.
 
-    A module that git does not know counts, even one that it is told to ignore: it is imported all the same.
+    Untracked modules count as modifications, even ignored ones: they are imported all the same.
     """
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
@@ -48,9 +48,9 @@ def source_commit(root: Path) -> str | None:
 
 
 def _git(git: str, root: Path, *words: str) -> str | None:
-    """Return what git says of the checkout at ``root``, and of no other that the environment names.
+    """Return git's output for the checkout at ``root``, regardless of git's environment variables.
 
-    Without locks it writes nothing there, and does not stand in the way of whoever works in it.
+    Optional locks are off, so it writes nothing and does not interfere with other git commands.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
@@ -68,7 +68,7 @@ def _git(git: str, root: Path, *words: str) -> str | None:
 
 
 def installed_commit() -> str | None:
-    """Return the commit that pip installed the package from, as its direct_url.json says, or None."""
+    """Return the commit that pip installed the package from, according to direct_url.json, or None."""
     try:
         text = distribution("mipp-cli").read_text("direct_url.json")
         commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")

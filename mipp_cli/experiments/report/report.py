@@ -1,4 +1,4 @@
-"""The report: report.json for scripts, and report.html for people, one file that opens without a network."""
+"""The report: report.json, and report.html, a single file that needs no network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_report(records: Sequence[Record], folder: Path) -> list[Path]:
 
 
 def _record_fields(record: Record, folder: Path) -> dict[str, Any]:
-    """Return a record with file names; observations that fill books stand in their CSV file alone."""
+    """Return a record with file names; very long observations are only in their CSV file."""
     fields = asdict(record)
     for each, result in zip(fields["results"], record.results, strict=True):
         each["csv"] = f"{result.name}.csv"
@@ -54,13 +54,13 @@ def _there(names: Iterable[str], folder: Path) -> list[str]:
 
 
 class _Html(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
     __slots__ = ()
 
 
 def _element(name: str, *inside: str, **attributes: str) -> _Html:
-    """Return an element; whatever is not HTML already is escaped, and an empty attribute left out."""
+    """Return an element; text that is not HTML is escaped, and empty attributes are left out."""
     begin = name + "".join(f' {key.rstrip("_")}="{escape(each)}"' for key, each in attributes.items() if each)
     content = "".join(each if isinstance(each, _Html) else escape(each) for each in inside)
     return _Html(f"<{begin}>" if name == "img" else f"<{begin}>{content}</{name}>")
@@ -82,7 +82,7 @@ def _table(table: Table, kind: str = "") -> _Html:
 
 
 def _in_one_line(interval: str) -> str:
-    """Return a figure such that its interval may go to the next line, but only as a whole."""
+    """Return a figure whose interval may wrap to the next line, but only as a whole."""
     mean, bracket, rest = interval.partition(" [")
     return mean + bracket + rest.replace(" ", "\N{NO-BREAK SPACE}")
 
@@ -91,7 +91,7 @@ def _page(records: Sequence[Record], folder: Path) -> str:
     template = files("mipp_cli.experiments.report").joinpath("report.html").read_text(encoding="utf-8")
     dataset = next((record.dataset for record in records if record.dataset), {})
     links = {f"#{record.experiment}": EXPERIMENTS[record.experiment] for record in records}
-    links["#run"] = "How it was run"
+    links["#run"] = "Data set, options and environment"
     claims = [
         (claim.where, claim.claimed, claim.measured, claim.conclusion)
         for record in records
@@ -112,7 +112,7 @@ def _page(records: Sequence[Record], folder: Path) -> str:
 
 
 def _made(records: Sequence[Record]) -> str:
-    """Say with what, and when the last of the experiments was measured."""
+    """Return version, commit and date of the latest experiment."""
     if not records:
         return f"mipp {__version__}."
     last = max((record.environment for record in records), key=lambda each: str(each.get("date", "")))
@@ -126,14 +126,14 @@ def _section(record: Record, folder: Path) -> _Html:
     more = []
     for result in record.results:
         count = f"{len(result.observations):,} observations"
-        # there is more to a result than its file if it is drawn, or explained
+        # results without plots and notes are listed as files only
         if not (result.notes or drawing_names(result)):
             more.append(f"{result.title}: {result.name}.csv, {count}")
             continue
         parts.append(_element("h3", result.title))
         for name in _there(drawing_names(result), folder):
             if name.endswith(".svg"):
-                continue  # the same plot, for a paper
+                continue  # the same plot as the PNG
             data = base64.b64encode((folder / name).read_bytes()).decode("ascii")
             image = _element("img", alt=result.title, src=f"data:image/png;base64,{data}")
             also = _there([name.replace(".png", ".svg")], folder)
@@ -143,7 +143,7 @@ def _section(record: Record, folder: Path) -> _Html:
         if result.notes:
             parts.append(_list(result.notes))
         tables = _there(table_names(result), folder)
-        named = f"; the table: {', '.join(tables)}" if tables else ""
+        named = f"; this table: {', '.join(tables)}" if tables else ""
         parts.append(_element("p", f"All {count}: {result.name}.csv{named}", class_="file"))
     if more:
         parts += [_element("h3", "Further files"), _list(more)]
@@ -151,7 +151,7 @@ def _section(record: Record, folder: Path) -> _Html:
 
 
 def _run(record: Record) -> str:
-    """Say what an experiment was run on, with what, and how long it took."""
+    """Return data set, options, environment and duration of an experiment."""
     facts = {
         "data set": record.dataset,
         "options": record.options,

@@ -1,4 +1,4 @@
-"""Key tables as files, to be put into a paper: CSV, and LaTeX that compiles without any package."""
+"""Key tables as files for a paper: CSV, and LaTeX that needs no package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SPECIAL: Final = {
     "^": r"\textasciicircum{}",
     "<": r"$<$",
     ">": r"$>$",
-    "[": "{[}",  # after a line's end a bracket would be a length
+    "[": "{[}",  # after a row a bracket would be read as a length
     "]": "{]}",
     "–": "--",
     "−": "$-$",
@@ -45,14 +45,14 @@ _ESCAPES: Final = str.maketrans(_SPECIAL)
 
 
 def table_names(result: Result) -> list[str]:
-    """Return the names of the files that a result's key table goes to, whether it has one or not."""
+    """Return the file names of a result's key table, whether or not it has one."""
     return [f"{result.name}-table.csv", f"{result.name}-table.tex"]
 
 
 def write_tables(result: Result, folder: Path) -> list[Path]:
     """Write a result's key table as CSV and as LaTeX; return their paths, none if it has no key table.
 
-    A result without notes is a list, for whoever works on with it.
+    A result without notes is a plain list, for which no table is written.
     """
     table = key_table(result) if result.notes else None
     if table is None:
@@ -64,7 +64,7 @@ def write_tables(result: Result, folder: Path) -> list[Path]:
 
 
 def as_csv(table: Table) -> str:
-    """Return a table as CSV, one line a row, cells as they are shown, but no text that is a formula."""
+    """Return a table as CSV, with cells as shown, and texts escaped against formulas."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(map(table_cell, table.header))
@@ -76,7 +76,7 @@ def as_csv(table: Table) -> str:
 
 
 def as_latex(table: Table, title: str) -> str:
-    """Return a table as a LaTeX tabular, its title in a comment; numbers stand to the right."""
+    """Return a table as a LaTeX tabular, with its title in a comment and numbers right-aligned."""
     columns = "".join("r" if right else "l" for right in table.numeric)
     head, *rows = (" & ".join(map(escaped, row)) + r" \\" for row in (table.header, *table.rows))
     comment = " ".join(title.split())
@@ -85,5 +85,5 @@ def as_latex(table: Table, title: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text as LaTeX prints it; signs of mathematics that plain LaTeX lacks become its commands."""
+    """Escape a text for LaTeX; mathematical symbols that plain LaTeX lacks become commands."""
     return text.translate(_ESCAPES)

@@ -1,4 +1,4 @@
-"""Results as small tables, for a terminal and for the report."""
+"""Results as small tables, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -30,43 +30,49 @@ from mipp_cli.experiments.leakage.groups.watching import COSINE, EIGENVECTORS
 from mipp_cli.report import in_columns
 
 _MOST_ROWS = 40
-# by the result's name: the columns that make a line, those that make a column, what is in a cell
+_TERMINAL_COLUMNS = 120
+# by the result's name: the keys of a row, the keys of a column, and the content of a cell
 _PIVOTS: dict[str, tuple[Sequence[str], Sequence[str], Callable[[Observation], str]]] = {
     DESCRIPTORS: (("descriptor", "label"), ("measure",), lambda row: _interval(row, "mean")),
     BITS: (("descriptor", "measure"), ("bits",), lambda row: f"{row['mean']:.3f}"),
     DIMENSIONS: (("descriptor", "measure"), ("dimension",), lambda row: f"{row['mean']:.3f}"),
+    "positions": (("range",), ("label",), lambda row: _interval(row, "mean")),
     CO_SELECTION: (("descriptor",), ("measure", "group_size"), lambda row: _interval(row, "share")),
 }
 _HEADERS = {"label": "distance"}
-# of what clouds that watch groups see: what is measured, by whom, and from what
+# columns of the table of groups: measure, attacker, and what it sees
 _OF_GROUPS: dict[str, tuple[str, str | None, tuple[str, ...]]] = {
     "image, cosine": (IMAGE, COSINE, (SELECTIONS,)),
     "image, eigenvectors": (IMAGE, EIGENVECTORS, (SELECTIONS,)),
-    "counts and sizes too": (IMAGE, None, MORE_SEEN),
-    "queries alike": (QUERIES, None, ()),
+    "with counts and sizes": (IMAGE, None, MORE_SEEN),
+    "similar queries": (QUERIES, None, ()),
     "repeated": (REPEATED, None, ()),
-    "read by images got": (READ, None, (GOT,)),
-    "by every image": (READ, None, (EVERY,)),
-    "by own queries": (READ, None, (OWN,)),
+    "guessed from images got": (READ, None, (GOT,)),
+    "from every image": (READ, None, (EVERY,)),
+    "from own queries": (READ, None, (OWN,)),
 }
 
 
 @dataclass(frozen=True)
 class Table:
-    """Column names and rows of text; ``numeric`` says which columns are set to the right."""
+    """Column names and rows of text; ``numeric`` columns are right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     numeric: Sequence[bool]
 
     def lines(self) -> list[str]:
-        """Return the table as lines of text in columns."""
+        """Return the table as lines of text in columns, without intervals if these make it too wide."""
         right = {column for column, numeric in enumerate(self.numeric) if numeric}
-        return in_columns((self.header, *self.rows), right)
+        lines = in_columns((self.header, *self.rows), right)
+        if len(lines[0]) <= _TERMINAL_COLUMNS:
+            return lines
+        means = [[cell.partition(" [")[0] for cell in row] for row in self.rows]
+        return in_columns((self.header, *means), right)
 
 
 def key_table(result: Result, *, most_rows: int = _MOST_ROWS) -> Table | None:
-    """Return the figures to look at first; None where there are too many to be a table."""
+    """Return the key figures as a table; None if there are too many."""
     rows = result.observations
     if result.name == "accuracy":
         return _accuracy_table(rows)
@@ -88,7 +94,7 @@ def _with_labels(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _accuracy_table(rows: Sequence[Observation]) -> Table:
-    """One line a method: each measure at the most images returned, precision at the fewest too."""
+    """One row per method: each measure at the largest number returned, and precision at the smallest."""
     returned = sorted(distinct(rows, "returned"))
     columns = dict.fromkeys(
         [("precision", returned[0]), *((each, returned[-1]) for each in distinct(rows, "measure"))]
@@ -109,7 +115,7 @@ def _pivot(
     across: Sequence[str],
     text: Callable[[Observation], str],
 ) -> Table:
-    """One line for each value of the columns ``down``, in it one cell for each of the columns ``across``."""
+    """One row per value of the columns ``down``, with one cell per value of the columns ``across``."""
 
     def key(row: Observation, names: Sequence[str]) -> tuple[Any, ...]:
         return tuple(row[name] for name in names)
@@ -129,7 +135,7 @@ def _pivot(
 
 
 def _head(name: str, value: Any) -> str:
-    """Return what a column is called by its value, with what a number counts."""
+    """Return the header of a column from its value, with a unit for numbers."""
     match name:
         case "bits":
             return "real numbers" if value == FLOAT_BITS else f"{value} bit{'s' if value > 1 else ''}"
@@ -146,14 +152,14 @@ def _interval(row: Observation, mean: str) -> str:
 
 
 def _difference_table(rows: Sequence[Observation]) -> Table:
-    """One line a difference."""
+    """One row per difference."""
     names = ("descriptor", "first", "second", "measure")
     lines = [[*(row[name] for name in names), _interval(row, "mean"), row["conclusion"]] for row in rows]
-    return Table([*names, "first less second", "conclusion"], lines, [False] * 4 + [True, False])
+    return Table([*names, "first minus second", "conclusion"], lines, [False] * 4 + [True, False])
 
 
 def _group_table(rows: Sequence[Observation]) -> Table:
-    """One line a setting, in each column the better attacker at the most queries."""
+    """One row per setting; each column is the better attacker at the most queries."""
     watched = max(queries_of(rows), default=0)
     lines = []
     for setting in settings_of(rows):

@@ -213,7 +213,7 @@ def test_encrypted_samples_agree_under_every_descriptor(described: list[DataSet]
     assert "every distance equals EucDis" in exact.notes[0]
     assert sum("every Sim equals NewDis" in note for note in sums.notes) == 3
     for result in (exact, sums):
-        brought = [note for note in result.notes if "in files of features" in note]
+        brought = [note for note in result.notes if "in features files" in note]
         assert [note.partition(": ")[0] for note in brought] == ["model:tiny", "features:own"]
         assert "own:48:256" in brought[0]
         assert "the model itself is not run there" in brought[0]

@@ -23,7 +23,7 @@ def test_sim_over_ciphertexts_equals_newdis_over_plain_codes(dataset: DataSet) -
         assert row["pairs"] == 5 * 18
         assert row["largest_difference"] == 0
         assert row["orders_equal"]
-    assert "every Sim equals NewDis to the last bit" in result.notes[0]
+    assert "every Sim equals NewDis exactly" in result.notes[0]
 
 
 def test_the_check_finds_sims_that_differ(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:

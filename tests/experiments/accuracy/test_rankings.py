@@ -59,11 +59,15 @@ def test_names_are_read_however_they_are_composed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("query,place,image\n", MalformedError, "no columns"),
+        ("query,place,image\n", MalformedError, "lacks the columns"),
         ("query,rank,image\nc0/000.png,1,c9/1.png\n", MalformedError, "line 2 names an image"),
-        ("query,rank,image\nc0/000.png,first,c1/001.png\n", MalformedError, "no whole number"),
+        ("query,rank,image\nc0/000.png,first,c1/001.png\n", MalformedError, "not an integer"),
         ("query,rank,image\nc0/000.png,1\n", MalformedError, "names an image"),
-        ("query,rank,image\nc0/000.png,1,c1/001.png\nc0/000.png,1,c2/002.png\n", MalformedError, "twice"),
+        (
+            "query,rank,image\nc0/000.png,1,c1/001.png\nc0/000.png,1,c2/002.png\n",
+            MalformedError,
+            "repeats a rank",
+        ),
         ("query,rank,image\nc0/000.png,1,c1/001.png\nc0/000.png,2,c1/001.png\n", MalformedError, "twice"),
         ("query,rank,image\nc1/001.png,1,c0/000.png\n", InvalidRequestError, "no answer to 1 of 1"),
     ],

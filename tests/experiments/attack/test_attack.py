@@ -54,8 +54,8 @@ def test_scheme_paper_falls_and_no_other_does(sum_scheme: Deployment) -> None:
         read = np.array([row["read"] for row in codes]).reshape(5, 80)
         true = [feature_of(path) for path in sum_scheme.pictures("north").values()]
         assert sorted(read.tolist()) == sorted(each.tolist() for each in true)
-        assert "All is recovered" in result.claims[0].measured
-        assert "codes of 5 images are those of pictures in the folder" in result.claims[0].measured
+        assert "All numbers are recovered" in result.claims[0].measured
+        assert "codes of 5 images equal those of pictures in the folder" in result.claims[0].measured
     else:
         assert not any(row["fits"] for row in [*codes, *squares])
         assert {row["true"] for row in codes} == {None}
@@ -127,7 +127,7 @@ def test_an_upload_of_another_deployment_is_refused(sum_scheme: Deployment, data
 
 
 def test_where_the_kmc_ranks_an_upload_holds_nothing_to_attack(exact: Deployment) -> None:
-    with pytest.raises(InvalidRequestError, match="an upload of scheme exact holds no features"):
+    with pytest.raises(InvalidRequestError, match="an upload of scheme exact contains no features"):
         attacked(exact)
 
 
@@ -151,7 +151,7 @@ def test_own_features_are_read_but_not_compared_with_images(tmp_path: Path) -> N
     result = run_attack(upload, AttackOptions(kmc, parallelism=INLINE))
     assert [row["read"] for row in rows(result, CODES)] == vector
     assert [row["read"] for row in rows(result, SQUARES)] == [x * x for x in vector]
-    assert "All is recovered" in result.claims[0].measured
+    assert "All numbers are recovered" in result.claims[0].measured
     assert any("read 0 1 9 128 255" in note for note in result.notes)
     with pytest.raises(InvalidRequestError, match="cannot be compared"):
         run_attack(upload, AttackOptions(kmc, images, parallelism=INLINE))
@@ -162,7 +162,7 @@ def test_of_uploads_made_for_it_that_of_scheme_paper_falls(dataset: DataSet, tmp
     trial = SampleOptions(tuple(scheme_settings(ATTACKED, (1024,))), images=2, parallelism=INLINE)
     results = {each.name: each for each in attack_every_scheme(dataset, trial, sheet, silent)}
     assert list(results) == ["attack-paper", "attack-dcr", "attack-mask"]
-    assert "All is recovered" in results["attack-paper"].claims[0].measured
+    assert "All numbers are recovered" in results["attack-paper"].claims[0].measured
     for name in ("attack-dcr", "attack-mask"):
         assert "Nothing is recovered" in results[name].claims[0].measured
         assert len(results[name].claims) == 1

@@ -76,7 +76,7 @@ def test_categories_that_cannot_be_searched_are_refused(drawn: Path, wanted: lis
 
 
 def test_a_folder_without_folders_is_refused(drawn: Path) -> None:
-    with pytest.raises(InvalidRequestError, match="no folders"):
+    with pytest.raises(InvalidRequestError, match="no subfolders"):
         load_dataset(drawn / "flat")
 
 
@@ -87,7 +87,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_one_category_is_refused(tmp_path: Path, drawn: Path) -> None:
     (tmp_path / "flat").symlink_to(drawn / "flat")
-    with pytest.raises(InvalidRequestError, match="one category only, 'flat'"):
+    with pytest.raises(InvalidRequestError, match="only one category, 'flat'"):
         load_dataset(tmp_path)
 
 
@@ -272,7 +272,7 @@ def test_two_models_of_one_name_are_told_apart(drawn: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (("edge-histogram", "edge-histogram"), "named twice"),
+        (("edge-histogram", "edge-histogram"), "given twice"),
         (("rot13",), "'rot13' is not a descriptor"),
         (("model:",), "'model:' is not a descriptor"),
     ],

@@ -39,7 +39,7 @@ def test_fewer_images_than_queries_are_refused(dataset: DataSet) -> None:
 @pytest.mark.parametrize("queries", [1, None])
 def test_a_category_of_one_image_is_refused(queries: int | None) -> None:
     alone = of_features(np.zeros((3, 80), dtype=np.uint8), [0, 0, 1])
-    with pytest.raises(InvalidRequestError, match="'c1' has one image"):
+    with pytest.raises(InvalidRequestError, match="'c1' has only one image"):
         draw_queries(alone, QueryChoice(queries))
 
 
@@ -94,5 +94,5 @@ def test_samples_are_drawn_from_the_seed_for_each_purpose_apart(dataset: DataSet
 
 
 def test_a_negative_seed_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="not negative"):
+    with pytest.raises(InvalidRequestError, match="the seed is negative"):
         generator(-1, Purpose.QUERIES)

@@ -15,7 +15,7 @@ def test_every_scheme_is_set_with_every_modulus() -> None:
     assert settings == [
         SchemeSetting("mask", None), SchemeSetting("paper", 1024), SchemeSetting("paper", 2048),
     ]  # fmt: skip
-    with pytest.raises(InvalidRequestError, match="no scheme 'rot13'"):
+    with pytest.raises(InvalidRequestError, match="'rot13' is not a scheme"):
         scheme_settings(("rot13",), (1024,))
 
 

@@ -60,9 +60,7 @@ def test_every_point_is_one_observation_a_repeat(results: list[Result]) -> None:
 
 
 def test_pictures_that_come_again_are_said_to(results: list[Result]) -> None:
-    assert all(
-        any("Above 4 images the same pictures come again" in note for note in r.notes) for r in results
-    )
+    assert all(any("Above 4 images the pictures are repeated" in note for note in r.notes) for r in results)
 
 
 def test_the_papers_ratios_are_compared_with_its_own_times(results: list[Result]) -> None:

@@ -275,11 +275,11 @@ def test_a_colluding_user_reads_queries_despite_groups(watched_apart: Result) ->
 def test_the_table_has_a_row_for_each_setting(watched_apart: Result) -> None:
     table = key_table(watched_apart)
     assert table is not None
-    assert [row[0] for row in table.rows] == ["5 fresh decoys a match", "no groups", "groups of 8"]
+    assert [row[0] for row in table.rows] == ["5 fresh decoys per match", "no groups", "groups of 8"]
     assert all(len(row) == len(table.header) and all(row) for row in table.rows)
     assert settings_of(watched_apart.observations) == [(1, 5), (1, 0), (8, 0)]
     assert len(watched_apart.claims) == 3
-    assert "Better than shuffled categories: 5 fresh decoys a match, no groups" in (
+    assert "Better than shuffled categories: 5 fresh decoys per match, no groups" in (
         watched_apart.claims[0].measured
     )
 

@@ -130,11 +130,11 @@ def test_pictures_of_two_owners_are_linked_despite_their_keys(
         assert row["linked"] == row["given_by_both"]
         assert [row["sum1"], row["sum2"]] == sums[str(row["picture"])]
     assert sum(bool(row["linked"]) for row in result.observations) == 3
-    assert "3 of 3 pictures" in result.claims[0].measured
+    assert "3 of 3 shared pictures" in result.claims[0].measured
 
 
 def test_two_owners_need_enough_pictures() -> None:
-    with pytest.raises(InvalidRequestError, match="do not suffice"):
+    with pytest.raises(InvalidRequestError, match="are too few for two owners"):
         link_pictures(apart(20), LinkTrial(7), 1, INLINE, progress=silent)
 
 
@@ -185,7 +185,7 @@ def test_selections_by_sim_tell_categories_apart_too() -> None:
     assert told is not None
     assert told.above_chance
     assert told.precision.low > told.chance + 0.1
-    assert "does not keep similarity from the cloud" in result.claims[0].measured
+    assert "does not hide similarity from the cloud" in result.claims[0].measured
 
 
 def test_an_answer_that_is_always_the_same_image_tells_nothing() -> None:

@@ -15,7 +15,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(OutputError, match="not empty"):
         Workspace(tmp_path)
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be created"):
         Workspace(tmp_path / "thesis.txt" / "below")
 
 
@@ -24,4 +24,4 @@ def test_a_damaged_record_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "done" / "storage.json").write_text('{"experiment": "storage"}')
     with pytest.raises(MalformedError) as caught:
         run(tmp_path, [task("storage", STORAGE, [])])
-    assert "remove it" in str(caught.value.hint)
+    assert "delete this file" in str(caught.value.hint)

@@ -1,4 +1,4 @@
-"""What selections of groups tell, in words: each measure at the most queries watched."""
+"""Claims about selections of groups: each measure at the largest number of observed queries."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _CLAIMED = "the similarity of images does not leak to the cloud"
 
 
 def settings_of(observations: Sequence[Observation]) -> list[tuple[int, int]]:
-    """Return (size of groups, decoys a match) as they were measured."""
+    """Return the settings measured: (group size, decoys per match)."""
     return list(dict.fromkeys((row["group_size"], row["decoys"]) for row in observations))
 
 
 def setting_label(setting: tuple[int, int]) -> str:
-    """Return what a setting is called."""
+    """Return the name of a setting."""
     size, decoys = setting
     if decoys:
-        return f"{decoys} fresh decoys a match"
+        return f"{decoys} fresh decoys per match"
     return "no groups" if size == 1 else f"groups of {size}"
 
 
 def queries_of(observations: Sequence[Observation]) -> list[int]:
-    """Return the numbers of queries watched, ascending."""
+    """Return the numbers of observed queries, ascending."""
     return sorted({row["queries"] for row in observations if row["queries"]})
 
 
@@ -42,9 +42,9 @@ def best(
     *seen: str,
     attacker: str | None = None,
 ) -> Observation | None:
-    """Return the row with the largest share of those measured so, None if there is none.
+    """Return the matching row with the largest share, or None.
 
-    Without ``seen`` or ``attacker``, from whatever was seen, and by whatever attacker.
+    Without ``seen`` or ``attacker``, rows match whatever was seen, and by any attacker.
     """
     size, decoys = setting
     rows = where(observations, measure=measure, group_size=size, decoys=decoys, queries=queries)
@@ -58,7 +58,7 @@ def interval_of(row: Observation) -> Interval:
 
 
 def group_claims(observations: Sequence[Observation]) -> list[Claim]:
-    """Say what became of images, of queries, and of queries once a user works with the cloud."""
+    """Return claims about images, about queries, and about queries if a user colludes with the cloud."""
     if not queries_of(observations):
         return []
     most = queries_of(observations)[-1]
@@ -80,20 +80,23 @@ def group_claims(observations: Sequence[Observation]) -> list[Claim]:
             above["Better" if row["share"] > row["shuffled_high"] else "Not better"].append(label)
     compared = [f"{how} than shuffled categories: {', '.join(who)}." for how, who in above.items() if who]
     image = (
-        f"after {most} queries under scheme exact, of the 10 images most often selected with an image "
-        f"these are of its category, mates left out ({chance(IMAGE)}; the better of two attackers): "
-        f"{said(IMAGE, SELECTIONS)}. With counts and sizes too: {said(IMAGE, *MORE_SEEN)}. "
+        f"after {most} queries in scheme exact, share of the 10 images most often selected with an image "
+        f"that are of its category ({chance(IMAGE)}; without images of its group; the better of two "
+        f"attackers): {said(IMAGE, SELECTIONS)}. Also using counts and sizes: {said(IMAGE, *MORE_SEEN)}. "
         f"{' '.join(compared)}"
     )
     query = (
-        f"after {most} queries, of the 10 queries most alike to a query these are of its category "
-        f"({chance(QUERIES)}): {said(QUERIES)}. A repeated query is recognised: {said(REPEATED)}. Groups do "
-        "not hide which queries are alike: their selections come up again."
+        f"after {most} queries, share of the 10 queries most similar to a query that are of its category "
+        f"({chance(QUERIES)}): {said(QUERIES)}. Share of repeated queries recognised: {said(REPEATED)}. "
+        "Groups "
+        "do not hide which queries are similar, since these select the same groups."
     )
     read = (
-        f"after {most} queries, a tenth of them by a user who works with the cloud, the category of a query "
-        f"is read right ({chance(READ)}) by the images that this user got: {said(READ, GOT)}; by its own "
-        f"queries: {said(READ, OWN)}. Groups help little against whoever knows the pictures."
+        f"after {most} queries, a tenth of them by a user who colludes with the cloud, share of queries "
+        "whose "
+        f"category is guessed right ({chance(READ)}) from the images that this user got: {said(READ, GOT)}; "
+        f"from its own queries: {said(READ, OWN)}. Groups help little against somebody who knows the "
+        "pictures."
     )
     conclusions = (
         _conclusion(above),

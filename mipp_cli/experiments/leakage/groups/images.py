@@ -1,6 +1,6 @@
-"""Images, seen through their groups: is an image's category that of the images most often selected with it?
+"""Images as seen through their groups: does an image have the category of those most often selected with it?
 
-Mates, the images of its own group, are left out: they are always selected with it, and are there by chance.
+Images of its own group are left out: they are always selected with it, and share the group by chance.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, Watc
 NEIGHBOURS = 10
 SELECTIONS, COUNTS = "selections", "selections and counts"
 AND_SIZES = ", and sizes"
-ORDER, SIZES = "order of rows", "sizes"  # what is seen before any query
-NOBODY = "none"  # no selections, so none of the attackers on them
+ORDER, SIZES = "order of rows", "sizes"  # visible before any query
+NOBODY = "none"  # there is no attacker without selections
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The 10 images most alike to those of each group, as the groups that they are in.
+    """The 10 images most similar to those of each group, given by their groups.
 
-    ``groups`` are those of which there is something to say, shape (s,), ``nearest`` the groups most alike to
-    each, shape (s, k), and ``taken`` how many images of these are among the 10: of a group whose images are
-    not told apart, any, so that precisions are means over them.
+    ``groups``, shape (s,), are the groups with data, ``nearest``, shape (s, k), the groups most similar to
+    each, and ``taken`` the number of images from these among the 10. Images of one group cannot be
+    distinguished, so precisions are means over all choices.
     """
 
     partition: Partition
@@ -36,17 +36,17 @@ class Neighbours:
     taken: NDArray[np.int64]
 
     def precisions(self, labels: NDArray[np.int64]) -> Matrix:
-        """Return for each image how many of the 10 are of its category, NaN if its group is none of these."""
+        """Return for each image the share of its 10 of its category; NaN if its group has no data."""
         return self._of_images(self._shares(self.partition.mixtures(labels)), labels)
 
     def chances(self, labels: NDArray[np.int64]) -> Matrix:
-        """Return for each image the share of its category among the images of all other groups of these."""
+        """Return for each image the share of its category among the images of the other groups with data."""
         mixtures = self.partition.mixtures(labels)[self.groups]
         others = mixtures.sum(axis=0) - mixtures
         return self._of_images(others / others.sum(axis=1, keepdims=True), labels)
 
     def shuffled(self, labels: NDArray[np.int64], times: int, random: np.random.Generator) -> Matrix:
-        """Return mean precisions once the categories of these images are shuffled, so many times."""
+        """Return mean precisions after shuffling the categories of these images, ``times`` times."""
         mixed = labels.copy()
         among = np.flatnonzero(np.isin(self.partition.group_of, self.groups))
         means = []
@@ -57,7 +57,7 @@ class Neighbours:
         return np.array(means)
 
     def _shares(self, mixtures: Matrix) -> Matrix:
-        """Return for each of the groups how many of its 10 are of each category, shape (s, c)."""
+        """Return for each group the share of its 10 in each category, shape (s, c)."""
         weights = self.taken / self.taken.sum(axis=1, keepdims=True)
         shares = mixtures / self.partition.rows[:, np.newaxis]
         return np.asarray(np.einsum("sk,skc->sc", weights, shares[self.nearest]))
@@ -69,13 +69,13 @@ class Neighbours:
 
 
 Guess = tuple[str, str, Neighbours]
-"""What one attacker makes of one thing seen: who, what, and the most alike groups of each."""
+"""A guess: the attacker, what it has seen, and the most similar groups of each group."""
 
 
 def neighbours(
     alike: Matrix, partition: Partition, groups: NDArray[np.int64], random: np.random.Generator
 ) -> Neighbours:
-    """Fill the 10 from the most alike of the other ``groups``, the group itself left out; ties at random."""
+    """Choose the 10 from the most similar other ``groups``; ties at random."""
     among = alike[np.ix_(groups, groups)]
     np.fill_diagonal(among, -np.inf)
     nearest = groups[most_alike(among, min(NEIGHBOURS, len(groups) - 1), random)]
@@ -85,12 +85,12 @@ def neighbours(
 
 
 def nearness(values: Matrix) -> Matrix:
-    """Return how near any two values are, shape (g, g): minus their distance."""
+    """Return the negative distance of any two values, shape (g, g)."""
     return -np.abs(np.subtract.outer(values, values))
 
 
 def both(first: Matrix, second: Matrix, groups: NDArray[np.int64]) -> Matrix:
-    """Return the sum of two likenesses, in each row with mean 0 and deviation 1 over the other ``groups``."""
+    """Return the sum of two similarities, each row standardised over the other ``groups``."""
     return _standardised(first, groups) + _standardised(second, groups)
 
 
@@ -104,7 +104,7 @@ def _standardised(alike: Matrix, groups: NDArray[np.int64]) -> Matrix:
 
 
 def guesses(partition: Partition, watched: Watched, random: np.random.Generator) -> Iterator[Guess]:
-    """Yield what each attacker makes of the selections, alone and with the groups' lengths."""
+    """Yield the guess of each attacker from the selections, without and with the groups' lengths."""
     groups = watched.seen
     if len(groups) < 2:
         return  # one group has no neighbours
@@ -118,7 +118,7 @@ def guesses(partition: Partition, watched: Watched, random: np.random.Generator)
 
 
 def guesses_before(partition: Partition, random: np.random.Generator) -> Iterator[Guess]:
-    """Yield what the order of the groups and their lengths tell before anybody asks."""
+    """Yield the guesses from the order of the groups and from their lengths, before any query."""
     groups = np.arange(len(partition))
     if len(groups) < 2:
         return

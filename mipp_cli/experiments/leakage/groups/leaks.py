@@ -1,6 +1,6 @@
-"""Leakage (f): what a cloud that sees selections of groups works out (scheme `exact`), beside fresh decoys.
+"""Leakage (f): what a cloud infers from selections of groups (scheme `exact`), compared with fresh decoys.
 
-The KMC ranks by exact distance, simulated on plain features: the encrypted search orders alike.
+The KMC ranks by exact distance, simulated on plaintext features: the encrypted search gives the same order.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from mipp_cli.progress import Progress
 
 _SHUFFLES = 30
 
-_Key = tuple[int, str, str, str]  # queries watched, measure, attacker, what is seen or known
+_Key = tuple[int, str, str, str]  # observed queries, measure, attacker, what it sees or knows
 
 
 class _Values(NamedTuple):
-    """What was measured of each image or query, what chance gives it, and means over shuffled categories."""
+    """A measure of each image or query, its value by chance, and means over shuffled categories."""
 
     values: Matrix
     chances: Matrix
@@ -45,7 +45,7 @@ _Found = dict[_Key, list[_Values]]  # one for each partition
 def measure_groups(
     dataset: DataSet, sizes: NDArray[np.int64], trial: GroupTrial, seed: int, progress: Progress
 ) -> Result:
-    """Watch the selections of queries, drawn with replacement; ``sizes`` are those of the images' files."""
+    """Observe the selections of queries, drawn with replacement; ``sizes`` are the images' file sizes."""
     # the queries are those of selections.py
     images = generator(seed, Purpose.WATCHED_QUERIES).integers(len(dataset), size=max(trial.queries))
     unique, place = np.unique(images, return_inverse=True)
@@ -55,20 +55,20 @@ def measure_groups(
     cuts, ties = generator(seed, Purpose.GROUPS), generator(seed, Purpose.GROUP_TIES)
     observations: list[Observation] = []
     settings = trial.settings(len(dataset))
-    with progress("watching selections", len(settings), "setting") as advance:
+    with progress("observing selections of groups", len(settings), "setting") as advance:
         for size, decoys in settings:
             beside = decoys * matches.shape[1]
             selected = with_decoys(matches, beside, len(dataset), generator(seed, Purpose.DECOYS))
             asked = Asked(images, matches, selected)
             found: _Found = defaultdict(list)
-            # groups of one can be cut in one way alone, but for their order
+            # there is only one partition into groups of one
             for _ in range(trial.partitions if size > 1 else 1):
                 partition = cut(sizes, size, cuts)
                 for key, values in _measured(dataset.labels, partition, asked, trial.queries, ties):
                     found[key].append(values)
             observations += _observed({"group_size": size, "decoys": decoys}, found, seed)
             advance(1)
-    title = "What selections of groups tell the cloud (scheme exact)"
+    title = "What selections of groups reveal to the cloud (scheme exact)"
     return Result(NAME, title, observations, group_claims(observations), _notes(trial, matches.shape[1]))
 
 
@@ -79,10 +79,12 @@ def _measured(
     queries: Sequence[int],
     ties: np.random.Generator,
 ) -> Iterator[tuple[_Key, _Values]]:
-    """Yield everything that is measured in one partition, after each number of ``queries``."""
+    """Yield all measures in one partition, after each number of ``queries``."""
     for guess in group_images.guesses_before(partition, ties):
         yield _of_images(0, guess, labels, ties)
-    ways = (False,) if len(partition) == len(labels) else (False, True)  # groups of one hold no two matches
+    ways = (
+        (False,) if len(partition) == len(labels) else (False, True)
+    )  # a group of one has at most one match
     watches = [watch(partition, every.selected, queries, weighted=way) for way in ways]
     for watched in zip(*watches, strict=True):
         for each in watched:
@@ -92,7 +94,7 @@ def _measured(
         asked = every.until(counted.queries)
         own = labels[asked.images[asked.first]]
         if len(own) < 2:
-            continue  # one query has no others
+            continue  # a single query has no others
         stands = {
             attacker: group_queries.places(partition, counted, asked, attacker) for attacker in ATTACKERS
         }
@@ -119,12 +121,12 @@ def _of_images(
 
 
 def _observed(setting: Observation, found: _Found, seed: int) -> list[Observation]:
-    """Return a row for each thing measured: means over partitions, and then over images or queries."""
+    """Return a row per measure: means over partitions, then over images or queries."""
     means: dict[_Key, Matrix] = {}
     beside: dict[_Key, Observation] = {}
     for key, partitions in found.items():
         values = np.stack([each.values for each in partitions])
-        told = ~np.isnan(values).all(axis=0)  # groups that were never selected tell nothing of their images
+        told = ~np.isnan(values).all(axis=0)  # groups never selected reveal nothing
         means[key] = np.nanmean(values[:, told], axis=0)
         chances = np.stack([each.chances for each in partitions])[:, told]
         shuffled = [each.shuffled for each in partitions if each.shuffled is not None]
@@ -149,7 +151,7 @@ def _observed(setting: Observation, found: _Found, seed: int) -> list[Observatio
 
 
 def _high(shuffled: Sequence[Matrix]) -> float | None:
-    """Return what means over partitions stay below in 97.5 % of cases, were they normally distributed."""
+    """Return the 97.5 % quantile of means over partitions, from a fitted normal distribution."""
     if not shuffled:
         return None
     means = np.mean(shuffled, axis=0)
@@ -157,7 +159,7 @@ def _high(shuffled: Sequence[Matrix]) -> float | None:
 
 
 def _intervals(means: dict[_Key, Matrix], seed: int) -> dict[_Key, Interval]:
-    """Return the interval of each of ``means``; those of equally many values are resampled together."""
+    """Return the interval of each of ``means``; those of equal length are resampled together."""
     found: dict[_Key, Interval] = {}
     for length in sorted({len(values) for values in means.values()}):
         some = {key: values for key, values in means.items() if len(values) == length}
@@ -167,27 +169,44 @@ def _intervals(means: dict[_Key, Matrix], seed: int) -> dict[_Key, Interval]:
 
 def _notes(trial: GroupTrial, matches: int) -> Sequence[str]:
     return (
-        "Queries are images of the data set, drawn with replacement from the seed, each left out of its own "
-        f"answer: the {matches} nearest by EucDis, as the KMC ranks under scheme exact. Images are cut into "
-        f"groups by size class (factors of 16) and at random, {trial.partitions} times over; figures are "
-        "means over these. Decoys, beside groups of one, are drawn anew for every query. Where one figure "
-        "stands for two attackers, it is the larger. Intervals are over images or queries, and somewhat "
-        "narrow: images of one group are not independent.",
-        "attacker cosine: the queries that select two groups, over the root of those that select either. "
-        "eigenvectors: the same less what independent selections would give, by the cosine in its 20 leading "
-        "eigenvectors. With counts a group weighs in each query as many as it holds matches.",
-        f"{IMAGE}: how many of the 10 images most alike to an image are of its category; its mates are left "
-        "out, images of one group are not told apart. With sizes: the likeness and minus the distance of the "
-        "logarithms of the groups' lengths, each with mean 0 and deviation 1, are added. order of rows and "
-        "sizes alone need no query. shuffled_high: what the mean stays below in 97.5 % of cases when "
-        f"categories are shuffled, by a normal distribution fitted to {_SHUFFLES} shuffles.",
-        f"{QUERIES}: how many of the 10 queries most alike to a query, by the matches that each group holds, "
-        "are of its category; the first query with each image counts, at most 1,000. "
-        f"{REPEATED}: whether the most alike of these to a later query with one of their images is the one "
-        "with that image.",
-        f"{READ}: whether the category of a query is read by the cloud together with an authorised user, who "
-        "asked the first tenth of the queries. images got: by the categories of the images of each selected "
-        "group that this user got, weighted by matches; every image: by those of all images, as an owner "
-        "knows them; own queries: by the 10 most alike of the user's own, with other images. chance: always "
+        "Queries are images drawn with replacement. The answer to a query is its "
+        f"{matches} nearest other images by EucDis, as in scheme exact. Images are divided into groups by "
+        "size "
+        f"class (factors of 16) and at random, {trial.partitions} times; figures are means over these. "
+        "Decoys, "
+        "with groups of one, are drawn anew for every query. A single figure for two attackers is the "
+        "larger one. "
+        "Intervals are over images or queries, and somewhat too narrow, as images of a group are not "
+        "independent.",
+        "Attacker cosine: the number of queries that select both of two groups, divided by the geometric "
+        "mean of "
+        "those that select each. Attacker eigenvectors: the counts minus their expected value for "
+        "independent "
+        "selections, compared by cosine in the 20 leading eigenvectors. With counts, a group is weighted "
+        "by its "
+        "number of matches in each query.",
+        f"{IMAGE}: the share of the 10 images most similar to an image that are of its category, without "
+        "images of "
+        "its group; images of one group cannot be distinguished. With sizes: the standardised similarity "
+        "plus the "
+        "standardised negative distance of the logarithms of the groups' lengths. Order of rows and sizes "
+        "alone "
+        "need no query. shuffled_high: the 97.5 % quantile of the mean if categories are shuffled, from a "
+        "normal "
+        f"distribution fitted to {_SHUFFLES} shuffles.",
+        f"{QUERIES}: the share of the 10 queries most similar to a query, by their matches per group, that "
+        "are of "
+        "its category; only the first query with each image counts, at most 1,000. "
+        f"{REPEATED}: whether the query most similar to a later query with the same image is the first one "
+        "with "
+        "that image.",
+        f"{READ}: whether the cloud, colluding with an authorised user who sent the first tenth of the "
+        "queries, "
+        "guesses the category of a query. images got: from the categories of the images of each selected "
+        "group "
+        "that this user got, weighted by matches; every image: from those of all images, as an owner knows "
+        "them; "
+        "own queries: from the 10 most similar of the user's own queries with other images. chance: always "
+        "guess "
         "the most frequent category.",
     )

@@ -1,8 +1,7 @@
-"""Fixed groups of images, as scheme `exact` has them, and what the cloud counts in them.
+"""Fixed groups of images as in scheme `exact`, and what the cloud counts in them.
 
-The KMC ranks, and tells the cloud which groups hold a match; the answer shows how many each of them holds.
-All rows of a group are as long as its largest. Decoys, drawn anew for every query, are what groups stand
-in the place of.
+The KMC ranks, and tells the cloud which groups have a match; the answer shows how many each has. All rows of
+a group are padded to its largest. The alternative to groups is decoys, drawn anew for every query.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from mipp_cli.errors import InvalidRequestError
 from mipp_cli.experiments.base.dataset import DataSet
 from mipp_cli.scheme.envelope import padme
 
-_AT_A_TIME = 1000  # queries whose decoys are drawn together: each takes eight bytes an image
+_AT_A_TIME = 1000  # queries whose decoys are drawn at once: each takes eight bytes per image
 
 Selected = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class GroupTrial:
-    """What the cloud watches: sizes of groups, numbers of queries, matches of each query.
+    """What the cloud observes: group sizes, numbers of queries, matches per query.
 
-    ``decoys`` stand beside each match, in groups of one. Images are cut into groups ``partitions`` times,
-    and figures are means over these: which images are mates is chance, and tells much in small collections.
+    ``decoys`` are added to each match, with groups of one. Images are divided into groups ``partitions``
+    times, and figures are means over these, since a random partition matters much in small collections.
     """
 
     groups: tuple[int, ...] = (1, 4, 8, 16)
@@ -40,21 +39,22 @@ class GroupTrial:
         numbers = (*self.groups, *self.queries, self.matches, self.partitions)
         if not self.groups or not self.queries or min(numbers) < 1 or self.decoys < 0:
             raise InvalidRequestError(
-                "groups, queries, matches and partitions begin at 1, decoys at 0", hint="give larger numbers"
+                "groups, queries, matches and partitions must be at least 1, decoys at least 0",
+                hint="give larger numbers",
             )
 
     def settings(self, images: int) -> list[tuple[int, int]]:
-        """Return (size of groups, decoys a match): decoys, if there are images for them, then groups."""
+        """Return (group size, decoys per match): decoys, if there are enough images, then groups."""
         room = self.decoys > 0 and (self.decoys + 1) * self.matches < images
         return [*([(1, self.decoys)] if room else []), *((size, 0) for size in sorted(self.groups))]
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A cut into groups, in the order in which the cloud has them.
+    """A partition into groups, in the cloud's order.
 
-    ``group_of`` says in which group each image is, shape (n,); ``lengths`` is what each group's rows are
-    padded to, shape (g,).
+    ``group_of``, shape (n,), is the group of each image; ``lengths``, shape (g,), the padded length of each
+    group's rows.
     """
 
     group_of: NDArray[np.int64]
@@ -65,13 +65,13 @@ class Partition:
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """How many images each group has, shape (g,)."""
+        """The number of images of each group, shape (g,)."""
         return np.bincount(self.group_of, minlength=len(self))
 
     def mixtures(
         self, labels: NDArray[np.int64], images: NDArray[np.int64] | None = None
     ) -> NDArray[np.float64]:
-        """Return how many images of each category each group has, shape (g, c), of ``images`` or of all."""
+        """Return the number of images of each category per group, shape (g, c), of ``images`` or of all."""
         among = np.arange(len(labels)) if images is None else images
         categories = int(labels.max()) + 1
         places = self.group_of[among] * categories + labels[among]
@@ -79,7 +79,7 @@ class Partition:
         return counts.reshape(len(self), categories).astype(np.float64)
 
     def counts(self, selected: Selected) -> NDArray[np.float32]:
-        """Return how many images of each group each query selects, shape (g, queries)."""
+        """Return the number of images of each group that each query selects, shape (g, queries)."""
         queries = len(selected)
         places = self.group_of[selected] * queries + np.arange(queries)[:, np.newaxis]
         counts = np.bincount(places.ravel(), minlength=len(self) * queries)
@@ -94,15 +94,17 @@ def file_sizes(dataset: DataSet) -> NDArray[np.int64]:
             sizes.append(image.path.stat().st_size)
         except OSError as error:
             raise InvalidRequestError(
-                f"cannot be read: {error.strerror}", path=image.path, hint="check the path and the rights"
+                f"cannot be read: {error.strerror}",
+                path=image.path,
+                hint="check the path and its permissions",
             ) from error
     return np.array(sizes, dtype=np.int64)
 
 
 def cut(sizes: NDArray[np.int64], group_size: int, random: np.random.Generator) -> Partition:
-    """Cut images into groups: by size class (factors of 16), at random within it, the rest to the last.
+    """Divide images into groups: by size class (factors of 16), at random within it; the last takes the rest.
 
-    A name's keyed digest is as good as random to whoever lacks the key.
+    Without the key, the keyed digest of a name is indistinguishable from random.
     """
     images = len(sizes)
     classes = np.array([(size.bit_length() - 1) // 4 for size in sizes.tolist()])
@@ -116,9 +118,8 @@ def cut(sizes: NDArray[np.int64], group_size: int, random: np.random.Generator) 
 
 
 def with_decoys(matches: Selected, count: int, images: int, random: np.random.Generator) -> Selected:
-    """Return matches with ``count`` images each beside them, drawn at random from those that do not match.
-
-    They are drawn anew for every query.
+    """Return matches with ``count`` decoys each, drawn at random for every query from images that do not
+    match.
     """
     if not count:
         return matches

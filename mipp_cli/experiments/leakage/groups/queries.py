@@ -1,7 +1,7 @@
-"""Queries, seen through the groups that they select: which are alike, and what an accomplice reads in them.
+"""Queries as seen through the groups they select: which are similar, and what an accomplice can guess.
 
-The accomplice is an authorised user who knows the pictures: those that it asked with, and those that it got.
-The answer tells the cloud in which group each of these is.
+The accomplice is an authorised user who knows its own query pictures and the pictures it got. The answer
+tells the cloud the group of each of these.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from mipp_cli.experiments.leakage.groups.partition import Partition, Selected
 from mipp_cli.experiments.leakage.groups.watching import ATTACKERS, Matrix, Watched, most_alike
 
-ALIKE = 10  # other queries looked at
+ALIKE = 10  # other queries considered
 MIXTURES = "mixtures"
-GOT, EVERY, OWN = "images got", "every image", "own queries"  # what the accomplice knows
-_SHARE = 10  # of so many queries one is the accomplice's
-_MOST, _MOST_AGAIN = 1000, 300  # queries compared with each other, and later ones with these
+GOT, EVERY, OWN = "images got", "every image", "own queries"  # the accomplice's knowledge
+_SHARE = 10  # one in this many queries is the accomplice's
+_MOST, _MOST_AGAIN = 1000, 300  # queries compared with each other, and later queries compared with these
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Queries: ``images`` that they ask with, one a query, and which images match and are selected."""
+    """Queries: their ``images``, one per query, and the images that match and are selected."""
 
     images: NDArray[np.int64]
     matches: Selected
@@ -37,12 +37,12 @@ class Asked:
 
     @cached_property
     def first(self) -> NDArray[np.int64]:
-        """The first queries with each image, at most 1,000, in their order."""
+        """The first query with each image, at most 1,000, in order."""
         return np.sort(np.unique(self.images, return_index=True)[1])[:_MOST]
 
     @cached_property
     def again(self) -> NDArray[np.int64]:
-        """Pairs of a place among the first and a later query with the same image, at most 300."""
+        """Pairs of an index into ``first`` and a later query with the same image, at most 300."""
         later = np.setdiff1d(np.arange(len(self.images)), self.first)
         second, place = np.unique(self.images[later], return_index=True)
         query_of = dict(zip(second.tolist(), later[place].tolist(), strict=True))
@@ -52,29 +52,29 @@ class Asked:
 
     @property
     def accomplice(self) -> int:
-        """How many of the queries, the first ones, are the accomplice's."""
+        """The number of the accomplice's queries, which come first."""
         return max(1, len(self.images) // _SHARE)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where queries stand for one attacker: those that ask first with an image, and those that ask again."""
+    """An attacker's coordinates of queries: of the first ones with an image, and of the repeated ones."""
 
     first: Matrix
     again: Matrix
 
 
 def places(partition: Partition, watched: Watched, asked: Asked, attacker: str) -> Places:
-    """Return where the attacker puts the queries."""
+    """Return the attacker's coordinates of the queries."""
     first = partition.counts(asked.selected[asked.first])
     again = partition.counts(asked.selected[asked.again[:, 1]])
     return Places(watched.places(attacker, first), watched.places(attacker, again))
 
 
 def alike(stand: Places, labels: NDArray[np.int64], random: np.random.Generator) -> Matrix:
-    """Return for each query how many of the 10 most alike, with other images, are of its category.
+    """Return for each query the share of its 10 most similar, with other images, that are of its category.
 
-    ``labels`` are the categories of the first queries with each image.
+    ``labels`` are the categories of the first query with each image.
     """
     together = stand.first.T @ stand.first
     np.fill_diagonal(together, -np.inf)
@@ -83,7 +83,7 @@ def alike(stand: Places, labels: NDArray[np.int64], random: np.random.Generator)
 
 
 def recognised(stand: Places, asked: Asked, random: np.random.Generator) -> Matrix:
-    """Say of each image that was asked with again whether the query most alike to the later is the first."""
+    """Return for each repeated image whether the query most similar to the later one is the first."""
     nearest = most_alike(stand.again.T @ stand.first, 1, random)[:, 0]
     return np.asarray(nearest == asked.again[:, 0], dtype=np.float64)
 
@@ -95,7 +95,7 @@ def readings(
     labels: NDArray[np.int64],
     random: np.random.Generator,
 ) -> Iterator[tuple[str, str, Matrix]]:
-    """Yield what the accomplice knows, by what it reads, and whether each query's category is read right."""
+    """Yield the accomplice's knowledge, the attacker, and whether each query's category is guessed right."""
     counts = partition.counts(asked.selected[asked.first])
     own = labels[asked.images[asked.first]]
     got = np.unique(asked.matches[: asked.accomplice]).astype(np.int64)
@@ -109,10 +109,10 @@ def readings(
 
 
 def by_mixtures(known: Matrix, counts: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Guess categories by the known images of the groups selected, ``known`` of shape (g, c).
+    """Guess categories from the known images of the groups selected, ``known`` of shape (g, c).
 
-    Each group gives its shares of categories as often as it holds matches, less what all known images
-    would give, over the root of the variance of that; a group of which nothing is known gives nothing.
+    Each group contributes its shares of categories, weighted by its matches, minus the expectation over all
+    known images, divided by the standard deviation. Groups without known images contribute nothing.
     """
     prior = known.sum(axis=0) / known.sum()
     totals = known.sum(axis=1, keepdims=True)
@@ -124,12 +124,12 @@ def by_mixtures(known: Matrix, counts: NDArray[np.float32]) -> NDArray[np.int64]
 def by_own_queries(
     stand: Places, voters: NDArray[np.int64], labels: NDArray[np.int64], random: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Guess categories by the 10 most alike of the accomplice's queries, each voting with its likeness.
+    """Guess categories from the accomplice's 10 most similar queries, each weighted by its similarity.
 
-    A query with the very same image does not vote: that would be a repeated query, and no reading.
+    A query with the same image does not vote: that would be a repeated query, not a guess.
     """
     together = stand.first.T @ stand.first[:, voters]
-    together[voters, np.arange(len(voters))] = -1  # the least that a cosine can be
+    together[voters, np.arange(len(voters))] = -1  # the minimum of a cosine
     nearest = most_alike(together, ALIKE, random)
     weights = np.maximum(np.take_along_axis(together, nearest, axis=1), 0)
     votes = np.zeros((len(labels), int(labels.max()) + 1))

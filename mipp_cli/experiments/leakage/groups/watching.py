@@ -1,8 +1,7 @@
-"""A cloud that counts which groups are selected together, and two ways to make likeness of the counts.
+"""A cloud that counts which groups are selected together, and two similarities from these counts.
 
-``cosine`` takes the counts as they are. ``eigenvectors`` takes off what selections that know nothing of each
-other would give, and keeps the leading eigenvectors of the rest: the noise, of decoys above all, is in the
-others.
+``cosine`` uses the counts directly. ``eigenvectors`` subtracts their expectation for independent selections,
+and keeps the leading eigenvectors of the rest: noise, mainly from decoys, is in the others.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ COSINE, EIGENVECTORS = "cosine", "eigenvectors"
 ATTACKERS = (COSINE, EIGENVECTORS)
 KEPT = 20  # eigenvectors
 _AT_A_TIME = 1000  # queries
-_SPARE, _ROUNDS = 10, 30  # of the iteration that finds eigenvectors
+_SPARE, _ROUNDS = 10, 30  # of the eigenvector iteration
 
 Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What was counted over ``queries``.
+    """Counts over ``queries``.
 
-    ``times`` is how often each group was selected, shape (g,), and ``together`` how often two were, shape
-    (g, g); if ``weighted``, a group counts in each query as often as it holds matches.
+    ``times``, shape (g,), is how often each group was selected, and ``together``, shape (g, g), how often two
+    were. If ``weighted``, a group counts in each query with its number of matches.
     """
 
     queries: int
@@ -40,7 +39,7 @@ class Watched:
 
     @property
     def seen(self) -> NDArray[np.int64]:
-        """The groups that were ever selected, ascending."""
+        """The groups selected at least once, ascending."""
         return np.flatnonzero(self.times)
 
     @cached_property
@@ -49,7 +48,9 @@ class Watched:
 
     @cached_property
     def _cosine(self) -> Matrix:
-        """The queries with both, over the root of those with either: popular groups are not everybody's."""
+        """Cosine: queries with both, over the geometric mean of those with each, so popular groups do not
+        dominate.
+        """
         return self.together / self._scale[:, np.newaxis] / self._scale
 
     @cached_property
@@ -58,7 +59,7 @@ class Watched:
         return leading_eigenvectors(self._cosine - np.outer(scaled, scaled) / self.queries, KEPT)
 
     def alike(self, attacker: str) -> Matrix:
-        """Return how alike any two groups are by the queries that select them, shape (g, g)."""
+        """Return the similarity of any two groups by the queries that select them, shape (g, g)."""
         if attacker == COSINE:
             return self._cosine
         values, vectors = self._leading
@@ -66,9 +67,9 @@ class Watched:
         return places.T @ places
 
     def places(self, attacker: str, counts: NDArray[np.float32]) -> Matrix:
-        """Return where queries stand by the groups that they select, ``counts`` of shape (g, q).
+        """Return coordinates of queries from the groups they select, ``counts`` of shape (g, q).
 
-        The cosine of two columns is how alike two queries are.
+        The cosine of two columns is the similarity of two queries.
         """
         wide = counts.astype(np.float64)
         if attacker == COSINE:
@@ -80,7 +81,7 @@ class Watched:
 def watch(
     partition: Partition, selected: Selected, queries: Sequence[int], *, weighted: bool
 ) -> Iterator[Watched]:
-    """Count through the selections, and yield what was counted after each number of ``queries``."""
+    """Count over the selections, and yield the counts after each number of ``queries``."""
     groups = len(partition)
     times, together = np.zeros(groups), np.zeros((groups, groups))
     begin = 0
@@ -91,7 +92,7 @@ def watch(
             if not weighted:
                 counts = np.minimum(counts, 1)
             times += counts.sum(axis=1)
-            together += counts @ counts.T  # whole numbers, exact in 32 bits
+            together += counts @ counts.T  # integers, exact in 32-bit floats
             begin = end
         yield Watched(watched, times.copy(), together.copy(), weighted)
 
@@ -99,8 +100,8 @@ def watch(
 def leading_eigenvectors(matrix: Matrix, count: int) -> tuple[Matrix, Matrix]:
     """Return the largest eigenvalues of a symmetric matrix, at most ``count``, and their vectors as columns.
 
-    Orthogonal iteration: all of them would take minutes for some thousand images. What is negative counts
-    as 0. Source: Golub and Van Loan, Matrix Computations, 4th edition, section 8.2.4.
+    Orthogonal iteration: a full decomposition takes minutes for some thousand images. Negative ones count as
+    0. Source: Golub and Van Loan, Matrix Computations, 4th edition, section 8.2.4.
     """
     width = min(len(matrix), count + _SPARE)
     basis = np.random.default_rng(0).standard_normal((len(matrix), width))
@@ -112,7 +113,7 @@ def leading_eigenvectors(matrix: Matrix, count: int) -> tuple[Matrix, Matrix]:
 
 
 def unit_columns(columns: Matrix) -> Matrix:
-    """Return columns scaled to length 1; what is nearly 0 stays."""
+    """Return columns scaled to length 1; nearly zero columns stay."""
     lengths = np.linalg.norm(columns, axis=0)
     return np.asarray(columns / np.maximum(lengths, 1e-12))
 
@@ -120,7 +121,7 @@ def unit_columns(columns: Matrix) -> Matrix:
 def most_alike(alike: Matrix, count: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Return for each row the ``count`` columns with the largest values, largest first; ties at random."""
     mixed = random.permutation(alike.shape[1])
-    values = -np.round(alike[:, mixed], 9)  # so that what is equal but for the order of summing ties
+    values = -np.round(alike[:, mixed], 9)  # so that values that differ only by rounding tie
     count = min(count, len(mixed))
     largest = np.argpartition(values, count - 1, axis=1)[:, :count]
     order = np.argsort(np.take_along_axis(values, largest, axis=1), axis=1, kind="stable")
