@@ -206,7 +206,7 @@ def test_sums_that_no_feature_can_have_are_refused(
 
 
 def test_an_upload_that_names_two_images_alike_is_refused(each_way: Deployment) -> None:
-    refuse(each_way, 3, "names two images alike", upload_of(each_way, "north", "new", "new"))
+    refuse(each_way, 3, "contains two images with the same name", upload_of(each_way, "north", "new", "new"))
 
 
 @pytest.mark.parametrize("name", ["", "a\0b"])

@@ -189,7 +189,7 @@ def test_a_doubled_row_is_refused_whichever_it_is(shared: World, which: int) -> 
     query = _asking_for(shared, [2])
     results = shared.bring(shared.rank(query))
     rows = shared.rows(results)
-    with pytest.raises(MalformedError, match="names two images alike"):
+    with pytest.raises(MalformedError, match="contains two images with the same name"):
         shared.reencrypt(shared.forge(results, [*rows[: which + 1], rows[which], *rows[which + 1 :]]))
     assert shared.opened(shared.reencrypt(results), query).contents == [MATES[2].content] * 4
 
