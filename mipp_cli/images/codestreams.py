@@ -18,7 +18,7 @@ _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SCAN: Final = b"\xff\xda"
 _REMARKS: Final = frozenset({b"iCCP", b"tEXt", b"zTXt", b"iTXt"})
 _XMP: Final = b"XML:com.adobe.xmp\0\0"  # and not compressed
-_ALONE: Final = frozenset({0x01, *range(0xD0, 0xD9)})  # markers that no length follows
+_ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers that no length follows
 
 
 class Claim(NamedTuple):
@@ -113,15 +113,21 @@ def _jpeg_claim(frame: bytes) -> Claim | None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the marker of each segment up to the first scan, and where it begins; fill bytes count, too."""
+    """Yield the marker of each segment up to the first scan, and where it begins.
+
+    Decoders pass over what stands between segments, and over stuffed and fill bytes; each counts, with the
+    marker 0 or 0xFF.
+    """
     at = 2 if data[:2] == b"\xff\xd8" else len(data)
-    while at + 10 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
+    while at + 10 <= len(data):
+        marker = data[at + 1] if data[at] == 0xFF else 0
         yield marker, at
         if marker == 0xDA:
             return
-        if marker == 0xFF or marker in _ALONE:
-            at += 1 if marker == 0xFF else 2
+        if marker == 0xFF or data[at] != 0xFF:
+            at += 1
+        elif marker in _ALONE:
+            at += 2
         else:
             at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
 

@@ -55,9 +55,7 @@ def check_cost(
     wanted = 0.0
     if kind == kinds.JPEG:
         layers: Any = getattr(image, "layer", [])
-        scans = jpeg_scans(data, len(layers))
-        if scans * pixels > _MAX_SCANNED:
-            raise too_many_steps(f"{scans} scans")
+        scans = check_scans(data, len(layers), pixels)
         if scans > 1:  # all coefficients are kept, of two bytes each
             largest = max((h * v for _, h, v, *_ in layers), default=1)
             wanted = _PICTURE / scale**2 + 2 * sum(h * v for _, h, v, *_ in layers) / max(largest, 1)
@@ -71,6 +69,14 @@ def check_cost(
             raise too_many_steps(f"run lengths of {len(data)} bytes")
     wanted = max(wanted, later / scale**2)
     check_bytes(int(wanted * pixels) + _chunk_bytes(image), budget, size)
+
+
+def check_scans(data: bytes, components: int, pixels: int) -> int:
+    """Return how many scans a JPEG file or frame has, as :func:`jpeg_scans`; refuse it if these are many."""
+    scans = jpeg_scans(data, components)
+    if scans * pixels > _MAX_SCANNED:
+        raise too_many_steps(f"{scans} scans")
+    return scans
 
 
 def check_heic(size: tuple[int, int], bits: int, budget: int) -> None:

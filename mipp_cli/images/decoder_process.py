@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import IO, Any, Final
 
@@ -22,7 +23,10 @@ import numpy as np
 from mipp_cli.images.refusals import OWN_BYTES
 from mipp_cli.images.windowing import Samples
 
-_SECONDS: Final = 120  # the largest frames take a tenth
+# Of the processor, for one frame: three times what the slowest coding takes.
+_SECONDS: Final = 5
+_SAMPLES_A_SECOND: Final = 2_000_000
+_WAITED: Final = 3  # times as long by the clock, as other programs may run, too
 _MAX_MEMORY: Final = 2 * OWN_BYTES  # address space: a frame, its copies, and the libraries
 _DTYPES: Final = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
 
@@ -44,7 +48,7 @@ class DecoderProcess:
             requests, answers = process.stdin, process.stdout
             if requests is None or answers is None:
                 raise ValueError("the decoder was started without pipes")
-            watch = threading.Timer(_SECONDS, process.kill)
+            watch = threading.Timer(_WAITED * _seconds(options), process.kill)
             watch.start()
             try:
                 requests.write(request.encode() + b"\n" + frame)
@@ -103,11 +107,21 @@ def _whole(pipe: IO[bytes], size: int) -> bytes:
     return content
 
 
-def _limit_memory() -> None:
+def _seconds(options: dict[str, Any]) -> float:
+    samples = options["rows"] * options["columns"] * options["samples_per_pixel"]
+    return _SECONDS + float(samples / _SAMPLES_A_SECOND)
+
+
+def _limit(seconds: float) -> None:
+    """Bound this process: its memory, and its time from now on, so that it ends even without its parent."""
     try:
         import resource  # noqa: PLC0415 -- not on every system
 
         resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        until = int(time.process_time() + seconds) + 1
+        if hard == resource.RLIM_INFINITY or until < hard:
+            resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
     except (ImportError, OSError, ValueError):
         return
 
@@ -123,10 +137,10 @@ def _decoded(frame: bytes, syntax: str, plugin: str, options: dict[str, Any]) ->
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     """Decode frames until there are no more requests."""
-    _limit_memory()
     while line := requests.readline():
         request = json.loads(line)
         frame = _whole(requests, request["size"])
+        _limit(_seconds(request["options"]))
         try:
             samples = _decoded(frame, request["syntax"], request["plugin"], request["options"])
         except Exception as error:  # noqa: BLE001 -- decoders raise whatever comes; it is reported

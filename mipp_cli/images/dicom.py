@@ -22,6 +22,7 @@ from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.codestreams import check_frame, unpacked_run_lengths
+from mipp_cli.images.costs import check_parts, check_scans
 from mipp_cli.images.decoder_process import DecoderProcess
 from mipp_cli.images.dicom_header import (
     EXPLICIT,
@@ -256,7 +257,9 @@ def _decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) -
     }
     if native:
         return decoder.as_array(frame, index=0, **options)[0]
+    check_parts(frame)
     check_frame(frame, layout.columns, layout.rows, layout.samples)
+    check_scans(frame, layout.samples, layout.columns * layout.rows)
     extra = "dicom-gpl" if syntax == _JPEG_EXTENDED and layout.bits > 8 else "dicom"
     able = [each for each in _PREFERRED if each in decoder.available_plugins]
     if extra == "dicom-gpl":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSLossless
 
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images import kinds
@@ -21,7 +21,7 @@ from mipp_cli.images.kinds import Kind
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.refusals import SHOWN_BYTES
 from mipp_cli.images.renditions import render
-from tests.images.made_dicom import made, recompressed
+from tests.images.made_dicom import compressed, header_of, made, recompressed
 from tests.images.test_pictures import chunk, png, saved
 
 PROMISED = 500_000_000
@@ -191,13 +191,32 @@ def test_many_scans_of_a_large_jpeg_are_refused() -> None:
         open_picture(content[:-2] + last * 1100 + content[-2:], path=None)
 
 
+@pytest.mark.parametrize("junk", [b"\0", b"\xff\0", b"\xff\xff\0\1"])
+def test_junk_does_not_hide_that_a_jpeg_is_progressive(junk: bytes) -> None:
+    content = progressive_of(7800)
+    at = content.index(b"\xff\xc2")
+    with pytest.raises(UnreadableImageError, match="the limit is 360 MB"):
+        open_picture(content[:at] + junk + content[at:], path=None, budget=SHOWN_BYTES)
+
+
+@pytest.mark.parametrize("syntax", [JPEGExtended12Bit, JPEGBaseline8Bit])
+def test_many_scans_of_a_dicom_frame_are_refused(syntax: str) -> None:
+    content = saved(ramp("L", 4e6), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    frame = content[:-2] + last * 1100 + content[-2:]
+    header = header_of(np.zeros((2000, 2000), np.uint8))
+    with pytest.raises(UnreadableImageError, match="too long to decode: it has 1106 scans"):
+        open_picture(compressed(header, [frame], syntax), path=None)
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        saved(Image.new("L", (8, 8)), "JPEG").replace(b"\xff\xdb", bytes(70_000) + b"\xff\xdb", 1),
         b"\xff\xd8" + b"\xff\xfe\0\2" * 70_000 + saved(Image.new("L", (8, 8)), "JPEG")[2:],
         png(8, 8, 8, 0, bytes(72), chunk(b"tEXt", b"a\0b") * 70_000),
     ],
-    ids=["jpeg", "png"],
+    ids=["jpeg-junk", "jpeg", "png"],
 )
 def test_a_file_in_very_many_parts_is_refused(content: bytes) -> None:
     with pytest.raises(UnreadableImageError, match="more than 65536 parts"):

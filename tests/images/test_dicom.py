@@ -461,7 +461,7 @@ def test_a_decoder_that_ends_at_a_frame_refuses_it(monkeypatch: pytest.MonkeyPat
     assert aside._process is not None
     aside._process.send_signal(signal.SIGSTOP)  # as one that goes on for ever with a frame
     with monkeypatch.context() as patch:
-        patch.setattr(decoder_process, "_SECONDS", 0.1)
+        patch.setattr(decoder_process, "_SECONDS", 0.05)
         with pytest.raises(ValueError, match="decoder fails"):
             aside.decode(*request)
     assert (aside.decode(*request) == before).all()
