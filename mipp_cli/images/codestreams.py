@@ -20,50 +20,111 @@ _REMARKS: Final = frozenset({b"iCCP", b"tEXt", b"zTXt", b"iTXt"})
 _XMP: Final = b"XML:com.adobe.xmp\0\0"  # and not compressed
 _ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers that no length follows
 
+# Bytes that OpenJPEG takes for each, measured; a tile counts once more for each component.
+_PRECINCT, _BLOCK, _TILE = 1200, 200, 2600
+_MAX_MARKERS: Final = 1 << 17
+_MAX_STREAMS: Final = 16
+
 
 class Claim(NamedTuple):
-    """What a compressed frame says it holds; ``halvings`` is how often JPEG 2000 can halve it."""
+    """What a compressed frame says it holds; ``halvings`` is how often JPEG 2000 can halve it.
+
+    ``beside`` is about how many bytes its tiles, precincts and code-blocks take, beside the pixels.
+    """
 
     width: int
     height: int
     samples: int
     bits: int
     halvings: int = 0
+    beside: int = 0
 
 
-def check_frame(frame: bytes, width: int, height: int, samples: int) -> None:
-    """Make sure that a JPEG, JPEG-LS or JPEG 2000 frame is of the size expected; raises ValueError."""
+def check_frame(frame: bytes, width: int, height: int, samples: int) -> Claim:
+    """Return what a JPEG, JPEG-LS or JPEG 2000 frame holds; raises ValueError if its size is another."""
     claim = jpeg_2000_claim(frame) or _jpeg_claim(frame)
     if claim is None:
         raise ValueError("the compressed frame has no size")
     if claim[:3] != (width, height, samples):
         found = f"{claim.width}×{claim.height}×{claim.samples}"
         raise ValueError(f"the compressed frame has {found} samples, not {width}×{height}×{samples}")
+    return claim
 
 
 def jpeg_2000_claim(data: bytes) -> Claim | None:
     """Return what the JPEG 2000 codestream in some bytes says it holds; None if there is none.
 
-    Of several, as a box before the codestream may hold, it is the one that claims most.
+    Of several, as a box before the codestream may hold, it is the one that claims most. Raises ValueError.
     """
-    claims, at = [], data.find(_JPEG_2000)
+    claims: list[Claim] = []
+    at = data.find(_JPEG_2000)
     while at >= 0:
+        if len(claims) == _MAX_STREAMS:
+            raise ValueError("the file has too many codestreams")
         if len(data) >= at + 43:
             claims.append(_jpeg_2000_claim(data, at))
         at = data.find(_JPEG_2000, at + 4)
-    return max(claims, key=lambda claim: claim.width * claim.height * claim.samples, default=None)
+    largest = max(claims, key=lambda claim: claim.width * claim.height * claim.samples, default=None)
+    return largest and largest._replace(beside=max(claim.beside for claim in claims))
 
 
 def _jpeg_2000_claim(data: bytes, at: int) -> Claim:
-    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
+    right, bottom, left, top, wide, high, _, _ = struct.unpack_from(">8I", data, at + 8)
     samples, depth = struct.unpack_from(">HB", data, at + 40)
-    halvings, marker = 0, at + 2
-    while marker + 10 <= len(data) and data[marker] == 0xFF and data[marker + 1] != 0x90:
-        if data[marker + 1] == 0x52:  # coding style
-            halvings = data[marker + 9]
-            break
-        marker += 2 + struct.unpack_from(">H", data, marker + 2)[0]
-    return Claim(right - left, bottom - top, samples, (depth & 0x7F) + 1, halvings)
+    width, height, wide, high = right - left, bottom - top, max(wide, 1), max(high, 1)
+    tiles = -(-right // wide) * -(-bottom // high)
+    halvings, styles = None, [(0, 15, 15, 6, 6, 1)]
+    for style in _coding_styles(data, at + 2, samples):
+        styles.append(style)
+        halvings = style[0] if halvings is None else halvings
+    levels, _, _, _, _, layers = (max(each) for each in zip(*styles, strict=True))
+    _, across, down, block_across, block_down, _ = (min(each) for each in zip(*styles, strict=True))
+    wide, high = min(wide, width), min(high, height)
+    # An upper bound: each resolution in the smallest precincts of any.
+    precincts = tiles * samples * (levels + 1) * -(-wide >> across) * -(-high >> down)
+    blocks = 2 * samples * width * height >> (block_across + block_down)
+    beside = _PRECINCT * precincts + _BLOCK * blocks + _TILE * tiles * (1 + samples) + 2 * layers * precincts
+    return Claim(width, height, samples, (depth & 0x7F) + 1, halvings or 0, beside)
+
+
+def _coding_styles(data: bytes, at: int, samples: int) -> Iterator[tuple[int, int, int, int, int, int]]:
+    """Yield what each COD and COC of the main header and of all tile-parts says.
+
+    That is: how often the picture is halved, the logarithms of the smallest width and height of its precincts
+    in pixels of the whole, those of its code-blocks, and the number of layers. Raises ValueError.
+    """
+    part = 0
+    for _ in range(_MAX_MARKERS):
+        if at + 12 > len(data):
+            return
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == 0xFFD9:
+            return
+        if marker == 0xFF90:
+            part = at
+        elif marker in (0xFF52, 0xFF53):
+            fields = data[at + 4 : at + 2 + length]
+            layers = struct.unpack_from(">H", fields, 2)[0] if marker == 0xFF52 else 1
+            begun = 5 if marker == 0xFF52 else 2 + (samples > 256)
+            own = fields[0 if marker == 0xFF52 else begun - 1] & 1
+            levels, xcb, ycb = (fields[begun], (fields[begun + 1] & 15) + 2, (fields[begun + 2] & 15) + 2)
+            sizes = [*fields[begun + 5 : begun + 6 + levels]] if own else [0xFF]
+            if not sizes:
+                raise ValueError("a codestream has no sizes of precincts")
+            across = min((size & 15) + levels - n for n, size in enumerate(sizes)) if own else 15
+            down = min((size >> 4) + levels - n for n, size in enumerate(sizes)) if own else 15
+            narrow, low = min(size & 15 for size in sizes), min(size >> 4 for size in sizes)
+            yield levels, across, down, min(xcb, max(narrow - 1, 0)), min(ycb, max(low - 1, 0)), layers
+        if marker == 0xFF93:
+            length = struct.unpack_from(">I", data, part + 6)[0] if part else 0
+            if not length:
+                return
+            at = max(part + length, at + 2)
+        elif marker >> 8 != 0xFF:
+            raise ValueError("the parts of a codestream do not follow each other")
+        else:
+            at += 2 + length
+    raise ValueError("a codestream has too many parts")
 
 
 def jpeg_scans(data: bytes, components: int) -> int:

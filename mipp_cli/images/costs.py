@@ -20,9 +20,11 @@ from mipp_cli.images.refusals import check_bytes, too_many_steps
 _MAX_SCANNED: Final = 1 << 32  # pixels of a JPEG file in all its scans; common ones have up to 15
 _MAX_PARTS: Final = 1 << 16  # segments and chunks, which Pillow reads in Python
 _MAX_RUNS: Final = 1 << 23  # bytes of a BMP file of run lengths, which Pillow unpacks in Python
+_MAX_RUN_PIXELS: Final = 1 << 24  # which few bytes of run lengths may fill
 # Bytes a pixel, by Pillow's mode: the picture, and the levels of one whose samples are deep.
 _MODES: Final = {"1": 1.1, "L": 1.1, "P": 1.1, "I;16": 6.0, "I": 14.0, "F": 14.0}
 _PICTURE: Final = 4.0
+_ROW: Final = 16  # bytes a row, or column once it is turned: two pointers
 # And of decoders that take more than that.
 _DECODERS: Final = {kinds.GIF: 2.0, kinds.BMP: 4.0, kinds.WEBP: 17.0, kinds.AVIF: 10.0}
 _ALPHA_OF_AVIF: Final = 4.0
@@ -65,10 +67,11 @@ def check_cost(
     else:
         wanted = _DECODERS.get(kind, 0.0) + _ALPHA_OF_AVIF * (kind == kinds.AVIF and image.mode == "RGBA")
         runs = any("rle" in tile.codec_name for tile in getattr(image, "tile", []))
-        if kind == kinds.BMP and runs and len(data) > _MAX_RUNS:
-            raise too_many_steps(f"run lengths of {len(data)} bytes")
+        if kind == kinds.BMP and runs and (len(data) > _MAX_RUNS or pixels > _MAX_RUN_PIXELS):
+            raise too_many_steps(f"run lengths of {len(data)} bytes for {pixels} pixels")
     wanted = max(wanted, later / scale**2)
-    check_bytes(int(wanted * pixels) + _chunk_bytes(image), budget, size)
+    beside = _chunk_bytes(image) + _ROW * max(size) + (claim.beside if claim is not None else 0)
+    check_bytes(int(wanted * pixels) + beside, budget, size)
 
 
 def check_scans(data: bytes, components: int, pixels: int) -> int:

@@ -44,6 +44,7 @@ _RLE: Final = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 _PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # first what has met most hostile files
 _ASIDE: Final = DecoderProcess()
+_MAX_BESIDE: Final = 50_000_000  # bytes of the parts of a JPEG 2000 frame
 _UID: Final = re.compile("[0-9.]{1,64}")  # PS3.5, 9.1
 
 _PADDING: Final = tuple(f"{kind}PixelPadding" for kind in ("", "Float", "DoubleFloat"))
@@ -258,7 +259,8 @@ def _decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) -
     if native:
         return decoder.as_array(frame, index=0, **options)[0]
     check_parts(frame)
-    check_frame(frame, layout.columns, layout.rows, layout.samples)
+    claim = check_frame(frame, layout.columns, layout.rows, layout.samples)
+    check_bytes(claim.beside, _MAX_BESIDE, (layout.columns, layout.rows))
     check_scans(frame, layout.samples, layout.columns * layout.rows)
     extra = "dicom-gpl" if syntax == _JPEG_EXTENDED and layout.bits > 8 else "dicom"
     able = [each for each in _PREFERRED if each in decoder.available_plugins]
