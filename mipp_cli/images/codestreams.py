@@ -20,7 +20,7 @@ _REMARKS: Final = frozenset({b"iCCP", b"tEXt", b"zTXt", b"iTXt"})
 _XMP: Final = b"XML:com.adobe.xmp\0\0"  # and not compressed
 _ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers that no length follows
 
-# Bytes that OpenJPEG takes for each, measured; a tile counts once more for each component.
+# Bytes that OpenJPEG takes for each, estimated from a file of many; a tile counts once for each component.
 _PRECINCT, _BLOCK, _TILE = 1200, 200, 2600
 _MAX_MARKERS: Final = 1 << 17
 _MAX_STREAMS: Final = 16

@@ -35,7 +35,7 @@ from mipp_cli.images.dicom_header import (
     pixels_at,
     refuse_no_picture,
 )
-from mipp_cli.images.dicom_levels import grey_levels_of, lut_entries
+from mipp_cli.images.dicom_levels import grey_levels_of, has_modality_lut, lut_entries
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.images.refusals import DAMAGED_HINT, OWN_BYTES, SHOWN_BYTES, check_bytes, damaged, printable
 from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowed
@@ -43,6 +43,7 @@ from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowe
 _RLE: Final = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
 _PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # first what has met most hostile files
+_LUT_BYTES: Final = 8  # a pixel, that a modality LUT takes more
 _ASIDE: Final = DecoderProcess()
 _MAX_BESIDE: Final = 50_000_000  # bytes of the parts of a JPEG 2000 frame
 _UID: Final = re.compile("[0-9.]{1,64}")  # PS3.5, 9.1
@@ -154,7 +155,8 @@ def _picture(data: bytes, budget: int) -> DicomPicture:
     pixels = pixels_at(data, at, implicit=bool(implicit), order="<" if little else ">")
     layout = layout_of(header, pixels.keyword)
     check_bytes(
-        layout.decoding_bytes(aside=pixels.encapsulated and syntax != _RLE),
+        layout.decoding_bytes(aside=pixels.encapsulated and syntax != _RLE)
+        + _LUT_BYTES * layout.rows * layout.columns * has_modality_lut(header, layout.frame),
         budget,
         (layout.columns, layout.rows),
     )

@@ -21,6 +21,7 @@ _MAX_BYTES: Final = 4 * MAX_PIXELS  # of one frame, decoded, and of a deflated f
 # A frame of thousands has a dozen items and a kilobyte. Objects for them take some hundred times as much.
 _MAX_HEADER: Final = 1 << 25
 _MAX_ITEMS: Final = 1 << 18
+_MAX_READS: Final = 1 << 20  # of elements, each of which is parsed in Python
 _ITEMS: Final = (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0")  # how an item begins, in either byte order
 _UNDEFINED: Final = 0xFFFFFFFF
 _FLOATS: Final = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
@@ -41,14 +42,15 @@ _COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_
 class Metered(io.BytesIO):
     """The bytes of a file, of which only so many may be read; what is passed over does not count."""
 
-    _left, _items = _MAX_HEADER, _MAX_ITEMS
+    _left, _items, _reads = _MAX_HEADER, _MAX_ITEMS, _MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does; raises UnreadableImageError once there were too many bytes or items."""
         content = super().read(size)
         self._left -= len(content)
         self._items -= sum(content.count(item) for item in _ITEMS)
-        if self._left < 0 or self._items < 0:
+        self._reads -= 1
+        if self._left < 0 or self._items < 0 or self._reads < 0:
             raise UnreadableImageError("the header is too long", hint="leave the file out")
         return content
 

@@ -17,6 +17,8 @@ from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowe
 
 _LOST: Final = 0.9  # a window that leaves more than this share black or white was meant for something else
 
+_BLOCK: Final = 1 << 20
+
 Values = NDArray[np.float64]
 
 
@@ -42,10 +44,24 @@ def grey_levels_of(stored: Samples, header: Any, frame: int) -> Windowed:
                 levels[~counted] = 0
             return Windowed(levels, flat=bool((shown == shown.flat[0]).all()))
     if modality.get("ModalityLUTSequence"):
-        stored = values(stored)
+        stored = _in_blocks(values, stored)
     else:
         falling = _number(modality, "RescaleSlope", 1.0) < 0
     return windowed(stored, counted=counted, inverted=inverted != falling)
+
+
+def has_modality_lut(header: Any, frame: int) -> bool:
+    """Say whether stored values go through a table, for which they are held as real numbers."""
+    return bool(_group(header, frame, "PixelValueTransformationSequence").get("ModalityLUTSequence"))
+
+
+def _in_blocks(values: Callable[[Samples], Values], stored: Samples) -> Samples:
+    """Return the values of a frame block by block: whole, they would take 16 bytes a pixel on the way."""
+    out = np.empty(stored.size, dtype=np.float32)  # which holds all that a table of 16 bits has
+    flat = stored.ravel()
+    for begin in range(0, flat.size, _BLOCK):
+        out[begin : begin + _BLOCK] = values(flat[begin : begin + _BLOCK])
+    return out.reshape(stored.shape)
 
 
 def lut_entries(

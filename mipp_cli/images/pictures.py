@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from mipp_cli.images.grey_levels import exif_orientation, is_deep
 from mipp_cli.images.kinds import KINDS, Kind, kind_of
 from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, OWN_BYTES, check_size, damaged, too_large
 from mipp_cli.images.windowing import Samples, windowed
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says of a file is not for the terminal
 
 _BY_PILLOW: Final = {
     kinds.JPEG: "JPEG",

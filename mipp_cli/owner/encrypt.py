@@ -24,6 +24,7 @@ from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions
 from mipp_cli.owner.file_report import rows_of_preview, rows_of_run, write_file_report
 from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
+from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload import SecondPass, UploadOutputs
 from mipp_cli.owner.whats_new import Choice, EncryptOptions, as_called_before
@@ -168,9 +169,12 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
             raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
     if options.payload is not None:
         return
-    if choice.sent_as_pixels:
+    if choice.sent_as_pixels or (choice.sent and choice.payload_before == PIXELS):
+        what = (
+            f"{choice.sent_as_pixels} of the images were" if choice.sent_as_pixels else "the last upload was"
+        )
         raise InvalidRequestError(
-            f"{choice.sent_as_pixels} of the images were sent as pixels, and this would send them as files",
+            f"{what} sent as pixels, and this would send files",
             hint="choose: --payload pixels goes on as before; --payload file sends the files bit for bit, "
             "with their paths",
         )

@@ -145,6 +145,14 @@ class Ledger:
             if json.loads(before)["digest"] != digest.hexdigest():
                 raise ValueError("not what was written")
 
+    def last_payload(self) -> str | None:
+        """Return what the newest upload holds, `file` or `pixels`; None if nothing was sent."""
+        for message in reversed(self.messages()):
+            if message.kind == UPLOAD:
+                first = next(self.images(message.number), None)
+                return PIXELS if first is not None and was_pixels(first.version) else FILE
+        return None
+
     def paths(self) -> Iterator[str]:
         """Yield the path of each image of each message, as often as it was sent or deleted."""
         return (image.path for message in self.messages() for image in self.images(message.number))

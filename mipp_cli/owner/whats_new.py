@@ -95,6 +95,7 @@ class Choice:
         self.sent: list[ImageFile] = []
         self.unreadable: set[str] = set()  # of those that had to be read
         self.sent_as_pixels = 0  # of which the file would take the place, and nobody said so
+        self.payload_before = ledger.last_payload()
         with progress("comparing", len(images), "image") as advance:
             for image in images:
                 self._choose(image)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import struct
 import subprocess
@@ -21,7 +23,7 @@ from mipp_cli.images.kinds import Kind
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.refusals import SHOWN_BYTES
 from mipp_cli.images.renditions import render
-from tests.images.made_dicom import compressed, header_of, made, recompressed
+from tests.images.made_dicom import compressed, header_of, made, recompressed, table
 from tests.images.test_pictures import chunk, png, saved
 
 PROMISED = 500_000_000
@@ -248,3 +250,47 @@ def test_a_codestream_is_as_large_as_it_says() -> None:
     content[at + 8 : at + 16] = struct.pack(">II", 30_000, 30_000)
     with pytest.raises(UnreadableImageError, match="limit"):
         open_picture(bytes(content), path=None)
+
+
+def _refused(content: bytes, words: str) -> None:
+    with pytest.raises(UnreadableImageError, match=words):
+        open_picture(content, path=None, budget=SHOWN_BYTES)
+
+
+def test_the_rows_of_a_picture_one_pixel_wide_count() -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (1, 30_000_000)).save(buffer, "PNG")
+    _refused(buffer.getvalue(), "the limit is 360 MB")
+
+
+def test_tiles_of_jpeg_2000_count() -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (500, 500), 7).save(buffer, "JPEG2000", no_jp2=True)
+    codestream = bytearray(buffer.getvalue())
+    at = codestream.index(b"\xff\x51") + 22
+    codestream[at : at + 8] = struct.pack(">II", 1, 1)
+    _refused(bytes(codestream), "the limit is 360 MB")
+
+
+def test_run_lengths_of_a_bmp_file_are_unpacked_of_few_pixels() -> None:
+    head = struct.pack("<IiiHHIIiiII", 40, 9000, 9000, 1, 8, 1, 2, 0, 0, 256, 0)
+    start = 14 + len(head) + 1024
+    _refused(struct.pack("<2sIHHI", b"BM", start + 2, 0, 0, start) + head + bytes(1024) + b"\0\1", "too long")
+
+
+def test_a_modality_lut_counts() -> None:
+    lut = table([2, 0, 16], [0, 9])
+    lut[0].ModalityLUTType = "US"
+    samples = np.zeros((5000, 5000), np.uint16)
+    _refused(made(samples, DeflatedExplicitVRLittleEndian, ModalityLUTSequence=lut), "the limit is 360 MB")
+
+
+def test_a_header_of_millions_of_elements_is_refused() -> None:
+    content = made(np.zeros((9, 9), np.uint8))
+    at = content.index(b"\x28\0\x02\0US")
+    empty = b"".join(struct.pack("<HH2sH", 0x0009, 0x1000 + n % 0xE000, b"LO", 0) for n in range(1 << 12))
+    _refused(content[:at] + empty * (1 << 8) + content[at:], "the header is too long")
+
+
+def test_pillow_says_nothing_of_a_file_on_the_terminal() -> None:
+    assert any(isinstance(each, logging.NullHandler) for each in logging.getLogger("PIL").handlers)

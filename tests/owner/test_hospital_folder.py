@@ -168,7 +168,7 @@ def test_what_was_sent_as_pixels_is_not_sent_as_files_unasked(changeable: Deploy
     photo = folder / "photo.png"
     done(*encrypt(changeable, photo, "--payload", "pixels"))
     outcome = refused(2, *encrypt(changeable, photo, "--force"))
-    assert "1 of the images were sent as pixels, and this would send them as files" in outcome.err
+    assert "1 of the images were sent as pixels, and this would send files" in outcome.err
     done(*encrypt(changeable, photo, "--payload", "file", "--force"))
 
 
@@ -184,3 +184,11 @@ def test_nor_is_it_sent_as_a_file_in_another_way(
     given = [str(sent) if word == "number" else word for word in words]
     assert "were sent as pixels" in refused(2, *encrypt(changeable, photo, "--force", *given)).err
     done(*encrypt(changeable, photo, "--force", "--payload", "pixels", *given))
+
+
+def test_new_images_are_not_sent_as_files_after_pixels(changeable: Deployment, folder: Path) -> None:
+    done(*encrypt(changeable, folder / "photo.png", "--payload", "pixels"))
+    picture(7).save(folder / "later.png")
+    outcome = refused(2, *encrypt(changeable, folder / "later.png", "--force"))
+    assert "the last upload was sent as pixels, and this would send files" in outcome.err
+    done(*encrypt(changeable, folder / "later.png", "--force", "--payload", "pixels"))
