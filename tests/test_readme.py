@@ -11,6 +11,7 @@ import click
 import pytest
 
 from mipp_cli import errors
+from mipp_cli.cli.main import mipp
 from tests.docs.commands import PAGE, every_command
 from tests.docs.commands import page as page_of_commands
 
@@ -57,7 +58,7 @@ def command_of(words: list[str]) -> click.Command | None:
 
 def flags(command: click.Command) -> set[str]:
     """Return the options of a command, and of a group's commands."""
-    context = click.Context(command)
+    context = click.Context(command, **mipp.context_settings)
     own = {flag for each in command.get_params(context) for flag in (*each.opts, *each.secondary_opts)}
     if isinstance(command, click.Group):
         found = [command.get_command(context, name) for name in command.list_commands(context)]

@@ -86,7 +86,7 @@ def rank(
                 raise InvalidRequestError(
                     f"no image of {', '.join(owner.name for owner in found.owners)} can be ranked",
                     hint="apply the owners' upload.features.h5 (mipp kmc index KMC FILE) and rank again; "
-                    "mipp kmc check shows damage, mipp kmc status the keys",
+                    "mipp kmc check lists what is damaged, mipp kmc status the keys",
                 )
             owners = (*found.owners, *(SearchedOwner(n, 0, unread=True) for n in sorted(authorising.unread)))
             made = _ranking(kmc, number, query, chosen, found._replace(owners=owners), limit)

@@ -8,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from mipp_cli import __version__
-from mipp_cli.cli.main import mipp
 from mipp_cli.workdir.replay import A_DAY, clock_number
+from tests.docs.commands import every_command
 from tests.support.deployment import (
     AUTHORISED,
     JOBS,
@@ -24,7 +25,6 @@ from tests.support.deployment import (
     refused,
     shared_deployment,
 )
-from tests.test_readme import commands
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -204,7 +204,9 @@ def test_every_command_using_the_paper_scheme_warns(session_folder: Path, tmp_pa
     for words in walk:
         outcome = done(*words)
         assert "warning: scheme paper is broken" in outcome.err, words
-    steps = {path.removeprefix("mipp ") for path, _ in commands(mipp)}
+    steps = {
+        path.removeprefix("mipp ") for path, step in every_command() if not isinstance(step, click.Group)
+    }
     roles = {step for step in steps if step.partition(" ")[0] in ("kmc", "cloud", "user", "owner", "inspect")}
     for_exact = {"kmc index", "kmc rank", "owner features"}
     assert {" ".join(map(str, words[: 1 + (words[0] != "inspect")])) for words in walk} == roles - for_exact

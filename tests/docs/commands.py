@@ -53,7 +53,8 @@ def page() -> str:
 
 
 def _context(path: str, command: click.Command) -> click.Context:
-    return click.Context(command, info_name=path, terminal_width=1000, max_content_width=1000)
+    root = click.Context(mipp, **mipp.context_settings)  # whose names of the help option are all commands'
+    return click.Context(command, parent=root, info_name=path, terminal_width=1000, max_content_width=1000)
 
 
 def _records(command: click.Command, context: click.Context) -> list[Record]:

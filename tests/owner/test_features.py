@@ -369,7 +369,7 @@ def test_without_images_there_are_no_features_to_hand_out(world: OwnerWorld) -> 
 
 def test_where_the_cloud_ranks_there_are_no_features(deployment: Deployment, tmp_path: Path) -> None:
     outcome = refused(2, "owner", "features", deployment / "north", "-o", tmp_path / "out")
-    assert "the KMC holds no features" in outcome.err
+    assert "the cloud ranks in this deployment's scheme" in outcome.err
     assert not (deployment / "north" / "features").exists()
 
 

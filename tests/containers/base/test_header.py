@@ -144,7 +144,7 @@ def test_a_signature_of_another_text_is_tampering() -> None:
 
 @pytest.mark.parametrize("data", [b"\xff" * 32, b"\x02" + bytes(31)])
 def test_a_key_that_is_none_is_malformed(data: bytes) -> None:
-    with pytest.raises(MalformedError, match="no point"):
+    with pytest.raises(MalformedError, match="not a point"):
         parse(with_line(b"key", b"key " + data.hex().encode()))
 
 

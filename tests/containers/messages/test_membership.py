@@ -177,7 +177,7 @@ def test_users_without_a_key_each_are_malformed(tmp_path: Path, keys: int) -> No
         parse_members(path.read_bytes(), DEPLOYMENT)
 
 
-@pytest.mark.parametrize(("key", "words"), [(KEY_OF_ALL, "small order"), (b"\xff" * 32, "no point")])
+@pytest.mark.parametrize(("key", "words"), [(KEY_OF_ALL, "small order"), (b"\xff" * 32, "not a point")])
 def test_a_user_whose_key_is_none_is_malformed(tmp_path: Path, key: bytes, words: str) -> None:
     path = forge(tmp_path / "a", fill_users([b"bob", b"carol"], rows_of(KEY.public, key)))
     with pytest.raises(MalformedError, match=words):

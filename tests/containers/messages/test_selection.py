@@ -260,7 +260,7 @@ def test_a_name_that_comes_twice_in_a_group_is_malformed(tmp_path: Path) -> None
     reader = brought(tmp_path / "a", lambda file: put_ragged(file, "image_names", [b"x", b"x", b"x"]))
     with reader.container:
         assert reader.names(reader.rows_at(2)) == ["x"]
-        with pytest.raises(MalformedError, match="alike"):
+        with pytest.raises(MalformedError, match="same name"):
             reader.names(reader.rows_at(0))
 
 

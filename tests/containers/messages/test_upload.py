@@ -289,7 +289,7 @@ def test_a_name_that_comes_twice_far_apart_is_malformed(tmp_path: Path) -> None:
     names = [str(number).encode() for number in range(5000)]
     names[4999] = names[0]
     upload = open_upload(forge(tmp_path / "a", fill_upload(names, width=WIDTH), kind="upload"))
-    with upload.container, pytest.raises(MalformedError, match="alike"):
+    with upload.container, pytest.raises(MalformedError, match="same name"):
         upload.names()
 
 
