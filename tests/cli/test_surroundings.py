@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -84,7 +85,8 @@ def test_a_command_without_memory_leaves_nothing(changeable: Deployment) -> None
     words = ["owner", "encrypt", changeable / "north", changeable / "pictures" / "north", "-o", output]
     command = [sys.executable, "-c", LIMITED, *map(str, words), "--again", "--jobs", "1"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-    assert ran.returncode in (7, 130), ran.stderr
+    # A library in Rust ends the process itself where it is the one that gets no memory.
+    assert ran.returncode in (7, 130, -signal.SIGABRT), ran.stderr
     assert "memory" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not output.exists()
