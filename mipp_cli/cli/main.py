@@ -102,7 +102,8 @@ def _system_error(error: OSError) -> OutputError:
     """Return the error for what the system says in answer to something that no step expects to fail."""
     from mipp_cli.files.atomic import hint_of
 
-    place = error.filename or ("standard output" if _is_output_unwritable() else None)
+    unwritable = _is_output_unwritable()  # first: else the interpreter fails once more when it ends
+    place = error.filename or ("standard output" if unwritable else None)
     hint = hint_of(error, "check the path, the rights, and the space on the disk")
     return OutputError(error.strerror or str(error), path=place, hint=hint)
 
