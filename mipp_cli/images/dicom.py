@@ -1,15 +1,14 @@
-"""One picture of a DICOM file, which may be damaged or hostile; the only code that knows pydicom.
+"""One picture of a DICOM file, which may be damaged or hostile.
 
-Sizes are checked before anything is decoded: what the header claims, and what the compressed frame claims by
-itself. Of a file with several frames the middle one is decoded, and no other.
+Sizes are checked before anything is decoded. Of a file with several frames the middle one is decoded, and no
+other.
 
-Sources: DICOM PS3.3, C.7.6.3 (image pixels); PS3.5, 8 and annexes A (encapsulation) and G (run lengths).
+Source: DICOM PS3.3, C.7.6.3 (image pixels).
 """
 
 from __future__ import annotations
 
 import importlib
-import io
 import re
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -21,15 +20,9 @@ import numpy as np
 from PIL import Image
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images.codestreams import check_frame, unpacked_run_lengths
-from mipp_cli.images.costs import check_parts, check_scans
-from mipp_cli.images.decoder_process import DecoderProcess
+from mipp_cli.images.dicom_frames import RLE, decoded, frame_of, unsupported
 from mipp_cli.images.dicom_header import (
-    EXPLICIT,
-    Layout,
     Metered,
-    PixelsElement,
-    check_items,
     inflated,
     layout_of,
     pixels_at,
@@ -37,15 +30,9 @@ from mipp_cli.images.dicom_header import (
 )
 from mipp_cli.images.dicom_levels import grey_levels_of, has_modality_lut, lut_entries
 from mipp_cli.images.kinds import DICOM
-from mipp_cli.images.refusals import DAMAGED_HINT, OWN_BYTES, SHOWN_BYTES, check_bytes, damaged, printable
+from mipp_cli.images.refusals import OWN_BYTES, SHOWN_BYTES, check_bytes, damaged
 from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowed
 
-_RLE: Final = "1.2.840.10008.1.2.5"
-_JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
-_PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # first what has met most hostile files
-_LUT_BYTES: Final = 8  # a pixel, that a modality LUT takes more
-_ASIDE: Final = DecoderProcess()
-_MAX_BESIDE: Final = 50_000_000  # bytes of the parts of a JPEG 2000 frame
 _UID: Final = re.compile("[0-9.]{1,64}")  # PS3.5, 9.1
 
 _PADDING: Final = tuple(f"{kind}PixelPadding" for kind in ("", "Float", "DoubleFloat"))
@@ -132,7 +119,7 @@ def _reading() -> Iterator[None]:
     if missing is not None:
         raise UnreadableImageError("a DICOM file needs pydicom, which is not installed", hint=missing)
     # For good: a filter that is taken back would be taken back from other threads, too.
-    warnings.filterwarnings("ignore", module=r"(pydicom|mipp_cli\.images\.dicom)\b")
+    warnings.filterwarnings("ignore", module=r"(pydicom|mipp_cli\.images\.dicom)")
     config = importlib.import_module("pydicom.config")
     config.settings.reading_validation_mode = config.IGNORE
     try:
@@ -155,17 +142,18 @@ def _picture(data: bytes, budget: int) -> DicomPicture:
     pixels = pixels_at(data, at, implicit=bool(implicit), order="<" if little else ">")
     layout = layout_of(header, pixels.keyword)
     check_bytes(
-        layout.decoding_bytes(aside=pixels.encapsulated and syntax != _RLE)
-        + _LUT_BYTES * layout.rows * layout.columns * has_modality_lut(header, layout.frame),
+        layout.decoding_bytes(
+            aside=pixels.encapsulated and syntax != RLE, by_table=has_modality_lut(header, layout.frame)
+        ),
         budget,
         (layout.columns, layout.rows),
     )
     if not syntax.is_transfer_syntax:  # one of a maker, or none: uncompressed pixels can be told
         if pixels.encapsulated:
-            raise _unsupported(syntax.name or "none is named")
+            raise unsupported(syntax.name or "none is named")
     elif pixels.encapsulated != syntax.is_encapsulated:
         raise ValueError(f"the pixels are not stored as {syntax.name}")
-    stored = _decoded(_frame(data, pixels, layout, header), pixels, layout, syntax)
+    stored = decoded(frame_of(data, pixels, layout, header), pixels, layout, syntax)
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     if layout.photometric == "PALETTE COLOR":
         stored = _coloured(stored, header)
@@ -204,89 +192,6 @@ def _header(data: bytes, keywords: Collection[str]) -> tuple[Any, int]:
     return dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*keywords]), file.tell()
 
 
-def _frame(data: bytes, pixels: PixelsElement, layout: Layout, header: Any) -> bytes:
-    """Return the bytes of the middle frame, as they are stored."""
-    if pixels.encapsulated:
-        from pydicom.encaps import get_frame  # noqa: PLC0415 -- an extra
-
-        check_items(data, pixels)
-        tables = header.get("ExtendedOffsetTable"), header.get("ExtendedOffsetTableLengths")
-        file = io.BytesIO(data)
-        file.seek(pixels.start)
-        return get_frame(
-            file,
-            layout.frame,
-            number_of_frames=layout.frames,
-            extended_offsets=tables if all(tables) else None,
-        )
-    skipped = layout.frame_bits * layout.frame
-    first, last = pixels.start + skipped // 8, pixels.start + -(-(skipped + layout.frame_bits) // 8)
-    if last > pixels.end:
-        raise UnreadableImageError("the pixels are cut short", hint=DAMAGED_HINT)
-    if skipped % 8:  # frames of one bit a pixel need not begin at a byte
-        bits = np.unpackbits(np.frombuffer(data[first:last], np.uint8), bitorder="little")
-        return np.packbits(bits[skipped % 8 :], bitorder="little").tobytes()
-    return data[first:last]
-
-
-def _decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) -> Samples:
-    """Return the samples of a frame, shape (rows, columns) or (rows, columns, 3), in colour as RGB."""
-    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 -- an extra
-
-    planar = layout.planar
-    if syntax == _RLE:
-        planes = layout.samples * layout.allocated // 8
-        unpacked = unpacked_run_lengths(frame, planes, layout.rows * layout.columns)
-        # planes of the highest bytes come first
-        split = np.frombuffer(unpacked, np.uint8).reshape(layout.samples, layout.allocated // 8, -1)[:, ::-1]
-        frame, planar = np.moveaxis(split, 1, 2).tobytes(), 1
-    native = not pixels.encapsulated or syntax == _RLE
-    name = EXPLICIT.decode() if native and pixels.order == "<" else syntax or "1.2.840.10008.1.2.2"
-    try:
-        decoder = get_decoder(name)
-    except NotImplementedError:
-        raise _unsupported(syntax.name) from None
-    options: dict[str, Any] = {
-        "rows": layout.rows,
-        "columns": layout.columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": layout.samples,
-        "bits_allocated": layout.allocated,
-        "bits_stored": layout.bits,
-        "photometric_interpretation": layout.photometric,
-        "pixel_keyword": pixels.keyword,
-        "pixel_representation": int(layout.signed),
-        "planar_configuration": planar,
-    }
-    if native:
-        return decoder.as_array(frame, index=0, **options)[0]
-    check_parts(frame)
-    claim = check_frame(frame, layout.columns, layout.rows, layout.samples)
-    check_bytes(claim.beside, _MAX_BESIDE, (layout.columns, layout.rows))
-    check_scans(frame, layout.samples, layout.columns * layout.rows)
-    extra = "dicom-gpl" if syntax == _JPEG_EXTENDED and layout.bits > 8 else "dicom"
-    able = [each for each in _PREFERRED if each in decoder.available_plugins]
-    if extra == "dicom-gpl":
-        able = [each for each in able if each == "pylibjpeg"]
-    if not able:
-        raise _unsupported(syntax.name, f"pip install 'mipp-cli[{extra}]'")
-    for plugin in able[:-1]:
-        try:
-            return _by_plugin(frame, decoder, plugin, options)
-        except Exception:  # noqa: BLE001, S112 -- the next may be able to; what the last one says is reported
-            continue
-    return _by_plugin(frame, decoder, able[-1], options)
-
-
-def _by_plugin(frame: bytes, decoder: Any, plugin: str, options: dict[str, Any]) -> Samples:
-    if plugin != "pillow":
-        return _ASIDE.decode(frame, str(decoder.UID), plugin, options)
-    from pydicom.encaps import encapsulate  # noqa: PLC0415 -- an extra
-
-    samples: Samples = decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=plugin, **options)[0]
-    return samples
-
-
 def _coloured(stored: Samples, header: Any) -> Samples:
     """Return the colours that indices stand for: 8 bits a channel, of 16 the high ones (C.7.6.3.1.5)."""
     colours = np.empty((*stored.shape, 3), np.uint8)
@@ -301,7 +206,3 @@ def _coloured(stored: Samples, header: Any) -> Samples:
 
 def _looked_up(levels: Levels, first: int) -> Callable[[Samples], Levels]:
     return lambda indices: levels[np.clip(indices.astype(np.int64) - first, 0, len(levels) - 1)]
-
-
-def _unsupported(name: str, hint: str = "convert the file, or leave it out") -> UnreadableImageError:
-    return UnreadableImageError(f"the transfer syntax is not supported: {printable(name[:80])}", hint=hint)

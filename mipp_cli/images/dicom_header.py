@@ -79,14 +79,14 @@ class Layout(NamedTuple):
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return self.rows * self.columns * samples * self.allocated
 
-    def decoding_bytes(self, *, aside: bool) -> int:
+    def decoding_bytes(self, *, aside: bool, by_table: bool) -> int:
         """How many bytes decoding one frame takes beside the file, with what is made of it.
 
-        Measured; those of a process ``aside`` are included.
+        Measured; those of a process ``aside`` are included, and those of values read from a table.
         """
         samples = self.rows * self.columns * self.samples * -(-self.allocated // 8)
         colours = 12 if self.photometric == "PALETTE COLOR" else 3 * (self.samples == 3)
-        return (10 if aside else 3) * samples + (3 + colours) * self.rows * self.columns
+        return (10 if aside else 3) * samples + (3 + colours + 8 * by_table) * self.rows * self.columns
 
 
 class PixelsElement(NamedTuple):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +13,7 @@ from mipp_cli.scheme import passphrase
 from tests.faults.command import Command
 from tests.faults.commands import COMMANDS
 from tests.faults.process import broken_off
-from tests.faults.store import make_store, opening
+from tests.faults.store import opening
 from tests.support.deployment import Deployment, Outcome, check_refusal, done, snapshot
 
 pytestmark = pytest.mark.slow
@@ -41,19 +39,6 @@ _SECRETS = (".secrets.json.", ".north.json.")  # the latter is what the KMC know
 @pytest.fixture(autouse=True)
 def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passphrase, "STRETCHING", passphrase.Stretching(16, 8, 1))
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(prefix="mipp-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def stores(scratch: Path) -> Callable[[str], Deployment]:
-    """Give the store of a scheme, made when it is first asked for."""
-    return cache(lambda scheme: make_store(scratch / scheme, scheme))
 
 
 def kept(directory: Path) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +12,7 @@ import pytest
 from tests.faults.command import Command
 from tests.faults.commands import COMMANDS
 from tests.faults.process import broken_off
-from tests.faults.store import Meaning, make_store, meaning
+from tests.faults.store import Meaning, meaning
 from tests.support.deployment import JOBS, Deployment, run
 
 pytestmark = pytest.mark.slow
@@ -27,19 +25,6 @@ _NAMES = (
 CHANGES = [command for command in COMMANDS if command.name in _NAMES]
 _TURNS = ("rename", "replace", "unlink")  # between them, nothing that a rebuild reads changes
 _TRIALS = 5
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(prefix="mipp-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def stores(scratch: Path) -> Callable[[str], Deployment]:
-    """Give the store of a scheme, made when it is first asked for."""
-    return cache(lambda scheme: make_store(scratch / scheme, scheme))
 
 
 def observed(store: Deployment, folder: Path) -> Meaning:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +14,6 @@ from tests.faults.commands import COMMANDS
 from tests.faults.injection import KILLS
 from tests.faults.messages import DRY_RUN
 from tests.faults.process import broken_off
-from tests.faults.store import make_store
 from tests.faults.trial import Bench, Trial
 from tests.support.deployment import Deployment, snapshot
 
@@ -25,20 +22,6 @@ pytestmark = pytest.mark.slow
 # where what is in force changes hands: few boundaries, and those that matter most
 TURNS = ("rename", "replace", "unlink", "rmdir", "mkdir")
 _CHOSEN = [command for command in COMMANDS if not command.is_like_another]
-
-
-@pytest.fixture(scope="module")
-def scratch() -> Iterator[Path]:
-    """A folder, in memory if there is a place for that: what is synced here need not last."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(prefix="mipp-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def stores(scratch: Path) -> Callable[[str], Deployment]:
-    """Give the store of a scheme, made when it is first asked for."""
-    return cache(lambda scheme: make_store(scratch / scheme, scheme))
 
 
 @pytest.mark.parametrize("command", _CHOSEN, ids=lambda command: command.name)

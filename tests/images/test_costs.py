@@ -34,7 +34,7 @@ ASIDE = 100_000_000
 _SHOW = """
 import sys
 from pathlib import Path
-from mipp_cli.images import dicom
+from mipp_cli.images import dicom_frames
 from mipp_cli.images.renditions import render
 
 def peak(process):
@@ -44,7 +44,7 @@ def peak(process):
 content = Path(sys.argv[1]).read_bytes()
 for _ in range(int(sys.argv[3])):
     shown = render(content, sys.argv[2], (320, 240))
-aside = dicom._ASIDE._process
+aside = dicom_frames._ASIDE._process
 print(shown is not None, peak("self") - len(content) + (peak(aside.pid) if aside else 0))
 """
 

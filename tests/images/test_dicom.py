@@ -34,7 +34,7 @@ from pydicom.uid import (
 )
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images import decoder_process, dicom
+from mipp_cli.images import decoder_process
 from mipp_cli.images.decoder_process import DecoderProcess
 from mipp_cli.images.dicom import read_dicom
 from mipp_cli.images.kinds import DICOM, HEAD_BYTES, kind_of
@@ -443,7 +443,7 @@ def test_flipped_bytes_lead_to_a_picture_or_a_reason(name: str) -> None:
 def test_a_decoder_that_ended_is_started_again() -> None:
     data = wheel_file("MR_small_jpeg_ls_lossless.dcm")
     before = read_dicom(data)
-    process = dicom._ASIDE._process
+    process = dicom_frames._ASIDE._process
     assert process is not None
     process.kill()
     process.wait()
