@@ -34,7 +34,7 @@ from pydicom.uid import (
 )
 
 from mipp_cli.errors import UnreadableImageError
-from mipp_cli.images import decoder_process
+from mipp_cli.images import decoder_process, dicom_frames
 from mipp_cli.images.decoder_process import DecoderProcess
 from mipp_cli.images.dicom import read_dicom
 from mipp_cli.images.kinds import DICOM, HEAD_BYTES, kind_of
