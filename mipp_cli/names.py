@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterable
 from mipp_cli.sanitize import printable
 
 _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
-_LIKE_AN_ESCAPE = re.compile(rb"\\(?=x(?:5c|[89a-f][0-9a-f]))")
 
 
 def name_of(path: str | bytes | os.PathLike[str]) -> str:
@@ -28,7 +27,7 @@ def name_of(path: str | bytes | os.PathLike[str]) -> str:
         data = os.fsencode(path)
     except UnicodeEncodeError:
         return os.fsdecode(path)
-    return _LIKE_AN_ESCAPE.sub(rb"\\x5c", data).decode(errors="backslashreplace")
+    return _ESCAPE.sub(rb"\\x5cx\1", data).decode(errors="backslashreplace")
 
 
 def as_called(words: str | bytes) -> str:
@@ -41,7 +40,7 @@ def as_called(words: str | bytes) -> str:
 
 
 def on_disk(name: str) -> str:
-    """Return a name of our making as a path whose bytes are UTF-8 in any locale."""
+    """Return a name that holds no escapes as a path whose bytes are UTF-8 in any locale."""
     return os.fsdecode(name.encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,9 +46,13 @@ class ListFilter:
     upload: int | None = None
     match: str | None = None
 
+    @cached_property
+    def _pattern(self) -> str | None:
+        return None if self.match is None else composed(as_called(self.match))
+
     def takes(self, row: ListedImage) -> bool:
         """Say whether a row is listed."""
-        if self.match is not None and not fnmatchcase(composed(row.path), composed(as_called(self.match))):
+        if self._pattern is not None and not fnmatchcase(composed(row.path), self._pattern):
             return False
         if self.deleted:
             return row.state == DELETED
