@@ -23,7 +23,7 @@ import numpy as np
 from mipp_cli.images.refusals import OWN_BYTES
 from mipp_cli.images.windowing import Samples
 
-# Of the processor, for one frame: three times what the slowest coding takes.
+# Of the processor, for one frame, and so much more for its samples.
 _SECONDS: Final = 5
 _SAMPLES_A_SECOND: Final = 2_000_000
 _WAITED: Final = 3  # times as long by the clock, as other programs may run, too

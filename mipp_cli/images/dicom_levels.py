@@ -13,11 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mipp_cli.images.windowing import Levels, Samples, Windowed, mapped, windowed
+from mipp_cli.images.windowing import BLOCK, Levels, Samples, Windowed, mapped, windowed
 
 _LOST: Final = 0.9  # a window that leaves more than this share black or white was meant for something else
 
-_BLOCK: Final = 1 << 20
 
 Values = NDArray[np.float64]
 
@@ -56,11 +55,14 @@ def has_modality_lut(header: Any, frame: int) -> bool:
 
 
 def _in_blocks(values: Callable[[Samples], Values], stored: Samples) -> Samples:
-    """Return the values of a frame block by block: whole, they would take 16 bytes a pixel on the way."""
-    out = np.empty(stored.size, dtype=np.float32)  # which holds all that a table of 16 bits has
+    """Return the values of a frame, which are entries of a table of 16 bits at most.
+
+    It goes block by block: whole, they would take 16 bytes a pixel on the way.
+    """
+    out = np.empty(stored.size, dtype=np.uint16)
     flat = stored.ravel()
-    for begin in range(0, flat.size, _BLOCK):
-        out[begin : begin + _BLOCK] = values(flat[begin : begin + _BLOCK])
+    for begin in range(0, flat.size, BLOCK):
+        out[begin : begin + BLOCK] = values(flat[begin : begin + BLOCK])
     return out.reshape(stored.shape)
 
 

@@ -94,9 +94,8 @@ def mended(image: TiffImagePlugin.TiffImageFile) -> Image.Image | Samples:
         samples = -samples
     elif inverted and unsigned and bits_of(image) < 8 * samples.itemsize:
         samples = ((1 << bits_of(image)) - 1 - samples).astype(samples.dtype)
-    elif (
-        inverted
-    ):  # the most of unsigned samples is what all bits make; as many signed ones are below 0 as not
+    elif inverted:
+        # The most of unsigned samples is what all bits make; of signed ones as many are below 0 as not.
         samples = np.invert(samples)
     if unsigned and samples.dtype == np.int32 and int(samples.min()) < 0:
         return samples.view(np.uint32)
