@@ -43,7 +43,7 @@ def main() -> None:
     open_standard_streams()
     forbid_core_files()
     allow_open_files()
-    if sys.argv[1:2] != ["experiment"]:  # as numpy is imported, it starts threads that nothing else needs
+    if "experiment" not in sys.argv:  # as numpy is imported, it starts threads that nothing else needs
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

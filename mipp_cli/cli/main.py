@@ -133,9 +133,8 @@ def report_interrupt(*, as_json: bool) -> int:
 
 def _report_usage(error: click.UsageError, *, as_json: bool) -> int:
     message = error.format_message()
-    if (
-        error.ctx is not None and message == error.ctx.get_help()
-    ):  # a group without a subcommand: click shows its help
+    # A group without a subcommand: click shows its help.
+    if error.ctx is not None and message == error.ctx.get_help():
         error.show()
         return error.exit_code
     command = error.ctx.command_path if error.ctx is not None else "mipp"
