@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import pickle
+import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 20
+_WORKER_PATIENCE = 20  # seconds for workers to come where all are lost
 _RETRIES = 10  # a worker that is lost takes its tasks with it; they begin again elsewhere
 
 
@@ -84,40 +87,36 @@ def open_cluster_workers(
 
 
 class _Work(Generic[Task, Result]):
-    """A function that lies with every worker, and the tasks that it is to do."""
+    """A function that each worker gets once, and the tasks that it is to do.
+
+    The function is the result of a task of its own. Dask copies it from worker to worker, and makes it again
+    from what the scheduler keeps if all workers that held it are lost. Scattered data would be gone,
+    and tasks that wait for it were seen to wait for ever.
+    """
 
     def __init__(self, client: Any, function: Callable[[Task], Result]):
-        self._client, self._function = client, function
+        self._client = client
         # not pure: a task done twice must not be answered from the first time, it draws randomness
         self._executor = client.get_executor(pure=False, retries=_RETRIES)
-        self._sent = self._send()
-
-    def _send(self) -> Any:
-        try:
-            # without a hash: it would be taken of all that the function holds, and is of no use
-            return self._client.scatter(self._function, broadcast=True, hash=False)
-        except (OSError, CancelledError) as error:
-            raise InterruptedWorkError(
-                f"the cluster was lost: {error}", hint="start workers, and run the command again"
-            ) from error
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sending large graph")  # a model is large
+            self._function = client.submit(pickle.loads, pickle.dumps(function), pure=False, retries=_RETRIES)
 
     def begin(self, task: Task) -> Callable[[], Result]:
         """Begin a task; what this returns waits for its result."""
-        return partial(self._result, task, self._sent, self._submit(task))
+        future: Future[Result] = self._executor.submit(_run, self._function, task)
+        return partial(self._result, future)
 
-    def _submit(self, task: Task) -> Future[Result]:
-        future: Future[Result] = self._executor.submit(_run, self._sent, task)
-        return future
-
-    def _result(self, task: Task, sent: Any, future: Future[Result]) -> Result:
-        for _ in range(_RETRIES):
-            try:
-                return future.result()
-            except CancelledError:  # all workers that had the function are lost; others may have come
-                if sent is self._sent:
-                    self._sent = self._send()
-                sent, future = self._sent, self._submit(task)
-        return future.result()
+    def _result(self, future: Future[Result]) -> Result:
+        """Wait for a result, but not without end for workers: Dask itself would."""
+        without_workers = 0
+        while without_workers < _WORKER_PATIENCE:
+            with suppress(TimeoutError):
+                return future.result(timeout=1)
+            without_workers = 0 if self._client.nthreads() else without_workers + 1
+        raise InterruptedWorkError(
+            "the cluster has lost all its workers", hint="start workers, and run the command again"
+        )
 
 
 def _run(function: Callable[[Task], Result], task: Task) -> Result:

@@ -164,7 +164,7 @@ def test_the_work_is_done_though_all_workers_are_replaced(cluster: Cluster, tmp_
 @pytest.mark.slow
 def test_a_cluster_that_is_lost_ends_the_work(cluster: Cluster, tmp_path: Path) -> None:
     with (
-        pytest.raises(InterruptedWorkError, match="the cluster was lost"),
+        pytest.raises(InterruptedWorkError, match="has lost all its workers"),
         open_workers(functions.Heavy(tmp_path / "log"), Parallelism(scheduler=cluster.address)) as workers,
     ):
         for _ in workers.in_order(range(60), under_way=4):
