@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import h5py
 import numpy as np
@@ -153,17 +151,3 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy(tmp_path: Path) -> Path:
     """A toy container, written by the package."""
     return write_toy(tmp_path / "toy.h5")
-
-
-@pytest.fixture
-def watchdog() -> Iterator[None]:
-    """End a test that hangs: the limit is far above what any of them takes."""
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        raise AssertionError("the call did not return")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)

@@ -106,9 +106,8 @@ def test_bytes_that_come_in_pieces_are_put_together(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_socket, Path.mkdir, lambda _path: None])
-def test_what_is_no_regular_file_is_an_invalid_request(
-    make: Callable[[Path], None], tmp_path: Path, watchdog: None
-) -> None:
+@pytest.mark.timeout(60)  # far above what it takes
+def test_what_is_no_regular_file_is_an_invalid_request(make: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "a"
     make(path)
     before = open_descriptors()
