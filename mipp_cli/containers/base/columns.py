@@ -22,7 +22,7 @@ from mipp_cli.files.atomic import output_error
 
 Shape = TypeVar("Shape")
 ROW_LIMIT = 1 << 31
-_ENDS_AT_ONCE = 1 << 12
+_ENDS_AT_ONCE = 1 << 10
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.protocol import Codes
 from mipp_cli.scheme.secret_keys import key_id
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 _ROWS_LIMIT = 2**32 - 1
 
 FEATURES = Schema(
