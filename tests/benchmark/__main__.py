@@ -35,6 +35,7 @@ CASES: dict[str, Callable[[Setting], Iterator[Result]]] = {
     "search": processes.search,
     "help": processes.help_text,
     "index-size": cloud.index_size,
+    "encrypt": processes.encrypt,
     "upload-size": images.upload_size,
     "memory": processes.memory,
     "model-encrypt": models.encrypt,

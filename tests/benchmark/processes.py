@@ -73,6 +73,28 @@ def help_text(setting: Setting) -> Iterator[Result]:
     )
 
 
+def encrypt(setting: Setting) -> Iterator[Result]:
+    """`mipp owner encrypt` under `exact` beside decoding and describing alone, whole processes.
+
+    Pictures of 384×256. Alone means :mod:`tests.benchmark.describing`, in as many processes.
+    """
+    images = setting.size(10_000, 200)
+    roles = make_roles(setting.folder("encrypt"), "exact")
+    pictures = write_collection(setting.folder("encrypt-pictures"), images)
+    for jobs in (1, 2):
+        command = (*_encrypt(roles.owner(roles.owners[0]), pictures), "--jobs", str(jobs))
+        alone = (sys.executable, "-m", "tests.benchmark.describing", pictures, str(jobs))
+        sides = (timed(partial(run, each)) for each in (command, alone))
+        ours, theirs = in_turn(setting.size(5, 1), *sides)
+        yield Result(
+            f"`owner encrypt` under `exact` of {images:,} pictures of 384×256, jobs: {jobs}, whole process",
+            "decoding and describing them alone, with as many jobs",
+            median_ratio(ours, theirs),
+            f"{seconds(ours)}, {seconds(theirs)}",
+            Target("at most 1.4 × the time", 1.4),
+        )
+
+
 def memory(setting: Setting) -> Iterator[Result]:
     """Peak memory of `mipp owner encrypt`, all its processes together, on many pictures and on few.
 
@@ -80,6 +102,7 @@ def memory(setting: Setting) -> Iterator[Result]:
     long; its table of powers is as large for 300 as for any larger number.
     """
     runs = (
+        ("exact", setting.size(10_000, 400), setting.size(1_000, 100), setting.size(3, 1)),
         ("mask", setting.size(10_000, 400), setting.size(1_000, 100), setting.size(3, 1)),
         ("dcr", setting.size(1_000, 40), setting.size(300, 20), 1),
     )
