@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -144,18 +143,22 @@ class Owner:
 
     def row_key(self, path: str) -> bytes:
         """Return the keyed digest of a path, by which the rows of an upload are sorted."""
-        return hmac.new(self.directory.secret("identifier"), path.encode(), hashlib.sha256).digest()
+        return hmac.digest(self._identifier_key, path.encode(), "sha256")
 
     def grouping_key(self, path: str) -> bytes:
         """Return another keyed digest of a path, by which new images are put into groups.
 
         Nobody outside learns it, while a hashed name is half of :meth:`row_key`.
         """
-        return hmac.new(self._grouping_key, path.encode(), hashlib.sha256).digest()[:16]
+        return hmac.digest(self._grouping_key, path.encode(), "sha256")[:16]
+
+    @cached_property
+    def _identifier_key(self) -> bytes:
+        return self.directory.secret("identifier")
 
     @cached_property
     def _grouping_key(self) -> bytes:
-        return derive_key(self.directory.secret("identifier"), "mipp/1 groups of images", b"")
+        return derive_key(self._identifier_key, "mipp/1 groups of images", b"")
 
     def remember(self, number: int) -> None:
         """Use up sequence numbers; they never go back: what was sent may have been applied somewhere."""
