@@ -6,7 +6,7 @@ It gets no key. It imports no more than it needs: each worker pays for that when
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,24 @@ from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 
 @dataclass(frozen=True)
-class ReadImage:
-    """An image as it was read: which version of the file, and its bytes or why there are none.
+class WantedImage:
+    """An image to be read and described; with a ``feature`` of its owner's own, it need not be described."""
 
-    ``feature`` is its owner's own; without it, the image will be described.
-    """
+    image: ImageFile
+    feature: Codes | None = None
+
+    def read(self) -> ReadImage:
+        """Read the file; an error is a result too."""
+        version = self.image.version()  # before reading: a file that changes meanwhile is another version
+        try:
+            return ReadImage(self.image, version, self.image.read(), self.feature)
+        except UnreadableImageError as error:
+            return ReadImage(self.image, version, error)
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """An image as it was read: which version of the file, and its bytes or why there are none."""
 
     image: ImageFile
     version: str
@@ -34,10 +47,18 @@ class ReadImage:
 
 
 def describe_and_encrypt(
-    batch: Sequence[ReadImage], *, protocol: FeatureProtocol, describer: Describer, pixels: bool
+    batch: Iterable[WantedImage | ReadImage],
+    *,
+    protocol: FeatureProtocol,
+    describer: Describer,
+    pixels: bool,
 ) -> list[DescribedImage | UnreadableImageError]:
-    """Describe images and encrypt their features (ImageFeatureEnc); runs in a worker."""
-    opened = [_opened(read, describer, pixels=pixels) for read in batch]
+    """Describe images and encrypt their features (ImageFeatureEnc); runs in a worker.
+
+    Images that were not read yet are read one by one, so that only one is in memory.
+    """
+    reads = (each.read() if isinstance(each, WantedImage) else each for each in batch)
+    opened = [_opened(read, describer, pixels=pixels) for read in reads]
     pictures = [each for each in opened if isinstance(each, _OpenedImage)]
     codes = iter(_codes(pictures, describer))
     found = [next(codes) if isinstance(each, _OpenedImage) else each for each in opened]
@@ -54,7 +75,8 @@ def describe_and_encrypt(
 class _OpenedImage:
     """An image that was decoded: what is encrypted of it, and what of it is needed to describe it."""
 
-    read: ReadImage
+    image: ImageFile
+    version: str
     digest: str
     payload_bytes: int
     media_type: str
@@ -81,7 +103,8 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
     except UnreadableImageError as error:
         error.path = error.path or str(read.image.path)
         return error
-    return _OpenedImage(read, hashlib.sha256(content).hexdigest(), size, kind, name, facts, prepared)
+    digest = hashlib.sha256(content).hexdigest()
+    return _OpenedImage(read.image, read.version, digest, size, kind, name, facts, prepared)
 
 
 def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
@@ -89,7 +112,7 @@ def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes |
     found = describer.codes([each.prepared for each in images]) if images else []
     for image, feature in zip(images, found, strict=True):
         if isinstance(feature, UnreadableImageError):
-            feature.path = str(image.read.image.path)
+            feature.path = str(image.image.path)
     return found
 
 
@@ -102,8 +125,8 @@ def _encrypted(
     columns = protocol.beside_image(np.stack([feature for _, feature in described]))
     for row, (image, feature) in enumerate(described):
         yield DescribedImage(
-            image.read.image.name,
-            image.read.version,
+            image.image.name,
+            image.version,
             image.digest,
             image.payload_bytes,
             image.media_type,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 
 from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.descriptors.describer import Describer
@@ -19,7 +20,7 @@ from mipp_cli.errors import (
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.log import timed
-from mipp_cli.owner.describe_batch import ReadImage, describe_and_encrypt
+from mipp_cli.owner.describe_batch import ReadImage, WantedImage, describe_and_encrypt
 from mipp_cli.owner.described_image import DescribedImage
 from mipp_cli.owner.descriptions import Descriptions
 from mipp_cli.owner.grouping import Grouping
@@ -134,31 +135,36 @@ class FirstPass:
         protocol, pixels = self.owner.directory.deployment.parameters.protocol, self.options.pixels
         protocol = protocol.prepared(-(-len(images) // parallelism.count))  # a worker's part
         describe = partial(describe_and_encrypt, protocol=protocol, describer=describer, pixels=pixels)
+        # workers on this machine read the files themselves; those of a cluster may not have them
+        in_batches = read_in_batches if parallelism.scheduler else files_in_batches
         with open_workers(describe, parallelism) as workers:
-            batches = read_in_batches(images, self.features)
+            batches = in_batches(images, self.features)
             for _, results in workers.in_order(batches, under_way=2 * workers.count):
                 yield from results
 
 
-def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
-    """Read an image, and with ``features`` its owner's feature of it; an error is a result too."""
-    version = image.version()  # before reading: what changes meanwhile is taken for another version
-    try:
-        content = image.read()
-    except UnreadableImageError as error:
-        return ReadImage(image, version, error)
-    return ReadImage(image, version, content, None if features is None else features.codes(image))
+def files_in_batches(
+    images: Iterable[ImageFile], features: OwnFeatures | None
+) -> Iterator[list[WantedImage]]:
+    """Yield images in batches of a few, for workers that read the files themselves."""
+    wanted = _wanted(images, features)
+    while batch := list(islice(wanted, _BATCH_IMAGES)):
+        yield batch
 
 
 def read_in_batches(images: Iterable[ImageFile], features: OwnFeatures | None) -> Iterator[list[ReadImage]]:
-    """Read images, and yield them in batches that are small in number and in bytes."""
+    """Read images, and yield them in batches that are small in number and in bytes, for workers elsewhere."""
     batch: list[ReadImage] = []
     size = 0
-    for image in images:
-        batch.append(read_image(image, features))
+    for wanted in _wanted(images, features):
+        batch.append(wanted.read())
         size += len(batch[-1].content) if isinstance(batch[-1].content, bytes) else 0
         if len(batch) >= _BATCH_IMAGES or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+def _wanted(images: Iterable[ImageFile], features: OwnFeatures | None) -> Iterator[WantedImage]:
+    return (WantedImage(each, None if features is None else features.codes(each)) for each in images)

@@ -71,7 +71,7 @@ def encrypt_images(
             grouping = first.describe(parallelism, progress)
             second = SecondPass(owner, by_name, options, choice, work, grouping)
             rows = [] if options.report is None else [*rows_of_run(named, first, left_out, passed_over)]
-            written, edgeless = second.write(outputs, progress)
+            written, edgeless = second.write(outputs, parallelism, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
     clipped = features.clipped if features else 0

@@ -7,9 +7,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.features import FEATURES, write_features
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
@@ -93,6 +96,14 @@ class UploadOutputs:
         return sorted(path for path in self._output.parent.iterdir() if re.fullmatch(name, path.name))
 
 
+class _EncryptedImage(NamedTuple):
+    """An encrypted image, EW: its name on the wire, and the SHA-256 of EW where a features file needs it."""
+
+    name: str
+    ew: bytes
+    digest: bytes
+
+
 @dataclass(frozen=True)
 class SecondPass:
     """Writes the uploads of a run; ``flat`` are those of its images that have one value only."""
@@ -106,14 +117,20 @@ class SecondPass:
     flat: list[str] = field(default_factory=list)
 
     @timed("encrypting the images into the upload")
-    def write(self, outputs: UploadOutputs, progress: Progress) -> tuple[list[list[Path]], int]:
+    def write(
+        self, outputs: UploadOutputs, parallelism: Parallelism, progress: Progress
+    ) -> tuple[list[list[Path]], int]:
         """Write the uploads and their ledgers, all or none, then forget the descriptions.
 
         Returns the outputs of each upload, and how many of the images have no edges. A ledger is in place
         before its upload, and before it the features that are kept: whoever goes on after a crash sees that
         the number may be out, and has its features. They stay so if another upload of the run fails, since
         this one could be copied meanwhile.
+
+        Images are read and encrypted in threads: the keys stay in this process, and what takes the time,
+        hashing, AES and decoding, lets other threads run.
         """
+        threads = replace(parallelism, scheduler=None, threads=True).at_most(len(self.work.done))
         owner, uploads = self.owner, self._dealt()
         paths = outputs.paths(len(uploads))
         numbers = owner.begin_messages(len(uploads))  # first: one that got out must not be used again
@@ -128,7 +145,7 @@ class SecondPass:
                 deciding = still_deciding(deciding, self.choice.superseded(sent))
                 kept = kept_file(owner.directory, number)
                 try:
-                    edgeless += self._write(places, number, sorted(deciding), groups, advance)
+                    edgeless += self._write(places, number, sorted(deciding), groups, threads, advance)
                     for features in places[1:]:
                         copy_file(kept, features, force=True)
                 except BaseException:
@@ -171,7 +188,13 @@ class SecondPass:
         return uploads
 
     def _write(
-        self, places: Sequence[Path], number: int, earlier: list[int], groups: list[Group], advance: Advance
+        self,
+        places: Sequence[Path],
+        number: int,
+        earlier: list[int],
+        groups: list[Group],
+        threads: Parallelism,
+        advance: Advance,
     ) -> int:
         """Write one upload; return how many of its images have no edges."""
         owner, directory = self.owner, self.owner.directory
@@ -189,22 +212,39 @@ class SecondPass:
                 features = stack.enter_context(
                     write_features(kept, parameters.l, sender, number, key, earlier=earlier, force=True)
                 )
-            for group in groups:
-                for path in group.paths:
-                    name, description = owner.name_on_the_wire(path), self.work.read(path)
-                    ew = cipher.encrypt(self._envelope(description).pack(group.length - OVERHEAD_BYTES), name)
-                    upload.append(name, ew, description.features)
-                    if features is not None:
-                        features.append(name, hashlib.sha256(ew).digest(), description.feature)
-                    note(self._sent_image(name, description, group.name if features is not None else ""))
-                    if description.facts.flat:
-                        self.flat.append(path)
-                    edgeless += is_edgeless(parameters.descriptor, description.feature)
-                    advance(1)
-                upload.end_group()
+            workers = stack.enter_context(open_workers(partial(self._encrypted, cipher), threads))
+            rows = ((group, self.work.read(path)) for group in groups for path in group.paths)
+            for (group, description), image in workers.in_order(rows, under_way=workers.count + 1):
+                if isinstance(image, ChangedImageError):
+                    self.work.forget(description.path)
+                    raise image
+                upload.append(image.name, image.ew, description.features)
                 if features is not None:
-                    features.end_group(group.length)
+                    features.append(image.name, image.digest, description.feature)
+                note(self._sent_image(image.name, description, group.name if features is not None else ""))
+                if description.facts.flat:
+                    self.flat.append(description.path)
+                edgeless += is_edgeless(parameters.descriptor, description.feature)
+                advance(1)
+                if description.path == group.paths[-1]:
+                    upload.end_group()
+                    if features is not None:
+                        features.end_group(group.length)
         return edgeless
+
+    def _encrypted(
+        self, cipher: UploadCipher, row: tuple[Group, DescribedImage]
+    ) -> _EncryptedImage | ChangedImageError:
+        """Read an image again and encrypt it; that it changed is a result too."""
+        group, description = row
+        name = self.owner.name_on_the_wire(description.path)
+        try:
+            envelope = self._envelope(description)
+        except ChangedImageError as error:
+            return error
+        ew = cipher.encrypt(envelope.pack(group.length - OVERHEAD_BYTES), name)
+        grouped = self.owner.directory.deployment.parameters.protocol.grouped
+        return _EncryptedImage(name, ew, hashlib.sha256(ew).digest() if grouped else b"")
 
     def _envelope(self, description: DescribedImage) -> Envelope:
         """Read an image again; raises ChangedImageError if it is not what was described."""
@@ -226,7 +266,6 @@ class SecondPass:
         return Envelope(name, description.media_type, inside, content)
 
     def _changed(self, path: str, how: str) -> ChangedImageError:
-        self.work.forget(path)
         return ChangedImageError(
             f"changed while the command ran: {how}",
             path=self.images[path].path,
