@@ -202,7 +202,7 @@ device_option = click.option(
     type=click.Choice(["cpu", "cuda"]),
     default="cpu",
     show_default=True,
-    help="Where to run an image model; cuda needs the extra model-gpu.",
+    help="Where to run an image model; cuda needs onnxruntime-gpu.",
 )
 kmc_option = click.option(
     "--kmc",

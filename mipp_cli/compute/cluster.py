@@ -64,7 +64,7 @@ def _connect(address: str) -> Any:
         distributed = importlib.import_module("distributed")
     except ImportError:
         raise InvalidRequestError(
-            "--scheduler needs Dask, which is not installed", hint="pip install 'mipp-cli[dask]'"
+            "--scheduler needs Dask, which is not installed", hint="pip install distributed"
         ) from None
     try:
         return distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)

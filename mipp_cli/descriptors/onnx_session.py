@@ -111,7 +111,7 @@ _TRY_HINT: Final = "try another export of the model, or a newer onnxruntime"
 def _runtime() -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         raise InvalidRequestError(
-            "an image model needs onnxruntime, which is not installed", hint="pip install 'mipp-cli[model]'"
+            "an image model needs onnxruntime, which is not installed", hint="pip install onnxruntime"
         )
     try:
         with signals_held():  # an interrupt during the import would look like a failed import
@@ -136,7 +136,7 @@ def _open(runtime: Any, files: ModelFiles, device: str) -> Any:
         options.add_external_initializers_from_files_in_memory(names, contents, [*map(len, contents)])
     missing = InvalidRequestError(
         f"onnxruntime cannot use {device} on this machine",
-        hint="pip uninstall onnxruntime, then pip install 'mipp-cli[model-gpu]'; or leave out --device",
+        hint="pip uninstall onnxruntime, then pip install onnxruntime-gpu; or leave out --device",
     )
     if provider not in runtime.get_available_providers():
         raise missing

@@ -26,9 +26,7 @@ from mipp_cli.experiments.report.table_files import write_tables
 from mipp_cli.experiments.report.workspace import Record, Workspace
 from mipp_cli.report import Output
 
-NO_PLOTS = (
-    "no plots were drawn, since matplotlib is not installed: pip install 'mipp-cli[plots]' and run again"
-)
+NO_PLOTS = "no plots were drawn, because matplotlib is not installed: pip install matplotlib, then run again"
 _PACKAGES = ("numpy", "pillow", "gmpy2", "h5py", "cryptography", "matplotlib", "onnxruntime")
 
 

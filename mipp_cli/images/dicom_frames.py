@@ -91,12 +91,11 @@ def decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) ->
     claim = check_frame(frame, layout.columns, layout.rows, layout.samples)
     check_bytes(claim.beside, _MAX_BESIDE, (layout.columns, layout.rows))
     check_scans(frame, layout.samples, layout.columns * layout.rows)
-    extra = "dicom-gpl" if syntax == _JPEG_EXTENDED and layout.bits > 8 else "dicom"
-    able = [each for each in _PREFERRED if each in decoder.available_plugins]
-    if extra == "dicom-gpl":
-        able = [each for each in able if each == "pylibjpeg"]
+    able, packages = [each for each in _PREFERRED if each in decoder.available_plugins], "python-gdcm"
+    if syntax == _JPEG_EXTENDED and layout.bits > 8:
+        able, packages = [each for each in able if each == "pylibjpeg"], "pylibjpeg pylibjpeg-libjpeg"
     if not able:
-        raise unsupported(syntax.name, f"pip install 'mipp-cli[{extra}]'")
+        raise unsupported(syntax.name, f"pip install {packages}")
     for plugin in able[:-1]:
         try:
             return _by_plugin(frame, decoder, plugin, options)

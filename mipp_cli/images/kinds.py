@@ -19,20 +19,20 @@ HEAD_BYTES: Final = 1024
 class Kind:
     """A kind of picture: its name, its media type, and the suffix with which it is written.
 
-    Of a kind that needs an ``extra`` of this package, ``module`` is what the extra brings to read it.
+    ``packages`` of an optional extra are needed to read some kinds; ``module`` is the one that is imported.
     """
 
     name: str
     media_type: str
     extension: str
-    extra: str | None = None
+    packages: str | None = None
     module: str | None = None
 
     def missing(self) -> str | None:
-        """Return how to install what reading this kind needs and is not installed; None if nothing is."""
+        """Return the command that installs the packages needed to read this kind; None if none is missing."""
         if self.module is None or find_spec(self.module) is not None:
             return None
-        return f"pip install 'mipp-cli[{self.extra}]'"
+        return f"pip install {self.packages}"
 
 
 JPEG: Final = Kind("JPEG", "image/jpeg", ".jpg")
@@ -44,8 +44,8 @@ GIF: Final = Kind("GIF", "image/gif", ".gif")
 AVIF: Final = Kind("AVIF", "image/avif", ".avif")
 JPEG_2000: Final = Kind("JPEG 2000", "image/jp2", ".jp2")
 CODESTREAM: Final = Kind("JPEG 2000 codestream", "image/j2c", ".j2c")
-HEIC: Final = Kind("HEIC", "image/heic", ".heic", "heif", "pillow_heif")
-DICOM: Final = Kind("DICOM", "application/dicom", ".dcm", "dicom", "pydicom")
+HEIC: Final = Kind("HEIC", "image/heic", ".heic", "pillow-heif", "pillow_heif")
+DICOM: Final = Kind("DICOM", "application/dicom", ".dcm", "pydicom python-gdcm", "pydicom")
 
 KINDS: Final = (JPEG, PNG, TIFF, BMP, WEBP, GIF, AVIF, JPEG_2000, CODESTREAM, HEIC, DICOM)
 """Every kind of picture that can be read, if need be with an extra."""

@@ -475,10 +475,10 @@ def test_another_frame_than_was_asked_for_is_refused(answer: dict[str, Any]) -> 
         decoder_process._answer(pipe, {"rows": 2, "columns": 2, "samples_per_pixel": 1})
 
 
-def test_without_pydicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pydicom_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     data = made(BODY)
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    assert refusal(data).hint == "pip install 'mipp-cli[dicom]'"
+    assert refusal(data).hint == "pip install pydicom python-gdcm"
 
 
 def test_faults_in_a_file_are_not_shown(capfd: pytest.CaptureFixture[str]) -> None:

@@ -113,10 +113,10 @@ def test_kinds_differ_in_name_media_type_and_suffix() -> None:
         assert len(set(values)) == len(KINDS)
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any(kind.missing() for kind in KINDS)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert kinds.DICOM.missing() == "pip install 'mipp-cli[dicom]'"
-    assert kinds.HEIC.missing() == "pip install 'mipp-cli[heif]'"
+    assert kinds.DICOM.missing() == "pip install pydicom python-gdcm"
+    assert kinds.HEIC.missing() == "pip install pillow-heif"
     assert not kinds.PNG.missing()

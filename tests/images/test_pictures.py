@@ -313,15 +313,15 @@ def test_a_dicom_file_is_a_picture_like_others() -> None:
     assert edge_histogram(picture.eight_bits()).any()
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, extra, data in (
-        ("pydicom", "dicom", made(slice_of_body())),
-        ("pillow_heif", "heif", heic(photo())),
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, packages, data in (
+        ("pydicom", "pydicom python-gdcm", made(slice_of_body())),
+        ("pillow_heif", "pillow-heif", heic(photo())),
     ):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(UnreadableImageError) as caught:
             open_picture(data, path="a")
-        assert (caught.value.path, caught.value.hint) == ("a", f"pip install 'mipp-cli[{extra}]'")
+        assert (caught.value.path, caught.value.hint) == ("a", f"pip install {packages}")
 
 
 def test_warnings_of_the_decoder_are_not_shown() -> None:
