@@ -1,4 +1,4 @@
-"""The user's last step: ImageDec under USK, ranking by EucDis (Eq. 7), and the matches as files."""
+"""Decrypt an answer: ImageDec (Algorithm 2) under USK, ranking by EucDis (Eq. 7), and writing the matches."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ from mipp_cli.workdir.directory import RoleDirectory
 
 _MANY = 1000
 _SMALL, _SMALLER = (320, 240), (160, 120)
-"""Sizes of a picture on the page: more than ``_MANY`` become smaller, so that the page opens soon."""
+"""Sizes of a picture on the page: the second for more than ``_MANY``, so that the page loads fast."""
 
 
 class RankedMatch(NamedTuple):
-    """A match of one query image, ranked by EucDis; ties in the KMC's order, or by owner and image.
+    """A match of one query image; sorts by EucDis, then in the KMC's order or by owner and name.
 
-    ``place`` is that of the image in the answer.
+    ``place`` is the position of the image in the answer.
     """
 
     distance: float
@@ -81,16 +81,16 @@ def decrypt_answer(
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Report, list[WrittenMatch]]:
-    """Decrypt an answer into the folder ``output``: matches.csv, the images, a contact sheet, and a page.
+    """Decrypt an answer into the folder ``output``: matches.csv, the images, a contact sheet and a page.
 
-    For each query image the ``top`` matches, ranked by EucDis: as the KMC says, or of the features that the
-    images carry, for which all of them are decrypted. Of each series of DICOM files, ``per_series`` at most
-    are taken for a query image, and the next ones in their place. An image that its owner made wrongly is
-    left out with a warning. Raises TamperedError if the answer is not whole, WrongDeploymentError or
-    MissingKeyError if it is not this user's.
+    Writes the ``top`` matches of each query image by EucDis. The distances are the KMC's, or are computed
+    from the features inside the images, which are then all decrypted. With ``per_series``, a query image
+    gets at most so many matches of each DICOM series, and the next matches take the place of the others.
+    Malformed images are left out with a warning. Raises TamperedError if the answer was altered,
+    WrongDeploymentError or MissingKeyError if it is not for this user.
     """
     if top < 1:
-        raise InvalidRequestError("at least one match must be asked for", hint="give --top 1 or more")
+        raise InvalidRequestError("at least one match must be requested", hint="give --top 1 or more")
     if per_series is not None:
         _check_per_series(per_series)
     refuse_output(output, force=force)
@@ -148,22 +148,25 @@ def decrypt_answer(
 
 def _check_per_series(per_series: int) -> None:
     if per_series < 1:
-        raise InvalidRequestError("at least one match of a series must be asked for", hint="give 1 or more")
+        raise InvalidRequestError(
+            "at least one match of a series must be requested", hint="give --per-series 1 or more"
+        )
     missing = DICOM.missing()
     if missing is not None:
         raise InvalidRequestError("series are read with pydicom, which is not installed", hint=missing)
 
 
 def _kind_warnings(images: _Images, written: Sequence[WrittenMatch], per_series: int | None) -> Iterator[str]:
-    """Say which matches could not be read for want of an extra, and when a limit per series meant nothing."""
+    """Yield warnings of matches that need a missing package, and of a limit per series without effect."""
     for kind, count in images.not_read.items():
-        yield f"{_count(count, 'match', 'matches')} cannot be shown: {kind.name} needs {kind.missing()}"
+        matches = _count(count, "match", "matches")
+        yield f"{matches} cannot be shown; to read {kind.name} files: {kind.missing()}"
     if per_series is not None and written and not any(match.series for match in written):
-        yield "no match is a DICOM file that names its series, so --per-series left out nothing"
+        yield "no match is a DICOM file with a series UID, so --per-series had no effect"
 
 
 def _facts(parameters: Parameters, manifest: Manifest, candidates: int, top: int) -> dict[str, str]:
-    """Say for the page how an answer came about."""
+    """Return what the page says about how the answer came about."""
     searched = [owner for owner in manifest.owners if owner.images is not None]
     names = ", ".join(f"{owner.name} ({owner.images})" for owner in searched)
     images = sum(owner.images or 0 for owner in searched)
@@ -182,9 +185,10 @@ def _count(number: int, one: str, many: str = "") -> str:
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of an answer, decrypted one at a time, and what is to be said of some.
+    """Decrypts the images of an answer one at a time.
 
-    ``warnings`` are of those made wrongly; ``not_read`` counts the kinds that need an extra.
+    ``warnings`` has one for each malformed image. ``not_read`` counts images of kinds that need a missing
+    package.
     """
 
     answer: Answer
@@ -194,7 +198,7 @@ class _Images:
     not_read: Counter[Kind] = field(default_factory=Counter)
 
     def open(self, place: int, owner: str, *, with_feature: bool = False) -> Envelope | None:
-        """Decrypt an image; None if its owner made it wrongly. Raises TamperedError."""
+        """Decrypt an image (ImageDec, Algorithm 2); None if it is malformed. Raises TamperedError."""
         self.advance(1)
         l, levels = self.descriptor.l, self.descriptor.levels
         try:
@@ -204,14 +208,14 @@ class _Images:
         except TamperedError:
             raise
         except (MalformedError, UnreadableImageError) as error:
-            self.warnings[place] = f"left out an image of {owner} that was made wrongly: {error.message}"
+            self.warnings[place] = f"left out a malformed image of {owner}: {error.message}"
             return None
         return envelope
 
 
 @dataclass
 class _SeriesLimit:
-    """Passes on so many images of each series; those that are no DICOM files are of no series."""
+    """Passes on at most ``most`` matches of each DICOM series, and all matches without a series."""
 
     most: int | None
     left_out: int = 0
@@ -219,8 +223,8 @@ class _SeriesLimit:
     def within(
         self, found: Iterable[tuple[RankedMatch, Envelope]]
     ) -> Iterator[tuple[RankedMatch, Envelope, Series]]:
-        """Yield the matches of a query image that are within the limit, with what they belong to."""
-        taken: Counter[tuple[str, str]] = Counter()  # of each owner's own: another cannot use them up
+        """Yield the matches of a query image that are within the limit, each with its series."""
+        taken: Counter[tuple[str, str]] = Counter()  # by owner: no owner can use up another's limit
         for match, envelope in found:
             series = _series_of(envelope)
             taken[match.owner, series.series] += 1
@@ -241,12 +245,12 @@ def _series_of(envelope: Envelope) -> Series:
 def _rank(
     matches: Sequence[ManifestMatch], query: RememberedQuery, images: _Images
 ) -> list[list[RankedMatch]]:
-    """Rank the matches of each query image by EucDis: that of the KMC, or of the features in the images."""
+    """Rank the matches of each query image by EucDis (Eq. 7): the KMC's, or of the images' features."""
     ranked: list[list[RankedMatch]] = [[] for _ in query.pictures]
     to_open: dict[int, list[ManifestMatch]] = {}
     for order, match in enumerate(matches):
         if match.query >= len(query.pictures):
-            raise MalformedError("matches a query image that there was not")
+            raise MalformedError("has a match for a query image that does not exist")
         if match.distance is None:
             to_open.setdefault(match.image, []).append(match)
         else:
@@ -272,7 +276,7 @@ def _write_images(
     top: int,
     folder: Path,
 ) -> list[list[ShownMatch]]:
-    """Write the images of the best matches; return what is shown of each query image's."""
+    """Write the images of the best matches; return these matches for each query image."""
     few = sum(min(top, len(matches)) for matches in ranked) <= _MANY
     found: list[list[ShownMatch]] = []
     for number, (picture, matches) in enumerate(zip(query.pictures, ranked, strict=True), start=1):

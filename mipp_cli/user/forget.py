@@ -1,4 +1,4 @@
-"""What a user keeps of queries, dropped."""
+"""Forget queries: delete what a user keeps to read their answers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mipp_cli.workdir.directory import RoleDirectory
 
 
 def forget_queries(path: Path, which: Sequence[str] | None) -> Report:
-    """Drop what the user keeps of queries, named by id, query.h5 or reencrypted.h5; None means all.
+    """Delete what the user keeps of queries, named by id, query.h5 or reencrypted.h5; None means all.
 
-    USK, features and small pictures are gone: answers that are still to come cannot be read. All of
+    Deletes USK, features and small pictures, so pending answers can no longer be read. Forgets all of
     ``which`` or none. Raises InvalidRequestError for a query that is not kept.
     """
     directory = RoleDirectory.open(path, "user")
@@ -26,7 +26,7 @@ def forget_queries(path: Path, which: Sequence[str] | None) -> Report:
         kept = {file.stem: file for file in folder.glob("*.json")}
         chosen = set(kept) if which is None else {_query_id(directory, each, kept) for each in which}
         if not chosen:
-            raise AlreadyAppliedError("no query is kept", path=path, hint="there is nothing to do")
+            raise AlreadyAppliedError("keeps no queries", path=path, hint="there is nothing to do")
         try:
             for query_id in sorted(chosen):
                 kept[query_id].unlink(missing_ok=True)
@@ -42,9 +42,9 @@ def _query_id(directory: RoleDirectory, which: str, kept: dict[str, Path]) -> st
     query_id = which if named else _id_in(Path(which), directory)
     if query_id not in kept:
         raise InvalidRequestError(
-            f"nothing is kept of the query {query_id}",
+            f"the query {query_id} is not kept",
             path=None if named else which,
-            hint=f"mipp inspect {directory.path} lists what is kept",
+            hint=f"mipp inspect {directory.path} lists the queries that are kept",
         )
     return query_id
 
@@ -54,10 +54,12 @@ def _id_in(file: Path, directory: RoleDirectory) -> str:
     keys = {"query": directory.sender.signing_key.public, "reencrypted": public.signing_key}
     if header.kind not in keys:
         raise InvalidRequestError(
-            f"is of kind {header.kind}", path=file, hint="name a query, its answer or its id"
+            f"is of kind {header.kind}, not a query or an answer",
+            path=file,
+            hint="name a query, its answer or its id",
         )
     if (header.deployment, header.sender_key) != (public.fingerprint, keys[header.kind]):
         raise NotAuthorisedError(
-            "was not made by this user, or not answered by this KMC", path=file, hint="name the query's id"
+            "is not a query of this user or an answer of its KMC", path=file, hint="name the query's id"
         )
     return header.number

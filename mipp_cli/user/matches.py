@@ -1,4 +1,4 @@
-"""Matches as files: the folder that a user gets, private and replaced as a whole."""
+"""Write the folder of matches, which is private and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MATCHES_FILE = "matches.csv"
 SHEET_FILE = "contact-sheet.png"
 PAGE_FILE = "matches.html"
 COPIES_FOLDER = "copies"
-"""Holds the large copies of pictures that browsers do not show."""
+"""Holds large copies of pictures that browsers cannot show."""
 _ELSEWHERE = "choose another folder"
 _QUERY_FOLDER = re.compile("query-[0-9]+")
 COLUMNS = ("query", "rank", "owner", "name", "distance", "file", "study", "series")
@@ -38,7 +38,7 @@ COLUMNS = ("query", "rank", "owner", "name", "distance", "file", "study", "serie
 
 @dataclass(frozen=True)
 class WrittenMatch:
-    """A match as it stands in matches.csv; ``study`` and ``series`` are UIDs of a DICOM file, else empty."""
+    """A row of matches.csv; ``study`` and ``series`` are the UIDs of a DICOM file, else empty."""
 
     query: str
     rank: int
@@ -50,7 +50,7 @@ class WrittenMatch:
     series: str
 
     def cells(self) -> list[str]:
-        """Return the line of matches.csv."""
+        """Return the cells of the row."""
         name, distance = table_cell(self.name), f"{self.distance:.6f}"
         shown = [table_cell(self.query), str(self.rank), self.owner, name, distance, self.file]
         return [*shown, self.study, self.series]
@@ -58,7 +58,7 @@ class WrittenMatch:
 
 @dataclass(frozen=True)
 class ShownMatch:
-    """A match as it stands in the folder, on the contact sheet and on the page."""
+    """A match as written, with its tile on the contact sheet and its entry on the page."""
 
     written: WrittenMatch
     tile: Tile
@@ -66,19 +66,19 @@ class ShownMatch:
 
 
 def write_match(match: WrittenMatch, envelope: Envelope, folder: Path, small: Size) -> ShownMatch:
-    """Write a match's picture, and a copy if browsers do not show it; return what is shown of it.
+    """Write a match's picture, and a copy if browsers cannot show it; return the match as shown.
 
-    ``small`` is the size of its picture on the page. The picture is decoded once for all that is shown.
+    ``small`` is the size of its picture on the page. The picture is decoded only once.
     """
     write_private(folder / on_disk(match.file), envelope.content)
     rendition = render(envelope.content, envelope.media_type, small)
     large, tile, picture = match.file, None, None
     if rendition is not None:
         picture = _page_picture(rendition.small)
-        if match.rank <= MAX_TILES:  # the sheet shows no more, and they would only fill the memory
+        if match.rank <= MAX_TILES:  # the sheet shows no more, and further tiles would use up memory
             tile = thumbnail(rendition.small, THUMBNAIL_SIZE)
         if rendition.large is not None:
-            # A name of its own making: no owner has a say in it.
+            # Not named after the owner's file: no owner can influence this name.
             large = f"{COPIES_FOLDER}/{Path(match.file).parent.name}-{match.rank:03d}.jpg"
             (folder / COPIES_FOLDER).mkdir(mode=0o700, exist_ok=True)
             write_private(folder / large, rendition.large)
@@ -96,7 +96,7 @@ def _page_picture(small: Image.Image) -> PagePicture:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that its owner alone may read, and sync it."""
+    """Write a new file that only the user can read, and sync it."""
     path.touch(mode=0o600, exist_ok=False)
     with path.open("r+b") as file:
         file.write(content)
@@ -148,9 +148,9 @@ def draw_page(
 
 
 def refuse_output(output: Path, *, force: bool) -> None:
-    """Raise OutputError if ``output`` exists, unless it is such a folder and is to be replaced."""
+    """Raise OutputError if ``output`` exists, unless ``force`` and it is a folder of matches."""
     if not output.name or output.name == "..":
-        raise OutputError("cannot be replaced", path=output, hint="name a folder that is to be made")
+        raise OutputError("cannot be replaced", path=output, hint="name a new folder")
     if not os.path.lexists(output):
         return
     if not force:
@@ -158,15 +158,15 @@ def refuse_output(output: Path, *, force: bool) -> None:
             "the output exists", path=output, hint="choose another folder, or give --force to replace it"
         )
     if output.is_symlink() or not output.is_dir():
-        raise OutputError("is no folder of matches, so it is not replaced", path=output, hint=_ELSEWHERE)
+        raise OutputError("is not a folder of matches, so it is not replaced", path=output, hint=_ELSEWHERE)
     if not _holds_matches_alone(output):
         raise OutputError(
-            "holds other things than matches, so it is not replaced", path=output, hint=_ELSEWHERE
+            "contains files other than matches, so it is not replaced", path=output, hint=_ELSEWHERE
         )
 
 
 def _holds_matches_alone(folder: Path) -> bool:
-    """Say whether a folder is empty, or holds what a user's matches are made of and nothing else."""
+    """Return whether a folder is empty or contains only a user's matches."""
     entries = list(folder.iterdir())
     folders = [
         entry for entry in entries if _QUERY_FOLDER.fullmatch(entry.name) or entry.name == COPIES_FOLDER
@@ -179,7 +179,7 @@ def _holds_matches_alone(folder: Path) -> bool:
 
 @contextmanager
 def new_output(output: Path, *, force: bool) -> Iterator[Path]:
-    """Give a private folder beside ``output``; put it there when the block succeeds."""
+    """Yield a private folder beside ``output``; move it to ``output`` when the block succeeds."""
     old = None
     try:
         with new_folder(output) as building:

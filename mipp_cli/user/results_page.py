@@ -1,9 +1,9 @@
-"""The page of a search, matches.html: each query image beside its matches, in any browser, without a network.
+"""Make the results page, matches.html: query images beside their matches, in any browser, without a network.
 
-Names and pictures come from strangers. Names are escaped; a link holds the name of a file that we wrote,
-percent-encoded. The page forbids itself all but its own style and script, pictures
-beside it, and those that it holds; it has no inline handler and no style attribute. Without a script it is a
-plain list of pictures that link to their files.
+Names and pictures are untrusted. Names are escaped, and a link is the percent-encoded name of a file that we
+wrote. The page's policy allows only its own style and script, embedded pictures and those beside it; there
+are no inline handlers or style attributes. Without scripts the page is a plain list of pictures that link to
+their files.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from mipp_cli.images.contact_sheet import PALETTE, owner_colours
 from mipp_cli.images.thumbnails import Size
 from mipp_cli.sanitize import printable
 
-_MOST_LETTERS: Final = 600  # of a name; further ones would only fill the page
-_JOINERS: Final = "\u200c\u200d"  # which words of some scripts are spelt with
-_TINY: Final = 96  # a picture with no longer side may be enlarged
-_FEW: Final = 6  # matches of each query image, at most, that leave room for larger pictures
+_MOST_LETTERS: Final = 600  # longer names are shortened
+_JOINERS: Final = "\u200c\u200d"  # part of the spelling in some scripts
+_TINY: Final = 96  # pictures up to this many pixels wide and high may be enlarged
+_FEW: Final = 6  # up to so many matches of each query image, there is room for larger pictures
 
 
 @dataclass(frozen=True)
 class PagePicture:
-    """A small picture: its JPEG file and size, and whether it lies on black."""
+    """A small picture: its JPEG file and size, and whether its background is black."""
 
     jpeg: bytes
     size: Size
@@ -45,8 +45,8 @@ class PagePicture:
 class PageMatch:
     """A match. ``file`` and ``large`` are paths below the page's folder.
 
-    ``large`` is what is shown large: the file itself or a copy of it. ``picture`` is None if it could not be
-    shown; then ``large`` and ``full_size`` mean nothing.
+    ``large`` is the picture shown enlarged: the file itself or a copy. ``picture`` is None if the file cannot
+    be shown; then ``large`` and ``full_size`` are not used.
     """
 
     rank: int
@@ -73,7 +73,7 @@ class PageQuery:
 def results_page(
     queries: Sequence[PageQuery], *, facts: Mapping[str, str], warnings: Sequence[str] = ()
 ) -> str:
-    """Return the page as HTML, the same one for equal input; ``facts`` say how the answer came about."""
+    """Return the page as HTML, always the same for equal input; ``facts`` say how the answer came about."""
     found = [match for query in queries for match in query.matches]
     counted = Counter(match.owner for match in found)
     owners = sorted(counted, key=lambda owner: (-counted[owner], owner))
@@ -109,7 +109,7 @@ def results_page(
 
 @dataclass(frozen=True)
 class _Writer:
-    """Writes matches in the colours, numbers and scale of one page."""
+    """Renders matches with the colours, numbers and scale of one page."""
 
     classes: Mapping[str, str]
     numbers: Mapping[str, int]
@@ -117,7 +117,7 @@ class _Writer:
     decimals: int
 
     def legend(self, owner: str, count: int) -> str:
-        """Return an owner with its colour and number of matches."""
+        """Return the HTML of an owner, with its colour and number of matches."""
         return (
             f'<li class="{self.classes[owner]}" data-owner="{self.numbers[owner]}"><span class="chip">'
             f'<i class="dot"></i><bdi class="who">{_text(owner)}</bdi>'
@@ -125,7 +125,7 @@ class _Writer:
         )
 
     def section(self, number: int, query: PageQuery, queries: int) -> str:
-        """Return a query image and its matches."""
+        """Return the HTML of a query image and its matches."""
         label = "query" if queries == 1 else f"query {number} of {queries}"
         found = len(query.matches)
         count = "no matches" if not found else "1 match" if found == 1 else f"{found} matches"
@@ -144,7 +144,7 @@ class _Writer:
         )
 
     def match(self, match: PageMatch) -> str:
-        """Return a match."""
+        """Return the HTML of a match."""
         distance = f"{match.distance:.{self.decimals}f}"
         label = f"Match {match.rank}: {_plain(match.name)}, of {_plain(match.owner)}, distance {distance}"
         size, note, link = "", "", ""
@@ -153,7 +153,7 @@ class _Writer:
         else:
             size, link = "{} × {}".format(*match.full_size), quote(match.file)
             if match.large != match.file:
-                note = "You see a copy, of 8 bits a channel: browsers do not show the file itself."
+                note = "This is a copy with 8 bits per channel, because browsers cannot show the file itself."
             frame = _frame("a", match.picture, href=quote(match.large), aria_label=label)
         return (
             f'<li class="match {self.classes[match.owner]}" data-owner="{self.numbers[match.owner]}"'
@@ -166,7 +166,7 @@ class _Writer:
         )
 
     def _bar(self, distance: float) -> str:
-        """Return a bar as long as a distance; a shape, because style attributes are forbidden."""
+        """Return a bar as long as the distance, as SVG because style attributes are forbidden."""
         share = distance / self.largest if self.largest else 0.0
         width = 100.0 * min(1.0, max(0.0, share)) if math.isfinite(share) else 100.0
         return (
@@ -176,7 +176,7 @@ class _Writer:
 
 
 def _frame(element: str, picture: PagePicture | None, *, alt: str = "", **attributes: str) -> str:
-    """Return a picture on its ground, or what stands in the place of one that cannot be shown."""
+    """Return a picture on its background, or a placeholder if there is none."""
     kinds, inside = ["picture"], '<span class="none">no picture</span>'
     if picture is not None:
         width, height = picture.size
@@ -206,14 +206,14 @@ def _title(queries: Sequence[PageQuery]) -> str:
 
 
 def _text(name: str) -> str:
-    """Return a stranger's name as HTML text."""
+    """Return an untrusted name as HTML text."""
     return escape(_plain(name))
 
 
 def _name(name: str) -> str:
-    """Return the name of an image as HTML: from left to right, each part of the path in its own direction.
+    """Return the name of an image as HTML, left to right, with each part of the path in its own direction.
 
-    As one run of text, a name in Arabic letters would have its number and its suffix change places.
+    As one run of text, a name in Arabic letters would be shown with its number and suffix swapped.
     """
     plain = _plain(name)
     if not any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in plain):
@@ -225,14 +225,14 @@ def _name(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return a stranger's name shortened and printable, not yet escaped."""
+    """Return an untrusted name shortened and printable, but not escaped."""
     half = _MOST_LETTERS // 2
     short = name if len(name) <= _MOST_LETTERS else f"{name[:half]}…{name[-half:]}"
     return "".join(letter if letter in _JOINERS else printable(letter) for letter in short)
 
 
 def _policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy under which nothing runs but this script, and nothing is sent."""
+    """Return the Content-Security-Policy: only this script runs, and nothing is sent."""
     hashes = (base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in (style, script))
     return (
         "default-src 'none'; img-src data: file: 'self'; style-src 'sha256-{}'; script-src 'sha256-{}'; "

@@ -1,4 +1,4 @@
-"""The user: an identity (UID, AK), queries, and what each query needs to be read again."""
+"""Make a user (UID, AK) and queries, and keep what reading each answer needs."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ from mipp_cli.workdir.sealing_key import newer_sealing_key
 PUBLIC_FILE = "user.pub"
 QUERIES_FOLDER = "queries"
 DEFAULT_CANDIDATES = 100
-_REMEMBERED = (480, 360)  # pixels of a query picture at most: large enough to read beside a match
+_REMEMBERED = (480, 360)  # largest size of a kept query picture: enough to compare it with a match
 
 
 @dataclass(frozen=True)
 class QueryPicture:
-    """A query image as the user remembers it: name, feature, and a small picture to show matches beside."""
+    """A query image as the user keeps it: name, feature, and a small picture to show beside its matches."""
 
     name: str
     feature: Codes
@@ -79,7 +79,7 @@ class RememberedQuery:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any], descriptor: Descriptor) -> RememberedQuery:
-        """Read what :meth:`to_json` gave."""
+        """Return the query from the fields that :meth:`to_json` returned."""
         pictures = tuple(
             QueryPicture(each["name"], np.array(each["feature"], np.uint8), _picture_of(each))
             for each in fields["pictures"]
@@ -87,7 +87,7 @@ class RememberedQuery:
         usk, digest = bytes.fromhex(fields["usk"]), bytes.fromhex(fields["digest"])
         sound = all(descriptor.has(each.feature) and isinstance(each.name, str) for each in pictures)
         if not pictures or not sound or len(usk) != KEY_BYTES:
-            raise ValueError("no query is like this")
+            raise ValueError("not a valid query")
         return cls(usk, digest, pictures)
 
 
@@ -102,7 +102,7 @@ def _picture_of(fields: dict[str, Any]) -> Image.Image:
 def init_user(
     path: Path, name: str, kmc: Path, *, model: Path | None = None, fingerprints: Sequence[str] = ()
 ) -> Report:
-    """Make a user's directory, and user.pub for the owners who shall authorise them.
+    """Make a user's directory, with user.pub for the owners who are to authorise the user.
 
     ``model`` is the user's copy of the deployment's model, if it has one.
     """
@@ -116,7 +116,7 @@ def init_user(
 
 
 def update_kmc_key(path: Path, file: Path) -> Report:
-    """Take over the KMC's renewed sealing key: queries are sealed to it from now on."""
+    """Accept the KMC's renewed sealing key, to which queries are sealed from now on."""
     directory = RoleDirectory.open(path, "user")
     with directory.lock():
         text, _ = newer_sealing_key(directory, file)
@@ -139,10 +139,10 @@ def make_query(
 ) -> Report:
     """Make a query of one or several images: encrypted features, and a fresh USK sealed to the KMC.
 
-    What is needed to read the answer is remembered in the user's directory before the query is out.
-    ``owners`` are those whose images are searched, without any all who authorised the user; ``features`` is
-    a file of the user's own features; ``model`` where the user's copy of the deployment's model is now, if it
-    moved, and ``device`` what runs it.
+    The user's directory records what reading the answer needs before the query is written. ``owners`` are
+    those to search; empty means all who authorised the user. ``features`` is a file of the user's own
+    features. ``model`` is the new path of the user's copy of the deployment's model, if it moved, and
+    ``device`` is what runs it.
     """
     refuse_existing(output, force=force)
     directory = RoleDirectory.open(path, "user")
@@ -150,12 +150,16 @@ def make_query(
     parameters = directory.deployment.parameters
     if not 1 <= candidates <= CANDIDATES_LIMIT:
         raise InvalidRequestError(
-            f"{candidates} candidates cannot be asked for", hint=f"1 to {CANDIDATES_LIMIT}"
+            f"a query cannot ask for {candidates} candidates", hint=f"ask for 1 to {CANDIDATES_LIMIT}"
         )
     if len(images) > IMAGES_LIMIT:
-        raise InvalidRequestError(f"a query has at most {IMAGES_LIMIT} images", hint="make several queries")
+        raise InvalidRequestError(
+            f"a query cannot have more than {IMAGES_LIMIT} images", hint="make several queries"
+        )
     if len(set(owners)) > OWNERS_LIMIT:
-        raise InvalidRequestError(f"a query names at most {OWNERS_LIMIT} owners", hint="name fewer")
+        raise InvalidRequestError(
+            f"a query cannot name more than {OWNERS_LIMIT} owners", hint="name fewer owners"
+        )
     for owner in owners:
         check_identifier(owner, "an owner's identifier")
     _check_size(len(images), candidates, parameters)
@@ -192,7 +196,7 @@ def make_query(
         raise
     warnings = [*parameters.warnings, *clipped]
     edgeless = [each.name for each in pictures if is_edgeless(parameters.descriptor, each.feature)]
-    warnings += [f"{name} has no edges: its matches mean nothing" for name in edgeless]
+    warnings += [f"{name} has no edges, so its matches are meaningless" for name in edgeless]
     counts = {"query images": len(pictures), "candidates": candidates, "edgeless": len(edgeless)}
     return Report((Output(output, "query"),), counts, tuple(warnings))
 
@@ -204,12 +208,12 @@ def _check_size(images: int, candidates: int, parameters: Parameters) -> None:
     if images > most:
         raise InvalidRequestError(
             f"{images} query images would make a query of more than {QUERY_BYTES_LIMIT >> 20} MB",
-            hint=f"under this scheme and descriptor, a query has at most {most} images",
+            hint=f"with this scheme and descriptor, a query can have at most {most} images",
         )
 
 
 def _is_there(output: Path, query_id: str) -> bool:
-    """Say whether a query is out all the same: the interruption may have come after it was in place."""
+    """Return whether the query was written: the interruption may have come after its rename."""
     try:
         return header_of(output).number == query_id
     except MippError:
@@ -217,11 +221,11 @@ def _is_there(output: Path, query_id: str) -> bool:
 
 
 def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery:
-    """Return what the user keeps of a query; MissingKeyError if nothing."""
+    """Return what the user keeps of a query; raises MissingKeyError if nothing."""
     state = f"{QUERIES_FOLDER}/{query_id}.json"
     if not directory.file(state).exists():
         raise MissingKeyError(
-            "answers a query that this user did not make, or forgot",
+            "answers a query that this user did not make or has forgotten",
             hint="decrypt it in the directory of the user who made the query",
         )
     descriptor = directory.deployment.parameters.descriptor

@@ -194,7 +194,7 @@ def test_an_answer_matching_an_unknown_query_image_is_refused(answered: Deployme
         return replace(manifest, matches=(ManifestMatch(2, 0, manifest.owners[0].name),)), ner
 
     answer = forge_answer(answered, tmp_path / "a.h5", third_image)
-    refuse(answered, answer, 3, "matches a query image that there was not")
+    refuse(answered, answer, 3, "has a match for a query image that does not exist")
 
 
 @pytest.mark.parametrize("owner", ["../../x", "", "x" * 65, "a\n"])
@@ -274,7 +274,7 @@ def test_top_keeps_the_nearest_of_each_query_image(answered: Deployment, tmp_pat
 @pytest.mark.parametrize("top", [0, -1])
 def test_no_match_cannot_be_asked_for(deployment: Deployment, tmp_path: Path, top: int) -> None:
     shutil.copy(deployment / "alice.answer.h5", tmp_path / "a.h5")
-    refuse(deployment, tmp_path / "a.h5", 2, "at least one match must be asked for", "--top", top)
+    refuse(deployment, tmp_path / "a.h5", 2, "at least one match must be requested", "--top", top)
 
 
 def test_what_is_printed_is_what_the_table_says(answered: Deployment, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_the_page_says_how_the_answer_came_about(any_scheme: Deployment) -> None
 def test_the_page_repeats_what_is_warned_of(changeable: Deployment, tmp_path: Path) -> None:
     publish(changeable, "south", [Picture(feature=random_feature(1)[:79])])
     answer = changeable.answer(changeable.search(changeable.ask("alice", candidates=100)))
-    warning = "left out an image of south that was made wrongly"
+    warning = "left out a malformed image of south"
     words = (changeable / "alice", answer, "-o", tmp_path / "m")
     assert warning in done("user", "decrypt", *words).err
     assert warning in (tmp_path / "m" / "matches.html").read_text()
@@ -354,7 +354,7 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(
     (folder / thing).write_text("mine")
     before = snapshot(folder)
     outcome = refused(10, "user", "decrypt", deployment / "alice", answer, "-o", folder, "--force")
-    assert "holds other things than matches" in outcome.err
+    assert "contains files other than matches" in outcome.err
     assert snapshot(folder) == before
 
 
@@ -381,7 +381,7 @@ def test_a_folder_that_only_resembles_matches_is_never_replaced(
         (tmp_path / "m" / name).write_text("mine")
     before = snapshot(tmp_path)
     words = (deployment / "alice", deployment / "alice.answer.h5", "-o", tmp_path / "m", "--force")
-    assert "holds other things than matches" in refused(10, "user", "decrypt", *words).err
+    assert "contains files other than matches" in refused(10, "user", "decrypt", *words).err
     assert snapshot(tmp_path) == before
 
 
@@ -624,7 +624,7 @@ def test_an_image_with_a_foreign_feature_is_left_out(changeable: Deployment, fea
     words = (changeable / "alice", answer, "-o", changeable / "all", "--top", 100, "--json")
     report = done("user", "decrypt", *words).json
     assert report["counts"]["matches"] == 20
-    assert any("left out an image of south" in warning for warning in report["warnings"])
+    assert any("left out a malformed image of south" in warning for warning in report["warnings"])
 
 
 @pytest.mark.parametrize("envelope", [b"", b"\0" * 64, b"\xff" * 64, b"\x01" + b"\xff" * 23])
@@ -636,7 +636,7 @@ def test_an_image_with_a_malformed_envelope_is_left_out(
         publish(each_way, "south", [Picture()])
     answer = each_way.answer(each_way.search(each_way.ask("alice", candidates=100)))
     words = (each_way / "alice", answer, "-o", each_way / "all", "--top", 100)
-    assert "left out an image of south" in done("user", "decrypt", *words).err
+    assert "left out a malformed image of south" in done("user", "decrypt", *words).err
     assert len(matches(each_way / "all")) == 20
 
 
@@ -647,7 +647,7 @@ def test_an_image_over_the_size_limit_is_left_out(
     answer = each_way.answer(each_way.search(each_way.ask("alice", candidates=100)))
     monkeypatch.setattr("mipp_cli.scheme.envelope.IMAGE_LIMIT", 50_000)
     words = (each_way / "alice", answer, "-o", each_way / "all", "--top", 100)
-    assert "left out an image of south that was made wrongly" in done("user", "decrypt", *words).err
+    assert "left out a malformed image of south" in done("user", "decrypt", *words).err
     assert len(matches(each_way / "all")) == 20
 
 

@@ -28,7 +28,7 @@ def test_a_query_is_forgotten_by_its_id_or_file(each_way: Deployment, by: str) -
     assert kept(each_way) == [other.read_bytes().split(b"\n")[3].split()[1].decode()]
     assert usk.hex() not in secrets_of(each_way.root)
     words = ("user", "decrypt", each_way / "alice", each_way / "alice.answer.h5", "-o", each_way / "m")
-    assert "did not make, or forgot" in refused(8, *words).err
+    assert "did not make or has forgotten" in refused(8, *words).err
 
 
 def test_all_queries_are_forgotten_at_once(each_way: Deployment) -> None:
@@ -36,23 +36,23 @@ def test_all_queries_are_forgotten_at_once(each_way: Deployment) -> None:
     done("user", "forget", each_way / "alice", "--all")
     assert kept(each_way) == []
     assert kept(each_way, "bob") != []
-    refuse(each_way, 5, "no query is kept", "--all")
+    refuse(each_way, 5, "keeps no queries", "--all")
 
 
 def test_all_queries_named_are_kept_or_none_is_forgotten(changeable: Deployment) -> None:
-    refuse(changeable, 2, f"nothing is kept of the query {'0' * 32}", changeable / "alice.query.h5", "0" * 32)
+    refuse(changeable, 2, f"the query {'0' * 32} is not kept", changeable / "alice.query.h5", "0" * 32)
 
 
 def test_a_query_is_forgotten_once(changeable: Deployment) -> None:
     done("user", "forget", changeable / "alice", changeable / "alice.query.h5", *kept(changeable))
-    refuse(changeable, 2, "nothing is kept of the query", changeable / "alice.query.h5")
+    refuse(changeable, 2, "is not kept", changeable / "alice.query.h5")
 
 
 def test_files_of_others_name_no_query_to_forget(each_way: Deployment) -> None:
-    refuse(each_way, 4, "was not made by this user", each_way / "bob.query.h5")
+    refuse(each_way, 4, "is not a query of this user", each_way / "bob.query.h5")
     kind = "groups" if each_way.scheme == "exact" else "results"
     refuse(each_way, 2, f"is of kind {kind}", each_way / "alice.results.h5")
-    refuse(each_way, 2, "nothing is kept", each_way / "bob.answer.h5")
+    refuse(each_way, 2, "is not kept", each_way / "bob.answer.h5")
     refuse(each_way, 2, "cannot be read", "none.h5")
 
 

@@ -310,7 +310,7 @@ def test_a_file_that_is_no_picture_says_so_and_has_no_link(browser: Browser, hos
     browser.open(hostile)
     browser.click(".match span.picture")
     browser.until(VIEW_OPEN)
-    assert "no picture" in browser.ask("document.querySelector('.view .note').textContent")
+    assert "cannot be shown" in browser.ask("document.querySelector('.view .note').textContent")
     assert browser.ask("document.querySelector('.view .file').hasAttribute('href')") is False
     assert browser.ask("document.querySelectorAll('.match span.picture').length") == 2 * len(FILES)
 

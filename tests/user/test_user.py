@@ -191,13 +191,13 @@ def test_a_query_says_how_many_matches_it_asks_for(changeable: Deployment, candi
 @pytest.mark.parametrize("candidates", [0, -1, 1_000_001, 10**30])
 def test_an_impossible_number_of_matches_is_refused(changeable: Deployment, candidates: int) -> None:
     image = changeable / "pictures/queries/q1.png"
-    refuse(changeable, 2, "candidates cannot be asked for", image, "--candidates", candidates)
+    refuse(changeable, 2, "a query cannot ask for", image, "--candidates", candidates)
 
 
 def test_too_many_query_images_are_refused(changeable: Deployment, tmp_path: Path) -> None:
     for number in range(IMAGES_LIMIT + 1):
         (tmp_path / f"{number}.png").touch()
-    refuse(changeable, 2, f"at most {IMAGES_LIMIT} images", tmp_path)
+    refuse(changeable, 2, f"more than {IMAGES_LIMIT} images", tmp_path)
 
 
 def test_a_query_image_that_cannot_be_read_is_named(changeable: Deployment, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_query_image_that_cannot_be_read_is_named(changeable: Deployment, tmp_
 def test_a_query_image_without_edges_is_warned_of(changeable: Deployment, tmp_path: Path) -> None:
     Image.new("L", (80, 80), 99).save(tmp_path / "flat.png")
     words = ("user", "query", changeable / "alice", tmp_path / "flat.png", "-o", tmp_path / "q.h5")
-    assert "flat.png has no edges: its matches mean nothing" in done(*words).err
+    assert "flat.png has no edges, so its matches are meaningless" in done(*words).err
 
 
 def test_what_is_remembered_of_a_query_image_is_small(changeable: Deployment, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_an_owner_of_no_proper_name_is_refused(each_way: Deployment, owner: str)
 def test_more_owners_than_a_query_may_name_are_refused(changeable: Deployment) -> None:
     options = [word for number in range(OWNERS_LIMIT + 1) for word in ("--owner", f"o{number}")]
     words = (changeable / "pictures/queries/q1.png", *options)
-    refuse(changeable, 2, f"names at most {OWNERS_LIMIT} owners", *words)
+    refuse(changeable, 2, f"cannot name more than {OWNERS_LIMIT} owners", *words)
 
 
 def test_where_the_kmc_ranks_matches_are_bounded(changeable_exact: Deployment) -> None:

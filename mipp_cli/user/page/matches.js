@@ -1,6 +1,6 @@
 "use strict";
 {
-  // What a name says reaches the page as text alone: nothing here makes HTML of a string.
+  // Names reach the page only as text: no string here becomes HTML.
   const one = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const queries = all(".query");
@@ -9,16 +9,16 @@
   const help = one(".help");
   const large = one(".stage img");
   const chosen = new Set();
-  const last = new Map(); // the match of each query that had the focus last
-  let current = null; // the match that has the focus, or is seen large
-  let seen = null; // the last one seen large
+  const last = new Map(); // the last focused match of each query
+  let current = null; // the match that is focused or enlarged
+  let seen = null; // the last match enlarged
 
   const spot = (match) => one(".picture", match);
   const queryOf = (match) => match.closest(".query");
   const visible = (within = document) => all(".match:not([hidden])", within);
   const copy = (from, to) => to.replaceChildren(...[...from.childNodes].map((node) => node.cloneNode(true)));
 
-  // The focus: Tab goes from query to query, arrows from match to match.
+  // Focus: Tab moves between queries, arrows between matches.
 
   function take(match) {
     current = match;
@@ -81,7 +81,7 @@
     go(there.at(by < 0 ? 0 : -1));
   }
 
-  // A match seen large, beside its query.
+  // An enlarged match, beside its query.
 
   function show(match) {
     seen = match;
@@ -96,13 +96,13 @@
     copy(one(".name", match), one(".name", view));
     one(".distance", view).textContent = one(".distance", match).textContent;
     one(".size", view).textContent = match.dataset.size || "unknown";
-    for (const which of ["study", "series"]) { // of DICOM files alone
+    for (const which of ["study", "series"]) { // only DICOM files have them
       const told = one(`.${which}`, view);
       told.textContent = match.dataset[which];
       told.hidden = told.previousElementSibling.hidden = !match.dataset[which];
     }
     one(".file", view).textContent = match.dataset.file;
-    // What is no picture has no link: a browser might take it for something else.
+    // A file that is not a picture gets no link: a browser might run it.
     if (match.dataset.link) one(".file", view).href = match.dataset.link;
     else one(".file", view).removeAttribute("href");
     one(".note", view).textContent = match.dataset.note || "";
@@ -118,7 +118,7 @@
     load(match, link, small);
     if (view.open) return;
     view.showModal();
-    view.focus(); // and no button or scroller in it
+    view.focus(); // rather than a button or scroller in it
   }
 
   function load(match, link, small) {
@@ -128,16 +128,16 @@
     if (!small || !href) {
       large.removeAttribute("src");
       large.hidden = true;
-      one(".note", view).textContent = "This file is no picture that can be shown.";
+      one(".note", view).textContent = "This file cannot be shown as a picture.";
       return;
     }
     large.hidden = false;
-    large.src = small.src; // at once; the large one takes its place when it is there
+    large.src = small.src; // until the large one has loaded
     const full = new Image();
     full.onload = () => {
       if (match !== current) return;
       large.src = full.src;
-      // Small pictures grow to four times their size at most: more would only blur them.
+      // Small pictures are enlarged at most four times: beyond that they only blur.
       large.style.maxWidth = `${4 * full.naturalWidth}px`;
       large.style.maxHeight = `${4 * full.naturalHeight}px`;
     };
@@ -153,7 +153,7 @@
     one(".zoom", view).setAttribute("aria-pressed", String(actual));
   }
 
-  // Owners: those chosen, or all if none is.
+  // Owners: show those chosen, or all if none is chosen.
 
   function filter() {
     for (const match of matches) match.hidden = chosen.size > 0 && !chosen.has(match.dataset.owner);
@@ -183,7 +183,7 @@
     });
   }
 
-  // What is pressed and clicked.
+  // Keys and clicks.
 
   const keys = {
     ArrowRight: () => step(1),
@@ -221,7 +221,7 @@
     const place = spot(match);
     place.addEventListener("focus", () => take(match));
     place.addEventListener("click", (event) => {
-      if (event.ctrlKey || event.metaKey || event.shiftKey) return; // open the file in a tab of its own
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return; // let the browser open the file in a new tab
       event.preventDefault();
       take(match);
       show(match);
@@ -230,7 +230,7 @@
   view.addEventListener("close", () => {
     if (view.classList.contains("actual")) zoom();
     large.removeAttribute("src");
-    spot(seen).focus(); // the browser gave the focus back to the one that was opened
+    spot(seen).focus(); // the browser returned the focus to the match first opened
   });
   one(".stage").addEventListener("click", zoom);
   one(".zoom").addEventListener("click", zoom);
