@@ -1,4 +1,4 @@
-"""Which of an owner's messages have not come to the cloud, or the KMC, for people who can bring them."""
+"""Find the messages of an owner that the cloud or the KMC has not received."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from mipp_cli.containers.messages.earlier import LIMIT
 from mipp_cli.workdir.replay import moment
 
 AGAIN_AT_KMC = (
-    "bring these files: mipp owner features OWNER -o DIR hands out the features files that still count; the "
-    "owner makes a deletion again with mipp owner delete OWNER --again NUMBER -o delete.h5"
+    "apply these files with mipp kmc index, or ask the owner to write them again: mipp owner features OWNER "
+    "-o DIR, or mipp owner delete OWNER --again NUMBER -o delete.h5 for a deletion"
 )
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Completeness:
-    """How much of what an owner sent has come: everything ``up_to`` a number, and the ``gaps``.
+    """Which of an owner's messages were received: all ``up_to`` a number, and all later ones but ``gaps``.
 
-    ``up_to`` is the newest message of whose earlier ones none is missing, and which knows of all older ones
-    of which images are left: what has come of the messages up to it is what the owner's record says. It is
-    0 if there is none. ``gaps`` are what the newest message of all misses, ``unlisted`` what it knows
-    nothing of though images are left of it.
+    Each message lists the earlier ones that still count. ``up_to`` is the newest message of whose list none
+    is missing, and which lists every older message that images are left of; up to it, the receiver has what
+    the owner's record says. It is 0 if there is no such message. Of the newest message, ``gaps`` are those
+    of its list that are missing, and ``unlisted`` those with images left that it does not list.
     """
 
     up_to: int
@@ -31,19 +31,20 @@ class Completeness:
 
     def __str__(self) -> str:
         found = (
-            f"complete up to {self.up_to} ({moment(self.up_to)})" if self.up_to else "complete up to nothing"
+            f"complete up to {self.up_to} ({moment(self.up_to)})"
+            if self.up_to
+            else "not complete up to any message"
         )
         return found + (f"; missing: {listed(self.gaps)}" if self.gaps else "")
 
     def warnings(self, owner: str, again: str) -> list[str]:
-        """Say what is missing, and ``again`` how it is brought; or what the owner's record lacks."""
+        """Return warnings of missing messages, with ``again`` as the remedy, or of unlisted ones."""
         if self.gaps:
-            return [f"{owner} sent what has not come here: {listed(self.gaps)}; {again}"]
+            return [f"messages of {owner} are missing: {listed(self.gaps)}; {again}"]
         if self.unlisted:
             return [
-                f"the record of {owner} lacks what was sent as {listed(self.unlisted)}, of which images "
-                "are here: the owner must forget no key before they are sent again (mipp owner encrypt) or "
-                "deleted"
+                f"the record of {owner} does not list {listed(self.unlisted)}, but images of these are here: "
+                "the owner must send them again (mipp owner encrypt) or delete them before forgetting a key"
             ]
         return []
 
@@ -51,11 +52,11 @@ class Completeness:
 def completeness_of(
     rows: Mapping[int, int], lists: Iterable[tuple[int, Collection[int]]], removed: int
 ) -> Completeness:
-    """Say how much of what an owner sent has come.
+    """Return which of an owner's messages were received.
 
-    ``rows`` says how many images are left of each message that came. ``lists`` are the numbers of messages
-    and of the earlier ones that each lists, the newest first and as far as they can be read. What is not
-    above ``removed`` went with a removal and is not missing.
+    ``rows`` maps each message received to the number of images left of it. ``lists`` are messages with the
+    earlier ones that each lists, newest first, as far as they can be read. Messages up to ``removed`` went
+    with a removal of the owner and do not count as missing.
     """
     complete, newest = 0, None
     for number, earlier in lists:
@@ -75,17 +76,17 @@ def _unlisted(rows: Mapping[int, int], number: int, earlier: Collection[int]) ->
 
 
 def notes_of(found: Mapping[str, Completeness]) -> tuple[str, ...]:
-    """Say of each owner up to which number everything is here that still counts."""
+    """Return a note for each owner: up to which number it is complete, and what is missing."""
     return tuple(f"{owner} is {each}" for owner, each in sorted(found.items()))
 
 
 def details_of(found: Mapping[str, Completeness]) -> dict[str, object]:
-    """Return the same for scripts."""
+    """Return the same as JSON fields."""
     return {"owners": {o: {"complete": each.up_to, "missing": list(each.gaps)} for o, each in found.items()}}
 
 
 def listed(numbers: Collection[int]) -> str:
-    """Return the first of some numbers and when each was made, and how many more there are."""
+    """Return the first few of the numbers with their times, and how many more there are."""
     shown = [f"{number} ({moment(number)})" for number in sorted(numbers)[:_SHOWN]]
     more = len(numbers) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")

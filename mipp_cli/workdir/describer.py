@@ -1,4 +1,4 @@
-"""What a role describes pictures with: the deployment's formula, or the role's own copy of its model."""
+"""Choose what describes a role's pictures: the built-in descriptor, or the role's own copy of the model."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ MODEL_FILE = "model.json"
 
 
 def remember_model(directory: RoleDirectory, parameters: Parameters, model: Path | None) -> None:
-    """Keep in a role's directory where its copy of the deployment's model is, once it was found to be that.
+    """Check a role's copy of the deployment's model, and keep its path in the role's directory.
 
     Raises InvalidRequestError if the deployment has a model and ``model`` is None, or the other way round,
-    and what :class:`ImageModel` raises for one that is not the deployment's.
+    and what :class:`ImageModel` raises for a different model.
     """
     if parameters.descriptor.model is None:
         if model is not None:
             raise InvalidRequestError(
-                f"features of this deployment are no model's, but {parameters.descriptor.name}",
+                f"this deployment uses no image model, but the descriptor {parameters.descriptor.name}",
                 hint="leave out --model",
             )
         return
     if model is None:
         raise InvalidRequestError(
-            "features of this deployment are those of an image model",
-            hint="name your copy of it: --model PATH; ask the KMC which model it is",
+            "this deployment uses an image model",
+            hint="give your copy of it: --model PATH; ask the KMC which model it is",
         )
     ImageModel(model, parameters.descriptor).check()
     _remember(directory, model)
 
 
-@timed("making ready what describes images")
+@timed("preparing the descriptor")
 def describer_of(
     directory: RoleDirectory,
     features: OwnFeatures | None,
@@ -48,9 +48,9 @@ def describer_of(
     *,
     remember: bool = True,
 ) -> Describer:
-    """Return what describes pictures for a role, checked; where it brings ``features``, what passes them on.
+    """Return a role's describer, checked; with its own ``features``, one that passes them through.
 
-    ``model`` is where the role's copy of the model is now, and remembered unless told not to. Raises what
+    ``model`` is the new path of the role's copy of the model, kept if ``remember``. Raises what
     :func:`remember_model` raises.
     """
     parameters = directory.deployment.parameters
@@ -60,12 +60,12 @@ def describer_of(
             remember_model(directory, parameters, model)
         check_device(device, is_model=False)
         return BuiltIn(descriptor)
-    path = model or directory.load(MODEL_FILE, _model_of, "name the model again with --model PATH")
+    path = model or directory.load(MODEL_FILE, _model_of, "give the model again: --model PATH")
     if model is None and not path.exists():
         raise InvalidRequestError(
-            "is where this role's copy of the model was, and it is not there",
+            "no longer exists; it was this role's copy of the model",
             path=path,
-            hint="name it where it is now: --model PATH",
+            hint="give its new path: --model PATH",
         )
     made = ImageModel(path, descriptor, device=device)
     made.check()
@@ -75,7 +75,7 @@ def describer_of(
 
 
 def _remember(directory: RoleDirectory, model: Path) -> None:
-    # by its bytes: the next command may run in another locale
+    # kept byte for byte: the next command may run in another locale
     path = os.fsencode(model.absolute()).decode(errors="surrogateescape")
     directory.write_json(MODEL_FILE, {"path": path})
 

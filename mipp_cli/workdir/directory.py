@@ -1,4 +1,4 @@
-"""A role's directory: made whole or not at all, readable by its owner alone, and locked while it changes."""
+"""Make, open and lock a role's directory, which is private and is made completely or not at all."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ SEALING_FILE = "sealing.pub"
 
 
 def check_identifier(name: str, what: str) -> None:
-    """Refuse an OID or UID that is not one; raises InvalidRequestError."""
+    """Raise InvalidRequestError if ``name`` is not a valid OID or UID."""
     if not IDENTIFIER.fullmatch(name):
         raise InvalidRequestError(
             f"{name!r} cannot be {what}",
-            hint="1 to 64 letters (a to z), digits, or any of . - _ + @, the first a letter or digit",
+            hint="use 1 to 64 letters (a to z), digits or . - _ + @, beginning with a letter or digit",
         )
 
 
 @contextmanager
 def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
-    """Make a role's directory, mode 0700: filled beside its place, and renamed there when the block succeeds.
+    """Make a role's directory, mode 0700, under a temporary name; rename it when the block succeeds.
 
     Raises OutputError if ``path`` exists: a role's directory is never replaced.
     """
     if os.path.lexists(path):
         raise OutputError(
-            "exists; a role's directory is never replaced",
+            "already exists; a role's directory is never replaced",
             path=path,
             hint="choose another name, or move the old directory away",
         )
@@ -67,14 +67,15 @@ def new_directory(path: Path, role: str, name: str) -> Iterator[RoleDirectory]:
 
 @dataclass(frozen=True)
 class RoleDirectory(Records):
-    """The directory of a role: its identity, its deployment, its keys and its other records."""
+    """The directory of a role: its identity, deployment, keys and other records."""
 
     @classmethod
     @timed("opening the directory {path} of the {role}")
     def open(cls, path: Path, role: str) -> RoleDirectory:
         """Open the directory of ``role`` at ``path``, with its passphrase if it is protected.
 
-        Raises NotInitialisedError if it is none, PassphraseError if the passphrase is wrong or missing.
+        Raises NotInitialisedError if it is not such a directory, PassphraseError if the passphrase is wrong
+        or missing.
         """
         found = role_of(path)
         if found is None:
@@ -107,7 +108,7 @@ class RoleDirectory(Records):
         return (*self.deployment.parameters.warnings, *self._exposed(), *self.key_warnings)
 
     def _exposed(self) -> list[str]:
-        """Say if others may read the keys: on some file systems nobody can keep them out by a file's mode."""
+        """Return a warning if others can read the keys, as file systems without modes let them."""
         file = self.file(SECRETS_FILE)
         if self.passphrase is not None or not file.exists():
             return []
@@ -115,21 +116,21 @@ class RoleDirectory(Records):
         if not mode & 0o077 or not self.path.stat().st_mode & 0o011:
             return []
         return [
-            f"others may read the keys in {file} (mode {mode:04o}): chmod 600 keeps them out; where that "
-            "changes nothing, as on FAT or SMB, move the directory, or give it a passphrase: mipp protect"
+            f"other accounts can read the keys in {file} (mode {mode:04o}): chmod 600 it; where that has no "
+            "effect, as on FAT or SMB, move the directory, or protect it with a passphrase: mipp protect"
         ]
 
     @property
     def key_warnings(self) -> tuple[str, ...]:
-        """Warnings of replaced files that could not be removed: they may hold what was to be forgotten."""
+        """Warnings of replaced files that could not be removed and may contain forgotten keys."""
         return tuple(
-            f"{path} may hold former keys, and could not be removed: remove it"
+            f"{path} may contain former keys but could not be removed: remove it"
             for path in former_keys_left(self.path, self.role)
         )
 
     @property
     def sealing_key(self) -> SealingPublicKey:
-        """The key to seal to: that of sealing.pub once the KMC renewed it, until then that of kmc.pub."""
+        """The KMC's key to seal to: from sealing.pub if the KMC has renewed it, else from kmc.pub."""
         renewed = self.file(SEALING_FILE)
         if renewed.exists():
             return load_renewal(renewed, self.deployment).sealing_key
@@ -141,38 +142,38 @@ class RoleDirectory(Records):
         return Sender(self.name, SigningKey(self.secret("signing")), self.deployment.fingerprint)
 
     def refuse_inside(self, output: Path) -> None:
-        """Refuse an output that lies in the directory, whose files are the role's own; raises OutputError."""
+        """Raise OutputError if ``output`` is inside the directory, which is for the role's own files."""
         if output.resolve().is_relative_to(self.path.resolve()):
             raise OutputError(
-                f"lies in the directory of {with_article(self.role)}, which keeps its own files there",
+                f"is inside the directory of {with_article(self.role)}, which is for the role's own files",
                 path=output,
-                hint="choose a place outside it",
+                hint="choose a path outside it",
             )
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
-        """Keep others from changing the directory meanwhile; raises ConflictError if another one is.
+        """Lock the directory; raises ConflictError if another command has locked it.
 
-        ``shared`` is for commands that change nothing that another one of them reads: they run side by
-        side, and keep out those that take the lock for themselves alone. The latter also clear away what
-        killed commands left, which may be keys.
+        ``shared`` is for commands that change nothing that other such commands read: they run side by side,
+        but not beside one with an exclusive lock. Exclusive locks also remove what killed commands left,
+        which may be keys.
         """
         try:
             with locked(self.file(ROLE_FILE), shared=shared, wait=False):
-                self.forget_secrets()  # another command may have changed them before
+                self.forget_secrets()  # another command may have changed them
                 if not shared:
                     self.sweep()
-                    # or else a command might say that there are no former keys
+                    # otherwise a command could report that no former keys are left
                     for path in former_keys_left(self.path, self.role):
                         raise OutputError(
-                            "may hold former keys, and cannot be removed",
+                            "may contain former keys but cannot be removed",
                             path=path,
-                            hint="see whether its disk is read-only or damaged, and remove it",
+                            hint="check whether its disk is read-only or damaged, and remove it",
                         )
                 yield
         except LockedError:
             raise ConflictError(
-                "another command is changing it", path=self.path, hint="wait until it is done, then try again"
+                "is in use by another command", path=self.path, hint="wait until that is done, then try again"
             ) from None
 
     def sweep(self) -> None:
@@ -182,9 +183,9 @@ class RoleDirectory(Records):
 
 
 def role_of(path: Path) -> str | None:
-    """Return which role's directory ``path`` is, or None.
+    """Return the role whose directory ``path`` is, or None.
 
-    Raises MalformedError if role.json is damaged, or of another format than this version reads.
+    Raises MalformedError if role.json is damaged or has a format that this version cannot read.
     """
     file = path / ROLE_FILE
     if not file.exists():
@@ -205,5 +206,5 @@ def with_article(role: str) -> str:
 def _name_of(fields: dict[str, Any]) -> str:
     name = fields["id"]
     if not IDENTIFIER.fullmatch(name):
-        raise ValueError("no OID or UID")
+        raise ValueError("not an OID or UID")
     return str(name)

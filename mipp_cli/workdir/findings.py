@@ -1,4 +1,4 @@
-"""What checks of a role's directory share: all problems are collected before any is told."""
+"""Check a role's directory: collect all problems, then report them together."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 @dataclass
 class Findings:
-    """What a check found so far: the problems, and how many things of each kind were checked."""
+    """What a check has found so far: the problems, and how many things of each kind were sound."""
 
     directory: RoleDirectory
     problems: list[Problem] = field(default_factory=list)
@@ -44,9 +44,9 @@ class Findings:
 
     @classmethod
     def begin(cls, path: Path, role: str) -> Findings:
-        """Begin a check of the directory of ``role``; NotInitialisedError if it is none.
+        """Begin a check of the directory of ``role``; raises NotInitialisedError if it is not one.
 
-        A role.json that is damaged is a problem like others, and keeps nothing from being checked.
+        A damaged role.json is a problem like others; the rest is still checked.
         """
         problems = []
         try:
@@ -57,15 +57,15 @@ class Findings:
         return cls(directory, problems)
 
     def check_common(self) -> list[Path]:
-        """Check what every cloud's and KMC's directory has, and who may enter it; return the files.
+        """Check the files that clouds and KMCs have in common, and the directory's mode; return the files.
 
-        What secrets.json holds is left to the role.
+        The content of secrets.json is left to the role.
         """
         folder = self.directory.path
         mode = folder.stat().st_mode & 0o777
         if mode & 0o077:
             self.warnings.append(
-                f"other accounts may enter {folder} (mode {mode:04o}): chmod 700 keeps them out"
+                f"other accounts have access to {folder} (mode {mode:04o}): chmod 700 keeps them out"
             )
         with self.of(folder / ROLE_FILE, "files"):
             _ = self.directory.name
@@ -79,19 +79,16 @@ class Findings:
 
     def _check_record(self, read: Callable[[RoleDirectory, str], object], name: str) -> None:
         if not IDENTIFIER.fullmatch(name):
-            raise MalformedError("is named after no owner")
+            raise MalformedError("is not named after an owner")
         read(self.directory, name)
 
     @contextmanager
     def of(self, path: Path, kind: str) -> Iterator[None]:
-        """Take down what is wrong if the block fails, at ``path`` unless the error knows better.
-
-        Counts one more of ``kind`` if it does not.
-        """
+        """Count one ``kind``, or add a problem if the block fails, at the error's path or ``path``."""
         try:
             yield
         except InterruptedWorkError:
-            raise  # says nothing of the file
+            raise  # not a problem of the file
         except MippError as error:
             self.add(Path(error.path or path), error.message)
         except OSError as error:
@@ -100,14 +97,14 @@ class Findings:
             self.counts[kind] += 1
 
     def add(self, path: Path, message: str) -> None:
-        """Take down a problem, once."""
+        """Add a problem, unless it was added before."""
         problem = Problem(str(path), message)
         if problem not in self.problems:
             self.problems.append(problem)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep others from changing the directory meanwhile, if what is locked for that is there."""
+        """Lock the directory, unless the file that is locked is missing."""
         if self.directory.file(ROLE_FILE).exists():
             with self.directory.lock(shared=True):
                 yield
@@ -115,7 +112,7 @@ class Findings:
             yield
 
     def check_each(self, folder: str, ending: str, kind: str, check: Callable[[str], None]) -> list[Path]:
-        """Check each file in a folder by its name without the ending; return those that bear it."""
+        """Call ``check`` with the name of each file in a folder, less its ``ending``; return the files."""
         files = sorted(self.directory.file(folder).glob(f"*{ending}"))
         for file in files:
             with self.of(file, kind):
@@ -123,7 +120,7 @@ class Findings:
         return files
 
     def check_unknown(self, known: Iterable[Path]) -> None:
-        """Take down every file in the directory that is not ``known``; temporary files are counted."""
+        """Add a problem for every file in the directory that is not ``known``; count temporary files."""
         listed = set(known)
         for path in sorted(self.directory.path.rglob("*")):
             if path in listed or (path.is_dir() and not path.is_symlink()):
@@ -131,7 +128,7 @@ class Findings:
             if TEMPORARY.fullmatch(path.name):
                 self.counts["temporary files"] += 1
             else:
-                self.add(path, f"is not a file that {with_article(self.directory.role)} keeps there")
+                self.add(path, f"does not belong in the directory of {with_article(self.directory.role)}")
 
     def report(self, hint: str) -> Report:
         """Return the counts; raises DamagedError with all problems if there are any."""
@@ -139,18 +136,18 @@ class Findings:
             raise DamagedError(self.problems, path=self.directory.path, hint=hint)
         warnings = [*self.directory.warnings, *self.warnings]
         if left := self.counts.pop("temporary files", 0):
-            warnings.append(f"{left} temporary files of interrupted commands may be removed (.*.tmp)")
+            warnings.append(f"{left} temporary files of interrupted commands can be removed (.*.tmp)")
         return Report((), dict(self.counts), tuple(warnings), {}, tuple(self.notes), self.details)
 
 
 def check_key(found: bytes, named: bytes, file: str) -> None:
-    """Refuse a key whose public half is not the one that a public file names; raises MalformedError."""
+    """Raise MalformedError if a key's public half is not the one in a public file."""
     if not hmac.compare_digest(found, named):
-        raise MalformedError(f"the key is not the one that {file} names")
+        raise MalformedError(f"its key does not match {file}")
 
 
 def check_query_record(directory: RoleDirectory, folder: str, name: str) -> None:
-    """Refuse what is not the record of an answered query; raises MalformedError."""
+    """Raise MalformedError if a file is not the record of an answered query."""
     recorded = directory.recorded(folder, name)
     if not _QUERY_NAME.fullmatch(name) or not _DIGEST.fullmatch(recorded or ""):
         raise MalformedError("is not the record of a query")

@@ -1,7 +1,7 @@
-"""Up to which number a cloud or KMC refuses an owner's messages, whatever it has: ``floors/OID.json``.
+"""Keep the number up to which a cloud or KMC refuses all messages of an owner: ``floors/OID.json``.
 
-A message may come late, so whoever removed or lost what decided an image must not take an older message that
-would bring the image back.
+Messages may come late. A receiver that removed or lost the message that decided about an image must refuse
+older ones, which could bring the image back.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FLOORS_FOLDER = "floors"
 
 @dataclass(frozen=True)
 class Floor:
-    """Messages up to ``refused`` are refused; what is missing up to ``removed`` is not reported as missing.
+    """Messages up to ``refused`` are refused; those up to ``removed`` are not reported as missing.
 
-    ``removed`` comes from a removal of the owner, ``refused`` from that or from damage that was dropped.
+    ``removed`` is set by a removal of the owner, ``refused`` by that or by dropping damaged files.
     """
 
     refused: int = 0
@@ -31,36 +31,36 @@ class Floor:
 
     def __post_init__(self) -> None:
         if not 0 <= self.removed <= self.refused <= LARGEST_NUMBER:
-            raise ValueError("no floor is like this")
+            raise ValueError("not a valid floor")
 
 
 def floor_file(directory: RoleDirectory, owner: str) -> Path:
-    """Return where the floor of an owner is kept."""
+    """Return the path of an owner's floor."""
     return directory.file(_name(owner))
 
 
 def floor_in_force(directory: RoleDirectory, owner: str, key: bytes) -> Floor:
-    """Return the floor of an enrolled owner; MalformedError if one who was removed and came back has none."""
+    """Return an enrolled owner's floor; raises MalformedError if a returned owner has none."""
     removal = removal_of(directory, owner)
     if removal is not None and removal.key == key and not floor_file(directory, owner).exists():
         raise MalformedError(
             "is missing",
             path=floor_file(directory, owner),
-            hint="restore it from a backup; if the removal was cut short: "
+            hint="restore it from a backup; if the removal was interrupted: "
             f"mipp {directory.role} remove {directory.role.upper()} {owner}",
         )
     return floor_of(directory, owner)
 
 
 def floor_of(directory: RoleDirectory, owner: str) -> Floor:
-    """Return the floor of an owner, or that there is none; raises MalformedError if its file is damaged."""
+    """Return an owner's floor, by default 0; raises MalformedError if its file is damaged."""
     if not floor_file(directory, owner).exists():
         return Floor()
     return directory.load(_name(owner), lambda fields: Floor(int(fields["refused"]), int(fields["removed"])))
 
 
 def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: bool) -> None:
-    """Refuse the messages of an owner up to ``refused`` from now on, because of a removal if ``removed``."""
+    """Raise the number up to which an owner's messages are refused; ``removed`` says if by a removal."""
     floor = floor_of(directory, owner)
     raised = Floor(max(floor.refused, refused), max(floor.removed, refused) if removed else floor.removed)
     if raised != floor or not floor_file(directory, owner).exists():
@@ -69,7 +69,7 @@ def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: 
 
 
 def set_floor_of_return(directory: RoleDirectory, header: Header) -> None:
-    """Refuse what an owner who comes back sent before; another who bears the name begins without a floor."""
+    """Refuse the earlier messages of a returning owner; delete the floor if the name has a new owner."""
     removal = removal_of(directory, header.sender)
     if removal is not None and removal.key == header.sender_key:
         raise_floor(directory, header.sender, header.sequence_number, removed=True)
@@ -78,14 +78,14 @@ def set_floor_of_return(directory: RoleDirectory, header: Header) -> None:
 
 
 def check_floor(floor: Floor, header: Header) -> None:
-    """Refuse a message that is not above the floor of its sender; raises ReplayedError."""
+    """Raise ReplayedError if a message is not above its sender's floor."""
     number = header.sequence_number
     if number > floor.refused:
         return
-    why = "was removed" if number <= floor.removed else "lost messages here"
+    why = "the owner was removed" if number <= floor.removed else "damaged files were dropped"
     raise ReplayedError(
-        f"is not newer than what {header.sender!r} had sent when the owner {why}",
-        hint="the owner sends these images again: mipp owner encrypt OWNER IMAGES --again; "
+        f"is refused, like all messages of {header.sender!r} up to {floor.refused}, because {why}",
+        hint="the owner must send these images again: mipp owner encrypt OWNER IMAGES --again; "
         + numbers_behind(floor.refused),
     )
 

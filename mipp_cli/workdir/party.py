@@ -1,4 +1,4 @@
-"""The directory of a user or a cloud made: a signing key, and the public file that names it."""
+"""Make the directory of a user or a cloud: a signing key, and the public file that contains it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def init_party(
     fingerprints: Sequence[str],
     fill: Callable[[RoleDirectory], object],
 ) -> Report:
-    """Make the directory of a user or a cloud; ``fill`` adds what is the role's own.
+    """Make the directory of a user or a cloud; ``fill`` adds what only this role needs.
 
-    Raises OutputError if ``path`` exists, WrongDeploymentError if a demanded fingerprint is not there.
+    Raises OutputError if ``path`` exists, WrongDeploymentError if a demanded fingerprint does not match.
     """
     kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)
     shown = check_fingerprints({kmc: deployment.fingerprint}, fingerprints)

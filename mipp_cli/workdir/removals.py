@@ -1,4 +1,4 @@
-"""What stays of an owner who was removed: enough to tell a return from a replay."""
+"""Keep records of removed owners, which distinguish a return from a replay."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from mipp_cli.workdir.replay import check_pinned_key, numbers_behind
 REMOVED_FOLDER = "removed"
 
 Confirm = Callable[[str], None]
-"""Asks a question before anything is changed; raises DeclinedError if the answer is no."""
+"""Asks a question before any change; raises DeclinedError if the answer is no."""
 
 
 def unasked(question: str) -> None:
-    """Go on without asking."""
+    """Continue without asking."""
 
 
 @dataclass(frozen=True)
 class Removal:
     """The record of a removal, ``removed/OID.json``.
 
-    ``key``, ``number`` and ``digest`` are those of the membership that was in force, ``forgotten`` the ids
-    of the SKs that the KMC is not to take again. ``released`` says that others may take the name;
-    ``retired`` are the keys that never may again.
+    ``key``, ``number`` and ``digest`` are those of the membership that was in force. ``forgotten`` are the
+    ids of SKs that the KMC must not accept again. ``released`` says that another owner may take the name;
+    ``retired`` are keys that never may.
     """
 
     owner: str
@@ -47,7 +47,7 @@ class Removal:
     def __post_init__(self) -> None:
         keys = [self.key, *self.retired]
         if any(len(key) != 32 for key in keys) or not 0 <= self.number <= LARGEST_NUMBER:
-            raise ValueError("no removal is like this")
+            raise ValueError("not a valid removal")
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON fields."""
@@ -62,7 +62,7 @@ class Removal:
 
     @classmethod
     def from_json(cls, owner: str, fields: dict[str, Any]) -> Removal:
-        """Read what :meth:`to_json` gave."""
+        """Return the record from the fields that :meth:`to_json` returned."""
         return cls(
             owner,
             bytes.fromhex(fields["key"]),
@@ -86,18 +86,17 @@ def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
 
 
 def removals(directory: RoleDirectory) -> list[Removal]:
-    """Return the records of all removals, of owners who came back too."""
+    """Return the records of all removals, including those of owners who came back."""
     names = sorted(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))
     found = [removal_of(directory, name) for name in names if IDENTIFIER.fullmatch(name)]
     return [removal for removal in found if removal is not None]
 
 
 def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | None, *, release: bool) -> bool:
-    """Record that an owner is removed, before the membership goes; return whether that changed the record.
+    """Record a removal, before the membership is deleted; return whether the record changed.
 
-    ``in_force`` says what is, and is None for an owner whose membership ended before. A name that is
-    released is free at once, and the key that held it is retired for good. Raises InvalidRequestError for a
-    name that was never enrolled.
+    ``in_force`` describes the membership, and is None if that ended before. A released name is free at once,
+    and its key is retired for good. Raises InvalidRequestError for a name that was never enrolled.
     """
     previous = removal_of(directory, owner)
     removal = in_force or previous
@@ -116,15 +115,15 @@ def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | Non
 
 
 def check_spelling(directory: RoleDirectory, owner: str, others: Iterable[str]) -> None:
-    """Refuse an owner whose files would be those of another on file systems that take two names for one.
+    """Raise ConflictError if a file system could take the owner's name for that of another owner.
 
-    Some know no case, and some no dots at the end of a folder's name. Raises ConflictError.
+    Some file systems ignore case, some drop dots at the end of a folder's name.
     """
     known = {*others, *(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))}
     for other in sorted(known - {owner}):
         if _spelt(other) == _spelt(owner):
             raise ConflictError(
-                f"is of {owner!r}, and {other!r} is known here: some file systems take the two names for one",
+                f"is from {owner!r}, but {other!r} is known here: some file systems do not tell them apart",
                 hint="ask the owner to choose another identifier: mipp owner init --id OID",
             )
 
@@ -136,8 +135,8 @@ def _spelt(owner: str) -> str:
 def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) -> None:
     """Refuse an enrolment that a removal forbids.
 
-    Raises ConflictError for a key that was retired, and for another key than that of an owner who was
-    removed and whose name was not released; ReplayedError for what is not newer than what was in force.
+    Raises ConflictError for a retired key, and for a name that was removed but not released and had another
+    key; ReplayedError for an enrolment that is not newer than the one that was in force.
     """
     removal = removal_of(directory, header.sender)
     if removal is None:
@@ -145,32 +144,32 @@ def check_return(directory: RoleDirectory, header: Header, *, enrolled: bool) ->
     if header.sender_key in removal.retired:
         raise ConflictError(
             f"is signed with a key that was retired when the name {header.sender!r} was released",
-            hint="whoever bears the name now begins anew: mipp owner init",
+            hint="an owner who wants this name must start again: mipp owner init",
         )
     if enrolled or removal.released:
         return
     check_pinned_key(header, removal.key)
     if header.sequence_number <= removal.number:
         raise ReplayedError(
-            f"is not newer than what was in force when {header.sender!r} was removed",
-            hint="to come back the owner makes a new one: mipp owner authorize; "
+            f"is not newer than the enrolment that was in force when {header.sender!r} was removed",
+            hint="to come back, the owner must make a new one: mipp owner authorize; "
             + numbers_behind(removal.number),
         )
 
 
 def removal_question(what: str, place: str) -> str:
-    """Return what is asked before an owner, and ``what`` else goes with it, is removed from ``place``."""
+    """Return the question to ask before ``what`` is removed from ``place``."""
     return f"Remove {what} from {place}? This cannot be undone."
 
 
 def already_removed(directory: RoleDirectory, owner: str) -> AlreadyAppliedError:
-    """Return the error of a removal that was done before."""
+    """Return the error for a repeated removal."""
     return AlreadyAppliedError(
-        f"the owner {owner!r} was removed before", path=directory.path, hint="there is nothing to do"
+        f"the owner {owner!r} was already removed", path=directory.path, hint="there is nothing to do"
     )
 
 
 def removal_report(directory: RoleDirectory, counts: dict[str, int], released: bool) -> Report:
     """Return the report of a removal; ``released`` says that the name is free."""
-    notes = ("the name is free; the key that bore it is retired for good",) if released else ()
+    notes = ("the name is free; its former key is retired for good",) if released else ()
     return Report((), {"owners": 1, **counts}, directory.warnings, {}, notes)

@@ -1,4 +1,4 @@
-"""Numbers of messages: what was applied already, what is older, whose clock is wrong, and pinned keys."""
+"""Check messages against replay: numbers applied before or too old, wrong clocks, and pinned keys."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ A_DAY = 86_400 * 10**6  # in the microseconds that numbers count
 
 
 def check_pinned_key(header: Header, key: bytes) -> None:
-    """Refuse a sender whose key is not the one its identifier was first enrolled with; ConflictError."""
+    """Raise ConflictError if the sender's key is not the one that its identifier was first enrolled with."""
     if not hmac.compare_digest(header.sender_key, key):
         raise ConflictError(
-            f"is signed with another key than the one that {header.sender!r} was enrolled with",
+            f"is not signed with the key that {header.sender!r} was enrolled with",
             hint="the first enrolment pins an identifier to its key: ask the sender which file is theirs",
         )
 
@@ -36,40 +36,40 @@ def check_sequence(header: Header, number: int, digest: str) -> None:
     check_message(header, {number: digest})
     if header.sequence_number < number:
         raise ReplayedError(
-            f"is older than what is in force of {header.sender!r} (number {header.sequence_number}, "
-            f"in force {number})",
+            f"is older than the list of {header.sender!r} in force (number {header.sequence_number}, in "
+            f"force {number})",
             hint=f"ask the sender for a new one; {numbers_behind(number)}",
         )
 
 
 def numbers_behind(number: int) -> str:
-    """Return what an owner does whose numbers are below one that it gave before."""
+    """Return the hint for an owner whose numbers have fallen below one used before."""
     return (
-        "if a backup was restored or a clock set back, the owner's numbers are behind, and this brings them "
-        f"up: mipp owner renumber OWNER --above {number}"
+        "if a backup was restored or a clock was set back, the owner's numbers are too low; to raise them: "
+        f"mipp owner renumber OWNER --above {number}"
     )
 
 
 def check_message(header: Header, applied: Mapping[int, str]) -> None:
-    """Refuse a message whose number was ``applied`` (digest by number); others come in any order.
+    """Refuse a message whose number is in ``applied`` (digest by number); others may come in any order.
 
     Raises AlreadyAppliedError for the same content again, ReplayedError for other content.
     """
     number = header.sequence_number
     if applied.get(number) == header.digest:
-        raise AlreadyAppliedError("was applied before; nothing changed", hint="there is nothing to do")
+        raise AlreadyAppliedError("was already applied; nothing changed", hint="there is nothing to do")
     if number in applied:
         raise ReplayedError(
-            f"comes under the number {number}, which another file of {header.sender!r} had",
+            f"has the number {number}, which another file of {header.sender!r} used",
             hint="ask the sender for a new file",
         )
 
 
 def check_clock(header: Header, last: int) -> None:
-    """Refuse a number more than a day ahead of this machine's clock and of ``last``, applied before.
+    """Raise ClockError if a number is more than a day ahead of this machine's clock and of ``last``.
 
-    Numbers follow the sender's clock. One from a clock that ran ahead would keep out, for as long, whatever
-    the sender makes once the clock is right. Raises ClockError.
+    ``last`` is the last number applied. Numbers follow the sender's clock: once one from a fast clock is
+    accepted, the sender's later messages could be refused until the right clock catches up.
     """
     now, number = clock_number(), header.sequence_number
     if number <= max(now, last) + A_DAY:
@@ -83,20 +83,20 @@ def check_clock(header: Header, last: int) -> None:
 
 
 def clock_number() -> int:
-    """Return the number that the clock gives now: microseconds since 1970."""
+    """Return the number for the present time: microseconds since 1970."""
     return time.time_ns() // 1000
 
 
 def moment(number: int) -> str:
-    """Return when a sequence number was given, for people: numbers are microseconds since 1970."""
+    """Return the time of a sequence number, for people: numbers are microseconds since 1970."""
     try:
         return f"{datetime.fromtimestamp(number / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (ValueError, OverflowError, OSError):
-        return "no time"
+        return "not a valid time"
 
 
 def iso_time(number: int) -> str | None:
-    """Return when a sequence number was given, for scripts: ISO 8601 in UTC; None if that is no time."""
+    """Return the time of a sequence number, for scripts: ISO 8601 in UTC; None if it is not a valid time."""
     try:
         return f"{_EPOCH + timedelta(microseconds=number):%Y-%m-%dT%H:%M:%S.%f}Z"
     except OverflowError:
@@ -104,9 +104,9 @@ def iso_time(number: int) -> str | None:
 
 
 def query_record(header: Header) -> str:
-    """Return under what name an answered query is recorded.
+    """Return the name under which an answered query is recorded.
 
-    Ids are each user's own: whoever makes a query under another's id takes nothing from them.
+    It contains the user's key, so a query that reuses another user's id does not block that user's.
     """
     return f"{header.key}-{header.number}"
 
@@ -114,9 +114,9 @@ def query_record(header: Header) -> str:
 def each_new(
     files: Iterable[Path], apply: Callable[[Path], Result], check: Callable[[], object] = lambda: None
 ) -> tuple[list[Result], int]:
-    """Apply ``files`` in order; skip those applied before, and return the results and how many were skipped.
+    """Apply ``files`` in order, skipping those applied before; return the results and the number skipped.
 
-    Raises AlreadyAppliedError if that leaves nothing, but calls ``check`` first; errors name the file.
+    Then calls ``check``. Raises AlreadyAppliedError if all were skipped; errors name the file.
     """
     results, skipped = [], []
     for file in files:

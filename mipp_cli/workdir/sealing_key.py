@@ -1,4 +1,4 @@
-"""The KMC's renewed sealing key, sealing.pub, as owners and users take it over."""
+"""Check the KMC's renewed sealing key, sealing.pub, for owners and users."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mipp_cli.workdir.replay import A_DAY, clock_number, moment
 
 
 def newer_sealing_key(directory: RoleDirectory, file: Path) -> tuple[bytes, SealingPublicKey]:
-    """Return the bytes and key of a sealing.pub; refuse one that is not newer than the one held.
+    """Return the bytes and key of a sealing.pub; refuse one that is not newer than the present one.
 
-    Raises AlreadyAppliedError for the same one, ReplayedError for an older one or another of its number, and
-    ClockError for one of a time that this machine's clock is far from. One that is held, and of such a time,
-    keeps no other out: the KMC's clock was wrong, or this one.
+    Raises AlreadyAppliedError for the same key, ReplayedError for one whose number is not higher, and
+    ClockError for a number more than a day ahead of this machine's clock. A present key whose number is that
+    far ahead is replaced by any other: the KMC's clock was wrong, or this machine's.
     """
     text = read_public_file(file)
     with errors_at(file):
@@ -27,15 +27,15 @@ def newer_sealing_key(directory: RoleDirectory, file: Path) -> tuple[bytes, Seal
                 f"has the number {renewal.number} of {moment(renewal.number)}, more than a day ahead of this "
                 f"machine's clock ({moment(now)})",
                 hint="set the clock that is wrong; if it is the KMC's, then: mipp kmc rotate-key KMC, and "
-                "take the new sealing.pub",
+                "use the new sealing.pub",
             )
         if held.exists():
             known = load_renewal(held, directory.deployment)
             if known.fingerprint == renewal.fingerprint:
-                raise AlreadyAppliedError("was taken over before", hint="there is nothing to do")
+                raise AlreadyAppliedError("was already accepted", hint="there is nothing to do")
             if renewal.number <= known.number <= now + A_DAY:
                 raise ReplayedError(
-                    f"is not newer than the key that is held (number {renewal.number}, held {known.number})",
+                    f"is not newer than the present key (number {renewal.number}, present {known.number})",
                     hint="ask the KMC for its latest sealing.pub",
                 )
     return text, renewal.sealing_key

@@ -1,7 +1,7 @@
-"""secrets.json, which holds the keys of a role's directory: in plain, or sealed under a passphrase.
+"""Read and write secrets.json, the keys of a role's directory: in plain text, or sealed under a passphrase.
 
-Whatever else is secret in a directory lies in files that are always sealed, under a key that secrets.json
-holds. So a passphrase comes, changes and goes with one file, which is replaced whole.
+All other secrets of a directory are in files that are always sealed, under a key in secrets.json. So adding,
+changing or removing a passphrase replaces a single file.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ RESTORE_ALL = "restore the directory from a backup"
 MOST_PASSPHRASE_BYTES = 4096
 _AS_TEXT = "write it as one line of text, and save it as UTF-8"
 _SEALED_FOLDERS = {
-    "kmc": ("owners", "users", "rankings"),  # SKs and storage keys; who may search; what was asked
+    "kmc": ("owners", "users", "rankings"),  # SKs and storage keys; who may search; queries and their ranking
     "user": ("queries",),  # USKs, features and small pictures
 }
 
@@ -46,9 +46,9 @@ _SEALED_FOLDERS = {
 class Passphrases:
     """Where a command gets passphrases from.
 
-    ``ask`` returns that of a protected directory, or None if there is nobody to ask; ``given``: it was
-    handed over for this very directory, which must then be protected; ``new`` protects a directory that
-    the command makes.
+    ``ask`` returns the passphrase of a protected directory, or None if there is nobody to ask. ``given``
+    says that the caller supplied it, so that the directory must be protected. ``new`` protects a directory
+    that the command makes.
     """
 
     ask: Callable[[Path], bytes | None] = lambda path: None
@@ -62,7 +62,7 @@ _CURRENT = ContextVar("passphrases", default=_NOBODY)
 
 @contextmanager
 def passphrases_from(source: Passphrases) -> Iterator[None]:
-    """Have directories opened and made in the block get their passphrases from ``source``."""
+    """Use ``source`` for the passphrases of directories opened and made in the block."""
     token = _CURRENT.set(source)
     try:
         yield
@@ -71,18 +71,18 @@ def passphrases_from(source: Passphrases) -> Iterator[None]:
 
 
 def check_passphrase(passphrase: bytes) -> bytes:
-    """Return ``passphrase``, a line of text in UTF-8, in the form NFC; raises InvalidRequestError for others.
+    """Return ``passphrase``, one line of UTF-8, in the form NFC; raises InvalidRequestError for others.
 
-    A terminal must be able to give what a file gave, and another system's keyboard what the first one's did.
+    So a passphrase from a file can be typed in a terminal, and on the keyboard of another system.
     """
     if not passphrase:
-        raise InvalidRequestError("the passphrase is empty", hint="choose one that nobody guesses")
+        raise InvalidRequestError("the passphrase is empty", hint="choose one that is hard to guess")
     if len(passphrase) > MOST_PASSPHRASE_BYTES:
         raise InvalidRequestError(
-            "the passphrase is too long", hint=f"a passphrase has at most {MOST_PASSPHRASE_BYTES} bytes"
+            "the passphrase is too long", hint=f"use at most {MOST_PASSPHRASE_BYTES} bytes"
         )
     if passphrase.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) or b"\0" in passphrase:
-        raise InvalidRequestError("the passphrase is in UTF-16, or no text", hint=_AS_TEXT)
+        raise InvalidRequestError("the passphrase is in UTF-16 or is not text", hint=_AS_TEXT)
     try:
         text = passphrase.decode()
     except UnicodeDecodeError:
@@ -94,7 +94,7 @@ def check_passphrase(passphrase: bytes) -> bytes:
 
 @dataclass(frozen=True, repr=False)
 class SecretsFile:
-    """The secrets.json of the directory at ``path``, and the key of its passphrase, if it has one."""
+    """The secrets.json of the directory at ``path``, and the key from its passphrase, if it has one."""
 
     path: Path
     passphrase: PassphraseKey | None = None
@@ -103,13 +103,13 @@ class SecretsFile:
     def open(cls, path: Path) -> SecretsFile:
         """Open the secrets.json of a directory.
 
-        Raises PassphraseError if the passphrase is wrong or nobody gave one, InvalidRequestError if one was
-        given for a directory that is not protected.
+        Raises PassphraseError if the passphrase is wrong or missing, InvalidRequestError if one was given
+        for a directory that is not protected.
         """
         source, file = _CURRENT.get(), path / SECRETS_FILE
         fields = _read(file) if file.exists() or source.given else {}
         if "sealed" in fields:
-            sweep(path, SECRETS_FILE)  # what a killed command left may hold the keys in plain
+            sweep(path, SECRETS_FILE)  # temporary files of killed commands may contain the keys in plain text
         else:
             if source.given:
                 raise InvalidRequestError(
@@ -122,7 +122,7 @@ class SecretsFile:
         with damaged_unless_sound(file, RESTORE_ALL):
             stretching, salt = Stretching(**fields["scrypt"]), bytes.fromhex(fields["salt"])
             if len(salt) != SALT_BYTES:
-                raise ValueError("no salt has this length")
+                raise ValueError("salt of the wrong length")
         passphrase = source.ask(path)
         if passphrase is None:
             raise PassphraseError(
@@ -137,17 +137,17 @@ class SecretsFile:
 
     @classmethod
     def new(cls, path: Path) -> SecretsFile:
-        """Return that of a directory that is being made, protected if the command was told to."""
+        """Return the secrets.json of a new directory, protected if the command was given a passphrase."""
         passphrase = _CURRENT.get().new
         return cls(path, None if passphrase is None else PassphraseKey.new(passphrase))
 
     def read(self) -> dict[str, Any]:
-        """Return the keys, in hex; raises ConflictError if the passphrase came, changed or went meanwhile."""
+        """Return the keys, in hex; raises ConflictError if another command has changed the passphrase."""
         file = self.path / SECRETS_FILE
         fields = _read(file)
         if fields.get("salt") != (self.passphrase and self.passphrase.salt.hex()):
             raise ConflictError(
-                "another command changed its passphrase meanwhile",
+                "another command has just changed its passphrase",
                 path=self.path,
                 hint="run the command again",
             )
@@ -158,7 +158,7 @@ class SecretsFile:
         return dict(json.loads(self.passphrase.unseal(sealed, self._bound)))
 
     def write(self, fields: dict[str, Any]) -> None:
-        """Write the keys, mode 0600, under the passphrase if there is one; raises OutputError."""
+        """Write the keys, mode 0600, sealed under the passphrase if there is one; raises OutputError."""
         if self.passphrase is not None:
             sealed = self.passphrase.seal(json.dumps(fields).encode(), self._bound)
             fields = {
@@ -181,13 +181,13 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def is_always_sealed(role: str, name: str) -> bool:
-    """Say whether a JSON file of a role's directory is sealed under the directory's storage key."""
+    """Return whether a JSON file of a role's directory is sealed under the directory's storage key."""
     folder, _, rest = name.rpartition("/")
     return rest.endswith(".json") and folder in _SEALED_FOLDERS.get(role, ())
 
 
 def former_keys_left(path: Path, role: str) -> list[Path]:
-    """Return replaced files of keys in a directory that nobody uses, and that could not be removed."""
+    """Return former files with keys that were replaced in a directory but could not be removed."""
     folders = (path / folder for folder in _SEALED_FOLDERS.get(role, ()))
     return [*left_behind(path, SECRETS_FILE), *(each for folder in folders for each in left_behind(folder))]
 
@@ -199,13 +199,13 @@ def sealed_files(path: Path, role: str) -> list[str]:
 
 
 def seal_fields(key: bytes, name: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what the file ``name`` of a directory holds in the place of ``fields``."""
+    """Return ``fields`` sealed, as the content of the file ``name`` of a directory."""
     sealed = seal(key, json.dumps(fields).encode(), _place(name))
     return {"sealed": base64.b64encode(sealed).decode("ascii")}
 
 
 def unseal_fields(key: bytes, name: str, fields: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what :func:`seal_fields` sealed; None if it is under another key, or in another file's place."""
+    """Return the fields that :func:`seal_fields` sealed; None if the key or the file name is another."""
     try:
         return dict(json.loads(unseal(key, base64.b64decode(fields["sealed"]), _place(name))))
     except TamperedError:

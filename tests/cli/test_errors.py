@@ -348,7 +348,7 @@ def test_init_never_replaces_anything(deployment: Deployment, role: str, kind: s
     options += ["--scheme", "mask"] if role == "kmc" else []
     before = snapshot(tmp_path)
     said = refuse(deployment, 10, role, "init", place, *options)
-    assert said.startswith(f"error: {place}: exists; a role's directory is never replaced")
+    assert said.startswith(f"error: {place}: already exists; a role's directory is never replaced")
     assert snapshot(tmp_path) == before
 
 
@@ -360,7 +360,7 @@ def test_an_identifier_that_is_none_is_refused(
     words = (role, "init", tmp_path / "x", f"--id={name}", "--kmc", deployment / "kmc" / "kmc.pub")
     said = refuse(deployment, 2, *words)
     assert f"cannot be {'an owner' if role == 'owner' else 'a user'}'s identifier" in said
-    assert "hint: 1 to 64 letters" in said
+    assert "hint: use 1 to 64 letters" in said
     assert not list(tmp_path.iterdir())
 
 

@@ -126,11 +126,11 @@ def test_applied_deletions_and_deleted_uploads_are_still_known(each_way: Deploym
     deletion = deletion_of(each_way, "north", "new")
     index(each_way, upload)
     index(each_way, deletion)
-    refuse(each_way, 5, "was applied before", deletion)
-    refuse(each_way, 5, "was applied before", upload)
-    refuse(each_way, 5, "was applied before", each_way / "north.h5")
+    refuse(each_way, 5, "was already applied", deletion)
+    refuse(each_way, 5, "was already applied", upload)
+    refuse(each_way, 5, "was already applied", each_way / "north.h5")
     index(each_way, deletion_of(each_way, "north", *each_way.names("north")))
-    refuse(each_way, 5, "was applied before", each_way / "north.h5")
+    refuse(each_way, 5, "was already applied", each_way / "north.h5")
 
 
 def test_a_late_deletion_spares_what_came_again(each_way: Deployment) -> None:
@@ -162,7 +162,7 @@ def test_a_deletion_in_anothers_name_is_refused(changeable: Deployment) -> None:
     for number, sender in enumerate((stranger(changeable, "north"), stranger(changeable, "nobody"))):
         path = changeable / f"forged{number}.h5"
         write_delete(path, sender, next_number(), list(changeable.names("north")))
-    refuse(changeable, 9, "is signed with another key", changeable / "forged0.h5")
+    refuse(changeable, 9, "is not signed with the key", changeable / "forged0.h5")
     refuse(changeable, 4, "is not enrolled", changeable / "forged1.h5")
 
 

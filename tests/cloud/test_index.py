@@ -87,7 +87,7 @@ def test_the_indexed_sums_match_the_plain_codes(sum_scheme: Deployment, tmp_path
 
 
 def test_an_upload_applied_before_changes_nothing(each_way: Deployment) -> None:
-    refuse(each_way, 5, "was applied before; nothing changed", each_way / "north.h5")
+    refuse(each_way, 5, "was already applied; nothing changed", each_way / "north.h5")
 
 
 def test_among_several_uploads_those_applied_before_are_skipped(each_way: Deployment) -> None:
@@ -114,7 +114,7 @@ def test_another_upload_under_a_known_number_is_a_replay(each_way: Deployment) -
     refuse(
         each_way,
         6,
-        "which another file of 'north' had",
+        "which another file of 'north' used",
         upload_of(each_way, "north", "two", number=number),
     )
 
@@ -174,7 +174,7 @@ def test_an_owner_who_is_not_enrolled_is_refused(changeable: Deployment, tmp_pat
 def test_an_upload_signed_with_another_key_is_a_conflict(each_way: Deployment) -> None:
     images = [("new", Picture().envelope(), random_feature(1))]
     upload = forge_upload(each_way, "north", images, each_way / "u.h5", sender=stranger(each_way, "north"))
-    refuse(each_way, 9, "another key than the one that 'north' was enrolled with", upload)
+    refuse(each_way, 9, "is not signed with the key that 'north' was enrolled with", upload)
 
 
 def test_an_upload_made_for_another_kmc_is_refused(changeable: Deployment, tmp_path: Path) -> None:

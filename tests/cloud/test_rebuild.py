@@ -123,7 +123,7 @@ def test_what_was_applied_is_known_after_a_rebuild(each_way: Deployment) -> None
     index(each_way, deletion)
     index(each_way, "--rebuild")
     for known in (upload, deletion, each_way / "north.h5"):
-        refuse(each_way, 5, "was applied before", known)
+        refuse(each_way, 5, "was already applied", known)
     index(each_way, late)
 
 
@@ -162,7 +162,7 @@ def test_what_is_older_than_what_was_dropped_is_refused(changeable: Deployment) 
     index(changeable, upload_of(changeable, "north", "y"))
     damage(segment_files(changeable, "north")[1])
     done("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
-    refuse(changeable, 6, "is not newer than what 'north' had sent", older)
+    refuse(changeable, 6, "because damaged files were dropped", older)
     index(changeable, gone)
     done("cloud", "check", changeable / "cloud", "--sums", *JOBS)
     index(changeable, upload_of(changeable, "north", "z"))
@@ -175,7 +175,7 @@ def test_what_was_dropped_is_a_gap_until_it_is_made_again(changeable: Deployment
     index(changeable, upload_of(changeable, "north", "y", earlier=[number]))
     damage(segment_files(changeable, "north")[1])
     words = ("cloud", "index", changeable / "cloud", "--rebuild", "--drop-damaged", *JOBS)
-    assert f"north sent what has not come here: {number}" in done(*words).err
+    assert f"messages of north are missing: {number}" in done(*words).err
     index(changeable, upload_of(changeable, "north", "x"))
     assert completeness(None, read_store(changeable), "north").gaps == ()
 
@@ -224,7 +224,7 @@ def test_a_rebuild_completes_an_interrupted_deletion(
         row for row in before if row[:2] not in {("north", n) for n in (gone, "a", "b")}
     }
     check_searches(each_way)
-    refuse(each_way, 5, "was applied before", deletion)
+    refuse(each_way, 5, "was already applied", deletion)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_command_that_leaves_former_keys_says_where(ended: list[tuple[Deployme
     assert succeeded
     for left, said in succeeded:
         assert all(
-            f"warning: {path} may hold former keys, and could not be removed" in said for path in left
+            f"warning: {path} may contain former keys but could not be removed" in said for path in left
         ), said
 
 
@@ -101,7 +101,7 @@ def test_no_change_is_made_while_former_keys_stay(
     outcome = broken_off(words, "read-only", at).outcome
     assert outcome is not None
     check_refusal(outcome, 10)
-    assert f"{left}: may hold former keys, and cannot be removed" in outcome.err
+    assert f"{left}: may contain former keys but cannot be removed" in outcome.err
     assert snapshot(store / "kmc") == before
 
 

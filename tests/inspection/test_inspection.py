@@ -427,7 +427,7 @@ def test_an_owner_of_whom_nothing_is_complete_is_said_so(changeable: Deployment)
     done("cloud", "enroll", folder, changeable / "north" / "members.h5")
     done("cloud", "index", folder, upload_of(changeable, "north", "x", earlier=[5]), *JOBS)
     said = fields(changeable, "cloud2")["sent by north"]
-    assert said == f"1 images in 1 uploads; complete up to nothing; missing: 5 ({moment(5)})"
+    assert said == f"1 images in 1 uploads; not complete up to any message; missing: 5 ({moment(5)})"
 
 
 def test_an_owner_who_deleted_everything_has_sent_something(each_way: Deployment) -> None:

@@ -170,9 +170,9 @@ def test_another_roles_directory_is_refused(deployment: Deployment) -> None:
 @pytest.mark.parametrize("role", ["kmc", "cloud"])
 def test_a_directory_that_others_may_enter_is_warned_of(changeable: Deployment, role: str) -> None:
     (changeable / role).chmod(0o755)
-    assert "other accounts may enter" in done(role, "check", changeable / role).err
+    assert "other accounts have access to" in done(role, "check", changeable / role).err
     (changeable / role).chmod(0o700)
-    assert "other accounts may enter" not in done(role, "check", changeable / role).err
+    assert "other accounts have access to" not in done(role, "check", changeable / role).err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="which file a descriptor is of is read from /proc")

@@ -604,7 +604,7 @@ def test_nothing_of_a_removed_owner_stays_or_comes_back(world: World) -> None:
     assert world.enrolled().storage_key != key
     assert floor_of(Kmc.open(world.kmc).directory, "north") == Floor(number, number)
     for file in (old, late):
-        with pytest.raises(ReplayedError, match="when the owner was removed"):
+        with pytest.raises(ReplayedError, match="because the owner was removed"):
             index_at_kmc(world.kmc, [file])
     report = index_at_kmc(world.kmc, [world.features(number + 1, "ab", earlier=[ago(2)])])
     assert report.details == {"owners": {"north": {"complete": number + 1, "missing": []}}}

@@ -335,7 +335,7 @@ def test_features_are_not_handed_out_where_something_is(world: OwnerWorld, kind:
 def test_features_are_not_handed_out_into_the_directory(world: OwnerWorld, name: str) -> None:
     before = snapshot(world.root)
     outcome = refused(10, "owner", "features", world.north, "-o", world.root / name)
-    assert "lies in the directory of an owner" in outcome.err
+    assert "is inside the directory of an owner" in outcome.err
     assert snapshot(world.root) == before
 
 

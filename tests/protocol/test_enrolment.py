@@ -63,11 +63,11 @@ def place(request: pytest.FixtureRequest, each_way: Deployment) -> Place:
 
 def test_the_first_enrolment_pins_an_owner_to_its_key(place: Place) -> None:
     file = place.forge("north", next_number(), strange=True)
-    place.refuse(9, "another key than the one that 'north' was enrolled with", file)
+    place.refuse(9, "is not signed with the key that 'north' was enrolled with", file)
 
 
 def test_an_older_enrolment_is_out_of_order(place: Place) -> None:
-    place.refuse(6, "is older than what is in force of 'north'", place.forge("north", 1))
+    place.refuse(6, "is older than the list of 'north' in force", place.forge("north", 1))
 
 
 def test_an_older_enrolment_is_refused_with_both_numbers(place: Place) -> None:
@@ -146,15 +146,15 @@ def test_an_owner_renumbered_enrols_again(place: Place) -> None:
 def test_another_enrolment_under_the_same_number_is_a_replay(place: Place) -> None:
     number = next_number()
     place.enroll(place.forge("north", number))
-    place.refuse(6, "which another file of 'north' had", place.forge("north", number))
+    place.refuse(6, "which another file of 'north' used", place.forge("north", number))
 
 
 def test_the_same_enrolment_again_changes_nothing(place: Place) -> None:
-    place.refuse(5, "was applied before; nothing changed", place.file("north"))
+    place.refuse(5, "was already applied; nothing changed", place.file("north"))
 
 
 def test_all_enrolments_again_change_nothing(place: Place) -> None:
-    place.refuse(5, "was applied before", *(place.file(owner) for owner in OWNERS))
+    place.refuse(5, "was already applied", *(place.file(owner) for owner in OWNERS))
 
 
 def test_among_several_those_in_force_are_skipped(place: Place) -> None:
@@ -174,7 +174,7 @@ def test_several_enrolments_of_one_owner_are_taken_in_order(place: Place) -> Non
     first, second = (place.forge("north", next_number()) for _ in range(2))
     place.refuse(6, "is older", second, first)
     place.enroll(first, second)
-    place.refuse(5, "was applied before", second)
+    place.refuse(5, "was already applied", second)
 
 
 def test_two_new_owners_of_one_name_do_not_enrol_together(place: Place, tmp_path: Path) -> None:
@@ -182,9 +182,9 @@ def test_two_new_owners_of_one_name_do_not_enrol_together(place: Place, tmp_path
     for folder in ("one", "two"):
         done("owner", "init", tmp_path / folder, "--id", "new", "--kmc", place.deployment / "kmc" / "kmc.pub")
         files.append(tmp_path / folder / place.file("x").name)
-    place.refuse(9, "another key", *files)
+    place.refuse(9, "is not signed with the key", *files)
     place.enroll(files[0])
-    place.refuse(9, "another key", files[1])
+    place.refuse(9, "is not signed with the key", files[1])
 
 
 def test_an_enrolment_of_another_deployment_is_refused(place: Place, tmp_path: Path) -> None:
@@ -321,5 +321,5 @@ def test_an_owner_spelt_nearly_as_another_is_refused(changeable: Deployment, nam
     for role, file in (("kmc", "enrolment.h5"), ("cloud", "members.h5")):
         before = snapshot(changeable / role)
         outcome = refused(9, role, "enroll", changeable / role, made / file)
-        assert f"is of {name!r}, and 'north' is known here" in outcome.err
+        assert f"is from {name!r}, but 'north' is known here" in outcome.err
         assert snapshot(changeable / role) == before

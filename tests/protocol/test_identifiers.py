@@ -62,7 +62,7 @@ def test_owners_who_differ_in_case_alone_are_not_both_enrolled(changeable: Deplo
     for role, file in (("kmc", "enrolment.h5"), ("cloud", "members.h5")):
         before = snapshot(changeable / role)
         said = refused(9, role, "enroll", changeable / role, other / file).err
-        assert "is of 'North', and 'north' is known here" in said
+        assert "is from 'North', but 'north' is known here" in said
         assert snapshot(changeable / role) == before
 
 

@@ -103,7 +103,7 @@ def test_an_answer_of_the_kmc_is_of_no_use_to_a_namesake(each_way: Deployment, t
     done("user", "init", tmp_path / "other", "--id", "alice", "--kmc", each_way / "kmc" / "kmc.pub")
     answer = each_way / "alice.answer.h5"
     outcome = refused(8, "user", "decrypt", tmp_path / "other", answer, "-o", tmp_path / "matches")
-    assert "did not make, or forgot" in outcome.err
+    assert "did not make or has forgotten" in outcome.err
 
 
 def test_no_command_says_a_secret(any_scheme: Deployment) -> None:

@@ -212,7 +212,7 @@ def test_a_role_must_name_its_copy_of_the_model(
 ) -> None:
     kmc = roles / "kmc" / "kmc.pub"
     outcome = refused(2, role, "init", tmp_path / name, "--id", name, "--kmc", kmc)
-    assert "features of this deployment are those of an image model" in outcome.err
+    assert "this deployment uses an image model" in outcome.err
     assert "--model PATH; ask the KMC which model it is" in outcome.err
     assert not (tmp_path / name).exists()
 
@@ -232,7 +232,7 @@ def test_a_deployment_without_a_model_takes_none(deployment: Deployment, tmp_pat
     kmc, model = deployment / "kmc" / "kmc.pub", ("--model", tiny_model(tmp_path / "model"))
     for role in ("owner", "user"):
         outcome = refused(2, role, "init", tmp_path / role, "--id", "new", "--kmc", kmc, *model)
-        assert "features of this deployment are no model's, but edge-histogram" in outcome.err
+        assert "this deployment uses no image model, but the descriptor edge-histogram" in outcome.err
         assert "leave out --model" in outcome.err
     for words in (encrypt(deployment, *model), ask(deployment, *model)):
         assert "leave out --model" in refused(2, *words).err
@@ -274,8 +274,8 @@ def test_a_model_that_moved_is_named_again_once(
     directory = own.role(role)
     directory.write_json("model.json", {"path": str(own / "models" / role)})
     outcome = refused(2, *words(own))
-    assert "is where this role's copy of the model was, and it is not there" in outcome.err
-    assert "name it where it is now: --model PATH" in outcome.err
+    assert "no longer exists; it was this role's copy of the model" in outcome.err
+    assert "give its new path: --model PATH" in outcome.err
     done(*words(own, "--model", moved, "--force"))
     assert state_of(remembered) == {"path": str(moved)}
     done(*words(own, "--force", *(["--again"] if role == "north" else [])))

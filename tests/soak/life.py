@@ -397,7 +397,7 @@ class Life(World):
         else:
             dropped = [each for each in former if each not in in_use]
             code = 0 if dropped else 9 if former else 5
-        # where the cloud is complete up to nothing, 1 says so: it is the number of no message
+        # 1 says that the cloud is not complete up to any message: no message has this number
         words = (self.root / owner, *([key] if key else []), "--applied", applied or 1)
         self.expect(code, "owner", "forget-key", *words)
         if not code:

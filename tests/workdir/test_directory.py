@@ -109,7 +109,7 @@ def test_only_one_command_at_a_time_changes_a_directory(changeable: Deployment) 
     directory = changeable.role("north")
     with (
         directory.lock(),
-        pytest.raises(ConflictError, match="another command is changing it"),
+        pytest.raises(ConflictError, match="is in use by another command"),
         directory.lock(),
     ):
         pytest.fail("two hold the lock")
@@ -343,7 +343,7 @@ def test_keys_that_others_may_read_are_warned_of(changeable: Deployment, words: 
     assert done(*command, changeable / role).err == ""  # nobody else may enter the directory
     (changeable / role).chmod(0o755)
     said = done(*command, changeable / role).err
-    assert f"others may read the keys in {changeable / role / 'secrets.json'} (mode 0644)" in said
+    assert f"other accounts can read the keys in {changeable / role / 'secrets.json'} (mode 0644)" in said
     (changeable / role / "secrets.json").chmod(0o600)
     assert done(*command, changeable / role).err == ""
 
@@ -358,4 +358,4 @@ def test_whoever_makes_a_directory_without_modes_is_warned(
     kmc = ("--kmc", deployment / "kmc" / "kmc.pub")
     options = {"kmc": ("--scheme", "mask"), "cloud": kmc}.get(role, ("--id", "somebody", *kmc))
     outcome = done(role, "init", tmp_path / "new", *options)
-    assert f"others may read the keys in {tmp_path / 'new' / 'secrets.json'}" in outcome.err
+    assert f"other accounts can read the keys in {tmp_path / 'new' / 'secrets.json'}" in outcome.err

@@ -51,7 +51,7 @@ def test_the_right_fingerprint_is_taken_however_it_is_written(
 def test_a_wrong_fingerprint_is_refused(changeable: Deployment, tmp_path: Path, name: str) -> None:
     file, words = commands(changeable, tmp_path)[name]
     outcome = refused(8, *words, "--fingerprint", "0" * 64)
-    assert f"{file}: has the fingerprint {fingerprint(file)}, which is not the one demanded" in outcome.err
+    assert f"{file}: has the fingerprint {fingerprint(file)}, which is not the expected one" in outcome.err
     assert not (tmp_path / "x").exists()
 
 
@@ -95,7 +95,8 @@ def test_a_public_file_that_was_changed_is_refused(
 def test_a_demand_that_no_file_meets_is_refused(changeable: Deployment, tmp_path: Path) -> None:
     kmc, cloud = changeable / "kmc" / "kmc.pub", tmp_path / "cloud"
     words = ("cloud", "init", cloud, "--kmc", kmc, "--fingerprint", fingerprint(kmc))
-    assert "no file given has the fingerprint 0000" in refused(8, *words, "--fingerprint", "0" * 64).err
+    outcome = refused(8, *words, "--fingerprint", "0" * 64)
+    assert "none of the files has the expected fingerprint 0000" in outcome.err
     assert not cloud.exists()
     done(*words)
 
@@ -105,7 +106,7 @@ def test_a_known_cloud_must_still_match_a_demanded_fingerprint(changeable: Deplo
     words = ("kmc", "enroll", changeable / "kmc", public)
     refused(5, *words)
     refused(5, *words, "--fingerprint", fingerprint(public))
-    assert "which is not the one demanded" in refused(8, *words, "--fingerprint", "0" * 64).err
+    assert "which is not the expected one" in refused(8, *words, "--fingerprint", "0" * 64).err
 
 
 def owners_key(deployment: Deployment, owner: str = "north") -> str:
@@ -140,7 +141,7 @@ def test_a_first_enrolment_must_match_a_demanded_fingerprint(
     words = (role, "enroll", changeable / role)
     demand = ("--fingerprint", keys["real"])
     outcome = refused(8, *words, tmp_path / "squatter" / name, *demand)
-    assert f"has the fingerprint {keys['squatter']}, which is not the one demanded" in outcome.err
+    assert f"has the fingerprint {keys['squatter']}, which is not the expected one" in outcome.err
     shown = done(*words, tmp_path / "real" / name, *demand).out
     assert f"fingerprint of {tmp_path / 'real' / name}: {keys['real']}" in shown
     refused(5, *words, tmp_path / "real" / name, *demand)

@@ -502,7 +502,8 @@ def test_a_linked_file_of_keys_is_not_protected(changeable: Deployment, passphra
     file, elsewhere = changeable / "north" / "secrets.json", changeable / "elsewhere.json"
     file.rename(elsewhere)
     file.symlink_to(elsewhere)
-    assert "is a link" in refused(9, "protect", changeable / "north", "--new-passphrase-file", passphrase).err
+    words = ("protect", changeable / "north", "--new-passphrase-file", passphrase)
+    assert "is a symbolic link" in refused(9, *words).err
 
 
 def test_keys_in_plain_of_a_killed_command_go_at_once(changeable: Deployment, passphrase: Path) -> None:
@@ -554,7 +555,7 @@ def test_a_command_from_before_the_protection_reads_no_key(changeable: Deploymen
             lambda: directory.change_secrets({"signing": bytes(32)}),  # noqa: B023 -- called within this turn of the loop
             lambda: directory.write_json("queries/x.json", {"usk": "00"}),  # noqa: B023 -- called within this turn of the loop
         ):
-            with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
+            with pytest.raises(ConflictError, match="another command has just changed its passphrase"):
                 step()
     assert not (changeable / "alice" / "queries" / "x.json").exists()
 
@@ -567,7 +568,7 @@ def test_a_command_from_before_writes_nothing(changeable: Deployment, passphrase
         lambda: alice.write_json("queries/x.json", {"usk": "00"}),
         lambda: alice.change_secrets({"signing": bytes(32)}),
     ):
-        with pytest.raises(ConflictError, match="another command changed its passphrase meanwhile"):
+        with pytest.raises(ConflictError, match="another command has just changed its passphrase"):
             step()
     assert not (changeable / "alice" / "queries" / "x.json").exists()
 

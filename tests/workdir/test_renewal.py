@@ -110,7 +110,7 @@ def test_a_renewal_is_taken_over_once(changeable: Deployment) -> None:
     first, role = rotate(changeable).read_bytes(), changeable / "alice"
     (changeable / "first.pub").write_bytes(first)
     done("user", "update-kmc-key", role, changeable / "first.pub")
-    assert "was taken over before" in refused(5, "user", "update-kmc-key", role, changeable / "first.pub").err
+    assert "was already accepted" in refused(5, "user", "update-kmc-key", role, changeable / "first.pub").err
     done("user", "update-kmc-key", role, rotate(changeable))
     before = snapshot(role)
     assert "is not newer" in refused(6, "user", "update-kmc-key", role, changeable / "first.pub").err
