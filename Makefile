@@ -1,14 +1,14 @@
-# make pipeline     four roles, end to end, on IMAGES, in scheme exact and in dcr; SCHEME=exact runs one. Run
-#                   again, it goes on with what is new. DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file
-# make fresh        removes what that made in OUT, keys and all; nothing else does
-# make test         the tests but for the slow ones; make check  linters and all tests
-# make test-lowest  some tests with the lowest versions; make test-pythons  the tests on each other Python there is
-# make docs         the page of commands, from the commands
-# make bench        the table of speeds and sizes; BENCH='--only help search' for some of it, --help for more
-# make release      sdist and wheel in dist/, checked, installed in an empty environment and tried there
-# make fuzz         atheris on whatever reads bytes of another party; FUZZ='upload query --minutes 5'
+# make pipeline     run all four roles on IMAGES, in schemes exact and dcr (SCHEME=exact: only one). Run it again
+#                   to process new images. For DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file
+# make fresh        remove the pipeline's folders in OUT, with all keys; no other target does
+# make test         run the tests, except slow ones; make check: linters and all tests
+# make test-lowest  run some tests with the lowest versions; make test-pythons: with every other Python installed
+# make docs         generate the page of commands
+# make bench        measure the table of speeds and sizes; BENCH='--only help search' for a part, --help for more
+# make release      build sdist and wheel in dist/, check them, and try them in an empty environment
+# make fuzz         run atheris on everything that parses data of other parties; FUZZ='upload query --minutes 5'
 #
-# It keeps to what GNU make 3.81 (2006) knows, which macOS has.
+# Uses only features of GNU make 3.81 (2006), the version of macOS.
 
 SCHEME  ?= exact dcr
 BITS    ?= 3072
@@ -23,23 +23,23 @@ PYTHON  ?= python3
 VENV   := .venv
 LOWEST := $(VENV)/lowest
 
-# what takes the fewest minutes and still touches every dependency
+# the fastest tests that together use every dependency
 FAST := tests/scheme tests/containers tests/cli tests/compute/test_cluster.py tests/experiments/test_suite.py
 FAST += --ignore tests/cli/test_passphrases.py
 
 .PHONY: pipeline fresh test test-lowest test-pythons check lint docs bench fuzz release clean
 
-# A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
+# Recipes read these from the environment: make splits names at spaces, but a quoted shell variable is not split.
 export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
 
-# The pipeline is a script, and not a graph of files: whether a step is due depends on what files hold, and
-# never on their times. It can be broken off anywhere and run again, and it removes no role's directory.
+# The pipeline is a script rather than rules: whether a step is due depends on the content of files, not on their
+# times. It can be interrupted anywhere and run again, and it never removes a role's directory.
 define PIPELINE
-# Names of folders may hold what would steer a terminal.
+# Print lines without control characters, which folder names may contain.
 say() { printf '%s\n' "$@" | tr -d '\000-\010\013-\037\177'; }
 stop() { say "$@" >&2; exit 2; }
 
-# Print a command as one would type it.
+# Print a command as it would be typed.
 show() {
     line=mipp
     for word in "$@"; do
@@ -51,11 +51,11 @@ show() {
 
 run() { show "$@"; .venv/bin/mipp "$@"; }
 
-# In scheme exact the KMC keeps the features, and ranks.
+# In scheme exact the KMC stores the features and ranks.
 kmc_ranks() { [ "$SCHEME" = exact ]; }
 
-# Exit code 5 is "already applied": there is nothing new, or the run before ended just after this step. Here it
-# is no error, and one line says it.
+# Run a command; exit code 5, "already applied", is not an error here, and prints a single line. It means that
+# nothing is new, or that the run before was interrupted just after this step.
 run_if_new() {
     show "$@"
     code=0
@@ -67,21 +67,21 @@ run_if_new() {
     esac
 }
 
-# Whether the folder $1 holds a picture, as mipp sees it: by the content of files, hidden ones passed over.
+# Whether the folder $1 contains a picture, by the content of its files; hidden files are ignored, as by mipp.
 has_pictures() {
     .venv/bin/python -c "import pathlib, sys
 from mipp_cli.images.collection import holds_pictures
 sys.exit(not holds_pictures(pathlib.Path(sys.argv[1])))" "${1%/}/."
 }
 
-# Stop with the exit code $1 of owner encrypt; in 2, bad input, DICOM may be the reason.
+# Stop with the exit code $1 of owner encrypt; 2, bad input, may be due to DICOM files.
 stop_at_encrypt() {
     [ "$1" -ne 2 ] || [ -n "$PAYLOAD" ] ||
-        say "Options go through make: PAYLOAD=pixels or PAYLOAD=file, and EXTRAS=dicom for DICOM files." >&2
+        say "For DICOM files give make the options EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file." >&2
     exit "$1"
 }
 
-# The id of the owner whose folder is $1. Ids have 1 to 64 letters, digits and any of . - _ + @
+# Print the id of the owner whose folder is $1: 1 to 64 letters, digits or . - _ + @
 id_of() {
     printf '%s' "${1##*/}" | LC_ALL=C tr '\n' ' ' |
         LC_ALL=C sed 's/^[^A-Za-z0-9]*//; s/[^A-Za-z0-9._@+-]*$//; s/[^A-Za-z0-9._@+-][^A-Za-z0-9._@+-]*/-/g' |
@@ -90,55 +90,55 @@ id_of() {
 
 lower() { printf '%s' "$1" | LC_ALL=C tr A-Z a-z; }
 
-[ -e "$QUERIES" ] || stop "QUERIES=$QUERIES does not exist: give a picture, or a folder of pictures, to ask with"
+[ -e "$QUERIES" ] || stop "QUERIES=$QUERIES does not exist: give a query picture, or a folder of query pictures"
 [ ! -d "$QUERIES" ] || has_pictures "$QUERIES" ||
-    stop "QUERIES=$QUERIES holds no pictures: give a picture, or a folder of pictures, to ask with"
+    stop "QUERIES=$QUERIES contains no pictures: give a query picture, or a folder of query pictures"
 
-# Owners: a folder each.
+# Each folder is an owner.
 ids=
 for folder in "$IMAGES"/*/; do
-    [ -d "$folder" ] || stop "IMAGES=$IMAGES has no folders: give each owner a folder of pictures there"
-    has_pictures "$folder" || { say "left out: ${folder%/}, which holds no pictures"; continue; }
+    [ -d "$folder" ] || stop "IMAGES=$IMAGES has no folders: make a folder of pictures in it for each owner"
+    has_pictures "$folder" || { say "left out: ${folder%/}, which contains no pictures"; continue; }
     id=$(id_of "${folder%/}")
     [ -n "$id" ] ||
-        stop "${folder%/}: no owner's id can be made of this name: it needs a digit or a letter a to z"
-    case " $(lower "$ids") " in *" $(lower "$id") "*)  # of two in other letters the KMC takes one
-        stop "${folder%/}: another folder beside it makes the owner $id, too: rename one of them" ;;
+        stop "${folder%/}: this name gives no owner's id: rename it, with a digit or a letter a to z"
+    case " $(lower "$ids") " in *" $(lower "$id") "*)  # the KMC refuses ids that differ only in case
+        stop "${folder%/}: another folder has the same owner's id, $id: rename one of them" ;;
     esac
     ids="$ids $id"
 done
 for other in "$IMAGES"/*; do
-    [ -d "$other" ] || say "left out: $other, which is in no owner's folder"
+    [ -d "$other" ] || say "left out: $other, which is not in an owner's folder"
 done
-[ -n "$ids" ] || stop "IMAGES=$IMAGES has no folder with pictures: give each owner a folder of pictures there"
+[ -n "$ids" ] || stop "IMAGES=$IMAGES has no folder with pictures: make one in it for each owner"
 
-# Stop at what lies in the folder $1 and is not called $2, nor a folder that the pipeline began.
+# Stop if the folder $1 contains anything but $2 and folders that the pipeline made.
 only_own() {
     for other in "$1"/*; do
         [ ! -e "$other" ] || [ "$other" = "$1/$2" ] || [ -s "$other/settings" ] ||
-            stop "$other was there before the pipeline: give another OUT=, an empty or a new folder"
+            stop "$other was not made by the pipeline: give an empty or a new folder, OUT=..."
     done
 }
 
-# All of it in scheme $1, in a folder of its own.
+# Run the pipeline in scheme $1, in its own folder.
 run_scheme() {
 SCHEME=$1 OUT=$ALL/$1
 say '' "Scheme $SCHEME, in $OUT"
 
-# Settings: OUT keeps those it was begun with.
+# OUT keeps the settings of its first run.
 case $SCHEME in
-    exact | mask) modulus='' settings="SCHEME=$SCHEME" ;;  # they have no modulus
+    exact | mask) modulus='' settings="SCHEME=$SCHEME" ;;  # these have no modulus
     *) modulus="--modulus-bits $BITS" settings="SCHEME=$SCHEME BITS=$BITS" ;;
 esac
-case $modulus in *' 768' | *' 1024' | *' 1536')  # only for trying things out
+case $modulus in *' 768' | *' 1024' | *' 1536')  # only for tests
     modulus="$modulus --allow-insecure-modulus" ;;
 esac
 if [ -s "$OUT/settings" ] && [ -e "$OUT/kmc" ]; then
     begun=$(cat "$OUT/settings")
     if [ "$begun" != "$settings" ]; then
-        say "$OUT was begun with $begun, but now it is $settings. Nothing was changed." >&2
-        say "Give the former settings, or another OUT=." >&2
-        stop "To begin anew, first remove all that is there, keys and all: make fresh OUT='$ALL'"
+        say "$OUT was made with $begun, not with $settings. Nothing was changed." >&2
+        say "Give the former settings, or another folder, OUT=..." >&2
+        stop "To start again, first remove everything in it, including all keys: make fresh OUT='$ALL'"
     fi
 else
     only_own "$OUT" settings
@@ -146,7 +146,7 @@ else
     say "$settings" > "$OUT/settings"
 fi
 
-# The key management centre draws the deployment; everybody else needs kmc.pub. Owners authorise the doctor.
+# The KMC creates the deployment; all other roles need its kmc.pub. The owners authorise the doctor.
 [ -e "$OUT/kmc" ] || run kmc init "$OUT/kmc" --scheme "$SCHEME" $modulus
 [ -e "$OUT/cloud" ] || run cloud init "$OUT/cloud" --kmc "$OUT/kmc/kmc.pub"
 [ -e "$OUT/doctor" ] || run user init "$OUT/doctor" --id doctor --kmc "$OUT/kmc/kmc.pub"
@@ -156,7 +156,7 @@ for id in $ids; do
         run owner init "$OUT/owners/$id" --id "$id" --kmc "$OUT/kmc/kmc.pub" --authorize "$OUT/doctor/user.pub"
 done
 
-# Owners say whom they authorised, to the KMC (enrolment.h5) and to the cloud (members.h5).
+# Owners send their lists of users to the KMC (enrolment.h5) and to the cloud (members.h5).
 due=$(cat "$OUT"/owners/*/enrolment.h5 "$OUT"/owners/*/members.h5 "$OUT/cloud/cloud.pub" | cksum)
 if [ "$due" != "$(cat "$OUT/enrolled" 2>/dev/null)" ]; then
     run_if_new kmc enroll "$OUT/kmc" "$OUT"/owners/*/enrolment.h5 "$OUT/cloud/cloud.pub"
@@ -164,8 +164,8 @@ if [ "$due" != "$(cat "$OUT/enrolled" 2>/dev/null)" ]; then
     say "$due" > "$OUT/enrolled"
 fi
 
-# Owners encrypt what is new, each time into another upload: one from before may not be indexed yet. A last
-# few pictures may make a small group.
+# Owners encrypt new images, each time into another upload, since an earlier one may not be indexed yet. If only a
+# few images are new, they make a small group.
 small=
 ! kmc_ranks || small=--small
 for folder in "$IMAGES"/*/; do
@@ -179,12 +179,12 @@ for folder in "$IMAGES"/*/; do
     [ -z "$PAYLOAD" ] || set -- "$@" --payload "$PAYLOAD"
     if [ $number -gt 1 ]; then
         run_if_new "$@" || stop_at_encrypt $?
-    else  # all is new, and a terminal is to show how far it is
+    else  # all images are new: show progress at a terminal
         run "$@" || { code=$?; [ $code -eq 5 ] || stop_at_encrypt $code; }
     fi
 done
 
-# The cloud verifies and indexes what waits in uploads, and the KMC the features beside it.
+# The KMC indexes the features files in uploads, and the cloud the uploads.
 set -- "$OUT"/uploads/*.features.h5
 if [ -e "$1" ]; then
     run_if_new kmc index "$OUT/kmc" "$@"
@@ -196,9 +196,8 @@ if [ -e "$1" ]; then
     mv "$@" "$OUT/uploads/indexed"
 fi
 
-# The doctor asks; the KMC ranks, or else the cloud does; the cloud brings what was found; the KMC re-encrypts
-# it for the doctor, who decrypts. They do so again if the examples, the index or the lists of users are others
-# than those of the last answer.
+# The doctor sends a query; the KMC or the cloud ranks; the cloud returns the matches; the KMC re-encrypts them for
+# the doctor, who decrypts them. This is repeated if the query pictures, the index or the lists of users changed.
 due=$({ find -L "$QUERIES" -type f -exec cksum {} + | LC_ALL=C sort
     cat "$OUT/cloud/index.h5" "$OUT"/owners/*/members.h5; } | cksum)
 if [ "$due" != "$(cat "$OUT/answered" 2>/dev/null)" ] || [ ! -e "$OUT/matches/matches.csv" ]; then
@@ -222,7 +221,7 @@ say "page: $OUT/matches/matches.html"
 say "contact sheet: $OUT/matches/contact-sheet.png"
 }
 
-# Print the matches of two schemes beside each other.
+# Print the matches of two schemes side by side.
 beside() {
     for scheme in "$1" "$2"; do
         {
@@ -255,16 +254,16 @@ WITH := $(if $(strip $(EXTRAS)),-with-$(subst $(space),$(comma),$(strip $(EXTRAS
 pipeline: | $(filter fresh,$(MAKECMDGOALS)) $(VENV)/installed$(WITH)
 	@sh -eu -c "$$PIPELINE_SCRIPT"
 
-# Only a folder that the pipeline began: OUT may be mistyped.
+# Remove only folders that the pipeline made: OUT may be mistyped.
 fresh:
 	@for scheme in $$SCHEME; do \
 	  if [ -s "$$OUT/$$scheme/settings" ]; then \
-	    echo "removing $$OUT/$$scheme: all roles, with their keys"; rm -rf -- "$$OUT/$$scheme"; \
+	    echo "removing $$OUT/$$scheme: all roles with their keys"; rm -rf -- "$$OUT/$$scheme"; \
 	  elif [ -e "$$OUT/$$scheme" ]; then \
-	    echo "$$OUT/$$scheme was not begun by make pipeline; remove it by hand, or give another OUT=" >&2; \
+	    echo "$$OUT/$$scheme was not made by make pipeline; remove it by hand, or give another folder, OUT=..." >&2; \
 	    exit 2; \
 	  else \
-	    echo "there is no $$OUT/$$scheme"; \
+	    echo "$$OUT/$$scheme does not exist"; \
 	  fi; \
 	done
 
@@ -295,7 +294,7 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 test: $(VENV)/installed-dev
 	$(VENV)/bin/pytest -m "not slow"
 
-# Each dependency in the lowest version that pyproject.toml allows, on the lowest Python.
+# Install each dependency in the lowest version that pyproject.toml allows, on the lowest Python.
 $(LOWEST)/installed: pyproject.toml tests/support/lowest.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "this needs Python 3.11; give PYTHON=...")'
 	rm -rf $(LOWEST)
@@ -308,7 +307,7 @@ $(LOWEST)/installed: pyproject.toml tests/support/lowest.py
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest $(FAST)
 
-# On each other Python that the package allows and that is there, by name or as pyenv keeps it.
+# Test with every other Python that the package supports and that is installed, on PATH or by pyenv.
 test-pythons:
 	@for minor in 11 12 13 14; do \
 	  $(VENV)/bin/python -c "import sys; sys.exit(sys.version_info[1] != $$minor)" 2>/dev/null && continue; \
@@ -328,7 +327,7 @@ lint: $(VENV)/installed-dev
 check: lint
 	$(VENV)/bin/pytest
 
-# The page of commands, from the commands.
+# Generate the page of commands.
 docs: $(VENV)/installed-dev
 	$(VENV)/bin/python -m tests.docs.commands --write
 
@@ -341,6 +340,6 @@ fuzz: $(VENV)/installed-fuzz
 release: $(VENV)/installed-with-release
 	$(VENV)/bin/python tests/support/release.py
 
-# What can be made again. Not out/, which holds keys: see fresh.
+# Remove generated files, but not out/, which contains keys: see fresh.
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

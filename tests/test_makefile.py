@@ -126,7 +126,7 @@ def test_folders_without_pictures_are_left_out(_run_once: tuple[Project, str]) -
     """Hidden pictures are none, as everywhere; no owner is made for them."""
     project, printed = _run_once
     for folder in ("empty", "documents", "hidden"):
-        assert f"left out: {SETTINGS['IMAGES']}/{folder}, which holds no pictures\n" in printed
+        assert f"left out: {SETTINGS['IMAGES']}/{folder}, which contains no pictures\n" in printed
     assert {path.name for path in (project.out / "owners").iterdir()} == {"Clinic-Lake-1", "north"}
 
 
@@ -136,7 +136,7 @@ def test_an_owner_whose_pictures_are_gone_stops_nobody(run: Project) -> None:
     picture(4).save(run.images / "Clinic (Lake) 1" / "later.png")
     ran = run.make("pipeline")
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert f"left out: {SETTINGS['IMAGES']}/north, which holds no pictures\n" in ran.stdout
+    assert f"left out: {SETTINGS['IMAGES']}/north, which contains no pictures\n" in ran.stdout
     assert "later.png" in run.matches
     assert "b.png" in run.matches
 
@@ -185,7 +185,7 @@ def test_without_any_picture_nothing_is_begun(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("queries", "message"), [("nowhere", "does not exist"), (".venv", "holds no pictures")]
+    ("queries", "message"), [("nowhere", "does not exist"), (".venv", "contains no pictures")]
 )
 def test_without_examples_nothing_is_begun(project: Project, queries: str, message: str) -> None:
     ran = project.make("pipeline", f"QUERIES={queries}")
@@ -285,7 +285,7 @@ def test_other_settings_stop_it_and_nothing_is_removed(run: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.out.rglob("*")}
     ran = run.make("pipeline")
     assert ran.returncode != 0
-    assert "was begun with SCHEME=mask BITS=768, but now it is SCHEME=mask" in ran.stderr
+    assert "was made with SCHEME=mask BITS=768, not with SCHEME=mask" in ran.stderr
     assert f"make fresh OUT='{SETTINGS['OUT']}'" in ran.stderr
     assert {path: path.stat().st_mtime_ns for path in run.out.rglob("*")} == before
 
@@ -301,7 +301,7 @@ def test_only_make_fresh_removes_the_roles(run: Project) -> None:
     assert run.keys
     ran = run.make("fresh")
     assert ran.returncode == 0
-    assert ran.stdout == f"removing {SETTINGS['OUT']}/mask: all roles, with their keys\n"
+    assert ran.stdout == f"removing {SETTINGS['OUT']}/mask: all roles with their keys\n"
     assert not run.out.exists()
 
 
@@ -310,22 +310,22 @@ def test_make_fresh_removes_no_other_folder(project: Project) -> None:
     (project.images / "mask" / "mine.txt").write_text("not the pipeline's\n")
     ran = project.make("fresh", f"OUT={SETTINGS['IMAGES']}")
     assert ran.returncode != 0
-    assert "was not begun by make pipeline" in ran.stderr
+    assert "was not made by make pipeline" in ran.stderr
     assert (project.images / "mask" / "mine.txt").exists()
 
 
 def test_a_folder_with_other_things_in_it_is_not_taken(project: Project) -> None:
     ran = project.make("pipeline", f"OUT={SETTINGS['IMAGES']}")
     assert ran.returncode != 0
-    assert "was there before the pipeline" in ran.stderr
+    assert "was not made by the pipeline" in ran.stderr
 
 
 @pytest.mark.parametrize(
     ("folder", "message"),
     [
-        ("north!", "another folder beside it makes the owner north, too"),
-        ("North", "another folder beside it makes the owner "),
-        ("(?)", "no owner's id can be made"),
+        ("north!", "another folder has the same owner's id, north"),
+        ("North", "another folder has the same owner's id, "),
+        ("(?)", "this name gives no owner's id"),
     ],
 )
 def test_a_folder_that_makes_no_owner_is_refused(project: Project, folder: str, message: str) -> None:
