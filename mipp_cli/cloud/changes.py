@@ -101,7 +101,7 @@ class IndexChange:
         self._list(replace(made, root=store_digests(path)), earlier)
         return Effect(0, removed, int(late.sum()))
 
-    @timed("writing anew the uploads that lost images")
+    @timed("rewriting the uploads that lost images")
     def finish(self) -> None:
         """Rewrite the segments that lost rows."""
         for place, rows in self._left.items():

@@ -1,4 +1,4 @@
-"""The cloud's directory: members, segments and the index; creating it, and enrolling owners."""
+"""`cloud init` and `cloud enroll`: creates the cloud's directory and enrols owners in it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def rebuild_index(
         old = None
         with suppress(MippError):
             old = cloud.index()
-        messages = [each for each in _messages(cloud.store.segments_folder) if not _went(cloud, each)]
+        messages = [each for each in _messages(cloud.store.segments_folder) if not _is_removed(cloud, each)]
         number = 1 + max(old.number if old else 0, *(each.revision for each in messages), 0)
         change = IndexChange(cloud, Index(number), parallelism, progress)
         rebuild = _Rebuild(cloud, change, old, progress)
@@ -109,7 +109,7 @@ def _messages(folder: Path) -> list[_Message]:
     return sorted(latest.values(), reverse=True)
 
 
-def _went(cloud: Cloud, message: _Message) -> bool:
+def _is_removed(cloud: Cloud, message: _Message) -> bool:
     """Return whether a message was left behind by an interrupted removal of its owner."""
     return message.number <= floor_of(cloud.directory, message.owner).removed
 
@@ -132,7 +132,7 @@ class _Rebuild:
         there = {(each.owner, each.number) for each in messages}
         for place, segment in listed.items():
             lost = _Message(*place, segment.revision, self.cloud.store.segment_path(segment))
-            if place not in there and not _went(self.cloud, lost):
+            if place not in there and not _is_removed(self.cloud, lost):
                 self._leave_out(lost, "is missing")
         for message in messages:
             try:

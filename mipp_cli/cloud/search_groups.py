@@ -1,4 +1,4 @@
-"""The cloud's answer to a selection of the KMC (scheme `exact`): whole groups of rows."""
+"""Answers a selection of the KMC (scheme `exact`) with whole groups of rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mipp_cli.progress import Advance, Progress
 from mipp_cli.report import Output, Report
 
 
-@timed("bringing the groups of {selection_file}")
+@timed("reading the groups of {selection_file}")
 def bring_groups(
     cloud: Cloud, index: Index, selection_file: Path, output: Path, *, force: bool, progress: Progress
 ) -> Report:
@@ -42,14 +42,14 @@ def bring_groups(
                 hint="give it to that cloud, or rank for this one: mipp kmc rank … --cloud cloud.pub",
             )
     step = _Bringing(cloud, index)
-    with progress("bringing", len(selection.groups), "group") as advance:
+    with progress("reading", len(selection.groups), "group") as advance:
         rows = step.rows(selection, advance)
         count = write_groups(output, cloud.directory.sender, selection.number, rows, force=force)
     groups = len(selection.groups)
     missing = groups - len(step.found)
     counts = {"groups": groups, "images": count, "groups not here": missing}
     said = (
-        f"rows are left out: {error.path} {error.message}; see mipp cloud check" for error in step.damaged
+        f"rows are left out: {error.path}: {error.message}; run mipp cloud check" for error in step.damaged
     )
     warnings = [*deployment.parameters.warnings, *dict.fromkeys(said)]
     if missing:
@@ -77,10 +77,9 @@ class _Asked(NamedTuple):
 
 @dataclass
 class _Bringing:
-    """An answer from one index: ``found`` are the places of groups with rows, ``damaged`` the unreadable
-    segments.
+    """An answer from one index; a damaged or missing segment removes only its own rows from it.
 
-    A damaged or missing segment removes only its own rows from the answer.
+    ``found`` are the places of groups with rows, ``damaged`` the errors of unreadable segments.
     """
 
     cloud: Cloud

@@ -127,7 +127,7 @@ def _owners_of_user(cloud: Cloud, header: Header) -> list[str]:
     if not owners:
         raise NotAuthorisedError(
             f"no enrolled owner authorised the user {header.sender!r} with this key",
-            hint="the owner runs: mipp owner authorize, then the cloud: mipp cloud enroll",
+            hint="the owner must run mipp owner authorize, then the cloud mipp cloud enroll",
         )
     return owners
 
@@ -145,7 +145,7 @@ def _encrypted_images(
 
 
 def _query_sums(query: Query, cloud: Cloud) -> list[tuple[int, int]]:
-    """Eq. 5 and 6 for the query images: (Σy, Σy²) of each, range-checked."""
+    """Return (Σy, Σy²) of each query image (Eq. 5 and 6), range-checked."""
     parameters = cloud.directory.deployment.parameters
     cipher = parameters.cipher
     shape = (query.images, parameters.l, cipher.number_bytes)

@@ -1,4 +1,4 @@
-"""Eq. 5 and 6 over an upload, in batches on several processes."""
+"""Computes Eq. 5 and 6 over an upload, in batches on several processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sums_of(
     progress: Progress,
     read: Callable[[int, int], Ciphertexts] | None = None,
 ) -> Sums:
-    """Eq. 5 and 6 for every image of an upload: (all Σx, all Σx²), each range-checked.
+    """Return (all Σx, all Σx²) of the images of an upload (Eq. 5 and 6), each range-checked.
 
     In a scheme without features at the cloud all sums are 0. Workers on this machine ``read`` their rows of
     EF and EFF themselves; remote workers, or all without ``read``, get the rows sent.

@@ -238,7 +238,7 @@ def same_as(known: Header) -> Callable[[Header], None]:
     def check(header: Header) -> None:
         if header != known:
             raise MalformedError(
-                "changed while it was read", hint="try again when no other program writes it"
+                "changed while it was read", hint="try again when no other program is writing it"
             )
 
     return check

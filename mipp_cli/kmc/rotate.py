@@ -52,7 +52,7 @@ def forget_sealing_keys(path: Path) -> Report:
         if not dropped:
             raise AlreadyAppliedError("has no former sealing key", path=path, hint="there is nothing to do")
         if kmc.sealing_key.public != kmc.directory.sealing_key:
-            # a rotation was interrupted: the former key is the one that everybody still seals to
+            # a rotation was interrupted: everybody still seals to the former key
             _publish(kmc)
         _drop_former(kmc)
     return Report((), {"keys dropped": dropped}, kmc.directory.warnings)
@@ -63,7 +63,7 @@ def _publish(kmc: Kmc) -> None:
     file, number = directory.file(SEALING_FILE), clock_number()
     if file.exists():
         held = load_renewal(file, directory.deployment).number
-        if held <= number + A_DAY:  # one that is further ahead is of a wrong clock, and nobody takes it
+        if held <= number + A_DAY:  # one further ahead comes from a wrong clock, and nobody accepts it
             number = max(number, held + 1)
     signing_key = SigningKey(directory.secret("signing"))
     text = render_renewal(number, kmc.sealing_key.public, directory.deployment.fingerprint, signing_key)

@@ -1,4 +1,4 @@
-"""Which owners authorised the user of a query."""
+"""Finds the owners who authorised the user of a query."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_user(kmc: Kmc, header: Header) -> tuple[list[str], dict[str, MippError
     if not names:
         raise NotAuthorisedError(
             f"no enrolled owner authorised the user {header.sender!r} with this key",
-            hint="the owner runs: mipp owner authorize, then the KMC: mipp kmc enroll",
+            hint="the owner must run mipp owner authorize, then the KMC mipp kmc enroll",
         )
     return names, damaged
 

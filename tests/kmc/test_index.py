@@ -247,7 +247,7 @@ def test_an_unknown_owner_is_refused(world: World) -> None:
 def test_another_key_under_an_owners_name_is_refused(world: World) -> None:
     sender = world.owner().directory.sender
     forged = Sender("north", SigningKey.generate(), sender.deployment)
-    refused(world, ConflictError, "another key", world.features(ago(1), "a", sender=forged))
+    refused(world, ConflictError, "is not signed with the key", world.features(ago(1), "a", sender=forged))
 
 
 def test_features_of_another_owner_are_refused(world: World) -> None:
