@@ -154,7 +154,7 @@ def _owners(paths: Sequence[Path]) -> dict[str, list[str]]:
 
 def _free(identifier: str, taken: dict[str, list[str]]) -> str:
     number, found = 1, identifier
-    names = {name.lower() for name in (*taken, *_OF_ROLES)}  # to some file systems case makes no difference
+    names = {name.lower() for name in (*taken, *_OF_ROLES)}  # some file systems ignore case
     while found.lower() in names:
         number += 1
         found = f"{identifier}-{number}"

@@ -19,7 +19,7 @@ def forbid_core_files() -> None:
 
 
 def allow_open_files() -> None:
-    """Let as many files be open at a time as the system allows: that is often more than it begins with."""
+    """Raise the limit on open files to what the system allows, which is often more than the default."""
     least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
     if least not in (resource.RLIM_INFINITY, wanted) and least < wanted:
@@ -27,13 +27,13 @@ def allow_open_files() -> None:
 
 
 def open_standard_streams() -> None:
-    """Put nothing in the place of streams that are closed.
+    """Open the null device in place of closed standard streams.
 
-    Else the next file that is opened takes it, and what a library prints goes into that file.
+    Otherwise the next file opened would take that place, and a library's output would go into it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123 -- for as long as the process lives
+            stream = open(os.devnull, mode)  # noqa: SIM115, PTH123 -- open until the process ends
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
 
@@ -43,7 +43,7 @@ def main() -> None:
     open_standard_streams()
     forbid_core_files()
     allow_open_files()
-    if "experiment" not in sys.argv:  # as numpy is imported, it starts threads that nothing else needs
+    if "experiment" not in sys.argv:  # numpy starts threads on import, which only experiments need
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:

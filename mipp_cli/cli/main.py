@@ -17,7 +17,7 @@ from mipp_cli.cli.messages import forget, report_error
 from mipp_cli.cli.verbose import verbose_option
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 
-_COMMANDS = {  # the object of this name in the module of this name
+_COMMANDS = {  # each is an object in the module of the same name
     "kmc": "Key management centre: enrol owners, rank queries, re-encrypt matches.",
     "cloud": "Cloud: store encrypted images, answer searches.",
     "user": "User: query by example image, decrypt the matches.",
@@ -30,7 +30,7 @@ _COMMANDS = {  # the object of this name in the module of this name
 }
 
 
-_NO_THREAD = "can't start new thread"  # what Python says
+_NO_THREAD = "can't start new thread"  # Python's message
 _NO_MEMORY = InterruptedWorkError(
     "there is not enough memory", hint="free some, raise its limit (ulimit -v), or give fewer --jobs"
 )
@@ -80,9 +80,9 @@ class MippGroup(click.Group):
         try:
             code = super().main(words, *arguments, **options)
         except MippError as error:
-            sys.exit(report_error(error, as_json=as_json))
+            sys.exit(report_error(error, as_json=as_json, command=_command_in(words)))
         except click.UsageError as error:
-            sys.exit(_report_usage(error, as_json=as_json))
+            sys.exit(_report_usage(error, words, as_json=as_json))
         except (click.Abort, KeyboardInterrupt):
             sys.exit(report_interrupt(as_json=as_json))
         except MemoryError:
@@ -99,12 +99,12 @@ class MippGroup(click.Group):
 
 
 def _system_error(error: OSError) -> OutputError:
-    """Return the error for what the system says in answer to something that no step expects to fail."""
+    """Return the error for a failed system call that no step handles."""
     from mipp_cli.files.atomic import hint_of
 
-    unwritable = _is_output_unwritable()  # first: else the interpreter fails once more when it ends
+    unwritable = _is_output_unwritable()  # first, or the interpreter fails again when it exits
     place = error.filename or ("standard output" if unwritable else None)
-    hint = hint_of(error, "check the path, the rights, and the space on the disk")
+    hint = hint_of(error, "check the path, its permissions, and the free space on the disk")
     return OutputError(error.strerror or str(error), path=place, hint=hint)
 
 
@@ -131,14 +131,26 @@ def report_interrupt(*, as_json: bool) -> int:
     return report_error(interrupted, as_json=as_json)
 
 
-def _report_usage(error: click.UsageError, *, as_json: bool) -> int:
+def _report_usage(error: click.UsageError, words: Sequence[str], *, as_json: bool) -> int:
     message = error.format_message()
     # A group without a subcommand: click shows its help.
     if error.ctx is not None and message == error.ctx.get_help():
         error.show()
         return error.exit_code
-    command = error.ctx.command_path if error.ctx is not None else "mipp"
-    return report_error(MippUsageError(message, hint=f"see {command} --help"), as_json=as_json)
+    return report_error(MippUsageError(message), as_json=as_json, command=_command_in(words))
+
+
+def _command_in(words: Sequence[str]) -> str:
+    """Return the command in a command line, such as `mipp kmc init`; not every error of click names it."""
+    path = "mipp"
+    command: click.Command | None = mipp
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        if not word.startswith("-"):
+            command = command.get_command(click.Context(command), word)
+            path += f" {word}" if command is not None else ""
+    return path
 
 
 class MippUsageError(MippError):
@@ -182,7 +194,7 @@ def mipp() -> None:
 def main() -> None:
     """Run `mipp`; the process starts in `entry.py`."""
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # an answer that cannot be decoded is a wrong answer
+        sys.stdin.reconfigure(errors="surrogateescape")  # undecodable input then counts as a wrong answer
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack characters

@@ -33,9 +33,9 @@ def say(line: str = "", *, err: bool = False) -> None:
     click.echo(line, file=sys.stderr if err else sys.stdout)
 
 
-def report_error(error: MippError, *, as_json: bool) -> int:
+def report_error(error: MippError, *, as_json: bool, command: str = "mipp") -> int:
     """Print what is wrong, where, and what to do; return the exit code."""
-    hint = error.hint or _HINTS.get(error.exit_code, "see mipp --help")
+    hint = error.hint or _HINTS.get(error.exit_code, f"see {command} --help")
     if as_json:
         fields: dict[str, Any] = {
             "class": type(error).__name__,
@@ -60,7 +60,7 @@ def report_error(error: MippError, *, as_json: bool) -> int:
 
 
 def _tell(text: str, stream: TextIO) -> None:
-    """Print a line, if anybody is there to read it: the exit code says it, too."""
+    """Print a line; a closed stream is no error, because the exit code still tells."""
     try:
         click.echo(text, file=stream)
     except OSError:
@@ -69,7 +69,7 @@ def _tell(text: str, stream: TextIO) -> None:
 
 @contextmanager
 def _naming_output() -> Iterator[None]:
-    """Say of what fails in the block that it was standard output, which the system does not."""
+    """Name standard output in errors raised in the block; the system does not."""
     try:
         yield
     except OSError as error:
@@ -78,8 +78,8 @@ def _naming_output() -> Iterator[None]:
 
 
 def forget(stream: TextIO) -> None:
-    """Keep the interpreter from failing once more over what cannot be written, when it ends."""
-    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- no path of ours
+    """Redirect a stream to the null device, so that the interpreter does not fail again at exit."""
+    with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- not a file of ours
         os.dup2(nothing.fileno(), stream.fileno())
 
 

@@ -26,7 +26,7 @@ def chosen_progress(quiet: bool) -> Progress:
 
     if quiet:
         return silent
-    # a bar would be cut to pieces by the lines of -v
+    # the lines of -v would break up a bar
     return progress_bar if sys.stderr.isatty() and not shows_log() else progress_lines
 
 

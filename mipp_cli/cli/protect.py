@@ -26,8 +26,8 @@ def protect(
     """Protect the keys of a role's directory with a passphrase.
 
     Run it again to change the passphrase; --remove removes it. The command encrypts secrets.json (AES-256-GCM
-    with a key from scrypt), and with it what secrets.json holds the keys to: the owners' image keys at a KMC,
-    and what a user stores of queries. All other files stay as they are. Commands on DIR then need the
+    with a key from scrypt), which protects everything encrypted under keys in it: the owners' image keys at a
+    KMC, and what a user stores of queries. All other files stay as they are. Commands on DIR then need the
     passphrase, from --passphrase-file or at a terminal.
 
     A lost passphrase cannot be recovered: keep it in a safe place.

@@ -89,7 +89,7 @@ def query(directory: Path, files: tuple[Path, ...], output: Path, **arguments: A
 @user.command()
 @directory_argument("USER")
 @click.argument("reencrypted", metavar="reencrypted.h5", type=PATH)
-@output_option("DIR", "the images, matches.csv and a contact sheet")
+@output_option("DIR", "the images, matches.html, matches.csv and a contact sheet")
 @click.option(
     "--top",
     metavar="N",

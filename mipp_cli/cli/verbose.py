@@ -1,4 +1,4 @@
-"""`-v`: what steps log, on stderr, with the time of day."""
+"""`-v`: prints the log of the steps on stderr, with the time of day."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ROOT = "mipp_cli"
 
 
 def _show_log(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-    """Show what is logged until the command ends, unless it is shown already."""
+    """Print the log until the command ends, unless it is printed already."""
     if not wanted or shows_log():
         return
     import logging
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            with suppress(OSError):  # nobody is there to read it, and the work goes on
+            with suppress(OSError):  # a closed stream must not stop the work
                 say(printable(self.format(record)), err=True)
 
     logger, handler = logging.getLogger(_ROOT), Handler()
@@ -36,7 +36,7 @@ def _show_log(context: click.Context, parameter: click.Parameter, wanted: bool) 
 
 
 def shows_log() -> bool:
-    """Say whether somebody listens to what steps log."""
+    """Return whether the log is printed, or handled by a program that uses the package."""
     import logging
 
     return logging.getLogger(_ROOT).isEnabledFor(logging.INFO)
@@ -48,5 +48,5 @@ verbose_option = click.option(
     is_flag=True,
     expose_value=False,
     callback=_show_log,
-    help="Show on stderr which steps are done and how long each takes; never a secret.",
+    help="Print each step and its duration on stderr; secrets are never printed.",
 )

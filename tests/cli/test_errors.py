@@ -519,6 +519,19 @@ def test_a_wrong_use_is_told_like_any_other_error(name: str) -> None:
     assert "see mipp " in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("kmc", "init", "x", "--scheme"), "mipp kmc init"),
+        (("-v", "features", "--descriptor"), "mipp features"),
+        (("kmc", "bogus"), "mipp kmc"),
+        (("--bogus",), "mipp"),
+    ],
+)
+def test_a_wrong_use_points_to_the_help_of_the_command(words: tuple[str, ...], command: str) -> None:
+    assert refused(2, *words).err.endswith(f"\nhint: see {command} --help\n")
+
+
 @pytest.mark.parametrize("words", [(), ("kmc",), ("owner",), ("user",), ("cloud",)])
 def test_a_group_alone_shows_its_help(words: tuple[str, ...]) -> None:
     outcome = run(*words)
