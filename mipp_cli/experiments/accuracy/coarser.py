@@ -66,9 +66,9 @@ def measure_bits(
     notes = (
         f"Codes of 2, 4, 8, … {_MOST_LEVELS} levels have 1 to 8 bits per number and are ranked by Eq. 7; "
         f"{FLOAT_BITS} bits are the real numbers before quantisation. As in a deployment, vectors are "
-        "divided "
-        "by their norm and quantised in equal steps over ±8/√l, so with 4 levels the middle two hold nearly "
-        "all numbers. Codes that were given as codes are made coarser: x becomes ⌊x · fewer / levels⌋.",
+        "divided by their norm and quantised in equal steps over ±8/√l, so with 4 levels the middle two "
+        "hold nearly all numbers. Codes that were given as codes are made coarser: x becomes ⌊x · fewer / "
+        "levels⌋.",
     )
     return Result(BITS, "Accuracy by bits per number", rows, (), notes)
 

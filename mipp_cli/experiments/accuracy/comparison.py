@@ -67,17 +67,14 @@ class Comparison:
         said = [
             f"{len(self.queries)} queries from {categories} of {len(dataset.categories)} categories (seed "
             f"{seed}). {len(dataset)} images are searched, without the query itself. An image is similar "
-            "to a "
-            "query if both are of the same category.",
+            "to a query if both are of the same category.",
             "Intervals are 95 % percentile bootstrap intervals over queries, with 2,000 resamples.",
             *(f"Method {method.name}: {method.about}" for method in self.methods),
             "The answers of an end-to-end method have no more images than candidates, so its curve ends "
             "there.",
             "For every method, ties are broken by a digest of the image's name, as at the cloud. (The KMC "
-            "uses "
-            "a hash of image and query, and the user of a sum scheme the name itself, which here would "
-            "reveal "
-            "the category.)",
+            "uses a hash of image and query, and the user of a sum scheme the name itself, which here "
+            "would reveal the category.)",
         ]
         if dataset.edgeless:
             said.append(f"Images without edges, whose features are identical: {dataset.edgeless}.")

@@ -192,8 +192,7 @@ def _claims(measured: Measured, seed: int) -> list[Claim]:
                 f"Fig. 3, for {descriptor}",
                 "retrieval accuracy about 10 % lower than by Euclidean distance, on average",
                 f"precision at {measured.returned}: by Euclidean distance {plain.percent}, by the cloud's "
-                "Sim "
-                f"{cloud.percent}, {drop.points} lower",
+                f"Sim {cloud.percent}, {drop.points} lower",
                 about_lower(_CLAIMED_DROP, drop, plain.mean),
             )
         )

@@ -54,8 +54,7 @@ def check_equality(dataset: DataSet, options: EqualityOptions, progress: Progres
     pairs = sum(row["pairs"] for row in rows)
     notes = [
         f"Checked on {len(sample)} images of this data set, encrypted, indexed and searched by the code of "
-        "the "
-        f"commands, with {pairs} pairs of query and image in total: {verdict}."
+        f"the commands, with {pairs} pairs of query and image in total: {verdict}."
     ]
     if dataset.described.brought:
         notes.append(dataset.described.brought)

@@ -62,8 +62,7 @@ def _check_exact(datasets: Sequence[DataSet], options: EqualityOptions, progress
     matches = sum(row["matches"] for row in rows)
     notes = [
         f"Checked on {rows[0]['images']} images of this data set per descriptor, by owner encrypt, cloud "
-        "index, "
-        "kmc index, user query, kmc rank, cloud search, kmc reencrypt and user decrypt, with "
+        "index, kmc index, user query, kmc rank, cloud search, kmc reencrypt and user decrypt, with "
         f"{matches} matches in total: {verdict}."
     ]
     notes += [f"{each.label}: {each.described.brought}" for each in datasets if each.described.brought]
@@ -87,7 +86,7 @@ def _compared(dataset: DataSet, sample: NDArray[np.int64], trial: TrialDeploymen
         distances_equal &= np.array_equal(
             distances, plain[order]
         )  # NaN would not show in the largest difference
-        # every image exactly once, none before a nearer one
+        # every image occurs exactly once, and distances never decrease
         complete = sorted(order) == list(range(len(sample)))
         orders_equal &= complete and np.array_equal(plain[order], np.sort(plain))
     return {

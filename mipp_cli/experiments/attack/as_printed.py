@@ -44,7 +44,7 @@ def shared_blinding(parameters: Parameters, codes: Numbers) -> Reading:
 
 @dataclass(frozen=True)
 class TwoTimePad:
-    """Two pictures of equal size under one key stream, by the letter of Algorithm 1."""
+    """Two pictures of equal size under one key stream, as Algorithm 1 is printed."""
 
     names: tuple[str, str]
     plain: tuple[Pixels, Pixels]

@@ -163,10 +163,8 @@ def _reading_claim(
     if fitting == len(rows):
         measured += (
             f". All numbers are recovered from the upload and the public file alone ({squares} of "
-            f"{len(rows) // 2} "
-            "numbers of EFF are the squares of those of EF, which proves it even without the images). "
-            "Theorem "
-            "6.1 does not hold: the attack does not need R_i."
+            f"{len(rows) // 2} numbers of EFF are the squares of those of EF, which proves it even without "
+            "the images). Theorem 6.1 does not hold: the attack does not need R_i."
         )
         conclusion = f"not confirmed: scheme {parameters.scheme} is broken without a key"
     elif fitting < len(rows) / 100:
@@ -192,10 +190,9 @@ def _shared_claim(observations: Sequence[Observation]) -> Claim:
         "section 5.3.3",
         "EF and EFF of an image are encrypted with the same R_i",
         f"encrypted that way, {right} of {len(shared)} differences x² − x follow from EFF/EF with one "
-        "division "
-        f"and no key, for any modulus. They determine x for {settled} codes, and leave 0 or 1 for the rest. "
-        f"In the upload, where EF and EFF have independent randomness, {len(where(apart, fits=1))} of "
-        f"{len(apart)} have that form.",
+        f"division and no key, for any modulus. They determine x for {settled} codes, and leave 0 or 1 for "
+        "the rest. In the upload, where EF and EFF have independent randomness, "
+        f"{len(where(apart, fits=1))} of {len(apart)} have that form.",
         f"insecure as printed: {right} of {len(shared)} differences are recovered"
         if right
         else "not refuted: none is recovered",
@@ -215,9 +212,8 @@ def _pad_claim(files: Sequence[ImageFile], sheet: Path | None) -> Claim:
     return Claim(
         "Algorithm 1, section 5.3.2",
         "images XOR a key stream SK are secure against chosen-plaintext attacks",
-        "with one SK for two pictures, by the letter of Algorithm 1, the XOR of the two encrypted pictures "
-        "is "
-        f"the XOR of the plaintexts in {100 * pad.share_of_plain:.0f} % of the bytes"
+        "with one SK for two pictures, as Algorithm 1 is printed, the XOR of the two encrypted pictures "
+        f"is the XOR of the plaintexts in {100 * pad.share_of_plain:.0f} % of the bytes"
         + (f" (see {sheet.name})" if sheet is not None else "")
         + ". mipp uses a fresh nonce for every image.",
         "not confirmed: one key stream for two pictures reveals both"
@@ -255,8 +251,7 @@ def _reading_notes(parameters: Parameters, truth: KnownImages) -> list[str]:
     if truth.by_name:
         notes.append(
             "true: the codes of the image with that path or, if names are hashed, of an image with exactly "
-            "these "
-            "codes. If there is none, agrees is the share of the given images with this code at this "
+            "these codes. If there is none, agrees is the share of the given images with this code at this "
             "position."
         )
     else:

@@ -24,7 +24,7 @@ def about_lower(claimed: float, drop: Interval, whole: float) -> str:
 
 
 def which_is_better(first: str, second: str, gain: Interval) -> str:
-    """Say which of two is better, by the interval of first minus second."""
+    """Return which of two is better, by the interval of the first minus the second."""
     if gain.low > 0:
         return f"{first} is better"
     if gain.high < 0:

@@ -131,8 +131,7 @@ def _computed(text: str, device: str) -> _Source:
         pinned = descriptor.model
         what = (
             f"{pinned.output} of an ONNX image model (SHA-256 {pinned.sha256[:16]}…), divided by its norm "
-            "and "
-            "quantised"
+            "and quantised"
         )
         identity = str(descriptor.to_fields())
         if device != "cpu":  # its rounding may differ, and so a code

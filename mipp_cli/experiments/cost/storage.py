@@ -129,12 +129,10 @@ def _notes(dataset: DataSet, images: int) -> list[str]:
     pairs = len(np.unique(both_sums(dataset.features), axis=0))
     return [
         f"Measured: real containers of {images} images per setting. Multiplied by {COLLECTION}/{images}: "
-        "EF and "
-        "EFF, whose rows all have the same size, and the encrypted images, whose sizes differ.",
+        "EF and EFF, whose rows all have the same size, and the encrypted images, whose sizes differ.",
         f"The index of {COLLECTION:,} images is measured, not multiplied: the cloud's code writes it with "
-        "the "
-        f"sums of the {len(dataset)} images repeated ({pairs:,} distinct pairs). It is the same in every "
-        "scheme.",
+        f"the sums of the {len(dataset)} images repeated ({pairs:,} distinct pairs). It is the same in "
+        "every scheme.",
         f"The paper's {PAPER_FEATURES_KB:,} KB are {each:,.0f} bytes per number, so p has about "
         f"{each * 4:,.0f} "
         "bits if numbers are stored in binary, which the paper does not say. 1 KB is 1,024 bytes, as in "

@@ -213,26 +213,18 @@ def _notes(dataset: DataSet, options: TimingOptions) -> list[str]:
     )
     notes = [
         "Times are of the commands' code on real containers, from verifying the input to the finished "
-        "output, in "
-        f"one warm process (jobs for the sums of many images: {jobs}), without the start of Python. Each "
-        "timed "
-        "path is run once untimed before: encryption on one image of another owner, index and encrypted "
-        "retrieval at the smallest size, plain retrieval at each size.",
+        f"output, in one warm process (jobs for the sums of many images: {jobs}), without the start of "
+        "Python. Each timed path is run once untimed before: encryption on one image of another owner, "
+        "index and encrypted retrieval at the smallest size, plain retrieval at each size.",
         "Index: `cloud index` of all uploads into an empty cloud. With and without index: `cloud search` "
-        "of one "
-        f"query for {options.candidates} candidates, which verifies signatures, reads the encrypted images "
-        "of "
-        "the answer and writes them to results.h5. The same queries for one image show the time of the "
-        "search "
-        "alone.",
+        f"of one query for {options.candidates} candidates, which verifies signatures, reads the encrypted "
+        "images of the answer and writes them to results.h5. The same queries for one image show the time "
+        "of the search alone.",
         f"Plain: reads the features ({dataset.features.shape[1]} bytes per image) from a file, computes "
-        "EucDis to "
-        f"all with numpy, and sorts the {options.candidates} nearest; no image is read. This is a fair "
-        "plaintext "
-        "implementation, but does less work than the encrypted search.",
-        f"Every point is measured {options.repeats} times, each with another query; shown are median, "
-        "smallest "
-        "and largest. A collection of each size is the first uploads of one owner, encrypted "
+        f"EucDis to all with numpy, and sorts the {options.candidates} nearest; no image is read. This is "
+        "a fair plaintext implementation, but does less work than the encrypted search.",
+        f"Every point is measured {options.repeats} times, each with another query; the figures are "
+        "median, smallest and largest. The collections are the first uploads of one owner, encrypted "
         f"once.{describing}",
     ]
     if max(options.sizes) > len(dataset):

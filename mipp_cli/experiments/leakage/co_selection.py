@@ -59,17 +59,13 @@ def measure_co_selection(
         rows += _told(dataset.label, found, options.watched)
     notes = (
         f"{options.watched:,} queries are drawn from the data set with replacement. Each selects the "
-        "groups of its "
-        f"{MATCHES} nearest images by Eq. 7, as in scheme exact. Groups of 8 are formed at random "
-        f"{_PARTITIONS} "
-        "times. The better of two attackers counts. For more queries, sizes and attackers, run mipp "
-        "experiment "
-        "leakage.",
+        f"groups of its {MATCHES} nearest images by Eq. 7, as in scheme exact. Groups of 8 are formed at "
+        f"random {_PARTITIONS} times. The better of two attackers counts. For more queries, sizes and "
+        "attackers, run mipp experiment leakage.",
         f"{RANKED}: the share of the {MATCHES} nearest images that are of the query's category. {IMAGE}: "
-        "the share "
-        "of the 10 images most often selected with an image that are of its category, without images of "
-        "its own "
-        f"group. {QUERIES}: the share of the 10 queries most similar to a query that are of its category.",
+        "the share of the 10 images most often selected with an image that are of its category, without "
+        f"images of its own group. {QUERIES}: the share of the 10 queries most similar to a query that are "
+        "of its category.",
     )
     title = "How well each descriptor ranks, and what co-selection reveals"
     return Result(NAME, title, rows, _claims(rows, options.watched), notes)

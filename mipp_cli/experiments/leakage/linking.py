@@ -77,10 +77,8 @@ def link_pictures(
     ]
     notes = (
         f"Two owners with different keys share {trial.shared} pictures and have {trial.shared} more each; "
-        "scheme "
-        f"{trial.setting.label}, encrypted and indexed by the code of the commands, with hashed names. The "
-        "cloud "
-        "links pictures with the same (Σx, Σx²) in its index.",
+        f"scheme {trial.setting.label}, encrypted and indexed by the code of the commands, with hashed "
+        "names. The cloud links pictures with the same (Σx, Σx²) in its index.",
     )
     title = "Pictures of two owners linked by the cloud"
     return Result(LINKS, title, observations, (_links_claim(observations),), notes)
@@ -121,10 +119,9 @@ def _links_claim(observations: Sequence[Observation]) -> Claim:
     return Claim(
         _PRIVACY,
         _CLAIMED,
-        f"{linked} of {len(both)} shared pictures have the same pair in the index and are linked; {wrong} of "
-        f"{len(observations)} pictures of the first owner are also linked to a different picture of the "
-        "second. "
-        f"{follows}",
+        f"{linked} of {len(both)} shared pictures have the same pair in the index and are linked; {wrong} "
+        f"of {len(observations)} pictures of the first owner are also linked to a different picture of the "
+        f"second. {follows}",
         conclusion,
     )
 
@@ -159,8 +156,7 @@ def measure_false_links(dataset: DataSet, seed: int) -> Result:
     alike = len(dataset) - len(np.unique(dataset.features, axis=0))
     notes = (
         "false_link: the probability that a picture has the same sums as a different picture in a "
-        "collection of "
-        "this size drawn from the data set; computed exactly.",
+        "collection of this size drawn from the data set; computed exactly.",
         f"{alike} of {len(dataset)} pictures have the same codes as an earlier one.",
     )
     claim = _false_links_claim(observations, len(dataset), seed)

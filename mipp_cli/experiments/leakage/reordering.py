@@ -48,11 +48,9 @@ def measure_positions(
             advance(1)
     notes = (
         f"{len(queries)} queries over {len(dataset)} images, {answered} returned, without the query; "
-        "tenths are "
-        "counted from the beginning of the answer.",
+        "tenths are counted from the beginning of the answer.",
         "Shares are computed per query and then averaged; queries without a similar image in the answer "
-        "are left "
-        "out.",
+        "are left out.",
         "Reordered: the same images as by Sim, in another order.",
     )
     title = "Ranks of similar images in the answer, and after reordering by the cloud"

@@ -115,10 +115,8 @@ def measure_selections(
         f"precision: the share of the {NEIGHBOURS} images most often selected with an image that are of its "
         "category (cosine of co-selection, ties at random); images never selected are left out.",
         "chance: the share of all selected images that are of its category. That an image is selected at "
-        "all also "
-        "reveals something, which is not counted. shuffled_high: the 97.5 % quantile of the mean precision "
-        "if the "
-        "categories of these images are shuffled.",
+        "all also reveals something, which is not counted. shuffled_high: the 97.5 % quantile of the mean "
+        "precision if the categories of these images are shuffled.",
         "Images are selected by Sim, as in every scheme in which the cloud ranks.",
         "Queries are images of the data set, drawn with replacement and left out of their own answer.",
     )

@@ -106,8 +106,7 @@ def measure_categories(dataset: DataSet, images: Order, seed: int, progress: Pro
         f"Nearest neighbours in (Σx, Σx²), each standardised, among {len(dataset)} images, without the image "
         "itself. The attacker knows the categories of the others.",
         f"k = {chosen}, the largest odd number up to the square root of the images in a category, was "
-        "fixed in "
-        "advance; other k are shown, but none was chosen for its result.",
+        "fixed in advance; other k are shown, but none was chosen for its result.",
         "Chance: always guess the largest category.",
         "All codes: what scheme `paper` reveals, for comparison.",
     )
@@ -162,8 +161,7 @@ def measure_ranking(dataset: DataSet, queries: Order, seed: int, progress: Progr
             )
     notes = (
         "sums: the Euclidean distance of (Σx, Σx²), each standardised. The cloud needs only its index and "
-        "the two "
-        "sums of the query.",
+        "the two sums of the query.",
         f"{len(queries)} queries over {len(dataset)} images, without the query. Similar means of the same "
         "category.",
     )
@@ -187,15 +185,13 @@ def _ranking_claim(observations: Sequence[Observation], returned: int, seed: int
     elif gain.low > 0:
         follows = (
             f"From the same two numbers the cloud ranks better than Sim, by {gain.points}, and better than "
-            "chance: "
-            "part of the accuracy that Sim loses is lost only to the user, not to the cloud."
+            "chance: part of the accuracy that Sim loses is lost only to the user, not to the cloud."
         )
         conclusion = f"not confirmed: the cloud ranks better than Sim, by {gain.points}"
     else:
         follows = (
             "By the sums the cloud ranks better than chance, so it learns similarity, but not better than "
-            "by Sim "
-            "itself."
+            "by Sim itself."
         )
         conclusion = "not confirmed: better than chance"
     return Claim(

@@ -88,15 +88,13 @@ def group_claims(observations: Sequence[Observation]) -> list[Claim]:
     query = (
         f"after {most} queries, share of the 10 queries most similar to a query that are of its category "
         f"({chance(QUERIES)}): {said(QUERIES)}. Share of repeated queries recognised: {said(REPEATED)}. "
-        "Groups "
-        "do not hide which queries are similar, since these select the same groups."
+        "Groups do not hide which queries are similar, since these select the same groups."
     )
     read = (
         f"after {most} queries, a tenth of them by a user who colludes with the cloud, share of queries "
-        "whose "
-        f"category is guessed right ({chance(READ)}) from the images that this user got: {said(READ, GOT)}; "
-        f"from its own queries: {said(READ, OWN)}. Groups help little against somebody who knows the "
-        "pictures."
+        f"whose category is guessed right ({chance(READ)}) from the images that this user got: "
+        f"{said(READ, GOT)}; from its own queries: {said(READ, OWN)}. Groups help little against somebody "
+        "who knows the pictures."
     )
     conclusions = (
         _conclusion(above),

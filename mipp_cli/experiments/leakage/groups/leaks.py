@@ -169,44 +169,28 @@ def _intervals(means: dict[_Key, Matrix], seed: int) -> dict[_Key, Interval]:
 
 def _notes(trial: GroupTrial, matches: int) -> Sequence[str]:
     return (
-        "Queries are images drawn with replacement. The answer to a query is its "
-        f"{matches} nearest other images by EucDis, as in scheme exact. Images are divided into groups by "
-        "size "
-        f"class (factors of 16) and at random, {trial.partitions} times; figures are means over these. "
-        "Decoys, "
-        "with groups of one, are drawn anew for every query. A single figure for two attackers is the "
-        "larger one. "
+        f"Queries are images drawn with replacement. The answer to a query is its {matches} nearest other "
+        "images by EucDis, as in scheme exact. Images are divided into groups by size class (factors of "
+        f"16) and at random, {trial.partitions} times; figures are means over these. Decoys, with groups "
+        "of one, are drawn anew for every query. A single figure for two attackers is the larger one. "
         "Intervals are over images or queries, and somewhat too narrow, as images of a group are not "
         "independent.",
         "Attacker cosine: the number of queries that select both of two groups, divided by the geometric "
-        "mean of "
-        "those that select each. Attacker eigenvectors: the counts minus their expected value for "
-        "independent "
-        "selections, compared by cosine in the 20 leading eigenvectors. With counts, a group is weighted "
-        "by its "
-        "number of matches in each query.",
+        "mean of those that select each. Attacker eigenvectors: the counts minus their expected value for "
+        "independent selections, compared by cosine in the 20 leading eigenvectors. With counts, a group "
+        "is weighted by its number of matches in each query.",
         f"{IMAGE}: the share of the 10 images most similar to an image that are of its category, without "
-        "images of "
-        "its group; images of one group cannot be distinguished. With sizes: the standardised similarity "
-        "plus the "
-        "standardised negative distance of the logarithms of the groups' lengths. Order of rows and sizes "
-        "alone "
-        "need no query. shuffled_high: the 97.5 % quantile of the mean if categories are shuffled, from a "
-        "normal "
-        f"distribution fitted to {_SHUFFLES} shuffles.",
+        "images of its group; images of one group cannot be distinguished. With sizes: the standardised "
+        "similarity plus the standardised negative distance of the logarithms of the groups' lengths. "
+        "Order of rows and sizes alone need no query. shuffled_high: the 97.5 % quantile of the mean if "
+        f"categories are shuffled, from a normal distribution fitted to {_SHUFFLES} shuffles.",
         f"{QUERIES}: the share of the 10 queries most similar to a query, by their matches per group, that "
-        "are of "
-        "its category; only the first query with each image counts, at most 1,000. "
-        f"{REPEATED}: whether the query most similar to a later query with the same image is the first one "
-        "with "
-        "that image.",
+        f"are of its category; only the first query with each image counts, at most 1,000. {REPEATED}: "
+        "whether the query most similar to a later query with the same image is the first one with that "
+        "image.",
         f"{READ}: whether the cloud, colluding with an authorised user who sent the first tenth of the "
-        "queries, "
-        "guesses the category of a query. images got: from the categories of the images of each selected "
-        "group "
-        "that this user got, weighted by matches; every image: from those of all images, as an owner knows "
-        "them; "
-        "own queries: from the 10 most similar of the user's own queries with other images. chance: always "
-        "guess "
-        "the most frequent category.",
+        "queries, guesses the category of a query. images got: from the categories of the images of each "
+        "selected group that this user got, weighted by matches; every image: from those of all images, as "
+        "an owner knows them; own queries: from the 10 most similar of the user's own queries with other "
+        "images. chance: always guess the most frequent category.",
     )
