@@ -64,7 +64,7 @@ def accuracy(
     modulus_bits: tuple[int, ...],
     sample: int,
 ) -> Report:
-    """Fig. 3 and 4: precision, recall and F1 by number of images returned."""
+    """Measure precision, recall and F1 by number of images returned (Fig. 3 and 4)."""
     from mipp_cli.experiments.accuracy.accuracy import AccuracyOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
     from mipp_cli.experiments.base.trial_deployment import scheme_settings
@@ -82,7 +82,7 @@ def accuracy(
 @click.option("--returned", metavar="N", type=int, help="The number of images returned.  [default: 100]")
 @place_options
 def positions(source: DataSource, place: Place, compared: ComparisonOptions, returned: int | None) -> Report:
-    """Fig. 2: the ranks of truly similar images among those returned."""
+    """Measure the ranks of truly similar images among those returned (Fig. 2)."""
     from mipp_cli.experiments.accuracy.positions import PositionsOptions
     from mipp_cli.experiments.tasks import positions_task
 
@@ -111,8 +111,8 @@ def descriptors(
     """Compare descriptors: how well each ranks, and what selections reveal.
 
     Each descriptor ranks by its real numbers before quantisation, by Eq. 7, by the KMC's own code and by the
-    cloud's Sim, which is checked on an encrypted sample. Measured are precision, recall, F1, nDCG, mAP and
-    R-precision, then the same with fewer bits and fewer numbers.
+    cloud's Sim, which is checked on an encrypted sample. The measures are precision, recall, F1, nDCG, mAP
+    and R-precision. They are also measured with fewer bits and with fewer numbers.
     """
     from mipp_cli.experiments.accuracy.descriptors import DescriptorsOptions
     from mipp_cli.experiments.accuracy.equality_check import EqualityOptions
@@ -146,7 +146,7 @@ def timing(
     modulus_bits: tuple[int, ...],
     seed: int,
 ) -> Report:
-    """Fig. 5 to 8: times of index construction and of retrieval.
+    """Measure the times of index construction and of retrieval (Fig. 5 to 8).
 
     Retrieval is measured on plaintext, on ciphertexts without the index, and with it.
     """
@@ -173,7 +173,7 @@ def storage(
     sample: int,
     seed: int,
 ) -> Report:
-    """Table 3: the size of features and index, per scheme and modulus."""
+    """Measure the size of features and index, per scheme and modulus (Table 3)."""
     from mipp_cli.experiments.base.trial_deployment import SampleOptions, scheme_settings
     from mipp_cli.experiments.tasks import storage_task
 

@@ -135,7 +135,7 @@ def renumber(directory: Path, above: int) -> Report:
 
     Messages are numbered by the clock, and the KMC and the cloud refuse a message that is more than a day
     ahead of their clocks. Set the clock first. This command then removes the refused messages from OWNER's
-    record, so that their images are sent again. Throw the refused files away.
+    record, so that their images are sent again. Discard the refused files.
     """
     from mipp_cli.owner.renumber import renumber as step
 
