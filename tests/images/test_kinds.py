@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import random
+import re
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,10 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds.DICOM.missing() == "pip install pydicom python-gdcm"
     assert kinds.HEIC.missing() == "pip install pillow-heif"
     assert not kinds.PNG.missing()
+
+
+@pytest.mark.parametrize(("kind", "extra"), [(kinds.DICOM, "dicom"), (kinds.HEIC, "heif")])
+def test_the_packages_of_a_kind_are_those_of_its_extra(kind: Kind, extra: str) -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    packages = [re.split("[>=]", each)[0] for each in project["optional-dependencies"][extra]]
+    assert kind.packages == " ".join(packages)
