@@ -1,7 +1,7 @@
-"""What long steps tell the standard library's `logging`: what was done, and how long it took.
+"""Log long steps and their durations with the standard library's `logging`.
 
-A logger is called as its module is, below `mipp_cli`, and is silent unless somebody listens. Only what a
-message names of a step's arguments is told: kinds, sizes and paths that were given; never keys, passphrases,
+Loggers are named after their modules, below `mipp_cli`, and are silent unless a handler is installed. A
+message contains only the arguments that it names: kinds, sizes and given paths; never keys, passphrases,
 features or names of images.
 """
 
@@ -21,7 +21,7 @@ logging.getLogger("mipp_cli").addHandler(logging.NullHandler())
 
 
 def timed(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Have a function log, when it ends, what it did; ``what`` may name its arguments: "opening {path}"."""
+    """Log ``what`` when a function ends; it may name the function's arguments: "opening {path}"."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         logger, signature = logging.getLogger(function.__module__), inspect.signature(function)
