@@ -108,7 +108,7 @@ class RoleDirectory(Records):
         return (*self.deployment.parameters.warnings, *self._exposed(), *self.key_warnings)
 
     def _exposed(self) -> list[str]:
-        """Return a warning if others can read the keys, as file systems without modes let them."""
+        """Return a warning if others can read the keys, as on file systems that ignore modes."""
         file = self.file(SECRETS_FILE)
         if self.passphrase is not None or not file.exists():
             return []

@@ -14,7 +14,7 @@ from mipp_cli.errors import InvalidRequestError, WrongDeploymentError
 
 
 def check_fingerprints(found: Mapping[Path, str], demanded: Sequence[str]) -> dict[str, str]:
-    """Return the fingerprints by path; if any are demanded, each file must have one of them, and all occur.
+    """Check the fingerprints of files against those demanded, if any, and return them by path.
 
     Raises WrongDeploymentError for a file with a different fingerprint and for a demanded one that no file
     has, InvalidRequestError for a demanded one that is not 64 hex digits.

@@ -117,7 +117,7 @@ def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | Non
 def check_spelling(directory: RoleDirectory, owner: str, others: Iterable[str]) -> None:
     """Raise ConflictError if a file system could take the owner's name for that of another owner.
 
-    Some file systems ignore case, some drop dots at the end of a folder's name.
+    Some file systems ignore case, and some drop dots at the end of a folder's name.
     """
     known = {*others, *(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))}
     for other in sorted(known - {owner}):
