@@ -209,7 +209,7 @@ def test_gaps_are_told_with_what_to_do(world: World) -> None:
 
 def test_a_record_that_lost_an_upload_is_told(world: World) -> None:
     report = index_at_kmc(world.kmc, [world.features(ago(3), "a"), world.features(ago(2), "b")])
-    assert "the record of north lacks" in report.warnings[0]
+    assert "the record of north does not list" in report.warnings[0]
 
 
 def test_owners_are_mixed_and_all_or_none_of_them_applied(world: World) -> None:
