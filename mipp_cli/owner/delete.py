@@ -11,7 +11,7 @@ from mipp_cli.files.atomic import discard, refuse_existing
 from mipp_cli.names import as_called, as_seen, name_of, recognised
 from mipp_cli.owner.features import sweep_kept
 from mipp_cli.owner.grouping import thin_warning
-from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
+from mipp_cli.owner.ledger import DELETE, PIXELS, Ledger, Message, SentImage, still_deciding, was_pixels
 from mipp_cli.owner.owner import Owner, number_of
 from mipp_cli.report import Output, Report
 
@@ -45,7 +45,8 @@ def delete_images(
         try:
             with ledger.writing(Message(number)) as append:
                 for each, name in zip(paths, names, strict=True):
-                    append(SentImage(name, each))
+                    pixels = each in known and was_pixels(known[each].image.version)
+                    append(SentImage(name, each, PIXELS if pixels else ""))
             write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
         except BaseException:
             if number_of(output) != number:  # it is not out

@@ -97,7 +97,10 @@ def encrypt_images(
         files.append(Output(options.report, "report"))
     notes = [_next_step(written), *_passed_over_note([*passed_over, *first.passed_over], options)]
     if options.pixels:
-        notes.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
+        notes.append(
+            "users see a keyed name of each image instead of its path (mipp owner list OWNER shows both); "
+            "text that is burnt into the pixels stays"
+        )
     return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
 
 
