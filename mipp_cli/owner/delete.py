@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mipp_cli.containers.messages.delete import write_delete
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import InvalidRequestError, Problem, UnknownImagesError
 from mipp_cli.files.atomic import discard, refuse_existing
 from mipp_cli.names import as_called, as_seen, name_of, recognised
 from mipp_cli.owner.features import sweep_kept
@@ -17,14 +17,21 @@ from mipp_cli.report import Output, Report
 
 
 def delete_images(
-    path: Path, images: Sequence[str | bytes], output: Path, *, again: int | None = None, force: bool = False
+    path: Path,
+    images: Sequence[str | bytes],
+    output: Path,
+    *,
+    again: int | None = None,
+    any_path: bool = False,
+    force: bool = False,
 ) -> Report:
-    """Write the `delete` ``output`` for ``images``, called as their owner calls them.
+    """Write the `delete` ``output`` for ``images``, given by the paths under which they were sent.
 
-    An image is meant, too, by what its name looks like, if no other looks the same. Images that the ledger
-    does not list are named, too, and counted: it may be older than what was sent.
-    ``again`` is the number of a deletion that never came, whose images are named once more. Raises
-    InvalidRequestError if no image is named, or ``again`` is no deletion that still decides one.
+    A name that only looks like that of an image on a terminal is accepted too, if no other image looks the
+    same. ``again`` is the number of a deletion that was lost; its images are deleted too. With ``any_path``,
+    images that the ledger does not list are deleted as well and counted: a ledger from a backup may be older
+    than what was sent. Raises UnknownImagesError for them otherwise, and InvalidRequestError if no image is
+    named or ``again`` is not a deletion that still decides an image.
     """
     refuse_existing(output, force=force)
     owner = Owner.open(path)
@@ -39,6 +46,13 @@ def delete_images(
                 "no images were named", hint="name images as they are called in the ledger"
             )
         known = ledger.standing(paths)
+        unknown = [each for each in paths if each not in known]
+        if unknown and not any_path:
+            raise UnknownImagesError(
+                [Problem(each, "is not in the owner's record") for each in unknown],
+                hint="name images as mipp owner list OWNER shows them; if its record was restored from a "
+                "backup and lacks them, add --any-path",
+            )
         earlier = still_deciding(ledger.deciding(), known.values())
         names = [owner.name_on_the_wire(each) for each in paths]
         (number,) = owner.begin_messages(1)  # first: a number that got out must not be used again
@@ -57,12 +71,11 @@ def delete_images(
         groups = ledger.members({each.image.group for each in known.values() if each.image.group})
     group_size = owner.directory.deployment.parameters.protocol.group_size
     thin = sum(size for size in map(len, groups.values()) if size < group_size)
-    unknown = [each for each in paths if each not in known]
     warnings = [*owner.directory.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
-            f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
-            f"'{unknown[0]}': check their names (mipp owner list OWNER); if the cloud has them, they go"
+            f"{len(unknown)} of the images are not in the owner's record, the first is '{unknown[0]}'; "
+            "if the cloud has them, it removes them"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
