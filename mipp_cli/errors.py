@@ -44,10 +44,6 @@ class DeclinedError(MippError):
     exit_code = 1
 
 
-class TooFewImagesError(InvalidRequestError):
-    """Raised when there are fewer images for new groups than the group size."""
-
-
 class UnknownImagesError(InvalidRequestError):
     """Raised when images to delete are not in the owner's ledger; ``problems`` lists every one."""
 
@@ -142,6 +138,10 @@ class ConflictError(MippError):
     """Raised when an input conflicts with stored data: a pinned key, an image that exists already."""
 
     exit_code = 9
+
+
+class TooFewImagesError(ConflictError):
+    """Raised when there are fewer images for new groups than the deployment's group size."""
 
 
 class OutputError(MippError):

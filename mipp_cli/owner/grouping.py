@@ -90,12 +90,12 @@ class Grouping:
         count, moved = len(self._new(done)), self.moved(done)
         if not 0 < count < self._group_size:
             return
-        ways = "wait until there are more, or give --small: the fewer images a group has, the less it hides "
-        ways += "which of them a query matches"
+        ways = "wait until there are more, or give --small: a smaller group hides less which of its images a "
+        ways += "query matches"
         if moved:
             ways = f"name the whole collection, so that {moved} of them stay with their mates; or {ways}"
         raise TooFewImagesError(
-            f"images to be put into new groups: {count}; that is too few for a group of {self._group_size}",
+            f"too few new images for a group of {self._group_size}: {count}",
             hint=ways,
         )
 

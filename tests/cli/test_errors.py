@@ -694,8 +694,8 @@ def test_fewer_images_than_a_group_need_a_word(changeable: Deployment, name: str
     one = changeable / "pictures" / "queries" / "q1.png"
     words = words_of(changeable, ("owner", "encrypt", "{}", str(one), "-o", str(tmp_path / "u.h5"), *JOBS))
     before = snapshot(tmp_path)
-    outcome = refused(2, *words)
-    assert "that is too few for a group of 2" in outcome.err
+    outcome = refused(9, *words)
+    assert "too few new images for a group of 2: 1" in outcome.err
     assert "--small" in outcome.err
     assert snapshot(tmp_path) == before
     assert done(*words, "--small", "--no-resume", "--json").json["counts"]["images"] == 1
