@@ -71,7 +71,7 @@ def encrypt_images(
             grouping = first.describe(parallelism, progress)
             second = SecondPass(owner, by_name, options, choice, work, grouping)
             rows = [] if options.report is None else [*rows_of_run(named, first, left_out, passed_over)]
-            written, edgeless = second.write(outputs, progress)
+            written = second.write(outputs, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
     clipped = features.clipped if features else 0
@@ -81,7 +81,7 @@ def encrypt_images(
         "sent with their group": len(done - grouping.sent),
         "skipped": len(skipped),
         "passed over": len(passed_over) + len(first.passed_over),
-        "edgeless": edgeless,
+        "edgeless": len(second.edgeless),
         "clipped": clipped,
     }
     warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
@@ -89,7 +89,7 @@ def encrypt_images(
     warnings += moved_warning(grouping.moved(done))
     warnings += thin_warning(grouping.thinned(done), protocol.group_size)
     warnings += [features.clipped_warning] if features and features.clipped else []
-    warnings += _feature_warnings(edgeless, second.flat)
+    warnings += _feature_warnings(second.edgeless, second.flat)
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]
     if options.report is not None:
@@ -144,15 +144,20 @@ def _absent_warning(choice: Choice) -> list[str]:
     ]
 
 
-def _feature_warnings(edgeless: int, flat: Sequence[str]) -> list[str]:
-    """Say of how many images the features tell little or nothing."""
+def _feature_warnings(edgeless: Sequence[str], flat: Sequence[str]) -> list[str]:
+    """Name images whose features tell little or nothing."""
     said = []
     if edgeless:
-        said.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
+        said.append(
+            f"{len(edgeless)} of the images have no edges, so their descriptors are equal: {_few(edgeless)}"
+        )
     if flat:
-        shown = ", ".join(flat[:_SHOWN]) + (", …" if len(flat) > _SHOWN else "")
-        said.append(f"{len(flat)} of the images are flat, of one value only: {shown}")
+        said.append(f"{len(flat)} of the images are flat, of one value only: {_few(flat)}")
     return said
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
 
 
 def _next_step(written: Sequence[Sequence[Path]]) -> str:

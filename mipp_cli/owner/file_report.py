@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
@@ -16,7 +17,7 @@ from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.whats_new import Choice
 from mipp_cli.sanitize import table_cell
 
-COLUMNS = ("path", "outcome", "reason", "kind", "width", "height", "bits", "frame", "flat")
+COLUMNS = ("path", "outcome", "reason", "kind", "width", "height", "bits", "frame", "flat", "edgeless")
 SENT, SKIPPED, PASSED_OVER, KEPT = "sent", "unreadable", "passed over", "not sent"
 WITH_ITS_GROUP = "with its group"
 
@@ -43,8 +44,10 @@ def rows_of_run(
     for image in images:
         path = str(image.path)
         if image.name in first.work.done:
-            facts = first.work.read(image.name).facts
-            yield (path, SENT, first.choice.reasons.get(image.name, WITH_ITS_GROUP), *facts)
+            found = first.work.read(image.name)
+            edgeless = is_edgeless(first.describer.descriptor, found.feature)
+            reason = first.choice.reasons.get(image.name, WITH_ITS_GROUP)
+            yield (path, SENT, reason, *found.facts, edgeless)
         elif path in refused:
             yield _bare(path, SKIPPED, refused[path])
         elif path in no_pictures:

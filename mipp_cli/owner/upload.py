@@ -95,7 +95,10 @@ class UploadOutputs:
 
 @dataclass(frozen=True)
 class SecondPass:
-    """Writes the uploads of a run; ``flat`` are those of its images that have one value only."""
+    """Writes the uploads of a run.
+
+    ``flat`` are those of its images that have one value only, ``edgeless`` those without any edge.
+    """
 
     owner: Owner
     images: Mapping[str, ImageFile]
@@ -104,12 +107,13 @@ class SecondPass:
     work: Descriptions
     grouping: Grouping
     flat: list[str] = field(default_factory=list)
+    edgeless: list[str] = field(default_factory=list)
 
     @timed("encrypting the images into the upload")
-    def write(self, outputs: UploadOutputs, progress: Progress) -> tuple[list[list[Path]], int]:
+    def write(self, outputs: UploadOutputs, progress: Progress) -> list[list[Path]]:
         """Write the uploads and their ledgers, all or none, then forget the descriptions.
 
-        Returns the outputs of each upload, and how many of the images have no edges. A ledger is in place
+        Returns the outputs of each upload. A ledger is in place
         before its upload, and before it the features that are kept: whoever goes on after a crash sees that
         the number may be out, and has its features. They stay so if another upload of the run fails, since
         this one could be copied meanwhile.
@@ -118,7 +122,6 @@ class SecondPass:
         paths = outputs.paths(len(uploads))
         numbers = owner.begin_messages(len(uploads))  # first: one that got out must not be used again
         deciding = owner.ledger.deciding()
-        edgeless = 0
         with (
             unchanged_on_failure(*(path for each in paths for path in each)),
             progress("encrypting", len(self.work.done), "image") as advance,
@@ -128,7 +131,7 @@ class SecondPass:
                 deciding = still_deciding(deciding, self.choice.superseded(sent))
                 kept = kept_file(owner.directory, number)
                 try:
-                    edgeless += self._write(places, number, sorted(deciding), groups, advance)
+                    self._write(places, number, sorted(deciding), groups, advance)
                     for features in places[1:]:
                         copy_file(kept, features, force=True)
                 except BaseException:
@@ -141,7 +144,7 @@ class SecondPass:
         owner.ledger.refresh(self.choice.refreshed)
         self.work.remove()
         outputs.remove_older(paths)
-        return paths, edgeless
+        return paths
 
     def _dealt(self) -> list[list[Group]]:
         """Deal the groups to uploads, in the order of their rows: that of a keyed digest of the path.
@@ -172,12 +175,12 @@ class SecondPass:
 
     def _write(
         self, places: Sequence[Path], number: int, earlier: list[int], groups: list[Group], advance: Advance
-    ) -> int:
-        """Write one upload; return how many of its images have no edges."""
+    ) -> None:
+        """Write one upload."""
         owner, directory = self.owner, self.owner.directory
         key, sender, parameters = owner.image_key, directory.sender, directory.deployment.parameters
         cipher = UploadCipher(key, sender.deployment, sender.name, number)
-        edgeless, features = 0, None
+        features = None
         with ExitStack() as stack:  # what is opened last is in place first
             upload = stack.enter_context(
                 write_upload(places[0], parameters, sender, number, key_id(key), earlier=earlier, force=True)
@@ -199,12 +202,12 @@ class SecondPass:
                     note(self._sent_image(name, description, group.name if features is not None else ""))
                     if description.facts.flat:
                         self.flat.append(path)
-                    edgeless += is_edgeless(parameters.descriptor, description.feature)
+                    if is_edgeless(parameters.descriptor, description.feature):
+                        self.edgeless.append(path)
                     advance(1)
                 upload.end_group()
                 if features is not None:
                     features.end_group(group.length)
-        return edgeless
 
     def _envelope(self, description: DescribedImage) -> Envelope:
         """Read an image again; raises ChangedImageError if it is not what was described."""

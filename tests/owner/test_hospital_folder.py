@@ -121,9 +121,9 @@ def test_the_report_has_a_row_for_every_file(changeable: Deployment, folder: Pat
         "notes.txt": "passed over",
         "back": "passed over",
     }
-    size = ("kind", "width", "height", "bits", "frame", "flat")
-    assert [rows["IM0001"][each] for each in size] == ["DICOM", "128", "128", "16", "", "False"]
-    assert [rows["flat.png"][each] for each in size] == ["PNG", "80", "70", "8", "", "True"]
+    size = ("kind", "width", "height", "bits", "frame", "flat", "edgeless")
+    assert [rows["IM0001"][each] for each in size] == ["DICOM", "128", "128", "16", "", "False", "False"]
+    assert [rows["flat.png"][each] for each in size] == ["PNG", "80", "70", "8", "", "True", "True"]
     assert "damaged" in rows["broken.jpg"]["reason"]
     assert any("1 of the images are flat, of one value only: flat.png" in each for each in told["warnings"])
 
