@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner.described_image import KEYED_NAME_BYTES, DescribedImage, PictureFacts
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 
@@ -46,7 +48,7 @@ def describe_and_encrypt(
         for image, feature in zip(opened, found, strict=True)
         if isinstance(image, _OpenedImage) and not isinstance(feature, UnreadableImageError)
     ]
-    rows = iter(_encrypted(described, protocol))
+    rows = iter(_encrypted(described, protocol, describer.descriptor))
     return [each if isinstance(each, UnreadableImageError) else next(rows) for each in found]
 
 
@@ -94,7 +96,7 @@ def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes |
 
 
 def _encrypted(
-    described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol
+    described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol, descriptor: Descriptor
 ) -> Iterator[DescribedImage]:
     """Yield the description of each image, its feature as it goes beside the image into the upload."""
     if not described:
@@ -110,6 +112,6 @@ def _encrypted(
             feature.tobytes(),
             len(protocol.inside_image(feature)),
             image.name_bytes,
-            image.facts,
+            image.facts._replace(edgeless=is_edgeless(descriptor, feature)),
             tuple(column[row].tobytes() for column in columns),
         )

@@ -16,7 +16,11 @@ from mipp_cli.scheme.envelope import envelope_bytes
 
 
 class PictureFacts(NamedTuple):
-    """What is told of a picture; ``frame`` is that of a DICOM file of several, ``flat`` one of one value."""
+    """What a report says of a picture.
+
+    ``frame`` is the one taken of a DICOM file with several; ``flat`` says whether all pixels have one value,
+    ``edgeless`` whether the feature is an edge histogram that says nothing.
+    """
 
     kind: str
     width: int
@@ -24,6 +28,7 @@ class PictureFacts(NamedTuple):
     bits: int
     frame: int | None
     flat: bool
+    edgeless: bool = False
 
 
 KEYED_NAME_BYTES: Final = 36

@@ -21,11 +21,12 @@ from mipp_cli.images.kinds import DICOM
 from mipp_cli.log import timed
 from mipp_cli.owner.describe_batch import ReadImage, describe_and_encrypt
 from mipp_cli.owner.described_image import DescribedImage
-from mipp_cli.owner.descriptions import Descriptions
+from mipp_cli.owner.descriptions import Descriptions, Rehearsal
 from mipp_cli.owner.grouping import Grouping
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.whats_new import Choice, EncryptOptions
 from mipp_cli.progress import Progress
+from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol
 
 _BATCH_IMAGES = 8
 _BATCH_BYTES = 1 << 24
@@ -45,7 +46,7 @@ class FirstPass:
     features: OwnFeatures | None
     describer: Describer
     choice: Choice
-    work: Descriptions
+    work: Descriptions | Rehearsal
     unreadable: list[UnreadableImageError] = field(default_factory=list)
     passed_over: list[Problem] = field(default_factory=list)
 
@@ -57,7 +58,7 @@ class FirstPass:
         what will be skipped.
         """
         choice, work, options = self.choice, self.work, self.options
-        grouping = self._grouping({image.name for image in choice.sent})
+        grouping = self.grouping({image.name for image in choice.sent})
         # what may turn out to be no picture, such as a report among DICOM files, is not counted on
         certain = DICOM not in choice.kinds
         if not options.small and not options.skip_unreadable and certain:
@@ -79,7 +80,7 @@ class FirstPass:
                 )
             raise choice.nothing_to_send()
         if self.unreadable or self.passed_over:
-            grouping = self._grouping(set(work.done))
+            grouping = self.grouping(set(work.done))
         mates = grouping.mates(self._readable())
         self._describe([self.images[path] for path in mates], parallelism, progress)
         for path in set(mates).difference(grouping.mates(self._readable())) & work.done.keys():
@@ -88,9 +89,15 @@ class FirstPass:
             grouping.check_size(work.done.keys())
         return grouping
 
-    def _grouping(self, sent: set[str]) -> Grouping:
+    def grouping(self, sent: set[str]) -> Grouping:
+        """Return the groups of a run that sends the images ``sent`` for their own sake."""
         group_size = self.owner.directory.deployment.parameters.protocol.group_size
         return Grouping(self.owner.ledger, self.choice.groups(), sent, group_size)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Each file that was skipped, and why."""
+        return [Problem(str(each.path), each.message) for each in self.unreadable]
 
     def _readable(self) -> set[str]:
         """Return the images named but for those that are known to be unreadable."""
@@ -118,9 +125,8 @@ class FirstPass:
         if self.unreadable and not self.options.skip_unreadable:
             if len(self.unreadable) == 1:
                 raise self.unreadable[0]
-            problems = [Problem(str(each.path), each.message) for each in self.unreadable]
             hint = "mend them, or leave them out with --skip-unreadable"
-            raise UnreadableImagesError(problems, hint=hint)
+            raise UnreadableImagesError(self.problems, hint=hint)
 
     def _described(
         self, images: Sequence[ImageFile], parallelism: Parallelism
@@ -131,7 +137,10 @@ class FirstPass:
         describer = self.describer.travelling() if parallelism.scheduler else self.describer
         if describer.in_threads:
             parallelism = replace(parallelism, threads=True)
-        protocol, pixels = self.owner.directory.deployment.parameters.protocol, self.options.pixels
+        parameters, pixels = self.owner.directory.deployment.parameters, self.options.pixels
+        protocol: FeatureProtocol = parameters.protocol
+        if isinstance(self.work, Rehearsal):  # nothing is kept, so no feature need be encrypted
+            protocol = ExactProtocol(parameters.l, protocol.group_size)
         protocol = protocol.prepared(-(-len(images) // parallelism.count))  # a worker's part
         describe = partial(describe_and_encrypt, protocol=protocol, describer=describer, pixels=pixels)
         with open_workers(describe, parallelism) as workers:

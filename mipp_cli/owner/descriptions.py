@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.files.atomic import output_error
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.owner.described_image import DescribedImage
+from mipp_cli.owner.described_image import DescribedImage, PictureFacts
 from mipp_cli.workdir.directory import RoleDirectory
 
 _FOLDER = "partial"
@@ -129,6 +129,10 @@ class Descriptions:
         """Return the description of an image; raises OutputError if the disk cannot be read."""
         return self._at(self.done[path].offset)
 
+    def facts(self, path: str) -> PictureFacts:
+        """Return what a report says of an image; raises OutputError if the disk cannot be read."""
+        return self.read(path).facts
+
     def _at(self, offset: int) -> DescribedImage:
         try:
             file = self._open()
@@ -160,3 +164,29 @@ class Descriptions:
         """Remove the descriptions: there is nothing to go on with."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self.kept = 0
+
+
+class Rehearsal:
+    """What a dry run found out: as :class:`Descriptions`, but only the facts, in memory."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, PictureFacts] = {}
+
+    def keep(self, image: ImageFile) -> bool:
+        """Return False: a dry run does not use what an interrupted run left."""
+        return False
+
+    def append(self, description: DescribedImage) -> None:
+        """Add the facts of an image."""
+        self.done[description.path] = description.facts
+
+    def facts(self, path: str) -> PictureFacts:
+        """Return what a report says of an image."""
+        return self.done[path]
+
+    def put_back(self, path: str) -> None:
+        """Drop an image that would not be sent after all."""
+        del self.done[path]
+
+    def remove(self) -> None:
+        """Do nothing: nothing is kept on disk."""

@@ -11,19 +11,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import OwnFeatures, own_features
-from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, Problem, TooFewImagesError
+from mipp_cli.errors import (
+    AlreadyAppliedError,
+    InterruptedWorkError,
+    InvalidRequestError,
+    MippError,
+    Problem,
+    TooFewImagesError,
+)
 from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
-from mipp_cli.owner.descriptions import Descriptions
-from mipp_cli.owner.file_report import rows_of_preview, rows_of_run, write_file_report
-from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
+from mipp_cli.owner.descriptions import Descriptions, Rehearsal
+from mipp_cli.owner.file_report import rows_of_run, write_file_report
+from mipp_cli.owner.grouping import moved_warning, thin_warning
 from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload import SecondPass, UploadOutputs
@@ -55,9 +63,7 @@ def encrypt_images(
     """
     owner = Owner.open(path)
     owner.directory.refuse_inside(output)
-    if options.report is not None:
-        refuse_existing(options.report, force=options.force)
-        owner.directory.refuse_inside(options.report)
+    _check_report(owner, options)
     with owner.directory.lock(), _inputs(owner, images, options) as (named, features):
         by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device)
@@ -73,7 +79,7 @@ def encrypt_images(
             rows = [] if options.report is None else [*rows_of_run(named, first, left_out, passed_over)]
             written = second.write(outputs, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
-    skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
+    skipped = [*left_out, *first.problems]
     clipped = features.clipped if features else 0
     counts = {
         "images": len(done),
@@ -210,38 +216,63 @@ def preview(
     path: Path,
     images: Sequence[ImageFile],
     options: EncryptOptions,
+    parallelism: Parallelism = LOCAL,
+    progress: Progress = silent,
     left_out: Sequence[Problem] = (),
     passed_over: Sequence[Problem] = (),
 ) -> Report:
-    """Say what :func:`encrypt_images` would send; nothing is written."""
+    """Report what :func:`encrypt_images` would send; only the file report is written.
+
+    The images are described, as in a run, so that the counts are those of a run.
+    """
     owner = Owner.open(path)
-    parameters = owner.directory.deployment.parameters
+    _check_report(owner, options)
+    asked, options = options, replace(options, skip_unreadable=True, small=True)
     with owner.directory.lock(shared=True), _inputs(owner, images, options) as (named, features):
-        if options.model is not None or options.device != "cpu":
-            describer_of(owner.directory, features, options.model, options.device, remember=False)
-        choice = Choice(owner.ledger, named, options, features)
+        by_name = {image.name: image for image in named}
+        describer = describer_of(owner.directory, features, options.model, options.device, remember=False)
+        choice = Choice(owner.ledger, named, options, features, progress)
         _check_payload(choice, options)
-        sent = {image.name for image in choice.sent} - choice.unreadable
-        grouping = Grouping(owner.ledger, choice.groups(), sent, parameters.protocol.group_size)
-        mates = grouping.mates({image.name for image in named} - choice.unreadable)
+        work = Rehearsal()
+        first = FirstPass(owner, by_name, options, features, describer, choice, work)
+        grouping = first.grouping(set())
+        with suppress(AlreadyAppliedError):  # none of the new images can be read
+            grouping = first.describe(parallelism, progress) if choice.sent else grouping
+    done, unreadable = work.done.keys(), [*left_out, *first.problems]
+    all_passed_over = [*passed_over, *first.passed_over]
+    edgeless = [name for name, facts in work.done.items() if facts.edgeless]
+    flat = [name for name, facts in work.done.items() if facts.flat]
     counts = {
-        "images": len(sent) + len(mates),
-        **choice.counted(sent),
-        "sent with their group": len(mates),
-        "unreadable": len(choice.unreadable) + len(left_out),
-        "passed over": len(passed_over),
+        "images": len(done),
+        **choice.counted(done),
+        "sent with their group": len(done - grouping.sent),
+        "unreadable": len(unreadable),
+        "passed over": len(all_passed_over),
+        "edgeless": len(edgeless),
+        "clipped": features.clipped if features else 0,
     }
-    notes = ["this is what would be done; nothing was written, and new images were not opened"]
-    notes += _passed_over_note(passed_over, options)
+    notes = ["this is what would be done; nothing was sent"]
+    notes += _passed_over_note(all_passed_over, options)
+    if unreadable and not asked.skip_unreadable:
+        notes.append("it would be refused without --skip-unreadable: some of the images cannot be read")
     try:
-        grouping.check_size(sent.union(mates))
+        grouping.check_size(done)
     except TooFewImagesError as error:
-        if not options.small:
+        if not asked.small:
             notes.append(f"it would be refused without --small: {error.message}")
-    warnings = (*owner.directory.warnings, *moved_warning(grouping.moved(sent.union(mates))))
+    warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in unreadable)]
+    warnings += moved_warning(grouping.moved(done))
+    warnings += _feature_warnings(edgeless, flat)
     written: tuple[Output, ...] = ()
     if options.report is not None:
-        rows = rows_of_preview(named, choice, sent.union(mates), left_out, passed_over)
+        rows = rows_of_run(named, first, left_out, passed_over)
         write_file_report(options.report, rows, force=options.force)
         written = (Output(options.report, "report"),)
-    return Report(written, counts, warnings, notes=tuple(notes))
+    return Report(written, counts, tuple(warnings), notes=tuple(notes))
+
+
+def _check_report(owner: Owner, options: EncryptOptions) -> None:
+    """Refuse a place where the file report cannot go, before any work."""
+    if options.report is not None:
+        refuse_existing(options.report, force=options.force)
+        owner.directory.refuse_inside(options.report)

@@ -8,13 +8,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.names import name_of
 from mipp_cli.owner.describing import FirstPass
-from mipp_cli.owner.whats_new import Choice
 from mipp_cli.sanitize import table_cell
 
 COLUMNS = ("path", "outcome", "reason", "kind", "width", "height", "bits", "frame", "flat", "edgeless")
@@ -38,36 +36,24 @@ def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
 def rows_of_run(
     images: Sequence[ImageFile], first: FirstPass, left_out: Sequence[Problem], passed_over: Sequence[Problem]
 ) -> Iterator[Row]:
-    """Yield a row for each file that a run saw: sent, not sent, unreadable, or no picture."""
+    """Yield a row for each file that a run or a dry run saw: sent, not sent, unreadable, or no picture."""
     refused = {str(each.path): each.message for each in first.unreadable}
     no_pictures = {each.path: each.message for each in first.passed_over}
     for image in images:
         path = str(image.path)
         if image.name in first.work.done:
-            found = first.work.read(image.name)
-            edgeless = is_edgeless(first.describer.descriptor, found.feature)
-            reason = first.choice.reasons.get(image.name, WITH_ITS_GROUP)
-            yield (path, SENT, reason, *found.facts, edgeless)
+            yield (
+                path,
+                SENT,
+                first.choice.reasons.get(image.name, WITH_ITS_GROUP),
+                *first.work.facts(image.name),
+            )
         elif path in refused:
             yield _bare(path, SKIPPED, refused[path])
         elif path in no_pictures:
             yield _bare(path, PASSED_OVER, no_pictures[path])
         else:
             yield _bare(path, KEPT, first.choice.reasons.get(image.name, ""))
-    yield from _not_taken(left_out, passed_over)
-
-
-def rows_of_preview(
-    images: Sequence[ImageFile],
-    choice: Choice,
-    sent: set[str],
-    left_out: Sequence[Problem],
-    passed_over: Sequence[Problem],
-) -> Iterator[Row]:
-    """Yield a row for each file that a run would see; what is in new pictures is not known yet."""
-    for image in images:
-        outcome = SENT if image.name in sent else SKIPPED if image.name in choice.unreadable else KEPT
-        yield _bare(str(image.path), outcome, choice.reasons.get(image.name, ""))
     yield from _not_taken(left_out, passed_over)
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.features import FEATURES, write_features
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
-from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import ChangedImageError, MippError, OutputError, UnreadableImageError, errors_at
 from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on_failure
 from mipp_cli.images.collection import ImageFile
@@ -202,7 +201,7 @@ class SecondPass:
                     note(self._sent_image(name, description, group.name if features is not None else ""))
                     if description.facts.flat:
                         self.flat.append(path)
-                    if is_edgeless(parameters.descriptor, description.feature):
+                    if description.facts.edgeless:
                         self.edgeless.append(path)
                     advance(1)
                 upload.end_group()

@@ -601,7 +601,7 @@ def test_with_json_an_error_without_problems_has_no_such_field(deployment: Deplo
 def test_a_dry_run_writes_nothing(deployment: Deployment) -> None:
     before = snapshot(deployment.root)
     words = words_of(deployment, ROLE_COMMANDS["owner encrypt --dry-run"])
-    assert "nothing was written" in done(*words).out
+    assert "nothing was sent" in done(*words).out
     assert snapshot(deployment.root) == before
 
 

@@ -77,7 +77,7 @@ def test_all_paths_that_were_never_sent_are_named(changeable: Deployment) -> Non
     words = (changeable / "north", "x.png", "chest/a.jpg", "y.png", "-o", changeable / "d.h5")
     said = refused(2, "owner", "delete", *words).err
     assert "2 images were never sent" in said
-    assert "x.png: is not in the owner's record" in said
+    assert "never sent: x.png: is not in the owner's record" in said
     assert "y.png: is not in the owner's record" in said
     assert "--any-path" in said
 

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 
 from mipp_cli.owner.owner import Owner
 from tests.owner.test_encrypt import envelopes
-from tests.support.deployment import JOBS, Deployment, done, picture, refused
+from tests.support.deployment import JOBS, Deployment, done, picture, refused, snapshot
 
 SLICE = "CT_small.dcm"
 REPORT = "reportsi.dcm"
@@ -136,12 +136,38 @@ def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Pa
     words = ("--payload", "file", "--dry-run", "--small", "--report", report)
     done(*encrypt(changeable, folder, *words))
     rows = rows_of(report)
+    assert (rows["later.png"]["kind"], rows["later.png"]["bits"]) == ("PNG", "8")
     assert (rows["later.png"]["outcome"], rows["later.png"]["reason"]) == ("sent", "new")
     assert (rows["photo.png"]["outcome"], rows["photo.png"]["reason"]) == ("not sent", "unchanged")
     assert rows["gone.txt"]["outcome"] == "passed over"
     before = report.read_bytes()
     refused(10, *encrypt(changeable, folder, *words))
     assert report.read_bytes() == before
+
+
+def test_a_dry_run_counts_and_reports_what_the_run_does(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    Image.new("L", (80, 70), 9).save(folder / "flat.png")
+    words = ("--payload", "pixels", "--skip-unreadable", "--json", "--report")
+    before = snapshot(changeable.root)
+    told = done(*encrypt(changeable, folder, *words, tmp_path / "dry.csv", "--dry-run")).json["counts"]
+    assert snapshot(changeable.root) == before
+    counts = done(*encrypt(changeable, folder, *words, tmp_path / "run.csv")).json["counts"]
+    assert told.pop("unreadable") == counts.pop("skipped") == 1
+    assert told == counts
+    assert counts["edgeless"] == 1
+    assert (tmp_path / "dry.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
+
+
+def test_a_dry_run_says_that_unreadable_images_stop_the_run(changeable: Deployment, folder: Path) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    words = ("--payload", "file", "--dry-run")
+    outcome = done(*encrypt(changeable, folder, *words))
+    assert "it would be refused without --skip-unreadable" in outcome.out
+    assert f"left out {folder / 'broken.jpg'}: " in outcome.err
+    assert "it would be refused" not in done(*encrypt(changeable, folder, *words, "--skip-unreadable")).out
 
 
 def test_a_failed_run_leaves_no_report(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
