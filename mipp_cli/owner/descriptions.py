@@ -40,8 +40,8 @@ class Described(NamedTuple):
 class Descriptions:
     """The descriptions of a run: in ``done`` those of what it sends.
 
-    With ``resume`` an interrupted run is gone on with, if there is one; ``kept`` is how many images need not
-    be described again if this one is. Raises ConflictError if there is one and ``resume`` is None,
+    With ``resume`` an interrupted run is continued, if there is one. ``kept`` is how many of the descriptions
+    are safe on disk; if none is, :meth:`close` removes them all. Raises ConflictError if there is one and ``resume`` is None,
     InvalidRequestError if it was asked for with other options.
     """
 
@@ -80,6 +80,11 @@ class Descriptions:
             file.truncate(offset)
         self.kept = len(self._earlier)
 
+    @property
+    def left(self) -> int:
+        """How many images a resumed run need not describe again if this one ends now."""
+        return len(self.done) + len(self._earlier) if self.kept else 0
+
     def keep(self, image: ImageFile) -> bool:
         """Say whether the interrupted run described this very version of an image, and take it over."""
         entry = self._earlier.pop(image.name, None)
@@ -106,8 +111,9 @@ class Descriptions:
             raise output_error(error, self._folder) from error
 
     def forget(self, path: str) -> None:
-        """Let an image be described anew when the run goes on: its file is not what was described."""
+        """Let an image be described again when the run is resumed: its file is not what was described."""
         self.append(replace(self.read(path), version=""))
+        del self.done[path]
 
     def _open(self) -> BinaryIO:
         if self._file is None:

@@ -126,15 +126,15 @@ def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if not work.kept:
+        if not work.left:
             raise
         raise InterruptedWorkError(
-            f"interrupted; {work.kept} of {images} images are described",
+            f"interrupted; {work.left} of {images} images are described",
             hint="run it again with --resume to go on",
         ) from None
     except MippError as error:
-        if work.kept:
-            go_on = f"{work.kept} images are described: give --resume to go on after them"
+        if work.left:
+            go_on = f"{work.left} images are described: give --resume to go on after them"
             error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
         raise
     finally:

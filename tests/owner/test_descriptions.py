@@ -127,9 +127,21 @@ def outputs(outcome: Outcome) -> list[Path]:
 
 def test_an_interrupted_run_says_how_to_go_on(changeable: Deployment, collection: Path) -> None:
     outcome = stopped(changeable, collection)
-    assert f"{SYNC} of {COUNT} images are described" in outcome.err
+    assert f"{STOP_AFTER} of {COUNT} images are described" in outcome.err
     assert "--resume" in outcome.err
     assert not (changeable / "new.h5").exists()
+
+
+def test_after_unreadable_images_the_count_is_what_is_kept(
+    changeable: Deployment, collection: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(collection, folder)
+    (folder / "broken.jpg").write_text("no picture")
+    outcome = refused(7, *command(changeable, folder))
+    assert f"{COUNT} images are described: give --resume" in outcome.err
+    (folder / "broken.jpg").unlink()
+    assert kept(changeable, folder, "--resume") == (COUNT, COUNT)
 
 
 def test_a_signal_that_comes_while_a_picture_is_read_is_one_too(
