@@ -41,8 +41,8 @@ class Descriptions:
     """The descriptions of a run: in ``done`` those of what it sends.
 
     With ``resume`` an interrupted run is continued, if there is one. ``kept`` is how many of the descriptions
-    are safe on disk; if none is, :meth:`close` removes them all. Raises ConflictError if there is one and ``resume`` is None,
-    InvalidRequestError if it was asked for with other options.
+    are safe on disk; if none is, :meth:`close` removes them all. Raises ConflictError if there is one and
+    ``resume`` is None, InvalidRequestError if it was asked for with other options.
     """
 
     def __init__(self, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None):

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
@@ -30,7 +31,7 @@ from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions, Rehearsal
-from mipp_cli.owner.file_report import rows_of_run, write_file_report
+from mipp_cli.owner.file_report import reported_if_it_fails, rows_of_run, write_file_report
 from mipp_cli.owner.grouping import moved_warning, thin_warning
 from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
@@ -74,10 +75,12 @@ def encrypt_images(
             choice = Choice(owner.ledger, named, options, features, progress)
             _check_payload(choice, options)
             first = FirstPass(owner, by_name, options, features, describer, choice, work)
-            grouping = first.describe(parallelism, progress)
-            second = SecondPass(owner, by_name, options, choice, work, grouping)
-            rows = [] if options.report is None else [*rows_of_run(named, first, left_out, passed_over)]
-            written = second.write(outputs, progress)
+            rows = partial(rows_of_run, named, first, left_out, passed_over)
+            with reported_if_it_fails(options.report, partial(rows, failed=True), force=options.force):
+                grouping = first.describe(parallelism, progress)
+                second = SecondPass(owner, by_name, options, choice, work, grouping)
+                found = [] if options.report is None else [*rows()]
+                written = second.write(outputs, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *first.problems]
     clipped = features.clipped if features else 0
@@ -99,7 +102,7 @@ def encrypt_images(
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]
     if options.report is not None:
-        write_file_report(options.report, rows, force=options.force)
+        write_file_report(options.report, found, force=options.force)
         files.append(Output(options.report, "report"))
     notes = [_next_step(written), *_passed_over_note([*passed_over, *first.passed_over], options)]
     if options.pixels:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mipp_cli.errors import Problem
+from mipp_cli.errors import MippError, OutputError, Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.names import name_of
@@ -33,21 +34,42 @@ def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
     write_bytes(path, text.getvalue().encode(), force=force)
 
 
+@contextmanager
+def reported_if_it_fails(
+    path: Path | None, rows: Callable[[], Iterable[Row]], *, force: bool
+) -> Iterator[None]:
+    """Write the table of a run that fails in the block, where one was asked for."""
+    try:
+        yield
+    except MippError as error:
+        if path is not None:
+            with suppress(OutputError):  # what went wrong first is what the user has to know
+                write_file_report(path, rows(), force=force)
+                account = f"{path} says what became of each file"
+                error.hint = f"{error.hint}; {account}" if error.hint else account
+        raise
+
+
 def rows_of_run(
-    images: Sequence[ImageFile], first: FirstPass, left_out: Sequence[Problem], passed_over: Sequence[Problem]
+    images: Sequence[ImageFile],
+    first: FirstPass,
+    left_out: Sequence[Problem],
+    passed_over: Sequence[Problem],
+    *,
+    failed: bool = False,
 ) -> Iterator[Row]:
-    """Yield a row for each file that a run or a dry run saw: sent, not sent, unreadable, or no picture."""
+    """Yield a row for each file that a run or a dry run saw: sent, not sent, unreadable, or no picture.
+
+    A run that ``failed`` sent nothing.
+    """
     refused = {str(each.path): each.message for each in first.unreadable}
     no_pictures = {each.path: each.message for each in first.passed_over}
     for image in images:
         path = str(image.path)
         if image.name in first.work.done:
-            yield (
-                path,
-                SENT,
-                first.choice.reasons.get(image.name, WITH_ITS_GROUP),
-                *first.work.facts(image.name),
-            )
+            reason = first.choice.reasons.get(image.name, WITH_ITS_GROUP)
+            outcome = (KEPT, f"{reason}, but the run failed") if failed else (SENT, reason)
+            yield (path, *outcome, *first.work.facts(image.name))
         elif path in refused:
             yield _bare(path, SKIPPED, refused[path])
         elif path in no_pictures:

@@ -170,11 +170,29 @@ def test_a_dry_run_says_that_unreadable_images_stop_the_run(changeable: Deployme
     assert "it would be refused" not in done(*encrypt(changeable, folder, *words, "--skip-unreadable")).out
 
 
-def test_a_failed_run_leaves_no_report(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+def test_a_failed_run_reports_what_became_of_each_file(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     report = tmp_path / "report.csv"
-    refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
-    assert not report.exists()
+    outcome = refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
+    assert f"{report} says what became of each file" in outcome.err
+    rows = rows_of(report)
+    assert (rows["broken.jpg"]["outcome"], rows["photo.png"]["outcome"]) == ("unreadable", "not sent")
+    assert "damaged" in rows["broken.jpg"]["reason"]
+    assert rows["photo.png"]["reason"] == "new, but the run failed"
+    assert rows["photo.png"]["kind"] == "PNG"
+    assert rows["SR0001"]["outcome"] == rows["notes.txt"]["outcome"] == "passed over"
+
+
+def test_no_report_replaces_another_when_a_run_fails(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report = tmp_path / "report.csv"
+    report.write_text("mine")
+    refused(10, *encrypt(changeable, folder, "--payload", "file", "--report", report))
+    assert report.read_text() == "mine"
 
 
 def test_an_unchanged_folder_has_nothing_new(changeable: Deployment, folder: Path) -> None:
