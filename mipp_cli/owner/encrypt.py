@@ -108,7 +108,7 @@ def encrypt_images(
     if options.pixels:
         notes.append(
             "users see a keyed name of each image instead of its path (mipp owner list OWNER shows both); "
-            "text that is burnt into the pixels stays"
+            "text that is burnt into the pixels stays; CMYK becomes RGB"
         )
     return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
 
