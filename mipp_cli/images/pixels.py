@@ -21,8 +21,8 @@ def png_of_pixels(image: Image.Image) -> bytes:
     """Return a PNG file of exactly the pixels of a decoded picture, the same one for equal pictures.
 
     Its EXIF orientation is applied; a palette becomes the colours it stands for, a transparent colour an
-    alpha channel; grey of more than 8 bits has 16. CMYK, which PNG lacks, becomes RGB as viewers show it; that
-    is not exact. No metadata is taken along: no EXIF, text, or profile.
+    alpha channel; grey of more than 8 bits has 16. CMYK, which PNG lacks, becomes RGB: not exact,
+    but as viewers show it. No metadata is taken along: no EXIF, text, or profile.
 
     Raises UnreadableImageError if a PNG file cannot hold the pixels without loss (LAB, floating point,
     16-bit grey with a transparent level, …), or there are too many.
