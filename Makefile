@@ -1,5 +1,6 @@
 # make pipeline     four roles, end to end, on IMAGES, in scheme exact and in dcr; SCHEME=exact runs one. Run
-#                   again, it goes on with what is new. DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file
+#                   again, it goes on with what is new. DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file.
+#                   SKIP_UNREADABLE=1 leaves out images that cannot be read
 # make fresh        removes what that made in OUT, keys and all; nothing else does
 # make test         the tests but for the slow ones; make check  linters and all tests
 # make test-lowest  some tests with the lowest versions; make test-pythons  the tests on each other Python there is
@@ -16,6 +17,7 @@ IMAGES  ?= sample_data/owners
 QUERIES ?= sample_data/queries
 OUT     ?= out
 PAYLOAD ?=
+SKIP_UNREADABLE ?=
 EXTRAS  ?=
 FUZZ    ?= all --minutes 20
 PYTHON  ?= python3
@@ -30,7 +32,7 @@ FAST += --ignore tests/cli/test_passphrases.py
 .PHONY: pipeline fresh test test-lowest test-pythons check lint docs bench fuzz release clean
 
 # A recipe reads these from its environment: make splits names at spaces, a quoted shell variable does not.
-export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
+export SCHEME BITS IMAGES QUERIES OUT PAYLOAD SKIP_UNREADABLE
 
 # The pipeline is a script, and not a graph of files: whether a step is due depends on what files hold, and
 # never on their times. It can be broken off anywhere and run again, and it removes no role's directory.
@@ -74,8 +76,9 @@ from mipp_cli.images.collection import holds_pictures
 sys.exit(not holds_pictures(pathlib.Path(sys.argv[1])))" "${1%/}/."
 }
 
-# Stop with the exit code $1 of owner encrypt; in 2, bad input, DICOM may be the reason.
+# Stop with the exit code $1 of owner encrypt. 7 is an unreadable image; in 2, bad input, DICOM may be the reason.
 stop_at_encrypt() {
+    [ "$1" -ne 7 ] || say "Options go through make: SKIP_UNREADABLE=1 for --skip-unreadable." >&2
     [ "$1" -ne 2 ] || [ -n "$PAYLOAD" ] ||
         say "Options go through make: PAYLOAD=pixels or PAYLOAD=file, and EXTRAS=dicom for DICOM files." >&2
     exit "$1"
@@ -177,6 +180,7 @@ for folder in "$IMAGES"/*/; do
     done
     set -- owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume $small
     [ -z "$PAYLOAD" ] || set -- "$@" --payload "$PAYLOAD"
+    [ "$SKIP_UNREADABLE" != 1 ] || set -- "$@" --skip-unreadable
     if [ $number -gt 1 ]; then
         run_if_new "$@" || stop_at_encrypt $?
     else  # all is new, and a terminal is to show how far it is

@@ -268,6 +268,17 @@ def test_a_later_run_that_fails_says_why(run: Project) -> None:
     assert "nothing new" not in ran.stdout.partition("north-2.h5")[2]
 
 
+def test_unreadable_images_are_left_out_if_make_is_told_so(run: Project) -> None:
+    next(run.images.glob("*/")).joinpath("broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    failed = run.make("pipeline")
+    assert failed.returncode != 0
+    assert "SKIP_UNREADABLE=1" in failed.stderr
+    ran = run.make("pipeline", "SKIP_UNREADABLE=1")
+    assert ran.returncode == 0, ran.stderr
+    assert "--skip-unreadable" in ran.stdout
+    assert "nothing new" in ran.stdout
+
+
 def test_a_run_that_was_killed_goes_on(project: Project) -> None:
     command = project.folder / ".venv" / "bin" / "mipp"
     command.write_text(MIPP.replace("\n", '\n[ "$1 $2" != "cloud enroll" ] || kill -9 $PPID\n', 1))
