@@ -171,7 +171,7 @@ def test_dicom_without_suffixes_goes_through_make(clinic: Project) -> None:
 def test_make_names_its_own_options_for_dicom(clinic: Project) -> None:
     ran = clinic.make("pipeline")
     assert ran.returncode == 2
-    assert "DICOM files, which carry names of patients" in ran.stderr
+    assert "DICOM files, which contain patients' names" in ran.stderr
     assert "PAYLOAD=pixels or PAYLOAD=file" in ran.stderr
 
 

@@ -1,4 +1,4 @@
-"""Images that the owner has deleted: what the cloud is to remove."""
+"""`owner delete`: write the message that makes the cloud (and the KMC) remove images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def delete_images(
         paths = dict.fromkeys([*(listed.get(each, each) for each in called), *_deleted_by(ledger, again)])
         if not paths:
             raise InvalidRequestError(
-                "no images were named", hint="name images as they are called in the ledger"
+                "no images were named", hint="name images as mipp owner list OWNER shows them"
             )
         known = ledger.standing(paths)
         unknown = [each for each in paths if each not in known]
@@ -55,7 +55,7 @@ def delete_images(
             )
         earlier = still_deciding(ledger.deciding(), known.values())
         names = [owner.name_on_the_wire(each) for each in paths]
-        (number,) = owner.begin_messages(1)  # first: a number that got out must not be used again
+        (number,) = owner.begin_messages(1)  # first, so that no number is ever used twice
         try:
             with ledger.writing(Message(number)) as append:
                 for each, name in zip(paths, names, strict=True):
@@ -63,7 +63,7 @@ def delete_images(
                     append(SentImage(name, each, PIXELS if pixels else ""))
             write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
         except BaseException:
-            if number_of(output) != number:  # it is not out
+            if number_of(output) != number:  # the output was not written
                 discard(ledger.file(number))
             raise
         owner.confirm([number])
@@ -79,15 +79,15 @@ def delete_images(
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
-    notes = [f"took '{given}' to mean '{found}'" for given, found in listed.items() if given != found]
-    notes.append(f"bring it to the cloud (mipp cloud index){kmc}")
+    notes = [f"'{given}' was taken to mean '{found}'" for given, found in listed.items() if given != found]
+    notes.append(f"send it to the cloud (mipp cloud index){kmc}")
     return Report((Output(output, DELETE),), counts, tuple(warnings), notes=tuple(notes))
 
 
 def _called(images: Sequence[str | bytes], ledger: Ledger) -> list[str]:
-    """Return what the ledger calls each image, once; raises InvalidRequestError if that is not clear.
+    """Return each image's path in the ledger, once; raises InvalidRequestError if a name is ambiguous.
 
-    What looks like an escaped byte is one, unless the ledger has a file of that very name instead.
+    Text that looks like an escaped byte is read as one, unless the ledger has a file with that literal name.
     """
     named = {_as_listed(each): str(PurePosixPath(name_of(each))) for each in images}
     unclear = {shown: own for shown, own in named.items() if shown != own}
@@ -97,26 +97,26 @@ def _called(images: Sequence[str | bytes], ledger: Ledger) -> list[str]:
     for shown, own in unclear.items():
         if shown in known and own in known:
             raise InvalidRequestError(
-                f"'{shown}' may mean the image '{shown}' or the image '{own}'",
-                hint="name the second as mipp owner list OWNER shows it; the first by the bytes of its path, "
-                "in a file of --files-from",
+                f"'{shown}' is ambiguous: it may mean the image '{shown}' or the image '{own}'",
+                hint="name the second as mipp owner list OWNER shows it, and the first by its bytes, in a "
+                "file for --files-from",
             )
     return [own if shown != own and own in known else shown for shown, own in named.items()]
 
 
 def _as_listed(image: str | bytes) -> str:
-    """Return what the ledger calls an image; raises InvalidRequestError for what no image is called."""
+    """Return an image's path as the ledger writes it; raises InvalidRequestError if it cannot be one."""
     path = PurePosixPath(as_called(image)).as_posix()
     if path == "." or "\0" in path:
         raise InvalidRequestError(
-            f"'{path}' is not what an image can be called",
-            hint="name images as they are called in the ledger: mipp owner list OWNER lists them",
+            f"'{path}' cannot be the path of an image",
+            hint="name images as mipp owner list OWNER shows them",
         )
     return path
 
 
 def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
-    """Return the images that a deletion still decides."""
+    """Return the images that the deletion ``number`` still decides."""
     if number is None:
         return []
     if Message(number) not in ledger.messages():
@@ -126,6 +126,6 @@ def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
     decided = ledger.decided_by({number})
     if not decided:
         raise InvalidRequestError(
-            f"the deletion {number} decides no image any more", hint="there is nothing to make again"
+            f"the deletion {number} no longer decides any image", hint="there is nothing to write again"
         )
     return sorted(decided)

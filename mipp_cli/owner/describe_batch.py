@@ -1,6 +1,6 @@
-"""What a worker does in the first pass of `owner encrypt`: describe a few images, and encrypt their features.
+"""The workers' part of the first pass of `owner encrypt`: describe images and encrypt their features.
 
-It gets no key. It imports no more than it needs: each worker pays for that when it starts.
+A worker gets no key. This module imports as little as possible, because every worker imports it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image as it was read: which version of the file, and its bytes or why there are none.
+    """An image file as read: its version, and its bytes or the error.
 
-    ``feature`` is its owner's own; without it, the image will be described.
+    ``feature`` is a feature supplied by the owner; without one, the image is described.
     """
 
     image: ImageFile
@@ -54,7 +54,7 @@ def describe_and_encrypt(
 
 @dataclass(frozen=True)
 class _OpenedImage:
-    """An image that was decoded: what is encrypted of it, and what of it is needed to describe it."""
+    """A decoded image: the facts of its payload, and the data needed to describe it."""
 
     read: ReadImage
     digest: str
@@ -66,7 +66,7 @@ class _OpenedImage:
 
 
 def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedImage | UnreadableImageError:
-    """Decode one image, and let go of it; an error is a result too."""
+    """Decode one image and keep only what is needed; return the error if it cannot be read."""
     content = read.content
     if isinstance(content, UnreadableImageError):
         return content
@@ -87,7 +87,7 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
 
 
 def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
-    """Return the feature of each image, or why there is none."""
+    """Return the feature of each image, or the error."""
     found = describer.codes([each.prepared for each in images]) if images else []
     for image, feature in zip(images, found, strict=True):
         if isinstance(feature, UnreadableImageError):
@@ -98,7 +98,7 @@ def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes |
 def _encrypted(
     described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol, descriptor: Descriptor
 ) -> Iterator[DescribedImage]:
-    """Yield the description of each image, its feature as it goes beside the image into the upload."""
+    """Yield the description of each image, with its encrypted feature for the upload."""
     if not described:
         return
     columns = protocol.beside_image(np.stack([feature for _, feature in described]))

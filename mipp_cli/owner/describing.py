@@ -1,4 +1,4 @@
-"""The first pass of `owner encrypt`: which images are described, from what, and what becomes of the rest."""
+"""The first pass of `owner encrypt`: describe the images, and handle those that cannot be read."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _BATCH_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What the images of a run are described from; ``unreadable`` are those that were skipped, and
-    ``passed_over`` files that hold no picture.
+    """The first pass of a run.
 
-    Images have the ``features`` that their owner brings, if they do; else the ``describer`` makes them.
+    Features are taken from ``features`` if the owner supplied them, and otherwise computed by ``describer``.
+    ``unreadable`` collects the images that were skipped, ``passed_over`` the files that hold no picture.
     """
 
     owner: Owner
@@ -52,14 +52,14 @@ class FirstPass:
 
     @timed("describing the images and encrypting their features")
     def describe(self, parallelism: Parallelism, progress: Progress) -> Grouping:
-        """Describe what is sent and is not described yet, then the mates that go with it.
+        """Describe the images to send, except those already described, and then their group mates.
 
-        Raises TooFewImagesError for new groups that are too small, before the work unless that depends on
-        what will be skipped.
+        Raises TooFewImagesError if a new group would be too small: before the work, unless that depends on
+        which images turn out to be unreadable.
         """
         choice, work, options = self.choice, self.work, self.options
         grouping = self.grouping({image.name for image in choice.sent})
-        # what may turn out to be no picture, such as a report among DICOM files, is not counted on
+        # a DICOM file may turn out to hold no picture, such as a report
         certain = DICOM not in choice.kinds
         if not options.small and not options.skip_unreadable and certain:
             grouping.check_size({*grouping.sent, *grouping.mates(self.images.keys())})
@@ -71,7 +71,7 @@ class FirstPass:
                 hint=f"the first: {self.unreadable[0].message}",
             )
         if not work.done:
-            work.remove()  # nothing to go on with
+            work.remove()  # nothing to resume
             if self.passed_over and not choice.left_out:
                 raise InvalidRequestError(
                     "none of the files holds a picture",
@@ -84,13 +84,13 @@ class FirstPass:
         mates = grouping.mates(self._readable())
         self._describe([self.images[path] for path in mates], parallelism, progress)
         for path in set(mates).difference(grouping.mates(self._readable())) & work.done.keys():
-            work.put_back(path)  # a mate of it cannot be read: it stays where it is
+            work.put_back(path)  # another mate cannot be read, so this group stays as it is
         if not options.small:
             grouping.check_size(work.done.keys())
         return grouping
 
     def grouping(self, sent: set[str]) -> Grouping:
-        """Return the groups of a run that sends the images ``sent`` for their own sake."""
+        """Return the grouping of a run that is to send the images ``sent``."""
         group_size = self.owner.directory.deployment.parameters.protocol.group_size
         return Grouping(self.owner.ledger, self.choice.groups(), sent, group_size)
 
@@ -100,15 +100,15 @@ class FirstPass:
         return [Problem(str(each.path), each.message) for each in self.unreadable]
 
     def _readable(self) -> set[str]:
-        """Return the images named but for those that are known to be unreadable."""
+        """Return the names of all images except those known to be unreadable."""
         unreadable = {str(each.path) for each in self.unreadable}
         unreadable |= {each.path for each in self.passed_over}
-        if not unreadable:  # a Path for each image would stay in memory, as its parts are interned
+        if not unreadable:  # a Path per image would stay in memory, since its parts are interned
             return set(self.images)
         return {name for name, image in self.images.items() if str(image.path) not in unreadable}
 
     def _describe(self, images: Sequence[ImageFile], parallelism: Parallelism, progress: Progress) -> None:
-        """Describe images, unless an interrupted run did; what cannot be read is refused, or skipped."""
+        """Describe images that an interrupted run has not described; refuse or skip unreadable ones."""
         if not images:
             return
         with progress("describing", len(images), "image") as advance:
@@ -125,14 +125,14 @@ class FirstPass:
         if self.unreadable and not self.options.skip_unreadable:
             if len(self.unreadable) == 1:
                 raise self.unreadable[0]
-            hint = "mend them, or leave them out with --skip-unreadable"
+            hint = "repair or replace them, or leave them out with --skip-unreadable"
             raise UnreadableImagesError(self.problems, hint=hint)
 
     def _described(
         self, images: Sequence[ImageFile], parallelism: Parallelism
     ) -> Iterator[DescribedImage | UnreadableImageError]:
-        """Yield what the workers made of each image, in order."""
-        # a picture takes 1 to 120 ms: a batch is done before a process has started
+        """Yield the result of each image, in order."""
+        # a picture takes 1 to 120 ms, so a batch is done before another process has started
         parallelism = parallelism.at_most(len(images) // _BATCH_IMAGES)
         describer = self.describer.travelling() if parallelism.scheduler else self.describer
         if describer.in_threads:
@@ -150,8 +150,8 @@ class FirstPass:
 
 
 def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
-    """Read an image, and with ``features`` its owner's feature of it; an error is a result too."""
-    version = image.version()  # before reading: what changes meanwhile is taken for another version
+    """Read an image, and look up its feature in ``features``; a read error is part of the result."""
+    version = image.version()  # before reading, so that a later change counts as a new version
     try:
         content = image.read()
     except UnreadableImageError as error:
@@ -160,7 +160,7 @@ def read_image(image: ImageFile, features: OwnFeatures | None) -> ReadImage:
 
 
 def read_in_batches(images: Iterable[ImageFile], features: OwnFeatures | None) -> Iterator[list[ReadImage]]:
-    """Read images, and yield them in batches that are small in number and in bytes."""
+    """Read images and yield them in batches of limited count and size."""
     batch: list[ReadImage] = []
     size = 0
     for image in images:

@@ -1,10 +1,10 @@
-"""The owner's main step: ImageEnc and ImageFeatureEnc over a collection, into one upload or several.
+"""`owner encrypt`: ImageEnc and ImageFeatureEnc over a collection, into one or more uploads.
 
-In a scheme where the KMC ranks, each upload has a features file beside it, for the KMC.
+Where the KMC ranks, a features file for the KMC is written beside each upload.
 
-An image goes two ways, one after the other. First it is read and described, and its feature encrypted: the
-slow part, whose results are kept for ``--resume``. Then, in the order of the upload's rows, it is read again,
-encrypted, and written straight into the upload.
+There are two passes over the images. The first reads and describes each image and encrypts its feature; this
+is the slow part, and its results are kept for ``--resume``. The second reads each image again, in the order
+of the upload's rows, encrypts it and writes it straight into the upload.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.workdir.describer import describer_of
 
-_SHOWN = 5  # names in a warning; --report has all
+_SHOWN = 5  # names in a warning; --report lists all
 
 
 def encrypt_images(
@@ -54,13 +54,13 @@ def encrypt_images(
     left_out: Sequence[Problem] = (),
     passed_over: Sequence[Problem] = (),
 ) -> Report:
-    """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, names on the wire.
+    """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, and wire names.
 
-    With ``split``, into uploads named ``output`` with -001, -002 and so on. Raises AlreadyAppliedError if
-    nothing is new, UnreadableImagesError that names all images that cannot be read, unless they are
-    skipped, ChangedImageError for one that changed meanwhile, and what :func:`own_features` raises.
-    ``left_out`` is what was left out when the images were collected, and ``passed_over`` what is no picture;
-    both are told.
+    With ``split``, several uploads are written, named ``output`` with -001, -002 and so on. ``left_out`` and
+    ``passed_over`` are files left out when the images were collected, and files that are not pictures; they
+    are reported. Raises AlreadyAppliedError if nothing is new, UnreadableImagesError for all unreadable
+    images unless these are skipped, ChangedImageError for an image that changed during the run, and what
+    :func:`own_features` raises.
     """
     owner = Owner.open(path)
     owner.directory.refuse_inside(output)
@@ -117,7 +117,7 @@ def encrypt_images(
 def _inputs(
     owner: Owner, images: Sequence[ImageFile], options: EncryptOptions
 ) -> Iterator[tuple[Sequence[ImageFile], OwnFeatures | None]]:
-    """Give the images as the ledger calls them, and their owner's features of them."""
+    """Give the images under their names in the ledger, and the features that the owner supplies."""
     images = as_called_before(owner.ledger, images)
     with own_features(options.features, images, owner.directory.deployment.parameters.descriptor) as features:
         yield images, features
@@ -125,7 +125,7 @@ def _inputs(
 
 @contextmanager
 def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
-    """Say of whatever ends the block early how to go on with what was described."""
+    """Add to any error that ends the block early how to resume with the images described so far."""
     try:
         yield
     except KeyboardInterrupt:
@@ -133,11 +133,11 @@ def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
             raise
         raise InterruptedWorkError(
             f"interrupted; {work.left} of {images} images are described",
-            hint="run it again with --resume to go on",
+            hint="run it again with --resume to continue",
         ) from None
     except MippError as error:
         if work.left:
-            go_on = f"{work.left} images are described: give --resume to go on after them"
+            go_on = f"{work.left} images are described: give --resume to continue after them"
             error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
         raise
     finally:
@@ -148,20 +148,20 @@ def _absent_warning(choice: Choice) -> list[str]:
     if not choice.absent:
         return []
     return [
-        f"{choice.absent} more images that were to be sent again are not among those named: "
-        "name the folders that they are in, or delete them"
+        f"{choice.absent} more images that should be sent again are not among those named: "
+        "name their folders too, or delete them"
     ]
 
 
 def _feature_warnings(edgeless: Sequence[str], flat: Sequence[str]) -> list[str]:
-    """Name images whose features tell little or nothing."""
+    """Warn of images whose features say little or nothing."""
     said = []
     if edgeless:
         said.append(
             f"{len(edgeless)} of the images have no edges, so their descriptors are equal: {_few(edgeless)}"
         )
     if flat:
-        said.append(f"{len(flat)} of the images are flat, of one value only: {_few(flat)}")
+        said.append(f"{len(flat)} of the images are flat (all pixels have one value): {_few(flat)}")
     return said
 
 
@@ -170,9 +170,9 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _next_step(written: Sequence[Sequence[Path]]) -> str:
-    """Say where the uploads go, and the features that lie beside them."""
+    """Say where to send the uploads and their features files."""
     upload, *features = written[0]
-    note = f"bring {upload.name if len(written) == 1 else 'the uploads'} to the cloud (mipp cloud index)"
+    note = f"send {upload.name if len(written) == 1 else 'the uploads'} to the cloud (mipp cloud index)"
     if features:
         what = features[0].name if len(written) == 1 else "the features"
         note += f" and {what} to the KMC (mipp kmc index)"
@@ -180,7 +180,7 @@ def _next_step(written: Sequence[Sequence[Path]]) -> str:
 
 
 def _check_payload(choice: Choice, options: EncryptOptions) -> None:
-    """Refuse what needs an extra that is missing, and what names patients as long as nobody chose."""
+    """Refuse images that need a missing extra, and images that name patients if no payload was chosen."""
     for kind, (count, _) in choice.kinds.items():
         if (missing := kind.missing()) is not None:
             raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
@@ -192,16 +192,16 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
         )
         raise InvalidRequestError(
             f"{what} sent as pixels, and this would send files",
-            hint="choose: --payload pixels goes on as before; --payload file sends the files bit for bit, "
+            hint="choose: --payload pixels continues as before; --payload file sends the files bit for bit, "
             "with their paths",
         )
     if DICOM in choice.kinds:
         count, first = choice.kinds[DICOM]
         raise InvalidRequestError(
-            f"{count} of the images are DICOM files, which carry names of patients",
+            f"{count} of the images are DICOM files, which contain patients' names",
             path=first.path,
-            hint="choose: --payload pixels sends the pixels alone, and shows users no path (text that is "
-            "burnt into them stays); --payload file sends each file bit for bit, identity included",
+            hint="choose: --payload pixels sends only the pixels and hides the path from users (text burnt "
+            "into the pixels stays); --payload file sends each file bit for bit, identity included",
         )
 
 
@@ -254,7 +254,7 @@ def preview(
         "edgeless": len(edgeless),
         "clipped": features.clipped if features else 0,
     }
-    notes = ["this is what would be done; nothing was sent"]
+    notes = ["this is what a run would do; nothing was sent"]
     notes += _passed_over_note(all_passed_over, options)
     if unreadable and not asked.skip_unreadable:
         notes.append("it would be refused without --skip-unreadable: some of the images cannot be read")
@@ -275,7 +275,7 @@ def preview(
 
 
 def _check_report(owner: Owner, options: EncryptOptions) -> None:
-    """Refuse a place where the file report cannot go, before any work."""
+    """Refuse a path at which the file report cannot be written, before any work."""
     if options.report is not None:
         refuse_existing(options.report, force=options.force)
         owner.directory.refuse_inside(options.report)

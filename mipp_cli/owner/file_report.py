@@ -1,4 +1,4 @@
-"""What became of every file that `owner encrypt` saw, as a table for whoever has to account for them."""
+"""The file report of `owner encrypt`: a CSV table that accounts for every file seen."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
 def reported_if_it_fails(
     path: Path | None, rows: Callable[[], Iterable[Row]], *, force: bool
 ) -> Iterator[None]:
-    """Write the table of a run that fails in the block, where one was asked for."""
+    """Write the table if the block fails and a report was requested."""
     try:
         yield
     except MippError as error:
         if path is not None:
-            with suppress(OutputError):  # what went wrong first is what the user has to know
+            with suppress(OutputError):  # the first error matters more
                 write_file_report(path, rows(), force=force)
-                account = f"{path} says what became of each file"
+                account = f"{path} lists what happened to each file"
                 error.hint = f"{error.hint}; {account}" if error.hint else account
         raise
 
@@ -58,9 +58,9 @@ def rows_of_run(
     *,
     failed: bool = False,
 ) -> Iterator[Row]:
-    """Yield a row for each file that a run or a dry run saw: sent, not sent, unreadable, or no picture.
+    """Yield a row for each file of a run or dry run: sent, not sent, unreadable, or passed over.
 
-    A run that ``failed`` sent nothing.
+    If the run ``failed``, nothing was sent.
     """
     refused = {str(each.path): each.message for each in first.unreadable}
     no_pictures = {each.path: each.message for each in first.passed_over}

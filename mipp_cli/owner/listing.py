@@ -1,4 +1,4 @@
-"""What an owner sent, image by image, as the owner's ledger tells it."""
+"""`owner list`: the images that an owner sent, from the owner's ledger."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LIVE, DELETED, SUPERSEDED = "live", "deleted", "superseded"
 
 
 class ListedImage(NamedTuple):
-    """A row of the list: an image as one message has it.
+    """A row of the list: an image in one message.
 
     ``shown_as`` is the name that users see: the path, or for the pixel payload a keyed name.
     ``state`` is `live` or `deleted` if that message decides the image, and `superseded` if a newer one does.
-    A deletion has no ``key`` and no ``group``; nor has an upload a group where the scheme has none.
+    ``key`` and ``group`` are None for a deletion; so is ``group`` in schemes without groups.
     """
 
     path: str
@@ -38,10 +38,10 @@ class ListedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class ListFilter:
-    """Which rows are listed: those that are live, or those that are deleted, or all of one message.
+    """The rows to list: live images, or deleted ones, or all images of one message.
 
-    Of these, those whose path, or the name that users see, fits the pattern ``match``. In it * stands for /
-    too, and it does not matter how letters and their accents are composed.
+    With ``match``, only rows whose path or user-visible name matches this pattern, in which * also matches /.
+    Composed and decomposed accents are equal.
     """
 
     deleted: bool = False
@@ -53,7 +53,7 @@ class ListFilter:
         return None if self.match is None else composed(as_called(self.match))
 
     def takes(self, row: ListedImage) -> bool:
-        """Say whether a row is listed."""
+        """Return whether a row is to be listed."""
         pattern, names = self._pattern, (row.path, row.shown_as)
         if pattern is not None and not any(fnmatchcase(composed(name), pattern) for name in names):
             return False
@@ -64,9 +64,9 @@ class ListFilter:
 
 @dataclass(frozen=True)
 class Listing:
-    """The rows that were selected, how many they are, and what to be warned of.
+    """The selected rows, their count, and warnings.
 
-    No row is kept: they are read from the ledger as often as they are asked for, message by message.
+    Rows are not kept in memory: each call of :meth:`rows` reads them from the ledger, message by message.
     """
 
     owner: Owner
@@ -81,10 +81,10 @@ class Listing:
 
 
 def listing_of(path: Path, wanted: ListFilter) -> Listing:
-    """Return the list of what the owner at ``path`` sent.
+    """Return the list of the images that the owner at ``path`` sent.
 
-    Whatever is damaged in the ledger is found here, and not when half of the rows are printed. Raises
-    InvalidRequestError if there is no message of the number that was selected.
+    Damage in the ledger is detected here, before any row is printed. Raises InvalidRequestError if the
+    selected message does not exist.
     """
     owner = Owner.open(path)
     with owner.directory.lock(shared=True):

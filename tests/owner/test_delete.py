@@ -127,7 +127,7 @@ def test_an_image_may_be_sent_again_after_it_was_deleted(changeable: Deployment)
 
 def test_an_image_that_no_ledger_could_list_is_refused(changeable: Deployment) -> None:
     words = ("delete", changeable / "north", "./.", "-o", changeable / "d.h5")
-    refuse(changeable, 2, "is not what an image can be called", *words)
+    refuse(changeable, 2, "cannot be the path of an image", *words)
 
 
 def test_a_deletion_comes_late_and_deletes_what_is_older_alone(changeable: Deployment) -> None:
@@ -177,7 +177,7 @@ def test_a_deletion_that_counts_no_more_is_not_made_again(changeable: Deployment
     number = number_of(delete(changeable, "chest/a.jpg"))
     delete(changeable, "chest/a.jpg")
     words = ("delete", changeable / "north", "--again", number, "-o", changeable / "d.h5")
-    refuse(changeable, 2, f"the deletion {number} decides no image any more", *words)
+    refuse(changeable, 2, f"the deletion {number} no longer decides any image", *words)
 
 
 @pytest.mark.parametrize("which", ["unknown", "an upload"])
@@ -258,5 +258,5 @@ def test_which_image_was_meant_is_told(changeable: Deployment, tmp_path: Path) -
     picture(1).save(tmp_path / "e\N{COMBINING ACUTE ACCENT}.png")
     encrypt(changeable, tmp_path / "e\N{COMBINING ACUTE ACCENT}.png", "--small")
     words = ("delete", changeable / "north", "é.png", "é.png", "-o", changeable / "d.h5")
-    assert "note: took 'é.png' to mean 'e\N{COMBINING ACUTE ACCENT}.png'" in done("owner", *words).out
+    assert "note: 'é.png' was taken to mean 'e\N{COMBINING ACUTE ACCENT}.png'" in done("owner", *words).out
     assert live(changeable) == {*NORTH}

@@ -296,7 +296,7 @@ def test_a_description_that_was_torn_is_made_again(each_way: Deployment, collect
 def test_another_payload_is_not_the_interrupted_run(each_way: Deployment, collection: Path) -> None:
     stopped(each_way, collection)
     outcome = refused(2, *command(each_way, collection, "--resume", "--payload", "pixels"))
-    assert "another payload" in outcome.err
+    assert "another --payload" in outcome.err
     assert kept(each_way, collection, "--resume") == (STOP_AFTER, COUNT)
 
 

@@ -274,7 +274,7 @@ def test_who_mended_them_goes_on_with_what_was_described(
     for name in ("m.png", "n.png"):
         text(tmp_path / name)
     words = ("owner", "encrypt", changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
-    assert "2 images are described: give --resume to go on after them" in refused(7, *words).err
+    assert "2 images are described: give --resume to continue after them" in refused(7, *words).err
     draw(tmp_path, "m.png", "n.png")
     done(*words, "--resume")
     assert len(envelopes(changeable, changeable / "u.h5")) == 4

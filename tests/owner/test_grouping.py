@@ -264,7 +264,7 @@ def test_who_would_move_is_told_how_not_to(world: OwnerWorld) -> None:
     world.draw("05.png", seed=1)
     outcome = world.refused(named=world.pictures / "05.png")
     check_refusal(outcome, 9)
-    assert "name the whole collection, so that 1 of them stay with their mates" in outcome.err
+    assert "name the whole collection, so that 1 of them stay in their groups" in outcome.err
 
 
 def test_images_that_move_go_together_with_new_ones(world: OwnerWorld) -> None:

@@ -67,7 +67,7 @@ def test_every_file_of_a_folder_is_accounted_for(changeable: Deployment, folder:
 
 def test_whoever_sends_dicom_chooses_what_of_it(changeable: Deployment, folder: Path) -> None:
     outcome = refused(2, *encrypt(changeable, folder))
-    assert "2 of the images are DICOM files, which carry names of patients" in outcome.err
+    assert "2 of the images are DICOM files, which contain patients' names" in outcome.err
     assert "--payload pixels" in outcome.err and "--payload file" in outcome.err
     refused(2, *encrypt(changeable, folder, "--dry-run"))
     done(*encrypt(changeable, folder / "photo.png"))
@@ -125,7 +125,7 @@ def test_the_report_has_a_row_for_every_file(changeable: Deployment, folder: Pat
     assert [rows["IM0001"][each] for each in size] == ["DICOM", "128", "128", "16", "", "False", "False"]
     assert [rows["flat.png"][each] for each in size] == ["PNG", "80", "70", "8", "", "True", "True"]
     assert "damaged" in rows["broken.jpg"]["reason"]
-    assert any("1 of the images are flat, of one value only: flat.png" in each for each in told["warnings"])
+    assert any("are flat (all pixels have one value): flat.png" in each for each in told["warnings"])
 
 
 def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_failed_run_reports_what_became_of_each_file(
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     report = tmp_path / "report.csv"
     outcome = refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
-    assert f"{report} says what became of each file" in outcome.err
+    assert f"{report} lists what happened to each file" in outcome.err
     rows = rows_of(report)
     assert (rows["broken.jpg"]["outcome"], rows["photo.png"]["outcome"]) == ("unreadable", "not sent")
     assert "damaged" in rows["broken.jpg"]["reason"]

@@ -321,7 +321,7 @@ def test_what_changed_since_is_sent_as_it_is_now(changeable: Deployment, folder:
 def test_an_upload_made_again_counts_no_more(changeable: Deployment, folder: Path) -> None:
     first, _, _ = three_messages(changeable, folder)
     send(changeable, folder, "--again", first)
-    words = f"none of the images named is one that {first} still decides"
+    words = f"none of the images named is still decided by {first}"
     refuse(changeable, 2, words, folder, "--again", first)
 
 
