@@ -1,5 +1,6 @@
 # make pipeline     run all four roles on IMAGES, in schemes exact and dcr (SCHEME=exact: only one). Run it again
-#                   to process new images. For DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file
+#                   to process new images. For DICOM: EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file.
+#                   SKIP_UNREADABLE=1 leaves out images that cannot be read
 # make fresh        remove the pipeline's folders in OUT, with all keys; no other target does
 # make test         run the tests, except slow ones; make check: linters and all tests
 # make test-lowest  run some tests with the lowest versions; make test-pythons: with every other Python installed
@@ -16,6 +17,7 @@ IMAGES  ?= sample_data/owners
 QUERIES ?= sample_data/queries
 OUT     ?= out
 PAYLOAD ?=
+SKIP_UNREADABLE ?=
 EXTRAS  ?=
 FUZZ    ?= all --minutes 20
 PYTHON  ?= python3
@@ -30,7 +32,7 @@ FAST += --ignore tests/cli/test_passphrases.py
 .PHONY: pipeline fresh test test-lowest test-pythons check lint docs bench fuzz release clean
 
 # Recipes read these from the environment: make splits names at spaces, but a quoted shell variable is not split.
-export SCHEME BITS IMAGES QUERIES OUT PAYLOAD
+export SCHEME BITS IMAGES QUERIES OUT PAYLOAD SKIP_UNREADABLE
 
 # The pipeline is a script rather than rules: whether a step is due depends on the content of files, not on their
 # times. It can be interrupted anywhere and run again, and it never removes a role's directory.
@@ -74,8 +76,9 @@ from mipp_cli.images.collection import holds_pictures
 sys.exit(not holds_pictures(pathlib.Path(sys.argv[1])))" "${1%/}/."
 }
 
-# Stop with the exit code $1 of owner encrypt; 2, bad input, may be due to DICOM files.
+# Stop with the exit code $1 of owner encrypt. 7 is an unreadable image; 2, bad input, may be due to DICOM files.
 stop_at_encrypt() {
+    [ "$1" -ne 7 ] || say "Options go through make: SKIP_UNREADABLE=1 for --skip-unreadable." >&2
     [ "$1" -ne 2 ] || [ -n "$PAYLOAD" ] ||
         say "For DICOM files give make the options EXTRAS=dicom, and PAYLOAD=pixels or PAYLOAD=file." >&2
     exit "$1"
@@ -177,6 +180,7 @@ for folder in "$IMAGES"/*/; do
     done
     set -- owner encrypt "$OUT/owners/$id" "${folder%/}" -o "$OUT/uploads/$id-$number.h5" --resume $small
     [ -z "$PAYLOAD" ] || set -- "$@" --payload "$PAYLOAD"
+    [ "$SKIP_UNREADABLE" != 1 ] || set -- "$@" --skip-unreadable
     if [ $number -gt 1 ]; then
         run_if_new "$@" || stop_at_encrypt $?
     else  # all images are new: show progress at a terminal

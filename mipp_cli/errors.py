@@ -24,6 +24,7 @@ class MippError(Exception):
 
     exit_code: ClassVar[int] = 1
     problems: tuple[Problem, ...] = ()  # of an error about many files: each file with its problem
+    problem_word: ClassVar[str] = "unreadable"  # what each of these files is
 
     def __init__(self, message: str, *, path: str | os.PathLike[str] | None = None, hint: str | None = None):
         super().__init__(message)
@@ -44,8 +45,15 @@ class DeclinedError(MippError):
     exit_code = 1
 
 
-class TooFewImagesError(InvalidRequestError):
-    """Raised when there are fewer images for new groups than the group size."""
+class UnknownImagesError(InvalidRequestError):
+    """Raised when images to delete are not in the owner's ledger; ``problems`` lists every one."""
+
+    problem_word = "never sent"
+
+    def __init__(self, problems: Sequence[Problem], *, hint: str):
+        count = "1 image was" if len(problems) == 1 else f"{len(problems)} images were"
+        super().__init__(f"{count} never sent; nothing is deleted", hint=hint)
+        self.problems = tuple(problems)
 
 
 class NotInitialisedError(InvalidRequestError):
@@ -64,6 +72,8 @@ class TamperedError(MalformedError):
 
 class DamagedError(MalformedError):
     """Raised when a check of a directory finds damage; ``problems`` lists every damaged file."""
+
+    problem_word = "damaged"
 
     def __init__(self, problems: Sequence[Problem], *, path: str | os.PathLike[str], hint: str | None = None):
         files = len({problem.path for problem in problems})
@@ -133,6 +143,10 @@ class ConflictError(MippError):
     """Raised when an input conflicts with stored data: a pinned key, an image that exists already."""
 
     exit_code = 9
+
+
+class TooFewImagesError(ConflictError):
+    """Raised when there are fewer images for new groups than the deployment's group size."""
 
 
 class OutputError(MippError):

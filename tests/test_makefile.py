@@ -171,7 +171,7 @@ def test_dicom_without_suffixes_goes_through_make(clinic: Project) -> None:
 def test_make_names_its_own_options_for_dicom(clinic: Project) -> None:
     ran = clinic.make("pipeline")
     assert ran.returncode == 2
-    assert "DICOM files, which carry names of patients" in ran.stderr
+    assert "DICOM files, which contain patients' names" in ran.stderr
     assert "PAYLOAD=pixels or PAYLOAD=file" in ran.stderr
 
 
@@ -266,6 +266,17 @@ def test_a_later_run_that_fails_says_why(run: Project) -> None:
     assert "error: " in ran.stderr
     assert "later.png" in ran.stderr
     assert "nothing new" not in ran.stdout.partition("north-2.h5")[2]
+
+
+def test_unreadable_images_are_left_out_if_make_is_told_so(run: Project) -> None:
+    next(run.images.glob("*/")).joinpath("broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    failed = run.make("pipeline")
+    assert failed.returncode != 0
+    assert "SKIP_UNREADABLE=1" in failed.stderr
+    ran = run.make("pipeline", "SKIP_UNREADABLE=1")
+    assert ran.returncode == 0, ran.stderr
+    assert "--skip-unreadable" in ran.stdout
+    assert "nothing new" in ran.stdout
 
 
 def test_a_run_that_was_killed_goes_on(project: Project) -> None:

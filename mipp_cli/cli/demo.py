@@ -41,7 +41,9 @@ _LONGEST_ID = 60
     help="The scheme, as in kmc init.",
 )
 @click.option(
-    "--payload", type=click.Choice(["file", "pixels"]), help="As in owner encrypt; required for DICOM."
+    "--payload",
+    type=click.Choice(["file", "pixels"]),
+    help="As in owner encrypt.  [default: pixels if there are DICOM files, else file]",
 )
 @click.option("--skip-unreadable", is_flag=True, help="Leave out images that cannot be read, with a warning.")
 @click.option("--descriptor", metavar="NAME", help="The descriptor, as in kmc init.")
@@ -72,6 +74,10 @@ def demo(
             raise InvalidRequestError(
                 "does not exist", path=each, hint="name an existing picture as the query"
             )
+    notes = ["in a real deployment each role has its own machine, and its directory stays there"]
+    if payload is None and _has_dicom(files, skip_unreadable=skip_unreadable):
+        payload = "pixels"
+        notes.append("DICOM files name patients, so only their pixels were encrypted; see --payload")
     encrypt = ["--payload", payload] if payload else []
     encrypt += ["--skip-unreadable"] if skip_unreadable else []
     asked = [str(each.absolute()) for each in queries] or [_first_picture(files)]
@@ -83,7 +89,6 @@ def demo(
         for words in _commands(owners, asked, scheme, [*described, *copy], copy, encrypt):
             _run(words)
     page = output / "matches" / "matches.html"
-    notes = ["in a real deployment each role has its own machine, and its directory stays there"]
     if len(owners) == 1:
         notes.append("all pictures belong to one owner: name several folders to have several owners")
     if not queries:
@@ -159,6 +164,23 @@ def _free(identifier: str, taken: dict[str, list[str]]) -> str:
         number += 1
         found = f"{identifier}-{number}"
     return found
+
+
+def _has_dicom(paths: Sequence[Path], *, skip_unreadable: bool) -> bool:
+    """Say whether there are DICOM files; raises InvalidRequestError if an extra is missing to read any."""
+    from mipp_cli.images.collection import collect_images
+    from mipp_cli.images.kinds import DICOM
+
+    kinds = {
+        kind
+        for path in paths
+        for image in collect_images([path], left_out=[] if skip_unreadable else None)
+        if (kind := image.kind()) is not None
+    }
+    for kind in kinds:
+        if (missing := kind.missing()) is not None:
+            raise InvalidRequestError(f"{kind.name} files need an extra of mipp", hint=missing)
+    return DICOM in kinds
 
 
 def _first_picture(paths: Sequence[Path]) -> str:

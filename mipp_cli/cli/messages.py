@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mipp_cli.errors import DamagedError, MippError
+from mipp_cli.errors import MippError
 from mipp_cli.names import name_of
 from mipp_cli.sanitize import decoded, printable, table_cell
 
@@ -50,9 +50,8 @@ def report_error(error: MippError, *, as_json: bool, command: str = "mipp") -> i
                 for problem in error.problems
             ]
         _tell(json.dumps({"error": fields}), sys.stdout)
-    word = "damaged" if isinstance(error, DamagedError) else "unreadable"
     for problem in error.problems:
-        _tell(f"{word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", sys.stderr)
+        _tell(f"{error.problem_word}: {printable(f'{name_of(problem.path)}: {problem.message}')}", sys.stderr)
     place = f"{name_of(error.path)}: " if error.path is not None else ""
     _tell(f"error: {printable(place + error.message)}", sys.stderr)
     _tell(f"hint: {printable(hint)}", sys.stderr)

@@ -82,7 +82,11 @@ if TYPE_CHECKING:
     type=PATH,
     help="Write one row per file seen: whether it was sent or why not, kind, size, bits, frame.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be sent; write nothing but the report.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Read all images and show what would be sent; write nothing but the report.",
+)
 @parallelism_options
 @force_option
 @progress_option
@@ -122,7 +126,7 @@ def encrypt(
         passed_over=passed_over,
     )
     if dry_run:
-        return preview(directory, images, options, left_out, passed_over)
+        return preview(directory, images, options, parallelism, progress, left_out, passed_over)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
     return encrypt_images(directory, images, output, options, parallelism, progress, left_out, passed_over)

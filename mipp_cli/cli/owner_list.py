@@ -24,14 +24,16 @@ if TYPE_CHECKING:
     "--upload", metavar="NUMBER", type=NUMBER, help="List the images of the upload or deletion NUMBER."
 )
 @click.option(
-    "--match", metavar="GLOB", help="List only images whose path matches, e.g. 'brain/*'; * also matches /."
+    "--match",
+    metavar="GLOB",
+    help="List only images whose path, or name shown to users, matches, e.g. 'brain/*'; * also matches /.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, one line per image.")
 @prints_report
 def list_images(
     directory: Path, deleted: bool, upload: int | None, match: str | None, as_csv: bool
 ) -> Report:
-    """List the owner's live images: path, wire name, upload, group and key.
+    """List the owner's live images: path, name shown to users, wire name, upload, group, key.
 
     The list comes from OWNER's own record. With --upload, images replaced or deleted by a newer message are
     listed too, as superseded. Deleted images are listed under the number of their deletion.
@@ -65,4 +67,5 @@ def _lines(rows: Iterable[ListedImage]) -> Iterator[str]:
             key = "" if row.key is None else f", key {row.key}"
             yield f"{kind} {row.upload} ({moment(row.upload)}){key}"
         group = "" if row.group is None else f"  group {row.group}"
-        yield f"  {row.state}{group}  {printable(row.image_id)}  {printable(row.path)}"
+        shown = "" if row.shown_as == row.path else f"  shown as {printable(row.shown_as)}"
+        yield f"  {row.state}{group}  {printable(row.image_id)}  {printable(row.path)}{shown}"

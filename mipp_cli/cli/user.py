@@ -67,7 +67,8 @@ def init(directory: Path, name: str, kmc: Path, **arguments: Any) -> Report:
     "owners",
     metavar="OID",
     multiple=True,
-    help="Search only this owner's images; may be repeated.  [default: all owners who authorised the user]",
+    help="Search only this owner's images (the exact name); may be repeated.  [default: all owners who "
+    "authorised the user]",
 )
 @features_option
 @moved_model_option

@@ -1,4 +1,4 @@
-"""`-v`: prints the log of the steps on stderr, with the time of day."""
+"""`-v`: prints the log of the steps on stderr, with the local date and time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def _show_log(context: click.Context, parameter: click.Parameter, wanted: bool) 
                 say(printable(self.format(record)), err=True)
 
     logger, handler = logging.getLogger(_ROOT), Handler()
-    handler.setFormatter(logging.Formatter("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    )
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 

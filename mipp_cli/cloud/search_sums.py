@@ -85,7 +85,7 @@ def search_sums(
         "images": len(places),
     }
     warnings = [
-        f"{owner} was not searched: this owner did not authorise the user"
+        f"{owner} was not searched: no such owner is enrolled, or this owner did not authorise the user"
         for owner in sorted(query.owners - set(owners))
     ]
     all_warnings = (*cloud.store.parameters.warnings, *warnings)
@@ -109,10 +109,7 @@ def _authorised_query(cloud: Cloud, file: Path) -> tuple[Query, list[str]]:
     query = parse_query(data, deployment.parameters, deployment.fingerprint, check)
     named = [owner for owner in owners if query.names_owner(owner)]
     if not named:
-        raise NotAuthorisedError(
-            f"none of the owners named in the query authorised the user {query.header.sender!r}",
-            hint="leave out --owner, or ask these owners to authorise the user",
-        )
+        raise query.no_named_owner(owners)
     recorded = cloud.directory.recorded(QUERIES_FOLDER, query_record(query.header))
     if recorded is not None and not hmac.compare_digest(recorded, query.digest.hex()):
         raise ReplayedError(

@@ -105,7 +105,7 @@ def pixels_at(data: bytes, at: int, *, implicit: bool, order: str) -> PixelsElem
     start = at + (8 if implicit else 12)
     group, element = struct.unpack_from(f"{order}HH", data, at) if len(data) >= start else (0, 0)
     if group != 0x7FE0 or element not in keywords:
-        raise NoPictureError("holds no pixels", hint="leave it out")
+        raise _no_pixels()
     (length,) = struct.unpack_from(f"{order}I", data, start - 4)
     end = len(data) if length == _UNDEFINED else min(len(data), start + length)
     return PixelsElement(keywords[element], start, end, length == _UNDEFINED, order)
@@ -145,6 +145,10 @@ def inflated(data: bytes, budget: int) -> bytes:
     return meta + content
 
 
+def _no_pixels() -> NoPictureError:
+    return NoPictureError("holds no pixels", hint="leave it out")
+
+
 def refuse_no_picture(header: Any) -> None:
     """Raise UnreadableImageError for files whose pixels, if any, are no picture, naming what they are."""
     media = str(header.file_meta.get("MediaStorageSOPClassUID") or "")
@@ -172,6 +176,8 @@ def layout_of(header: Any, keyword: str) -> Layout:
         *(rows, columns, samples, allocated, bits, number("PixelRepresentation", 0) == 1),
         *(photometric, number("PlanarConfiguration", 0), number("NumberOfFrames", 1)),
     )
+    if rows == columns == 0:
+        raise _no_pixels()
     check_size(columns, rows)
     if layout.frame_bits > 8 * _MAX_BYTES:
         raise too_large(f"{columns}×{rows}")

@@ -21,9 +21,10 @@ def png_of_pixels(image: Image.Image) -> bytes:
     """Return a PNG file of exactly the pixels of a decoded picture, the same one for equal pictures.
 
     Its EXIF orientation is applied; a palette becomes the colours it stands for, a transparent colour an
-    alpha channel; grey of more than 8 bits has 16. No metadata is taken along: no EXIF, text, or profile.
+    alpha channel; grey of more than 8 bits has 16. CMYK, which PNG lacks, becomes RGB: not exact,
+    but as viewers show it. No metadata is taken along: no EXIF, text, or profile.
 
-    Raises UnreadableImageError if a PNG file cannot hold the pixels without loss (CMYK, floating point,
+    Raises UnreadableImageError if a PNG file cannot hold the pixels without loss (LAB, floating point,
     16-bit grey with a transparent level, …), or there are too many.
 
     Source: Algorithm 1 of the MIPP paper, whose image is an M×N matrix of pixels.
@@ -48,6 +49,8 @@ def png_of_pixels(image: Image.Image) -> bytes:
 def _in_lossless_mode(image: Image.Image) -> Image.Image:
     mode = image.mode
     transparent = image.has_transparency_data
+    if mode == "CMYK":
+        return image.convert("RGB")
     if mode in ("P", "PA"):
         return image.convert("RGBA" if transparent else "RGB")
     if mode in ("1", "L") and transparent:

@@ -45,7 +45,7 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
 
     Raises NotAuthorisedError if there is none.
     """
-    user, (names, found) = query.header.sender, check_user(kmc, query.header)
+    names, found = check_user(kmc, query.header)
     damaged = {name: error for name, error in found.items() if query.names_owner(name)}
     unread = query.owners & damaged.keys()
     owners: dict[str, EnrolledOwner] = {}
@@ -63,10 +63,7 @@ def authorising_owners(kmc: Kmc, query: Query) -> Authorising:
     if not owners and damaged:
         raise next(iter(damaged.values()))
     if not owners:
-        raise NotAuthorisedError(
-            f"none of the owners named in the query authorised the user {user!r}",
-            hint="leave out --owner, or ask these owners to authorise the user",
-        )
+        raise query.no_named_owner(names)
     return Authorising(owners, damaged, unread)
 
 

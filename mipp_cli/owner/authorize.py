@@ -1,4 +1,4 @@
-"""Whom an owner lets search: users authorised, and revoked."""
+"""Authorise users to search an owner's images, and revoke them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mipp_cli.workdir.fingerprints import check_fingerprints
 
 
 def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence[str] = ()) -> Report:
-    """Add users to the AUL and rewrite the files that enrol it."""
+    """Add users to the list of authorised users (AUL) and rewrite enrolment.h5 and members.h5."""
     owner = Owner.open(path)
     with owner.directory.lock():
         deployment = owner.directory.deployment
@@ -26,16 +26,16 @@ def authorize_users(path: Path, files: Sequence[Path], *, fingerprints: Sequence
 
 
 def revoke_users(path: Path, names: Sequence[str]) -> Report:
-    """Take users off the AUL and rewrite the files that enrol it."""
+    """Remove users from the AUL and rewrite enrolment.h5 and members.h5."""
     owner = Owner.open(path)
     with owner.directory.lock():
         known = {name for name, _ in owner.users}
         for name in names:
             if name not in known:
                 raise InvalidRequestError(
-                    f"the user {name!r} is not on the list",
+                    f"the user {name!r} is not authorised",
                     path=path,
-                    hint="on it are: " + (", ".join(sorted(known)) or "none"),
+                    hint="authorised users: " + (", ".join(sorted(known)) or "none"),
                 )
         users = frozenset(user for user in owner.users if user[0] not in names)
         outputs = owner.write_membership(users)
@@ -43,12 +43,12 @@ def revoke_users(path: Path, names: Sequence[str]) -> Report:
 
 
 def with_users(users: AuthorisedUsers, parties: Mapping[Path, Party]) -> AuthorisedUsers:
-    """Return ``users`` and those of public files; ConflictError for a name under two keys."""
+    """Return ``users`` plus the users of public files; raises ConflictError for one name with two keys."""
     keys = dict(users)
     for file, party in parties.items():
         if keys.setdefault(party.name, party.key) != party.key:
             raise ConflictError(
-                f"the user {party.name!r} is on the list with another key",
+                f"the user {party.name!r} is authorised with another key",
                 path=file,
                 hint="if the user made new keys, revoke the old ones first",
             )

@@ -1,4 +1,4 @@
-"""Images that the owner has deleted: what the cloud is to remove."""
+"""`owner delete`: write the message that makes the cloud (and the KMC) remove images."""
 
 from __future__ import annotations
 
@@ -6,25 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mipp_cli.containers.messages.delete import write_delete
-from mipp_cli.errors import InvalidRequestError
+from mipp_cli.errors import InvalidRequestError, Problem, UnknownImagesError
 from mipp_cli.files.atomic import discard, refuse_existing
 from mipp_cli.names import as_called, as_seen, name_of, recognised
 from mipp_cli.owner.features import sweep_kept
 from mipp_cli.owner.grouping import thin_warning
-from mipp_cli.owner.ledger import DELETE, Ledger, Message, SentImage, still_deciding
+from mipp_cli.owner.ledger import DELETE, PIXELS, Ledger, Message, SentImage, still_deciding, was_pixels
 from mipp_cli.owner.owner import Owner, number_of
 from mipp_cli.report import Output, Report
 
 
 def delete_images(
-    path: Path, images: Sequence[str | bytes], output: Path, *, again: int | None = None, force: bool = False
+    path: Path,
+    images: Sequence[str | bytes],
+    output: Path,
+    *,
+    again: int | None = None,
+    any_path: bool = False,
+    force: bool = False,
 ) -> Report:
-    """Write the `delete` ``output`` for ``images``, called as their owner calls them.
+    """Write the `delete` ``output`` for ``images``, given by the paths under which they were sent.
 
-    An image is meant, too, by what its name looks like, if no other looks the same. Images that the ledger
-    does not list are named, too, and counted: it may be older than what was sent.
-    ``again`` is the number of a deletion that never came, whose images are named once more. Raises
-    InvalidRequestError if no image is named, or ``again`` is no deletion that still decides one.
+    A name that only looks like that of an image on a terminal is accepted too, if no other image looks the
+    same. ``again`` is the number of a deletion that was lost; its images are deleted too. With ``any_path``,
+    images that the ledger does not list are deleted as well and counted: a ledger from a backup may be older
+    than what was sent. Raises UnknownImagesError for them otherwise, and InvalidRequestError if no image is
+    named or ``again`` is not a deletion that still decides an image.
     """
     refuse_existing(output, force=force)
     owner = Owner.open(path)
@@ -36,19 +43,27 @@ def delete_images(
         paths = dict.fromkeys([*(listed.get(each, each) for each in called), *_deleted_by(ledger, again)])
         if not paths:
             raise InvalidRequestError(
-                "no images were named", hint="name images as they are called in the ledger"
+                "no images were named", hint="name images as mipp owner list OWNER shows them"
             )
         known = ledger.standing(paths)
+        unknown = [each for each in paths if each not in known]
+        if unknown and not any_path:
+            raise UnknownImagesError(
+                [Problem(each, "is not in the owner's record") for each in unknown],
+                hint="name images as mipp owner list OWNER shows them; if its record was restored from a "
+                "backup and lacks them, add --any-path",
+            )
         earlier = still_deciding(ledger.deciding(), known.values())
         names = [owner.name_on_the_wire(each) for each in paths]
-        (number,) = owner.begin_messages(1)  # first: a number that got out must not be used again
+        (number,) = owner.begin_messages(1)  # first, so that no number is ever used twice
         try:
             with ledger.writing(Message(number)) as append:
                 for each, name in zip(paths, names, strict=True):
-                    append(SentImage(name, each))
+                    pixels = each in known and was_pixels(known[each].image.version)
+                    append(SentImage(name, each, PIXELS if pixels else ""))
             write_delete(output, owner.directory.sender, number, names, earlier=earlier, force=force)
         except BaseException:
-            if number_of(output) != number:  # it is not out
+            if number_of(output) != number:  # the output was not written
                 discard(ledger.file(number))
             raise
         owner.confirm([number])
@@ -56,24 +71,23 @@ def delete_images(
         groups = ledger.members({each.image.group for each in known.values() if each.image.group})
     group_size = owner.directory.deployment.parameters.protocol.group_size
     thin = sum(size for size in map(len, groups.values()) if size < group_size)
-    unknown = [each for each in paths if each not in known]
     warnings = [*owner.directory.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
-            f"{len(unknown)} of the images are not in the ledger, which lists what was sent, the first: "
-            f"'{unknown[0]}': check their names (mipp owner list OWNER); if the cloud has them, they go"
+            f"{len(unknown)} of the images are not in the owner's record, the first is '{unknown[0]}'; "
+            "if the cloud has them, it removes them"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""
-    notes = [f"took '{given}' to mean '{found}'" for given, found in listed.items() if given != found]
-    notes.append(f"bring it to the cloud (mipp cloud index){kmc}")
+    notes = [f"'{given}' was taken to mean '{found}'" for given, found in listed.items() if given != found]
+    notes.append(f"send it to the cloud (mipp cloud index){kmc}")
     return Report((Output(output, DELETE),), counts, tuple(warnings), notes=tuple(notes))
 
 
 def _called(images: Sequence[str | bytes], ledger: Ledger) -> list[str]:
-    """Return what the ledger calls each image, once; raises InvalidRequestError if that is not clear.
+    """Return each image's path in the ledger, once; raises InvalidRequestError if a name is ambiguous.
 
-    What looks like an escaped byte is one, unless the ledger has a file of that very name instead.
+    Text that looks like an escaped byte is read as one, unless the ledger has a file with that literal name.
     """
     named = {_as_listed(each): str(PurePosixPath(name_of(each))) for each in images}
     unclear = {shown: own for shown, own in named.items() if shown != own}
@@ -83,26 +97,26 @@ def _called(images: Sequence[str | bytes], ledger: Ledger) -> list[str]:
     for shown, own in unclear.items():
         if shown in known and own in known:
             raise InvalidRequestError(
-                f"'{shown}' may mean the image '{shown}' or the image '{own}'",
-                hint="name the second as mipp owner list OWNER shows it; the first by the bytes of its path, "
-                "in a file of --files-from",
+                f"'{shown}' is ambiguous: it may mean the image '{shown}' or the image '{own}'",
+                hint="name the second as mipp owner list OWNER shows it, and the first by its bytes, in a "
+                "file for --files-from",
             )
     return [own if shown != own and own in known else shown for shown, own in named.items()]
 
 
 def _as_listed(image: str | bytes) -> str:
-    """Return what the ledger calls an image; raises InvalidRequestError for what no image is called."""
+    """Return an image's path as the ledger writes it; raises InvalidRequestError if it cannot be one."""
     path = PurePosixPath(as_called(image)).as_posix()
     if path == "." or "\0" in path:
         raise InvalidRequestError(
-            f"'{path}' is not what an image can be called",
-            hint="name images as they are called in the ledger: mipp owner list OWNER lists them",
+            f"'{path}' cannot be the path of an image",
+            hint="name images as mipp owner list OWNER shows them",
         )
     return path
 
 
 def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
-    """Return the images that a deletion still decides."""
+    """Return the images that the deletion ``number`` still decides."""
     if number is None:
         return []
     if Message(number) not in ledger.messages():
@@ -112,6 +126,6 @@ def _deleted_by(ledger: Ledger, number: int | None) -> list[str]:
     decided = ledger.decided_by({number})
     if not decided:
         raise InvalidRequestError(
-            f"the deletion {number} decides no image any more", hint="there is nothing to make again"
+            f"the deletion {number} no longer decides any image", hint="there is nothing to write again"
         )
     return sorted(decided)

@@ -1,6 +1,6 @@
-"""What a worker does in the first pass of `owner encrypt`: describe a few images, and encrypt their features.
+"""The workers' part of the first pass of `owner encrypt`: describe images and encrypt their features.
 
-It gets no key. It imports no more than it needs: each worker pays for that when it starts.
+A worker gets no key. This module imports as little as possible, because every worker imports it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from mipp_cli.descriptors.describer import Describer, Prepared
+from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import UnreadableImageError
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.pixels import png_of_pixels
 from mipp_cli.owner.described_image import KEYED_NAME_BYTES, DescribedImage, PictureFacts
+from mipp_cli.scheme.descriptor import Descriptor
 from mipp_cli.scheme.protocol import Codes, FeatureProtocol
 
 
 @dataclass(frozen=True)
 class WantedImage:
-    """An image to be read and described; with a ``feature`` of its owner's own, it need not be described."""
+    """An image to read and describe; if its owner supplied the ``feature``, it is not described."""
 
     image: ImageFile
     feature: Codes | None = None
 
     def read(self) -> ReadImage:
-        """Read the file; an error is a result too."""
-        version = self.image.version()  # before reading: a file that changes meanwhile is another version
+        """Read the file; a read error is part of the result."""
+        version = self.image.version()  # before reading, so that a later change counts as a new version
         try:
             return ReadImage(self.image, version, self.image.read(), self.feature)
         except UnreadableImageError as error:
@@ -38,7 +40,10 @@ class WantedImage:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image as it was read: which version of the file, and its bytes or why there are none."""
+    """An image file as read: its version, and its bytes or the error.
+
+    ``feature`` is a feature supplied by the owner; without one, the image is described.
+    """
 
     image: ImageFile
     version: str
@@ -67,13 +72,13 @@ def describe_and_encrypt(
         for image, feature in zip(opened, found, strict=True)
         if isinstance(image, _OpenedImage) and not isinstance(feature, UnreadableImageError)
     ]
-    rows = iter(_encrypted(described, protocol))
+    rows = iter(_encrypted(described, protocol, describer.descriptor))
     return [each if isinstance(each, UnreadableImageError) else next(rows) for each in found]
 
 
 @dataclass(frozen=True)
 class _OpenedImage:
-    """An image that was decoded: what is encrypted of it, and what of it is needed to describe it."""
+    """A decoded image: the facts of its payload, and the data needed to describe it."""
 
     image: ImageFile
     version: str
@@ -86,7 +91,7 @@ class _OpenedImage:
 
 
 def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedImage | UnreadableImageError:
-    """Decode one image, and let go of it; an error is a result too."""
+    """Decode one image and keep only what is needed; return the error if it cannot be read."""
     content = read.content
     if isinstance(content, UnreadableImageError):
         return content
@@ -108,7 +113,7 @@ def _opened(read: ReadImage, describer: Describer, *, pixels: bool) -> _OpenedIm
 
 
 def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes | UnreadableImageError]:
-    """Return the feature of each image, or why there is none."""
+    """Return the feature of each image, or the error."""
     found = describer.codes([each.prepared for each in images]) if images else []
     for image, feature in zip(images, found, strict=True):
         if isinstance(feature, UnreadableImageError):
@@ -117,9 +122,9 @@ def _codes(images: Sequence[_OpenedImage], describer: Describer) -> list[Codes |
 
 
 def _encrypted(
-    described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol
+    described: Sequence[tuple[_OpenedImage, Codes]], protocol: FeatureProtocol, descriptor: Descriptor
 ) -> Iterator[DescribedImage]:
-    """Yield the description of each image, its feature as it goes beside the image into the upload."""
+    """Yield the description of each image, with its encrypted feature for the upload."""
     if not described:
         return
     columns = protocol.beside_image(np.stack([feature for _, feature in described]))
@@ -133,6 +138,6 @@ def _encrypted(
             feature.tobytes(),
             len(protocol.inside_image(feature)),
             image.name_bytes,
-            image.facts,
+            image.facts._replace(edgeless=is_edgeless(descriptor, feature)),
             tuple(column[row].tobytes() for column in columns),
         )

@@ -1,4 +1,4 @@
-"""An image as the first pass of `owner encrypt` found it, and as the line that is kept of it."""
+"""The description of an image by the first pass of `owner encrypt`, in memory and as a line on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from mipp_cli.scheme.envelope import envelope_bytes
 
 
 class PictureFacts(NamedTuple):
-    """What is told of a picture; ``frame`` is that of a DICOM file of several, ``flat`` one of one value."""
+    """What a report says of a picture.
+
+    ``frame`` is the one taken of a DICOM file with several; ``flat`` says whether all pixels have one value,
+    ``edgeless`` whether the feature is an edge histogram that says nothing.
+    """
 
     kind: str
     width: int
@@ -24,18 +28,19 @@ class PictureFacts(NamedTuple):
     bits: int
     frame: int | None
     flat: bool
+    edgeless: bool = False
 
 
 KEYED_NAME_BYTES: Final = 36
-"""How long a name is that stands in the place of a path: 16 bytes in hex, and a suffix."""
+"""Length of a keyed name, which replaces a path: 16 bytes in hex, and a suffix."""
 
 
 @dataclass(frozen=True)
 class DescribedImage:
-    """An image as the first pass found it.
+    """The description of an image.
 
-    ``version`` tells the file that was read (size and time of change), ``digest`` is the SHA-256 of its
-    bytes, ``payload_bytes`` the length of what will be encrypted of it; ``codes`` are its feature.
+    ``version`` identifies the version of the file (size and times), ``digest`` is the SHA-256 of its bytes,
+    ``payload_bytes`` the length of the plaintext payload, ``codes`` the feature.
     """
 
     path: str
@@ -44,10 +49,10 @@ class DescribedImage:
     payload_bytes: int
     media_type: str
     codes: bytes
-    inside: int  # how many of the codes go into the encrypted image
-    name_bytes: int  # how long the name is that users read
+    inside: int  # number of codes inside the encrypted image
+    name_bytes: int  # length of the name that users see
     facts: PictureFacts
-    features: tuple[bytes, ...] = ()  # as they lie beside the image in the upload
+    features: tuple[bytes, ...] = ()  # encrypted, as stored beside the image in the upload
 
     @property
     def feature(self) -> NDArray[np.uint8]:
@@ -56,12 +61,12 @@ class DescribedImage:
 
     @property
     def sealed_bytes(self) -> int:
-        """Bytes of the encrypted image, EW."""
+        """Length of the encrypted image, EW."""
         size = envelope_bytes(self.name_bytes, self.media_type, self.inside, self.payload_bytes)
         return size + OVERHEAD_BYTES
 
     def pack(self) -> bytes:
-        """Return the description as a line, with a digest by which a torn write shows."""
+        """Return the description as a line, with a digest that reveals a torn write."""
         binary = [base64.b64encode(each).decode() for each in (self.codes, *self.features)]
         fields = (
             self.path,
@@ -78,7 +83,7 @@ class DescribedImage:
 
     @classmethod
     def read(cls, file: BinaryIO) -> DescribedImage | None:
-        """Read the next description; None at the end, or where a write was torn."""
+        """Read the next description; None at the end or at a torn write."""
         digest, line = file.read(len(_digest(b""))), file.readline()
         if digest != _digest(line):
             return None

@@ -1,4 +1,4 @@
-"""The first pass of `owner encrypt`: which images are described, from what, and what becomes of the rest."""
+"""The first pass of `owner encrypt`: describe the images, and handle those that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from mipp_cli.images.kinds import DICOM
 from mipp_cli.log import timed
 from mipp_cli.owner.describe_batch import ReadImage, WantedImage, describe_and_encrypt
 from mipp_cli.owner.described_image import DescribedImage
-from mipp_cli.owner.descriptions import Descriptions
+from mipp_cli.owner.descriptions import Descriptions, Rehearsal
 from mipp_cli.owner.grouping import Grouping
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.whats_new import Choice, EncryptOptions
 from mipp_cli.progress import Progress
+from mipp_cli.scheme.protocol import ExactProtocol, FeatureProtocol
 
 _BATCH_IMAGES = 8
 _BATCH_BYTES = 1 << 24
@@ -34,10 +35,10 @@ _BATCH_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class FirstPass:
-    """What the images of a run are described from; ``unreadable`` are those that were skipped, and
-    ``passed_over`` files that hold no picture.
+    """The first pass of a run.
 
-    Images have the ``features`` that their owner brings, if they do; else the ``describer`` makes them.
+    Features are taken from ``features`` if the owner supplied them, and otherwise computed by ``describer``.
+    ``unreadable`` collects the images that were skipped, ``passed_over`` the files that hold no picture.
     """
 
     owner: Owner
@@ -46,20 +47,20 @@ class FirstPass:
     features: OwnFeatures | None
     describer: Describer
     choice: Choice
-    work: Descriptions
+    work: Descriptions | Rehearsal
     unreadable: list[UnreadableImageError] = field(default_factory=list)
     passed_over: list[Problem] = field(default_factory=list)
 
     @timed("describing the images and encrypting their features")
     def describe(self, parallelism: Parallelism, progress: Progress) -> Grouping:
-        """Describe what is sent and is not described yet, then the mates that go with it.
+        """Describe the images to send, except those already described, and then their group mates.
 
-        Raises TooFewImagesError for new groups that are too small, before the work unless that depends on
-        what will be skipped.
+        Raises TooFewImagesError if a new group would be too small: before the work, unless that depends on
+        which images turn out to be unreadable.
         """
         choice, work, options = self.choice, self.work, self.options
-        grouping = self._grouping({image.name for image in choice.sent})
-        # what may turn out to be no picture, such as a report among DICOM files, is not counted on
+        grouping = self.grouping({image.name for image in choice.sent})
+        # a DICOM file may turn out to hold no picture, such as a report
         certain = DICOM not in choice.kinds
         if not options.small and not options.skip_unreadable and certain:
             grouping.check_size({*grouping.sent, *grouping.mates(self.images.keys())})
@@ -71,7 +72,7 @@ class FirstPass:
                 hint=f"the first: {self.unreadable[0].message}",
             )
         if not work.done:
-            work.remove()  # nothing to go on with
+            work.remove()  # nothing to resume
             if self.passed_over and not choice.left_out:
                 raise InvalidRequestError(
                     "none of the files holds a picture",
@@ -80,29 +81,35 @@ class FirstPass:
                 )
             raise choice.nothing_to_send()
         if self.unreadable or self.passed_over:
-            grouping = self._grouping(set(work.done))
+            grouping = self.grouping(set(work.done))
         mates = grouping.mates(self._readable())
         self._describe([self.images[path] for path in mates], parallelism, progress)
         for path in set(mates).difference(grouping.mates(self._readable())) & work.done.keys():
-            work.put_back(path)  # a mate of it cannot be read: it stays where it is
+            work.put_back(path)  # another mate cannot be read, so this group stays as it is
         if not options.small:
             grouping.check_size(work.done.keys())
         return grouping
 
-    def _grouping(self, sent: set[str]) -> Grouping:
+    def grouping(self, sent: set[str]) -> Grouping:
+        """Return the grouping of a run that is to send the images ``sent``."""
         group_size = self.owner.directory.deployment.parameters.protocol.group_size
         return Grouping(self.owner.ledger, self.choice.groups(), sent, group_size)
 
+    @property
+    def problems(self) -> list[Problem]:
+        """Each file that was skipped, and why."""
+        return [Problem(str(each.path), each.message) for each in self.unreadable]
+
     def _readable(self) -> set[str]:
-        """Return the images named but for those that are known to be unreadable."""
+        """Return the names of all images except those known to be unreadable."""
         unreadable = {str(each.path) for each in self.unreadable}
         unreadable |= {each.path for each in self.passed_over}
-        if not unreadable:  # a Path for each image would stay in memory, as its parts are interned
+        if not unreadable:  # a Path per image would stay in memory, since its parts are interned
             return set(self.images)
         return {name for name, image in self.images.items() if str(image.path) not in unreadable}
 
     def _describe(self, images: Sequence[ImageFile], parallelism: Parallelism, progress: Progress) -> None:
-        """Describe images, unless an interrupted run did; what cannot be read is refused, or skipped."""
+        """Describe images that an interrupted run has not described; refuse or skip unreadable ones."""
         if not images:
             return
         with progress("describing", len(images), "image") as advance:
@@ -119,20 +126,22 @@ class FirstPass:
         if self.unreadable and not self.options.skip_unreadable:
             if len(self.unreadable) == 1:
                 raise self.unreadable[0]
-            problems = [Problem(str(each.path), each.message) for each in self.unreadable]
-            hint = "mend them, or leave them out with --skip-unreadable"
-            raise UnreadableImagesError(problems, hint=hint)
+            hint = "repair or replace them, or leave them out with --skip-unreadable"
+            raise UnreadableImagesError(self.problems, hint=hint)
 
     def _described(
         self, images: Sequence[ImageFile], parallelism: Parallelism
     ) -> Iterator[DescribedImage | UnreadableImageError]:
-        """Yield what the workers made of each image, in order."""
-        # a picture takes 1 to 120 ms: a batch is done before a process has started
+        """Yield the result of each image, in order."""
+        # a picture takes 1 to 120 ms, so a batch is done before another process has started
         parallelism = parallelism.at_most(len(images) // _BATCH_IMAGES)
         describer = self.describer.travelling() if parallelism.scheduler else self.describer
         if describer.in_threads:
             parallelism = replace(parallelism, threads=True)
-        protocol, pixels = self.owner.directory.deployment.parameters.protocol, self.options.pixels
+        parameters, pixels = self.owner.directory.deployment.parameters, self.options.pixels
+        protocol: FeatureProtocol = parameters.protocol
+        if isinstance(self.work, Rehearsal):  # nothing is kept, so no feature need be encrypted
+            protocol = ExactProtocol(parameters.l, protocol.group_size)
         protocol = protocol.prepared(-(-len(images) // parallelism.count))  # a worker's part
         describe = partial(describe_and_encrypt, protocol=protocol, describer=describer, pixels=pixels)
         # workers on this machine read the files themselves; those of a cluster may not have them
@@ -146,14 +155,14 @@ class FirstPass:
 def files_in_batches(
     images: Iterable[ImageFile], features: OwnFeatures | None
 ) -> Iterator[list[WantedImage]]:
-    """Yield images in batches of a few, for workers that read the files themselves."""
+    """Yield images in small batches, for workers that read the files themselves."""
     wanted = _wanted(images, features)
     while batch := list(islice(wanted, _BATCH_IMAGES)):
         yield batch
 
 
 def read_in_batches(images: Iterable[ImageFile], features: OwnFeatures | None) -> Iterator[list[ReadImage]]:
-    """Read images, and yield them in batches that are small in number and in bytes, for workers elsewhere."""
+    """Read images and yield them in batches of limited count and size, for workers on other machines."""
     batch: list[ReadImage] = []
     size = 0
     for wanted in _wanted(images, features):

@@ -1,7 +1,7 @@
-"""Descriptions: what the first pass of `owner encrypt` found out of each image, kept for ``--resume``.
+"""Descriptions of images, written by the first pass of `owner encrypt` and kept for ``--resume``.
 
-They lie in the owner's directory, in `partial/`, until all uploads of the run are written: features, and in
-the form in which they go out. No encrypted image is among them; the second pass reads each picture again.
+They are stored in `partial/` in the owner's directory until all uploads of the run are written. They contain
+features, plain and encrypted, but no images: the second pass reads each picture again.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Any, BinaryIO, NamedTuple
 from mipp_cli.errors import ConflictError, InvalidRequestError
 from mipp_cli.files.atomic import output_error
 from mipp_cli.images.collection import ImageFile
-from mipp_cli.owner.described_image import DescribedImage
+from mipp_cli.owner.described_image import DescribedImage, PictureFacts
 from mipp_cli.workdir.directory import RoleDirectory
 
 _FOLDER = "partial"
 _FILE = f"{_FOLDER}/descriptions"
 _REQUEST_FILE = f"{_FOLDER}/request.json"
-SYNC_IMAGES = 256  # what was done since the last sync is done again: seconds of work
+SYNC_IMAGES = 256  # a crash loses what came after the last sync: seconds of work
 
 
 class Described(NamedTuple):
-    """Where the description of an image lies, and what of it is needed to deal it to an upload."""
+    """The offset of an image's description, and the sizes needed to assign the image to an upload."""
 
     offset: int
     sealed_bytes: int
@@ -33,16 +33,16 @@ class Described(NamedTuple):
 
     @classmethod
     def at(cls, offset: int, image: DescribedImage) -> Described:
-        """Return what is to be known of an image whose description lies at ``offset``."""
+        """Return the entry of an image whose description is at ``offset``."""
         return cls(offset, image.sealed_bytes, sum(map(len, image.features)))
 
 
 class Descriptions:
-    """The descriptions of a run: in ``done`` those of what it sends.
+    """The descriptions of a run; ``done`` lists those of the images that it sends.
 
-    With ``resume`` an interrupted run is gone on with, if there is one; ``kept`` is how many images need not
-    be described again if this one is. Raises ConflictError if there is one and ``resume`` is None,
-    InvalidRequestError if it was asked for with other options.
+    With ``resume`` an interrupted run is continued, if there is one. ``kept`` is how many of the descriptions
+    are safe on disk; if none is, :meth:`close` removes them all. Raises ConflictError if there is one and
+    ``resume`` is None, InvalidRequestError if it had other options.
     """
 
     def __init__(self, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None):
@@ -57,17 +57,17 @@ class Descriptions:
         interrupted = directory.file(_REQUEST_FILE).exists()
         if interrupted and resume is None:
             raise ConflictError(
-                "an interrupted run left work behind",
+                "an interrupted run left descriptions of images",
                 path=self._folder,
-                hint="give --resume to go on with it, or --no-resume to throw it away",
+                hint="give --resume to continue it, or --no-resume to discard them",
             )
         if interrupted and resume and directory.read_json(_REQUEST_FILE) != request:
             raise InvalidRequestError(
-                "the interrupted run had another payload or other features",
+                "the interrupted run had another --payload or other --features",
                 path=self._folder,
-                hint="give the same options and the same file of features, or --no-resume to begin anew",
+                hint="give the same options and the same features file, or start again with --no-resume",
             )
-        self._begun = interrupted and bool(resume)  # until then what lies there is of another run
+        self._begun = interrupted and bool(resume)  # until then, files there belong to another run
         if self._begun and self._path.exists():
             self._load()
 
@@ -80,8 +80,13 @@ class Descriptions:
             file.truncate(offset)
         self.kept = len(self._earlier)
 
+    @property
+    def left(self) -> int:
+        """How many images a resumed run need not describe again if this one ends now."""
+        return len(self.done) + len(self._earlier) if self.kept else 0
+
     def keep(self, image: ImageFile) -> bool:
-        """Say whether the interrupted run described this very version of an image, and take it over."""
+        """Reuse the interrupted run's description of this version of an image; return whether it has one."""
         entry = self._earlier.pop(image.name, None)
         if entry is None or self._at(entry.offset).version != image.version():
             return False
@@ -106,8 +111,9 @@ class Descriptions:
             raise output_error(error, self._folder) from error
 
     def forget(self, path: str) -> None:
-        """Let an image be described anew when the run goes on: its file is not what was described."""
+        """Have a resumed run describe an image again, because its file has changed."""
         self.append(replace(self.read(path), version=""))
+        del self.done[path]
 
     def _open(self) -> BinaryIO:
         if self._file is None:
@@ -129,6 +135,10 @@ class Descriptions:
         """Return the description of an image; raises OutputError if the disk cannot be read."""
         return self._at(self.done[path].offset)
 
+    def facts(self, path: str) -> PictureFacts:
+        """Return what a report says of an image; raises OutputError if the disk cannot be read."""
+        return self.read(path).facts
+
     def _at(self, offset: int) -> DescribedImage:
         try:
             file = self._open()
@@ -145,18 +155,44 @@ class Descriptions:
         return description
 
     def put_back(self, path: str) -> None:
-        """Let an image that is described be none of this run, unless it is asked for again."""
+        """Take an image out of this run; its description stays available to a resumed one."""
         self._earlier[path] = self.done.pop(path)
 
     def close(self) -> None:
-        """Close the file; what is worth going on with stays, the rest goes."""
+        """Close the file, and remove it unless it holds enough to be worth resuming."""
         if self._file is not None:
-            with suppress(OSError):  # the disk is full: what was not written is done again
+            with suppress(OSError):  # the disk is full: what was not written will be described again
                 self._file.close()
         if self._begun and not self.kept:
             self.remove()
 
     def remove(self) -> None:
-        """Remove the descriptions: there is nothing to go on with."""
+        """Remove the descriptions: there is nothing left to resume."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self.kept = 0
+
+
+class Rehearsal:
+    """The results of a dry run: like :class:`Descriptions`, but only facts, and only in memory."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, PictureFacts] = {}
+
+    def keep(self, image: ImageFile) -> bool:
+        """Return False: a dry run does not use what an interrupted run left."""
+        return False
+
+    def append(self, description: DescribedImage) -> None:
+        """Add the facts of an image."""
+        self.done[description.path] = description.facts
+
+    def facts(self, path: str) -> PictureFacts:
+        """Return what a report says of an image."""
+        return self.done[path]
+
+    def put_back(self, path: str) -> None:
+        """Drop an image that would not be sent after all."""
+        del self.done[path]
+
+    def remove(self) -> None:
+        """Do nothing: nothing is kept on disk."""

@@ -1,29 +1,38 @@
-"""The owner's main step: ImageEnc and ImageFeatureEnc over a collection, into one upload or several.
+"""`owner encrypt`: ImageEnc and ImageFeatureEnc over a collection, into one or more uploads.
 
-In a scheme where the KMC ranks, each upload has a features file beside it, for the KMC.
+Where the KMC ranks, a features file for the KMC is written beside each upload.
 
-An image goes two ways, one after the other. First it is read and described, and its feature encrypted: the
-slow part, whose results are kept for ``--resume``. Then, in the order of the upload's rows, it is read again,
-encrypted, and written straight into the upload.
+There are two passes over the images. The first reads and describes each image and encrypts its feature; this
+is the slow part, and its results are kept for ``--resume``. The second reads each image again, in the order
+of the upload's rows, encrypts it and writes it straight into the upload.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import OwnFeatures, own_features
-from mipp_cli.errors import InterruptedWorkError, InvalidRequestError, MippError, Problem, TooFewImagesError
+from mipp_cli.errors import (
+    AlreadyAppliedError,
+    InterruptedWorkError,
+    InvalidRequestError,
+    MippError,
+    Problem,
+    TooFewImagesError,
+)
 from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
-from mipp_cli.owner.descriptions import Descriptions
-from mipp_cli.owner.file_report import rows_of_preview, rows_of_run, write_file_report
-from mipp_cli.owner.grouping import Grouping, moved_warning, thin_warning
+from mipp_cli.owner.descriptions import Descriptions, Rehearsal
+from mipp_cli.owner.file_report import reported_if_it_fails, rows_of_run, write_file_report
+from mipp_cli.owner.grouping import moved_warning, thin_warning
 from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.upload import SecondPass, UploadOutputs
@@ -32,7 +41,7 @@ from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
 from mipp_cli.workdir.describer import describer_of
 
-_SHOWN = 5  # names in a warning; --report has all
+_SHOWN = 5  # names in a warning; --report lists all
 
 
 def encrypt_images(
@@ -45,19 +54,17 @@ def encrypt_images(
     left_out: Sequence[Problem] = (),
     passed_over: Sequence[Problem] = (),
 ) -> Report:
-    """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, names on the wire.
+    """Encrypt ``images`` into the upload ``output``: EW under SK, EF and EFF, and wire names.
 
-    With ``split``, into uploads named ``output`` with -001, -002 and so on. Raises AlreadyAppliedError if
-    nothing is new, UnreadableImagesError that names all images that cannot be read, unless they are
-    skipped, ChangedImageError for one that changed meanwhile, and what :func:`own_features` raises.
-    ``left_out`` is what was left out when the images were collected, and ``passed_over`` what is no picture;
-    both are told.
+    With ``split``, several uploads are written, named ``output`` with -001, -002 and so on. ``left_out`` and
+    ``passed_over`` are files left out when the images were collected, and files that are not pictures; they
+    are reported. Raises AlreadyAppliedError if nothing is new, UnreadableImagesError for all unreadable
+    images unless these are skipped, ChangedImageError for an image that changed during the run, and what
+    :func:`own_features` raises.
     """
     owner = Owner.open(path)
     owner.directory.refuse_inside(output)
-    if options.report is not None:
-        refuse_existing(options.report, force=options.force)
-        owner.directory.refuse_inside(options.report)
+    _check_report(owner, options)
     with owner.directory.lock(), _inputs(owner, images, options) as (named, features):
         by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device)
@@ -68,12 +75,14 @@ def encrypt_images(
             choice = Choice(owner.ledger, named, options, features, progress)
             _check_payload(choice, options)
             first = FirstPass(owner, by_name, options, features, describer, choice, work)
-            grouping = first.describe(parallelism, progress)
-            second = SecondPass(owner, by_name, options, choice, work, grouping)
-            rows = [] if options.report is None else [*rows_of_run(named, first, left_out, passed_over)]
-            written, edgeless = second.write(outputs, parallelism, progress)
+            rows = partial(rows_of_run, named, first, left_out, passed_over)
+            with reported_if_it_fails(options.report, partial(rows, failed=True), force=options.force):
+                grouping = first.describe(parallelism, progress)
+                second = SecondPass(owner, by_name, options, choice, work, grouping)
+                found = [] if options.report is None else [*rows()]
+                written = second.write(outputs, parallelism, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
-    skipped = [*left_out, *(Problem(str(each.path), each.message) for each in first.unreadable)]
+    skipped = [*left_out, *first.problems]
     clipped = features.clipped if features else 0
     counts = {
         "images": len(done),
@@ -81,7 +90,7 @@ def encrypt_images(
         "sent with their group": len(done - grouping.sent),
         "skipped": len(skipped),
         "passed over": len(passed_over) + len(first.passed_over),
-        "edgeless": edgeless,
+        "edgeless": len(second.edgeless),
         "clipped": clipped,
     }
     warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in skipped)]
@@ -89,15 +98,18 @@ def encrypt_images(
     warnings += moved_warning(grouping.moved(done))
     warnings += thin_warning(grouping.thinned(done), protocol.group_size)
     warnings += [features.clipped_warning] if features and features.clipped else []
-    warnings += _feature_warnings(edgeless, second.flat)
+    warnings += _feature_warnings(second.edgeless, second.flat)
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]
     if options.report is not None:
-        write_file_report(options.report, rows, force=options.force)
+        write_file_report(options.report, found, force=options.force)
         files.append(Output(options.report, "report"))
     notes = [_next_step(written), *_passed_over_note([*passed_over, *first.passed_over], options)]
     if options.pixels:
-        notes.append("users see no path of an image, but a keyed name; text that is burnt into pixels stays")
+        notes.append(
+            "users see a keyed name of each image instead of its path (mipp owner list OWNER shows both); "
+            "text that is burnt into the pixels stays; CMYK becomes RGB"
+        )
     return Report(tuple(files), counts, tuple(warnings), notes=tuple(notes))
 
 
@@ -105,7 +117,7 @@ def encrypt_images(
 def _inputs(
     owner: Owner, images: Sequence[ImageFile], options: EncryptOptions
 ) -> Iterator[tuple[Sequence[ImageFile], OwnFeatures | None]]:
-    """Give the images as the ledger calls them, and their owner's features of them."""
+    """Give the images under their names in the ledger, and the features that the owner supplies."""
     images = as_called_before(owner.ledger, images)
     with own_features(options.features, images, owner.directory.deployment.parameters.descriptor) as features:
         yield images, features
@@ -113,19 +125,19 @@ def _inputs(
 
 @contextmanager
 def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
-    """Say of whatever ends the block early how to go on with what was described."""
+    """Add to any error that ends the block early how to resume with the images described so far."""
     try:
         yield
     except KeyboardInterrupt:
-        if not work.kept:
+        if not work.left:
             raise
         raise InterruptedWorkError(
-            f"interrupted; {work.kept} of {images} images are described",
-            hint="run it again with --resume to go on",
+            f"interrupted; {work.left} of {images} images are described",
+            hint="run it again with --resume to continue",
         ) from None
     except MippError as error:
-        if work.kept:
-            go_on = f"{work.kept} images are described: give --resume to go on after them"
+        if work.left:
+            go_on = f"{work.left} images are described: give --resume to continue after them"
             error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
         raise
     finally:
@@ -136,26 +148,31 @@ def _absent_warning(choice: Choice) -> list[str]:
     if not choice.absent:
         return []
     return [
-        f"{choice.absent} more images that were to be sent again are not among those named: "
-        "name the folders that they are in, or delete them"
+        f"{choice.absent} more images that should be sent again are not among those named: "
+        "name their folders too, or delete them"
     ]
 
 
-def _feature_warnings(edgeless: int, flat: Sequence[str]) -> list[str]:
-    """Say of how many images the features tell little or nothing."""
+def _feature_warnings(edgeless: Sequence[str], flat: Sequence[str]) -> list[str]:
+    """Warn of images whose features say little or nothing."""
     said = []
     if edgeless:
-        said.append(f"{edgeless} of the images have no edges: their descriptors are all alike")
+        said.append(
+            f"{len(edgeless)} of the images have no edges, so their descriptors are equal: {_few(edgeless)}"
+        )
     if flat:
-        shown = ", ".join(flat[:_SHOWN]) + (", …" if len(flat) > _SHOWN else "")
-        said.append(f"{len(flat)} of the images are flat, of one value only: {shown}")
+        said.append(f"{len(flat)} of the images are flat (all pixels have one value): {_few(flat)}")
     return said
 
 
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(sorted(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+
+
 def _next_step(written: Sequence[Sequence[Path]]) -> str:
-    """Say where the uploads go, and the features that lie beside them."""
+    """Say where to send the uploads and their features files."""
     upload, *features = written[0]
-    note = f"bring {upload.name if len(written) == 1 else 'the uploads'} to the cloud (mipp cloud index)"
+    note = f"send {upload.name if len(written) == 1 else 'the uploads'} to the cloud (mipp cloud index)"
     if features:
         what = features[0].name if len(written) == 1 else "the features"
         note += f" and {what} to the KMC (mipp kmc index)"
@@ -163,7 +180,7 @@ def _next_step(written: Sequence[Sequence[Path]]) -> str:
 
 
 def _check_payload(choice: Choice, options: EncryptOptions) -> None:
-    """Refuse what needs an extra that is missing, and what names patients as long as nobody chose."""
+    """Refuse images that need a missing extra, and images that name patients if no payload was chosen."""
     for kind, (count, _) in choice.kinds.items():
         if (missing := kind.missing()) is not None:
             raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
@@ -175,16 +192,16 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
         )
         raise InvalidRequestError(
             f"{what} sent as pixels, and this would send files",
-            hint="choose: --payload pixels goes on as before; --payload file sends the files bit for bit, "
+            hint="choose: --payload pixels continues as before; --payload file sends the files bit for bit, "
             "with their paths",
         )
     if DICOM in choice.kinds:
         count, first = choice.kinds[DICOM]
         raise InvalidRequestError(
-            f"{count} of the images are DICOM files, which carry names of patients",
+            f"{count} of the images are DICOM files, which contain patients' names",
             path=first.path,
-            hint="choose: --payload pixels sends the pixels alone, and shows users no path (text that is "
-            "burnt into them stays); --payload file sends each file bit for bit, identity included",
+            hint="choose: --payload pixels sends only the pixels and hides the path from users (text burnt "
+            "into the pixels stays); --payload file sends each file bit for bit, identity included",
         )
 
 
@@ -202,38 +219,63 @@ def preview(
     path: Path,
     images: Sequence[ImageFile],
     options: EncryptOptions,
+    parallelism: Parallelism = LOCAL,
+    progress: Progress = silent,
     left_out: Sequence[Problem] = (),
     passed_over: Sequence[Problem] = (),
 ) -> Report:
-    """Say what :func:`encrypt_images` would send; nothing is written."""
+    """Report what :func:`encrypt_images` would send; only the file report is written.
+
+    The images are described, as in a run, so that the counts are those of a run.
+    """
     owner = Owner.open(path)
-    parameters = owner.directory.deployment.parameters
+    _check_report(owner, options)
+    asked, options = options, replace(options, skip_unreadable=True, small=True)
     with owner.directory.lock(shared=True), _inputs(owner, images, options) as (named, features):
-        if options.model is not None or options.device != "cpu":
-            describer_of(owner.directory, features, options.model, options.device, remember=False)
-        choice = Choice(owner.ledger, named, options, features)
+        by_name = {image.name: image for image in named}
+        describer = describer_of(owner.directory, features, options.model, options.device, remember=False)
+        choice = Choice(owner.ledger, named, options, features, progress)
         _check_payload(choice, options)
-        sent = {image.name for image in choice.sent} - choice.unreadable
-        grouping = Grouping(owner.ledger, choice.groups(), sent, parameters.protocol.group_size)
-        mates = grouping.mates({image.name for image in named} - choice.unreadable)
+        work = Rehearsal()
+        first = FirstPass(owner, by_name, options, features, describer, choice, work)
+        grouping = first.grouping(set())
+        with suppress(AlreadyAppliedError):  # none of the new images can be read
+            grouping = first.describe(parallelism, progress) if choice.sent else grouping
+    done, unreadable = work.done.keys(), [*left_out, *first.problems]
+    all_passed_over = [*passed_over, *first.passed_over]
+    edgeless = [name for name, facts in work.done.items() if facts.edgeless]
+    flat = [name for name, facts in work.done.items() if facts.flat]
     counts = {
-        "images": len(sent) + len(mates),
-        **choice.counted(sent),
-        "sent with their group": len(mates),
-        "unreadable": len(choice.unreadable) + len(left_out),
-        "passed over": len(passed_over),
+        "images": len(done),
+        **choice.counted(done),
+        "sent with their group": len(done - grouping.sent),
+        "unreadable": len(unreadable),
+        "passed over": len(all_passed_over),
+        "edgeless": len(edgeless),
+        "clipped": features.clipped if features else 0,
     }
-    notes = ["this is what would be done; nothing was written, and new images were not opened"]
-    notes += _passed_over_note(passed_over, options)
+    notes = ["this is what a run would do; nothing was sent"]
+    notes += _passed_over_note(all_passed_over, options)
+    if unreadable and not asked.skip_unreadable:
+        notes.append("it would be refused without --skip-unreadable: some of the images cannot be read")
     try:
-        grouping.check_size(sent.union(mates))
+        grouping.check_size(done)
     except TooFewImagesError as error:
-        if not options.small:
+        if not asked.small:
             notes.append(f"it would be refused without --small: {error.message}")
-    warnings = (*owner.directory.warnings, *moved_warning(grouping.moved(sent.union(mates))))
+    warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in unreadable)]
+    warnings += moved_warning(grouping.moved(done))
+    warnings += _feature_warnings(edgeless, flat)
     written: tuple[Output, ...] = ()
     if options.report is not None:
-        rows = rows_of_preview(named, choice, sent.union(mates), left_out, passed_over)
+        rows = rows_of_run(named, first, left_out, passed_over)
         write_file_report(options.report, rows, force=options.force)
         written = (Output(options.report, "report"),)
-    return Report(written, counts, warnings, notes=tuple(notes))
+    return Report(written, counts, tuple(warnings), notes=tuple(notes))
+
+
+def _check_report(owner: Owner, options: EncryptOptions) -> None:
+    """Refuse a path at which the file report cannot be written, before any work."""
+    if options.report is not None:
+        refuse_existing(options.report, force=options.force)
+        owner.directory.refuse_inside(options.report)

@@ -1,22 +1,22 @@
-"""What became of every file that `owner encrypt` saw, as a table for whoever has to account for them."""
+"""The file report of `owner encrypt`: a CSV table that accounts for every file seen."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mipp_cli.errors import Problem
+from mipp_cli.errors import MippError, OutputError, Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.names import name_of
 from mipp_cli.owner.describing import FirstPass
-from mipp_cli.owner.whats_new import Choice
 from mipp_cli.sanitize import table_cell
 
-COLUMNS = ("path", "outcome", "reason", "kind", "width", "height", "bits", "frame", "flat")
+COLUMNS = ("path", "outcome", "reason", "kind", "width", "height", "bits", "frame", "flat", "edgeless")
 SENT, SKIPPED, PASSED_OVER, KEPT = "sent", "unreadable", "passed over", "not sent"
 WITH_ITS_GROUP = "with its group"
 
@@ -34,37 +34,48 @@ def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
     write_bytes(path, text.getvalue().encode(), force=force)
 
 
+@contextmanager
+def reported_if_it_fails(
+    path: Path | None, rows: Callable[[], Iterable[Row]], *, force: bool
+) -> Iterator[None]:
+    """Write the table if the block fails and a report was requested."""
+    try:
+        yield
+    except MippError as error:
+        if path is not None:
+            with suppress(OutputError):  # the first error matters more
+                write_file_report(path, rows(), force=force)
+                account = f"{path} lists what happened to each file"
+                error.hint = f"{error.hint}; {account}" if error.hint else account
+        raise
+
+
 def rows_of_run(
-    images: Sequence[ImageFile], first: FirstPass, left_out: Sequence[Problem], passed_over: Sequence[Problem]
+    images: Sequence[ImageFile],
+    first: FirstPass,
+    left_out: Sequence[Problem],
+    passed_over: Sequence[Problem],
+    *,
+    failed: bool = False,
 ) -> Iterator[Row]:
-    """Yield a row for each file that a run saw: sent, not sent, unreadable, or no picture."""
+    """Yield a row for each file of a run or dry run: sent, not sent, unreadable, or passed over.
+
+    If the run ``failed``, nothing was sent.
+    """
     refused = {str(each.path): each.message for each in first.unreadable}
     no_pictures = {each.path: each.message for each in first.passed_over}
     for image in images:
         path = str(image.path)
         if image.name in first.work.done:
-            facts = first.work.read(image.name).facts
-            yield (path, SENT, first.choice.reasons.get(image.name, WITH_ITS_GROUP), *facts)
+            reason = first.choice.reasons.get(image.name, WITH_ITS_GROUP)
+            outcome = (KEPT, f"{reason}, but the run failed") if failed else (SENT, reason)
+            yield (path, *outcome, *first.work.facts(image.name))
         elif path in refused:
             yield _bare(path, SKIPPED, refused[path])
         elif path in no_pictures:
             yield _bare(path, PASSED_OVER, no_pictures[path])
         else:
             yield _bare(path, KEPT, first.choice.reasons.get(image.name, ""))
-    yield from _not_taken(left_out, passed_over)
-
-
-def rows_of_preview(
-    images: Sequence[ImageFile],
-    choice: Choice,
-    sent: set[str],
-    left_out: Sequence[Problem],
-    passed_over: Sequence[Problem],
-) -> Iterator[Row]:
-    """Yield a row for each file that a run would see; what is in new pictures is not known yet."""
-    for image in images:
-        outcome = SENT if image.name in sent else SKIPPED if image.name in choice.unreadable else KEPT
-        yield _bare(str(image.path), outcome, choice.reasons.get(image.name, ""))
     yield from _not_taken(left_out, passed_over)
 
 

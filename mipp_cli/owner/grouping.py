@@ -1,8 +1,8 @@
-"""Which images of a run of `owner encrypt` go together: an image keeps its mates for life.
+"""Groups of the images of an `owner encrypt` run: an image keeps its group mates for life.
 
-What is sent again is sent as whole groups, in the composition that the ledger has, without deleted images.
-Where the pictures of the mates are not at hand, the images move to a new group. In schemes without groups
-every image is a group of its own.
+Images are sent again as whole groups, as the ledger lists them, without deleted images. If the pictures of
+the mates are not available, the images move to a new group. In schemes without groups every image is its own
+group.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _ID_BYTES = 8
 
 
 def thin_warning(images: int, group_size: int) -> list[str]:
-    """Return what is warned of if so many images are in groups of fewer than ``group_size``."""
+    """Return the warning about ``images`` images in groups of fewer than ``group_size``, if any."""
     if not images:
         return []
     return [
         f"{images} images are in groups of fewer than {group_size}, which hide less which of their images a "
-        "query matches; if that is too few, delete them and send them with others (--undelete)"
+        "query matches; to avoid that, delete them and send them again with others (--undelete)"
     ]
 
 
 def moved_warning(count: int) -> list[str]:
-    """Return what is warned of if so many images move to new groups."""
+    """Return the warning about ``count`` images that move to new groups, if any."""
     if not count:
         return []
     return [
-        f"{count} images moved to new groups: the pictures of their mates are not among those named, or "
-        "cannot be read; name the whole collection, so that images keep their mates for life"
+        f"{count} images moved to new groups: their group mates were not named or cannot be read; name the "
+        "whole collection, so that images stay in their groups"
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group as it is sent: its id in the ledger, which stays, and the paths of its rows in order.
+    """A group to send: its permanent id in the ledger, and the paths of its rows in order.
 
-    All of its ciphertexts have the ``length`` of the largest.
+    All of its ciphertexts are padded to the ``length`` of the largest.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Bytes of its ciphertexts together."""
+        """Total length of its ciphertexts."""
         return self.length * len(self.paths)
 
 
 class Grouping:
-    """The groups of a run that sends the images ``sent``, of which the ledger has ``known`` in groups.
+    """The groups of a run that sends the images ``sent``, without counting the mates sent along.
 
-    ``sent`` is what is sent for its own sake, without mates.
+    ``known`` maps images to their groups in the ledger.
     """
 
     def __init__(self, ledger: Ledger, known: Mapping[str, str], sent: Set[str], group_size: int):
@@ -70,37 +70,34 @@ class Grouping:
         self._group_of = mates | group_of
 
     def mates(self, at_hand: Set[str]) -> list[str]:
-        """Return the mates of the images that are sent, of the groups whose members are all ``at_hand``.
-
-        Members that are sent themselves need not be.
-        """
+        """Return the mates to send along: those of groups whose other members are all ``at_hand``."""
         others = (members - self.sent for members in self._members.values())
         return sorted(path for group in others if group <= at_hand for path in group)
 
     def moved(self, done: Set[str]) -> int:
-        """Return how many images leave their groups, if ``done`` is all that is sent, mates among them.
+        """Return how many images leave their groups if ``done`` are all images sent, including mates.
 
-        A group of which no image is live is none to leave.
+        Leaving a group without live images does not count.
         """
         known = (self._group_of.get(path) for path in self._new(done))
         return sum(group is not None and bool(self._members[group]) for group in known)
 
     def check_size(self, done: Set[str]) -> None:
-        """Raise TooFewImagesError if those of ``done`` that go into new groups are too few for one."""
+        """Raise TooFewImagesError if fewer images of ``done`` than a group need new groups."""
         count, moved = len(self._new(done)), self.moved(done)
         if not 0 < count < self._group_size:
             return
-        ways = "wait until there are more, or give --small: the fewer images a group has, the less it hides "
-        ways += "which of them a query matches"
+        ways = "wait until there are more, or give --small: a smaller group hides less which of its images a "
+        ways += "query matches"
         if moved:
-            ways = f"name the whole collection, so that {moved} of them stay with their mates; or {ways}"
+            ways = f"name the whole collection, so that {moved} of them stay in their groups; or {ways}"
         raise TooFewImagesError(
-            f"images to be put into new groups: {count}; that is too few for a group of {self._group_size}",
+            f"too few new images for a group of {self._group_size}: {count}",
             hint=ways,
         )
 
     def groups(self, rows: Collection[Row]) -> list[Group]:
-        """Return the groups of ``rows``, of the images sent and their mates, in the order of an upload."""
+        """Return the groups of ``rows`` (the images sent and their mates), in the order of an upload."""
         new = self._new({row.path for row in rows})
         kept: defaultdict[str, list[Row]] = defaultdict(list)
         for row in rows:
@@ -118,15 +115,15 @@ class Grouping:
         ]
 
     def thinned(self, done: Set[str]) -> int:
-        """Return how many images will be in groups that have fewer than a group has: sent, or left behind."""
+        """Return how many images will be in groups that are too small, whether sent or left behind."""
         sizes = Counter(self._group_of[path] for path in done - self._new(done))
         left = (len(members - done) for group, members in self._members.items() if group not in sizes)
         return sum(size for size in (*sizes.values(), *left) if size < self._group_size)
 
     def _new(self, done: Set[str]) -> set[str]:
-        """Return which images go into new groups: those that had none, or not all of whose mates are sent.
+        """Return the images that need new groups: they had none, or not all of their mates are sent.
 
-        An image that was deleted has none left if all of its mates were.
+        A deleted image whose mates were all deleted needs a new group too.
         """
         whole = {group for group, members in self._members.items() if members and members <= done}
         return {path for path in done if self._group_of.get(path) not in whole}

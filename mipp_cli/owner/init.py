@@ -1,4 +1,4 @@
-"""An owner's directory made: keys, a list of users, and the files that enrol both."""
+"""`owner init`: create an owner's directory, with keys, a list of users, and the files that enrol it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def init_owner(
     model: Path | None = None,
     fingerprints: Sequence[str] = (),
 ) -> Report:
-    """Make an owner's directory: keys (KeyGen), an AUL of the users named, and the files that enrol both.
+    """Create an owner's directory: keys (KeyGen), the AUL, enrolment.h5 and members.h5.
 
-    ``model`` is the owner's copy of the deployment's model, if it has one.
+    ``model`` is the owner's copy of the deployment's model, if the deployment has one.
     """
     check_identifier(name, "an owner's identifier")
     kmc_text, deployment = read_public_file(kmc), load_deployment(kmc)

@@ -1,4 +1,4 @@
-"""The keys that change: a new SK, former ones that are forgotten once no image needs them, the KMC's key."""
+"""Key changes: rotate SK, forget former SKs that no image needs, update the KMC's sealing key."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mipp_cli.workdir.directory import SEALING_FILE
 from mipp_cli.workdir.sealing_key import newer_sealing_key
 
 _ROTATED = (
-    "bring enrolment.h5 to the KMC before uploads under the new key: until then it cannot re-encrypt them"
+    "send enrolment.h5 to the KMC before uploads under the new key: until then it cannot re-encrypt them"
 )
-_FORGOTTEN = "bring enrolment.h5 to the KMC: it drops the key then"
+_FORGOTTEN = "send enrolment.h5 to the KMC, which then drops the key"
 
 
 def rotate_key(path: Path) -> Report:
-    """Draw a new SK for uploads to come; the one before is kept, for images that are under it."""
+    """Generate a new SK for future uploads; the former one is kept for the images encrypted under it."""
     owner = Owner.open(path)
     with owner.directory.lock():
         former = [*owner.former_image_keys.values(), owner.image_key]
@@ -31,22 +31,22 @@ def rotate_key(path: Path) -> Report:
 
 
 def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
-    """Drop the former SK with the id ``key``, or all that no image is under; the KMC is told to.
+    """Drop the former SK with the id ``key``, or all unused ones, and tell the KMC to do so.
 
-    ``applied`` is the number up to which the cloud has everything: of what was sent later, the cloud may
-    have any message or none, and no key is dropped that one of its images may be under. An id that this
-    directory does not hold is told to the KMC, too. Raises ConflictError if the key is in use,
-    AlreadyAppliedError if there is nothing to drop.
+    ``applied`` is the message number up to which the cloud is complete. The cloud may have any later
+    message, so no key is dropped under which it may have an image. The KMC is told to drop ``key`` even if
+    this directory does not hold it. Raises ConflictError if the key is in use, AlreadyAppliedError if there
+    is nothing to drop.
     """
     owner = Owner.open(path)
     with owner.directory.lock():
         if applied > owner.last_number:
             raise InvalidRequestError(
-                f"this directory gave no number as high as {applied}; its last is {owner.last_number}",
+                f"this owner has not used a number as high as {applied}; its last is {owner.last_number}",
                 path=path,
                 hint="give the number up to which the cloud (and in scheme exact the KMC) is complete, as "
-                "their index commands say; if the directory is a backup that does not know it: mipp owner "
-                "renumber OWNER --above NUMBER",
+                "their index commands print it; if this directory was restored from an older backup, first "
+                "run: mipp owner renumber OWNER --above NUMBER",
             )
         images, held = _images_by_key(owner.ledger, applied), owner.former_image_keys
         if key is None:
@@ -65,23 +65,23 @@ def forget_keys(path: Path, key: int | None = None, *, applied: int) -> Report:
 
 
 def update_kmc_key(path: Path, file: Path) -> Report:
-    """Take over the KMC's renewed sealing key, and rewrite the files that enrol the owner."""
+    """Use the KMC's rotated sealing key, and rewrite enrolment.h5 and members.h5."""
     owner = Owner.open(path)
     enrolment, members, held = map(owner.directory.file, (ENROLMENT_FILE, MEMBERS_FILE, SEALING_FILE))
     with owner.directory.lock():
         text, sealing_key = newer_sealing_key(owner.directory, file)
         with unchanged_on_failure(enrolment, members, held):
             outputs = owner.write_membership(owner.users, sealing_key)
-            # last: whoever is killed before runs the command again, and is not told that all was done
+            # last, so that after a crash the command can be run again
             write_bytes(held, text, force=True)
     report = owner.report(outputs, {"users": len(owner.users)}, NOT_IN_FORCE)
     return replace(report, outputs=(Output(held, "sealing.pub"), *outputs))
 
 
 def _images_by_key(ledger: Ledger, applied: int) -> Counter[int]:
-    """Return how many images the cloud may have under each SK, by its id.
+    """Return how many images the cloud may have under each SK, by key id.
 
-    Those are the images live among the messages up to ``applied``, and all that were sent later.
+    These are the live images among the messages up to ``applied``, and all images sent later.
     """
     deciding, images = ledger.deciding(applied), Counter[int]()
     for message in ledger.messages():
@@ -99,30 +99,30 @@ def _unused(owner: Owner, images: Counter[int]) -> list[int]:
         return unused
     if not former:
         raise AlreadyAppliedError(
-            "there is no former image key", hint="mipp owner rotate-key draws a new one"
+            "there is no former image key", hint="mipp owner rotate-key generates a new key"
         )
     listed = ", ".join(f"{images[key]} under {key:016x}" for key in former)
     raise _in_use(owner, f"there may be images under every former key: {listed}")
 
 
 def _check_unused(owner: Owner, images: Counter[int], key: int) -> None:
-    """Refuse a key that may not be forgotten, or was before."""
+    """Refuse to forget a key that is in use or already forgotten."""
     if key == key_id(owner.image_key):
         raise ConflictError(
             f"the image key {key:016x} is in use",
             path=owner.directory.path,
-            hint="draw a new one first: mipp owner rotate-key",
+            hint="rotate it first: mipp owner rotate-key",
         )
     if images[key]:
         raise _in_use(owner, f"the cloud may have {images[key]} images under the key {key:016x}")
     if key in owner.state.forgotten and key not in owner.former_image_keys:
-        raise AlreadyAppliedError(f"the key {key:016x} was forgotten before", hint="there is nothing to do")
+        raise AlreadyAppliedError(f"the key {key:016x} is already forgotten", hint="there is nothing to do")
 
 
 def _in_use(owner: Owner, message: str) -> ConflictError:
     return ConflictError(
         message,
         path=owner.directory.path,
-        hint="send them under the new key (mipp owner encrypt OWNER IMAGES --again) or delete them, and give "
-        "the number that the cloud says once it applied that",
+        hint="send them under the new key (mipp owner encrypt OWNER IMAGES --again) or delete them; once the "
+        "cloud has applied that, give the number that it prints",
     )

@@ -1,11 +1,11 @@
-"""The owner's own record of what was sent: uploads and deletions.
+"""The ledger: the owner's own record of the uploads and deletions it sent.
 
-One file for each message, `uploads/NUMBER.jsonl`: a line that says under which key it is, a line for each
-image in the order of the message, and a line with the SHA-256 of all lines before. For an image, the highest
-number that mentions it decides, as it does at the cloud once that has everything.
+Each message has a file `uploads/NUMBER.jsonl`: a line with its key id, a line per image in the order of the
+message, and a line with the SHA-256 of all lines before. The message with the highest number that mentions an
+image decides it, as at a cloud that has all messages.
 
-A message is *unsure*, as state.json says, until the command that writes it is done. Of what a killed command
-wrote, nobody knows what got out: its images count as sent, and as changed since.
+A message is *unsure* until the command that writes it ends; state.json lists these numbers. If that command
+was killed, the message may or may not have been sent, so its images count as sent and changed since.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from mipp_cli.files.json_state import damaged_unless_sound
 UPLOADS_FOLDER = "uploads"
 UPLOAD, DELETE = "upload", "delete"
 FILE, PIXELS = "file", "pixels"
-"""What an image was sent as; a word of its version."""
+"""The payload of an image; a word in its version."""
 
 
 def was_pixels(version: str) -> bool:
-    """Say whether the version of a sent image says that its pixels were sent, and not its file."""
+    """Return whether an image of this version was sent as pixels, not as a file."""
     return PIXELS in version.split(" ")
 
 
 class Message(NamedTuple):
-    """A message: its number, and of an upload the id of its SK; a deletion has none."""
+    """A message: its number, and the id of the SK of an upload; None for a deletion."""
 
     number: int
     key: int | None = None
 
     @property
     def kind(self) -> str:
-        """What kind of container the message is."""
+        """The kind of the message's container."""
         return DELETE if self.key is None else UPLOAD
 
 
 class SentImage(NamedTuple):
-    """An image of a message: its name on the wire and its path, and of an upload what was sent.
+    """An image of a message: its wire name and its path, and for an upload what was sent.
 
-    ``version`` changes whenever the file is written, ``digest`` only when what is sent changes. ``group``
-    is what the owner calls the image's group, where the scheme has groups.
+    ``version`` changes whenever the file is written, ``digest`` only when its content does. ``group`` is the
+    id of the image's group, in schemes with groups. A deletion has only the payload as the version.
     """
 
     name: str
@@ -65,33 +65,33 @@ class SentImage(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """What decides an image: the message, and what that says of the image."""
+    """The message that decides an image, and its entry there."""
 
     message: Message
     image: SentImage
 
     @property
     def live(self) -> bool:
-        """Whether the image is live in that message, and not deleted."""
+        """Whether the image is live, not deleted."""
         return self.message.key is not None
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledgers of an owner, in one folder, and the numbers of the messages that are ``unsure``."""
+    """An owner's ledger files, in one folder, and the numbers of messages that are ``unsure``."""
 
     folder: Path
     unsure: frozenset[int] = frozenset()
 
     def file(self, number: int) -> Path:
-        """Return where the ledger of a message is kept."""
+        """Return the path of a message's ledger file."""
         return self.folder / f"{number}.jsonl"
 
     @contextmanager
     def writing(self, message: Message) -> Iterator[Callable[[SentImage], None]]:
-        """Give what appends an image to the ledger of a message, in place when the block succeeds.
+        """Give a function that appends an image to a message's ledger file.
 
-        Raises OutputError.
+        The file appears when the block succeeds. Raises OutputError.
         """
         digest = hashlib.sha256()
         with (
@@ -109,9 +109,9 @@ class Ledger:
             write({"digest": digest.hexdigest()})
 
     def refresh(self, versions: Mapping[str, str]) -> None:
-        """Note of images that are unchanged under which version their files are known now.
+        """Record new versions of files whose content is unchanged.
 
-        Where that cannot be written, the files are read again the next time.
+        If a version cannot be written, its file is read again next time.
         """
         standing = self.standing(versions) if versions else {}
         for message in {each.message for each in standing.values()}:
@@ -122,7 +122,7 @@ class Ledger:
                     write(image._replace(version=versions[image.path]) if fresh else image)
 
     def messages(self) -> list[Message]:
-        """Return all messages in the order of their numbers; MalformedError."""
+        """Return all messages in the order of their numbers; raises MalformedError."""
         found = []
         for number in sorted(int(file.stem) for file in self.folder.glob("*.jsonl") if file.stem.isdecimal()):
             with _reading(self.file(number)) as file:
@@ -133,7 +133,7 @@ class Ledger:
     def images(self, number: int) -> Iterator[SentImage]:
         """Yield the images of a message, in its order.
 
-        Raises MalformedError, at the latest behind the last image, if the file is not as it was written.
+        Raises MalformedError if the file was changed, at the latest after the last image.
         """
         with _reading(self.file(number)) as file:
             digest, before = hashlib.sha256(file.readline().encode()), ""
@@ -146,7 +146,7 @@ class Ledger:
                 raise ValueError("not what was written")
 
     def last_payload(self) -> str | None:
-        """Return what the newest upload holds, `file` or `pixels`; None if nothing was sent."""
+        """Return the payload of the newest upload, `file` or `pixels`; None if nothing was sent."""
         for message in reversed(self.messages()):
             if message.kind == UPLOAD:
                 first = next(self.images(message.number), None)
@@ -154,13 +154,13 @@ class Ledger:
         return None
 
     def paths(self) -> Iterator[str]:
-        """Yield the path of each image of each message, as often as it was sent or deleted."""
+        """Yield the path of each image of each message, with repetitions."""
         return (image.path for message in self.messages() for image in self.images(message.number))
 
     def standing(self, paths: Collection[str]) -> dict[str, Standing]:
-        """Return what decides each of ``paths`` that there are; memory grows with ``paths`` alone.
+        """Return what decides each of ``paths`` in the ledger; memory grows with ``paths`` only.
 
-        A deleted image is said to be in its last group.
+        A deleted image keeps its last group.
         """
         found: dict[str, Standing] = {}
         for message in self.messages():
@@ -168,7 +168,7 @@ class Ledger:
                 if image.path in paths:
                     known, before = image, found.get(image.path)
                     if message.number in self.unsure or message.kind == DELETE:
-                        # The payload stays known: what went out as pixels is not sent as a file unasked.
+                        # Keep the payload, so that what was sent as pixels is not sent as a file by mistake.
                         versions = (image.version, before.image.version if before else "")
                         pixels = any(map(was_pixels, versions))
                         known = image._replace(version=PIXELS if pixels else "", digest="")
@@ -178,26 +178,26 @@ class Ledger:
         return found
 
     def live(self) -> Iterator[Standing]:
-        """Yield all images that are live, message by message."""
+        """Yield all live images, message by message."""
         return (each for each in self._decided(self.messages()) if each.live)
 
     def everything(self, number: int | None = None) -> Iterator[tuple[Standing, bool]]:
-        """Yield each image of each message, or of one, and whether that message decides it."""
+        """Yield each image of all messages, or of one, and whether that message decides it."""
         for message, rows in self._last(self.messages()).items():
             if number in (None, message.number):
                 for image, decides in zip(self.images(message.number), rows, strict=True):
                     yield Standing(message, image), bool(decides)
 
     def deciding(self, up_to: int | None = None) -> Counter[int]:
-        """Return how many images each message decides, by its number; none is there with 0.
+        """Return how many images each message decides, by number, without messages that decide none.
 
-        With ``up_to``, among the messages up to a number.
+        With ``up_to``, only messages up to that number count.
         """
         messages = [each for each in self.messages() if up_to is None or each.number <= up_to]
         return +Counter({each.number: int(rows.sum()) for each, rows in self._last(messages).items()})
 
     def decided_by(self, numbers: Collection[int]) -> set[str]:
-        """Return the paths of the images that messages still decide, whatever others say that are unsure."""
+        """Return the paths of images that these messages decide, ignoring other messages that are unsure."""
         if not numbers:
             return set()
         others = self.unsure.difference(numbers)
@@ -218,9 +218,9 @@ class Ledger:
                 yield Standing(message, image)
 
     def _last(self, messages: Sequence[Message]) -> dict[Message, NDArray[np.bool_]]:
-        """Say of each image of ``messages``, which are in order, whether none behind mentions it.
+        """Return for each image of ``messages``, given in order, whether no later one mentions it.
 
-        Memory takes some 16-byte digests and numbers an image sent, and no paths.
+        Takes a few dozen bytes of memory per image, since paths are reduced to digests.
         """
         digests = [self._path_digests(message.number) for message in messages]
         paths = np.concatenate([np.empty(0, dtype="S16"), *digests])
@@ -228,17 +228,17 @@ class Ledger:
         is_last = np.zeros(len(paths), dtype=bool)
         is_last[len(paths) - 1 - from_the_end] = True
         ends = np.cumsum([len(each) for each in digests], dtype=int)
-        return dict(zip(messages, np.split(is_last, ends), strict=False))  # nothing is behind the last end
+        return dict(zip(messages, np.split(is_last, ends), strict=False))  # the part after them is empty
 
     def _path_digests(self, number: int) -> NDArray[np.bytes_]:
-        """Return 128 bits for each path of a message: enough to tell paths apart."""
+        """Return a 128-bit digest of each path of a message."""
         paths = (image.path.encode() for image in self.images(number))
         data = b"".join(hashlib.blake2b(path, digest_size=16).digest() for path in paths)
         return np.frombuffer(data, dtype="S16")
 
 
 def still_deciding(before: Mapping[int, int], superseded: Iterable[Standing]) -> Counter[int]:
-    """Return :meth:`Ledger.deciding` once a message decides over the images of ``superseded``."""
+    """Return what :meth:`Ledger.deciding` gives after a new message supersedes ``superseded``."""
     counts = Counter(before)
     counts.subtract(each.message.number for each in superseded)
     return +counts

@@ -1,4 +1,4 @@
-"""What an owner sent, image by image, as the owner's ledger tells it."""
+"""`owner list`: the images that an owner sent, from the owner's ledger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mipp_cli.errors import InvalidRequestError
 from mipp_cli.names import as_called, composed
-from mipp_cli.owner.ledger import Ledger, Standing
+from mipp_cli.owner.ledger import Ledger, Standing, was_pixels
 from mipp_cli.owner.owner import Owner
 from mipp_cli.workdir.replay import iso_time
 
@@ -19,13 +19,15 @@ LIVE, DELETED, SUPERSEDED = "live", "deleted", "superseded"
 
 
 class ListedImage(NamedTuple):
-    """A row of the list: an image as one message has it.
+    """A row of the list: an image in one message.
 
+    ``shown_as`` is the name that users see: the path, or for the pixel payload a keyed name.
     ``state`` is `live` or `deleted` if that message decides the image, and `superseded` if a newer one does.
-    A deletion has no ``key`` and no ``group``; nor has an upload a group where the scheme has none.
+    ``key`` and ``group`` are None for a deletion; so is ``group`` in schemes without groups.
     """
 
     path: str
+    shown_as: str
     image_id: str
     upload: int
     time: str | None
@@ -36,10 +38,10 @@ class ListedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class ListFilter:
-    """Which rows are listed: those that are live, or those that are deleted, or all of one message.
+    """The rows to list: live images, or deleted ones, or all images of one message.
 
-    Of these, those whose path fits the pattern ``match``, in which * stands for / too, however letters and
-    their accents are composed.
+    With ``match``, only rows whose path or user-visible name matches this pattern, in which * also matches /.
+    Composed and decomposed accents are equal.
     """
 
     deleted: bool = False
@@ -51,8 +53,9 @@ class ListFilter:
         return None if self.match is None else composed(as_called(self.match))
 
     def takes(self, row: ListedImage) -> bool:
-        """Say whether a row is listed."""
-        if self._pattern is not None and not fnmatchcase(composed(row.path), self._pattern):
+        """Return whether a row is to be listed."""
+        pattern, names = self._pattern, (row.path, row.shown_as)
+        if pattern is not None and not any(fnmatchcase(composed(name), pattern) for name in names):
             return False
         if self.deleted:
             return row.state == DELETED
@@ -61,11 +64,12 @@ class ListFilter:
 
 @dataclass(frozen=True)
 class Listing:
-    """The rows that were selected, how many they are, and what to be warned of.
+    """The selected rows, their count, and warnings.
 
-    No row is kept: they are read from the ledger as often as they are asked for, message by message.
+    Rows are not kept in memory: each call of :meth:`rows` reads them from the ledger, message by message.
     """
 
+    owner: Owner
     ledger: Ledger
     wanted: ListFilter
     count: int
@@ -73,14 +77,14 @@ class Listing:
 
     def rows(self) -> Iterator[ListedImage]:
         """Yield the rows."""
-        return _selected(self.ledger, self.wanted)
+        return _selected(self.owner, self.ledger, self.wanted)
 
 
 def listing_of(path: Path, wanted: ListFilter) -> Listing:
-    """Return the list of what the owner at ``path`` sent.
+    """Return the list of the images that the owner at ``path`` sent.
 
-    Whatever is damaged in the ledger is found here, and not when half of the rows are printed. Raises
-    InvalidRequestError if there is no message of the number that was selected.
+    Damage in the ledger is detected here, before any row is printed. Raises InvalidRequestError if the
+    selected message does not exist.
     """
     owner = Owner.open(path)
     with owner.directory.lock(shared=True):
@@ -90,18 +94,21 @@ def listing_of(path: Path, wanted: ListFilter) -> Listing:
             raise InvalidRequestError(
                 f"this owner sent no message {number}", hint="mipp inspect OWNER lists what was sent"
             )
-        count = sum(1 for _ in _selected(ledger, wanted))
-    return Listing(ledger, wanted, count, owner.directory.warnings)
+        count = sum(1 for _ in _selected(owner, ledger, wanted))
+    return Listing(owner, ledger, wanted, count, owner.directory.warnings)
 
 
-def _selected(ledger: Ledger, wanted: ListFilter) -> Iterator[ListedImage]:
-    rows = (_row(standing, decides) for standing, decides in ledger.everything(wanted.upload))
+def _selected(owner: Owner, ledger: Ledger, wanted: ListFilter) -> Iterator[ListedImage]:
+    rows = (_row(owner, standing, decides) for standing, decides in ledger.everything(wanted.upload))
     return (row for row in rows if wanted.takes(row))
 
 
-def _row(standing: Standing, decides: bool) -> ListedImage:
+def _row(owner: Owner, standing: Standing, decides: bool) -> ListedImage:
     message, image = standing
+    shown_as = owner.keyed_name(image.path) if was_pixels(image.version) else image.path
     state = SUPERSEDED if not decides else LIVE if standing.live else DELETED
     key = None if message.key is None else f"{message.key:016x}"
-    number = message.number
-    return ListedImage(image.path, image.name, number, iso_time(number), image.group or None, state, key)
+    time = iso_time(message.number)
+    return ListedImage(
+        image.path, shown_as, image.name, message.number, time, image.group or None, state, key
+    )

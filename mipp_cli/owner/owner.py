@@ -1,4 +1,4 @@
-"""The image owner: keys, the list of authorised users (AUL), and what the KMC and the cloud hear of them."""
+"""The image owner: its keys, its list of authorised users (AUL), and the files that enrol both."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from mipp_cli.workdir.secrets_file import SECRETS_FILE
 ENROLMENT_FILE = "enrolment.h5"
 MEMBERS_FILE = "members.h5"
 IMAGE_NAME_STYLES = ("hashed", "path")
-NOT_IN_FORCE = "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5"
+NOT_IN_FORCE = "takes effect when the KMC has enrolled enrolment.h5 and the cloud members.h5"
 
 
 def number_of(file: Path) -> int:
-    """Return the number that a file of an owner bears; 0 for what cannot be read, or has none."""
+    """Return the sequence number of an owner's file; 0 if it cannot be read or has none."""
     try:
         return header_of(file).sequence_number
     except (MippError, ValueError):
@@ -42,10 +42,10 @@ def number_of(file: Path) -> int:
 
 @dataclass(frozen=True)
 class OwnerState:
-    """What state.json says: the last sequence number, the AUL, and what images are called on the wire.
+    """The contents of state.json: the last sequence number, the AUL, and the style of wire names.
 
-    ``forgotten`` are ids of SKs that the KMC is told to drop, ``unsure`` numbers of messages of which nobody
-    knows whether they got out.
+    ``forgotten`` are ids of SKs that the KMC is told to drop, ``unsure`` numbers of messages that may or may
+    not have been sent.
     """
 
     number: int
@@ -56,7 +56,7 @@ class OwnerState:
 
     def __post_init__(self) -> None:
         if self.image_names not in IMAGE_NAME_STYLES or any(len(key) != 32 for _, key in self.users):
-            raise ValueError("no way of naming images, or no key of a user")
+            raise ValueError("an unknown style of image names, or an impossible user key")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields of state.json."""
@@ -70,7 +70,7 @@ class OwnerState:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> OwnerState:
-        """Read what :meth:`to_json` gave."""
+        """Read the result of :meth:`to_json`."""
         users = frozenset((name, bytes.fromhex(key)) for name, key in fields["users"].items())
         forgotten = frozenset(int(key, 16) for key in fields["forgotten_keys"])
         unsure = frozenset(map(int, fields["unsure"]))
@@ -78,14 +78,14 @@ class OwnerState:
 
 
 class Owner:
-    """An owner's directory and what it remembers."""
+    """An owner's directory and its state."""
 
     def __init__(self, directory: RoleDirectory):
         self.directory = directory
 
     @cached_property
     def state(self) -> OwnerState:
-        """What it remembers, read when first asked for: under the lock where it will be changed."""
+        """The state, read on first use: hold the lock first if it will be changed."""
         return self.directory.load(STATE_FILE, OwnerState.from_json)
 
     @classmethod
@@ -100,12 +100,12 @@ class Owner:
 
     @property
     def last_number(self) -> int:
-        """The last sequence number that was given."""
+        """The last sequence number used."""
         return self.state.number
 
     @property
     def image_key(self) -> bytes:
-        """SK, the image key in use."""
+        """SK, the current image key."""
         return self.directory.secret("image")
 
     @property
@@ -115,7 +115,7 @@ class Owner:
 
     @property
     def ledger(self) -> Ledger:
-        """What was sent."""
+        """The record of what was sent."""
         return Ledger(self.directory.folder(UPLOADS_FOLDER), self.state.unsure)
 
     def next_number(self) -> int:
@@ -123,32 +123,32 @@ class Owner:
         return max(self.state.number + 1, clock_number())
 
     def name_on_the_wire(self, path: str) -> str:
-        """Return what an image is called outside: HMAC of its path, or the path (``--image-names path``).
+        """Return an image's wire name: an HMAC of its path, or the path (``--image-names path``).
 
-        Raises InvalidRequestError for a path that is too long to be a name.
+        Raises InvalidRequestError if the path is too long for a name.
         """
         if self.state.image_names != "path":
             return self.row_key(path)[:16].hex()
         if len(path.encode()) > NAME_LIMIT:
             raise InvalidRequestError(
-                f"is too long for the name of an image, which has up to {NAME_LIMIT} bytes",
+                f"is too long for the name of an image, which may have up to {NAME_LIMIT} bytes",
                 path=f"{path[:60]}…",
-                hint="name it below another --root, or move it",
+                hint="give a --root closer to it, or move it",
             )
         return path
 
     def keyed_name(self, path: str) -> str:
-        """Return what users see in the place of a path that they shall not: its HMAC, as a file's name."""
+        """Return the name that users see instead of a hidden path: an HMAC of it, as a file name."""
         return f"{self.row_key(path)[16:].hex()}.png"
 
     def row_key(self, path: str) -> bytes:
-        """Return the keyed digest of a path, by which the rows of an upload are sorted."""
+        """Return the keyed digest of a path by which the rows of an upload are sorted."""
         return hmac.digest(self._identifier_key, path.encode(), "sha256")
 
     def grouping_key(self, path: str) -> bytes:
         """Return another keyed digest of a path, by which new images are put into groups.
 
-        Nobody outside learns it, while a hashed name is half of :meth:`row_key`.
+        It is never sent, unlike hashed names, which are half of :meth:`row_key`.
         """
         return hmac.digest(self._grouping_key, path.encode(), "sha256")[:16]
 
@@ -161,27 +161,27 @@ class Owner:
         return derive_key(self._identifier_key, "mipp/1 groups of images", b"")
 
     def remember(self, number: int) -> None:
-        """Use up sequence numbers; they never go back: what was sent may have been applied somewhere."""
+        """Mark sequence numbers up to ``number`` as used; numbers are never reused."""
         self._change(number=max(number, self.state.number))
 
     def begin_messages(self, count: int) -> list[int]:
-        """Use up the next sequence numbers for messages, which are unsure until :meth:`confirm`."""
+        """Reserve the next sequence numbers for messages, which are unsure until :meth:`confirm`."""
         first = self.next_number()
         numbers = [*range(first, first + count)]
         self._change(number=numbers[-1], unsure=self.state.unsure.union(numbers))
         return numbers
 
     def confirm(self, numbers: Sequence[int]) -> None:
-        """Take messages for sent, all at once, now that whatever wrote them is done.
+        """Mark messages as sent, all at once, when the command that wrote them is done.
 
-        Where that cannot be noted they stay unsure: that costs no more than to send their images again.
+        If that cannot be written they stay unsure, which only means that their images are sent again.
         """
         unsure = self.state.unsure.difference(numbers)
         with suppress(OutputError):
             self._change(unsure=frozenset(each for each in unsure if self.ledger.file(each).exists()))
 
     def take_back(self, number: int) -> None:
-        """Go on above ``number``, though higher ones were given: no receiver took them."""
+        """Continue above ``number`` although higher numbers were used, because no receiver accepted those."""
         self._change(number=number)
 
     def _change(self, **changes: Any) -> None:
@@ -193,10 +193,10 @@ class Owner:
     def write_membership(
         self, users: AuthorisedUsers, sealing_key: SealingPublicKey | None = None
     ) -> tuple[Output, ...]:
-        """Write enrolment.h5 and members.h5 under the next sequence number, then remember the AUL.
+        """Write enrolment.h5 and members.h5 under the next sequence number, then store the AUL.
 
-        The number is used up before a file bears it, so that no two files ever do. The image keys are
-        sealed to ``sealing_key``, unless told to the directory's.
+        The number is marked as used first, so that no two files ever share it. The image keys are sealed to
+        ``sealing_key``, by default the directory's.
         """
         number, keys = self.next_number(), [*self.former_image_keys.values(), self.image_key]
         directory, sender = self.directory, self.directory.sender
@@ -210,9 +210,9 @@ class Owner:
         return enrolment, Output(members, "members")
 
     def change_image_keys(self, key: bytes, former: Sequence[bytes], forgotten: frozenset[int]) -> Output:
-        """Write enrolment.h5 with other SKs under the next sequence number, then take them over.
+        """Write enrolment.h5 with new SKs under the next sequence number, then store them.
 
-        Whoever is killed in between told the KMC of a key that nobody uses, or to drop one that nobody needs.
+        A crash in between is harmless: the KMC learns of an unused key, or drops one that nobody needs.
         """
         number, directory = self.next_number(), self.directory
         self.remember(number)
@@ -230,7 +230,7 @@ class Owner:
         forgotten: frozenset[int],
         sealing_key: SealingPublicKey | None = None,
     ) -> Output:
-        """Write enrolment.h5 under a number that is used up: AUL, SKs, the current last; forgotten ids."""
+        """Write enrolment.h5 under a reserved number: AUL, SKs (the current one last), forgotten key ids."""
         directory, path = self.directory, self.directory.file(ENROLMENT_FILE)
         sealing_key = sealing_key or directory.sealing_key
         write_enrolment(path, directory.sender, number, users, list(keys), sealing_key, forgotten)
@@ -239,9 +239,9 @@ class Owner:
     def report(
         self, outputs: Sequence[Output], counts: Mapping[str, int], *notes: str, shown: Mapping[str, str] = {}
     ) -> Report:
-        """Return the report of a step that wrote what enrols the owner.
+        """Return the report of a step that wrote enrolment.h5 or members.h5.
 
-        The owner's fingerprint, its public signing key, is shown for each file.
+        It shows the owner's fingerprint (its public signing key) for each file.
         """
         fingerprint = self.directory.sender.signing_key.public.hex()
         fingerprints = {**shown, **{str(output.path): fingerprint for output in outputs}}

@@ -1,4 +1,4 @@
-"""An owner whose clock was wrong: its numbers go back to the clock, and what was refused is struck."""
+"""`owner renumber`: recover from a clock that ran ahead."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mipp_cli.workdir.replay import A_DAY, clock_number, moment
 
 
 def renumber(path: Path, *, above: int = 0) -> Report:
-    """Take an owner's numbers back to the clock, but above ``above``, which a receiver accepted.
+    """Reset an owner's numbers to the clock, but above ``above``, the highest number a receiver accepted.
 
-    Receivers refuse a number more than a day ahead of their clock. What the ledger lists under such a
-    number, and above ``above``, never counted: it is struck, so that its images are new again. The files
-    that enrol the owner are written anew under a number that will be taken. A backup that does not know the
-    last numbers, given when the clock was ahead, is taken above them likewise. Raises InvalidRequestError
-    for a number that no message can have, AlreadyAppliedError if the numbers are right as they are.
+    Receivers refuse a number more than a day ahead of their clock. Messages in the ledger with such a number,
+    above ``above``, were never applied: they are removed, so that their images are new again. enrolment.h5
+    and members.h5 are rewritten with an acceptable number. A directory restored from a backup, which lacks
+    the last numbers, is moved above them in the same way. Raises InvalidRequestError for an impossible
+    number, AlreadyAppliedError if the numbers need no change.
     """
     if not 0 <= above < LARGEST_NUMBER:
         raise InvalidRequestError(
-            f"{above} is not the number of a message", hint="give it as the cloud shows it"
+            f"{above} is not a message number", hint="give the number as the cloud prints it"
         )
     owner = Owner.open(path)
     with owner.directory.lock():
@@ -35,7 +35,7 @@ def renumber(path: Path, *, above: int = 0) -> Report:
         last = max([owner.last_number, *map(number_of, files)])
         if above <= last <= accepted:
             raise AlreadyAppliedError(
-                f"its numbers are not ahead of this machine's clock ({moment(now)}); nothing changed",
+                f"numbers are not ahead of this machine's clock ({moment(now)}); nothing changed",
                 path=path,
                 hint="set the clock first if it is wrong; give --above if a receiver has a higher number",
             )
@@ -43,7 +43,7 @@ def renumber(path: Path, *, above: int = 0) -> Report:
         struck = [number for number in numbers if number > accepted]
         changed = map(owner.directory.file, (STATE_FILE, ENROLMENT_FILE, MEMBERS_FILE))
         with unchanged_on_failure(*map(ledger.file, struck), *changed):
-            for number in struck:  # first: whoever is killed here runs the command again
+            for number in struck:  # first, so that after a crash the command can be run again
                 remove(ledger.file(number))
             owner.take_back(max([above, *(number for number in numbers if number <= accepted)]))
             outputs = owner.write_membership(owner.users)
@@ -53,7 +53,7 @@ def renumber(path: Path, *, above: int = 0) -> Report:
     if struck:
         listed = ", ".join(map(str, struck))
         notes.append(
-            f"struck were {listed}: throw their files away, which would be taken once the clock passes these "
-            "numbers; if the cloud has one of them, run this again with --above and the highest"
+            f"removed from the record: {listed}; delete their files, which would be accepted once the clock "
+            "passes these numbers; if the cloud has any of them, run this again with --above and the highest"
         )
     return owner.report(outputs, counts, *notes)

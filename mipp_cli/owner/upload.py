@@ -1,4 +1,4 @@
-"""The second pass of `owner encrypt`: the uploads, the features files beside them, and the ledger of both."""
+"""The second pass of `owner encrypt`: write the uploads, their features files, and their ledger files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.features import FEATURES, write_features
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
-from mipp_cli.descriptors.edge_histogram import is_edgeless
 from mipp_cli.errors import ChangedImageError, MippError, OutputError, UnreadableImageError, errors_at
 from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on_failure
 from mipp_cli.images.collection import ImageFile
@@ -38,10 +37,10 @@ from mipp_cli.scheme.secret_keys import key_id
 
 
 class UploadOutputs:
-    """Where the uploads of a run go: to ``output``, or with ``split`` to numbered places beside it.
+    """The paths of a run's uploads: ``output``, or with ``split`` numbered paths beside it.
 
-    In a scheme where the KMC ranks, a features file lies beside each. A file of this owner is replaced if
-    the options say so, or if a killed run left it. Raises OutputError if another file is there.
+    Where the KMC ranks, each has a features file beside it. A file of this owner is replaced with ``force``,
+    or if a killed run left it. Raises OutputError if another file exists.
     """
 
     def __init__(self, owner: Owner, output: Path, options: EncryptOptions):
@@ -52,14 +51,14 @@ class UploadOutputs:
             goes = self._may_replace(path)
             if options.force and not goes and os.path.lexists(path):
                 raise OutputError(
-                    "is no upload of this owner, and is not replaced",
+                    "is not an upload of this owner, so it is not replaced",
                     path=path,
-                    hint="move it away, or choose another name for the output",
+                    hint="move it, or choose another output name",
                 )
             refuse_existing(path, force=goes)
 
     def _may_replace(self, path: Path) -> bool:
-        """Say whether an output may go; one of others, or of another kind, only if it is named itself."""
+        """Return whether a file may be replaced; a foreign one only if it is named as the output."""
         force = self._options.force
         if force and path == self._output and self._options.split is None:
             return True
@@ -73,7 +72,7 @@ class UploadOutputs:
         return self._options.resume is True and header.sequence_number in self._owner.state.unsure
 
     def paths(self, count: int) -> list[list[Path]]:
-        """Return where ``count`` uploads go, each with its features file behind it if there is one."""
+        """Return the paths of ``count`` uploads, each followed by that of its features file, if any."""
         split, stem, suffix = self._options.split is not None, self._output.stem, self._output.suffix
         places = [f"-{place + 1:03d}" if split else "" for place in range(count)]
         return [
@@ -82,7 +81,7 @@ class UploadOutputs:
         ]
 
     def remove_older(self, written: Sequence[Sequence[Path]]) -> None:
-        """Remove the numbered uploads of a longer run that this one replaces; raises OutputError."""
+        """Remove surplus numbered uploads of a longer run that this one replaces; raises OutputError."""
         for path in set(self._there()).difference(*written):
             if self._may_replace(path):
                 remove(path)
@@ -106,7 +105,10 @@ class _EncryptedImage(NamedTuple):
 
 @dataclass(frozen=True)
 class SecondPass:
-    """Writes the uploads of a run; ``flat`` are those of its images that have one value only."""
+    """Writes the uploads of a run.
+
+    ``flat`` collects images whose pixels all have one value, ``edgeless`` images without edges.
+    """
 
     owner: Owner
     images: Mapping[str, ImageFile]
@@ -115,27 +117,24 @@ class SecondPass:
     work: Descriptions
     grouping: Grouping
     flat: list[str] = field(default_factory=list)
+    edgeless: list[str] = field(default_factory=list)
 
     @timed("encrypting the images into the upload")
-    def write(
-        self, outputs: UploadOutputs, parallelism: Parallelism, progress: Progress
-    ) -> tuple[list[list[Path]], int]:
-        """Write the uploads and their ledgers, all or none, then forget the descriptions.
+    def write(self, outputs: UploadOutputs, parallelism: Parallelism, progress: Progress) -> list[list[Path]]:
+        """Write the uploads and their ledger files, all or none, then remove the descriptions.
 
-        Returns the outputs of each upload, and how many of the images have no edges. A ledger is in place
-        before its upload, and before it the features that are kept: whoever goes on after a crash sees that
-        the number may be out, and has its features. They stay so if another upload of the run fails, since
-        this one could be copied meanwhile.
+        Returns the outputs of each upload. The kept features appear first, then the ledger file, then the
+        upload: after a crash, the ledger shows that the number may have been sent, and its features exist.
+        Both stay if another upload of the run fails, because this one may have been copied meanwhile.
 
-        Images are read and encrypted in threads: the keys stay in this process, and what takes the time,
-        hashing, AES and decoding, lets other threads run.
+        Images are read and encrypted in threads: the keys stay in this process, and the slow steps (hashing,
+        AES, decoding) let other threads run.
         """
         threads = replace(parallelism, scheduler=None, threads=True).at_most(len(self.work.done))
         owner, uploads = self.owner, self._dealt()
         paths = outputs.paths(len(uploads))
-        numbers = owner.begin_messages(len(uploads))  # first: one that got out must not be used again
+        numbers = owner.begin_messages(len(uploads))  # first, so that no number is ever used twice
         deciding = owner.ledger.deciding()
-        edgeless = 0
         with (
             unchanged_on_failure(*(path for each in paths for path in each)),
             progress("encrypting", len(self.work.done), "image") as advance,
@@ -145,7 +144,7 @@ class SecondPass:
                 deciding = still_deciding(deciding, self.choice.superseded(sent))
                 kept = kept_file(owner.directory, number)
                 try:
-                    edgeless += self._write(places, number, sorted(deciding), groups, threads, advance)
+                    self._write(places, number, sorted(deciding), groups, threads, advance)
                     for features in places[1:]:
                         copy_file(kept, features, force=True)
                 except BaseException:
@@ -158,12 +157,12 @@ class SecondPass:
         owner.ledger.refresh(self.choice.refreshed)
         self.work.remove()
         outputs.remove_older(paths)
-        return paths, edgeless
+        return paths
 
     def _dealt(self) -> list[list[Group]]:
-        """Deal the groups to uploads, in the order of their rows: that of a keyed digest of the path.
+        """Assign the groups to uploads, ordered by a keyed digest of the path.
 
-        Whatever the order of the paths says, such as which pictures lie in one folder, that says nothing.
+        This order reveals nothing, whereas that of the paths would show which pictures share a folder.
         """
         owner, done = self.owner, self.work.done
         size_class = owner.directory.deployment.parameters.protocol.size_class
@@ -195,13 +194,13 @@ class SecondPass:
         groups: list[Group],
         threads: Parallelism,
         advance: Advance,
-    ) -> int:
-        """Write one upload; return how many of its images have no edges."""
+    ) -> None:
+        """Write one upload."""
         owner, directory = self.owner, self.owner.directory
         key, sender, parameters = owner.image_key, directory.sender, directory.deployment.parameters
         cipher = UploadCipher(key, sender.deployment, sender.name, number)
-        edgeless, features = 0, None
-        with ExitStack() as stack:  # what is opened last is in place first
+        features = None
+        with ExitStack() as stack:  # what is opened last appears first
             upload = stack.enter_context(
                 write_upload(places[0], parameters, sender, number, key_id(key), earlier=earlier, force=True)
             )
@@ -224,18 +223,18 @@ class SecondPass:
                 note(self._sent_image(image.name, description, group.name if features is not None else ""))
                 if description.facts.flat:
                     self.flat.append(description.path)
-                edgeless += is_edgeless(parameters.descriptor, description.feature)
+                if description.facts.edgeless:
+                    self.edgeless.append(description.path)
                 advance(1)
                 if description.path == group.paths[-1]:
                     upload.end_group()
                     if features is not None:
                         features.end_group(group.length)
-        return edgeless
 
     def _encrypted(
         self, cipher: UploadCipher, row: tuple[Group, DescribedImage]
     ) -> _EncryptedImage | ChangedImageError:
-        """Read an image again and encrypt it; that it changed is a result too."""
+        """Read an image again and encrypt it; return the error if it changed."""
         group, description = row
         name = self.owner.name_on_the_wire(description.path)
         try:
@@ -247,11 +246,11 @@ class SecondPass:
         return _EncryptedImage(name, ew, hashlib.sha256(ew).digest() if grouped else b"")
 
     def _envelope(self, description: DescribedImage) -> Envelope:
-        """Read an image again; raises ChangedImageError if it is not what was described."""
+        """Read an image again; raises ChangedImageError if it is not the one described."""
         image = self.images[description.path]
         try:
             content = image.read()
-            how = "its content is another now"
+            how = "its content is different now"
         except UnreadableImageError as error:
             content, how = b"", error.message
         if hashlib.sha256(content).hexdigest() != description.digest:
@@ -259,7 +258,7 @@ class SecondPass:
         if self.options.pixels:
             with errors_at(image.path):
                 content = png_of_pixels(open_picture(content, path=str(image.path)).stored())
-            if len(content) != description.payload_bytes:  # --resume may take up another Pillow's work
+            if len(content) != description.payload_bytes:  # resumed work may be another Pillow's
                 raise self._changed(description.path, "its pixels take another number of bytes now")
         inside = description.feature[: description.inside]
         name = self.owner.keyed_name(description.path) if self.options.pixels else description.path
@@ -269,7 +268,7 @@ class SecondPass:
         return ChangedImageError(
             f"changed while the command ran: {how}",
             path=self.images[path].path,
-            hint="nothing was written; let nobody write to the images, and run it again",
+            hint="nothing was written; run it again while nobody changes the images",
         )
 
     def _sent_image(self, name: str, description: DescribedImage, group: str) -> SentImage:

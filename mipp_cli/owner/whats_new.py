@@ -1,4 +1,4 @@
-"""Which images `owner encrypt` sends: those that are new or changed, as the owner's ledger tells."""
+"""Choose the images that `owner encrypt` sends: those that are new or changed according to the ledger."""
 
 from __future__ import annotations
 
@@ -27,17 +27,15 @@ _SENT = (NEW, CHANGED, AGAIN)
 
 @dataclass(frozen=True)
 class EncryptOptions:
-    """How a collection is encrypted, and what of it.
+    """The options of `owner encrypt`.
 
-    ``payload`` is `file` or `pixels`, or None where nobody chose: then it is the file, unless the collection
-    holds files that name patients; unreadable images are skipped or refused; ``split`` is the size in
-    bytes at which another upload is begun; ``resume`` goes on with an interrupted run (False throws it
-    away, None refuses). ``features`` is a file of the owner's own features; ``model`` where the owner's
-    copy of the deployment's model is now, if it moved; ``device`` what runs it. What is new is sent;
-    ``undelete`` sends images that were deleted, too, ``again`` all that were sent before, and ``messages``
-    nothing but what these uploads still decide. ``report`` is where every file is
-    accounted for, as CSV. ``small`` admits groups that are smaller than the
-    deployment's.
+    ``payload`` is `file` or `pixels`; None means `file`, but is refused if there are DICOM files, which name
+    patients. ``skip_unreadable`` skips unreadable images instead of refusing. ``split`` is the size in bytes
+    at which a new upload begins. ``resume`` continues an interrupted run (False discards it, None refuses).
+    ``features`` is a file of the owner's own features, ``model`` the new place of the owner's copy of the
+    deployment's model, ``device`` the device that runs it. ``undelete`` also sends deleted images, ``again``
+    also all images sent before, and ``messages`` only images that these uploads still decide. ``small``
+    allows groups smaller than the deployment's group size. ``report`` is the path of the file report.
     """
 
     payload: str | None = None
@@ -56,22 +54,22 @@ class EncryptOptions:
 
     @property
     def pixels(self) -> bool:
-        """Whether the matrix of pixels is encrypted, and not the file."""
+        """Whether pixels are encrypted instead of files."""
         return self.payload == PIXELS
 
     @property
     def payload_kind(self) -> str:
-        """What is encrypted: `file` or `pixels`."""
+        """The payload: `file` or `pixels`."""
         return PIXELS if self.pixels else FILE
 
 
 class Choice:
-    """Which of ``images`` are ``sent``, and how many for which reason.
+    """The images to send (``sent``), and the reason for each image.
 
-    Images that the ledger lists as sent and that are unchanged are left out, and so are those that were
-    deleted, unless the options say otherwise. A file that was written since is read, to see whether it is
-    another now; ``refreshed`` gives the versions of those that are not. ``absent`` is how many images of the
-    uploads that are to be made again are not there.
+    Images that were sent and are unchanged are left out, and so are deleted ones, unless the options say
+    otherwise. A file written since is read to see whether its content changed; ``refreshed`` has the new
+    versions of those that did not. ``absent`` counts images of the uploads to be sent again that are not
+    among ``images``.
     """
 
     @timed("comparing the images with what was sent")
@@ -91,10 +89,10 @@ class Choice:
         self.absent = len(self._wanted - paths)
         self.refreshed: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
-        self.reasons: dict[str, str] = {}  # of each image, why it is sent or not
+        self.reasons: dict[str, str] = {}  # per image, why it is sent or not
         self.sent: list[ImageFile] = []
-        self.unreadable: set[str] = set()  # of those that had to be read
-        self.sent_as_pixels = 0  # of which the file would take the place, and nobody said so
+        self.unreadable: set[str] = set()  # among those that had to be read
+        self.sent_as_pixels = 0  # images that a file would replace without being asked for
         self.payload_before = ledger.last_payload()
         with progress("comparing", len(images), "image") as advance:
             for image in images:
@@ -109,12 +107,12 @@ class Choice:
             if why in _SENT:
                 self.sent.append(image)
                 self.sent_as_pixels += why != NEW and self._were_pixels(image)
-        except UnreadableImageError:  # whoever describes it says why
+        except UnreadableImageError:  # the first pass reports the error
             self.sent.append(image)
             self.unreadable.add(image.name)
 
     def _reason(self, image: ImageFile) -> str:
-        """Return why an image is sent or left out; UnreadableImageError if its file had to be read."""
+        """Return why an image is sent or left out; raises UnreadableImageError if it had to be read."""
         standing, options = self._standing.get(image.name), self._options
         if options.messages:
             return AGAIN if image.name in self._wanted else _NOT_NAMED
@@ -127,15 +125,17 @@ class Choice:
         return UNCHANGED if self._is_unchanged(image, standing.image) else CHANGED
 
     def _were_pixels(self, image: ImageFile) -> bool:
-        """Say whether an image was sent as pixels, and nobody says that the file may be sent now."""
+        """Return whether an image was sent as pixels and the options do not say which payload to send now."""
         standing = self._standing.get(image.name)
         return standing is not None and self._options.payload is None and was_pixels(standing.image.version)
 
     def _is_unchanged(self, image: ImageFile, sent: SentImage) -> bool:
-        version = self.version(image, image.version())  # before reading: what changes meanwhile is another
+        version = self.version(
+            image, image.version()
+        )  # before reading, so that a later change counts as a new version
         if sent.version == version:
             return True
-        if not sent.digest:  # nobody knows what of it got out
+        if not sent.digest:  # it is not known whether this was sent
             return False
         if self.digest(image, hashlib.sha256(image.read()).hexdigest()) != sent.digest:
             return False
@@ -143,12 +143,12 @@ class Choice:
         return True
 
     def version(self, image: ImageFile, version: str) -> str:
-        """Return what changes whenever the file, the payload or its owner's feature does."""
+        """Return a text that changes whenever the file, the payload or the supplied feature does."""
         codes = "" if self._features is None else hashlib.sha256(self._codes(image)).hexdigest()[:32]
         return f"{version} {self._options.payload_kind} {codes}".rstrip()
 
     def digest(self, image: ImageFile, content: str) -> str:
-        """Return a digest of what is sent: ``content`` is that of the file's bytes, in hex."""
+        """Return a digest of what is sent; ``content`` is the digest of the file's bytes, in hex."""
         sent = length_prefixed(self._options.payload_kind, content, self._codes(image))
         return hashlib.sha256(sent).hexdigest()[:32]
 
@@ -156,16 +156,16 @@ class Choice:
         return b"" if self._features is None else self._features.codes(image).tobytes()
 
     def groups(self) -> dict[str, str]:
-        """Return the group that the ledger has each image in, or had a deleted one in."""
+        """Return the group of each image in the ledger; for a deleted image, its last one."""
         return {path: each.image.group for path, each in self._standing.items() if each.image.group}
 
     def superseded(self, paths: Collection[str]) -> list[Standing]:
-        """Return what an upload of ``paths`` decides over."""
+        """Return the entries that an upload of ``paths`` supersedes."""
         return [self._standing[path] for path in paths if path in self._standing]
 
     @cached_property
     def kinds(self) -> dict[Kind, tuple[int, ImageFile]]:
-        """Of each kind of picture that is sent, by the first bytes: how many there are, and the first."""
+        """The count and the first image of each kind to be sent, judged by the first bytes."""
         found: dict[Kind, tuple[int, ImageFile]] = {}
         for image in self.sent:
             if (kind := image.kind()) is not None:
@@ -174,22 +174,22 @@ class Choice:
         return found
 
     def counted(self, sent: Collection[str]) -> dict[str, int]:
-        """Return how many images were ``sent`` or left out, and why."""
+        """Return how many images were ``sent`` or left out, by reason."""
         counts = Counter(why for name, why in self.reasons.items() if why not in _SENT or name in sent)
         return {why: counts[why] for why in (NEW, CHANGED, AGAIN, UNCHANGED, DELETED)}
 
     @property
     def left_out(self) -> int:
-        """How many images need not be sent."""
+        """How many images are left out."""
         return self._counts[UNCHANGED] + self._counts[DELETED]
 
     def nothing_to_send(self) -> MippError:
-        """Return the error that says why no image is sent."""
+        """Return the error for a run that sends no image."""
         if self._options.messages:
             numbers = ", ".join(map(str, sorted(self._options.messages)))
             return InvalidRequestError(
-                f"none of the images named is one that {numbers} still decides",
-                hint="name the folder that the images were sent from; what was sent since counts instead",
+                f"none of the images named is still decided by {numbers}",
+                hint="name the folder that the images were sent from; images sent again since do not count",
             )
         ways = {UNCHANGED: "--again sends those that are unchanged", DELETED: "--undelete those deleted"}
         found = [kind for kind in ways if self._counts[kind]]
@@ -198,9 +198,9 @@ class Choice:
 
 
 def as_called_before(ledger: Ledger, images: Sequence[ImageFile]) -> Sequence[ImageFile]:
-    """Return ``images``, each called as the ledger calls it if the two differ in how letters are composed.
+    """Return ``images``, renamed as in the ledger where names differ only in how accents are composed.
 
-    A folder that was copied from one system to another may come with other names, and the same pictures.
+    Copying a folder to another system may change the form of its names.
     """
     if all(image.name.isascii() for image in images):
         return images
@@ -212,7 +212,7 @@ def as_called_before(ledger: Ledger, images: Sequence[ImageFile]) -> Sequence[Im
 
 
 def _is_beside(image: ImageFile, name: str) -> bool:
-    """Say whether another file of this ``name`` is there too, though it was not named."""
+    """Return whether another file of this ``name`` exists beside the image."""
     location, own = str(image.path), path_of(image.name)
     with suppress(OSError):
         other = location.removesuffix(own) + path_of(name)
@@ -230,5 +230,5 @@ def _refuse_unknown(ledger: Ledger, numbers: Collection[int]) -> None:
         if kinds[number] == DELETE:
             raise InvalidRequestError(
                 f"{number} is a deletion",
-                hint=f"make it again with: mipp owner delete OWNER --again {number}",
+                hint=f"write it again with: mipp owner delete OWNER --again {number}",
             )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from pydicom.data import get_testdata_file
 
 from tests.support.deployment import SAMPLES, done, picture, refused, run
 
@@ -69,6 +72,30 @@ def test_without_a_query_the_first_picture_is_asked_with(tmp_path: Path) -> None
     outcome = done("demo", OWNERS / "clinic-lake", "-o", tmp_path / "demo")
     first = min(str(path) for path in (OWNERS / "clinic-lake").rglob("*.jpg"))
     assert first in [words[4] for words in commands(outcome.out) if words[1:3] == ["user", "query"]]
+
+
+def test_dicom_files_are_sent_as_pixels_unless_told_otherwise(tmp_path: Path) -> None:
+    source = get_testdata_file("CT_small.dcm", download=False)
+    assert source is not None
+    (tmp_path / "ward").mkdir()
+    shutil.copy(source, tmp_path / "ward" / "IM0001")
+    outcome = done("demo", tmp_path / "ward", "-o", tmp_path / "demo")
+    (encrypt,) = [words for words in commands(outcome.out) if words[1:3] == ["owner", "encrypt"]]
+    assert encrypt[-2:] == ["--payload", "pixels"]
+    assert "note: DICOM files name patients, so only their pixels were encrypted" in outcome.out
+    done("demo", tmp_path / "ward", "-o", tmp_path / "files", "--payload", "file")
+    assert (tmp_path / "files" / "matches" / "matches.html").is_file()
+
+
+def test_without_the_extra_a_demo_of_dicom_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    (tmp_path / "ward").mkdir()
+    (tmp_path / "ward" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    outcome = refused(2, "demo", tmp_path / "ward", "-o", tmp_path / "demo")
+    assert "mipp[dicom]" in outcome.err or "dicom" in outcome.err
+    assert not commands(outcome.out)
 
 
 @pytest.mark.parametrize(

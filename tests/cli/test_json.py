@@ -90,7 +90,16 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
         {"uploads": 1, "images": 2, "already applied": 1, "images in all": 16},
     ),
     "owner delete": (
-        lambda d, p: ["owner", "delete", d / "lake", "b.png", "never sent.png", "-o", p / "d.h5"],
+        lambda d, p: [
+            "owner",
+            "delete",
+            d / "lake",
+            "b.png",
+            "new.png",
+            "--any-path",
+            "-o",
+            p / "d.h5",
+        ],
         ["delete"],
         {"images": 2, "not in the ledger": 1},
     ),
@@ -194,8 +203,8 @@ EXACT: dict[str, tuple[Words, list[str], dict[str, int]]] = {
 
 WARNINGS = {
     "owner delete": [
-        "1 of the images are not in the ledger, which lists what was sent, the first: 'never sent.png': "
-        "check their names (mipp owner list OWNER); if the cloud has them, they go"
+        "1 of the images are not in the owner's record, the first is 'new.png'; "
+        "if the cloud has them, it removes them"
     ]
 }
 

@@ -18,7 +18,7 @@ from mipp_cli.workdir.secrets_file import Passphrases, SecretsFile, passphrases_
 from tests.cli.test_help import COMMANDS
 from tests.support.deployment import JOBS, SAMPLES, SCHEMES, Deployment, Outcome, done, run, secrets_of
 
-LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{3} (mipp_cli[\w.]*): (.*)")
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} (mipp_cli[\w.]*): (.*)")
 PASSPHRASE = "correct horse battery staple"
 OWNER = SAMPLES / "owners" / "clinic-lake"
 STEPS = {  # by the modules that tell of them

@@ -17,7 +17,7 @@ from tests.faults.store import Meaning, leftovers, meaning
 from tests.support.deployment import Deployment, Outcome, check_refusal, run
 
 _DONE, _CANNOT_WRITE = 0, 10
-_NOTHING_TO_DO = (2, 5, 10)  # as: the user is not on the list, it was applied before, the directory exists
+_NOTHING_TO_DO = (2, 5, 10)  # as: the user is not authorised, it was applied before, the directory exists
 # what a killed `cloud search`, `kmc rank` or `kmc reencrypt` wrote there goes with the next change
 _IN_A_DIRECTORY = re.compile(r"(?!(kmc|cloud)/(queries|rankings)/\.)(kmc|cloud|alice|bob|north|south|new)/")
 

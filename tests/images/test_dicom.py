@@ -33,7 +33,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from mipp_cli.errors import UnreadableImageError
+from mipp_cli.errors import NoPictureError, UnreadableImageError
 from mipp_cli.images import decoder_process, dicom_frames
 from mipp_cli.images.decoder_process import DecoderProcess
 from mipp_cli.images.dicom import read_dicom
@@ -84,6 +84,7 @@ REFUSED = {
     "rtplan.dcm": "no pixels",
     "waveform_ecg.dcm": "no pixels",
 }
+NO_PICTURES = ("meta_missing_tsyntax.dcm", "nested_priv_SQ.dcm", "reportsi.dcm", "waveform_ecg.dcm")
 
 
 def refusal(data: bytes) -> UnreadableImageError:
@@ -125,6 +126,11 @@ def test_a_file_of_a_hospital_is_decoded(name: str) -> None:
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_file_without_a_picture_is_refused_by_reason(name: str) -> None:
     assert REFUSED[name] in refusal(wheel_file(name)).message
+
+
+@pytest.mark.parametrize("name", NO_PICTURES)
+def test_a_file_without_pixels_is_no_damaged_picture(name: str) -> None:
+    assert isinstance(refusal(wheel_file(name)), NoPictureError)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,14 @@ def test_a_transparent_colour_becomes_an_alpha_channel(mode: str, transparency: 
     assert np.asarray(result)[:, :, -1].tolist() == [[255, 0, 255], [255, 255, 255]]
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "F", "YCbCr", "LAB", "HSV"])
+def test_cmyk_becomes_rgb() -> None:
+    image = drawn("CMYK")
+    result = round_trip(image)
+    assert result.mode == "RGB"
+    assert (np.asarray(result) == np.asarray(image.convert("RGB"))).all()
+
+
+@pytest.mark.parametrize("mode", ["F", "YCbCr", "LAB", "HSV"])
 def test_a_mode_that_a_png_cannot_hold_is_refused(mode: str) -> None:
     with pytest.raises(UnreadableImageError, match=mode) as caught:
         png_of_pixels(Image.new(mode, (3, 2)))

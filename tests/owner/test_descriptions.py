@@ -127,9 +127,21 @@ def outputs(outcome: Outcome) -> list[Path]:
 
 def test_an_interrupted_run_says_how_to_go_on(changeable: Deployment, collection: Path) -> None:
     outcome = stopped(changeable, collection)
-    assert f"{SYNC} of {COUNT} images are described" in outcome.err
+    assert f"{STOP_AFTER} of {COUNT} images are described" in outcome.err
     assert "--resume" in outcome.err
     assert not (changeable / "new.h5").exists()
+
+
+def test_after_unreadable_images_the_count_is_what_is_kept(
+    changeable: Deployment, collection: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    shutil.copytree(collection, folder)
+    (folder / "broken.jpg").write_text("no picture")
+    outcome = refused(7, *command(changeable, folder))
+    assert f"{COUNT} images are described: give --resume" in outcome.err
+    (folder / "broken.jpg").unlink()
+    assert kept(changeable, folder, "--resume") == (COUNT, COUNT)
 
 
 def test_a_signal_that_comes_while_a_picture_is_read_is_one_too(
@@ -284,7 +296,7 @@ def test_a_description_that_was_torn_is_made_again(each_way: Deployment, collect
 def test_another_payload_is_not_the_interrupted_run(each_way: Deployment, collection: Path) -> None:
     stopped(each_way, collection)
     outcome = refused(2, *command(each_way, collection, "--resume", "--payload", "pixels"))
-    assert "another payload" in outcome.err
+    assert "another --payload" in outcome.err
     assert kept(each_way, collection, "--resume") == (STOP_AFTER, COUNT)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.upload import UploadCipher, UploadReader, upload_schema
@@ -272,7 +274,7 @@ def test_who_mended_them_goes_on_with_what_was_described(
     for name in ("m.png", "n.png"):
         text(tmp_path / name)
     words = ("owner", "encrypt", changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
-    assert "2 images are described: give --resume to go on after them" in refused(7, *words).err
+    assert "2 images are described: give --resume to continue after them" in refused(7, *words).err
     draw(tmp_path, "m.png", "n.png")
     done(*words, "--resume")
     assert len(envelopes(changeable, changeable / "u.h5")) == 4
@@ -383,19 +385,28 @@ def test_where_no_image_can_be_read_there_is_nothing_to_skip(changeable: Deploym
 
 
 def test_pictures_without_edges_are_counted_and_warned_of(changeable: Deployment, tmp_path: Path) -> None:
-    from PIL import Image
 
     draw(tmp_path, "a.png")
     Image.new("L", (80, 80), 99).save(tmp_path / "flat.png")
     words = (changeable / "north", tmp_path, "-o", changeable / "u.h5", "--json", *JOBS)
     report = done("owner", "encrypt", *words).json
     assert report["counts"]["edgeless"] == 1
-    assert any("1 of the images have no edges" in warning for warning in report["warnings"])
+    (warning,) = [each for each in report["warnings"] if "have no edges" in each]
+    assert warning == "1 of the images have no edges, so their descriptors are equal: flat.png"
 
 
-def test_pixels_that_a_payload_cannot_hold_are_refused(changeable: Deployment) -> None:
+def test_pixels_that_a_payload_cannot_hold_are_refused(changeable: Deployment, tmp_path: Path) -> None:
+    Image.new("F", (80, 80), 0.5).save(tmp_path / "floats.tif")
+    refuse(changeable, 7, "without loss", tmp_path / "floats.tif", "--payload", "pixels")
+
+
+def test_pixels_of_cmyk_are_sent_as_rgb(changeable: Deployment) -> None:
     cmyk = changeable / "pictures" / "south" / "d.jpeg"
-    refuse(changeable, 7, "without loss", cmyk, "--payload", "pixels")
+    upload = encrypt(changeable, cmyk, "--payload", "pixels")
+    (sent,) = envelopes(changeable, upload).values()
+    with Image.open(io.BytesIO(sent.content)) as image, Image.open(cmyk) as original:
+        assert image.mode == "RGB"
+        assert image.tobytes() == original.convert("RGB").tobytes()
 
 
 def test_an_owner_remembers_which_image_is_which(changeable: Deployment, tmp_path: Path) -> None:

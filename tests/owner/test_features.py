@@ -249,7 +249,7 @@ def test_force_replaces_no_other_file_by_features(world: OwnerWorld, options: tu
     other.write_text("features of my own")
     outcome = run(*world.command("--again", "--force", *options, output=world.root / "u.h5"))
     check_refusal(outcome, 10)
-    assert f"error: {other}: is no upload of this owner" in outcome.err
+    assert f"error: {other}: is not an upload of this owner" in outcome.err
     assert other.read_text() == "features of my own"
     assert not (world.root / "u.h5").exists()
 
@@ -343,7 +343,7 @@ def test_features_that_are_missing_are_told(world: OwnerWorld) -> None:
     (number,) = numbers(world)
     world.kept[number].unlink()
     outcome = refused(3, "owner", "features", world.north, "-o", world.root / "out")
-    assert "lacks the features of all 1 uploads that count" in outcome.err
+    assert "lacks the features of all 1 current uploads" in outcome.err
     assert f"--again {number}" in outcome.err
     assert not (world.root / "out").exists()
     world.send("--again", number)
@@ -364,7 +364,7 @@ def test_features_that_are_there_are_handed_out(world: OwnerWorld) -> None:
 def test_without_images_there_are_no_features_to_hand_out(world: OwnerWorld) -> None:
     world.delete(*NAMES)
     outcome = refused(5, "owner", "features", world.north, "-o", world.root / "out")
-    assert "no image that was sent counts any more" in outcome.err
+    assert "none of the images sent is live" in outcome.err
 
 
 def test_where_the_cloud_ranks_there_are_no_features(deployment: Deployment, tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_fewer_images_than_a_group_are_refused(fresh: OwnerWorld, count: int) ->
     named = fresh.pictures / "few"
     fresh.draw(*(f"few/{number}.png" for number in range(count)), seed=1)
     outcome = fresh.refused(named=named)
-    check_refusal(outcome, 2)
-    assert f"images to be put into new groups: {count}; that is too few for a group of 4" in outcome.err
+    check_refusal(outcome, 9)
+    assert f"too few new images for a group of 4: {count}" in outcome.err
     assert "--small" in outcome.err
     assert not list(fresh.root.glob("new*"))
     after = snapshot(fresh.north)
@@ -263,8 +263,8 @@ def test_without_the_pictures_of_its_mates_an_image_moves(world: OwnerWorld) -> 
 def test_who_would_move_is_told_how_not_to(world: OwnerWorld) -> None:
     world.draw("05.png", seed=1)
     outcome = world.refused(named=world.pictures / "05.png")
-    check_refusal(outcome, 2)
-    assert "name the whole collection, so that 1 of them stay with their mates" in outcome.err
+    check_refusal(outcome, 9)
+    assert "name the whole collection, so that 1 of them stay in their groups" in outcome.err
 
 
 def test_images_that_move_go_together_with_new_ones(world: OwnerWorld) -> None:
@@ -349,7 +349,7 @@ def test_a_dry_run_counts_mates(world: OwnerWorld) -> None:
 
 def test_a_dry_run_says_that_small_is_needed(world: OwnerWorld) -> None:
     world.draw("new.png", seed=1)
-    words = "it would be refused without --small: images to be put into new groups: 1"
+    words = "it would be refused without --small: too few new images for a group of 4: 1"
     assert words in done(*world.command("--dry-run")).out
     assert words not in done(*world.command("--dry-run", "--small")).out
 
@@ -385,7 +385,7 @@ def test_a_refusal_for_too_few_comes_before_the_work(world: OwnerWorld) -> None:
     world.draw("05.png", "new.png", seed=1)
     steps: list[str] = []
     outcome = watched(lambda what, _: steps.append(what), *world.command())
-    check_refusal(outcome, 2)
+    check_refusal(outcome, 9)
     assert "describing" not in steps
     assert "--resume" not in outcome.err
     assert described(world, "--small")[0] == 0
@@ -396,7 +396,7 @@ def test_too_few_images_after_a_skip_lose_no_work(world: OwnerWorld) -> None:
     world.draw(*(f"new/{number}.png" for number in range(4)), seed=1)
     (world.pictures / "new" / "0.png").write_text("no picture")
     outcome = world.refused("--skip-unreadable")
-    check_refusal(outcome, 2)
+    check_refusal(outcome, 9)
     assert "--resume" in outcome.err
     assert described(world, "--skip-unreadable", "--small", "--resume")[1] == 3
 
@@ -404,8 +404,8 @@ def test_too_few_images_after_a_skip_lose_no_work(world: OwnerWorld) -> None:
 @pytest.mark.usefixtures("sync_always")
 def test_a_refusal_for_too_few_is_no_interrupted_run(world: OwnerWorld) -> None:
     world.draw("new/0.png", seed=1)
-    check_refusal(world.refused(), 2)
-    check_refusal(world.refused(), 2)
+    check_refusal(world.refused(), 9)
+    check_refusal(world.refused(), 9)
     world.draw(*(f"new/{number}.png" for number in range(4)), seed=2)
     assert sent(world, world.send())
     assert not (world.north / "partial").exists()
@@ -414,7 +414,7 @@ def test_a_refusal_for_too_few_is_no_interrupted_run(world: OwnerWorld) -> None:
 @pytest.mark.usefixtures("sync_always")
 def test_what_was_refused_may_be_sent_otherwise(world: OwnerWorld) -> None:
     world.draw("new.png", seed=1)
-    check_refusal(world.refused(), 2)
+    check_refusal(world.refused(), 9)
     told = world.send("--payload", "pixels", "--small")
     assert told["counts"]["new"] == 1
     assert not (world.north / "partial").exists()
@@ -423,7 +423,7 @@ def test_what_was_refused_may_be_sent_otherwise(world: OwnerWorld) -> None:
 @pytest.mark.usefixtures("sync_always")
 def test_what_was_refused_and_then_interrupted_is_kept(world: OwnerWorld) -> None:
     world.draw("new.png", seed=1)
-    check_refusal(world.refused(), 2)
+    check_refusal(world.refused(), 9)
     assert watched(stop_at("encrypting", 1), *world.command("--small")).code == 130
     check_refusal(world.refused("--small"), 9)
     world.send("--small", "--resume")

@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 
 from mipp_cli.owner.owner import Owner
 from tests.owner.test_encrypt import envelopes
-from tests.support.deployment import JOBS, Deployment, done, picture, refused
+from tests.support.deployment import JOBS, Deployment, done, picture, refused, snapshot
 
 SLICE = "CT_small.dcm"
 REPORT = "reportsi.dcm"
@@ -67,7 +67,7 @@ def test_every_file_of_a_folder_is_accounted_for(changeable: Deployment, folder:
 
 def test_whoever_sends_dicom_chooses_what_of_it(changeable: Deployment, folder: Path) -> None:
     outcome = refused(2, *encrypt(changeable, folder))
-    assert "2 of the images are DICOM files, which carry names of patients" in outcome.err
+    assert "2 of the images are DICOM files, which contain patients' names" in outcome.err
     assert "--payload pixels" in outcome.err and "--payload file" in outcome.err
     refused(2, *encrypt(changeable, folder, "--dry-run"))
     done(*encrypt(changeable, folder / "photo.png"))
@@ -121,11 +121,11 @@ def test_the_report_has_a_row_for_every_file(changeable: Deployment, folder: Pat
         "notes.txt": "passed over",
         "back": "passed over",
     }
-    size = ("kind", "width", "height", "bits", "frame", "flat")
-    assert [rows["IM0001"][each] for each in size] == ["DICOM", "128", "128", "16", "", "False"]
-    assert [rows["flat.png"][each] for each in size] == ["PNG", "80", "70", "8", "", "True"]
+    size = ("kind", "width", "height", "bits", "frame", "flat", "edgeless")
+    assert [rows["IM0001"][each] for each in size] == ["DICOM", "128", "128", "16", "", "False", "False"]
+    assert [rows["flat.png"][each] for each in size] == ["PNG", "80", "70", "8", "", "True", "True"]
     assert "damaged" in rows["broken.jpg"]["reason"]
-    assert any("1 of the images are flat, of one value only: flat.png" in each for each in told["warnings"])
+    assert any("are flat (all pixels have one value): flat.png" in each for each in told["warnings"])
 
 
 def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
@@ -136,6 +136,7 @@ def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Pa
     words = ("--payload", "file", "--dry-run", "--small", "--report", report)
     done(*encrypt(changeable, folder, *words))
     rows = rows_of(report)
+    assert (rows["later.png"]["kind"], rows["later.png"]["bits"]) == ("PNG", "8")
     assert (rows["later.png"]["outcome"], rows["later.png"]["reason"]) == ("sent", "new")
     assert (rows["photo.png"]["outcome"], rows["photo.png"]["reason"]) == ("not sent", "unchanged")
     assert rows["gone.txt"]["outcome"] == "passed over"
@@ -144,11 +145,54 @@ def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Pa
     assert report.read_bytes() == before
 
 
-def test_a_failed_run_leaves_no_report(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+def test_a_dry_run_counts_and_reports_what_the_run_does(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    Image.new("L", (80, 70), 9).save(folder / "flat.png")
+    words = ("--payload", "pixels", "--skip-unreadable", "--json", "--report")
+    before = snapshot(changeable.root)
+    told = done(*encrypt(changeable, folder, *words, tmp_path / "dry.csv", "--dry-run")).json["counts"]
+    assert snapshot(changeable.root) == before
+    counts = done(*encrypt(changeable, folder, *words, tmp_path / "run.csv")).json["counts"]
+    assert told.pop("unreadable") == counts.pop("skipped") == 1
+    assert told == counts
+    assert counts["edgeless"] == 1
+    assert (tmp_path / "dry.csv").read_bytes() == (tmp_path / "run.csv").read_bytes()
+
+
+def test_a_dry_run_says_that_unreadable_images_stop_the_run(changeable: Deployment, folder: Path) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    words = ("--payload", "file", "--dry-run")
+    outcome = done(*encrypt(changeable, folder, *words))
+    assert "it would be refused without --skip-unreadable" in outcome.out
+    assert f"left out {folder / 'broken.jpg'}: " in outcome.err
+    assert "it would be refused" not in done(*encrypt(changeable, folder, *words, "--skip-unreadable")).out
+
+
+def test_a_failed_run_reports_what_became_of_each_file(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     report = tmp_path / "report.csv"
-    refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
-    assert not report.exists()
+    outcome = refused(7, *encrypt(changeable, folder, "--payload", "file", "--report", report))
+    assert f"{report} lists what happened to each file" in outcome.err
+    rows = rows_of(report)
+    assert (rows["broken.jpg"]["outcome"], rows["photo.png"]["outcome"]) == ("unreadable", "not sent")
+    assert "damaged" in rows["broken.jpg"]["reason"]
+    assert rows["photo.png"]["reason"] == "new, but the run failed"
+    assert rows["photo.png"]["kind"] == "PNG"
+    assert rows["SR0001"]["outcome"] == rows["notes.txt"]["outcome"] == "passed over"
+
+
+def test_no_report_replaces_another_when_a_run_fails(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report = tmp_path / "report.csv"
+    report.write_text("mine")
+    refused(10, *encrypt(changeable, folder, "--payload", "file", "--report", report))
+    assert report.read_text() == "mine"
 
 
 def test_an_unchanged_folder_has_nothing_new(changeable: Deployment, folder: Path) -> None:

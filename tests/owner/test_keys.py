@@ -63,7 +63,7 @@ def test_rotate_draws_a_key_and_tells_the_kmc_of_both(changeable: Deployment) ->
     new = current(changeable)
     assert new != former
     assert list(enrolment(changeable).image_keys) == [former, new]
-    assert "bring enrolment.h5 to the KMC before uploads under the new key" in outcome.out
+    assert "send enrolment.h5 to the KMC before uploads under the new key" in outcome.out
     enroll(changeable)
     assert held_by_kmc(changeable) == {former, new}
 
@@ -215,7 +215,7 @@ def test_images_of_a_message_that_the_cloud_lacks_are_counted(changeable: Deploy
 def test_a_number_that_was_never_given_is_refused(empty: Deployment) -> None:
     rotated(empty)
     last = applied(empty)
-    words = f"this directory gave no number as high as {last + 1}; its last is {last}"
+    words = f"this owner has not used a number as high as {last + 1}; its last is {last}"
     refuse_to_forget(empty, 2, words, upto=last + 1)
     assert forget(empty)["forgotten"] == 1
 
@@ -243,7 +243,7 @@ def test_a_key_that_is_not_held_is_forgotten_and_counted(empty: Deployment) -> N
     counts = forget(empty, "00000000000000aa")
     assert counts == {"forgotten": 1, "not held here": 1, "former image keys": 0}
     assert enrolment(empty).forgotten == {0xAA}
-    refuse_to_forget(empty, 5, "was forgotten before", "00000000000000aa")
+    refuse_to_forget(empty, 5, "is already forgotten", "00000000000000aa")
 
 
 def test_a_key_that_is_not_held_may_have_images(changeable: Deployment) -> None:

@@ -283,7 +283,11 @@ class History:
     def delete(self) -> None:
         """Delete some images, among them such as the ledger does not list."""
         names = self.some([*self.decides, "unknown.png"])
-        self.check(self.run("delete", self.there / "north", *names, "-o", self.place()), names, deletes=True)
+        self.check(
+            self.run("delete", self.there / "north", *names, "--any-path", "-o", self.place()),
+            names,
+            deletes=True,
+        )
 
     def again(self) -> None:
         """Make a message again."""

@@ -19,9 +19,10 @@ from mipp_cli.owner.owner import Owner
 from mipp_cli.report import Streamed
 from mipp_cli.scheme.secret_keys import key_id
 from mipp_cli.workdir.replay import iso_time, moment
+from tests.owner.test_encrypt import envelopes
 from tests.support.deployment import JOBS, Deployment, done, refused, run, snapshot
 
-COLUMNS = ["path", "image_id", "upload", "time", "group", "state", "key"]
+COLUMNS = ["path", "shown_as", "image_id", "upload", "time", "group", "state", "key"]
 
 
 def table(deployment: Deployment, *options: object) -> list[dict[str, str]]:
@@ -121,6 +122,24 @@ def test_each_image_is_live_or_deleted_once(lived: tuple[Deployment, int, int, i
 )
 def test_a_pattern_chooses_paths(deployment: Deployment, pattern: str, paths: set[str]) -> None:
     assert set(states(deployment, "--match", pattern)) == paths
+
+
+def test_a_name_shown_to_users_leads_back_to_the_path(changeable: Deployment) -> None:
+    north, pictures = changeable / "north", changeable / "pictures" / "north"
+    words = ("--payload", "pixels", "--again", "-o", changeable / "u.h5")
+    done("owner", "encrypt", north, pictures, *words, *JOBS)
+    sent = {row["path"]: row["shown_as"] for row in table(changeable)}
+    assert set(sent.values()) == {each.path for each in envelopes(changeable, changeable / "u.h5").values()}
+    shown_as = sent["hand/d.bmp"]
+    assert set(states(changeable, "--match", shown_as)) == {"hand/d.bmp"}
+    assert f"hand/d.bmp  shown as {shown_as}\n" in done("owner", "list", north).out
+    done("owner", "delete", north, "hand/d.bmp", "-o", changeable / "d.h5")
+    (deleted,) = listed(changeable, "--deleted", "--match", shown_as)
+    assert (deleted["path"], deleted["shown_as"]) == ("hand/d.bmp", shown_as)
+
+
+def test_an_image_sent_as_a_file_is_shown_as_its_path(deployment: Deployment) -> None:
+    assert all(row["shown_as"] == row["path"] for row in table(deployment))
 
 
 def test_people_read_which_message_is_which(lived: tuple[Deployment, int, int, int]) -> None:

@@ -62,7 +62,7 @@ def test_the_image_key_goes_to_the_kmc_and_nowhere_else(deployment: Deployment) 
 def test_authorize_adds_users_to_both_files(changeable: Deployment) -> None:
     outcome = done("owner", "authorize", changeable / "north", changeable / "eve" / "user.pub")
     assert users_sent(changeable, "north") == ({"alice", "eve"}, {"alice", "eve"})
-    assert "not in force until the KMC enrolled enrolment.h5 and the cloud members.h5" in outcome.out
+    assert "takes effect when the KMC has enrolled enrolment.h5 and the cloud members.h5" in outcome.out
 
 
 def test_authorizing_again_changes_nothing_but_the_number(changeable: Deployment) -> None:
@@ -76,13 +76,13 @@ def test_revoke_takes_users_off_both_files(changeable: Deployment) -> None:
 
 
 def test_a_user_who_is_not_on_the_list_cannot_be_revoked(changeable: Deployment) -> None:
-    refuse(changeable, 2, "hint: on it are: alice", "revoke", changeable / "north", "alice", "bob")
+    refuse(changeable, 2, "hint: authorised users: alice", "revoke", changeable / "north", "alice", "bob")
 
 
 def test_a_user_with_another_key_is_a_conflict(changeable: Deployment, tmp_path: Path) -> None:
     done("user", "init", tmp_path / "alice2", "--id", "alice", "--kmc", changeable / "kmc" / "kmc.pub")
     public = tmp_path / "alice2" / "user.pub"
-    refuse(changeable, 9, "on the list with another key", "authorize", changeable / "north", public)
+    refuse(changeable, 9, "is authorised with another key", "authorize", changeable / "north", public)
     done("owner", "revoke", changeable / "north", "alice")
     done("owner", "authorize", changeable / "north", public)
 

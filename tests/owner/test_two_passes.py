@@ -218,7 +218,8 @@ def test_a_changed_file_is_taken_as_it_is_when_the_run_goes_on(
 
 
 def test_all_but_the_changed_file_is_kept(each_way: Deployment, folder: Path) -> None:
-    changed(each_way, folder, "another picture")
+    outcome = changed(each_way, folder, "another picture")
+    assert f"{COUNT - 1} images are described: give --resume" in outcome.err
     assert kept(each_way, folder, "--resume") == (COUNT - 1, COUNT)
 
 

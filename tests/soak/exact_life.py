@@ -65,7 +65,7 @@ class ExactLife(ExactWorld, Life):
         plan, small = model.plan(chosen, at_hand), self.random.random() < 0.7
         code = 0 if chosen else nothing
         if 0 < len(plan.new) < self.group_size and not small:
-            code = 2
+            code = 9
             self.figures["too few for a group"] += 1
         folder = self.root / "pictures" / owner
         words = (self.root / owner, folder / below, "--root", folder, "-o", output, *options, *JOBS)

@@ -296,8 +296,18 @@ def test_a_query_whose_owners_did_not_authorise_is_refused(each_way: Deployment)
     if each_way.scheme == "exact":
         words = ("kmc", "rank", each_way / "kmc", query)
     outcome = refused(4, *words, "-o", each_way / "out.h5")
-    assert "none of the owners named in the query authorised the user 'alice'" in outcome.err
+    assert "none of the owners named in the query authorised the user 'alice': lake" in outcome.err
+    assert "hint: these did: north, south; ask the user for a new query" in outcome.err
     assert not (each_way / "out.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["North", "nobody"])
+def test_an_unknown_owner_is_named_with_those_there_are(each_way: Deployment, name: str) -> None:
+    role = ("kmc", "rank") if each_way.scheme == "exact" else ("cloud", "search")
+    words = (*role, each_way / role[0], ask(each_way, name), "-o", each_way / "out.h5")
+    outcome = refused(4, *words)
+    assert f"authorised the user 'alice': {name}" in outcome.err
+    assert "north" in outcome.err and "south" in outcome.err
 
 
 def test_a_query_whose_owners_were_changed_is_refused(each_way: Deployment) -> None:

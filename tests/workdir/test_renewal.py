@@ -100,7 +100,7 @@ def test_an_owner_enrols_under_the_new_key(changeable: Deployment) -> None:
     enrolment = changeable / "lake" / "enrolment.h5"
     assert "mipp owner update-kmc-key" in refused(8, "kmc", "enroll", changeable / "kmc", enrolment).err
     outcome = done("owner", "update-kmc-key", changeable / "lake", changeable / "kmc" / "sealing.pub")
-    assert "not in force until" in outcome.out
+    assert "takes effect when" in outcome.out
     done("kmc", "enroll", changeable / "kmc", enrolment)
     done("owner", "revoke", changeable / "lake", "alice")
     done("kmc", "enroll", changeable / "kmc", enrolment)

@@ -6,7 +6,7 @@ In the sum schemes it goes to the cloud, with EQ and EQQ; in `exact` to the KMC,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from mipp_cli.containers.base.container import Check, Schema, open_source
 from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.base.source import BytesSource
 from mipp_cli.containers.base.writer import Sender, write_container
-from mipp_cli.errors import MalformedError
+from mipp_cli.errors import MalformedError, NotAuthorisedError
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SealingKey, SealingKeys, SealingPublicKey
 from mipp_cli.scheme.parameters import Parameters
@@ -66,6 +66,15 @@ class Query:
     def names_owner(self, owner: str) -> bool:
         """Say whether the images of an owner are to be searched."""
         return not self.owners or owner in self.owners
+
+    def no_named_owner(self, authorising: Iterable[str]) -> NotAuthorisedError:
+        """Return the error for a query that names none of the owners ``authorising`` its user."""
+        return NotAuthorisedError(
+            f"none of the owners named in the query authorised the user {self.header.sender!r}: "
+            f"{', '.join(sorted(self.owners))}",
+            hint=f"these did: {', '.join(sorted(authorising))}; ask the user for a new query that names one "
+            "of them exactly (mipp user query --owner), or names none",
+        )
 
     @property
     def query_id(self) -> str:
