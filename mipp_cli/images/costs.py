@@ -12,6 +12,7 @@ from typing import Any, Final
 from PIL import Image, TiffImagePlugin
 
 from mipp_cli.images import kinds
+from mipp_cli.images.av1 import frame_pixels
 from mipp_cli.images.codestreams import Claim, jpeg_scans, parts
 from mipp_cli.images.grey_levels import exif_orientation
 from mipp_cli.images.kinds import Kind
@@ -28,6 +29,7 @@ _ROW: Final = 16  # bytes a row, or column once it is turned: two pointers
 # And of decoders that take more than that.
 _DECODERS: Final = {kinds.GIF: 2.0, kinds.BMP: 4.0, kinds.WEBP: 17.0, kinds.AVIF: 10.0}
 _ALPHA_OF_AVIF: Final = 4.0
+_AV1_FRAME: Final = 4.0
 _JPEG_2000: Final = 5.2  # for a component; and beside it the picture itself
 _HEIC: Final = {8: 9.0, 16: 28.0}
 
@@ -71,6 +73,9 @@ def check_cost(
             raise too_many_steps(f"run lengths of {len(data)} bytes for {pixels} pixels")
     wanted = max(wanted, later / scale**2)
     beside = _chunk_bytes(image) + _ROW * max(size) + (claim.beside if claim is not None else 0)
+    if kind == kinds.AVIF:  # the size that Pillow reports is its container's; frames may be larger, or many
+        planes = 2 if image.mode == "RGBA" else 1  # alpha is a frame of its own
+        beside += int(_AV1_FRAME * max(0, frame_pixels(data) - planes * pixels))
     check_bytes(int(wanted * pixels) + beside, budget, size)
 
 

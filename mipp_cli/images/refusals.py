@@ -36,7 +36,7 @@ def check_bytes(wanted: int, budget: int, size: tuple[int, int]) -> None:
     """Refuse a picture of a size if decoding it takes more bytes than a budget: UnreadableImageError."""
     if wanted > budget:
         raise UnreadableImageError(
-            f"decoding {size[0]}×{size[1]} pixels of this kind takes {wanted // 10**6} MB; "
+            f"decoding the {size[0]}×{size[1]} pixels takes {wanted // 10**6} MB; "
             f"the limit is {budget // 10**6} MB",
             hint="scale the picture down or save it in another format, or leave it out",
         )
