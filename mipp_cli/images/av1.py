@@ -1,4 +1,4 @@
-"""The frames of an AVIF file, found before they are decoded: how many pixels they hold.
+"""Count the pixels of the frames in an AVIF file before they are decoded.
 
 The decoder obeys the frames, whatever size the container states.
 
@@ -21,7 +21,7 @@ _SELECT: Final = 2  # each frame header says whether a tool is used
 
 
 class _Sequence(NamedTuple):
-    """What a sequence header says of its frames; ``pixels`` counts samples of more than 8 bits twice."""
+    """What a sequence header says about its frames; ``pixels`` counts samples of more than 8 bits twice."""
 
     pixels: int
     max_pixels: int  # of a frame that states its own size
@@ -33,7 +33,7 @@ class _Sequence(NamedTuple):
 
 
 class _Reader:
-    """The bits of some bytes, the most significant first."""
+    """Read bits, the most significant first."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -55,9 +55,9 @@ class _Reader:
 
 
 def frame_pixels(data: bytes) -> int:
-    """Return how many pixels all frames of an AVIF file have that its items and first samples hold.
+    """Return the number of pixels of all frames in the items and first samples of an AVIF file.
 
-    Raises ValueError if there are none, or too many parts to look at.
+    Raises ValueError if it has no frame or too many parts.
     """
     pixels = parts = 0
     for stream in _streams(data):
@@ -108,7 +108,7 @@ def _streams(data: bytes) -> Iterator[memoryview]:
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each box, and where its content begins and ends; containers are entered."""
+    """Yield the name of each box and the start and end of its content, nested boxes included."""
     while at + 16 <= end:
         size, name, large = struct.unpack_from(">I4sQ", data, at)
         start = at + (16 if size == 1 else 8)
@@ -142,7 +142,7 @@ def _items(box: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
 
 
 def _obus(stream: memoryview) -> Iterator[tuple[int, bytes]]:
-    """Yield the type of each OBU, and as much of its content as its header can take."""
+    """Yield the type of each OBU and the first bytes of its content, which hold its header."""
     at = 0
     while at < len(stream):
         head = stream[at]
@@ -185,7 +185,7 @@ def _sequence(bits: _Reader) -> _Sequence:
 
 
 def _skip_operating_points(bits: _Reader) -> int:
-    """Skip timing and operating points; return how many bits a shown frame's presentation time has."""
+    """Skip timing and operating points; return the bit length of a shown frame's presentation time."""
     delay_bits = time_bits = equal = 0
     if bits.take(1):
         bits.take(64)
@@ -210,7 +210,7 @@ def _skip_operating_points(bits: _Reader) -> int:
 
 def _states_size(bits: _Reader, sequence: _Sequence) -> bool:
     """Return whether a frame header overrides the size that its sequence header states."""
-    if bits.take(1):  # shows a frame that is decoded already
+    if bits.take(1):  # shows a frame that was decoded before
         return False
     kind, shown = bits.take(2), bits.take(1)
     bits.take(sequence.time_bits if shown else 1)

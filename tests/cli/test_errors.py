@@ -246,7 +246,7 @@ def test_a_container_of_the_wrong_kind_is_named_with_its_kind(deployment: Deploy
 def test_an_empty_folder_of_images_is_named(deployment: Deployment, name: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     said = refuse(deployment, 2, *words_of(deployment, IMAGE_READERS[name], tmp_path))
-    assert said.startswith(f"error: {tmp_path}: holds no images\nhint: images are JPEG")
+    assert said.startswith(f"error: {tmp_path}: contains no images\nhint: supported kinds are JPEG")
 
 
 @pytest.mark.parametrize("name", IMAGE_READERS)
@@ -256,7 +256,7 @@ def test_a_text_file_that_is_called_as_an_image_is_named(
     (tmp_path / "a.jpg").write_text("Dear doctor")
     for given in (tmp_path, tmp_path / "a.jpg"):
         said = refuse(deployment, 7, *words_of(deployment, IMAGE_READERS[name], given))
-        assert said.startswith(f"error: {tmp_path / 'a.jpg'}: this is no picture")
+        assert said.startswith(f"error: {tmp_path / 'a.jpg'}: the file is not a picture")
 
 
 @pytest.mark.parametrize("name", IMAGE_READERS)
@@ -265,7 +265,7 @@ def test_the_same_image_twice_is_refused(deployment: Deployment, name: str) -> N
     words = words_of(deployment, IMAGE_READERS[name], image)
     position = words.index(str(image))
     said = refuse(deployment, 2, *words[:position], image, *words[position:])
-    assert "two images would be called" in said
+    assert "two images would have the name" in said
     assert "q1.png" in said
     assert "name each image once" in said
 

@@ -203,7 +203,7 @@ def test_too_many_query_images_are_refused(changeable: Deployment, tmp_path: Pat
 def test_a_query_image_that_cannot_be_read_is_named(changeable: Deployment, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("no picture")
     words = (changeable / "pictures/queries/q1.png", tmp_path / "x.jpg")
-    refuse(changeable, 7, f"{tmp_path / 'x.jpg'}: this is no picture", *words)
+    refuse(changeable, 7, f"{tmp_path / 'x.jpg'}: the file is not a picture", *words)
 
 
 def test_a_query_image_without_edges_is_warned_of(changeable: Deployment, tmp_path: Path) -> None:
