@@ -1,8 +1,8 @@
-"""What other programs may import: the steps of the roles, readers of pictures, and descriptors.
+"""The public interface for other programs: the steps of the roles, picture readers and descriptors.
 
 The names in ``__all__`` and the errors in :mod:`mipp_cli.errors` change only with a minor version (0.2 to
-0.3), and the changelog says so. Everything else in the package may change at any time. `docs/python.md` says
-what each name is for.
+0.3), as listed in the changelog. Everything else in the package may change at any time. `docs/python.md`
+describes each name.
 """
 
 from mipp_cli.cloud.check import check_cloud

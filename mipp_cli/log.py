@@ -1,8 +1,7 @@
-"""What long steps tell the standard library's `logging`: what was done, and how long it took.
+"""Log long steps and their times to the standard library's `logging`.
 
-A logger is called as its module is, below `mipp_cli`, and is silent unless somebody listens. Only what a
-message names of a step's arguments is told: kinds, sizes and paths that were given; never keys, passphrases,
-features or names of images.
+A logger has the name of its module, below `mipp_cli`, and is silent unless a handler is configured. Messages
+contain only kinds, sizes and paths given by the user, never keys, passphrases, features or image names.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ logging.getLogger("mipp_cli").addHandler(logging.NullHandler())
 
 
 def timed(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Have a function log, when it ends, what it did; ``what`` may name its arguments: "opening {path}"."""
+    """Decorate a function to log its time when it ends; ``what`` may use its arguments: "opening {path}"."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         logger, signature = logging.getLogger(function.__module__), inspect.signature(function)

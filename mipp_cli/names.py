@@ -1,7 +1,7 @@
-"""Names of files as text: by their bytes, whatever the locale; and which of two names are one.
+"""Convert file names to text by their bytes, whatever the locale, and match names that look alike.
 
-A name is text that can be stored, sent, and given back: bytes that are not UTF-8 are escaped in it. What may
-steer a terminal is another matter: see ``sanitize.py``.
+A name is text that can be stored, sent and converted back; bytes that are not UTF-8 are escaped in it. For
+characters that could control a terminal, see ``sanitize.py``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _ESCAPE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 
 
 def name_of(path: str | bytes | os.PathLike[str]) -> str:
-    r"""Return a path as text: its bytes as UTF-8, and each byte that is not as ``\xff``.
+    r"""Return a path as text: its bytes decoded as UTF-8, with invalid bytes as escapes such as ``\xff``.
 
-    No two paths have one text: a backslash that only looks as if it began such an escape becomes ``\x5c``.
-    Text that is no path in this locale, such as the name of another party's image, stays as it is.
+    Different paths have different texts: a backslash that would look like the start of an escape becomes
+    ``\x5c``. Text that is not a path in this locale, such as another party's image name, is unchanged.
     """
     try:
         data = os.fsencode(path)
@@ -31,7 +31,7 @@ def name_of(path: str | bytes | os.PathLike[str]) -> str:
 
 
 def as_called(words: str | bytes) -> str:
-    """Return the name that somebody gave: the text that `mipp` shows, or the path's own bytes."""
+    """Return the name that a user gave, either as the text that `mipp` shows or as the path's bytes."""
     data = os.fsencode(words)
     try:
         return data.decode()
@@ -40,32 +40,32 @@ def as_called(words: str | bytes) -> str:
 
 
 def on_disk(name: str) -> str:
-    """Return a name that holds no escapes as a path whose bytes are UTF-8 in any locale."""
+    """Return a name without escapes as a path whose bytes are UTF-8 in any locale."""
     return os.fsdecode(name.encode())
 
 
 def path_of(name: str) -> str:
-    """Return the path that :func:`name_of` gave this name, as Python holds it."""
+    """Return the path, as Python represents it, for which :func:`name_of` returns this name."""
     data = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode())
     return os.fsdecode(data)
 
 
 def composed(name: str) -> str:
-    """Return a name in the form NFC: macOS writes letters and their accents apart, Linux does not."""
+    """Return a name in Unicode form NFC: macOS decomposes accented letters, Linux does not."""
     return unicodedata.normalize("NFC", name)
 
 
 def as_seen(name: str) -> str:
-    """Return what a name looks like on a terminal, in the form NFC."""
+    """Return a name as a terminal shows it, in form NFC."""
     return composed(printable(name))
 
 
 def recognised(
     wanted: Collection[str], known: Iterable[str], form: Callable[[str], str] = composed
 ) -> dict[str, str]:
-    """Return which of the names ``known`` each of ``wanted`` means: itself, or the only one of the same form.
+    """Map each of ``wanted`` to the name in ``known`` that it means: itself, or the only one of its form.
 
-    A name is left out where that is not clear: several of ``known`` have its form, or several of ``wanted``.
+    Ambiguous names are left out: those whose form several of ``known`` or of ``wanted`` have.
     """
     forms = Counter(map(form, wanted))
     same: dict[str, tuple[str, ...]] = dict.fromkeys(forms, ())

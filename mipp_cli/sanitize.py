@@ -1,4 +1,4 @@
-"""Names that come from other parties, made safe for files, tables and terminals."""
+"""Make names from other parties safe for files, tables and terminals."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 import unicodedata
 
 _NAME_BYTES = 80
-_SEPARATOR = re.compile(r"/|\\(?!x[0-9a-f]{2})")  # not what begins an escape in a name: names.py
-_UNDECODED = re.compile("[\udc80-\udcff]+")  # bytes that Python could not decode, as it holds them
+_SEPARATOR = re.compile(r"/|\\(?!x[0-9a-f]{2})")  # but not the start of an escape (names.py)
+_UNDECODED = re.compile("[\udc80-\udcff]+")  # surrogates for bytes that Python could not decode
 
 
 def safe_file_name(name: str) -> str:
-    """Return a short file name made of the last part of ``name``; never empty, hidden, or a path.
+    """Return a short file name made of the last part of ``name``; it is never empty, hidden or a path.
 
-    Letters, their marks and digits of any script stay, and ``._-``; all else becomes ``_``. The suffix is
-    dropped: the caller knows the true one.
+    Letters, marks and digits of any script and ``._-`` are kept; other characters become ``_``. The suffix
+    is dropped, as the caller knows the true one.
     """
     last = _SEPARATOR.split(name.rstrip("/\\"))[-1]
     stem = last.rpartition(".")[0] or last
@@ -30,14 +30,14 @@ def _is_of_a_word(character: str) -> bool:
 
 
 def decoded(text: str) -> str:
-    """Return ``text`` with bytes that Python could not decode as UTF-8, or else as escapes: ``\\xff``."""
+    """Return ``text`` with bytes that Python could not decode as UTF-8 text, or as escapes (``\\xff``)."""
     return _UNDECODED.sub(
         lambda found: found[0].encode("ascii", "surrogateescape").decode(errors="backslashreplace"), text
     )
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with what could steer a terminal or reverse a line made visible instead."""
+    """Return ``text`` with characters that could control a terminal or reverse a line as escapes."""
     return "".join(c if c.isprintable() else _escape(ord(c)) for c in decoded(text))
 
 
@@ -46,9 +46,9 @@ def _escape(code: int) -> str:
 
 
 def table_cell(text: str) -> str:
-    """Return ``text`` for a CSV cell: printable, and never a formula to a spreadsheet.
+    """Return ``text`` for a CSV cell: printable, and never a formula in a spreadsheet.
 
-    A name is a path, so "./" before it changes nothing of what it means.
+    A name is a path, so the prefix "./" does not change its meaning.
     """
     shown = printable(text)
     return f"./{shown}" if shown[:1] in ("=", "+", "-", "@") else shown

@@ -1,4 +1,4 @@
-"""Workers on a Dask cluster; the function that they run travels to each of them once."""
+"""Workers on a Dask cluster; their function is sent to each of them once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 20
-_RETRIES = 10  # a worker that is lost takes its tasks with it; they begin again elsewhere
+_RETRIES = 10  # tasks of a lost worker are restarted on another
 
 
 def check_address(address: str) -> None:
-    """Refuse a scheduler that features would reach in the clear over a network; InvalidRequestError."""
+    """Raise InvalidRequestError for a scheduler to which images would go unencrypted over a network."""
     parts = urlsplit(address)
     try:
         loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
@@ -32,16 +32,16 @@ def check_address(address: str) -> None:
         return
     raise InvalidRequestError(
         f"the scheduler {address!r} is neither tls:// nor on this machine",
-        hint="images go to the workers: set up Dask with TLS, or use tcp://127.0.0.1:8786",
+        hint="images are sent to the workers: set up Dask with TLS, or use tcp://127.0.0.1:8786",
     )
 
 
 @contextmanager
 def open_cluster(address: str) -> Iterator[tuple[Any, int]]:
-    """Give a client of the Dask cluster at ``address``, and how many threads its workers have.
+    """Yield a client of the Dask cluster at ``address``, and the number of its workers' threads.
 
-    TLS is configured as Dask is, by `distributed.comm.tls` or DASK_DISTRIBUTED__COMM__TLS__*. Raises
-    InvalidRequestError if Dask is not installed, nobody answers, or there is no worker.
+    TLS is configured in Dask, by `distributed.comm.tls` or DASK_DISTRIBUTED__COMM__TLS__*. Raises
+    InvalidRequestError if Dask is not installed, nobody answers, or there are no workers.
     """
     client = _connect(address)
     try:
@@ -57,7 +57,7 @@ def open_cluster(address: str) -> Iterator[tuple[Any, int]]:
 
 def _connect(address: str) -> Any:
     try:
-        # imported only when asked for: it is an extra, and takes a second
+        # imported on demand: it is an extra, and takes a second
         distributed = importlib.import_module("distributed")
     except ImportError:
         raise InvalidRequestError(
@@ -75,26 +75,26 @@ def _connect(address: str) -> Any:
 def open_cluster_workers(
     function: Callable[[Task], Result], address: str
 ) -> Iterator[tuple[Callable[[Task], Callable[[], Result]], int]]:
-    """Give what begins a task on the cluster, and how many tasks that does at a time.
+    """Yield a function that begins a task on the cluster, and the number of tasks done at a time.
 
-    Each worker is sent ``function`` once. Raises InterruptedWorkError if no worker is left.
+    ``function`` is sent to each worker once. Raises InterruptedWorkError if no worker is left.
     """
     with open_cluster(address) as (client, threads):
         yield _Work(client, function).begin, threads
 
 
 class _Work(Generic[Task, Result]):
-    """A function that lies with every worker, and the tasks that it is to do."""
+    """A function that every worker has, and its tasks."""
 
     def __init__(self, client: Any, function: Callable[[Task], Result]):
         self._client, self._function = client, function
-        # not pure: a task done twice must not be answered from the first time, it draws randomness
+        # not pure: tasks draw randomness, so Dask must not reuse the result of an equal task
         self._executor = client.get_executor(pure=False, retries=_RETRIES)
         self._sent = self._send()
 
     def _send(self) -> Any:
         try:
-            # without a hash: it would be taken of all that the function holds, and is of no use
+            # without a hash, which would cover all data of the function for nothing
             return self._client.scatter(self._function, broadcast=True, hash=False)
         except (OSError, CancelledError) as error:
             raise InterruptedWorkError(
@@ -102,7 +102,7 @@ class _Work(Generic[Task, Result]):
             ) from error
 
     def begin(self, task: Task) -> Callable[[], Result]:
-        """Begin a task; what this returns waits for its result."""
+        """Begin a task; return a function that waits for its result."""
         return partial(self._result, task, self._sent, self._submit(task))
 
     def _submit(self, task: Task) -> Future[Result]:
@@ -113,7 +113,7 @@ class _Work(Generic[Task, Result]):
         for _ in range(_RETRIES):
             try:
                 return future.result()
-            except CancelledError:  # all workers that had the function are lost; others may have come
+            except CancelledError:  # all workers with the function are lost; there may be new ones
                 if sent is self._sent:
                     self._sent = self._send()
                 sent, future = self._sent, self._submit(task)
@@ -121,5 +121,5 @@ class _Work(Generic[Task, Result]):
 
 
 def _run(function: Callable[[Task], Result], task: Task) -> Result:
-    grant_cores(1)  # a worker of Dask has a thread for each core
+    grant_cores(1)  # a Dask worker has a thread per core
     return function(task)
