@@ -1,4 +1,4 @@
-"""Workers on a Dask cluster; the function that they run travels to each of them once."""
+"""Workers on a Dask cluster; their function is sent to each of them once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _CONNECT_SECONDS = 20
-_WORKER_PATIENCE = 20  # seconds for workers to come where all are lost
-_RETRIES = 10  # a worker that is lost takes its tasks with it; they begin again elsewhere
+_WORKER_PATIENCE = 20  # seconds to wait for a worker when all are lost
+_RETRIES = 10  # tasks of a lost worker are restarted on another
 
 
 def check_address(address: str) -> None:
-    """Refuse a scheduler that features would reach in the clear over a network; InvalidRequestError."""
+    """Raise InvalidRequestError for a scheduler to which images would go unencrypted over a network."""
     parts = urlsplit(address)
     try:
         loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
@@ -35,16 +35,16 @@ def check_address(address: str) -> None:
         return
     raise InvalidRequestError(
         f"the scheduler {address!r} is neither tls:// nor on this machine",
-        hint="images go to the workers: set up Dask with TLS, or use tcp://127.0.0.1:8786",
+        hint="images are sent to the workers: set up Dask with TLS, or use tcp://127.0.0.1:8786",
     )
 
 
 @contextmanager
 def open_cluster(address: str) -> Iterator[tuple[Any, int]]:
-    """Give a client of the Dask cluster at ``address``, and how many threads its workers have.
+    """Yield a client of the Dask cluster at ``address``, and the number of its workers' threads.
 
-    TLS is configured as Dask is, by `distributed.comm.tls` or DASK_DISTRIBUTED__COMM__TLS__*. Raises
-    InvalidRequestError if Dask is not installed, nobody answers, or there is no worker.
+    TLS is configured in Dask, by `distributed.comm.tls` or DASK_DISTRIBUTED__COMM__TLS__*. Raises
+    InvalidRequestError if Dask is not installed, nobody answers, or there are no workers.
     """
     client = _connect(address)
     try:
@@ -60,7 +60,7 @@ def open_cluster(address: str) -> Iterator[tuple[Any, int]]:
 
 def _connect(address: str) -> Any:
     try:
-        # imported only when asked for: it is an extra, and takes a second
+        # imported on demand: it is an extra, and takes a second
         distributed = importlib.import_module("distributed")
     except ImportError:
         raise InvalidRequestError(
@@ -78,37 +78,37 @@ def _connect(address: str) -> Any:
 def open_cluster_workers(
     function: Callable[[Task], Result], address: str
 ) -> Iterator[tuple[Callable[[Task], Callable[[], Result]], int]]:
-    """Give what begins a task on the cluster, and how many tasks that does at a time.
+    """Yield a function that begins a task on the cluster, and the number of tasks done at a time.
 
-    Each worker is sent ``function`` once. Raises InterruptedWorkError if no worker is left.
+    ``function`` is sent to each worker once. Raises InterruptedWorkError if no worker is left.
     """
     with open_cluster(address) as (client, threads):
         yield _Work(client, function).begin, threads
 
 
 class _Work(Generic[Task, Result]):
-    """A function that each worker gets once, and the tasks that it is to do.
+    """A function that each worker gets once, and its tasks.
 
-    The function is the result of a task of its own. Dask copies it from worker to worker, and makes it again
-    from what the scheduler keeps if all workers that held it are lost. Scattered data would be gone,
-    and tasks that wait for it were seen to wait for ever.
+    The function is the result of a task of its own: Dask copies it from worker to worker, and computes it
+    again from what the scheduler keeps if all workers that had it are lost. Scattered data would be lost with
+    them, and tasks that needed it could wait forever.
     """
 
     def __init__(self, client: Any, function: Callable[[Task], Result]):
         self._client = client
-        # not pure: a task done twice must not be answered from the first time, it draws randomness
+        # not pure: tasks draw randomness, so Dask must not reuse the result of an equal task
         self._executor = client.get_executor(pure=False, retries=_RETRIES)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")  # a model is large
             self._function = client.submit(pickle.loads, pickle.dumps(function), pure=False, retries=_RETRIES)
 
     def begin(self, task: Task) -> Callable[[], Result]:
-        """Begin a task; what this returns waits for its result."""
+        """Begin a task; return a function that waits for its result."""
         future: Future[Result] = self._executor.submit(_run, self._function, task)
         return partial(self._result, future)
 
     def _result(self, future: Future[Result]) -> Result:
-        """Wait for a result, but not without end for workers: Dask itself would."""
+        """Wait for a result, but not forever if there are no workers, as Dask would."""
         without_workers = 0
         while without_workers < _WORKER_PATIENCE:
             with suppress(TimeoutError):
@@ -120,5 +120,5 @@ class _Work(Generic[Task, Result]):
 
 
 def _run(function: Callable[[Task], Result], task: Task) -> Result:
-    grant_cores(1)  # a worker of Dask has a thread for each core
+    grant_cores(1)  # a Dask worker has a thread per core
     return function(task)

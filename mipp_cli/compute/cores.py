@@ -1,4 +1,4 @@
-"""How many cores a task may use itself, so that workers together use no more than there are."""
+"""Share the cores of this machine among workers, so that together they use no more than there are."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _share: ContextVar[int | None] = ContextVar("share", default=None)
 
 
 def all_cores() -> int:
-    """Return how many cores this process may use: of those that it may run on, what a container is given."""
+    """Return the number of cores that this process may use, by its affinity and its container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min([cores, *_quotas(_GROUPS, _OF_THIS_PROCESS)])))
 
 
 def _quotas(groups: Path, of_this_process: Path) -> Iterator[float]:
-    """Yield the quotas of time, in cores, of the control groups that this process is in.
+    """Yield the CPU quotas, in cores, of the control groups of this process.
 
-    Each says how many microseconds of computing there are in a period: `cpu.max` in version 2, two files in
-    version 1. A group keeps to the quotas of those above it, too. A container may see its own as the root.
+    A quota is the microseconds of processor time per period: in `cpu.max` in version 2, in two files in
+    version 1. The quotas of parent groups apply, too. A container may see its own group as the root.
     """
     lines: list[str] = []
     with suppress(OSError):
@@ -41,7 +41,7 @@ def _quotas(groups: Path, of_this_process: Path) -> Iterator[float]:
 
 
 def _quota(folder: Path, *, is_first_version: bool) -> float:
-    """Return the quota of a group, in cores; OSError or ValueError if it has none."""
+    """Return the quota of a group in cores; raises OSError or ValueError if it has none."""
     if is_first_version:
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         quota, period = (int((folder / name).read_text()) for name in names)
@@ -53,18 +53,18 @@ def _quota(folder: Path, *, is_first_version: bool) -> float:
 
 
 def share_of_cores(workers: int) -> int:
-    """Return how many cores each of so many workers on this machine may use: one at least."""
+    """Return the number of cores for each of several workers on this machine, at least one."""
     return max(1, all_cores() // workers)
 
 
 def grant_cores(count: int) -> None:
-    """Say how many cores the tasks of this thread may use."""
+    """Set the number of cores that the tasks of this thread may use."""
     _share.set(count)
 
 
 def cores_of_this_worker() -> int:
-    """Return how many cores a task may use: its worker's share, or all where there are no other workers.
+    """Return the number of cores that a task may use: its worker's share, or all if there are no workers.
 
-    Ask in the thread that does the task.
+    Call this in the thread that does the task.
     """
     return _share.get() or all_cores()

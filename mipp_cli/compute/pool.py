@@ -1,4 +1,4 @@
-"""Workers that are processes on this machine: started apart from this one's threads, and ended in order."""
+"""Worker processes on this machine, forked from a server without threads, and stopped in order."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from mipp_cli.errors import InterruptedWorkError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# What reaches the whole process group: the parent alone decides, and stops its workers in order.
+# Signals that reach the whole process group: only the parent handles them, and stops its workers.
 _FOR_THE_PARENT = (signal.SIGINT, signal.SIGHUP)
-_PATIENCE = 5  # seconds until we ask whether the pool broke
+_PATIENCE = 5  # seconds between checks whether the pool broke
 _ENVIRONMENT = {
-    # Python is started with -c here, and would import what lies in the current folder.
+    # Python is started with -c here, and would import files of the current folder.
     "PYTHONSAFEPATH": "1",
-    # As numpy is imported, it starts a thread for each core, in the worker of each core.
+    # On import, numpy would start a thread per core in each worker.
     "OPENBLAS_NUM_THREADS": "1",
-    # glibc keeps the memory of one picture for the next: describing it takes 40 per cent less time.
+    # glibc keeps the memory of one picture for the next, which makes describing take 40 % less time.
     "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 26),
 }
@@ -44,14 +44,14 @@ _function: ContextVar[Callable[[Any], Any]] = ContextVar("function")
 def open_pool(
     function: Callable[[Task], Result], count: int
 ) -> Iterator[Callable[[Task], Callable[[], Result]]]:
-    """Give what begins a task in one of ``count`` processes; each is started when a task waits for it.
+    """Yield a function that begins a task in one of ``count`` processes, which are started on demand.
 
-    Each is sent ``function`` once, when it starts. Raises InterruptedWorkError if a process is ended from
-    outside, or so many may not be started.
+    ``function`` is sent to each when it starts. Raises InterruptedWorkError if a process is killed, or so
+    many cannot be started.
     """
     share = share_of_cores(count)
     with signals_held():
-        # in each worker one that waits for this process's end, here two that serve them, and two servers
+        # each worker and its thread that waits for this process to end, two threads here, and two servers
         _check_room(2 * count + 4)
         try:
             _start_server()
@@ -60,7 +60,7 @@ def open_pool(
         except (OSError, ImportError, NotImplementedError) as error:
             raise InterruptedWorkError(
                 f"worker processes cannot be started: {getattr(error, 'strerror', None) or error}",
-                hint="they need /dev/shm and a folder for temporary files (TMPDIR) that can be written; "
+                hint="they need /dev/shm and a writable folder for temporary files (TMPDIR); "
                 "--jobs 1 needs neither",
             ) from error
 
@@ -72,12 +72,12 @@ def open_pool(
         yield begin
     except BaseException as error:
         for child in multiprocessing.active_children():
-            child.kill()  # one that is started as the pool breaks is not ended with it, but waited for
+            child.kill()  # the pool would wait for a child that was started while it broke
         if isinstance(error, BrokenProcessPool):
             raise _lost() from None
         raise
     finally:
-        with signals_held(), suppress(RuntimeError):  # that the pool's own thread could not be started
+        with signals_held(), suppress(RuntimeError):  # the pool's own thread may not have started
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -87,14 +87,14 @@ def _submitted(
     try:
         return pool.submit(function, *arguments)
     except (OSError, EOFError) as error:
-        # a worker was gone before all was sent to it, or the pool closed its pipes meanwhile
+        # a worker ended before everything was sent to it, or the pool closed its pipes in the meantime
         if isinstance(error, (ConnectionError, EOFError)) or error.errno in (None, errno.EBADF):
             raise _lost() from None
         raise
 
 
 def _result(pool: ProcessPoolExecutor, future: Future[Result]) -> Result:
-    """Wait for a result, and not for ever: a task that is submitted as the pool breaks never has one."""
+    """Wait for a result, but not forever: a task submitted while the pool breaks never gets one."""
     while not future.done():
         wait([future], timeout=_PATIENCE)
         if not future.done():
@@ -104,15 +104,15 @@ def _result(pool: ProcessPoolExecutor, future: Future[Result]) -> Result:
 
 def _lost() -> InterruptedWorkError:
     return InterruptedWorkError(
-        "a worker process was ended from outside", hint="was memory short? Try again with fewer --jobs"
+        "a worker process was killed", hint="memory may be short: try again with fewer --jobs"
     )
 
 
 def _check_room(count: int) -> None:
-    """Refuse to begin where so many processes and threads may not be started: a pool would fail half begun.
+    """Refuse to start a pool if so many processes and threads cannot be started, as it would fail midway.
 
-    To the system they are the same, and threads are tried in a moment; but where address space is limited,
-    which they take a lot of.
+    The system counts threads like processes, and starting threads is a quick test. It is skipped if address
+    space is limited, of which threads take a lot.
     """
     if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return
@@ -124,7 +124,7 @@ def _check_room(count: int) -> None:
             begun.append(thread)
     except RuntimeError:
         raise InterruptedWorkError(
-            "the processes for this work may not be started",
+            "the worker processes cannot be started",
             hint="give --jobs 1, which starts none, or raise the limit (ulimit -u, pids of a container)",
         ) from None
     finally:
@@ -134,19 +134,19 @@ def _check_room(count: int) -> None:
 
 
 def _start_server() -> None:
-    """Start the process that forks the workers, unless it runs: it has no threads, and lives as long as this.
+    """Start the process that forks the workers, unless it runs. It has no threads, and ends with this one.
 
-    What it and its workers must not hear is blocked in it from its very first moment. What they print, such
-    as a traceback because a fork fails, is not shown: whatever matters comes back with a result.
+    Signals for the parent are blocked in it and its workers from the start. Their output, such as a traceback
+    of a failed fork, is not shown: errors that matter are returned as results.
     """
-    forkserver.set_forkserver_preload([])  # not the main module, which may start threads
+    forkserver.set_forkserver_preload([])  # without the main module, which may start threads
     added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     mask, stderr = signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- no path of ours
             os.dup2(nothing.fileno(), 2)
         os.environ.update(added)
-        resource_tracker.ensure_running()  # first: when it has started, it lets SIGINT through again
+        resource_tracker.ensure_running()  # first, as starting it unblocks SIGINT
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
         forkserver.ensure_running()
     finally:
@@ -164,7 +164,7 @@ def _begin_worker(function: Callable[[Any], Any], cores: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent is gone, however it went, and do not outlive it."""
+    """Wait until the parent has ended in any way, and end this process."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

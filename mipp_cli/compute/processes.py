@@ -1,4 +1,4 @@
-"""Work in processes, in threads or on a Dask cluster: in order, a bounded number of tasks under way."""
+"""Run tasks in processes, in threads or on a Dask cluster, in order and with a limit on pending tasks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Parallelism:
-    """Where work is done: in ``jobs`` processes here (None: one for each core), or on a cluster.
+    """Where tasks run: in ``jobs`` processes on this machine (None: one per core), or on a cluster.
 
-    With ``threads`` it is done in threads of this process, which share the function: for a device that one
+    With ``threads`` they run in threads of this process, which share the function, as for a device that one
     process must own.
     """
 
@@ -39,13 +39,13 @@ class Parallelism:
 
     @property
     def count(self) -> int:
-        """How many tasks are done at a time; 1 for a cluster, which says so only when it is asked."""
+        """Number of tasks done at a time; 1 for a cluster, whose number is known only once connected."""
         if self.scheduler is not None:
             return 1
         return all_cores() if self.jobs is None else self.jobs
 
     def at_most(self, jobs: int) -> Parallelism:
-        """Return this with so many jobs at most: each process takes 0.3 s to start. A cluster has begun."""
+        """Return a copy with at most so many jobs, as each takes 0.3 s to start; a cluster is running."""
         return self if self.scheduler is not None else replace(self, jobs=max(1, min(self.count, jobs)))
 
 
@@ -54,9 +54,9 @@ LOCAL = Parallelism()
 
 @dataclass(frozen=True)
 class Workers(Generic[Task, Result]):
-    """Workers that run one function: how many tasks they do at a time, and what begins one.
+    """Workers that run one function: the number of tasks done at a time, and a function that begins one.
 
-    What that returns waits for the task's result.
+    ``begin`` returns a function that waits for the task's result.
     """
 
     count: int
@@ -81,10 +81,10 @@ def _finished(task: Task, result: Callable[[], Result]) -> tuple[Task, Result]:
 def open_workers(
     function: Callable[[Task], Result], parallelism: Parallelism
 ) -> Iterator[Workers[Task, Result]]:
-    """Give workers at ``parallelism`` that run ``function``, sent once to each process. One job is done here.
+    """Yield workers that run ``function``, which is sent once to each process; one job runs in this process.
 
-    Raises InterruptedWorkError if a worker process is ended from outside, and what
-    :func:`mipp_cli.compute.cluster.open_cluster` raises.
+    Raises InterruptedWorkError if a worker process is killed, and the errors of
+    :func:`mipp_cli.compute.cluster.open_cluster`.
     """
     count = parallelism.count
     if parallelism.scheduler is not None:

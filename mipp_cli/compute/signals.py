@@ -1,4 +1,4 @@
-"""Interrupts that wait until what must not be left half done is done."""
+"""Delay interrupts until a step that must not be left half done is finished."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Interrupt after the block, not in it: half started, a process fails aloud, or the pool hangs."""
+    """Delay interrupts until after the block; a half-started process prints a traceback, or a pool hangs."""
     came: list[int] = []
     held = {}
     if threading.current_thread() is threading.main_thread():

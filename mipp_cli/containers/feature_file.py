@@ -1,7 +1,7 @@
-"""A caller's own file of features: `.npy`, rows in an order agreed on, or HDF5 with names beside the rows.
+"""Read a caller's own feature file: `.npy` with rows in the order of the images, or HDF5 with names.
 
-Not a container: nobody signed it, and it is whoever runs the command who made it. Rows are read when they
-are asked for; what a file points to outside of itself is not followed.
+It is not a container: it comes from the caller and is not signed. Rows are read on demand. References to
+other files are not followed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from mipp_cli.errors import MalformedError, errors_at
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _READ_BYTES = 1 << 20
-_NPY_HEADER_LIMIT = 1 << 14  # numpy itself reads none of more than 10,000 characters
+_NPY_HEADER_LIMIT = 1 << 14  # numpy itself refuses headers of more than 10,000 characters
 
 
 class FeatureFile(Protocol):
-    """An open file of features: ``shape`` (rows, dimension), whole numbers or floats of at most 64 bits."""
+    """An open feature file of ``shape`` (rows, dimension), with integers or floats of at most 64 bits."""
 
     shape: tuple[int, int]
 
     def rows(self, begin: int, end: int) -> NDArray[np.number]:
-        """Return rows ``begin`` to ``end`` (not included), as they are stored."""
+        """Return rows ``begin`` to ``end``, exclusive, as stored."""
 
     def names(self) -> Iterator[str] | None:
-        """Yield the name of each row; None where rows have no names."""
+        """Yield the name of each row; None if rows have no names."""
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the whole file."""
@@ -44,7 +44,7 @@ class FeatureFile(Protocol):
 
 
 def open_feature_file(path: Path) -> FeatureFile:
-    """Open a file of features, by what it begins with; raises MalformedError if it is none."""
+    """Open a feature file by its first bytes; raises MalformedError if it is not one."""
     with errors_at(path):
         source = FileSource(path)
         try:
@@ -52,14 +52,14 @@ def open_feature_file(path: Path) -> FeatureFile:
                 return _NpyFeatures(source)
             if _is_hdf5(source):
                 return _Hdf5Features(path, source)
-            raise MalformedError("is no file of features", hint=HINT)
+            raise MalformedError("is not a feature file", hint=HINT)
         except BaseException:
             source.close()
             raise
 
 
 def _is_hdf5(source: Source) -> bool:
-    """Say whether a file is HDF5, which may begin after a block of its user's of 512 · 2^n bytes."""
+    """Return whether a file is HDF5, which may begin after a user block of 512 · 2^n bytes."""
     places = [0]
     while (following := max(512, 2 * places[-1])) < source.size:
         places.append(following)
@@ -74,16 +74,16 @@ def _digest(source: Source) -> bytes:
 
 
 class _NpyFeatures:
-    """An `.npy` file; read by position, so that nobody who shortens it meanwhile ends the process."""
+    """An `.npy` file, read by position: if memory-mapped, shortening it would crash the process."""
 
     def __init__(self, source: Source):
         self._source = source
-        view = io.BytesIO(source.read_at(0, _NPY_HEADER_LIMIT))  # a header may claim to have gigabytes
+        view = io.BytesIO(source.read_at(0, _NPY_HEADER_LIMIT))  # a header may claim gigabytes
         try:
             version = npy.read_magic(view)
             read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, by_columns, self._dtype = read(view)
-        # numpy reads the header as Python, and what that raises is not bounded by what it documents
+        # numpy parses the header as Python, and raises more than it documents
         except Exception as error:
             raise MalformedError("is a damaged .npy file", hint="save it again") from error
         self.shape = check_table(shape, self._dtype)
@@ -94,7 +94,7 @@ class _NpyFeatures:
         self._start = view.tell()
         self._row_bytes = self.shape[1] * self._dtype.itemsize
         if self._start + self.shape[0] * self._row_bytes != source.size:
-            raise MalformedError("is longer or shorter than its header says", hint="save it again")
+            raise MalformedError("does not have the size that its header states", hint="save it again")
 
     def rows(self, begin: int, end: int) -> NDArray[np.number]:
         size = self._row_bytes
@@ -112,7 +112,7 @@ class _NpyFeatures:
 
 
 class _Hdf5Features(Hdf5Features):
-    """An HDF5 file, whose digest is taken here."""
+    """An HDF5 file; this process computes its digest."""
 
     def __init__(self, path: Path, source: Source):
         super().__init__(path)

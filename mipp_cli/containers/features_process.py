@@ -1,8 +1,8 @@
-"""A caller's HDF5 file of features, read in a process of its own, which a damaged file may end.
+"""Read a caller's HDF5 feature file in a separate process, which a damaged file may crash.
 
-Such a file uses whatever HDF5 knows, and the library trusts it: some damage makes the library crash, keeps it
-busy without end, or takes all memory. Then only this process ends, and the file is called damaged. Requests
-and answers are a line of JSON; rows and names follow as bytes.
+Such a file may use any feature of HDF5, and the library trusts it: some damage makes the library crash, loop
+forever, or exhaust the memory. Then only this process ends, and the file is reported as damaged. Requests and
+answers are a line of JSON; rows and names follow as bytes.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.names import as_called
 
 ROWS, NAMES = "features", "names"
-HINT: Final = f"give an .npy file of one row an image, or HDF5 with the datasets {NAMES} and {ROWS}"
-SECONDS: Final = 60  # of computing for an answer, of which the largest takes a hundredth
-_MOST_MEMORY = 1 << 32  # bytes of address space: chunks, which a caller may choose to be large, and libraries
+HINT: Final = f"give an .npy file with one row per image, or HDF5 with the datasets {NAMES} and {ROWS}"
+SECONDS: Final = 60  # of processor time per answer; the largest takes a hundredth
+_MOST_MEMORY = 1 << 32  # bytes of address space: the libraries, and chunks, which may be large
 _CACHE_BYTES = 1 << 25  # a chunk that does not fit is decompressed again for each of its rows
 _ANSWER_BYTES = 1 << 24
 _MOST_NAMES_BYTES = 1 << 28
 _BATCH_NAMES = 4096
 _WIDEST = 8
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # numpy starts one for each core, and computes nothing here
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # numpy starts one per core, but computes nothing here
 
 
 def check_table(shape: tuple[int, ...] | None, dtype: np.dtype[np.generic]) -> tuple[int, int]:
     """Return the shape of a table of numbers; raises MalformedError for anything else."""
     if shape is None or len(shape) != 2 or min(shape) < 0:
-        raise MalformedError("has features that are not rows and columns", hint="one row an image")
+        raise MalformedError("has features that are not rows and columns", hint="save one row per image")
     if dtype.kind not in "uif" or dtype.itemsize > _WIDEST:
         raise MalformedError(
             f"has features of type {dtype}",
-            hint="give whole numbers, or floats, of at most 64 bits",
+            hint="save integers or floats of at most 64 bits",
         )
     return int(shape[0]), int(shape[1])
 
 
 class Hdf5Features:
-    """An HDF5 file of features that another process has open; raises MalformedError if that fails at it."""
+    """An HDF5 feature file, opened in another process; raises MalformedError if that process fails."""
 
     def __init__(self, path: Path):
         self._process = subprocess.Popen(  # noqa: S603 -- this module, by this interpreter
-            # without the working directory on the path, in which files of strangers may lie
+            # -P keeps the working directory off the path, as strangers' files may lie there
             [sys.executable, "-P", "-m", __name__, path, str(SECONDS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,7 +71,7 @@ class Hdf5Features:
             raise
 
     def rows(self, begin: int, end: int) -> NDArray[np.number]:
-        """Return rows ``begin`` to ``end`` (not included), as they are stored."""
+        """Return rows ``begin`` to ``end``, exclusive, as stored."""
         step = max(1, _ANSWER_BYTES // max(1, self.shape[1] * self._dtype.itemsize))
         pieces = [self._rows(start, min(start + step, end)) for start in range(begin, end, step)]
         return pieces[0] if len(pieces) == 1 else np.concatenate([self._rows(begin, begin), *pieces])
@@ -122,7 +122,7 @@ class Hdf5Features:
 
 def _damaged() -> MalformedError:
     return MalformedError(
-        "the HDF5 library fails at it", hint="the file is damaged, or was made to mislead: save it again"
+        "the HDF5 library could not read the file", hint="the file is damaged or forged: save it again"
     )
 
 
@@ -131,7 +131,7 @@ def _line(fields: Mapping[str, Any]) -> bytes:
 
 
 class _OpenFile:
-    """The file in the process that reads it; what lies in other files is refused."""
+    """The file, in the process that reads it; datasets in other files are refused."""
 
     def __init__(self, source: Source):
         with hdf5_errors("HDF5 content"):
@@ -141,7 +141,7 @@ class _OpenFile:
             shape = check_table(self._rows.shape, self._rows.dtype)
             is_text = h5py.check_string_dtype(self._names.dtype) is not None
         if not is_text or self._names.shape != shape[:1]:
-            raise MalformedError(f"has {NAMES} that are not one text for each row of {ROWS}", hint=HINT)
+            raise MalformedError(f"has {NAMES} that are not one text per row of {ROWS}", hint=HINT)
         self.facts = {"shape": shape, "dtype": self._rows.dtype.str}
 
     def read(self, what: str, begin: int, end: int) -> bytes:
@@ -156,7 +156,7 @@ class _OpenFile:
 
 
 def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return a dataset that lies in the file itself."""
+    """Return a dataset that is stored in the file itself."""
     with hdf5_errors(f"dataset {name}"):
         if name.encode() not in set(file.id):
             raise MalformedError(f"has no dataset {name}", hint=HINT)
@@ -167,12 +167,12 @@ def _own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
             raise MalformedError(f"{name} is not a dataset", hint=HINT)
         creation = dataset.id.get_create_plist()
         if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
-            raise MalformedError(f"{name} lies in other files, which are not opened", hint=HINT)
+            raise MalformedError(f"{name} is stored in other files, which are not opened", hint=HINT)
         return dataset
 
 
 def _serve(path: Path, seconds: int, requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Open a file, and answer until there are no more requests."""
+    """Open a file, and answer requests until there are no more."""
     try:
         _, most = resource.getrlimit(resource.RLIMIT_AS)
         memory = _MOST_MEMORY if most == resource.RLIM_INFINITY else min(_MOST_MEMORY, most)
@@ -190,11 +190,11 @@ def _serve(path: Path, seconds: int, requests: IO[bytes], answers: IO[bytes]) ->
     except MippError as error:
         answers.write(_line({"error": error.message, "hint": error.hint or HINT}))
     except MemoryError:
-        answers.write(_line({"error": "takes too much memory", "hint": "save it in smaller chunks"}))
+        answers.write(_line({"error": "needs too much memory", "hint": "save it in smaller chunks"}))
 
 
 def _limit_time(seconds: int) -> None:
-    """Let the system end this process when it has computed for so long from now on."""
+    """Limit the processor time that this process may use from now on."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + 1 + seconds, most))

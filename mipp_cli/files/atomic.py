@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written beside their place, synced, and renamed into it."""
+"""Write files atomically: to a temporary file beside the path, which is synced and renamed."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from pathlib import Path
 
 from mipp_cli.errors import OutputError
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # what is called so was not finished
-# what file systems say that cannot sync a folder, or folders that may be written and not read
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # names of unfinished files
+# errors of file systems that cannot sync folders, and for folders that may be written but not read
 _NOT_SYNCED = (
     *(errno.EINVAL, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
     *(errno.EACCES, errno.EPERM),
 )
 _PRIVATE_MODE = 0o600
-_MODE = 0o644  # less the umask: others may read what is handed over, and never write it
+_MODE = 0o644  # less the umask: others may read the files to hand over, but never write them
 
 
 _AWAY = "the disk or the server failed: check that it is there and mounted, then run the command again"
-_HINTS = {  # what the system says, whatever is done
+_HINTS = {  # for errors of the system, whatever the operation
     errno.EIO: _AWAY,
     errno.ENXIO: _AWAY,
     errno.ENODEV: _AWAY,
     errno.ESTALE: _AWAY,
     errno.ENOTCONN: _AWAY,
     errno.ETIMEDOUT: _AWAY,
-    errno.EMFILE: "too many files are open at a time: raise the limit (ulimit -n), or give fewer --jobs",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or give fewer --jobs",
     errno.ENFILE: "too many files are open on this machine: try again later",
-    errno.EAGAIN: "no more processes may be started: give fewer --jobs, or raise the limit (ulimit -u)",
+    errno.EAGAIN: "no more processes can be started: give fewer --jobs, or raise the limit (ulimit -u)",
     errno.ENOMEM: "free some memory, or give fewer --jobs",
 }
 _ELSEWHERE = "choose another place"
 _HINTS_OF_WRITING = {
     errno.ENOSPC: "there is no space left: free some, then run the command again",
     errno.EDQUOT: "the disk quota is used up: free some space, then run the command again",
-    errno.EFBIG: f"the file system or a limit (ulimit -f) allows no file so large: {_ELSEWHERE}",
+    errno.EFBIG: f"the file system or a limit (ulimit -f) does not allow so large a file: {_ELSEWHERE}",
     errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
-    errno.EACCES: f"you may not write there: {_ELSEWHERE}, or ask for the right",
-    errno.EPERM: f"you may not write there: {_ELSEWHERE}, or ask for the right",
+    errno.EACCES: f"you may not write there: {_ELSEWHERE}, or ask for permission",
+    errno.EPERM: f"you may not write there: {_ELSEWHERE}, or ask for permission",
     errno.ENOENT: "the folder does not exist: make it first",
     errno.ENOTDIR: f"a part of the path is not a folder: {_ELSEWHERE}",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
-    errno.EILSEQ: "the file system takes no such name: choose another",
+    errno.EILSEQ: "the file system does not accept this name: choose another",
 }
 
 
 def hint_of(error: OSError, otherwise: str) -> str:
-    """Return what to do about what the system says: ``otherwise``, where that depends on what was done."""
+    """Return the hint for an error of the system; ``otherwise`` if it depends on the operation."""
     return _HINTS.get(error.errno or 0, otherwise)
 
 
 def output_error(error: OSError, path: Path) -> OutputError:
-    """Return the error that says why ``path`` cannot be written, and what to do."""
+    """Return the OutputError that says why ``path`` cannot be written, and what to do."""
     number = error.errno or 0
     reason = os.strerror(number) if number else "the write failed"
     hint = hint_of(error, _HINTS_OF_WRITING.get(number, "nothing was changed; try again"))
@@ -68,19 +68,19 @@ def output_error(error: OSError, path: Path) -> OutputError:
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise OutputError if ``path`` exists and ``force`` is not given, or if it is no regular file.
+    """Raise OutputError if ``path`` exists without ``force``, or is not a regular file.
 
-    A link counts as what it points to; one that points nowhere may be replaced.
+    A link counts as its target; a dangling link may be replaced.
     """
     try:
         mode, has_folder = path.stat().st_mode if path.exists() else None, path.parent.is_dir()
-    except OSError as error:  # the name is too long, or a folder on the way may not be entered
+    except OSError as error:  # the name is too long, or a parent folder is inaccessible
         raise output_error(error, path) from error
     if mode is not None and stat.S_ISDIR(mode):
         raise OutputError("is a folder, not a file", path=path, hint="name a file for the output")
     if not has_folder:
         raise OutputError("its folder does not exist", path=path, hint="make the folder first")
-    if mode is not None and not stat.S_ISREG(mode):  # a device, a pipe or a socket: nothing to write over
+    if mode is not None and not stat.S_ISREG(mode):  # a device, pipe or socket must not be replaced
         raise OutputError(
             "is not a regular file, and is not replaced", path=path, hint="name a file for the output"
         )
@@ -92,11 +92,11 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 @contextmanager
 def new_file(path: Path, *, force: bool = False, private: bool = False) -> Iterator[Path]:
-    """Give the path of a temporary file beside ``path``; rename it there when the block succeeds.
+    """Yield the path of a temporary file beside ``path``, and rename it to ``path`` if the block succeeds.
 
-    ``private`` keeps the file readable by its owner alone; otherwise others may read it if the umask lets
-    them, and never write it. If the block fails, the temporary file is removed and ``path`` is as it was.
-    An OSError inside the block is taken for a failure to write. Raises OutputError.
+    With ``private``, only its owner can read the file; otherwise others can read it if the umask allows, but
+    never write it. If the block fails, the temporary file is removed and ``path`` is unchanged. An OSError in
+    the block counts as a failure to write. Raises OutputError.
     """
     refuse_existing(path, force=force)
     mode = _PRIVATE_MODE if private else _MODE
@@ -114,10 +114,10 @@ def new_file(path: Path, *, force: bool = False, private: bool = False) -> Itera
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Give a private folder beside ``path`` to fill; rename it there when the block succeeds.
+    """Yield a private folder beside ``path`` to fill, and rename it to ``path`` if the block succeeds.
 
-    If that fails, nothing is left of it. An OSError inside the block is taken for a failure to write.
-    Raises OutputError.
+    If it fails, the folder is removed. An OSError in the block counts as a failure to write. Raises
+    OutputError.
     """
     sweep(path.parent, path.name)
     try:
@@ -135,10 +135,10 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def unchanged_on_failure(*paths: Path) -> Iterator[None]:
-    """Put files back as they were if the block fails; those that were not there are removed.
+    """Restore files if the block fails; those that did not exist are removed.
 
-    Meanwhile the old ones lie beside their places under temporary names. A disk that became read-only
-    lets nothing be put back. Raises OutputError.
+    Until then the old files are kept beside the paths under temporary names. They cannot be restored on a
+    disk that became read-only. Raises OutputError.
     """
     with ExitStack() as stack:
         before = {path: stack.enter_context(_old_file(path)) for path in paths if os.path.lexists(path)}
@@ -156,7 +156,7 @@ def unchanged_on_failure(*paths: Path) -> Iterator[None]:
 
 @contextmanager
 def _old_file(path: Path) -> Iterator[Path | None]:
-    """Give another name of a file; None for a link or a folder, which has none."""
+    """Yield a second name of a file; None for a link or a folder, which cannot have one."""
     with ExitStack() as stack:
         try:
             is_file = path.is_file() and not path.is_symlink()
@@ -167,10 +167,10 @@ def _old_file(path: Path) -> Iterator[Path | None]:
 
 
 def _keep(path: Path, temporary: Path) -> None:
-    """Give a file a second name; or copy it, where there are no hard links.
+    """Give a file a second name by a hard link, or copy it if the file system has none.
 
-    File systems say that in many ways (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, EINVAL, EACCES). Whatever
-    stands in the way of the copy, too, is a failure.
+    File systems report that by many errors (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, EINVAL, EACCES), so only
+    an error of the copy is a failure.
     """
     try:
         os.link(path, temporary, follow_symlinks=False)
@@ -182,9 +182,9 @@ def _keep(path: Path, temporary: Path) -> None:
 
 @contextmanager
 def _in_use(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
-    """Make a temporary file or folder beside ``path``, which :func:`sweep` of others does not touch.
+    """Make a temporary file or folder beside ``path`` that :func:`sweep` in other processes leaves alone.
 
-    It is locked, and so in use for as long as this process lives, and no longer.
+    It is locked, and so counts as in use until this process is done with it or ends.
     """
     while True:
         temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.tmp")
@@ -201,15 +201,15 @@ def _in_use(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
 
 @contextmanager
 def _claimed(temporary: Path) -> Iterator[bool]:
-    """Lock what was just made; False if another took it for a leftover before it was locked."""
+    """Lock a new temporary file; yield False if another process removed it before it was locked."""
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         yield False
         return
     try:
-        with suppress(OSError):  # where there are no locks, no sweep gets one either, and takes nothing
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: one file may be held under several names
+        with suppress(OSError):  # without locks, sweeps get none either, and remove nothing
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: a file may be held under several names
         yield os.fstat(descriptor).st_nlink > 0 and temporary.exists()
     finally:
         os.close(descriptor)
@@ -225,8 +225,8 @@ def _remove(path: Path) -> None:
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove from ``folder`` the temporary files and folders that killed commands left behind.
 
-    Those of ``name`` alone, if it is given. What a running command uses is locked, and stays; what cannot
-    be removed does no harm where it is.
+    With ``name``, only those of this file. Files that a running command uses are locked, and stay; files
+    that cannot be removed do no harm.
     """
     begin = "." if name is None else f".{name[:40]}."
     with suppress(OSError), os.scandir(folder) as entries:
@@ -251,7 +251,7 @@ def left_behind(folder: Path, name: str = "*") -> list[Path]:
 
 
 def _remove_unused(path: Path) -> None:
-    # NFS locks for oneself alone what is open for writing, which a folder cannot be
+    # NFS grants exclusive locks only on files open for writing, which a folder cannot be
     access = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
     descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -262,7 +262,7 @@ def _remove_unused(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes, *, force: bool = False, private: bool = False) -> None:
-    """Write ``data`` to ``path``, whole or not at all; raises OutputError."""
+    """Write ``data`` to ``path`` atomically; raises OutputError."""
     with new_file(path, force=force, private=private) as temporary:
         temporary.write_bytes(data)
 
@@ -274,7 +274,7 @@ def discard(path: Path) -> None:
 
 
 def remove(path: Path, *, for_good: bool = False) -> None:
-    """Remove a file, if it is there; ``for_good`` makes that survive a power cut. Raises OutputError."""
+    """Remove a file if it exists; ``for_good`` makes this survive a power cut. Raises OutputError."""
     try:
         path.unlink(missing_ok=True)
         if for_good and path.parent.exists():
@@ -284,9 +284,9 @@ def remove(path: Path, *, for_good: bool = False) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make what was written to a file, or renamed into a folder, survive a power cut.
+    """Make writes to a file, or renames in a folder, survive a power cut, by fsync.
 
-    Where the file system syncs no folders there is nothing that one could do.
+    If the file system cannot sync folders, do nothing.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

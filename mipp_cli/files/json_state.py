@@ -1,4 +1,4 @@
-"""The JSON files of a role's directory: private, replaced whole, each with a digest of itself."""
+"""The JSON files of a role's directory: private, replaced atomically, each with a digest of itself."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 from mipp_cli.errors import MalformedError, MippError
 from mipp_cli.files.atomic import hint_of, write_bytes
 
-# what reading a file whose bytes or values cannot be may end in
+# errors that reading a file with invalid bytes or values may raise
 _NONSENSE = (
     *(LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError, OSError),
     MippError,
 )
 RESTORE = "restore it from a backup"
-_DIGEST = "sha256"  # the last field; what a file is about may well have a field `digest`
+_DIGEST = "sha256"  # the last field; a file's content may have a field `digest`
 
 
 def render_state(fields: dict[str, Any]) -> bytes:
@@ -29,28 +29,28 @@ def render_state(fields: dict[str, Any]) -> bytes:
 
 
 def parse_state(data: bytes) -> dict[str, Any]:
-    """Return the fields of what :func:`render_state` gave; ValueError for whatever differs in one byte."""
+    """Return the fields that :func:`render_state` wrote; raises ValueError if any byte differs."""
     try:
         fields = json.loads(data)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(fields, dict):
-        raise ValueError("no object")
+        raise ValueError("not a JSON object")
     fields.pop(_DIGEST, None)
     if not hmac.compare_digest(render_state(fields), data):
-        raise ValueError("the digest does not fit")
+        raise ValueError("the digest does not match")
     return fields
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a directory; MalformedError if it is missing, unreadable or damaged."""
+    """Read a JSON file of a directory; raises MalformedError if it is missing, unreadable or damaged."""
     try:
         return parse_state(path.read_bytes())
     except FileNotFoundError:
         raise MalformedError("is missing", path=path, hint=RESTORE) from None
     except OSError as error:
         message = f"cannot be read: {os.strerror(error.errno or 0)}"
-        hint = hint_of(error, "check the rights and the disk")
+        hint = hint_of(error, "check its permissions and the disk")
         raise MalformedError(message, path=path, hint=hint) from error
     except ValueError:
         raise MalformedError("is damaged", path=path, hint=RESTORE) from None
@@ -58,7 +58,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def damaged_unless_sound(path: Path, hint: str = RESTORE) -> Iterator[None]:
-    """Say that a file is damaged if the block cannot make sense of what it holds; raises MalformedError."""
+    """Raise MalformedError, which calls the file damaged, if the block cannot interpret its content."""
     try:
         yield
     except _NONSENSE as error:
@@ -66,7 +66,7 @@ def damaged_unless_sound(path: Path, hint: str = RESTORE) -> Iterator[None]:
 
 
 def write_state(path: Path, fields: dict[str, Any]) -> None:
-    """Write or replace a JSON file of a directory, mode 0600, whole or not at all; raises OutputError."""
+    """Write or replace a JSON file of a directory atomically, mode 0600; raises OutputError."""
     write_bytes(path, render_state(fields), force=True, private=True)
 
 

@@ -13,17 +13,17 @@ from mipp_cli.files.atomic import output_error
 
 
 class LockedError(Exception):
-    """Raised when a lock is held by another, and waiting was not asked for."""
+    """Raised when another process holds the lock and the caller does not wait."""
 
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
-    """Hold a lock on a file or folder; LockedError if another holds it and ``wait`` is not given.
+    """Hold a lock on a file or folder; without ``wait``, raises LockedError if it is held elsewhere.
 
-    On network file systems the lock of a file holds on all machines, that of a folder on one. The system
-    gives it back when the process ends, however it ends. Raises OutputError where there are no locks.
+    On network file systems, the lock of a file holds on all machines, that of a folder only on one. The
+    system releases it when the process ends in any way. Raises OutputError if the file system has no locks.
     """
-    # NFS locks for oneself alone what is open for writing, which a folder cannot be
+    # NFS grants exclusive locks only on files open for writing, which a folder cannot be
     access = os.O_RDONLY if shared or path.is_dir() else os.O_RDWR
     try:
         descriptor = os.open(path, access | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Compressed frames, looked at before they are decoded: what they claim to hold, and run lengths unpacked.
+"""Inspect compressed frames before they are decoded, and unpack run lengths.
 
 Sources: ISO/IEC 10918-1, annex B (JPEG; JPEG-LS has the same markers); ISO/IEC 15444-1, annex A (JPEG 2000);
 DICOM PS3.5, annex G (run lengths).
@@ -12,15 +12,15 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 _JPEG_2000: Final = b"\xff\x4f\xff\x51"
-# Start of frame: of all codings but those that are other markers; 0xF7 is that of JPEG-LS.
+# Start-of-frame markers; 0xC4, 0xC8 and 0xCC mean something else, and 0xF7 is JPEG-LS.
 _FRAMES: Final = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 _PROGRESSIVE: Final = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _SCAN: Final = b"\xff\xda"
 _REMARKS: Final = frozenset({b"iCCP", b"tEXt", b"zTXt", b"iTXt"})
-_XMP: Final = b"XML:com.adobe.xmp\0\0"  # and not compressed
-_ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers that no length follows
+_XMP: Final = b"XML:com.adobe.xmp\0\0"  # uncompressed
+_ALONE: Final = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers without a length
 
-# Bytes that OpenJPEG takes for each, estimated from a file of many; a tile counts once for each component.
+# Bytes that OpenJPEG takes for each, estimated from files with many; a tile counts once per component.
 _PRECINCT, _BLOCK, _TILE = 1200, 200, 2600
 _MAX_MARKERS: Final = 1 << 17
 _MAX_STREAMS: Final = 16
@@ -29,7 +29,7 @@ _MAX_STREAMS: Final = 16
 class Claim(NamedTuple):
     """What a compressed frame says it holds; ``halvings`` is how often JPEG 2000 can halve it.
 
-    ``beside`` is about how many bytes its tiles, precincts and code-blocks take, beside the pixels.
+    ``beside`` estimates the bytes that its tiles, precincts and code-blocks take in addition to the pixels.
     """
 
     width: int
@@ -41,10 +41,10 @@ class Claim(NamedTuple):
 
 
 def check_frame(frame: bytes, width: int, height: int, samples: int) -> Claim:
-    """Return what a JPEG, JPEG-LS or JPEG 2000 frame holds; raises ValueError if its size is another."""
+    """Return the claim of a JPEG, JPEG-LS or JPEG 2000 frame; raises ValueError if its size differs."""
     claim = jpeg_2000_claim(frame) or _jpeg_claim(frame)
     if claim is None:
-        raise ValueError("the compressed frame has no size")
+        raise ValueError("the compressed frame states no size")
     if claim[:3] != (width, height, samples):
         found = f"{claim.width}×{claim.height}×{claim.samples}"
         raise ValueError(f"the compressed frame has {found} samples, not {width}×{height}×{samples}")
@@ -52,9 +52,9 @@ def check_frame(frame: bytes, width: int, height: int, samples: int) -> Claim:
 
 
 def jpeg_2000_claim(data: bytes) -> Claim | None:
-    """Return what the JPEG 2000 codestream in some bytes says it holds; None if there is none.
+    """Return the claim of the JPEG 2000 codestream in ``data``; None if there is none.
 
-    Of several, as a box before the codestream may hold, it is the one that claims most. Raises ValueError.
+    If there are several, as a box before the codestream may hold one, return the largest. Raises ValueError.
     """
     claims: list[Claim] = []
     at = data.find(_JPEG_2000)
@@ -80,7 +80,7 @@ def _jpeg_2000_claim(data: bytes, at: int) -> Claim:
     levels, _, _, _, _, layers = (max(each) for each in zip(*styles, strict=True))
     _, across, down, block_across, block_down, _ = (min(each) for each in zip(*styles, strict=True))
     wide, high = min(wide, width), min(high, height)
-    # An upper bound: each resolution in the smallest precincts of any.
+    # An upper bound: every resolution has the smallest precincts of any.
     precincts = tiles * samples * (levels + 1) * -(-wide >> across) * -(-high >> down)
     blocks = 2 * samples * width * height >> (block_across + block_down)
     beside = _PRECINCT * precincts + _BLOCK * blocks + _TILE * tiles * (1 + samples) + 2 * layers * precincts
@@ -88,10 +88,10 @@ def _jpeg_2000_claim(data: bytes, at: int) -> Claim:
 
 
 def _coding_styles(data: bytes, at: int, samples: int) -> Iterator[tuple[int, int, int, int, int, int]]:
-    """Yield what each COD and COC of the main header and of all tile-parts says.
+    """Yield the fields of each COD and COC marker in the main header and all tile-parts.
 
-    That is: how often the picture is halved, the logarithms of the smallest width and height of its precincts
-    in pixels of the whole, those of its code-blocks, and the number of layers. Raises ValueError.
+    These are the number of halvings, the logarithms of the smallest width and height of the precincts in
+    pixels of the full picture, those of the code-blocks, and the number of layers. Raises ValueError.
     """
     part = 0
     for _ in range(_MAX_MARKERS):
@@ -121,14 +121,14 @@ def _coding_styles(data: bytes, at: int, samples: int) -> Iterator[tuple[int, in
                 return
             at = max(part + length, at + 2)
         elif marker >> 8 != 0xFF:
-            raise ValueError("the parts of a codestream do not follow each other")
+            raise ValueError("a marker of the codestream is missing")
         else:
             at += 2 + length
-    raise ValueError("a codestream has too many parts")
+    raise ValueError("the codestream has too many parts")
 
 
 def jpeg_scans(data: bytes, components: int) -> int:
-    """Return how many scans a JPEG file has; 1 if it is decoded in one go, without being kept in memory."""
+    """Return the number of scans of a JPEG file; 1 if the decoder need not keep its coefficients."""
     for marker, at in _jpeg_segments(data):
         if marker in _PROGRESSIVE or (marker == 0xDA and data[at + 4] < components):
             return data.count(_SCAN, at)
@@ -136,7 +136,7 @@ def jpeg_scans(data: bytes, components: int) -> int:
 
 
 def parts(data: bytes) -> Iterator[int]:
-    """Yield where each segment of a JPEG file before its first scan begins, or each chunk of a PNG file."""
+    """Yield the offset of each segment of a JPEG file up to its first scan, or each chunk of a PNG file."""
     if data[:2] == b"\xff\xd8":
         yield from (at for _, at in _jpeg_segments(data))
     at = 8
@@ -146,9 +146,9 @@ def parts(data: bytes) -> Iterator[int]:
 
 
 def without_remarks(png: bytes) -> bytes:
-    """Return a PNG file without texts and colour profile, of which Pillow reads a megabyte at most.
+    """Return a PNG file without texts and colour profile, of which Pillow reads at most a megabyte.
 
-    XMP data stay, since they may say how a picture is turned.
+    XMP data are kept, since they may state the orientation.
     """
     kept, begun = [png[:8]], 8
     for at in parts(png):
@@ -160,7 +160,7 @@ def without_remarks(png: bytes) -> bytes:
 
 
 def avif_is_deep(data: bytes) -> bool:
-    """Tell whether an AVIF file has samples of more than 8 bits (AV1-ISOBMFF, 2.3: the box av1C)."""
+    """Return whether an AVIF file has samples of more than 8 bits (AV1-ISOBMFF, 2.3: the av1C box)."""
     at = data.find(b"av1C")
     return 0 <= at < len(data) - 6 and bool(data[at + 6] & 0x40)
 
@@ -174,10 +174,10 @@ def _jpeg_claim(frame: bytes) -> Claim | None:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the marker of each segment up to the first scan, and where it begins.
+    """Yield the marker and the offset of each segment up to the first scan.
 
-    Decoders pass over what stands between segments, and over stuffed and fill bytes; each counts, with the
-    marker 0 or 0xFF.
+    Decoders skip bytes between segments, stuffed bytes and fill bytes; each is yielded with the marker 0 or
+    0xFF.
     """
     at = 2 if data[:2] == b"\xff\xd8" else len(data)
     while at + 10 <= len(data):
@@ -194,13 +194,13 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def unpacked_run_lengths(frame: bytes, planes: int, size: int) -> bytes:
-    """Return the planes of a frame of run lengths, one after the other, each of ``size`` bytes.
+    """Unpack the planes of a run-length encoded frame, ``size`` bytes each, and return them joined.
 
     Nothing beyond that is unpacked, whatever the frame holds. Raises ValueError.
     """
     count, *offsets = struct.unpack_from("<16I", frame)
     if count != planes or count > 15:
-        raise ValueError(f"the frame has {count} segments of run lengths, not {planes}")
+        raise ValueError(f"the frame has {count} run-length segments, not {planes}")
     bounds = [*offsets[:count], len(frame)]
     whole = bytearray()
     for start, end in pairwise(bounds):
@@ -221,5 +221,5 @@ def _unpacked(segment: bytes, size: int) -> bytes:
         else:
             at += 1
     if len(unpacked) < size:
-        raise ValueError("a segment of run lengths is cut short")
+        raise ValueError("a run-length segment is cut short")
     return bytes(unpacked[:size])

@@ -1,4 +1,4 @@
-"""The images that an owner or user names: files, folders to walk, or a list of paths."""
+"""Collect the images that an owner or user names: files, folders to walk, or a list of paths."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mipp_cli.log import timed
 from mipp_cli.names import name_of
 from mipp_cli.scheme.envelope import IMAGE_LIMIT
 
-_SETTLED_SECONDS = 3  # some file systems count by two
+_SETTLED_SECONDS = 3  # some file systems store times in steps of two seconds
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """An image on disk, and the POSIX path by which its owner calls it, as :func:`name_of` gives it.
+    """An image on disk, and its name: the POSIX path that :func:`name_of` returns.
 
-    ``location`` is kept as text where it can be: of a large collection there are many.
+    ``location`` is text where possible, which saves memory in a large collection.
     """
 
     location: str | os.PathLike[str]
@@ -33,15 +33,15 @@ class ImageFile:
 
     @property
     def path(self) -> Path:
-        """Where the image lies."""
+        """The location of the image."""
         return Path(self.location)
 
     def version(self) -> str:
-        """Return what tells this version of the file from others: size, and times of writing and of change.
+        """Return a text that identifies this version of the file: its size, mtime and ctime.
 
-        Two files of one size from one archive may have been written at the same time, and one may be moved
-        to the place of the other; the time of change is never set back. Where times are whole seconds, a file
-        that was just written may be written again and look the same: such a version is like no other.
+        Two files from one archive may have equal sizes and mtimes, and one may replace the other; the ctime
+        is never set back. Where times are whole seconds, a file just written could be written again without
+        a visible change, so its version is unique to this call.
         """
         try:
             status = os.stat(self.location)  # noqa: PTH116 -- a Path for each image keeps its parts in memory
@@ -54,7 +54,7 @@ class ImageFile:
         return version
 
     def kind(self) -> Kind | None:
-        """Return the kind of picture that the file is by its content; None if of none, or unreadable."""
+        """Return the kind of picture from the content; None if it is not a picture, or unreadable."""
         try:
             if not stat.S_ISREG(os.stat(self.location).st_mode):  # noqa: PTH116 -- as above
                 return None
@@ -78,13 +78,13 @@ class ImageFile:
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             raise UnreadableImageError(
-                f"cannot be read: {reason}", path=self.path, hint="check the path and the rights"
+                f"cannot be read: {reason}", path=self.path, hint="check the path and its permissions"
             ) from error
 
 
-NO_PICTURE: Final = "is no picture"
+NO_PICTURE: Final = "is not a picture"
 PICTURE_SUFFIXES: Final = frozenset({*(kind.extension for kind in KINDS), ".jpeg", ".jfif", ".tiff", ".heif"})
-"""Suffixes, in lower case, by which a file is called a picture."""
+"""Suffixes, in lower case, of picture files."""
 
 
 @timed("looking for images")
@@ -97,31 +97,30 @@ def collect_images(
 ) -> list[ImageFile]:
     """Return the images that ``paths`` name, in order; folders are walked, their images sorted by path.
 
-    In a folder, pictures are known by their content, whatever they are called; a file that is called as a
-    picture is taken for one, too, so that a damaged one is missed. Linked folders are walked, each folder
-    once. Hidden files and folders are not looked at, unless they are named themselves; other files of a
-    folder are listed in ``passed_over``. An image is called by its path below the folder named, or below
-    ``root``; a file named itself, by its name. With ``left_out``, folders that cannot be read are listed
-    there and left out. Raises InvalidRequestError if nothing is named, a folder holds no images or cannot be
-    read, a path lies outside ``root``, or two images would be called the same.
+    In a folder, pictures are recognised by their content, whatever their name. A file with a picture's
+    suffix counts as one, too, so that a damaged picture is reported. Links to folders are followed, and each
+    folder is walked once. Hidden files and folders are skipped unless named in ``paths``; other files of a
+    folder are listed in ``passed_over``. An image's name is its path relative to ``root`` or to the folder
+    in ``paths``; for a file in ``paths``, its file name. With ``left_out``, folders that cannot be read are
+    listed there and skipped. Raises InvalidRequestError if there are no paths, a folder has no images or
+    cannot be read, a path is outside ``root``, or two images would have the same name.
     """
     images = [*_found(paths, root, left_out, [] if passed_over is None else passed_over)]
-    _check_names(images, "name each image once; give --root, below which paths differ")
+    _check_names(images, "name each image once, or give a --root below which their paths differ")
     return images
 
 
 def holds_pictures(folder: Path) -> bool:
-    """Say whether :func:`collect_images` finds something in a folder, or may not look."""
+    """Return whether :func:`collect_images` finds images in a folder or is denied access to it."""
     denied: list[Problem] = []
     return any(_walk(folder, denied, [])) or bool(denied)
 
 
 @timed("looking for example images")
 def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
-    """Return the images that ``paths`` name, for whom names need not tell them apart.
+    """Return the images that ``paths`` name as :func:`collect_images` does, but allow equal names.
 
-    As :func:`collect_images`, but images that would be called the same are called by the path given; a
-    path given twice is refused.
+    Images that would have the same name are named by the path given instead; a path given twice is refused.
     """
     images = [*_found(paths, None, None, [])]
     times = Counter(image.name for image in images)
@@ -135,13 +134,13 @@ def collect_examples(paths: Sequence[Path]) -> list[ImageFile]:
 
 def _check_names(images: Sequence[ImageFile], hint: str) -> None:
     if not images:
-        raise InvalidRequestError("no images were named", hint="name image files or folders")
+        raise InvalidRequestError("no images were given", hint="name image files or folders")
     seen: dict[str, ImageFile] = {}
     for image in images:
         other = seen.setdefault(image.name, image)
         if other is not image:
             raise InvalidRequestError(
-                f"two images would be called '{image.name}': {other.path} and {image.path}",
+                f"two images would have the name '{image.name}': {other.path} and {image.path}",
                 path=image.path,
                 hint=hint,
             )
@@ -151,14 +150,14 @@ def _found(
     paths: Sequence[Path], root: Path | None, left_out: list[Problem] | None, passed_over: list[Problem]
 ) -> Iterator[ImageFile]:
     for path in paths:
-        if not os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises where a folder on the way is closed
+        if not os.path.isdir(path):  # noqa: PTH112 -- Path.is_dir raises if a parent folder is inaccessible
             yield from _named([str(path)], root or path.parent)
             continue
         denied: list[Problem] | None = None if left_out is None else []
         found = sorted(_walk(path, denied, passed_over), key=os.fsencode)
         if not found and not denied:
             kinds = ", ".join(kind.name for kind in KINDS)
-            raise InvalidRequestError("holds no images", path=path, hint=f"images are {kinds}")
+            raise InvalidRequestError("contains no images", path=path, hint=f"supported kinds are {kinds}")
         if left_out is not None:
             left_out += denied or []
         yield from _named(found, root or path)
@@ -169,29 +168,29 @@ def _named(found: Iterable[str], root: Path) -> Iterator[ImageFile]:
         name = PurePosixPath(os.path.relpath(path, root)).as_posix()
         if name == "." or name.split("/")[0] == "..":
             raise InvalidRequestError(
-                f"cannot be named: it is not below {root}", path=path, hint="rename or move it"
+                f"is not below {root}, so it has no name", path=path, hint="move it, or give another --root"
             )
         yield ImageFile(path, name_of(name))
 
 
 def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Problem]) -> Iterator[str]:
-    """Yield the pictures in a folder and in all below it, each folder once however often it is linked."""
+    """Yield the pictures in a folder and its subfolders; each folder is walked once, even if linked."""
 
     def refuse(error: OSError) -> None:
         message = f"the folder cannot be read: {os.strerror(error.errno or 0)}"
         if left_out is None:
-            raise InvalidRequestError(message, path=error.filename, hint="check the rights")
+            raise InvalidRequestError(message, path=error.filename, hint="check its permissions")
         left_out.append(Problem(error.filename, message))
 
-    walked: set[str] = set()  # not by inode: on network file systems many have one, or one has many
+    walked: set[str] = set()  # by path: on network file systems, inodes do not identify folders
     for directory, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         place = os.path.realpath(directory)
         if place in walked:
-            passed_over.append(Problem(directory, "is a folder that was walked already, by a link"))
+            passed_over.append(Problem(directory, "is a link to a folder that is walked already"))
             folders.clear()
             continue
         walked.add(place)
-        folders[:] = [name for name in folders if not name.startswith(".")]  # walk in what is not hidden
+        folders[:] = [name for name in folders if not name.startswith(".")]  # do not walk hidden folders
         for name in names:
             path = f"{directory}{os.sep}{name}"
             if name.startswith("."):
@@ -203,7 +202,7 @@ def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Proble
 
 
 def _is_picture(path: str) -> bool:
-    """Say whether a file is a picture by its first bytes, or is called as one."""
+    """Return whether a file has a picture's suffix or first bytes."""
     if os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES:  # noqa: PTH122 -- as above
         return True
     try:
@@ -212,4 +211,4 @@ def _is_picture(path: str) -> bool:
         with open(path, "rb") as file:  # noqa: PTH123 -- as above
             return kind_of(file.read(HEAD_BYTES)) is not None
     except OSError:
-        return True  # that it cannot be read is said where it is read
+        return True  # reading it will report the error

@@ -1,4 +1,4 @@
-"""A picture upright and at 8 bits a channel, as descriptors look at it."""
+"""Turn pictures upright and reduce them to 8 bits per channel, as descriptors need them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from mipp_cli.images.grey_levels import exif_orientation, grey_or_rgb
 
-# What turns stored pixels upright, by their EXIF orientation.
+# The transposition that turns stored pixels upright, by EXIF orientation.
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -21,20 +21,20 @@ _TURNS: Final = {
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode as an upright one of mode L or RGB, as :func:`grey_or_rgb` reduces it.
+    """Return a picture of any mode upright and in mode L or RGB, as :func:`grey_or_rgb` reduces it.
 
-    The EXIF orientation is applied, and then gone: turning the result again changes nothing. A picture that
-    is of mode L or RGB and upright already may be returned itself, not a copy. Raises UnreadableImageError
-    if the mode has no levels of known range (LAB).
+    The EXIF orientation is applied and removed, so turning the result again changes nothing. A picture that
+    is upright and in mode L or RGB may be returned itself, not a copy. Raises UnreadableImageError if the
+    range of the mode's levels is unknown (LAB).
     """
-    image.load()  # at which Pillow turns a TIFF file upright itself, and drops its orientation
+    image.load()  # Pillow turns a TIFF file upright here, and drops its orientation
     return turned(grey_or_rgb(image), exif_orientation(image))
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """Return stored pixels as their EXIF orientation of 1…8 demands; itself if they are upright.
+    """Turn stored pixels upright by their EXIF orientation (1…8); return the image itself if they are.
 
-    A copy has no EXIF data any more, so it is not turned again.
+    A copy has no EXIF data, so it is not turned again.
     """
     turn = _TURNS.get(orientation)
     if turn is None:
@@ -45,6 +45,6 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode as :func:`upright` does, in mode RGB; grey becomes R = G = B."""
+    """Return a picture as :func:`upright` does, but always in mode RGB; grey becomes R = G = B."""
     plain = upright(image)
     return plain.convert("RGB") if plain.mode == "L" else plain

@@ -1,7 +1,7 @@
-"""The contact sheet of a search: each query picture with its decrypted matches, as one picture.
+"""Draw the contact sheet of a search: each query picture with its decrypted matches, as one picture.
 
-A band per query: the query on a dark card at the left, its matches on light cards to the right in rank order.
-An owner has a colour, and its name is always written beside it.
+Each query is a band: the query on a dark card on the left, and its matches on light cards to its right, in
+rank order. Each owner has a colour, always with the owner's name beside it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mipp_cli.images.sheet_text import font, shorten
 from mipp_cli.images.thumbnails import NEUTRAL_GROUND, Size, thumbnail
 
 PER_LINE: Final = 10
-"""Matches on one line; further ones wrap onto the next line of the same band."""
+"""Matches per line; further ones wrap onto the next line of the same band."""
 MAX_TILES: Final = 50
 """Matches drawn for one query; the query's card says when there are more."""
 MAX_HEIGHT: Final = 16_000
-"""Height of a sheet in pixels at most: common picture formats and viewers can hold it."""
-# Okabe and Ito's colours, which all kinds of colour vision tell apart, with indigo for the two that a light
-# ground swallows or that text has.
+"""Maximum height of a sheet in pixels, which common picture formats and viewers can handle."""
+# Okabe and Ito's colours, which people with any colour vision can tell apart. Indigo replaces the yellow,
+# which is hard to see on a light ground, and the black of the text.
 PALETTE: Final = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#332288")
 
 Colour = str | tuple[int, int, int]
@@ -40,12 +40,12 @@ _LEGEND_TOP: Final = _MARGIN + 72
 _HEADER: Final = _LEGEND_TOP + 42  # where the first band begins
 _MIN_COLUMNS: Final = 5  # with fewer, the header would be too narrow
 _DOT, _DOT_GAP = 10, 6
-_ENLARGE: Final = 2.0  # small pictures grow to twice their size at most: more would only blur them
-_SMOOTHING: Final = 4  # a corner is drawn this much larger, then reduced, so that its edge is smooth
+_ENLARGE: Final = 2.0  # small pictures are at most doubled in size: more would only blur them
+_SMOOTHING: Final = 4  # corners are drawn this many times larger, then reduced, to smooth their edges
 
 
 class _Theme(NamedTuple):
-    """The colours of a card: its ground, edge, what is around its picture, and its three lines of text."""
+    """The colours of a card: its ground, its edge, the mat around its picture, and three lines of text."""
 
     ground: Colour
     edge: Colour
@@ -61,7 +61,7 @@ class _Scale(NamedTuple):
     """The measures of a band in pixels."""
 
     cell: Size  # room for the picture of a match
-    query_width: int  # for the picture of a query, as high
+    query_width: int  # room for the picture of a query, of the same height
     padding: int
     line: int
     text_size: int
@@ -70,23 +70,23 @@ class _Scale(NamedTuple):
 
     @property
     def card(self) -> Size:
-        """The card of a match: its picture, and three lines of text; that of a query is as high."""
+        """Size of the card of a match: its picture and three lines of text. A query's is as high."""
         return self.cell[0] + 2 * self.padding, self.cell[1] + 3 * (self.line + self.padding)
 
     @property
     def left(self) -> int:
-        """Where matches begin."""
+        """Left edge of the matches."""
         return _MARGIN + self.query_width + 2 * self.padding + 2 * self.gap
 
     def band_height(self, matches: int) -> int:
-        """Return the height of a query's band, which has so many matches."""
+        """Return the height of the band of a query with so many matches."""
         return max(1, math.ceil(min(matches, MAX_TILES) / PER_LINE)) * (self.card[1] + self.gap) - self.gap
 
 
 _ROOMY: Final = _Scale((136, 128), 184, padding=8, line=18, text_size=13, gap=10, band_gap=28)
 _COMPACT: Final = _Scale((108, 72), 108, padding=6, line=15, text_size=12, gap=8, band_gap=18)
 THUMBNAIL_SIZE: Final = (_ROOMY.query_width, _ROOMY.cell[1])
-"""The largest cell: a thumbnail of this size is all that a sheet needs of a picture."""
+"""The largest cell: a sheet needs no picture larger than this."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ class SheetRow:
 
 
 def draw_contact_sheet(rows: Sequence[SheetRow], *, title: str, subtitle: str) -> Image.Image:
-    """Return the contact sheet of ``rows`` as an RGB picture, the same one for equal input.
+    """Return the contact sheet of ``rows`` as an RGB picture; equal input gives equal pixels.
 
-    Pictures are fitted into equal cells, neither cropped nor distorted; a missing or damaged one leaves a
-    placeholder. A sheet is at most :data:`MAX_HEIGHT` pixels high: if it would be higher, its cells become
-    smaller, and if that is not enough, the last queries are left out and a line at the end counts them. A
+    Pictures are fitted into equal cells, neither cropped nor distorted; a missing or damaged one becomes a
+    placeholder. A sheet is at most :data:`MAX_HEIGHT` pixels high. If it would be higher, its cells become
+    smaller; if that is not enough, the last queries are left out, and a line at the end counts them. A
     hundred queries of ten matches each fit. Characters that the font lacks appear as their base letter or
-    by their code points.
+    code point.
     """
     tiles = [tile for row in rows for tile in row.tiles]
     owners = Counter(tile.owner for tile in tiles)
@@ -151,13 +151,13 @@ class _Sheet:
         self._decimals = decimals
 
     def header(self, title: str, subtitle: str) -> None:
-        """Draw title, subtitle and the owners with their numbers of matches."""
+        """Draw the title, the subtitle, and the owners with their numbers of matches."""
         width = self.canvas.width - 2 * _MARGIN
         self.write((_MARGIN, _MARGIN - 6), title, _TITLE, _INK, width=width)
         self.write((_MARGIN, _MARGIN + 34), subtitle, _LEAD, _MUTED, width=width)
         ranked = sorted(self._owners.items(), key=lambda item: (-item[1], item[0]))
         places = [(_MARGIN + n * _LEGEND_CELL, _LEGEND_TOP) for n in range(width // _LEGEND_CELL)]
-        # Where owners are left out, the last place says so instead of naming one.
+        # If owners are left out, the last place says so instead of naming one.
         named = ranked if len(ranked) <= len(places) else ranked[: len(places) - 1]
         for place, (owner, count) in zip(places, named, strict=False):
             self._owner(place, owner, _LEGEND, width=_LEGEND_CELL - 24, count=str(count))
@@ -166,7 +166,7 @@ class _Sheet:
             self.write(places[-1], more, _LEGEND, _MUTED, width=_LEGEND_CELL)
 
     def band(self, top: int, row: SheetRow, label: str) -> None:
-        """Draw a query and its matches, whose cards begin at ``top``."""
+        """Draw a query and its matches on cards that begin at ``top``."""
         scale, found = self._scale, len(row.tiles)
         count = "no matches" if not found else "1 match" if found == 1 else f"{found} matches"
         if found > MAX_TILES:
@@ -188,7 +188,7 @@ class _Sheet:
     def write(
         self, place: Size, text: str, size: int, colour: Colour, *, width: float, anchor: str = "la"
     ) -> float:
-        """Draw one line of text, shortened to ``width``; return how wide it became."""
+        """Draw one line of text, shortened to ``width``; return its actual width."""
         short = shorten(text, width, size)
         self._draw.text(place, short, font=font(size), fill=colour, anchor=anchor)
         return font(size).getlength(short)
@@ -205,7 +205,7 @@ class _Sheet:
         self.write((left, line + 2 * scale.line), tile.name, size, muted, width=room)
 
     def _owner(self, place: Size, owner: str, size: int, *, width: int, count: str = "") -> None:
-        """Draw an owner's dot, name and, if given, number of matches; the name gives way to ``width``."""
+        """Draw an owner's dot, name and ``count``, if any; the name is shortened to fit ``width``."""
         left, top = place
         self._box((left, top + size // 2 + 3 - _DOT // 2), (_DOT, _DOT), self._colours[owner], _DOT // 2)
         left += _DOT + _DOT_GAP
@@ -214,9 +214,9 @@ class _Sheet:
         self.write((left + round(used) + _DOT_GAP, top), count, size, _MUTED, width=width)
 
     def _card(self, corner: Size, width: int, picture: Image.Image | None, theme: _Theme) -> Size:
-        """Draw a card and its picture, or a placeholder; return where its three lines of text begin.
+        """Draw a card and its picture or a placeholder; return where its three lines of text begin.
 
-        The picture's corners stay square, unlike those of cards: no pixel of it is hidden.
+        Unlike the card's corners, the picture's stay square, so that none of its pixels is hidden.
         """
         padding, height = self._scale.padding, self._scale.cell[1]
         size = width + 2 * padding, self._scale.card[1]
@@ -244,8 +244,8 @@ class _Sheet:
 def owner_colours(owners: Iterable[str]) -> dict[str, str]:
     """Return each owner's colour.
 
-    An owner starts from the colour that its name hashes to, so that it mostly keeps it from one search to
-    the next, whoever else is found; owners of one sheet differ as long as there are colours.
+    It is the colour that the owner's name hashes to, or the next free one. So an owner mostly keeps its
+    colour from one search to the next, and owners on a sheet differ as long as there are colours.
     """
     colours: dict[str, str] = {}
     free: list[str] = []

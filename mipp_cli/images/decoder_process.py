@@ -1,8 +1,8 @@
-"""Decoding of compressed DICOM frames in a process of its own, which a damaged frame may end.
+"""Decode compressed DICOM frames in a separate process, which a damaged frame may crash.
 
 GDCM and libjpeg are written in C++, and some damaged frames make them abort. Then only this process dies, the
-frame is called damaged, and the next one starts another. Requests and answers are a line of JSON and then
-bytes; what comes back is checked, since whoever makes the frame may have taken the process over.
+frame is reported as damaged, and the next frame starts a new process. Requests and answers are a line of JSON
+followed by bytes. Answers are checked, since a hostile frame may have taken over the process.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ import numpy as np
 from mipp_cli.images.refusals import OWN_BYTES
 from mipp_cli.images.windowing import Samples
 
-# Of the processor, for one frame, and so much more for its samples.
+# Processor time for one frame, and in addition for its samples.
 _SECONDS: Final = 5
 _SAMPLES_A_SECOND: Final = 2_000_000
-_WAITED: Final = 3  # times as long by the clock, as other programs may run, too
+_WAITED: Final = 3  # wall-clock limit in multiples of that, as other programs may be running
 _MAX_MEMORY: Final = 2 * OWN_BYTES  # address space: a frame, its copies, and the libraries
 _DTYPES: Final = frozenset({"|u1", "|i1", "<u2", "<i2", "<u4", "<i4"})
 
 
 class DecoderProcess:
-    """The decoding process of this process; it starts when it is needed, and ends with this one."""
+    """The decoding process; it starts when it is needed, and ends with this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,7 +56,7 @@ class DecoderProcess:
                 return _answer(answers, options)
             except (OSError, EOFError) as error:
                 self.close()
-                raise ValueError("the decoder fails at the frame") from error
+                raise ValueError("the decoder crashed or timed out") from error
             finally:
                 watch.cancel()
 
@@ -67,16 +67,16 @@ class DecoderProcess:
             process.kill()
             process.wait()
             for pipe in filter(None, (process.stdin, process.stdout)):
-                with suppress(OSError):  # what is left to be written has no reader
+                with suppress(OSError):  # unwritten bytes have no reader
                     pipe.close()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:
             self.close()
-        if self._process is None or self._owner != os.getpid():  # after a fork it is the parent's
+        if self._process is None or self._owner != os.getpid():  # after a fork it belongs to the parent
             self._owner = os.getpid()
             self._process = subprocess.Popen(  # noqa: S603 -- this module, by this interpreter
-                # without the working directory on the path, in which files of strangers may lie
+                # -P keeps the working directory off the path, as strangers' files may lie there
                 [sys.executable, "-P", "-m", __name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -94,7 +94,7 @@ def _answer(pipe: IO[bytes], options: dict[str, Any]) -> Samples:
         raise ValueError(str(answer["error"]))
     shape = (options["rows"], options["columns"], 3)[: 2 if options["samples_per_pixel"] == 1 else 3]
     if answer["dtype"] not in _DTYPES or tuple(answer["shape"]) != shape:
-        raise ValueError("the decoder gives another frame than was asked for")
+        raise ValueError("the decoder returned a frame of the wrong shape or type")
     dtype = np.dtype(answer["dtype"])
     content = _whole(pipe, math.prod(shape) * dtype.itemsize)
     return np.frombuffer(content, dtype).reshape(shape)
@@ -113,7 +113,7 @@ def _seconds(options: dict[str, Any]) -> float:
 
 
 def _limit(seconds: float) -> None:
-    """Bound this process: its memory, and its time from now on, so that it ends even without its parent."""
+    """Limit the memory and further time of this process, so that it ends even without its parent."""
     try:
         import resource  # noqa: PLC0415 -- not on every system
 
@@ -143,7 +143,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         _limit(_seconds(request["options"]))
         try:
             samples = _decoded(frame, request["syntax"], request["plugin"], request["options"])
-        except Exception as error:  # noqa: BLE001 -- decoders raise whatever comes; it is reported
+        except Exception as error:  # noqa: BLE001 -- decoders raise anything; it is reported
             answers.write(json.dumps({"error": str(error)[:400]}).encode() + b"\n")
         else:
             answers.write(json.dumps({"dtype": samples.dtype.str, "shape": samples.shape}).encode() + b"\n")

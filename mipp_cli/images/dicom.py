@@ -1,7 +1,6 @@
-"""One picture of a DICOM file, which may be damaged or hostile.
+"""Read the picture of a DICOM file, which may be damaged or hostile.
 
-Sizes are checked before anything is decoded. Of a file with several frames the middle one is decoded, and no
-other.
+Sizes are checked before anything is decoded. Of several frames, only the middle one is decoded.
 
 Source: DICOM PS3.3, C.7.6.3 (image pixels).
 """
@@ -37,7 +36,7 @@ _UID: Final = re.compile("[0-9.]{1,64}")  # PS3.5, 9.1
 
 _PADDING: Final = tuple(f"{kind}PixelPadding" for kind in ("", "Float", "DoubleFloat"))
 _PALETTES: Final = tuple(f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue"))
-# All that is read of a header. Names of people are not among it.
+# The only attributes that are read from a header. None holds a person's name.
 _KEYWORDS: Final = (
     *("SOPClassUID", "Modality", "Rows", "Columns"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
@@ -51,7 +50,7 @@ _KEYWORDS: Final = (
 
 
 class Series(NamedTuple):
-    """What a DICOM file belongs to: its StudyInstanceUID and SeriesInstanceUID, empty where it has none."""
+    """The StudyInstanceUID and SeriesInstanceUID of a DICOM file, empty if missing."""
 
     study: str = ""
     series: str = ""
@@ -59,11 +58,11 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DicomPicture:
-    """One picture of a DICOM file: the samples it stores, the levels in which it is shown, and facts.
+    """The picture of a DICOM file: its stored samples and the 8-bit levels that show it.
 
-    ``stored`` has the shape (rows, columns), or (rows, columns, 3) in colour, its padding and polarity as in
-    the file; ``levels`` are 8-bit grey or RGB. ``bits`` are those of a stored sample. ``frame`` counts from
-    1, and is None in a file of one frame.
+    ``stored`` has the shape (rows, columns), or (rows, columns, 3) in colour, with padding and polarity as in
+    the file; ``levels`` are grey or RGB. ``bits`` is the bits of a stored sample. ``frame`` counts from 1,
+    and is None if the file has one frame.
     """
 
     stored: Samples
@@ -74,17 +73,17 @@ class DicomPicture:
     frame: int | None
 
     def pixels(self) -> Image.Image:
-        """Return the stored samples as a picture of mode 1, L, I;16 or RGB, without anything of the header.
+        """Return the stored samples as a picture of mode 1, L, I;16 or RGB, without the header.
 
-        Signed samples are raised by half their range, and those of MONOCHROME1 are taken from the highest
-        that their bits can hold, so that bright is high; both can be taken back. Raises
-        UnreadableImageError for floats, grey of more than 16 bits, and colour of more than 8.
+        Signed samples are raised by half their range, and MONOCHROME1 samples are subtracted from the
+        highest value of their bits, so that bright is high; both are reversible. Raises
+        UnreadableImageError for floats, grey of more than 16 bits, and colour of more than 8 bits.
         """
         stored = self.stored
         if stored.dtype.kind == "f" or self.bits > (16 if stored.ndim == 2 else 8):
             raise UnreadableImageError(
-                "the pixel payload holds grey of up to 16 bits and colours of 8",
-                hint="encrypt the file itself (--payload file), which keeps every bit of it",
+                "the pixel payload holds only grey of up to 16 bits and colours of 8 bits",
+                hint="encrypt the file itself (--payload file), which keeps every bit",
             )
         if stored.ndim == 3:
             return Image.fromarray(stored)
@@ -98,12 +97,11 @@ class DicomPicture:
 def read_dicom(data: bytes, budget: int = OWN_BYTES) -> DicomPicture:
     """Return the picture of a DICOM file, with or without its preamble.
 
-    Colours are RGB. The palette of PALETTE COLOR is applied. Grey is shown as :func:`grey_levels_of` has it;
-    of colours with more than 8 bits, all channels have the same limits (:func:`windowed`).
+    Colours are RGB. The palette of PALETTE COLOR is applied. Grey is mapped by :func:`grey_levels_of`;
+    colours of more than 8 bits are windowed with the same limits for all channels (:func:`windowed`).
 
-    Raises UnreadableImageError for files that hold no picture, are damaged or cut short, have more than
-    MAX_PIXELS pixels a frame, take more than ``budget`` bytes to decode, or are compressed in a way that
-    nothing installed can read.
+    Raises UnreadableImageError if the file has no picture, is damaged or cut short, has more than MAX_PIXELS
+    pixels per frame, takes more than ``budget`` bytes to decode, or no installed decoder can read it.
     """
     with _reading():
         return _picture(data, budget)
@@ -113,12 +111,12 @@ def read_dicom(data: bytes, budget: int = OWN_BYTES) -> DicomPicture:
 def _reading() -> Iterator[None]:
     """Turn whatever is raised in the block into UnreadableImageError.
 
-    What pydicom says of faults in a file is kept from the terminal, where names might appear.
+    pydicom's remarks about a file are kept off the terminal, since they may contain names.
     """
     missing = DICOM.missing()
     if missing is not None:
         raise UnreadableImageError("a DICOM file needs pydicom, which is not installed", hint=missing)
-    # For good: a filter that is taken back would be taken back from other threads, too.
+    # Never undone: undoing a filter would undo it for other threads, too.
     warnings.filterwarnings("ignore", module=r"(pydicom|mipp_cli\.images\.dicom)")
     config = importlib.import_module("pydicom.config")
     config.settings.reading_validation_mode = config.IGNORE
@@ -126,7 +124,7 @@ def _reading() -> Iterator[None]:
         yield
     except UnreadableImageError:
         raise
-    # Decoders meet hostile data here, and what they raise is not bounded by what they document.
+    # Decoders meet hostile data here, and raise more than they document.
     except Exception as error:
         raise damaged(error) from error
 
@@ -148,9 +146,9 @@ def _picture(data: bytes, budget: int) -> DicomPicture:
         budget,
         (layout.columns, layout.rows),
     )
-    if not syntax.is_transfer_syntax:  # one of a maker, or none: uncompressed pixels can be told
+    if not syntax.is_transfer_syntax:  # private or missing: uncompressed pixels can still be read
         if pixels.encapsulated:
-            raise unsupported(syntax.name or "none is named")
+            raise unsupported(syntax.name or "none is given")
     elif pixels.encapsulated != syntax.is_encapsulated:
         raise ValueError(f"the pixels are not stored as {syntax.name}")
     stored = decoded(frame_of(data, pixels, layout, header), pixels, layout, syntax)
@@ -173,7 +171,7 @@ def _picture(data: bytes, budget: int) -> DicomPicture:
 
 
 def series_of(data: bytes) -> Series:
-    """Return the study and the series of a DICOM file by its header alone; empty where it names none.
+    """Return the study and the series of a DICOM file from its header alone; empty if missing.
 
     Raises UnreadableImageError if pydicom is missing or the header is damaged.
     """
@@ -184,16 +182,15 @@ def series_of(data: bytes) -> Series:
 
 
 def _header(data: bytes, keywords: Collection[str]) -> tuple[Any, int]:
-    """Return the attributes of these names before the pixels, and where the pixels begin."""
-    # Lazily, as pydicom is an extra and takes long to import.
-    from pydicom import dcmread  # noqa: PLC0415 -- as said
+    """Return the attributes with these keywords that precede the pixels, and the offset of the pixels."""
+    from pydicom import dcmread  # noqa: PLC0415 -- an extra, and slow to import
 
     file = Metered(data)
     return dcmread(file, force=True, stop_before_pixels=True, specific_tags=[*keywords]), file.tell()
 
 
 def _coloured(stored: Samples, header: Any) -> Samples:
-    """Return the colours that indices stand for: 8 bits a channel, of 16 the high ones (C.7.6.3.1.5)."""
+    """Apply the palette to indices (C.7.6.3.1.5): 8 bits per channel, the high ones of 16."""
     colours = np.empty((*stored.shape, 3), np.uint8)
     for channel, table in enumerate(_PALETTES):
         first, bits, entries = lut_entries(

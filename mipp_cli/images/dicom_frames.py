@@ -1,6 +1,6 @@
-"""One frame of a DICOM file: its bytes, and the samples that they are decoded to.
+"""Extract and decode one frame of a DICOM file.
 
-What a compressed frame claims by itself is checked before a decoder sees it.
+The size that a compressed frame claims is checked before a decoder sees it.
 
 Sources: DICOM PS3.5, 8 and annexes A (encapsulation) and G (run lengths).
 """
@@ -22,9 +22,9 @@ from mipp_cli.images.windowing import Samples
 
 RLE: Final = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED: Final = "1.2.840.10008.1.2.4.51"
-_PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # first what has met most hostile files
+_PREFERRED: Final = ("pillow", "gdcm", "pylibjpeg")  # the most robust against hostile files first
 _ASIDE: Final = DecoderProcess()
-_MAX_BESIDE: Final = 50_000_000  # bytes of the parts of a JPEG 2000 frame
+_MAX_BESIDE: Final = 50_000_000  # bytes for tiles, precincts and code-blocks of a JPEG 2000 frame
 
 
 def frame_of(data: bytes, pixels: PixelsElement, layout: Layout, header: Any) -> bytes:
@@ -46,16 +46,16 @@ def frame_of(data: bytes, pixels: PixelsElement, layout: Layout, header: Any) ->
     first, last = pixels.start + skipped // 8, pixels.start + -(-(skipped + layout.frame_bits) // 8)
     if last > pixels.end:
         raise UnreadableImageError("the pixels are cut short", hint=DAMAGED_HINT)
-    if skipped % 8:  # frames of one bit a pixel need not begin at a byte
+    if skipped % 8:  # frames of one bit per pixel need not begin at a byte boundary
         bits = np.unpackbits(np.frombuffer(data[first:last], np.uint8), bitorder="little")
         return np.packbits(bits[skipped % 8 :], bitorder="little").tobytes()
     return data[first:last]
 
 
 def decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) -> Samples:
-    """Return the samples of a frame, shape (rows, columns) or (rows, columns, 3), in colour as RGB.
+    """Decode a frame to samples of the shape (rows, columns), or (rows, columns, 3) for RGB.
 
-    Raises UnreadableImageError where nothing installed can decode it or it takes more than its size tells,
+    Raises UnreadableImageError if no installed decoder can decode it or it needs too much memory or time,
     and whatever a decoder raises.
     """
     from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415 -- an extra
@@ -64,7 +64,7 @@ def decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) ->
     if syntax == RLE:
         planes = layout.samples * layout.allocated // 8
         unpacked = unpacked_run_lengths(frame, planes, layout.rows * layout.columns)
-        # planes of the highest bytes come first
+        # the planes of the highest bytes come first
         split = np.frombuffer(unpacked, np.uint8).reshape(layout.samples, layout.allocated // 8, -1)[:, ::-1]
         frame, planar = np.moveaxis(split, 1, 2).tobytes(), 1
     native = not pixels.encapsulated or syntax == RLE
@@ -99,7 +99,7 @@ def decoded(frame: bytes, pixels: PixelsElement, layout: Layout, syntax: Any) ->
     for plugin in able[:-1]:
         try:
             return _by_plugin(frame, decoder, plugin, options)
-        except Exception:  # noqa: BLE001, S112 -- the next may be able to; what the last one says is reported
+        except Exception:  # noqa: BLE001, S112 -- the next may succeed; the last one's error is reported
             continue
     return _by_plugin(frame, decoder, able[-1], options)
 

@@ -1,7 +1,7 @@
-"""What a DICOM file says of itself, looked at before anything is decoded: sizes, and whether it is a picture.
+"""Check the header of a DICOM file before anything is decoded: its sizes, and whether it holds a picture.
 
-The header is a data set as pydicom reads it. What is here bounds how much of a file is read as header, and
-how much a deflated file may become.
+The header is a data set read by pydicom. This module limits how many bytes are read as header, and the size
+of an inflated file.
 
 Sources: DICOM PS3.3, C.7.6.3 (image pixels); PS3.5, 7.1 and annex A (elements and encapsulation); PS3.6,
 annex A (the SOP classes).
@@ -17,17 +17,18 @@ from typing import Any, Final, NamedTuple
 from mipp_cli.errors import NoPictureError, UnreadableImageError
 from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, check_size, too_large
 
-_MAX_BYTES: Final = 4 * MAX_PIXELS  # of one frame, decoded, and of a deflated file
-# A frame of thousands has a dozen items and a kilobyte. Objects for them take some hundred times as much.
+_MAX_BYTES: Final = 4 * MAX_PIXELS  # of one decoded frame
+# In a file of thousands of frames, each takes a dozen items and a kilobyte. Their Python objects take about a
+# hundred times as much.
 _MAX_HEADER: Final = 1 << 25
 _MAX_ITEMS: Final = 1 << 18
-_MAX_READS: Final = 1 << 20  # of elements, each of which is parsed in Python
-_ITEMS: Final = (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0")  # how an item begins, in either byte order
+_MAX_READS: Final = 1 << 20  # of elements, which are parsed in Python
+_ITEMS: Final = (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0")  # tag of an item, little and big endian
 _UNDEFINED: Final = 0xFFFFFFFF
 _FLOATS: Final = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _DEFLATED: Final = b"1.2.840.10008.1.2.1.99"
 EXPLICIT: Final = b"1.2.840.10008.1.2.1"
-_NO_PICTURES: Final = {  # SOP classes and their beginnings, and what such files are
+_NO_PICTURES: Final = {  # SOP classes, or prefixes of them, that are not pictures
     "1.2.840.10008.1.3.10": "a directory of DICOM files (DICOMDIR)",
     "1.2.840.10008.5.1.4.1.1.66.": "a segmentation or registration",
     "1.2.840.10008.5.1.4.1.1.88.": "a structured report",
@@ -40,12 +41,12 @@ _COLOURS: Final = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_
 
 
 class Metered(io.BytesIO):
-    """The bytes of a file, of which only so many may be read; what is passed over does not count."""
+    """The bytes of a file, with a limit on how many may be read; skipped bytes do not count."""
 
     _left, _items, _reads = _MAX_HEADER, _MAX_ITEMS, _MAX_READS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as a file does; raises UnreadableImageError once there were too many bytes or items."""
+        """Read bytes; raises UnreadableImageError once too many bytes, items or elements were read."""
         content = super().read(size)
         self._left -= len(content)
         self._items -= sum(content.count(item) for item in _ITEMS)
@@ -56,7 +57,7 @@ class Metered(io.BytesIO):
 
 
 class Layout(NamedTuple):
-    """What the header says of the pixels."""
+    """The layout of the pixels, as the header states it."""
 
     rows: int
     columns: int
@@ -75,14 +76,14 @@ class Layout(NamedTuple):
 
     @property
     def frame_bits(self) -> int:
-        """The size of one frame, not compressed, in bits."""
+        """The size of one uncompressed frame in bits."""
         samples = 2 if self.photometric == "YBR_FULL_422" else self.samples
         return self.rows * self.columns * samples * self.allocated
 
     def decoding_bytes(self, *, aside: bool, by_table: bool) -> int:
-        """How many bytes decoding one frame takes beside the file, with what is made of it.
+        """Return the bytes that decoding and processing one frame take in addition to the file.
 
-        Measured; those of a process ``aside`` are included, and those of values read from a table.
+        The figures were measured. ``aside`` adds a separate decoder process, ``by_table`` a modality LUT.
         """
         samples = self.rows * self.columns * self.samples * -(-self.allocated // 8)
         colours = 12 if self.photometric == "PALETTE COLOR" else 3 * (self.samples == 3)
@@ -90,7 +91,7 @@ class Layout(NamedTuple):
 
 
 class PixelsElement(NamedTuple):
-    """Where the pixels lie in a file, or their frames if they are ``encapsulated``."""
+    """The place of the pixels in a file, or of their compressed frames if they are ``encapsulated``."""
 
     keyword: str
     start: int
@@ -100,7 +101,7 @@ class PixelsElement(NamedTuple):
 
 
 def pixels_at(data: bytes, at: int, *, implicit: bool, order: str) -> PixelsElement:
-    """Return the element of the pixels, where the header ends; raises UnreadableImageError if it is none."""
+    """Return the pixel element where the header ends; raises UnreadableImageError if there is none."""
     keywords = {0x0010: "PixelData", 0x0008: "FloatPixelData", 0x0009: "DoubleFloatPixelData"}
     start = at + (8 if implicit else 12)
     group, element = struct.unpack_from(f"{order}HH", data, at) if len(data) >= start else (0, 0)
@@ -121,7 +122,7 @@ def check_items(data: bytes, pixels: PixelsElement) -> None:
 
 
 def inflated(data: bytes, budget: int) -> bytes:
-    """Return a deflated file as one that is not; pydicom would inflate without a bound."""
+    """Inflate a deflated file, which pydicom would do without a limit; return others unchanged."""
     at = 132 if data[128:132] == b"DICM" else 0
     named = None
     while data[at : at + 2] == b"\2\0" and len(data) >= at + 12:
@@ -138,19 +139,19 @@ def inflated(data: bytes, budget: int) -> bytes:
     content = inflater.decompress(data[at:], budget // 4)
     if inflater.unconsumed_tail:
         raise UnreadableImageError(
-            f"what is deflated in the file is above the limit of {budget // 4_000_000} MB",
-            hint="store it in another way, or leave it out",
+            f"the inflated file exceeds the limit of {budget // 4_000_000} MB",
+            hint="store it in another transfer syntax, or leave it out",
         )
     meta = data[:named] + EXPLICIT.ljust(len(_DEFLATED), b"\0") + data[named + len(_DEFLATED) : at]
     return meta + content
 
 
 def _no_pixels() -> NoPictureError:
-    return NoPictureError("holds no pixels", hint="leave it out")
+    return NoPictureError("contains no pixels", hint="leave it out")
 
 
 def refuse_no_picture(header: Any) -> None:
-    """Raise UnreadableImageError for files whose pixels, if any, are no picture, naming what they are."""
+    """Raise UnreadableImageError, naming the kind of file, if its pixels, if any, are not a picture."""
     media = str(header.file_meta.get("MediaStorageSOPClassUID") or "")
     sop_class = str(header.get("SOPClassUID") or media)
     what = _MODALITIES.get(str(header.get("Modality")))
@@ -158,11 +159,11 @@ def refuse_no_picture(header: Any) -> None:
         if sop_class == start or (start.endswith(".") and sop_class.startswith(start)):
             what = named
     if what is not None:
-        raise NoPictureError(f"holds {what}, and no picture", hint="leave it out")
+        raise NoPictureError(f"contains {what}, not a picture", hint="leave it out")
 
 
 def layout_of(header: Any, keyword: str) -> Layout:
-    """Return what a header says of the pixels; raises UnreadableImageError for what cannot be."""
+    """Return the layout of the pixels; raises UnreadableImageError if it is invalid or not supported."""
 
     def number(name: str, default: int) -> int:
         value = header.get(name)
@@ -184,7 +185,7 @@ def layout_of(header: Any, keyword: str) -> Layout:
     wanted = {1: _ONE_SAMPLE, 3: _COLOURS}.get(samples, frozenset())
     if photometric not in wanted:
         raise UnreadableImageError(
-            f"pixels of {samples} samples and the kind {photometric[:40]!r} are not understood",
+            f"pixels of {samples} samples and the kind {photometric[:40]!r} are not supported",
             hint="convert it to MONOCHROME2 or RGB, or leave it out",
         )
     if allocated not in (1, 8, 16, 32, *_FLOATS.values()) or not 1 <= bits <= allocated or layout.frames < 1:

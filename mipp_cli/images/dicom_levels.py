@@ -1,4 +1,4 @@
-"""How the grey values that a DICOM file stores are shown: what is black, what is white, and what is padding.
+"""Map the stored grey values of a DICOM file to 8-bit levels.
 
 Sources: DICOM PS3.3, C.11.1 (modality LUT), C.11.2 (values of interest), C.7.5.1.1.2 (pixel padding),
 C.7.6.3.1.2 (MONOCHROME1), C.7.6.16 (functional groups of a frame).
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.images.windowing import BLOCK, Levels, Samples, Windowed, mapped, windowed
 
-_LOST: Final = 0.9  # a window that leaves more than this share black or white was meant for something else
-
+_LOST: Final = 0.9  # a window that makes more than this share black or white does not fit the picture
 
 Values = NDArray[np.float64]
 
@@ -24,9 +23,9 @@ Values = NDArray[np.float64]
 def grey_levels_of(stored: Samples, header: Any, frame: int) -> Windowed:
     """Return the levels of one frame of stored grey values, shape (rows, columns).
 
-    ``header`` is a pydicom data set, ``frame`` counts from 0. The modality LUT or the rescaling comes first,
-    then the first VOI LUT, or else the first window. Where there is none, or it leaves over 90 % black or
-    white, the picture is windowed by itself. Padding is black and counts for nothing.
+    ``header`` is a pydicom data set, ``frame`` counts from 0. The modality LUT or the rescaling is applied
+    first, then the first VOI LUT, or else the first window. If there is none, or it makes over 90 % black
+    or white, the picture is windowed by its own range. Padding is black and otherwise ignored.
     """
     modality = _group(header, frame, "PixelValueTransformationSequence")
     interest = _group(header, frame, "FrameVOILUTSequence")
@@ -50,14 +49,14 @@ def grey_levels_of(stored: Samples, header: Any, frame: int) -> Windowed:
 
 
 def has_modality_lut(header: Any, frame: int) -> bool:
-    """Say whether stored values go through a table, for which they are held as real numbers."""
+    """Return whether stored values are mapped by a modality LUT, which takes more memory."""
     return bool(_group(header, frame, "PixelValueTransformationSequence").get("ModalityLUTSequence"))
 
 
 def _in_blocks(values: Callable[[Samples], Values], stored: Samples) -> Samples:
-    """Return the values of a frame, which are entries of a table of 16 bits at most.
+    """Map a frame by a table with entries of at most 16 bits.
 
-    It goes block by block: whole, they would take 16 bytes a pixel on the way.
+    It is done block by block, as the intermediate values take 16 bytes per pixel.
     """
     out = np.empty(stored.size, dtype=np.uint16)
     flat = stored.ravel()
@@ -71,8 +70,8 @@ def lut_entries(
 ) -> tuple[int, int, NDArray[np.uint16]]:
     """Return the first value that a table maps, its bits, and its entries; raises ValueError.
 
-    The number of entries is 0 for 2^16. The first value is signed where what is mapped is. Entries of 8 bits
-    may come two to a word (PS3.3 C.7.6.3.1.5 and C.11.1.1).
+    An entry count of 0 stands for 2^16. The first value is signed if the mapped values are. 8-bit entries
+    may be packed two to a word (PS3.3 C.7.6.3.1.5 and C.11.1.1).
     """
     count, first, bits = (int(number) for number in item[descriptor].value)
     count, first = count % (1 << 16) or 1 << 16, first % (1 << 16)
@@ -88,7 +87,7 @@ def lut_entries(
 
 
 def _group(header: Any, frame: int, name: str) -> Any:
-    """Return where the attributes of a frame stand: in its functional groups, in shared ones, or outside."""
+    """Return the item with a frame's attributes: its functional group, a shared one, or the header itself."""
     per_frame, shared = (header.get(f"{each}FunctionalGroupsSequence") for each in ("PerFrame", "Shared"))
     for groups, place in ((per_frame, frame), (shared, 0)):
         if groups and place < len(groups) and groups[place].get(name):
@@ -97,13 +96,13 @@ def _group(header: Any, frame: int, name: str) -> Any:
 
 
 def _counted(stored: Samples, header: Any) -> NDArray[np.bool_] | None:
-    """Tell which stored values are no padding; None if there is no padding."""
+    """Return a mask of the stored values that are not padding; None if there is no padding."""
     kind = {4: "Float", 8: "DoubleFloat"}[stored.dtype.itemsize] if stored.dtype.kind == "f" else ""
     value = _number(header, f"{kind}PixelPaddingValue", math.nan)
     limit = _number(header, f"{kind}PixelPaddingRangeLimit", value)
     if math.isnan(value):
         return None
-    if not kind:  # the range may be written as signed where samples are not, and the other way round
+    if not kind:  # the range may be written as signed for unsigned samples, and vice versa
         span = np.iinfo(stored.dtype)
         value, limit = (
             each + (each < span.min) * (1 << span.bits) - (each > span.max) * (1 << span.bits)
@@ -114,22 +113,22 @@ def _counted(stored: Samples, header: Any) -> NDArray[np.bool_] | None:
 
 
 def _number(header: Any, name: str, default: float) -> float:
-    """Return an attribute's value, or the first of several; the default if there is no finite number."""
+    """Return an attribute's first value as a number; the default if it is not a finite number."""
     try:
         value = header.get(name)
-        if isinstance(value, bytes):  # of a file that does not say what kind of value it is
+        if isinstance(value, bytes):  # the file does not state the value's type
             value = int.from_bytes(value[:2], "little") if value else None
         elif not isinstance(value, str | int | float | None):
             value = value[0] if len(value) else None
         number = float(default if value is None else value)
-    # A picture is not lost for an attribute that only says how to show it.
+    # A damaged display attribute must not make the picture unreadable.
     except (ValueError, TypeError, OverflowError, ArithmeticError):
         return default
     return number if math.isfinite(number) else default
 
 
 def _modality(header: Any, stored: Samples) -> Callable[[Samples], Values]:
-    """Return what makes values of the modality, such as Hounsfield units, of stored ones."""
+    """Return the function from stored values to values of the modality, such as Hounsfield units."""
     if header.get("ModalityLUTSequence"):
         first, _, entries = lut_entries(
             header.ModalityLUTSequence[0], "LUTDescriptor", "LUTData", signed=stored.dtype.kind == "i"
@@ -143,10 +142,10 @@ def _modality(header: Any, stored: Samples) -> Callable[[Samples], Values]:
 
 
 def _interest(header: Any, stored: Samples) -> Callable[[Values], Values] | None:
-    """Return what makes levels 0…255, not rounded yet, of values of the modality; None if nothing is said."""
+    """Return the function from values of the modality to unrounded levels 0…255; None if none is given."""
     if header.get("VOILUTSequence"):
         item = header.VOILUTSequence[0]
-        # what is mapped is signed where stored values or their rescaling may be negative
+        # the mapped values are signed if stored values or their rescaling may be negative
         signed = stored.dtype.kind == "i" or _number(header, "RescaleIntercept", 0.0) < 0
         first, bits, entries = lut_entries(item, "LUTDescriptor", "LUTData", signed=signed)
         most = max(int(entries.max()), (1 << bits) - 1) if 1 <= bits <= 16 else int(entries.max())

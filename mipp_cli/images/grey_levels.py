@@ -1,8 +1,8 @@
-"""The grey levels of a picture, in which the edge histogram looks for edges.
+"""Compute the grey levels of a picture, from which the edge histogram is extracted.
 
-Reading the EXIF orientation, turning pixels upright, reducing every colour mode to levels 0…255, and scaling
-small pictures up. The mean of the channels and the scaling follow the MPEG-7 reference software, because one
-level more or less can move a code.
+This covers reading the EXIF orientation, turning pixels upright, reducing every colour mode to levels 0…255,
+and enlarging small pictures. The mean of the channels and the scaling follow the MPEG-7 reference software,
+because a difference of one level can change a code.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mipp_cli.images.windowing import windowed
 GreyLevels = NDArray[np.uint8]
 
 _ORIENTATION_TAG = 0x0112
-_PART = 1 << 22  # pixels of a large picture that are worked on at once
+_PART = 1 << 22  # pixels of a large picture that are processed at once
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a picture, 1…8 as EXIF numbers them.
+    """Return the EXIF orientation of a picture, 1…8.
 
-    It is 1 (upright) if there is none, or if it cannot be read: viewers show a picture with damaged EXIF data
-    as it is stored, and so do we.
+    It is 1 (upright) if there is none or it cannot be read: like viewers, we show a picture with damaged EXIF
+    data as it is stored.
     """
     try:
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -37,7 +37,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return stored pixels, shape (height, width, …), as their EXIF orientation of 1…8 demands: a view."""
+    """Return a view of stored pixels, shape (height, width, …), turned upright by EXIF orientation (1…8)."""
     if orientation in (3, 4, 6, 7):
         pixels = pixels[::-1]
     if orientation in (2, 3, 7, 8):
@@ -46,17 +46,17 @@ def turn_upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether a picture is grey of more than 8 bits, of integers or of floats."""
+    """Return whether a picture is grey of more than 8 bits, integer or float."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def grey_levels(image: Image.Image) -> GreyLevels:
     """Return the grey levels of a picture for the descriptor: floor((R + G + B) / 3), 0…255.
 
-    Palettes, CMYK and YCbCr become RGB as Pillow does it; an alpha channel or a transparent colour is
-    dropped, so hidden colours count like visible ones. Grey samples of 16 or 32 bits are windowed by the
-    picture itself (:func:`windowed`). The orientation is left alone. Raises UnreadableImageError if the mode
-    has no grey levels.
+    Pillow converts palettes, CMYK and YCbCr to RGB. An alpha channel or a transparent colour is dropped, so
+    hidden colours count like visible ones. Grey samples of 16 or 32 bits are windowed by the picture's own
+    range (:func:`windowed`). The orientation is not applied. Raises UnreadableImageError if the mode has no
+    grey levels.
 
     Source: the MPEG-7 reference software; ISO/IEC 15938-3 leaves the grey level open.
     """
@@ -65,10 +65,10 @@ def grey_levels(image: Image.Image) -> GreyLevels:
 
 
 def grey_or_rgb(image: Image.Image) -> Image.Image:
-    """Return a picture in mode L if it is grey, else in mode RGB: 8 bits a sample, and no alpha channel.
+    """Return a picture in mode L if it is grey, else in mode RGB: 8 bits per sample, no alpha channel.
 
-    How each mode is reduced, and the errors, are as for :func:`grey_levels`. The orientation
-    is left alone. A picture that is of mode L or RGB already is returned itself, not a copy.
+    Modes are reduced, and errors raised, as by :func:`grey_levels`. The orientation is not applied. A
+    picture in mode L or RGB is returned itself, not a copy.
     """
     if image.mode == "L":
         return image
@@ -82,9 +82,9 @@ def grey_or_rgb(image: Image.Image) -> Image.Image:
 
 
 def scaled_up(grey: GreyLevels, height: int, width: int, scale: float) -> NDArray[np.uint8]:
-    """Scale grey levels up bilinearly, by ``scale`` to ``height`` rows and ``width`` columns.
+    """Enlarge grey levels bilinearly by ``scale``, to ``height`` rows and ``width`` columns.
 
-    Floating point in the order of the reference software, so that the levels are the same.
+    Floating-point operations are in the order of the reference software, so that the levels are the same.
     """
     top, bottom, down = _neighbours(grey.shape[0], height, scale)
     left, right, across = _neighbours(grey.shape[1], width, scale)
@@ -97,14 +97,14 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode in ("P", "PA") and "transparency" in image.info:
-        # Pillow warns where a palette loses its transparency; here it is meant to.
+        # Pillow warns when a palette loses its transparency; here it is meant to.
         image = image.copy()
         del image.info["transparency"]
     if image.mode in ("RGBa", "PA"):
         image = image.convert("RGBA")
     if image.mode not in ("P", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"):
         raise UnreadableImageError(
-            f"a picture of mode {image.mode} has no grey levels of known range",
+            f"the grey levels of a picture in mode {image.mode} have no known range",
             hint="convert it to 8-bit or 16-bit grey, or to RGB",
         )
     return image.convert("RGB")
@@ -117,7 +117,7 @@ def _mean_of_channels(image: Image.Image) -> NDArray[np.uint8]:
         part = image
         if rows < image.height:
             part = image.crop((0, top, image.width, min(top + rows, image.height)))
-        # Whole channels one after the other: a strided pass over RGB triples takes twice as long.
+        # One channel after the other: a strided pass over RGB triples takes twice as long.
         red, green, blue = (np.frombuffer(part.tobytes("raw", each), dtype=np.uint8) for each in "RGB")
         total = np.add(red, green, dtype=np.uint16)
         total += blue

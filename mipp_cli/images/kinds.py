@@ -1,4 +1,4 @@
-"""What kind of picture a file is, by its first bytes and whatever its name.
+"""Detect the kind of a picture file from its first bytes, whatever its name.
 
 Sources: the signatures in each format's specification; ISO/IEC 14496-12 and 23008-12 for the brands of
 AVIF and HEIC; DICOM PS3.10, 7.1, for the preamble, and PS3.5, 7.1, for files that lack it.
@@ -12,14 +12,14 @@ from importlib.util import find_spec
 from typing import Final
 
 HEAD_BYTES: Final = 1024
-"""How many bytes from the start of a file :func:`kind_of` looks at."""
+"""Number of bytes at the start of a file that :func:`kind_of` looks at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of picture: its name, its media type, and the suffix with which it is written.
+    """A kind of picture: its name, its media type, and its file suffix.
 
-    ``packages`` of an optional extra are needed to read some kinds; ``module`` is the one that is imported.
+    If reading it needs optional ``packages``, ``module`` is the one of them that is imported.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Kind:
     module: str | None = None
 
     def missing(self) -> str | None:
-        """Return the command that installs the packages needed to read this kind; None if none is missing."""
+        """Return the command that installs missing packages for this kind; None if nothing is missing."""
         if self.module is None or find_spec(self.module) is not None:
             return None
         return f"pip install {self.packages}"
@@ -48,7 +48,7 @@ HEIC: Final = Kind("HEIC", "image/heic", ".heic", "pillow-heif", "pillow_heif")
 DICOM: Final = Kind("DICOM", "application/dicom", ".dcm", "pydicom python-gdcm", "pydicom")
 
 KINDS: Final = (JPEG, PNG, TIFF, BMP, WEBP, GIF, AVIF, JPEG_2000, CODESTREAM, HEIC, DICOM)
-"""Every kind of picture that can be read, if need be with an extra."""
+"""Every kind of picture that can be read, some only with an extra."""
 
 _SIGNATURES: Final = (
     (b"\xff\xd8\xff", JPEG),
@@ -58,25 +58,25 @@ _SIGNATURES: Final = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", JPEG_2000),
     (b"\xff\x4f\xff\x51", CODESTREAM),
 )
-# "BM" begins many a text; the size of the header that follows tells a picture from it.
+# Texts may also begin with "BM"; the size of the header that follows tells them from pictures.
 _BMP_HEADERS: Final = (12, 40, 52, 56, 64, 108, 124)
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
-_IMAGE_BRANDS: Final = frozenset({b"mif1", b"mif2", b"msf1"})  # of either, which the other brands tell
+_IMAGE_BRANDS: Final = frozenset({b"mif1", b"mif2", b"msf1"})  # of either; the other brands decide
 
 _PREAMBLE: Final = 128
 _SHORT_VRS: Final = frozenset(
     {b"UL", b"UI", b"CS", b"DA", b"TM", b"DT", b"SH", b"LO", b"PN", b"AE", b"IS", b"LT"}
 )
 _LONG_VRS: Final = frozenset({b"OB", b"SQ", b"UN", b"UT", b"UC"})
-_LONGEST_FIRST: Final = 1 << 10  # bytes in the value of a file's first element: a class, a character set, …
+_LONGEST_FIRST: Final = 1 << 10  # bytes of the first element's value: a class, a character set, …
 
 
 def kind_of(head: bytes) -> Kind | None:
-    """Name the kind of a file by its first :data:`HEAD_BYTES` bytes, or all there are; None for no picture.
+    """Return the kind of a file from its first :data:`HEAD_BYTES` bytes; None if it is not a picture.
 
-    DICOM files may lack the preamble of 128 bytes. One whose preamble makes it a TIFF file, too, is DICOM:
-    it carries what DICOM files say of a patient.
+    DICOM files may lack the 128-byte preamble. A file whose preamble makes it TIFF as well is DICOM, because
+    it carries the patient data of a DICOM file.
     """
     head = head[:HEAD_BYTES]
     if head[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
@@ -94,7 +94,7 @@ def kind_of(head: bytes) -> Kind | None:
 
 
 def _by_brand(head: bytes) -> Kind | None:
-    """Tell AVIF, HEIC and films apart: the first brand is the file's own, the others are fitting, too."""
+    """Tell AVIF, HEIC and video apart: the first brand is the file's own, the others are compatible ones."""
     size = min(struct.unpack_from(">I", head)[0], len(head))
     major, others = head[8:12], {head[at : at + 4] for at in range(16, size - 3, 4)}
     if major in _AVIF_BRANDS or (major in _IMAGE_BRANDS and others & _AVIF_BRANDS):
@@ -103,7 +103,7 @@ def _by_brand(head: bytes) -> Kind | None:
 
 
 def _has_elements(head: bytes, order: str) -> bool:
-    """Tell whether two elements as a DICOM file has them first begin the file, the second after the first."""
+    """Return whether the file begins with two of the first elements of a DICOM file, in ascending order."""
     first = _element(head, 0, order)
     if first is None:
         return False
@@ -113,7 +113,7 @@ def _has_elements(head: bytes, order: str) -> bool:
 
 
 def _element(head: bytes, at: int, order: str) -> tuple[tuple[int, int], int] | None:
-    """Return the tag of an element of group 2 or 8, and where the next one begins; None if there is none."""
+    """Return the tag of an element of group 2 or 8 and the offset of the next; None if there is none."""
     if len(head) < at + 12:
         return None
     group, element = struct.unpack_from(f"{order}HH", head, at)

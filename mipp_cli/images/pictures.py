@@ -1,4 +1,4 @@
-"""Opening pictures of every kind, which may be damaged or hostile: one interface for all that use them."""
+"""Open pictures of every kind, which may be damaged or hostile, through one interface."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from mipp_cli.images.kinds import KINDS, Kind, kind_of
 from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, OWN_BYTES, check_size, damaged, too_large
 from mipp_cli.images.windowing import Samples, windowed
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it says of a file is not for the terminal
-# Pillow would give the memory of each picture back to the system, which clears it for the next: one third of
-# the time that decoding a photograph takes. A block has 16 MB at most.
-Image.core.set_blocks_max(2)  # type: ignore[attr-defined]  # its stub leaves it out
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks about a file stay off the terminal
+# Otherwise Pillow returns the memory of each picture to the system, which clears it for the next one: a third
+# of the time of decoding a photograph. A block has 16 MB at most.
+Image.core.set_blocks_max(2)  # type: ignore[attr-defined]  # missing from its stub
 
 _BY_PILLOW: Final = {
     kinds.JPEG: "JPEG",
@@ -42,15 +42,15 @@ _BY_PILLOW: Final = {
     kinds.CODESTREAM: "JPEG2000",
 }
 _EXTENSIONS: Final = {kind.media_type: kind.extension for kind in KINDS}
-_BITS: Final = {"1": 1, "I": 32, "F": 32}  # a sample has, by Pillow's mode; 16 in I;16, and 8 in all others
-_LOOKED_AT: Final = 8  # pixels of the diagonal
+_BITS: Final = {"1": 1, "I": 32, "F": 32}  # per sample, by Pillow's mode; I;16 has 16, all others 8
+_LOOKED_AT: Final = 8  # pixels on the diagonal
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a picture beside its pixels: its size upright, and the bits of a sample as stored.
+    """The upright size of a picture, and the bits of a sample as stored.
 
-    ``frame`` is the one that was taken of a DICOM file of several, counted from 1.
+    ``frame`` is the frame that was taken from a DICOM file with several, counted from 1.
     """
 
     width: int
@@ -61,7 +61,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture: descriptors take its eight bits, sheets what is shown, payloads what is stored."""
+    """A decoded picture: descriptors use ``eight_bits``, contact sheets ``shown``, payloads ``stored``."""
 
     kind: Kind
     facts: Facts
@@ -69,9 +69,9 @@ class Picture:
 
     @cached_property
     def shown(self) -> Image.Image:
-        """The picture at 8 bits a sample, perhaps with an alpha channel and an EXIF orientation to apply.
+        """The picture at 8 bits per sample, perhaps with an alpha channel and an EXIF orientation to apply.
 
-        Deep samples are windowed by the picture itself, and upright already. What has 8 bits is as stored.
+        Deep samples are windowed by the picture's own range, and upright already; 8-bit ones are as stored.
         """
         if isinstance(self.decoded, DicomPicture):
             return Image.fromarray(self.decoded.levels)
@@ -81,11 +81,11 @@ class Picture:
 
     @cached_property
     def flat(self) -> bool:
-        """Whether the picture has only one value, padding aside: then nothing can be said of it."""
+        """Whether the picture has only one value, padding aside, so that it cannot be described."""
         if isinstance(self.decoded, DicomPicture):
             return self.decoded.flat
         picture = self.eight_bits()
-        # A few pixels tell it of nearly every picture, and all of them take a fifth of the decoding.
+        # A few pixels decide for nearly every picture; all of them take a fifth of the decoding time.
         along = (
             (picture.width * n // _LOOKED_AT, picture.height * n // _LOOKED_AT) for n in range(_LOOKED_AT)
         )
@@ -109,33 +109,33 @@ class Picture:
     def stored(self) -> Image.Image:
         """Return the picture with all bits of its samples, for the pixel payload.
 
-        Raises UnreadableImageError where these are more than a payload can hold.
+        Raises UnreadableImageError if a payload cannot hold them.
         """
         if isinstance(self.decoded, DicomPicture):
             return self.decoded.pixels()
         if isinstance(self.decoded, Image.Image):
             return self.decoded
         raise UnreadableImageError(
-            "the pixel payload holds grey of up to 16 bits and colours of 8",
-            hint="encrypt the file itself (--payload file), which keeps every bit of it",
+            "the pixel payload holds only grey of up to 16 bits and colours of 8 bits",
+            hint="encrypt the file itself (--payload file), which keeps every bit",
         )
 
 
 def open_picture(
     data: bytes, *, path: str | None, at_least: tuple[int, int] | None = None, budget: int = OWN_BYTES
 ) -> Picture:
-    """Decode a picture file, given bit for bit, completely; threads may do so at the same time.
+    """Decode the content of a picture file completely. Thread-safe.
 
-    Its kind is known by its content. Of a file with several pictures (MPO, TIFF pages, animations) the
-    first is read that is no smaller copy or mask of another, of a DICOM file with several frames the middle
-    one. Where white is zero, samples are inverted. ``path`` is what errors call the file.
-    ``at_least`` is a width and height: a format that can (JPEG, JPEG 2000) may be decoded at a half, a
-    quarter or an eighth of its size that is no smaller; its facts are those of the whole. ``budget`` is how
-    many bytes decoding may take, beside the file itself.
+    The kind is detected from the content. From a file with several pictures (MPO, TIFF pages, animations),
+    the first one is read that is not a smaller copy or mask of another; from a DICOM file with several
+    frames, the middle one. Where white is zero, samples are inverted. ``path`` names the file in errors.
+    ``at_least`` is a width and height: JPEG and JPEG 2000 may be decoded at a half, a quarter or an eighth
+    of their size, as long as that is no smaller; the facts describe the full picture. ``budget`` limits the
+    bytes that decoding takes in addition to the file.
 
-    Raises UnreadableImageError if the file is empty, of no kind that is known or whose extra is not
-    installed, damaged, cut short, has more than MAX_PIXELS pixels, takes more than its budget, or has
-    colours of more than 8 bits that its decoder does not keep.
+    Raises UnreadableImageError if the file is empty, damaged or cut short, its kind is unknown or needs an
+    extra that is not installed, it has more than MAX_PIXELS pixels, decoding it takes more than its budget,
+    or its colours have more than 8 bits and the decoder does not keep them.
     """
     with errors_at(path) if path is not None else nullcontext():
         if not data:
@@ -144,12 +144,12 @@ def open_picture(
         if kind is None:
             known = ", ".join(each.name for each in KINDS if each != kinds.CODESTREAM)
             raise UnreadableImageError(
-                "this is no picture, or its header is damaged",
-                hint=f"pictures are {known}; convert the file, or leave it out",
+                "the file is not a picture, or its header is damaged",
+                hint=f"supported kinds are {known}; convert the file, or leave it out",
             )
         missing = kind.missing()
         if missing is not None:
-            raise UnreadableImageError(f"a {kind.name} file needs an extra of mipp", hint=missing)
+            raise UnreadableImageError(f"reading {kind.name} needs an extra of mipp", hint=missing)
         if kind == kinds.DICOM:
             return _of_dicom(read_dicom(data, budget))
         try:
@@ -160,13 +160,13 @@ def open_picture(
             raise
         except Image.DecompressionBombError as error:
             raise too_large(f"more than {MAX_PIXELS}") from error
-        # Decoders meet hostile data here, and what they raise is not bounded by what they document.
+        # Decoders meet hostile data here, and raise more than they document.
         except Exception as error:
             raise damaged(error) from error
 
 
 def extension(media_type: str) -> str:
-    """Name the suffix, with its dot, of files of a media type; ".bin" for one that is not known."""
+    """Return the file suffix, with its dot, of a media type; ".bin" if it is unknown."""
     return _EXTENSIONS.get(media_type, ".bin")
 
 
@@ -188,7 +188,7 @@ def _of_heic(data: bytes, budget: int) -> Picture:
 
 
 def _by_pillow(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget: int) -> Picture:
-    # For good: a filter that is taken back would be taken back from other threads, too.
+    # Never undone: undoing a filter would undo it for other threads, too.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     if kind == kinds.AVIF and avif_is_deep(data):
         raise _depth_lost()
@@ -207,7 +207,7 @@ def _decoded(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget: 
         image: Image.Image = Image.open(io.BytesIO(data), formats=[_BY_PILLOW[kind]])
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            f"the header of the {kind.name} file is damaged, or its kind of pixels is not supported",
+            f"the header of the {kind.name} file is damaged, or its pixel format is not supported",
             hint="convert the picture, restore it from its source, or leave it out",
         ) from error
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -218,7 +218,7 @@ def _decoded(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget: 
     halvings = 0 if at_least is None else _scaled_down(image, at_least, claim)
     check_cost(image, kind, data, claim, size, budget, halvings)
     image.load()
-    # Reads and keeps the EXIF data now, while errors in it are caught.
+    # Reads and caches the EXIF data while errors in it are still caught.
     turned = exif_orientation(image) >= 5
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         size = image.size  # loading has turned it
@@ -228,7 +228,7 @@ def _decoded(data: bytes, kind: Kind, at_least: tuple[int, int] | None, budget: 
 
 
 def _scaled_down(image: Image.Image, at_least: tuple[int, int], claim: Claim | None) -> int:
-    """Have a picture decoded at a fraction of its size, if its format can; return how often it is halved."""
+    """Request decoding at a fraction of the size if the format supports it; return the number of halvings."""
     width = image.width
     if claim is not None:
         fits = min(image.width // at_least[0], image.height // at_least[1])
@@ -250,7 +250,7 @@ def _bits(image: Image.Image, claim: Claim | None) -> int:
         bits = claim.bits
         lost = bits > (16 if is_deep(image) else 8)
     else:
-        # What a tile's decoder is told begins with the layout of the stored samples, as in "RGB;16B".
+        # The arguments of a tile's decoder begin with the layout of the stored samples, such as "RGB;16B".
         tiles = image.tile if isinstance(image, ImageFile.ImageFile) else []
         lost = not is_deep(image) and any(";16" in str(tile.args) for tile in tiles)
     if lost:
@@ -260,6 +260,6 @@ def _bits(image: Image.Image, claim: Claim | None) -> int:
 
 def _depth_lost() -> UnreadableImageError:
     return UnreadableImageError(
-        "the depth of the picture is not supported: its decoder keeps 8 bits of a sample alone",
-        hint="convert the picture to 8 bits a channel, or leave it out",
+        "the depth of the picture is not supported: its decoder keeps only 8 bits per sample",
+        hint="convert the picture to 8 bits per channel, or leave it out",
     )

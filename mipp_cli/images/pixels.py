@@ -1,4 +1,4 @@
-"""The pixel payload: the M×N pixel matrix that Algorithm 1 encrypts, as a PNG file without anything else."""
+"""The pixel payload: the M×N pixel matrix that Algorithm 1 encrypts, as a PNG file without metadata."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from mipp_cli.images.grey_levels import exif_orientation
 from mipp_cli.images.refusals import MAX_PIXELS
 
 _MAX_SIDE: Final = 1_000_000  # the reference PNG library refuses wider and taller pictures
-_HINT: Final = "encrypt the file itself (--payload file), which keeps every bit of it"
+_HINT: Final = "encrypt the file itself (--payload file), which keeps every bit"
 
 
 def png_of_pixels(image: Image.Image) -> bytes:
-    """Return a PNG file of exactly the pixels of a decoded picture, the same one for equal pictures.
+    """Return a PNG file with exactly the pixels of a decoded picture; equal pictures give equal files.
 
-    Its EXIF orientation is applied; a palette becomes the colours it stands for, a transparent colour an
-    alpha channel; grey of more than 8 bits has 16. CMYK, which PNG lacks, becomes RGB: not exact,
-    but as viewers show it. No metadata is taken along: no EXIF, text, or profile.
+    The EXIF orientation is applied. Palettes become their colours, a transparent colour becomes an alpha
+    channel, and grey of more than 8 bits gets 16. CMYK, which PNG lacks, becomes RGB: not exactly, but as
+    viewers show it. No metadata is kept: no EXIF data, text or profile.
 
-    Raises UnreadableImageError if a PNG file cannot hold the pixels without loss (LAB, floating point,
-    16-bit grey with a transparent level, …), or there are too many.
+    Raises UnreadableImageError if PNG cannot hold the pixels without loss (LAB, floating point, 16-bit
+    grey with a transparent level, …), or there are too many.
 
     Source: Algorithm 1 of the MIPP paper, whose image is an M×N matrix of pixels.
     """
     width, height = image.size
     if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE and width * height <= MAX_PIXELS):
         raise UnreadableImageError(
-            f"the picture has {width}×{height} pixels; the limit is 1 to {_MAX_SIDE} a side and "
+            f"the picture has {width}×{height} pixels; the limit is 1 to {_MAX_SIDE} per side and "
             f"{MAX_PIXELS} in all",
             hint=_HINT,
         )
     plain = turned(_in_lossless_mode(image), exif_orientation(image))
     if plain is image:
         plain = image.copy()
-    plain.info = {}  # Pillow would write a profile that it read
+    plain.info = {}  # Pillow would copy a profile
     png = io.BytesIO()
-    # Of photographs, higher levels take twice the time and save a twentieth or so.
+    # For photographs, higher levels take twice the time and save about 5 %.
     plain.save(png, format="PNG", compress_level=1)
     return png.getvalue()
 
@@ -62,7 +62,7 @@ def _in_lossless_mode(image: Image.Image) -> Image.Image:
     if (mode == "I" or mode.startswith("I;16")) and not transparent:
         samples = np.asarray(image)
         if not 0 <= int(samples.min()) <= int(samples.max()) <= 0xFFFF:
-            raise UnreadableImageError("the pixel payload holds grey levels of 0 to 65535 only", hint=_HINT)
+            raise UnreadableImageError("the pixel payload holds only grey levels of 0 to 65535", hint=_HINT)
         return Image.fromarray(samples.astype(np.uint16))
     what = f"mode {mode} with a transparent level" if transparent else f"mode {mode}"
-    raise UnreadableImageError(f"the pixel payload cannot hold a picture of {what} without loss", hint=_HINT)
+    raise UnreadableImageError(f"the pixel payload cannot hold a picture in {what} without loss", hint=_HINT)

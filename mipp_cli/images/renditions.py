@@ -1,4 +1,4 @@
-"""What a browser is given of a picture: a small JPEG copy, and a large one if it does not show the file."""
+"""Make the copies of a picture for a browser: a small JPEG, and a large one if it cannot show the file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from mipp_cli.images.refusals import SHOWN_BYTES
 from mipp_cli.images.thumbnails import Size, reduced_to, thumbnail
 
 LARGE: Final = (4096, 4096)
-"""The most pixels a side of a large copy, which screens show and browsers decode without strain."""
+"""Maximum pixels per side of a large copy, which browsers decode easily."""
 
 _BROWSERS_SHOW: Final = frozenset(
     {"image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif", "image/avif"}
 )
 _SHOWN_BITS: Final = 8
 _SMALL_QUALITY, _LARGE_QUALITY = 80, 92
-_DARK: Final = 48  # level of 255: an edge that is darker on the average
-_GREY: Final = 6  # how far the channels of a grey picture lie apart on the average, through JPEG
+_DARK: Final = 48  # level of 255: an edge that is darker on average counts as dark
+_GREY: Final = 6  # mean difference of the channels of a grey picture, which JPEG causes
 
 
 @dataclass(frozen=True)
 class Rendition:
-    """What is shown of a picture.
+    """The copies of a picture for a browser.
 
-    ``large`` is a JPEG file, or None where a browser shows the picture's own file; ``full_size`` is the
-    picture's size when it stands upright.
+    ``large`` is a JPEG file, or None if a browser shows the picture's own file; ``full_size`` is the
+    picture's upright size.
     """
 
     small: Image.Image
@@ -40,12 +40,12 @@ class Rendition:
 
 
 def render(content: bytes, said: str, size: Size) -> Rendition | None:
-    """Return copies of a picture file that is of media type ``said``, the small one fitted into ``size``.
+    """Return copies of a picture file of the claimed media type ``said``, the small one fitted into ``size``.
 
-    A JPEG or JPEG 2000 picture is decoded at a fraction of its size. What browsers do not show has a large
-    copy: other formats; greys of more than 8 bits, which they do not stretch; a file whose suffix, which is
-    that of ``said``, is not that of its format. Returns None if the bytes are no picture that can be shown,
-    or decoding them takes more than SHOWN_BYTES.
+    A JPEG or JPEG 2000 picture is decoded at a fraction of its size. There is a large copy if browsers do
+    not show the file: other formats, grey of more than 8 bits, which they do not stretch, and files whose
+    format is not ``said``, from which their suffix comes. Returns None if the picture cannot be decoded, or
+    decoding it takes more than SHOWN_BYTES.
     """
     try:
         kind = kind_of(content)
@@ -65,13 +65,13 @@ def jpeg(picture: Image.Image, quality: int = _SMALL_QUALITY) -> bytes:
     """Return an RGB picture as a JPEG file without metadata."""
     buffer = io.BytesIO()
     subsampling = "4:4:4" if quality == _LARGE_QUALITY else "4:2:0"
-    # Pillow would write a comment that it read.
+    # Without comment=, Pillow would copy the picture's comment.
     picture.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=subsampling, comment=b"")
     return buffer.getvalue()
 
 
 def looks_best_on_black(picture: Image.Image) -> bool:
-    """Say whether an RGB picture is grey, as radiographs are, or its edge dark."""
+    """Return whether an RGB picture is grey, as radiographs are, or has a dark edge."""
     red, green, blue = picture.split()
     apart = ImageChops.add(ImageChops.difference(red, green), ImageChops.difference(green, blue))
     if ImageStat.Stat(apart).mean[0] < _GREY:
@@ -88,6 +88,6 @@ def looks_best_on_black(picture: Image.Image) -> bool:
 
 
 def _roomy(size: Size) -> Size:
-    """Return twice a size, so that what is decoded at a fraction is still scaled down, and either way up."""
+    """Return a square of twice a size: a reduced decoding, of either orientation, is still scaled down."""
     side = 2 * max(size)
     return side, side

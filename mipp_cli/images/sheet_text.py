@@ -1,8 +1,8 @@
-"""The text of a contact sheet: one font, and names of strangers made fit to be drawn in it.
+"""Prepare the text of a contact sheet: one font, and names reduced to its characters.
 
 All names come from other parties, so each is reduced to characters that the font has, and shortened to the
-room that it is given. The font comes with Pillow and has little more than ASCII. No other is looked for:
-which fonts a machine has differs, and the page beside the sheet shows every script.
+room available. The font comes with Pillow and has little more than ASCII. No other font is used, since
+machines have different ones; the page beside the sheet shows every script.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from PIL import ImageFont
 
 from mipp_cli.errors import OutputError
 
-_MAX_TEXT: Final = 400  # characters; more never fit, and measuring them would only cost time
+_MAX_TEXT: Final = 400  # characters; more never fit, and measuring them would waste time
 _GLYPHS: Final = frozenset([*map(chr, range(0x20, 0x7F)), *"…·“”\u2018\u2019«»©°±™"])
 _LOOKALIKES: Final = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
@@ -27,9 +27,8 @@ _LOOKALIKES: Final = str.maketrans(
 def shorten(text: str, width: float, size: int) -> str:
     """Return ``text`` made drawable, and shortened in its middle to ``width`` pixels at font size ``size``.
 
-    White space of all kinds becomes one space, accents of Latin letters are dropped, and what the font lacks
-    (other scripts, control characters, marks that reverse the direction of text) is told by its code points:
-    ‹5317 4EAC›.
+    Any white space becomes one space, and accents of Latin letters are dropped. Characters that the font
+    lacks (other scripts, control characters, bidirectional marks) become their code points: ‹5317 4EAC›.
     """
     half = _MAX_TEXT // 2
     clipped = text if len(text) <= _MAX_TEXT else f"{text[:half]}…{text[-half:]}"
@@ -42,7 +41,7 @@ def shorten(text: str, width: float, size: int) -> str:
 
 
 def _drawable(text: str) -> str:
-    """Return ``text`` in characters that the font has: letters, or code points between angle quotes."""
+    """Return ``text`` in characters that the font has; others become code points in angle quotes."""
     pieces: list[str] = []
     for letter in unicodedata.normalize("NFC", text):
         parts = unicodedata.normalize("NFKD", letter)
@@ -50,7 +49,7 @@ def _drawable(text: str) -> str:
         if letter in _GLYPHS:
             pieces.append(letter)
         elif _GLYPHS.issuperset(bases) and (bases or pieces[-1:] != ["›"]):
-            pieces.append(bases)  # nothing for an accent, unless that of a letter told by its code point
+            pieces.append(bases)  # empty for an accent, unless its letter is shown as a code point
         elif pieces[-1:] == ["›"]:
             pieces[-1:] = [f" {ord(letter):04X}", "›"]
         else:
@@ -63,11 +62,11 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     """Return Pillow's own scalable font, which is the same on every machine."""
     loaded = ImageFont.load_default(size)
     if not isinstance(loaded, ImageFont.FreeTypeFont):
-        raise OutputError("cannot draw text: this Pillow was built without FreeType")
+        raise OutputError("text cannot be drawn: Pillow was built without FreeType")
     return loaded
 
 
 def _cut(text: str, kept: int) -> str:
-    """Return the first and last characters of ``text``, ``kept`` in all, around an ellipsis."""
-    tail = kept // 2  # the end tells more names apart than their middle: numbers and extensions
+    """Return the first and last characters of ``text``, ``kept`` in total, around an ellipsis."""
+    tail = kept // 2  # names differ more in their ends (numbers, extensions) than in their middles
     return f"{text[: kept - tail].rstrip()}…{text[len(text) - tail :].lstrip()}"

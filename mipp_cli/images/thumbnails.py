@@ -1,7 +1,7 @@
-"""Small copies of pictures for a contact sheet, whatever their colour mode.
+"""Make small copies of pictures of any colour mode for a contact sheet.
 
-Matches are large and many; a sheet needs each only at the size of its cell. What comes from an owner is not
-trusted to be a sound picture: every way in which it can fail to decode is one error.
+Matches are large and many, and a sheet needs each only at the size of its cell. Owners' pictures are not
+trusted: any failure to decode one becomes the same error.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from mipp_cli.images.colours import turned
 from mipp_cli.images.grey_levels import exif_orientation, grey_or_rgb, is_deep
 
 Size = tuple[int, int]
-_GAP: Final = 3.0  # reducing by whole numbers stops at so many times the size; more would show
-_PART: Final = 1024  # pixels a side of what is reduced at once
+_GAP: Final = 3.0  # box reduction stops at this multiple of the final size; reducing further would be visible
+_PART: Final = 1024  # pixels per side that are reduced at once
 
 NEUTRAL_GROUND: Final = (240, 238, 233)
-"""What shows through transparent pixels, and around a picture that does not fill its cell."""
+"""The colour behind transparent pixels, and around a picture that does not fill its cell."""
 
 
 def thumbnail(picture: Image.Image, size: Size, *, enlarge: float = 1.0) -> Image.Image:
     """Return an upright RGB copy of ``picture`` that fits into ``size`` = (width, height).
 
-    The copy keeps the proportions and is at most ``enlarge`` times as large. The orientation tag is applied.
-    Greys of more than 8 bits are windowed as for descriptors, so that one sees what is compared.
-    Transparency is laid over :data:`NEUTRAL_GROUND`; palettes, CMYK and bilevel pictures become plain
-    colours. The picture itself stays as it is, except that Pillow loads it.
+    The copy keeps the proportions and is at most ``enlarge`` times as large. The EXIF orientation is applied.
+    Grey of more than 8 bits is windowed as for descriptors, so that the copy shows what is compared.
+    Transparent pixels are laid over :data:`NEUTRAL_GROUND`. The picture itself is unchanged, except that
+    Pillow loads it.
 
-    Raises :class:`UnreadableImageError` if the picture has no pixels or its data is damaged.
+    Raises UnreadableImageError if the picture has no pixels or its data is damaged.
     """
     return _small(picture, size, enlarge, _GAP)
 
 
 def reduced_to(picture: Image.Image, size: Size) -> Image.Image:
-    """Return a copy as :func:`thumbnail` does, but scaled down by a whole number of pixels.
+    """Return a copy as :func:`thumbnail` does, but scaled down by a whole factor.
 
-    It may be half as large as ``size``. Beside the picture and the copy it takes next to no memory.
+    It may be half as large as ``size``. It takes almost no memory beside the picture and the copy.
     """
     return _small(picture, size, 1.0, None)
 
@@ -60,14 +60,14 @@ def _small(picture: Image.Image, size: Size, enlarge: float, gap: float | None) 
         whole = 0, 0, picture.width / factors[0], picture.height / factors[1]
         small = _reduced(picture, factors).resize((width, height), Image.Resampling.LANCZOS, whole)
         return turned(_flat(small), orientation)
-    except Exception as error:  # of damaged files, Pillow's decoders raise whatever comes
+    except Exception as error:  # Pillow's decoders raise anything for damaged files
         raise UnreadableImageError(f"the picture cannot be shown: {error}") from error
 
 
 def _reduced(picture: Image.Image, factors: Size) -> Image.Image:
-    """Return a picture in a mode that may be resized, scaled down by whole numbers.
+    """Return a picture in a mode that can be resized, scaled down by whole factors.
 
-    It goes part by part: a large picture is never there twice.
+    It is done part by part, so that there is never a second copy of a large picture.
     """
     across, down = factors
     if factors == (1, 1):
@@ -85,7 +85,7 @@ def _reduced(picture: Image.Image, factors: Size) -> Image.Image:
 
 
 def _resizable(picture: Image.Image) -> Image.Image:
-    """Return the picture, or a copy in a mode whose pixels may be averaged: RGBA, RGB, or L."""
+    """Return the picture, or a copy in a mode whose pixels can be averaged: RGBA, RGB or L."""
     if is_deep(picture) or picture.mode == "1":
         return grey_or_rgb(picture)
     if picture.mode in ("RGBa", "La"):
@@ -95,7 +95,7 @@ def _resizable(picture: Image.Image) -> Image.Image:
 
 
 def _flat(small: Image.Image) -> Image.Image:
-    """Return a resized picture as RGB, its transparency filled."""
+    """Return a resized picture as RGB, its transparent pixels filled."""
     if small.mode == "RGBA":
         ground = Image.new("RGBA", small.size, NEUTRAL_GROUND)
         return Image.alpha_composite(ground, small).convert("RGB")

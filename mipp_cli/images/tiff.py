@@ -1,6 +1,6 @@
-"""What Pillow leaves undone of TIFF files: the sign, the order and the direction of their samples, and pages.
+"""Handle what Pillow does not for TIFF files: signed, big-endian and inverted samples, and pages.
 
-Sources: TIFF 6.0 (the tags named here); its supplement 2 for what lies beside the picture of a page.
+Sources: TIFF 6.0 (the tags named here); its supplement 2 for masks and reduced copies.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from mipp_cli.images.grey_levels import is_deep
 from mipp_cli.images.windowing import Samples
 
 _SUBFILE, _BITS, _PHOTOMETRIC, _FORMAT, _SUBSAMPLING = 254, 258, 262, 339, 530
-_BESIDE: Final = 1 | 4  # kinds of pages that show another one: smaller, or which parts of it are transparent
-_MAX_PAGES: Final = 100  # that are looked at for the first that is a picture of its own
+_BESIDE: Final = 1 | 4  # bits of pages that belong to another one: a smaller copy, or a transparency mask
+_MAX_PAGES: Final = 100  # that are searched for the first independent picture
 _UNSIGNED, _SIGNED = 1, 2
 _WHITE_IS_ZERO: Final = 0
 _YCBCR: Final = 6
 _WHOLE: Final = (1, 1)
-# What libtiff unpacks is in the byte order of the machine, whatever that of the file.
+# libtiff unpacks to the byte order of the machine, whatever the file's.
 _NATIVE: Final = {
     swapped: names[sys.byteorder == "big"]
     for names in (("I;16S", "I;16BS"), ("I;32S", "I;32BS"), ("F;32F", "F;32BF"))
     for swapped in names
 }
 
-# What Pillow reads in files of one byte order alone, and it can read in both.
+# Layouts that Pillow can read in both byte orders, but only accepts in one.
 _layouts: Any = TiffImagePlugin.OPEN_INFO
 _layouts.setdefault((b"MM", 1, (1,), 1, (32,), ()), ("I", "I;32BS"))
 _layouts.setdefault((b"MM", 1, (1,), 1, (12,), ()), ("I;16", "I;12"))
 for (_order, _photometric, *_rest), _modes in [*_layouts.items()]:
-    # Deep samples where white is zero, of which Pillow reads two kinds, are laid out as others; `mended`
-    # turns them round.
+    # Deep samples where white is zero have the same layout as others, but Pillow accepts only two kinds of
+    # them; `mended` inverts them.
     if _photometric == 1 and _modes[0] in ("I;16", "I;16B", "I", "F"):
         _layouts.setdefault((_order, _WHITE_IS_ZERO, *_rest), _modes)
 
 
 def prepare(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Go to the first picture of a file that is no smaller copy or mask of another, and see to its order.
+    """Seek the first picture of a file that is not a smaller copy or mask, and correct its byte order.
 
     Raises UnreadableImageError for pictures that Pillow would decode wrongly.
     """
@@ -63,21 +63,21 @@ def prepare(image: TiffImagePlugin.TiffImageFile) -> None:
     fewer = image.tag_v2.get(_SUBSAMPLING, (2, 2)) != _WHOLE and len(image.getbands()) > 1
     if fewer and _tag(image, _PHOTOMETRIC, 1) == _YCBCR:
         raise UnreadableImageError(
-            "colours of fewer samples than pixels are not supported where they are not compressed",
+            "uncompressed subsampled colours are not supported",
             hint="convert the picture, or leave it out",
         )
 
 
 def bits_of(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Return the bits of a sample, of which the decoder may keep fewer."""
+    """Return the stored bits of a sample; the decoder may keep fewer."""
     return int(max(image.tag_v2.get(_BITS, (1,))))
 
 
 def mended(image: TiffImagePlugin.TiffImageFile) -> Image.Image | Samples:
-    """Return a decoded picture whose samples are in order: from dark to bright, and no sign read as a bit.
+    """Return a decoded picture with samples that ascend from dark to bright and whose sign is correct.
 
-    Signed samples of 8 bits are raised by half their range. Those of 32 bits are given as numbers where
-    Pillow's do not reach.
+    Signed 8-bit samples are raised by half their range. Unsigned 32-bit samples are returned as an array if
+    they exceed the range of Pillow's mode.
     """
     if _tag(image, _FORMAT, _UNSIGNED) == _SIGNED and image.mode == "L":
         return image.point([level ^ 128 for level in range(256)])
@@ -95,8 +95,7 @@ def mended(image: TiffImagePlugin.TiffImageFile) -> Image.Image | Samples:
     elif inverted and unsigned and bits_of(image) < 8 * samples.itemsize:
         samples = ((1 << bits_of(image)) - 1 - samples).astype(samples.dtype)
     elif inverted:
-        # The most of unsigned samples is what all bits make; of signed ones as many are below 0 as not.
-        samples = np.invert(samples)
+        samples = np.invert(samples)  # the maximum minus v if unsigned, -1 - v if signed
     if unsigned and samples.dtype == np.int32 and int(samples.min()) < 0:
         return samples.view(np.uint32)
     return Image.fromarray(samples)

@@ -1,7 +1,7 @@
-"""Samples of more than 8 bits become 8 bits by the picture itself: its dark end black, its bright one white.
+"""Reduce deep samples to 8 bits by the picture's own range: its darkest become black, its brightest white.
 
-How many of its 16 bits a picture uses, and where in their range, depends on the device that made it. So does
-the slope and the offset of its samples. What comes out here does not.
+The part of its 16 bits that a picture uses, and the slope and offset of its samples, depend on the device
+that made it. The 8-bit levels do not.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Levels = NDArray[np.uint8]
 Samples = NDArray[Any]
 
 FLAT: Final = 128
-"""The level of a picture that has only one value."""
+"""The level of all samples of a picture that has only one value."""
 
-_TAIL: Final = 200  # one sample in so many lies beyond either limit: half a per cent
-_CROWD: Final = 20  # a value that one sample in so many has is left out where it is the lowest or highest
+_TAIL: Final = 200  # one sample in 200 lies beyond either limit: half a per cent
+_CROWD: Final = 20  # the lowest or highest value is ignored if more than one sample in 20 has it
 BLOCK: Final = 1 << 18
-"""Samples that are worked on at once: what is computed of them lies in a processor's cache."""
+"""Number of samples that are processed at once, so that intermediate results fit in a processor's cache."""
 
 
 class Windowed(NamedTuple):
@@ -34,21 +34,21 @@ class Windowed(NamedTuple):
 def windowed(
     samples: Samples, *, counted: NDArray[np.bool_] | None = None, inverted: bool = False
 ) -> Windowed:
-    """Return samples as levels 0…255; all channels of a picture in colour have the same limits.
+    """Map samples to levels 0…255, with the same limits for all channels of a colour picture.
 
-    ``samples`` are integers or floats of any shape. ``counted`` is false for samples that count for nothing,
-    such as padding; they become 0. So does what is not a number; infinite samples become 0 or 255.
+    ``samples`` are integers or floats of any shape. ``counted`` is false for samples to be ignored, such as
+    padding; they become 0. So do NaNs; infinite samples become 0 or 255.
 
-    Of n samples that count and are finite, the lowest value is left out if it alone is that of more than
-    n/20, as the padding around the circle of a tomograph is; likewise the highest. Of the m others (of all
-    n, if none is left) in ascending order, counted from 0, the one at k = ⌊(m − 1)/200⌋ is the lower limit a
-    and the one at m − 1 − k the upper limit b: the 0.5th and 99.5th percentile by the methods "lower" and
-    "higher" of ``numpy.percentile``. If they are equal, a and b are the lowest and highest of all n. A sample
-    v becomes ⌊255·(v − a)/(b − a) + ½⌋, at least 0 and at most 255; of an ``inverted`` picture, whose samples
-    grow towards black, b − v takes the place of v − a. If all n are equal, the picture is flat, and becomes
-    :data:`FLAT`.
+    Of the n samples that count and are finite, those with the lowest value are ignored if there are more
+    than n/20, as in the padding around the circle of a CT image; likewise those with the highest. With the
+    m others (all n, if none are left) in ascending order, counted from 0, the sample at k = ⌊(m − 1)/200⌋ is
+    the lower limit a, and the one at m − 1 − k the upper limit b: the 0.5th and 99.5th percentiles by the
+    methods "lower" and "higher" of ``numpy.percentile``. If they are equal, a and b are the minimum and
+    maximum of all n. A sample v becomes ⌊255·(v − a)/(b − a) + ½⌋, clipped to 0…255. In an ``inverted``
+    picture, whose samples grow towards black, b − v replaces v − a. If all n are equal, the picture is flat
+    and becomes :data:`FLAT`.
 
-    Integers of up to 32 bits are computed with exactly, and others in double precision in the order of the
+    Integers of up to 32 bits are computed exactly, and others in double precision in the order of the
     formula, so that the same samples give the same levels on every machine.
     """
     samples = _plain(samples)
@@ -60,7 +60,7 @@ def windowed(
     if limits is None:
         levels = np.full(samples.shape, FLAT if ranked.size else 0, dtype=np.uint8)
     else:
-        del ranked  # it may be as large as the picture
+        del ranked  # may be as large as the picture
         levels = _scaled(samples, *limits, inverted=inverted)
     if counted is not None:
         levels[~counted] = 0
@@ -70,9 +70,9 @@ def windowed(
 
 
 def mapped(samples: Samples, function: Callable[[Samples], Levels]) -> Levels:
-    """Return the level of each sample by a function of samples, in little more memory than the levels take.
+    """Apply a function to each sample, in little more memory than the levels take.
 
-    Of samples of up to 16 bits the function is asked for a table; others are given to it block by block.
+    For samples of up to 16 bits the function computes a table; others are passed to it block by block.
     """
     flat, levels = samples.ravel(), np.empty(samples.size, dtype=np.uint8)
     least, table = 0, None
@@ -88,7 +88,7 @@ def mapped(samples: Samples, function: Callable[[Samples], Levels]) -> Levels:
 
 
 def _plain(samples: Samples) -> Samples:
-    """Return samples in the byte order of the machine; half floats in single, long integers in double."""
+    """Return samples in native byte order; half floats become single, 64-bit integers double precision."""
     if samples.dtype.kind == "b":
         return samples.view(np.uint8)
     if samples.dtype.kind == "f":
@@ -99,7 +99,7 @@ def _plain(samples: Samples) -> Samples:
 
 
 def _limits(ranked: Samples) -> tuple[Any, Any] | None:
-    """Return the limits of some samples in one dimension; None if all are equal."""
+    """Return the lower and upper limit of one-dimensional samples; None if all are equal."""
     lowest, highest, size = ranked.min(), ranked.max(), ranked.size
     if lowest == highest:
         return None
@@ -116,10 +116,10 @@ def _limits(ranked: Samples) -> tuple[Any, Any] | None:
 
 
 def _at_ranks(ranked: Samples, ranks: list[int]) -> list[Any]:
-    """Return the values that would stand at some places if the samples were sorted."""
+    """Return the samples at some ranks in ascending order."""
     if ranked.dtype.kind == "f" or ranked.dtype.itemsize > 2:
         return [each.item() for each in np.partition(ranked, ranks)[ranks]]
-    least = int(ranked.min())  # few values: counting them takes a tenth of the time, and no copy
+    least = int(ranked.min())  # with few distinct values, counting takes a tenth of the time and no copy
     counts = np.zeros(int(ranked.max()) - least + 1, dtype=np.intp)
     for start in range(0, ranked.size, BLOCK):
         part = ranked[start : start + BLOCK].astype(np.intp) - least
@@ -133,10 +133,10 @@ def _scaled(samples: Samples, low: Any, high: Any, *, inverted: bool) -> Levels:
 
 def _block(values: Samples, low: Any, high: Any, *, inverted: bool) -> Levels:
     if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):  # of a signalling NaN, which is none the worse for it
+        with np.errstate(invalid="ignore"):  # caused by signalling NaNs, which are harmless
             values = values.astype(np.float64)
         within = np.clip(np.where(np.isnan(values), low, values), low, high)
-        if high - low > np.finfo(np.float64).max / 255:  # a range that a float cannot hold 255 times
+        if high - low > np.finfo(np.float64).max / 255:  # 255 times this range would overflow
             within, low, high = within / 1024, low / 1024, high / 1024
         above = high - within if inverted else within - low
         rounded: Samples = np.floor(above * 255 / (high - low) + 0.5)

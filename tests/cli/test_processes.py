@@ -109,7 +109,7 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_message(
         out, err = process.communicate(timeout=60)
     outcome = Outcome(process.returncode, out, err)
     check_refusal(outcome, 130)
-    assert "a worker process was ended from outside" in outcome.err
+    assert "a worker process was killed" in outcome.err
     assert "fewer --jobs" in outcome.err
     assert list(tmp_path.iterdir()) == []
     assert not list(changeable.root.rglob("*.tmp"))

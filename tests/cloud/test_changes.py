@@ -171,7 +171,7 @@ def test_a_changed_deletion_is_refused(changeable: Deployment) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    refuse(changeable, 3, "does not fit the digest", path)
+    refuse(changeable, 3, "does not match the digest", path)
 
 
 def test_messages_of_one_call_are_applied_one_upon_the_other(each_way: Deployment) -> None:

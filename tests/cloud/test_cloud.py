@@ -66,7 +66,7 @@ def test_an_empty_cloud_brings_nothing_and_the_user_is_told(
     words = ("user", "decrypt", changeable_exact / "alice", tmp_path / "a.h5", "-o", tmp_path / "m")
     told = done(*words, "--json").json
     assert told["matches"] == []
-    assert any("not at the cloud, of upload" in warning for warning in told["warnings"])
+    assert any("are not at the cloud" in warning for warning in told["warnings"])
 
 
 def test_an_answer_without_images_can_be_read(changeable: Deployment, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_an_upload_that_was_changed_on_its_way_is_refused(each_way: Deployment) 
     content = bytearray(upload.read_bytes())
     content[5000] ^= 1
     upload.write_bytes(content)
-    refuse(each_way, 3, f"{upload}: the content does not fit the digest", upload)
+    refuse(each_way, 3, f"{upload}: the content does not match the digest", upload)
 
 
 def test_sums_that_no_feature_can_have_are_refused(

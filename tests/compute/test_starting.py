@@ -26,7 +26,7 @@ def test_processes_that_may_not_be_started_are_an_error(monkeypatch: pytest.Monk
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    with pytest.raises(InterruptedWorkError, match="may not be started") as caught, open_workers(abs, TWO):
+    with pytest.raises(InterruptedWorkError, match="cannot be started") as caught, open_workers(abs, TWO):
         pass
     assert "--jobs 1" in str(caught.value.hint)
     assert not any(thread.is_alive() for thread in begun)

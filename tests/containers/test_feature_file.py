@@ -121,7 +121,7 @@ def test_an_npy_file_stored_by_columns_is_refused(tmp_path: Path) -> None:
 def test_an_npy_file_of_another_length_than_it_says_is_refused(tmp_path: Path, change: object) -> None:
     path = npy(tmp_path / "f.npy")
     path.write_bytes(change(path.read_bytes()))
-    refuse(path, "longer or shorter")
+    refuse(path, "does not have the size")
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_an_hdf5_file_that_was_cut_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("a", "b", "c"), "not one text for each row"),
-        ([["a", "b", "c", "d"]], "not one text for each row"),
-        ([1, 2, 3, 4], "not one text for each row"),
+        (("a", "b", "c"), "not one text per row"),
+        ([["a", "b", "c", "d"]], "not one text per row"),
+        ([1, 2, 3, 4], "not one text per row"),
     ],
     ids=str,
 )
@@ -220,13 +220,13 @@ def test_a_list_without_end_in_an_hdf5_file_ends(tmp_path: Path, monkeypatch: py
     data[names + free : names + free + 8] = free.to_bytes(8, "little")  # comes after itself
     path.write_bytes(data)
     monkeypatch.setattr(features_process, "SECONDS", 1)
-    refuse(path, "the HDF5 library fails at it")
+    refuse(path, "the HDF5 library could not read the file")
 
 
 def test_if_the_hdf5_library_crashes_the_file_is_refused(tmp_path: Path) -> None:
     with closing(open_feature_file(hdf5(tmp_path / "f.h5"))) as file:
         file._process.kill()
-        with pytest.raises(MalformedError, match="the HDF5 library fails at it"):
+        with pytest.raises(MalformedError, match="the HDF5 library could not read the file"):
             file.rows(0, 4)
 
 

@@ -256,7 +256,7 @@ def test_names_that_are_not_the_images_names_are_refused(
 
 
 def test_a_file_that_holds_no_features_is_malformed(made: Deployment, tmp_path: Path) -> None:
-    refuse(made, 3, "is no file of features", "--features", made / "images" / "a.png")
+    refuse(made, 3, "is not a feature file", "--features", made / "images" / "a.png")
 
 
 def test_pictures_with_features_of_ones_own_must_be_readable(made: Deployment, tmp_path: Path) -> None:

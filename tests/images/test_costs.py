@@ -175,7 +175,7 @@ def test_above_the_limit_nothing_is_decoded(content: bytes) -> None:
 def test_the_reason_names_what_decoding_takes() -> None:
     with pytest.raises(UnreadableImageError) as caught:
         open_picture(png(9490, 9490, 8, 6, b""), path="a.png", budget=SHOWN_BYTES)
-    assert caught.value.message == "decoding 9490×9490 pixels of this kind takes 360 MB; the limit is 360 MB"
+    assert caught.value.message == "decoding the 9490×9490 pixels takes 360 MB; the limit is 360 MB"
     assert "scale" in str(caught.value.hint)
 
 

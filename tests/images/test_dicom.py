@@ -344,8 +344,8 @@ def test_an_unsupported_transfer_syntax_is_named(syntax: str, named: str) -> Non
         ({"NumberOfFrames": 2**31 - 1}, "cut short"),
         ({"NumberOfFrames": -1}, "damaged"),
         ({"BitsStored": 17}, "damaged"),
-        ({"SamplesPerPixel": 4, "PhotometricInterpretation": "CMYK"}, "not understood"),
-        ({"PhotometricInterpretation": "\x1b[2J"}, "not understood"),
+        ({"SamplesPerPixel": 4, "PhotometricInterpretation": "CMYK"}, "not supported"),
+        ({"PhotometricInterpretation": "\x1b[2J"}, "not supported"),
     ],
 )
 def test_a_header_that_cannot_be_is_refused(attributes: dict[str, Any], reason: str) -> None:
@@ -468,7 +468,7 @@ def test_a_decoder_that_ends_at_a_frame_refuses_it(monkeypatch: pytest.MonkeyPat
     aside._process.send_signal(signal.SIGSTOP)  # as one that goes on for ever with a frame
     with monkeypatch.context() as patch:
         patch.setattr(decoder_process, "_SECONDS", 0.05)
-        with pytest.raises(ValueError, match="decoder fails"):
+        with pytest.raises(ValueError, match="crashed or timed out"):
             aside.decode(*request)
     assert (aside.decode(*request) == before).all()
     aside.close()
@@ -477,7 +477,7 @@ def test_a_decoder_that_ends_at_a_frame_refuses_it(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("answer", [{"dtype": "<f8", "shape": [2, 2]}, {"dtype": "|u1", "shape": [2, 3]}])
 def test_another_frame_than_was_asked_for_is_refused(answer: dict[str, Any]) -> None:
     pipe = io.BytesIO(json.dumps(answer).encode() + b"\n" + bytes(100))
-    with pytest.raises(ValueError, match="another frame"):
+    with pytest.raises(ValueError, match="wrong shape or type"):
         decoder_process._answer(pipe, {"rows": 2, "columns": 2, "samples_per_pixel": 1})
 
 

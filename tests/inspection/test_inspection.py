@@ -454,7 +454,7 @@ def test_an_owners_directory_says_what_each_message_decides(changeable: Deployme
 def test_a_file_of_version_1_is_refused_by_its_version() -> None:
     path = Path(__file__).parents[1] / "vectors" / "v1" / "upload.h5"
     said = refused(3, "inspect", path).err
-    assert f"{path}: is of the format 'mipp 1'; this version of mipp reads 'mipp 2' alone" in said
+    assert f"{path}: has the format 'mipp 1'; this version of mipp reads only 'mipp 2'" in said
 
 
 def test_an_owners_directory_lists_its_image_keys(changeable: Deployment) -> None:

@@ -153,7 +153,7 @@ def test_an_owner_of_no_features_keeps_nobody_from_an_answer(tmp_path: Path) -> 
     world = make_world(tmp_path / "world", ("north", "south"))
     world.send("south", [[Row("s", bytes(4), b"south")]])
     query = world.ask(bytes(4))
-    said = "the KMC holds no features of north: the owner brings them to mipp kmc index"
+    said = "the KMC has no features of north: add the owner's with mipp kmc index"
     assert said in world.ranked(query).warnings
     opened = world.answered(query)
     assert opened.contents == [b"south"]
@@ -526,7 +526,7 @@ def test_a_damaged_block_takes_its_own_rows_alone_and_is_told(world: World, dama
     BLOCK_DAMAGE[damage](world)
     query = world.ask(bytes(4), candidates=3)
     report = world.ranked(query)
-    said = f"the KMC lacks what north sent as {message.number}"
+    said = f"the KMC lacks the messages {message.number} of north"
     assert any(said in warning for warning in report.warnings)
     opened = world.answered(query)
     assert set(opened.contents) == {b"south 0", b"south 1", b"south 2"}
@@ -538,11 +538,11 @@ def test_a_damaged_block_takes_its_own_rows_alone_and_is_told(world: World, dama
 def test_a_damaged_index_takes_its_owner_alone_and_is_told(world: World, damage: str) -> None:
     INDEX_DAMAGE[damage](world)
     query = world.ask(bytes(4), candidates=3)
-    assert any("what the KMC keeps of north is damaged" in each for each in world.ranked(query).warnings)
+    assert any("the KMC's data of north are damaged" in each for each in world.ranked(query).warnings)
     opened = world.answered(query)
     assert set(opened.contents) == {b"south 0", b"south 1", b"south 2"}
     assert opened.of("north") == SearchedOwner("north", 0, unread=True)
-    assert any("what the KMC keeps of north is damaged" in each for each in warnings_of(opened.manifest))
+    assert any("the KMC's data of north are damaged" in each for each in warnings_of(opened.manifest))
 
 
 def test_a_damaged_floor_keeps_nobody_from_being_searched(world: World) -> None:

@@ -127,7 +127,7 @@ def test_what_was_withdrawn_since_is_withdrawn_and_not_bad(world: World, sent: S
     told = opened.of("north")
     assert (told.bad, told.missing, told.withdrawn) == (0, 0, 2)
     assert any(
-        "2 images of north matched and were withdrawn" in each for each in warnings_of(opened.manifest)
+        "2 images of north matched, but were withdrawn" in each for each in warnings_of(opened.manifest)
     )
 
 
@@ -194,8 +194,8 @@ def test_an_upload_that_comes_late_is_missing_until_then(world: World) -> None:
     assert opened.contents == []
     assert opened.of("north") == SearchedOwner("north", 8, missing=4, uploads=(late.number,))
     bring = (
-        f"4 images of north are not at the cloud, of upload {late.number}: bring it to mipp cloud index; "
-        "or bring what replaced or deleted them to mipp kmc index"
+        f"4 images of north, from upload {late.number}, are not at the cloud: add the upload with mipp cloud "
+        "index; or if they were replaced or deleted, add the message that did so with mipp kmc index"
     )
     assert bring in warnings_of(opened.manifest)
     from mipp_cli.cloud.index import index_containers
@@ -232,7 +232,7 @@ def test_damage_of_one_owner_leaves_the_others_and_is_told(
     opened = world.opened(path, asked.query)
     assert opened.contents == [b"south 3"]
     assert opened.of("north") == SearchedOwner("north", 4, unread=True)
-    assert any("what the KMC keeps of north is damaged" in each for each in warnings_of(opened.manifest))
+    assert any("the KMC's data of north are damaged" in each for each in warnings_of(opened.manifest))
 
 
 def test_a_block_made_whole_gives_all_from_the_same_results(world: World, sent: Sent) -> None:
@@ -405,11 +405,11 @@ def test_every_finding_about_an_owner_is_put_in_words() -> None:
     said = warnings_of(Manifest.unpack(manifest.pack(1, 2)))
     for words in (
         "1 image of north were not searched",
-        "the KMC lacks what north sent as 13",
-        "3 images of north are not at the cloud, of upload 11, 12: replaced or deleted there",
-        "2 images of north are not as the owner sent them",
-        "4 images of north matched and were withdrawn",
-        "what the KMC keeps of north is damaged",
+        "the KMC lacks the messages 13 of north",
+        "3 images of north, from upload 11, 12, are not at the cloud: messages that the KMC lacks",
+        "2 images of north could not be used",
+        "4 images of north matched, but were withdrawn",
+        "the KMC's data of north are damaged",
         "south was not searched",
         "6 groups of images were left out",
     ):

@@ -209,7 +209,7 @@ def test_only_an_image_that_does_not_open_is_left_out(
         *("user", "decrypt", changeable / "alice", answer, "-o", changeable / "m", "--top", 100, "--json")
     ).json
     assert sum(owner["bad"] for owner in told["searched"].values()) == number
-    assert any("not as the owner sent them: damaged at the cloud" in w for w in told["warnings"])
+    assert any("could not be used: damaged at the cloud" in w for w in told["warnings"])
     assert len(told["matches"]) == report["counts"]["matches"] < len(spoiled.matches)
 
 
@@ -251,11 +251,11 @@ def test_an_answer_without_images_left_out_says_nothing_of_it(changeable: Deploy
         (_other_query_image, 3, "a match for a query image that does not exist"),
         (lambda c: c.matches.clear(), 3, "contains images without a match"),
         (_other_id, 3, "contains another query than the one it answers"),
-        (_changed_query, 3, "does not fit the digest"),
+        (_changed_query, 3, "does not match the digest"),
         (lambda c: setattr(c, "query", c.query[:500]), 3, "is not a MIPP container"),
-        (lambda c: c.refer(0, owner="../x"), 3, "an identifier that is not one"),
+        (lambda c: c.refer(0, owner="../x"), 3, "invalid identifier"),
         (lambda c: c.matches.append(c.matches[0]), 3, "matches an image twice"),
-        (lambda c: c.matches.append(Match(0, 99, 0.0)), 3, "an image that it does not hold"),
+        (lambda c: c.matches.append(Match(0, 99, 0.0)), 3, "an image that it does not contain"),
         (lambda c: c.matches.append(Match(1, 0, float("nan"))), 3, "an impossible Sim"),
     ],
     ids=lambda value: value.__name__.strip("_") if callable(value) else str(value)[:30],
@@ -273,7 +273,7 @@ def test_results_that_searched_owners_of_no_name_are_refused(
 ) -> None:
     results = changeable / "alice.results.h5"
     changed = changed_results(changeable, results, lambda c: c.searched.update(searched))
-    refuse(changeable, changed, 3, "an identifier that is not one")
+    refuse(changeable, changed, 3, "invalid identifier")
 
 
 def test_what_is_said_of_other_owners_is_not_told_on(changeable: Deployment) -> None:

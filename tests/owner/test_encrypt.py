@@ -163,7 +163,7 @@ def test_a_list_in_utf16_is_refused_by_that_name(changeable: Deployment) -> None
 
 
 def test_an_empty_list_names_no_images(changeable: Deployment) -> None:
-    refuse(changeable, 2, "no images were named", "--files-from", "-", stdin="\n\n")
+    refuse(changeable, 2, "no images were given", "--files-from", "-", stdin="\n\n")
 
 
 def test_names_can_be_taken_below_a_root(changeable: Deployment, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def folder(path: Path) -> None:
 
 
 UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a text file": (text, "this is no picture"),
+    "a text file": (text, "the file is not a picture"),
     "an empty file": (Path.touch, "the file is empty"),
     "cut short": (cut, "the picture is damaged or cut short"),
     "a bomb": (lambda path: path.write_bytes(png_bomb()), "the limit is 134217728"),
@@ -244,7 +244,7 @@ def test_scripts_are_told_of_all_that_cannot_be_read(changeable: Deployment, tmp
     error = run("owner", "encrypt", *words).json["error"]
     assert (error["class"], error["code"], error["path"]) == ("UnreadableImagesError", 7, None)
     assert [each["path"] for each in error["problems"]] == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
-    assert all("this is no picture" in each["message"] for each in error["problems"])
+    assert all("the file is not a picture" in each["message"] for each in error["problems"])
 
 
 def test_one_image_alone_that_cannot_be_read_is_the_error(changeable: Deployment, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_one_image_alone_that_cannot_be_read_is_the_error(changeable: Deployment
     text(tmp_path / "a.jpg")
     words = (changeable / "north", tmp_path, "-o", changeable / "u.h5", *JOBS)
     outcome = refused(7, "owner", "encrypt", *words)
-    assert f"error: {tmp_path / 'a.jpg'}: this is no picture" in outcome.err
+    assert f"error: {tmp_path / 'a.jpg'}: the file is not a picture" in outcome.err
     assert "unreadable: " not in outcome.err
     error = run("owner", "encrypt", *words, "--json").json["error"]
     assert "problems" not in error
@@ -375,7 +375,7 @@ def test_a_file_without_permission_is_named(
 
 def test_a_folder_that_is_called_as_an_image_is_walked(changeable: Deployment, tmp_path: Path) -> None:
     folder(tmp_path / "x.jpg")
-    refuse(changeable, 2, f"{tmp_path / 'x.jpg'}: holds no images", tmp_path / "x.jpg")
+    refuse(changeable, 2, f"{tmp_path / 'x.jpg'}: contains no images", tmp_path / "x.jpg")
 
 
 def test_where_no_image_can_be_read_there_is_nothing_to_skip(changeable: Deployment, tmp_path: Path) -> None:

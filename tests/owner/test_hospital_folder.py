@@ -53,9 +53,9 @@ def test_every_file_of_a_folder_is_accounted_for(changeable: Deployment, folder:
     assert report["counts"]["passed over"] == 3
     (note,) = [note for note in report["notes"] if note.startswith("passed over 3 files")]
     for reason in (
-        "is no picture: 1",
-        "is a folder that was walked already, by a link: 1",
-        "report, and no pi",
+        "is not a picture: 1",
+        "is a link to a folder that is walked already: 1",
+        "report, not a pi",
     ):
         assert reason in note
     sent = {each.path: each for each in envelopes(changeable, changeable / "ward.h5").values()}

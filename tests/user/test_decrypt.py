@@ -186,7 +186,7 @@ def test_an_answer_with_another_query_digest_is_refused(answered: Deployment, tm
         return replace(manifest, query_digest="00" * 32), ner
 
     answer = forge_answer(answered, tmp_path / "a.h5", answers_another)
-    refuse(answered, answer, 3, "answers another query than the one that was sent")
+    refuse(answered, answer, 3, "does not answer the query that was sent")
 
 
 def test_an_answer_matching_an_unknown_query_image_is_refused(answered: Deployment, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_answer_that_names_an_owner_improperly_is_refused(
         return len(head).to_bytes(4, "big") + head + manifest[4 + size :]
 
     answer = forge_answer(answered, tmp_path / "a.h5", same, data=renamed)
-    refuse(answered, answer, 3, "says of an owner what cannot be")
+    refuse(answered, answer, 3, "invalid entry of an owner")
 
 
 def test_an_answer_of_another_deployment_is_refused(changeable: Deployment, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_an_answer_that_was_changed_on_its_way_is_refused(answered: Deployment, 
     content = bytearray((answered / "alice.answer.h5").read_bytes())
     content[-100] ^= 1
     (tmp_path / "a.h5").write_bytes(content)
-    refuse(answered, tmp_path / "a.h5", 3, "does not fit the digest")
+    refuse(answered, tmp_path / "a.h5", 3, "does not match the digest")
 
 
 # How matches are ranked and listed.

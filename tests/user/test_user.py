@@ -203,7 +203,7 @@ def test_too_many_query_images_are_refused(changeable: Deployment, tmp_path: Pat
 def test_a_query_image_that_cannot_be_read_is_named(changeable: Deployment, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_text("no picture")
     words = (changeable / "pictures/queries/q1.png", tmp_path / "x.jpg")
-    refuse(changeable, 7, f"{tmp_path / 'x.jpg'}: this is no picture", *words)
+    refuse(changeable, 7, f"{tmp_path / 'x.jpg'}: the file is not a picture", *words)
 
 
 def test_a_query_image_without_edges_is_warned_of(changeable: Deployment, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_of_owners_named_those_alone_are_searched(each_way: Deployment) -> None:
 
 def not_searched(owner: str) -> str:
     """Return what the user is told: whether there is such an owner is not hers to know."""
-    return f"{owner} was not searched: no such owner is enrolled, or this owner did not authorise the user"
+    return f"{owner} was not searched: the owner is not enrolled, or did not authorise the user"
 
 
 def test_an_owner_who_did_not_authorise_is_not_searched(each_way: Deployment) -> None:
@@ -318,7 +318,7 @@ def test_a_query_whose_owners_were_changed_is_refused(each_way: Deployment) -> N
     words: tuple[object, ...] = ("cloud", "search", each_way / "cloud", query)
     if each_way.scheme == "exact":
         words = ("kmc", "rank", each_way / "kmc", query)
-    assert "does not fit the digest" in refused(3, *words, "-o", each_way / "out.h5").err
+    assert "does not match the digest" in refused(3, *words, "-o", each_way / "out.h5").err
 
 
 @pytest.mark.parametrize("owner", ["../x", "", "x" * 65, "a b"])
@@ -370,7 +370,7 @@ def test_the_user_is_told_of_images_that_are_not_what_was_sent(each_way: Deploym
     each_way.index(upload)
     told = decrypted(each_way, ask(each_way, "south"))
     assert told["searched"]["south"]["bad"] == 1
-    assert any("1 image of south are not as the owner sent them" in each for each in told["warnings"])
+    assert any("1 image of south could not be used" in each for each in told["warnings"])
     assert {match["name"] for match in told["matches"]} == set(each_way.pictures("south"))
 
 
@@ -383,7 +383,8 @@ def test_the_user_is_told_which_upload_the_cloud_lacks(changeable_exact: Deploym
     assert told["searched"]["south"]["missing"] == 1
     assert told["searched"]["south"]["uploads"] == [number]
     assert any(
-        f"1 image of south are not at the cloud, of upload {number}: bring it to mipp cloud index" in each
+        f"1 image of south, from upload {number}, are not at the cloud: add the upload with mipp cloud index"
+        in each
         for each in told["warnings"]
     )
 
@@ -398,5 +399,5 @@ def test_the_user_is_told_of_images_that_were_deleted_meanwhile(changeable_exact
     words = (changeable_exact / "alice", answer, "-o", changeable_exact / "m", "--top", 100, "--json")
     told = done("user", "decrypt", *words).json
     assert told["searched"]["south"]["withdrawn"] == 1
-    assert any("matched and were withdrawn since" in each for each in told["warnings"])
+    assert any("matched, but were withdrawn since" in each for each in told["warnings"])
     assert "a.webp" not in {match["name"] for match in told["matches"]}

@@ -142,7 +142,7 @@ def test_a_different_record_by_another_command_is_a_replay(changeable: Deploymen
 def test_a_directory_of_another_format_is_refused_by_it(tmp_path: Path) -> None:
     fields = {"format": "mipp 9", "role": "user", "id": "alice"}
     (tmp_path / "role.json").write_bytes(render_state(fields))
-    with pytest.raises(MalformedError, match="is of the format 'mipp 9'") as caught:
+    with pytest.raises(MalformedError, match="has the format 'mipp 9'") as caught:
         RoleDirectory.open(tmp_path, "user")
     assert caught.value.path == str(tmp_path / "role.json")
 

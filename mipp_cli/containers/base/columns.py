@@ -1,7 +1,7 @@
-"""The three shapes of data in a container, their writers and their readers.
+"""The three shapes of data in a container, with their writers and readers.
 
-A *matrix* has rows of one width, a *ragged* column has rows of bytes of any length (the bytes end to end,
-and an offset table), a *number* stands alone.
+A *matrix* has rows of one width. A *ragged* column has rows of bytes of any length, stored as the joined
+bytes and an offset table. A *number* is a single value.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ENDS_AT_ONCE = 1 << 10
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset of HDF5: ``dtype`` is numpy's name, little-endian; the shape has one or two sides.
+    """An HDF5 dataset: ``dtype`` is numpy's name, little-endian; the shape has one or two dimensions.
 
-    Of one that is to be read, the length of a side that is left open is None.
+    When reading, None stands for a dimension of any length.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Dataset:
 class Matrix:
     """Rows of ``width`` items of ``dtype`` (numpy's name, little-endian); width 0 means a plain column.
 
-    Width None stands for any width, for whoever reads without knowing the deployment.
+    Width None stands for any width, for readers that do not know the deployment.
     """
 
     dtype: str
@@ -53,7 +53,7 @@ class Matrix:
         return () if self.width == 0 else (self.width,)
 
     def dataset(self, name: str, rows: int | None = None) -> Dataset:
-        """Return the dataset that holds so many rows; None leaves that open."""
+        """Return the dataset for so many rows; None stands for any number."""
         return Dataset(name, self.dtype, (rows, *self.tail))
 
 
@@ -65,7 +65,7 @@ class Ragged:
 
 
 class MatrixWriter:
-    """Appends rows to ``file``: the column's place in the container that will be ``path``, or a spool."""
+    """Appends rows to ``file``: a spool, or the file that becomes ``path``, at the column's place."""
 
     def __init__(self, path: Path, name: str, shape: Matrix, file: IO[bytes]):
         self._path, self._name, self._shape, self._file = path, name, shape, file
@@ -73,26 +73,26 @@ class MatrixWriter:
         self.rows = 0
 
     def append(self, rows: ArrayLike) -> None:
-        """Append rows, shape (n, width), or (n,) for a plain column; bytes are rows end to end.
+        """Append rows, shape (n, width), or (n,) for a plain column; bytes are joined rows.
 
-        Raises OutputError, which names the container: others may be written at the same time.
+        Raises OutputError, which names the container, as several may be written at the same time.
         """
         if isinstance(rows, bytes):
             self._write(rows)
             return
         given = np.asarray(rows)
         if np.dtype(self._shape.dtype).kind == "u" and given.dtype.kind != "u" and (given < 0).any():
-            raise OverflowError(f"{self._name} takes no negative number")  # which older numpy would wrap
-        # Not from `given`: a list of small and of large numbers makes floats, which lose digits.
+            raise OverflowError(f"{self._name} takes no negative number")  # older numpy would wrap it
+        # Not from `given`: a list of small and large numbers becomes floats there, which lose digits.
         data = np.ascontiguousarray(rows, dtype=self._shape.dtype)
         if data.shape[1:] != self._shape.tail:
-            raise ValueError(f"{self._name} has rows of another width")
+            raise ValueError(f"{self._name} has a different row width")
         self._write(data.data)
 
     def _write(self, data: bytes | memoryview) -> None:
         count, rest = divmod(memoryview(data).nbytes, self._row_bytes)
         if rest:
-            raise ValueError(f"{self._name} has rows of another width")
+            raise ValueError(f"{self._name} has a different row width")
         try:
             self._file.write(data)
         except OSError as error:
@@ -101,7 +101,7 @@ class MatrixWriter:
 
     @property
     def dataset(self) -> Dataset:
-        """What was written."""
+        """The dataset of the rows written so far."""
         return self._shape.dataset(self._name, self.rows)
 
 
@@ -110,11 +110,11 @@ class RaggedWriter:
 
     def __init__(self, data: MatrixWriter, offsets: MatrixWriter):
         self._bytes, self._offsets = data, offsets
-        self._ends = [0]  # not written yet: an array for each row would take longer than the row
+        self._ends = [0]  # written in batches: writing one per row would take longer than the row
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self._offsets.rows + len(self._ends) - 1
 
     def append(self, row: bytes | str) -> None:
@@ -130,13 +130,13 @@ class RaggedWriter:
                 self.flush()
 
     def flush(self) -> None:
-        """Write where rows end; called once more after the last row."""
+        """Write the pending row ends; called once more after the last row."""
         self._offsets.append(np.array(self._ends, dtype=np.uint64))
         self._ends.clear()
 
 
 class MatrixReader:
-    """A matrix whose type, shape and place were checked; rows are read when asked for."""
+    """A matrix whose type, shape and place were checked; rows are read on demand."""
 
     def __init__(self, dataset: Dataset, place: int, source: Source):
         self._dataset, self._place, self._source = dataset, place, source
@@ -147,16 +147,16 @@ class MatrixReader:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row."""
+        """Bytes per row."""
         sides = (side or 0 for side in self._dataset.shape[1:])
         return np.dtype(self._dataset.dtype).itemsize * math.prod(sides)
 
     def rows(self, begin: int, end: int) -> NDArray[np.generic]:
-        """Return rows ``begin`` to ``end`` (not included)."""
+        """Return rows ``begin`` to ``end``, exclusive."""
         return self._read(self._source, begin, end)
 
     def unverified(self, begin: int, end: int) -> NDArray[np.generic]:
-        """Return rows as :meth:`rows` does, but as they lie on the disk, their blocks not checked."""
+        """Return rows as :meth:`rows` does, but without verifying their blocks."""
         source = self._source
         return self._read(
             source.unverified if isinstance(source, BlockVerifiedSource) else source, begin, end
@@ -173,40 +173,40 @@ class MatrixReader:
         return np.frombuffer(data, self._dataset.dtype).reshape(shape)
 
     def all(self) -> NDArray[np.generic]:
-        """Return all rows; for columns that are small by nature."""
+        """Return all rows, for columns that are always small."""
         return self.rows(0, len(self))
 
 
 class RaggedReader:
-    """Rows of bytes; an offset outside the bytes, or a row over the limit, is refused when it is read."""
+    """Rows of bytes; reading a row refuses an offset outside the bytes or a length over the limit."""
 
     def __init__(self, data: MatrixReader, offsets: MatrixReader, limit: int):
         self._bytes, self._offsets, self._limit = data, offsets, limit
         ends = [int(offsets.rows(i, i + 1)[0]) for i in (0, len(self))] if len(offsets) else [1]
         if ends != [0, len(data)]:
-            raise MalformedError(f"{offsets.name} is an offset table that does not fit its bytes")
+            raise MalformedError(f"the offset table {offsets.name} does not match its bytes")
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all rows together."""
+        """Total bytes of all rows."""
         return len(self._bytes)
 
     def _bounds(self, begin: int, end: int) -> list[int]:
-        """Return where rows ``begin`` to ``end`` begin, and where the last ends."""
+        """Return the offsets of rows ``begin`` to ``end``, exclusive, and the end of the last."""
         offsets = [int(offset) for offset in self._offsets.rows(begin, end + 1)]
         if any(not 0 <= end - start <= self._limit for start, end in pairwise(offsets)):
-            raise MalformedError(f"{self._bytes.name} has a row of impossible length")
+            raise MalformedError(f"{self._bytes.name} has a row of invalid length")
         return offsets
 
     def sizes(self, begin: int, end: int) -> list[int]:
-        """Return the lengths of rows ``begin`` to ``end`` (not included)."""
+        """Return the lengths of rows ``begin`` to ``end``, exclusive."""
         return [end - start for start, end in pairwise(self._bounds(begin, end))]
 
     def rows(self, begin: int, end: int) -> list[bytes]:
-        """Return rows ``begin`` to ``end`` (not included)."""
+        """Return rows ``begin`` to ``end``, exclusive."""
         bounds = self._bounds(begin, end)
         data = self._bytes.rows(bounds[0], bounds[-1]).tobytes()
         return [data[start - bounds[0] : end - bounds[0]] for start, end in pairwise(bounds)]
@@ -216,11 +216,11 @@ class RaggedReader:
         return self.rows(number, number + 1)[0]
 
     def unverified_row(self, number: int) -> bytes:
-        """Return one row as it lies on the disk, for whoever checks it by its own digest."""
+        """Return one row without verifying its blocks, for callers that check its own digest."""
         return self._bytes.unverified(*self._bounds(number, number + 1)).tobytes()
 
     def all(self) -> list[bytes]:
-        """Return all rows; for columns that are small by nature."""
+        """Return all rows, for columns that are always small."""
         return self.rows(0, len(self))
 
     def batches(self, size: int = 4096) -> Iterator[list[bytes]]:
@@ -230,7 +230,7 @@ class RaggedReader:
 
 
 def of_shape(shape: type[Shape], columns: Mapping[str, object], name: str) -> Shape:
-    """Return a column of one shape; KeyError if it is of another."""
+    """Return a column of the given shape; raises KeyError if it has another."""
     column = columns[name]
     if not isinstance(column, shape):
         raise KeyError(name)

@@ -1,4 +1,4 @@
-"""Containers as they are read: opened only after header and digest fit."""
+"""Read containers: a container is opened only after its header and digest are verified."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Check = Callable[[Header], object]
 
 @dataclass(frozen=True)
 class Schema:
-    """What a container of a kind holds: its columns and numbers, all of them and nothing else.
+    """The columns and numbers of a kind of container, which must have exactly these.
 
-    The first column is written where it stays, the others in passing: it should be the largest.
+    The first column should be the largest: it is written in place, the others go through spool files.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Schema:
     numbers: tuple[str, ...] = ()
 
     def matrices(self) -> dict[str, Matrix]:
-        """Return the datasets that the columns are stored as."""
+        """Return the matrices in which the columns are stored."""
         stored: dict[str, Matrix] = {}
         for name, column in self.columns.items():
             if isinstance(column, Matrix):
@@ -51,7 +51,7 @@ class Schema:
 
 
 def read_header(source: Source, *, kind: str | None = None, deployment: str | None = None) -> Header:
-    """Read and verify the header alone: form, signature, and that it is what the caller asked for.
+    """Read and verify only the header: its format, its signature, and the kind and deployment if given.
 
     Raises MalformedError or TamperedError, and WrongDeploymentError if it is for another deployment.
     """
@@ -63,15 +63,15 @@ def read_header(source: Source, *, kind: str | None = None, deployment: str | No
     if deployment is not None and not hmac.compare_digest(header.deployment, deployment):
         raise WrongDeploymentError(
             f"belongs to the deployment {header.deployment[:16]}…, not to {deployment[:16]}…",
-            hint="the file was made with another kmc.pub; ask its sender to use this deployment's",
+            hint="the file was made with another kmc.pub; ask the sender to use this deployment's",
         )
     return header
 
 
 def header_of(path: Path, deployment: str | None = None) -> Header:
-    """Return the header of a file, whose signature fits its key; whose key it is, the caller must check.
+    """Return the header of a file after verifying its signature; the caller must check the owner of the key.
 
-    Raises what :func:`read_header` does.
+    Raises the errors of :func:`read_header`.
     """
     with errors_at(path), closing(FileSource(path)) as source:
         return read_header(source, deployment=deployment)
@@ -106,26 +106,26 @@ class Container:
         return of_shape(RaggedReader, self._columns, name)
 
     def data(self, name: str, limit: int) -> bytes:
-        """Return a plain column of bytes as a whole; MalformedError if it is longer than ``limit``."""
+        """Return all bytes of a plain column; raises MalformedError if it is longer than ``limit``."""
         column = self.matrix(name)
         if len(column) > limit:
             raise MalformedError(f"{name} is too long")
         return column.all().tobytes()
 
     def whole_numbers(self, name: str) -> list[int]:
-        """Return a plain column of whole numbers, small by nature."""
+        """Return a plain column of integers that is always small."""
         numbers: list[int] = self.matrix(name).all().tolist()
         return numbers
 
     def identifiers(self, name: str, whose: str) -> list[str]:
-        """Return a ragged column, small by nature, of identifiers; MalformedError if one is none."""
+        """Return a small ragged column of identifiers; raises MalformedError if one is invalid."""
         found = [row.decode("ascii", "replace") for row in self.ragged(name).all()]
         if not all(map(IDENTIFIER.fullmatch, found)):
-            raise MalformedError(f"names {whose} by an identifier that is not one, in {name}")
+            raise MalformedError(f"has an invalid identifier of {whose} in {name}")
         return found
 
     def same_length(self, *names: str) -> int:
-        """Return the common number of rows of columns; raises MalformedError if they differ."""
+        """Return the number of rows of several columns; raises MalformedError if they differ."""
         lengths = {len(self._columns[name]) for name in names}
         if len(lengths) != 1:
             raise MalformedError(f"the columns {', '.join(names)} have different lengths")
@@ -147,9 +147,10 @@ class Container:
 def open_source(
     source: Source, schema: Schema, *, deployment: str | None = None, check: Check | None = None
 ) -> Container:
-    """Verify header, then ``check`` (may its key speak for the sender?), then digest; then the layout.
+    """Open a container after verifying its header, then ``check``, then its digest and layout.
 
-    Raises the errors of :func:`read_header`, those of ``check``, and TamperedError for the digest.
+    ``check`` decides whether the header's key may speak for the sender. Raises the errors of
+    :func:`read_header` and of ``check``, and TamperedError for the digest.
     """
     header = read_header(source, kind=schema.kind, deployment=deployment)
     if check is not None:
@@ -160,13 +161,13 @@ def open_source(
 def open_container(
     path: Path, schema: Schema, *, deployment: str | None = None, check: Check | None = None
 ) -> Container:
-    """Open the container at ``path``; see :func:`open_source`. Errors name the path."""
+    """Open the container at ``path`` as :func:`open_source` does; errors name the path."""
     with _opened(path) as source:
         return open_source(source, schema, deployment=deployment, check=check)
 
 
 def open_one_of(path: Path, schemas: Sequence[Schema]) -> tuple[Container, Schema]:
-    """Open a container of a kind that has several schemas, whichever it fits; errors name the path."""
+    """Open a container of a kind with several schemas by the one that it matches; errors name the path."""
     with _opened(path) as source:
         header = read_header(source, kind=schemas[0].kind)
         checked = check_digest(source, header)
@@ -178,7 +179,7 @@ def open_one_of(path: Path, schemas: Sequence[Schema]) -> tuple[Container, Schem
 
 @contextmanager
 def _opened(path: Path) -> Iterator[FileSource]:
-    """Give a file to read from, which is closed if the block fails; its errors name the path."""
+    """Open a file, and close it if the block fails; errors in the block name the path."""
     with errors_at(path):
         source = FileSource(path)
         with closed_on_failure(source):
@@ -187,7 +188,7 @@ def _opened(path: Path) -> Iterator[FileSource]:
 
 @contextmanager
 def closed_on_failure(opened: Source | Container) -> Iterator[None]:
-    """Close what was opened if the block fails."""
+    """Close the source or container if the block fails."""
     try:
         yield
     except BaseException:

@@ -1,9 +1,9 @@
-"""The little of HDF5 that a container uses, checked before the HDF5 library sees a byte.
+"""Check that a container uses only the small part of HDF5 allowed, before the HDF5 library reads it.
 
-The library trusts the structures of a file: a list that leads back to itself, or a tree whose branches
-share twigs, keeps it busy for hours and takes all memory, from a few kilobytes. Here the structures of the
-oldest HDF5 format (superblock version 0) are walked once, in time and memory bounded by what is there, and
-everything else that HDF5 knows is refused.
+The library trusts the structures of a file: a cyclic list, or a tree whose branches share nodes, can keep it
+busy for hours and exhaust the memory, from a few kilobytes. This module walks the structures of the oldest
+HDF5 format (superblock version 0) once, in time and memory proportional to their size, and refuses every
+other feature of HDF5.
 
 Source: HDF5 File Format Specification, version 3.0.
 """
@@ -21,7 +21,7 @@ _UNDEFINED = 2**64 - 1
 # signature, versions 0, offsets and lengths of 8 bytes, nodes of 4 and 16, no flags
 _SUPERBLOCK = b"\x89HDF\r\n\x1a\n" + bytes([0, 0, 0, 0, 0, 8, 8, 0, 4, 0, 16, 0, 0, 0, 0, 0])
 _SUPERBLOCK_REST = struct.Struct("<QQQQ")  # base, free space, end of file, driver information
-_ENTRY = struct.Struct("<QQIIQQ")  # name, header, what is kept of it, reserved, tree, heap
+_ENTRY = struct.Struct("<QQIIQQ")  # name, header, cache type, reserved, tree, heap
 _OBJECT = struct.Struct("<BxHII4x")
 _MESSAGE = struct.Struct("<HHB3x")
 _HEAP = struct.Struct("<4sB3xQQQ")
@@ -31,10 +31,10 @@ _PAIR = struct.Struct("<QQ")
 _NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _ATTRIBUTE = 0x0, 0x1, 0x3, 0x4, 0x5, 0x8, 0xC
 _CONTINUATION, _SYMBOL_TABLE, _TIME = 0x10, 0x11, 0x12
 _LINKS, _STORED_ELSEWHERE = (0x2, 0x6), (0x7, 0xB)
-_OF_GROUP = {_NOTHING, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE}  # attributes: of the root group alone
+_OF_GROUP = {_NOTHING, _ATTRIBUTE, _CONTINUATION, _SYMBOL_TABLE}  # attributes: only in the root group
 _OF_DATASET = {_NOTHING, _DATASPACE, _DATATYPE, _OLD_FILL, _FILL, _LAYOUT, _CONTINUATION, _TIME}
-_SHARED = 2  # a flag of a message: what it says stands elsewhere
-_NUMBERS = (0, 1)  # classes of datatypes: whole numbers, and floating point
+_SHARED = 2  # flag of a message whose content is stored elsewhere
+_NUMBERS = (0, 1)  # datatype classes: integers and floating point
 _KEPT_TREE, _KEPT_LINK = 1, 2
 _END_OF_FREE_LIST = 1
 _METADATA_LIMIT = 1 << 16  # bytes of an object's header, or of a heap of names
@@ -45,59 +45,59 @@ _Messages = list[tuple[int, bytes]]
 
 
 def check_form(source: Source, start: int) -> None:
-    """Check that what follows byte ``start`` uses no more of HDF5 than a container does.
+    """Check that the HDF5 file from byte ``start`` on uses no more of HDF5 than a container does.
 
-    That is: groups of datasets of numbers, each stored in one piece, in lists that end.
-    Raises MalformedError. Values, shapes and types are for the readers to check.
+    That is groups of numeric datasets, each stored contiguously, in lists that end. Raises MalformedError.
+    The readers check values, shapes and types.
     """
     walk = _Walk(source, start)
     head = walk.read(0, len(_SUPERBLOCK) + _SUPERBLOCK_REST.size + _ENTRY.size)
     rest = _SUPERBLOCK_REST.unpack_from(head, len(_SUPERBLOCK))
     if not head.startswith(_SUPERBLOCK) or rest != (start, _UNDEFINED, source.size, _UNDEFINED):
-        raise _strange("begins otherwise than a container's content does")
+        raise _strange("has HDF5 content that does not begin as a container's does")
     _, header, kept, _, tree, heap = _ENTRY.unpack_from(head, len(head) - _ENTRY.size)
     walk.group(walk.messages(header), (tree, heap) if kept == _KEPT_TREE else None)
 
 
 def _strange(what: str) -> MalformedError:
-    return MalformedError(what, hint="the file is damaged, or was made to mislead")
+    return MalformedError(what, hint="the file is damaged or forged")
 
 
 @dataclass
 class _Walk:
-    """A walk through a file, and where it was: object headers, lists of names."""
+    """A walk through a file, with the addresses it has visited."""
 
     source: Source
     start: int
     met: set[int] = field(default_factory=set)
 
     def read(self, address: int, size: int) -> bytes:
-        """Return bytes of the HDF5 file, all of them."""
+        """Return ``size`` bytes of the HDF5 file; refuse to read beyond its end."""
         data = self.source.read_at(self.start + address, size)
         if len(data) != size:
-            raise _strange("refers to what lies beyond its end")
+            raise _strange("refers to a place beyond its end")
         return data
 
     def meet(self, address: int) -> None:
-        """Refuse to go anywhere twice."""
+        """Record an address; refuse one that was visited before."""
         if address in self.met:
-            raise _strange("holds something under two names, or in a circle")
+            raise _strange("contains an object twice, or in a cycle")
         self.met.add(address)
 
     def messages(self, header: int) -> _Messages:
-        """Return what the header of an object says of it: type and content of each message."""
+        """Return the type and content of each message in an object's header."""
         version, _, references, size = _OBJECT.unpack(self.read(header, _OBJECT.size))
         if version != 1:
-            raise _strange("is written in a newer format of HDF5 than a container")
+            raise _strange("is written in a newer HDF5 format than a container's")
         if references != 1:
-            raise _strange("holds something under two names")
+            raise _strange("contains an object under two names")
         found: _Messages = []
         pieces, total = [(header + _OBJECT.size, size)], 0
-        for address, length in pieces:  # grows while continuations are met
+        for address, length in pieces:  # grows as continuations are found
             self.meet(address)
             total += length
             if total > _METADATA_LIMIT:
-                raise _strange("describes something at a length that cannot be")
+                raise _strange("has an object header that is too long")
             for kind, content in _split(self.read(address, length)):
                 found.append((kind, content))
                 if kind == _CONTINUATION:
@@ -105,18 +105,18 @@ class _Walk:
         return found
 
     def group(self, messages: _Messages, kept: tuple[int, int] | None, depth: int = 0) -> None:
-        """Check a group, whose tree and heap may be kept where it is named too, and all that it holds."""
+        """Check a group and its content; ``kept`` are its tree and heap as cached in its entry, if any."""
         tables = [_pair(content) for kind, content in messages if kind == _SYMBOL_TABLE]
         if len(tables) != 1 or (kept is not None and kept != tables[0]) or depth > 1:
-            raise _strange("holds a group that no container has")
+            raise _strange("contains a group that no container has")
         _check_messages(messages, _OF_GROUP - {_ATTRIBUTE} if depth else _OF_GROUP)
         tree, heap = tables[0]
         names = self.names(heap)
         for name, header, cached, _, *place in self.symbols(tree):
             if cached == _KEPT_LINK:
-                raise _strange("holds a link, which a container never does")
+                raise _strange("contains a link, which a container never does")
             if names.find(b"\0", name) < 0:
-                raise _strange("names something outside of its names")
+                raise _strange("refers to a name outside its heap of names")
             inner = self.messages(header)
             if any(kind == _SYMBOL_TABLE for kind, _ in inner):
                 self.group(inner, (place[0], place[1]) if cached == _KEPT_TREE else None, depth + 1)
@@ -124,7 +124,7 @@ class _Walk:
                 self.dataset(inner)
 
     def names(self, address: int) -> bytes:
-        """Return the bytes of a heap of names, whose list of free places ends."""
+        """Return the bytes of a heap of names after checking that its free list ends."""
         signature, version, size, free, data = _HEAP.unpack(self.read(address, _HEAP.size))
         if signature != b"HEAP" or version != 0 or size > _METADATA_LIMIT:
             raise _strange("has a malformed heap of names")
@@ -135,64 +135,64 @@ class _Walk:
             if free > size - _PAIR.size:
                 break
             free, _ = _PAIR.unpack_from(names, free)
-        raise _strange("holds a list of free places that does not end")
+        raise _strange("has a free list that does not end")
 
     def symbols(self, tree: int) -> Iterator[tuple[int, ...]]:
-        """Yield the entries of a group: what it holds is little, so its tree is a single node."""
+        """Yield the entries of a group; it is small, so its tree is a single node."""
         signature, kind, level, used, *neighbours = _NODE.unpack(self.read(tree, _NODE.size))
         if (signature, kind, level) != (b"TREE", 0, 0) or neighbours != [_UNDEFINED, _UNDEFINED]:
-            raise _strange("holds a group whose tree is more than one node")
+            raise _strange("contains a group whose tree is not a single node")
         if used > _GROUP_LIMIT:
-            raise _strange("holds a group that is too large for a container's")
+            raise _strange("contains a group that is too large")
         keys = self.read(tree + _NODE.size, 8 + 16 * used)
         for place in range(8, len(keys), 16):
             address = int.from_bytes(keys[place : place + 8], "little")
             self.meet(address)
             signature, version, entries = _SYMBOLS.unpack(self.read(address, _SYMBOLS.size))
             if signature != b"SNOD" or version != 1 or entries > _SYMBOLS_LIMIT:
-                raise _strange("holds a group whose entries are none")
+                raise _strange("contains a group with malformed entries")
             yield from _ENTRY.iter_unpack(self.read(address + _SYMBOLS.size, entries * _ENTRY.size))
 
     def dataset(self, messages: _Messages) -> None:
-        """Check how a dataset is stored."""
+        """Check that a dataset is stored contiguously in the file."""
         if any(kind in _STORED_ELSEWHERE for kind, _ in messages):
-            raise _strange("holds a column that uses filters or external storage")
+            raise _strange("contains a column that uses filters or external storage")
         _check_messages(messages, _OF_DATASET)
         layouts = [content for kind, content in messages if kind == _LAYOUT]
         if len(layouts) != 1 or layouts[0][:2] != _IN_ONE_PIECE:
-            raise _strange("holds a column that is not stored in one piece")
+            raise _strange("contains a column that is not stored contiguously")
 
 
 def _split(piece: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and content of the messages in a piece of an object's header."""
+    """Yield the type and content of the messages in a piece of an object's header."""
     position = 0
     while position < len(piece):
         if position + _MESSAGE.size > len(piece):
-            raise _strange("describes something by half a message")
+            raise _strange("has a truncated message in an object header")
         kind, size, flags = _MESSAGE.unpack_from(piece, position)
         position += _MESSAGE.size
         content = piece[position : position + size]
         position += size
         if len(content) != size or flags & _SHARED:
-            raise _strange("describes something by what stands elsewhere")
+            raise _strange("has a truncated or shared message in an object header")
         yield kind, content
 
 
 def _pair(content: bytes) -> tuple[int, int]:
-    """Return the two numbers that a message begins with."""
+    """Return the first two numbers of a message."""
     if len(content) < _PAIR.size:
-        raise _strange("describes something by half a message")
+        raise _strange("has a truncated message in an object header")
     first, second = _PAIR.unpack_from(content)
     return first, second
 
 
 def _check_messages(messages: _Messages, known: set[int]) -> None:
-    """Refuse what a container says of nothing, and types that are no plain numbers."""
+    """Refuse message types that no container uses, and datatypes other than plain numbers."""
     for kind, content in messages:
         if kind in _LINKS:
-            raise _strange("holds a link, which a container never does")
+            raise _strange("contains a link, which a container never does")
         if kind not in known:
-            raise _strange("uses a part of HDF5 that no container needs")
+            raise _strange("uses a feature of HDF5 that no container needs")
         if kind == _ATTRIBUTE:
             _check_attribute(content)
         elif kind == _DATATYPE:
@@ -200,13 +200,13 @@ def _check_messages(messages: _Messages, known: set[int]) -> None:
 
 
 def _check_attribute(content: bytes) -> None:
-    """Check the type of an attribute (version 1: name, type and shape, each filled up to 8 bytes)."""
+    """Check the type of an attribute (version 1: name, type and shape, each padded to 8 bytes)."""
     if len(content) < 8 or content[0] != 1:
-        raise _strange("has an attribute of a newer format than a container's")
+        raise _strange("has an attribute in a newer format than a container's")
     name_bytes = int.from_bytes(content[2:4], "little")
     _check_datatype(content[8 + (name_bytes + 7) // 8 * 8 :])
 
 
 def _check_datatype(content: bytes) -> None:
     if not content or content[0] & 0xF not in _NUMBERS:
-        raise _strange("holds something of another type than numbers")
+        raise _strange("contains data that are not numbers")

@@ -1,6 +1,7 @@
-"""The user block of a container: 1024 bytes of readable text, strict to the byte.
+"""The user block of a container: 1024 bytes of readable text in a strict format.
 
-Eight ASCII lines in a fixed order, the last a signature of all before it, then NUL. See docs/file-format.md.
+It has eight ASCII lines in a fixed order, the last a signature of the others, and is padded with NUL. See
+docs/file-format.md.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ LARGEST_NUMBER = 2**63 - 1
 
 @dataclass(frozen=True)
 class Header:
-    """What the user block says: who sends what to which deployment, and the digest of the content.
+    """The fields of the user block: kind, sender, number, deployment, content digest and key.
 
-    ``number`` is a sequence number in decimal, or the id of a query or a selection, 32 hex digits;
-    ``deployment`` is the fingerprint of kmc.pub; ``digest`` is that of the content (container.py); ``key`` is
-    the sender's public key. All in lower-case hex.
+    ``number`` is a sequence number in decimal, or the id of a query or selection in 32 hex digits. In
+    lower-case hex, ``deployment`` is the fingerprint of kmc.pub, ``digest`` the digest of the content
+    (:func:`~mipp_cli.containers.base.source.digest_of`), and ``key`` the sender's public key.
     """
 
     kind: str
@@ -58,13 +59,13 @@ class Header:
             raise _wrong_number(self.kind)
         if not is_query_id and int(self.number) > LARGEST_NUMBER:
             raise MalformedError(
-                f"the sequence number {self.number} would pass 2^63 - 1, the largest that a file can have",
-                hint="nothing was written; the sender's numbers are used up: begin under another name",
+                f"the sequence number {self.number} would exceed 2^63 - 1, the largest possible",
+                hint="nothing was written; the sender's numbers are used up: start again under another name",
             )
 
     @property
     def sequence_number(self) -> int:
-        """The number as an integer (kinds that are numbered)."""
+        """The number as an integer, for numbered kinds."""
         return int(self.number)
 
     @property
@@ -74,7 +75,7 @@ class Header:
 
     @property
     def sealing_info(self) -> bytes:
-        """The HPKE info that the sealed part of this container is bound to."""
+        """The HPKE info string that binds the sealed part to this container."""
         return sealing_info(self.kind, self.deployment, self.sender, self.sender_key, self.number)
 
     def render(self, signing_key: SigningKey) -> bytes:
@@ -84,20 +85,20 @@ class Header:
             f"deployment {self.deployment}\ndigest {self.digest}\nkey {self.key}\n"
         ).encode("ascii")
         block = text + f"signature {signing_key.sign(text).hex()}\n".encode("ascii")
-        parse(block.ljust(HEAD_BYTES, b"\0"))  # never write what we would not read
+        parse(block.ljust(HEAD_BYTES, b"\0"))  # never write a header that we would not read
         return block.ljust(HEAD_BYTES, b"\0")
 
 
 def sealing_info(kind: str, deployment: str, sender: str, key: bytes, number: str) -> bytes:
-    """Return what binds a part that is sealed to the KMC to one container, so that it fits no other."""
+    """Return the HPKE info string that binds a part sealed to the KMC to one container."""
     return length_prefixed("mipp/1", kind, deployment, sender, key, number)
 
 
 def parse(block: bytes) -> Header:
-    """Read a user block and check its signature against the key it names.
+    """Read a user block and verify its signature under the key that it contains.
 
-    Whether that key may speak for the sender is the caller's to check. Raises MalformedError for any
-    deviation from the format, TamperedError for a signature that does not fit.
+    The caller must check whether that key may speak for the sender. Raises MalformedError for any
+    deviation from the format, and TamperedError for an invalid signature.
     """
     if len(block) != HEAD_BYTES or not block.startswith(b"mipp "):
         raise MalformedError("is not a MIPP container", hint="give a file that a mipp command wrote")
@@ -109,9 +110,7 @@ def parse(block: bytes) -> Header:
     except UnicodeDecodeError:
         match = None
     if match is None or padding.strip(b"\0"):
-        raise MalformedError(
-            "has a malformed header", hint="the file is damaged, or was made by something else"
-        )
+        raise MalformedError("has a malformed header", hint="the file is damaged, or was not written by mipp")
     fields = match.groupdict()
     if len(fields["number"]) < 20 and int(fields["number"]) > LARGEST_NUMBER:
         raise _wrong_number(fields["kind"])
@@ -121,12 +120,12 @@ def parse(block: bytes) -> Header:
 
 
 def wrong_format(found: object) -> MalformedError:
-    """Return the error that says that a file is of another version of the format."""
+    """Return the error for a file in another version of the format."""
     return MalformedError(
-        f"is of the format {str(found)[:16]!r}; this version of mipp reads {FORMAT_LINE!r} alone",
+        f"has the format {str(found)[:16]!r}; this version of mipp reads only {FORMAT_LINE!r}",
         hint="make the file again with this version, or read it with the version that made it",
     )
 
 
 def _wrong_number(kind: str) -> MalformedError:
-    return MalformedError(f"the number of a {kind} is out of range, or of the wrong form")
+    return MalformedError(f"the number of a {kind} is out of range or malformed")

@@ -1,4 +1,4 @@
-"""Bytes to read a container from, by position: files and memory, verified or not, and what HDF5 sees."""
+"""Sources of a container's bytes, read by position: files and memory, verified or not, and HDF5's view."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mipp_cli.log import timed
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BLOCK_BYTES = 1 << 16  # of what has a digest of its own
+BLOCK_BYTES = 1 << 16  # each block has its own digest
 DIGEST_BYTES = 32
 _CACHED_BLOCKS = 64
 
@@ -33,32 +33,33 @@ class Source(Protocol):
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return the bytes from ``offset`` on, fewer than ``size`` only at the end."""
+        """Return ``size`` bytes from ``offset`` on, fewer only at the end."""
 
     def close(self) -> None:
-        """Give back what reading took."""
+        """Release the resources."""
 
 
 class FileSource:
-    """A regular file through one descriptor, with the size that it had when it was opened."""
+    """A regular file, read through one descriptor, with the size that it had when it was opened."""
 
     def __init__(self, path: Path):
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            reason, hint = os.strerror(error.errno or 0), hint_of(error, "check the path and the rights")
+            reason = os.strerror(error.errno or 0)
+            hint = hint_of(error, "check the path and its permissions")
             raise InvalidRequestError(f"cannot be read: {reason}", path=path, hint=hint) from error
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             self.close()
-            raise InvalidRequestError("is not a regular file", path=path, hint="give a file")
+            raise InvalidRequestError("is not a regular file", path=path, hint="give a regular file")
         self.size = status.st_size
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return bytes by position; raises MalformedError if the disk fails or the file was cut."""
+        """Return bytes by position; raises MalformedError if the disk fails or the file was shortened."""
         parts = []
         size = max(0, min(size, self.size - offset))
         while size > 0:
@@ -68,7 +69,7 @@ class FileSource:
                 reason = os.strerror(error.errno or 0)
                 raise MalformedError(f"reading failed: {reason}", hint=hint_of(error, "try again")) from error
             if not part:
-                raise MalformedError("the file became shorter while it was read")
+                raise MalformedError("was shortened while it was read")
             parts.append(part)
             offset, size = offset + len(part), size - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -82,12 +83,12 @@ def read_file(path: Path, limit: int) -> bytes:
     """Return the bytes of a file; raises MalformedError if it is longer than ``limit``."""
     with closing(FileSource(path)) as source:
         if source.size > limit:
-            raise MalformedError(f"is larger than the {limit} bytes that it may have", path=path)
+            raise MalformedError(f"is larger than the limit of {limit} bytes", path=path)
         return source.read_at(0, source.size)
 
 
 class BytesSource:
-    """Bytes in memory: a container that came inside another."""
+    """Bytes in memory: a container inside another."""
 
     def __init__(self, data: bytes):
         self._data = data
@@ -98,14 +99,14 @@ class BytesSource:
         return self._data[offset : offset + size]
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing."""
 
 
 class BlockTags:
     """Tags of the blocks of a file that this process verified: AES-256-GMAC under a key of its own.
 
-    They tell whether somebody wrote into the file since, some five times faster than SHA-256; they are of no
-    use to anybody else, nor later.
+    They detect later changes to the file about five times faster than SHA-256. Only this process can use
+    them.
     """
 
     size = 16
@@ -114,12 +115,12 @@ class BlockTags:
         self._aes_gcm = AESGCM(os.urandom(32))
 
     def of(self, number: int, block: bytes | memoryview) -> bytes:
-        """Return the tag of a block; ``number`` is its nonce, which no other block of the file has."""
+        """Return the tag of a block; ``number`` is its nonce, which is unique in the file."""
         return self._aes_gcm.encrypt(number.to_bytes(12, "big"), b"", block)
 
 
 class BlockDigests:
-    """SHA-256 of the blocks of a file that is kept, whoever reads it and whenever."""
+    """SHA-256 digests of the blocks of a stored file."""
 
     size = DIGEST_BYTES
 
@@ -129,11 +130,11 @@ class BlockDigests:
 
 
 class BlockVerifiedSource:
-    """A container whose every block of 64 KiB is checked against its digest before a byte of it is used.
+    """A container of which each 64 KiB block is checked against its digest before it is used.
 
-    ``digests`` is the list of SHA-256 digests, or of what ``kind`` makes, one behind the other; blocks are
-    counted from the end of the user block, ``head``. Some are kept, so that small reads near each other do
-    not hash again.
+    ``digests`` are the joined SHA-256 digests, or the tags that ``kind`` makes; blocks are counted from the
+    end of the user block, ``head``. Some blocks are cached, so that small reads near each other do not hash
+    again.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class BlockVerifiedSource:
     ):
         self._kind = kind or BlockDigests()
         if len(digests) != self._kind.size * -(-max(source.size - HEAD_BYTES, 0) // BLOCK_BYTES):
-            raise TamperedError("the file does not have the size that it was stored with")
+            raise TamperedError("does not have the size that it was stored with")
         self._source, self._head, self._digests = source, head, digests
         self.size = source.size
         self.unverified = source
@@ -155,7 +156,7 @@ class BlockVerifiedSource:
     def _check(self, number: int, block: bytes | memoryview) -> None:
         begin = number * self._kind.size
         if self._kind.of(number, block) != self._digests[begin : begin + self._kind.size]:
-            raise TamperedError(f"block {number} is not as it was stored: the disk lost or changed it")
+            raise TamperedError(f"block {number} differs from what was stored: the disk lost or changed it")
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return verified bytes by position; raises TamperedError."""
@@ -168,7 +169,7 @@ class BlockVerifiedSource:
             return b""
         first, last = begin // BLOCK_BYTES, (end - 1) // BLOCK_BYTES
         start = first * BLOCK_BYTES
-        if last - first >= _CACHED_BLOCKS // 8:  # read at once: joining blocks would cost as much again
+        if last - first >= _CACHED_BLOCKS // 8:  # read at once: joining blocks would double the cost
             data = self._source.read_at(HEAD_BYTES + start, (last + 1 - first) * BLOCK_BYTES)
             for place, number in enumerate(range(first, last + 1)):
                 self._check(number, memoryview(data)[place * BLOCK_BYTES : (place + 1) * BLOCK_BYTES])
@@ -177,32 +178,32 @@ class BlockVerifiedSource:
         return data[begin - start : end - start]
 
     def close(self) -> None:
-        """Close what lies below."""
+        """Close the underlying source."""
         self._source.close()
 
 
 def content_blocks(source: Source) -> Iterator[bytes]:
-    """Yield what follows the user block, a block of 64 KiB at a time."""
+    """Yield the content after the user block in blocks of 64 KiB."""
     for offset in range(HEAD_BYTES, source.size, BLOCK_BYTES):
         yield source.read_at(offset, BLOCK_BYTES)
 
 
 def block_digests(source: Source) -> bytes:
-    """Return the SHA-256 of each block of a container, one behind the other."""
+    """Return the joined SHA-256 digests of the blocks of a container."""
     return b"".join(hashlib.sha256(block).digest() for block in content_blocks(source))
 
 
 def digest_of(digests: bytes) -> str:
-    """Return what a header says of the content: the SHA-256 of those of its blocks of 64 KiB, in hex."""
+    """Return the content digest for the header: the SHA-256 of the joined block digests, in hex."""
     return hashlib.sha256(digests).hexdigest()
 
 
 def check_digests(digests: bytes, header: Header) -> None:
-    """Check the content, by the digests of its blocks, against its header; raises TamperedError."""
+    """Check the digests of the content's blocks against the header; raises TamperedError."""
     if not hmac.compare_digest(digest_of(digests), header.digest):
         raise TamperedError(
-            "the content does not fit the digest that its sender signed",
-            hint="the file was cut short or changed on its way: fetch it again",
+            "the content does not match the digest that its sender signed",
+            hint="the file was cut short or changed in transit: fetch it again",
         )
 
 
@@ -210,24 +211,23 @@ def check_digests(digests: bytes, header: Header) -> None:
 def check_digest(source: Source, header: Header) -> Source:
     """Check the content against the digest in its header; raises TamperedError.
 
-    Returns the source to read from now on: the file is read a second time, and must give the bytes that
-    were checked, or none, if somebody writes into it meanwhile.
+    Returns the source to read from now on. It verifies the bytes again when they are read, as the file may
+    be changed in the meantime.
     """
     tags, digests, tagged = BlockTags(), bytearray(), bytearray()
     for number, block in enumerate(content_blocks(source)):
         digests += hashlib.sha256(block).digest()
         tagged += tags.of(number, block)
     check_digests(bytes(digests), header)
-    if isinstance(source, BytesSource):  # this process's own: nobody else writes into them
+    if isinstance(source, BytesSource):  # in this process's memory: nobody else can change them
         return source
     return BlockVerifiedSource(source, source.read_at(0, HEAD_BYTES), bytes(tagged), tags)
 
 
 class BodyView(io.RawIOBase):
-    """The file that HDF5 sees: a source from ``start`` on, with nothing before it.
+    """The file that HDF5 sees: a source from ``start`` on.
 
-    HDF5 looks for its superblock at 0, 512, 1024 and so on; a view without the user block leaves it
-    one place to look at.
+    HDF5 looks for its superblock at 0, 512, 1024 and so on. Without the user block, it finds it at 0.
     """
 
     def __init__(self, source: Source, start: int):

@@ -1,7 +1,7 @@
-"""Files that the cloud keeps: copied once, never changed, and checked a block at a time when read.
+"""Files that the cloud keeps: copied once, never changed, and checked block by block when read.
 
-Beside each file lies ``NAME.blocks``, the SHA-256 digests of its blocks of 64 KiB. The digest of that list
-stands in the file's header; the digest of the header, the *root*, stands in CLOUD/index.h5.
+Beside each file is ``NAME.blocks``, the SHA-256 digests of its 64 KiB blocks. The digest of that list is in
+the file's header; the digest of the header, the *root*, is in CLOUD/index.h5.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _DIGESTS_LIMIT = 1 << 31
 
 
 def blocks_path(path: Path) -> Path:
-    """Return where the digests of a stored file's blocks lie."""
+    """Return the path of the block digests of a stored file."""
     return path.with_name(path.name + ".blocks")
 
 
 def root_of(source: Source) -> bytes:
-    """Return the root of a container: the SHA-256 of its user block, which has the digest of all else."""
+    """Return the root of a container: the SHA-256 of its user block, which has the digest of the content."""
     return hashlib.sha256(source.read_at(0, HEAD_BYTES)).digest()
 
 
@@ -46,12 +46,12 @@ def root_of(source: Source) -> bytes:
 def store_copy(source: Source, path: Path, header: Header, advance: Callable[[int], None]) -> bytes:
     """Copy a container to ``path`` and check its content in the same pass; return the root.
 
-    ``advance`` is called with the bytes done. Raises TamperedError, with nothing left behind, if the content
-    does not fit the header.
+    ``advance`` is called with the number of bytes copied. Raises TamperedError, and leaves no file, if the
+    content does not match the header.
     """
     digests, head = bytearray(), source.read_at(0, HEAD_BYTES)
     if parse(head) != header:
-        raise TamperedError("changed while it was read")
+        raise TamperedError("was changed while it was read")
     with new_file(path, force=True) as temporary, temporary.open("wb") as copy:
         copy.write(head)
         for block in content_blocks(source):
@@ -65,14 +65,14 @@ def store_copy(source: Source, path: Path, header: Header, advance: Callable[[in
 
 
 def store_digests(path: Path) -> bytes:
-    """Write the block digests of a file that was just made, and return the root."""
+    """Write the block digests of a new file, and return its root."""
     with closing(FileSource(path)) as source:
         write_bytes(blocks_path(path), block_digests(source), force=True)
         return root_of(source)
 
 
 def has_digests(path: Path, header: Header) -> bool:
-    """Say whether the block digests that belong to ``header`` lie beside a file."""
+    """Return whether the block digests that belong to ``header`` are beside a file."""
     try:
         return digest_of(read_file(blocks_path(path), _DIGESTS_LIMIT)) == header.digest
     except MippError:
@@ -80,7 +80,7 @@ def has_digests(path: Path, header: Header) -> bool:
 
 
 def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
-    """Open a stored file whose blocks are checked as they are read; raises TamperedError."""
+    """Open a stored file, whose blocks are checked when they are read; raises TamperedError."""
     with errors_at(path):
         for each in (path, blocks_path(path)):
             if not each.exists():
@@ -94,9 +94,9 @@ def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
         try:
             head = source.read_at(0, HEAD_BYTES)
             if not hmac.compare_digest(hashlib.sha256(head).digest(), root):
-                raise TamperedError("its header is not as it was stored")
+                raise TamperedError("the header differs from what was stored")
             if digest_of(digests) != parse(head).digest:
-                raise TamperedError("is not as it was stored", path=blocks_path(path))
+                raise TamperedError("differs from what was stored", path=blocks_path(path))
             return BlockVerifiedSource(source, head, digests)
         except BaseException:
             source.close()

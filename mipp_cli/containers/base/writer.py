@@ -1,4 +1,4 @@
-"""Containers as they are written: columns in passing, the header last, and then the place."""
+"""Write containers: the columns as a stream, then the header, then the rename to the final path."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from mipp_cli.scheme.keys import SealingPublicKey, SigningKey
 
 _log = logging.getLogger(__name__)
 _LARGEST_U64 = 2**64 - 1
-_MEMORY_BYTES = 1 << 16  # of a column that is spooled; what is longer lies on the disk meanwhile
+_MEMORY_BYTES = 1 << 16  # of a spooled column; longer ones are spooled to disk
 _COPY_BYTES = 1 << 18
 
 
 @dataclass(frozen=True)
 class Sender:
-    """Who writes containers for a deployment: identifier, signing key, fingerprint of kmc.pub."""
+    """The sender of containers in a deployment: identifier, signing key, fingerprint of kmc.pub."""
 
     name: str
     signing_key: SigningKey
     deployment: str
 
     def seal(self, plaintext: bytes, to: SealingPublicKey, kind: str, number: str) -> bytes:
-        """Seal ``plaintext`` for one container (the paper's secure channel): it fits no other."""
+        """Seal ``plaintext`` by HPKE, bound to one container (the paper's secure channel)."""
         info = sealing_info(kind, self.deployment, self.name, self.signing_key.public, number)
         return to.seal(plaintext, info)
 
 
 @dataclass
 class ContainerWriter:
-    """Collects the numbers and rows of one container; ``header`` is there once it is written."""
+    """Collects the numbers and rows of one container; ``header`` is set once it is written."""
 
     _schema: Schema
     _columns: dict[str, MatrixWriter | RaggedWriter]
@@ -76,7 +76,7 @@ class ContainerWriter:
         return of_shape(RaggedWriter, self._columns, name)
 
     def flush(self) -> None:
-        """Write what ragged columns keep back."""
+        """Write the pending data of ragged columns."""
         for column in self._columns.values():
             if isinstance(column, RaggedWriter):
                 column.flush()
@@ -103,11 +103,11 @@ def write_container(
     force: bool = False,
     before_it_is_out: Callable[[Path], object] = lambda _: None,
 ) -> Iterator[ContainerWriter]:
-    """Write a container to ``path``: the block fills the writer; header and place come when it succeeds.
+    """Write a container to ``path``; the block fills the writer, and the file appears when it succeeds.
 
-    ``before_it_is_out`` is called with the finished file, which is renamed to ``path`` next.
+    ``before_it_is_out`` is called with the finished file before it is renamed to ``path``.
 
-    Raises OutputError if ``path`` exists (without ``force``) or cannot be written; nothing is left then.
+    Raises OutputError, and leaves no file, if ``path`` exists (without ``force``) or cannot be written.
     """
     sweep(path.parent, path.name)
     with new_file(path, force=force) as temporary:
@@ -141,7 +141,7 @@ def write_container(
                 spooled.seek(0)
                 file.seek(place)
                 shutil.copyfileobj(spooled, file, _COPY_BYTES)
-                spooled.close()  # which gives its room on the disk back
+                spooled.close()  # frees its disk space
             file.truncate(places[-1])
             file.seek(0)
             file.write(metadata)
@@ -159,6 +159,6 @@ def write_container(
 def write_whole(
     path: Path, schema: Schema, sender: Sender, number: int | str, *, force: bool = False, **values: ArrayLike
 ) -> None:
-    """Write a container whose content is all at hand; see :func:`write_container`, ContainerWriter.add."""
+    """Write a container from complete ``values``; see :func:`write_container` and ContainerWriter.add."""
     with write_container(path, schema, sender, number, force=force) as writer:
         writer.add(**values)

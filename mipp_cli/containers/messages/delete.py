@@ -1,4 +1,4 @@
-"""`delete` (owner → cloud): the names of images that the cloud is to remove."""
+"""`delete` (owner → cloud): the names of images that the cloud must remove."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def write_delete(
     earlier: Collection[int] = (),
     force: bool = False,
 ) -> None:
-    """Write a `delete` of the images called ``names`` on the wire, each once and at least one.
+    """Write a `delete` of the images with the wire names ``names``, at least one and each once.
 
-    ``earlier`` are the numbers of the messages before it that still decide an image once it counts.
-    Raises OutputError if ``path`` exists (without ``force``) or cannot be written.
+    ``earlier`` are the numbers of the earlier messages that still decide an image after this one. Raises
+    OutputError if ``path`` exists (without ``force``) or cannot be written.
     """
     rows = list(names)
     write_whole(path, DELETE, sender, number, force=force, image_names=rows, earlier=listed(earlier))
 
 
 def deleted_names(container: Container) -> list[bytes]:
-    """Return the names that a `delete` lists; MalformedError if there are none, or one that cannot be."""
+    """Return the names that a `delete` lists; raises MalformedError if there are none or one is invalid."""
     column = container.ragged("image_names")
     if not len(column):
         raise MalformedError("names no image to delete")

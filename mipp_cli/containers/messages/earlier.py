@@ -1,8 +1,8 @@
-"""What uploads and deletions share: the numbers of the earlier messages that still decide an image.
+"""The list in uploads and deletions of the earlier messages that still decide an image.
 
-An owner's messages commute, so none of them says which came before it. This list is how a receiver notices
-that one of them never came, or that the owner's record lacks one that did. Of very many, the newest are
-listed.
+An owner's messages commute, so a receiver does not need them in order. From this list it notices that a
+message never arrived, or that the owner's record lacks one that did. If there are very many, only the newest
+are listed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LIMIT = 1 << 14
 
 
 def listed(numbers: Collection[int]) -> list[int]:
-    """Return what a message lists of the earlier ones that still decide an image once it counts."""
+    """Return the numbers to list in a message, of the earlier ones that still decide an image after it."""
     return sorted(numbers)[-LIMIT:]
 
 
 def read_earlier(container: Container) -> tuple[int, ...]:
-    """Return these numbers, ascending; MalformedError if they are not, or one is not before this message."""
+    """Return these numbers; raises MalformedError unless they ascend and are below the message's own."""
     if len(container.matrix("earlier")) > LIMIT:
         raise MalformedError("lists too many earlier messages")
     numbers = tuple(container.whole_numbers("earlier"))

@@ -1,8 +1,8 @@
-"""`features` (owner → KMC): what an upload's images look like, for the KMC to rank (scheme `exact`).
+"""`features` (owner → KMC): the features of an upload's images, by which the KMC ranks (scheme `exact`).
 
-Of each row of the upload: the SHA-256 of its name on the wire, the SHA-256 of its ciphertext, and its codes,
-some thousand rows sealed together under a key from SK and the upload's number. Of each group: at which row
-it ends, and the length of its ciphertexts. The file bears the upload's number.
+For each row of the upload it has the SHA-256 of the wire name, the SHA-256 of the ciphertext, and the codes,
+some thousand rows sealed together under a key derived from SK and the upload's number. For each group it has
+the end row and the length of its ciphertexts. The file has the upload's number.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ Digests = NDArray[np.uint8]
 
 
 def chunk_rows(l: int) -> int:
-    """Return how many rows of codes are sealed together."""
+    """Return the number of rows whose codes are sealed together."""
     return max(1, _CHUNK_BYTES // l)
 
 
 class FeatureCipher(CipherOfUpload):
-    """AES-256-GCM of the codes of one upload, bound to the rows that they are of, too, and to their names."""
+    """AES-256-GCM for the codes of one upload, bound also to their rows and names."""
 
     _purpose = "mipp/1 features of an upload"
     _kind = "features"
 
     def encrypt(self, codes: Codes, first: int, names: Digests) -> bytes:
-        """Seal the codes of the rows from ``first`` on, shape (n, l), called ``names``, shape (n, 32)."""
+        """Seal the codes, shape (n, l), of the rows from ``first`` on with name digests of shape (n, 32)."""
         return self._seal(codes.tobytes(), first, hashlib.sha256(names.tobytes()).digest())
 
     def decrypt(self, sealed: bytes, first: int, names: Digests) -> bytes:
@@ -81,7 +81,7 @@ class FeaturesWriter:
     _first: int = 0
 
     def append(self, name: str, image_digest: bytes, codes: Codes) -> None:
-        """Append an image: its name on the wire, the SHA-256 of its ciphertext, its codes, shape (l,)."""
+        """Append an image: its wire name, the SHA-256 of its ciphertext, and its codes, shape (l,)."""
         self._writer.add(image_digests=image_digest)
         self._names += name_digest(name)
         self._codes += codes.tobytes()
@@ -93,7 +93,7 @@ class FeaturesWriter:
         return len(self._names) // DIGEST_BYTES
 
     def end_group(self, length: int) -> None:
-        """End a group after the last image; its ciphertexts are of ``length`` bytes each."""
+        """End a group after the last image; its ciphertexts have ``length`` bytes each."""
         self._writer.add(group_ends=[self._first + self._waiting], group_lengths=[length])
 
     def _flush(self) -> None:
@@ -118,7 +118,7 @@ def write_features(
     earlier: Collection[int] = (),
     force: bool = False,
 ) -> Iterator[FeaturesWriter]:
-    """Write the `features` of the upload ``number``; ``earlier`` is what the upload says."""
+    """Write the `features` of the upload ``number``; ``earlier`` is the same as in the upload."""
     with write_container(path, FEATURES, sender, number, force=force) as container:
         container.add(key_id=key_id(image_key), earlier=listed(earlier))
         cipher = FeatureCipher(image_key, sender.deployment, sender.name, number)
@@ -138,16 +138,16 @@ class FeaturesReader:
         rows = self.container.same_length("name_digests", "image_digests")
         self.container.same_length(GROUP_ENDS, "group_lengths")
         if not 1 <= rows <= _ROWS_LIMIT:
-            raise MalformedError("holds no images, or too many")
+            raise MalformedError("contains no images, or too many")
         check_group_ends(self.group_ends, rows)
         most = 2 * self.parameters.protocol.group_size - 1
         if np.diff(self.group_ends, prepend=0).max() > most:
             raise MalformedError(f"has a group of more than {most} images")
         lengths = self.container.matrix("group_lengths").all()
         if lengths.min() < OVERHEAD_BYTES or lengths.max() > LONGEST_ROW:
-            raise MalformedError("names a length that no encrypted image has")
+            raise MalformedError("states a length that no encrypted image has")
         if len(self.container.ragged("codes")) != -(-rows // self._chunk_rows):
-            raise MalformedError("has codes of more or fewer images than it names")
+            raise MalformedError("has more or fewer codes than images")
 
     def __len__(self) -> int:
         return len(self.container.matrix("name_digests"))
@@ -163,7 +163,7 @@ class FeaturesReader:
 
     @property
     def key_id(self) -> int:
-        """Id of the image key that the codes are under."""
+        """Id of the image key under which the codes are encrypted."""
         return self.container.number("key_id")
 
     def earlier(self) -> tuple[int, ...]:
@@ -172,7 +172,7 @@ class FeaturesReader:
 
     @cached_property
     def group_ends(self) -> NDArray[np.int64]:
-        """At which row each group ends; groups are counted from 0."""
+        """The end row of each group; groups are counted from 0."""
         return self.container.matrix(GROUP_ENDS).all().astype(np.int64)
 
     @cached_property
@@ -182,7 +182,7 @@ class FeaturesReader:
 
     @cached_property
     def name_digests(self) -> Digests:
-        """SHA-256 of every name on the wire, shape (n, 32)."""
+        """SHA-256 of each wire name, shape (n, 32)."""
         return self.container.matrix("name_digests").all().astype(np.uint8, copy=False)
 
     def image_digests(self, begin: int, end: int) -> Digests:
@@ -190,10 +190,10 @@ class FeaturesReader:
         return self.container.matrix("image_digests").rows(begin, end).astype(np.uint8, copy=False)
 
     def chunks(self, cipher: FeatureCipher | None) -> Iterator[tuple[int, int, Codes | None]]:
-        """Yield first row, end, and codes, shape (n, l), of the rows that were sealed together.
+        """Yield the first row, end row and codes, shape (n, l), of each chunk of rows sealed together.
 
-        Without a cipher there are no codes. Raises TamperedError if they do not fit the key, the upload or
-        the names, MalformedError for codes that no feature has.
+        Without a cipher the codes are None. Raises TamperedError if they do not match the key, the upload or
+        the names, and MalformedError for invalid codes.
         """
         l, levels = self.parameters.l, self.parameters.levels
         for number, begin in enumerate(range(0, len(self), self._chunk_rows)):
@@ -206,21 +206,21 @@ class FeaturesReader:
                 opened = cipher.decrypt(sealed, begin, self.name_digests[begin:end])
             except TamperedError:
                 raise TamperedError(
-                    "holds codes that could not be decrypted",
-                    hint="they are under another key than it says, or of another upload: ask the owner",
+                    "contains codes that could not be decrypted",
+                    hint="they belong to another key or another upload: ask the owner",
                 ) from None
             if len(opened) != (end - begin) * l:
-                raise MalformedError("has codes of more or fewer images than it names")
+                raise MalformedError("has more or fewer codes than images")
             codes = np.frombuffer(opened, dtype=np.uint8).reshape(-1, l)
             if codes.max() >= levels:
-                raise MalformedError(f"holds a code that is not below {levels}")
+                raise MalformedError(f"contains a code that is not below {levels}")
             yield begin, end, codes
 
 
 def open_features(
     path: Path, parameters: Parameters, deployment: str, check: Check | None = None
 ) -> FeaturesReader:
-    """Read and verify a features file; close the reader's container when done."""
+    """Read and verify a features file; the caller closes the reader's container."""
     container = open_container(path, FEATURES, deployment=deployment, check=check)
     with closed_on_failure(container):
         return FeaturesReader(container, parameters)

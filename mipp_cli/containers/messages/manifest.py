@@ -1,7 +1,7 @@
 """The sealed part of an answer: which of its images are real, what they match, and what was searched.
 
-Its length tells nobody what is in it: entries have a fixed size, and there are as many as the query could
-have matches (in scheme `exact`, where the cloud must not learn how many there are).
+Its length does not reveal its content: entries have a fixed size, and in scheme `exact`, where the cloud must
+not learn the number of matches, there are as many entries as the query could have matches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mipp_cli.containers.base.header import IDENTIFIER
 from mipp_cli.errors import MalformedError
 
 _ENTRY = np.dtype([("query", "<u4"), ("image", "<u4"), ("owner", "<u4"), ("distance", "<u8")])
-_NONE = 2**32 - 1  # the query image of an entry that is padding
+_NONE = 2**32 - 1  # the query image of a padding entry
 _UNKNOWN = 2**64 - 1
 _OWNER_BYTES = 512
 _NUMBERS_SHOWN = 3
@@ -24,13 +24,14 @@ _NUMBERS_SHOWN = 3
 
 @dataclass(frozen=True)
 class SearchedOwner:
-    """What was searched of an owner, and what was wrong with it.
+    """The outcome of a search for one owner.
 
-    ``images`` were ranked, None if the owner did not authorise the user; ``unranked`` are under keys that the
-    KMC does not hold. Of the rows that the cloud was asked for, ``bad`` are not what the owner sent,
-    ``missing`` did not come (``uploads`` says of which uploads, some of them); ``withdrawn`` matched, and
-    were deleted or replaced or the user's authorisation ended since; ``gaps`` are messages that the KMC
-    lacks. ``unread``: what the KMC keeps of the owner is damaged, and so the rest is of no account.
+    ``images`` is the number of images ranked, None if the owner did not authorise the user; ``unranked`` are
+    encrypted under keys that the KMC does not have. Of the rows requested from the cloud, ``bad`` differ from
+    what the owner sent, and ``missing`` were not delivered (``uploads`` lists some of their uploads).
+    ``withdrawn`` matched, but were deleted or replaced since, or the user's authorisation ended. ``gaps`` are
+    messages that the KMC lacks. ``unread`` means that the KMC's data of the owner are damaged; then the other
+    fields mean nothing.
     """
 
     name: str
@@ -49,18 +50,18 @@ class SearchedOwner:
         listed = (*self.uploads, *self.gaps)
         sound = all(type(number) is int and 0 <= number < 2**63 for number in (*numbers, *listed))
         if not sound or type(self.unread) is not bool or not IDENTIFIER.fullmatch(self.name):
-            raise MalformedError("says of an owner what cannot be")
+            raise MalformedError("has an invalid entry of an owner")
 
     def shortened(self) -> SearchedOwner:
-        """Return the same with no more numbers than a manifest has room for."""
+        """Return a copy with only as many numbers as a manifest has room for."""
         return replace(self, uploads=self.uploads[:_NUMBERS_SHOWN], gaps=self.gaps[:_NUMBERS_SHOWN])
 
 
 @dataclass(frozen=True)
 class ManifestMatch:
-    """A match: the query image, the place of the image in NER, its owner, and the distance, if it is known.
+    """A match: the query image, the position of the image in NER, its owner, and the distance, if known.
 
-    ``distance`` is the squared distance of the features (Eq. 7), a whole number.
+    ``distance`` is the squared distance of the features (Eq. 7), an integer.
     """
 
     query: int
@@ -71,10 +72,10 @@ class ManifestMatch:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an answer consists of: digest of the query, owners searched, who matches what, in that order.
+    """The content of an answer: the digest of the query, the owners searched, and the matches by rank.
 
-    ``images`` counts those in NER, of which some may be random bytes, that no match names. ``left_out`` is
-    how many groups were left out because the cloud would have had to bring too much.
+    ``images`` counts the images in NER; some may be random bytes, which no match refers to. ``left_out`` is
+    the number of groups left out because the cloud would have had to deliver too much.
     """
 
     query_digest: str
@@ -86,22 +87,22 @@ class Manifest:
     def __post_init__(self) -> None:
         names = [owner.name for owner in self.owners]
         if len(set(names)) != len(names) or self.left_out < 0:
-            raise MalformedError("lists an owner twice, or left out an impossible number of groups")
+            raise MalformedError("lists an owner twice, or has an invalid number of groups left out")
         if not 0 <= self.images <= _NONE:
-            raise MalformedError("holds an impossible number of images")
+            raise MalformedError("has an invalid number of images")
         known = set(names)
         if any(not 0 <= match.image < self.images or match.owner not in known for match in self.matches):
-            raise MalformedError("matches an image that it does not hold")
+            raise MalformedError("has a match with an image that it does not contain")
         if any(
             not 0 <= match.query < _NONE or not 0 <= (match.distance or 0) < _UNKNOWN
             for match in self.matches
         ):
-            raise MalformedError("matches a query image or at a distance that cannot be")
+            raise MalformedError("has a match with an invalid query image or distance")
 
     def pack(self, capacity: int, owners: int) -> bytes:
         """Return the manifest as bytes, with room for ``capacity`` matches and so many ``owners``.
 
-        Raises MalformedError if that is not enough room.
+        Raises MalformedError if that is not enough.
         """
         if len(self.matches) > capacity or len(self.owners) > owners:
             raise MalformedError("has more matches or owners than its manifest has room for")
@@ -119,7 +120,7 @@ class Manifest:
         }
         head = json.dumps(fields, separators=(",", ":")).encode().ljust(_OWNER_BYTES * (owners + 1))
         if len(head) > _OWNER_BYTES * (owners + 1):
-            raise MalformedError("says more than its manifest has room for")
+            raise MalformedError("has entries that are too long for its manifest")
         return len(head).to_bytes(4, "big") + head + entries.tobytes()
 
     @classmethod
@@ -140,14 +141,14 @@ class Manifest:
             )
             query, images, left_out = str(fields["query"]), int(fields["images"]), int(fields["left_out"])
         except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
-            raise MalformedError("holds a manifest that cannot be read") from None
+            raise MalformedError("contains an unreadable manifest") from None
         manifest = cls(query, images, owners, matches, left_out)
         if manifest.pack(len(entries), size // _OWNER_BYTES - 1) != data:
-            raise MalformedError("holds a manifest that would have been written otherwise")
+            raise MalformedError("contains a manifest that is not in canonical form")
         return manifest
 
 
 def searched_owner(fields: dict[str, Any]) -> SearchedOwner:
-    """Return the owner whose fields ``asdict`` gave, from JSON; KeyError, TypeError or MalformedError."""
+    """Return an owner from JSON fields, as of ``asdict``; raises KeyError, TypeError or MalformedError."""
     lists = {name: tuple(fields[name]) for name in ("uploads", "gaps")}
     return SearchedOwner(**{**fields, **lists})

@@ -31,7 +31,7 @@ KEYS_LIMIT = 4096
 
 @dataclass(frozen=True)
 class Membership:
-    """An owner's word on who may search: OID, sequence number, the owner's key, AUL as (UID, AK)."""
+    """An owner's list of who may search: OID, sequence number, the owner's key, and AUL as (UID, AK)."""
 
     owner: str
     number: int
@@ -41,7 +41,7 @@ class Membership:
 
 @dataclass(frozen=True, repr=False)
 class Enrolment:
-    """What an owner tells the KMC: its membership, its SKs by key id, and the ids of those it forgot."""
+    """An owner's message to the KMC: its membership, its SKs by key id, and the ids of forgotten SKs."""
 
     membership: Membership
     image_keys: dict[int, bytes]
@@ -62,7 +62,7 @@ def write_enrolment(
     sealing_key: SealingPublicKey,
     forgotten: Collection[int] = (),
 ) -> None:
-    """Write `enrolment`, replacing an older one: AUL, SKs, sealed to the KMC, and ids of forgotten SKs."""
+    """Write `enrolment`, replacing an older one: AUL, SKs sealed to the KMC, and ids of forgotten SKs."""
     sealed = sender.seal(b"".join(image_keys), sealing_key, "enrolment", str(number))
     columns = {**_columns(users), "sealed_keys": sealed, "forgotten_keys": sorted(forgotten)}
     write_whole(path, ENROLMENT, sender, number, force=True, **columns)
@@ -94,11 +94,11 @@ def read_enrolment(
         sealed = container.data("sealed_keys", _SEALED_LIMIT)
         keys = sealing_key.open(sealed, container.header.sealing_info)
         if not keys or len(keys) % KEY_BYTES:
-            raise MalformedError("the sealed image keys have an impossible length")
+            raise MalformedError("the sealed image keys have an invalid length")
         if len(keys) > KEYS_LIMIT * KEY_BYTES:
             raise MalformedError(
-                f"holds more than {KEYS_LIMIT} image keys",
-                hint="the owner forgets those that no image needs: mipp owner forget-key",
+                f"contains more than {KEYS_LIMIT} image keys",
+                hint="the owner should forget the keys that no image needs: mipp owner forget-key",
             )
         seeds = [keys[i : i + KEY_BYTES] for i in range(0, len(keys), KEY_BYTES)]
         if len(container.matrix("forgotten_keys")) > FORGOTTEN_LIMIT:

@@ -1,6 +1,6 @@
-"""Public files: kmc.pub, which is the deployment, the user.pub and cloud.pub of parties in it, sealing.pub.
+"""Public files: kmc.pub, which defines the deployment, user.pub, cloud.pub and sealing.pub.
 
-They are JSON in one canonical form, signed by the key that they name. The fingerprint is the SHA-256 of the
+They are JSON in canonical form, signed by the key that they contain. The fingerprint is the SHA-256 of the
 file.
 """
 
@@ -26,7 +26,7 @@ from mipp_cli.scheme.parameters import Parameters
 if TYPE_CHECKING:
     from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
 
-_LARGEST_NUMBER_DIGITS = 16384 // 4  # of a modulus, in hex: the largest that `mipp kmc init` makes
+_LARGEST_NUMBER_DIGITS = 16384 // 4  # hex digits of the largest modulus that `mipp kmc init` makes
 _FINGERPRINT = re.compile("[0-9a-f]{64}")
 SIZE_LIMIT = 1 << 16
 CLOUD_NAME = "cloud"
@@ -35,7 +35,7 @@ KMC_NAME = "kmc"
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployment as kmc.pub describes it: parameters, the KMC's public keys, and the fingerprint."""
+    """A deployment as described by kmc.pub: parameters, the KMC's public keys, and the fingerprint."""
 
     parameters: Parameters
     sealing_key: SealingPublicKey
@@ -45,7 +45,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Party:
-    """A user or a cloud as its public file names it: ``key`` is its Ed25519 key (a user's AK)."""
+    """A user or a cloud as described by its public file; ``key`` is its Ed25519 key (a user's AK)."""
 
     kind: str
     name: str
@@ -55,7 +55,7 @@ class Party:
 
 @dataclass(frozen=True)
 class Renewal:
-    """A renewed sealing key as sealing.pub names it, signed by the KMC of the deployment."""
+    """A renewed sealing key as described by sealing.pub, signed by the KMC of the deployment."""
 
     number: int
     sealing_key: SealingPublicKey
@@ -107,12 +107,12 @@ def _renewal_fields(number: int, sealing_key: SealingPublicKey, deployment: str)
 
 
 def read_public_file(path: Path) -> bytes:
-    """Return the bytes of a public file; MalformedError if it is too large to be one."""
+    """Return the bytes of a public file; raises MalformedError if it is too large to be one."""
     return read_file(path, SIZE_LIMIT)
 
 
 def is_public_file(path: Path) -> bool:
-    """Say whether ``path`` looks like a public file (JSON text, perhaps saved again) and not a container."""
+    """Return whether ``path`` looks like a public file (JSON text, perhaps saved again), not a container."""
     with closing(FileSource(path)) as source:
         return source.read_at(0, 4).startswith((b"{", BOM_UTF8, BOM_UTF16_LE, BOM_UTF16_BE))
 
@@ -144,21 +144,21 @@ def parse_kmc(data: bytes) -> Deployment:
 
 def _check_suite(fields: dict[str, Any]) -> None:
     if fields["hpke_suite"] != HPKE_SUITE:
-        raise MalformedError("asks for a sealing suite that is not known here", hint="update mipp")
+        raise MalformedError("requires an unknown sealing suite", hint="update mipp")
 
 
 def _read_group(scheme: str, fields: dict[str, str] | None) -> CompositeGroup | PrimeGroup | None:
     if fields is None:
         return None
     if any(len(number) > _LARGEST_NUMBER_DIGITS for number in fields.values()):
-        raise MalformedError("has a modulus that is too large")  # it would take hours to check
+        raise MalformedError("has a modulus that is too large")  # checking it would take hours
     from mipp_cli.scheme.sum_groups import CompositeGroup, PrimeGroup
 
     return (CompositeGroup if scheme == CompositeGroup.scheme else PrimeGroup).from_fields(fields)
 
 
 def load_party(path: Path, kind: str, deployment: str) -> Party:
-    """Read and verify a user.pub or cloud.pub; WrongDeploymentError if it is for another deployment."""
+    """Read and verify a user.pub or cloud.pub; raises WrongDeploymentError if it is of another deployment."""
     with errors_at(path):
         return parse_party(read_public_file(path), kind, deployment)
 
@@ -169,7 +169,7 @@ def parse_party(data: bytes, kind: str, deployment: str | None) -> Party:
     try:
         name, belongs_to = fields["id"], fields["deployment"]
         if not IDENTIFIER.fullmatch(name):
-            raise MalformedError("names a party by an identifier that is not one")
+            raise MalformedError("has an invalid identifier of a party")
         if not _FINGERPRINT.fullmatch(belongs_to):
             raise _malformed()
         key = bytes.fromhex(fields["signing_key"])
@@ -189,16 +189,16 @@ def load_renewal(path: Path, deployment: Deployment) -> Renewal:
 
 
 def parse_renewal(data: bytes, deployment: Deployment | None) -> Renewal:
-    """Read and verify the text of sealing.pub, which only the KMC of ``deployment`` may have signed.
+    """Read and verify the text of sealing.pub, which must be signed by the KMC of ``deployment``.
 
-    Raises WrongDeploymentError if it belongs to another deployment, or another key signed it.
+    Raises WrongDeploymentError if it belongs to another deployment or is signed by another key.
     """
     fields = _verified_fields(data, "sealing")
     try:
         _check_suite(fields)
         number, belongs_to = fields["number"], fields["deployment"]
         if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
-            raise MalformedError("has a number that is not a sequence number")
+            raise MalformedError("has an invalid sequence number")
         if not _FINGERPRINT.fullmatch(belongs_to):
             raise _malformed()
         sealing_key = SealingPublicKey(bytes.fromhex(fields["sealing_key"]))
@@ -221,7 +221,7 @@ def _check_deployment(found: str, deployment: str, hint: str) -> None:
 
 
 def public_kind(data: bytes) -> str:
-    """Return the kind that a public file says it is of; MalformedError if it is none."""
+    """Return the kind that a public file states; raises MalformedError if it is unknown."""
     kind = _parse_text(data).get("kind")
     if kind not in ("kmc", "user", "cloud", "sealing"):
         raise _malformed()
@@ -229,7 +229,7 @@ def public_kind(data: bytes) -> str:
 
 
 def party_deployment(data: bytes) -> str:
-    """Return the deployment that a user.pub, cloud.pub or sealing.pub says it belongs to."""
+    """Return the deployment that a user.pub, cloud.pub or sealing.pub states."""
     return str(_parse_text(data).get("deployment"))
 
 
@@ -248,21 +248,21 @@ def _to_sign(fields: dict[str, Any], key: bytes) -> dict[str, Any]:
 
 
 def _check_rendering(data: bytes, fields: dict[str, Any], key: bytes, signature: str) -> None:
-    """Refuse a text that is not the one we would write: other fields, another order, another spelling."""
+    """Refuse a text that differs from the one we would write, in its fields, their order or spelling."""
     rendered = _canonical({**_to_sign(fields, key), "signature": bytes.fromhex(signature).hex()})
     if rendered != data:
         raise _malformed()
 
 
 def _malformed() -> MalformedError:
-    """Return the error of a text that departs from the format."""
+    """Return the error for a text that deviates from the format."""
     return MalformedError(
         "is not a public file of MIPP", hint="give kmc.pub, user.pub, cloud.pub or sealing.pub as it was sent"
     )
 
 
 def _parse_text(data: bytes) -> dict[str, Any]:
-    """Return the fields that a text claims to have, before anything of it is verified."""
+    """Return the unverified fields of a text."""
     if len(data) > SIZE_LIMIT:
         raise _malformed()
     try:
@@ -275,10 +275,10 @@ def _parse_text(data: bytes) -> dict[str, Any]:
 
 
 def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
-    """Return the fields of a public file in canonical form, of the right kind and signed by its key."""
+    """Return the fields of a public file after verifying its kind, canonical form and signature."""
     fields = _parse_text(data)
     if fields.get("kind") != kind:
-        raise MalformedError(f"is not a {kind}.pub", hint=f"give a {kind}.pub in its place")
+        raise MalformedError(f"is not a {kind}.pub", hint=f"give a {kind}.pub instead")
     if fields.get("format") != FORMAT_LINE:
         raise wrong_format(fields.get("format"))
     try:
@@ -287,8 +287,8 @@ def _verified_fields(data: bytes, kind: str) -> dict[str, Any]:
         is_canonical = False
     if not is_canonical:
         raise MalformedError(
-            "is not to the byte what its sender wrote",
-            hint="an editor or a mail program changed it, perhaps its line ends: have it sent again, packed",
+            "was changed since its sender wrote it",
+            hint="an editor or mail program may have changed its line endings: have it sent again, packed",
         )
     signed = {name: value for name, value in fields.items() if name != "signature"}
     try:

@@ -1,4 +1,4 @@
-"""`query`: the features of query images, how many candidates, of which owners, and USK sealed to the KMC.
+"""`query`: features of query images, the number of candidates, the owners, and USK sealed to the KMC.
 
 In the sum schemes it goes to the cloud, with EQ and EQQ; in `exact` to the KMC, with codes under USK.
 """
@@ -43,16 +43,16 @@ def query_schema(parameters: Parameters) -> Schema:
 
 
 def any_query_schemas() -> list[Schema]:
-    """Return what `query` may hold, for whoever reads without knowing the deployment."""
+    """Return all schemas of `query`, for readers that do not know the deployment."""
     return [_schema(dict.fromkeys(names)) for names in (("codes",), ("EQ", "EQQ"))]
 
 
 @dataclass(frozen=True)
 class Query:
-    """A verified query: its header, its bytes as they came, and of how many images it is.
+    """A verified query: its header, its original bytes, and its content.
 
-    ``features`` are the columns that the scheme asks for, each of shape (u, width); ``owners`` are those
-    whose images are to be searched, all who authorised the user if it names none.
+    ``images`` is the number of query images, u. ``features`` are the columns of the scheme, each of shape
+    (u, width). ``owners`` are the owners to search; if it is empty, all who authorised the user.
     """
 
     header: Header
@@ -64,7 +64,7 @@ class Query:
     owners: frozenset[str] = frozenset()
 
     def names_owner(self, owner: str) -> bool:
-        """Say whether the images of an owner are to be searched."""
+        """Return whether the images of an owner should be searched."""
         return not self.owners or owner in self.owners
 
     def no_named_owner(self, authorising: Iterable[str]) -> NotAuthorisedError:
@@ -87,10 +87,10 @@ class Query:
         return hashlib.sha256(self.data).digest()
 
     def open_usk(self, sealing_key: SealingKey | SealingKeys) -> bytes:
-        """Return USK, as the KMC may; raises MalformedError or WrongDeploymentError."""
+        """Return USK, which only the KMC can open; raises MalformedError or WrongDeploymentError."""
         usk = sealing_key.open(self.sealed_usk, self.header.sealing_info)
         if len(usk) != KEY_BYTES:
-            raise MalformedError("the sealed part of the query has an impossible length")
+            raise MalformedError("the sealed part of the query has an invalid length")
         return usk
 
 
@@ -110,7 +110,7 @@ def write_query(
 ) -> None:
     """Write a `query` for images with ``codes``, shape (u, l); see :class:`Query` for ``owners``.
 
-    ``before_it_is_out`` is called with the finished file before it is put at ``path``.
+    ``before_it_is_out`` is called with the finished file before it is renamed to ``path``.
     """
     sealed = sender.seal(usk, sealing_key, "query", query_id)
     place = features_place(sender.deployment, sender.name, query_id)
@@ -123,7 +123,7 @@ def write_query(
 
 
 def features_place(deployment: str, user: str, query_id: str) -> bytes:
-    """Return what features under USK are bound to."""
+    """Return the associated data to which features under USK are bound."""
     return length_prefixed("query", deployment, user, query_id)
 
 
@@ -135,7 +135,7 @@ def parse_query(data: bytes, parameters: Parameters, deployment: str, check: Che
         images = container.same_length(*columns)
         candidates = container.number("candidates")
         if not 1 <= images <= IMAGES_LIMIT or not 1 <= candidates <= CANDIDATES_LIMIT:
-            raise MalformedError("asks for an impossible number of images or candidates")
+            raise MalformedError("has an invalid number of images or candidates")
         features = tuple(container.matrix(name).all().astype(np.uint8, copy=False) for name in columns)
         sealed = container.data("sealed_usk", _SEALED_LIMIT)
         if len(container.ragged("owners")) > OWNERS_LIMIT:

@@ -1,4 +1,4 @@
-"""`reencrypted` (KMC → cloud → user): NER, and the manifest that says what belongs to it, under USK."""
+"""`reencrypted` (KMC → cloud → user): NER and its manifest, under USK."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class AnswerCipher:
         return length_prefixed(f"answer {purpose}", self.deployment, self.user, self.query_id, *place)
 
     def encrypt_image(self, plaintext: bytes, place: int) -> bytes:
-        """Algorithm 1 under USK: the NER of the image at ``place``."""
+        """Encrypt the image at ``place`` by Algorithm 1 under USK, which gives its NER."""
         return image_enc(self._key("images"), plaintext, self._associated_data("images", place))
 
     def decrypt_image(self, ner: bytes, place: int) -> bytes:
-        """Algorithm 2 under USK; raises TamperedError."""
+        """Decrypt an image by Algorithm 2 under USK; raises TamperedError."""
         return image_dec(self._key("images"), ner, self._associated_data("images", place))
 
     def seal_manifest(self, manifest: bytes) -> bytes:
@@ -71,27 +71,27 @@ def write_reencrypted(
 
 @dataclass(frozen=True)
 class Answer:
-    """An open answer whose manifest was opened with USK and fits its images and the query."""
+    """An open answer, whose manifest was decrypted with USK and matches its images and the query."""
 
     container: Container
     cipher: AnswerCipher
     manifest: Manifest
 
     def envelope(self, place: int) -> bytes:
-        """Return the decrypted envelope of the image at ``place``; raises TamperedError if it was swapped."""
+        """Decrypt the envelope of the image at ``place``; raises TamperedError if it was replaced."""
         return self.cipher.decrypt_image(self.container.ragged("NER").row(place), place)
 
 
 def open_reencrypted(path: Path, deployment: str, check: Check | None = None) -> Container:
-    """Read and verify `reencrypted`, without opening what is under USK."""
+    """Read and verify `reencrypted`, without decrypting what is under USK."""
     return open_container(path, REENCRYPTED, deployment=deployment, check=check)
 
 
 def open_answer(container: Container, cipher: AnswerCipher, query_digest: bytes) -> Answer:
-    """Open the manifest of an answer; raises TamperedError if it is not the answer to that query."""
+    """Decrypt the manifest of an answer; raises TamperedError if it answers another query."""
     manifest = cipher.open_manifest(container.data("manifest", _MANIFEST_LIMIT))
     if manifest.query_digest != query_digest.hex():
-        raise TamperedError("answers another query than the one that was sent")
+        raise TamperedError("does not answer the query that was sent, but another one")
     if len(container.ragged("NER")) != manifest.images:
-        raise TamperedError("does not hold the images that its manifest lists: some were dropped or added")
+        raise TamperedError("does not contain the images that its manifest lists: some were dropped or added")
     return Answer(container, cipher, manifest)

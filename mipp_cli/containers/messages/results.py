@@ -1,4 +1,4 @@
-"""`results` (cloud → KMC, sum schemes): the query byte for byte, ER, the Sim of each match, the owners."""
+"""`results` (cloud → KMC, sum schemes): the bytes of the query, ER, the Sim of each match, the owners."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Match:
-    """One line of the answer: the query image, the position of the image in ER, and Sim (Eq. 9)."""
+    """A match: the query image, the position of the image in ER, and Sim (Eq. 9)."""
 
     query: int
     image: int
@@ -64,9 +64,9 @@ def write_results(
     *,
     force: bool = False,
 ) -> None:
-    """Write `results`; ``images`` gives each image once, with its EW, in the order that matches name.
+    """Write `results`; ``images`` yields each image once, with its EW, in the order of the positions in ER.
 
-    ``searched`` says how many images of which owner were ranked.
+    ``searched`` is the number of images ranked by owner.
     """
     with write_container(path, RESULTS, sender, query_id, force=force) as writer:
         writer.add(
@@ -89,7 +89,7 @@ def write_results(
 
 @dataclass(frozen=True)
 class ResultsReader:
-    """Open `results`: the query's bytes, the images that match, and who matches what."""
+    """Open `results`: the query's bytes, the matching images, and the matches."""
 
     container: Container
     query_data: bytes
@@ -103,7 +103,7 @@ class ResultsReader:
 
 
 def open_results(path: Path, deployment: str, check: Check | None = None) -> ResultsReader:
-    """Read and verify `results`; close the reader's container when done."""
+    """Read and verify `results`; the caller closes the reader's container."""
     container = open_container(path, RESULTS, deployment=deployment, check=check)
     with closed_on_failure(container):
         images = _read_images(container)
@@ -114,34 +114,34 @@ def open_results(path: Path, deployment: str, check: Check | None = None) -> Res
 
 def _read_searched(container: Container) -> dict[str, int]:
     if container.same_length("searched_owners", "searched_images") > _OWNERS_LIMIT:
-        raise MalformedError("searched more owners than there can be")
+        raise MalformedError("lists too many owners as searched")
     owners = container.identifiers("searched_owners", "an owner")
     if len(set(owners)) != len(owners):
-        raise MalformedError("says twice how much of an owner was searched")
+        raise MalformedError("lists an owner as searched twice")
     return dict(zip(owners, container.whole_numbers("searched_images"), strict=True))
 
 
 def _read_images(container: Container) -> list[ImageRef]:
     columns = ("ER", "image_owners", "image_names", "image_uploads", "image_keys")
     if container.same_length(*columns) > _MATCHES_LIMIT:
-        raise MalformedError("holds more images than an answer can have")
+        raise MalformedError("contains more images than an answer can have")
     owners = container.identifiers("image_owners", "an owner")
     names = [check_names([row])[0] for row in container.ragged("image_names").all()]
     uploads, keys = (container.whole_numbers(name) for name in ("image_uploads", "image_keys"))
     refs = [ImageRef(*fields) for fields in zip(owners, names, uploads, keys, strict=True)]
     if len({(ref.owner, ref.name) for ref in refs}) != len(refs):
-        raise MalformedError("holds an image twice")
+        raise MalformedError("contains an image twice")
     return refs
 
 
 def _read_matches(container: Container, images: int) -> list[Match]:
     columns = ("match_queries", "match_images", "match_sims")
     if container.same_length(*columns) > _MATCHES_LIMIT:
-        raise MalformedError("holds more matches than an answer can have")
+        raise MalformedError("contains more matches than an answer can have")
     rows = zip(*(container.matrix(column).all().tolist() for column in columns), strict=True)
     matches = [Match(query, image, sim) for query, image, sim in rows]
     if any(match.image >= images or not 0 <= match.sim < float("inf") for match in matches):
-        raise MalformedError("matches an image that it does not hold, or with an impossible Sim")
+        raise MalformedError("has a match with an image that it does not contain, or with an invalid Sim")
     if len({(match.query, match.image) for match in matches}) != len(matches):
-        raise MalformedError("matches an image twice with one query image")
+        raise MalformedError("matches an image twice with the same query image")
     return matches

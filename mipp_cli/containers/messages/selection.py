@@ -1,8 +1,8 @@
-"""`selection` (KMC → cloud) and `groups` (cloud → KMC): whole groups of rows, asked for and brought.
+"""`selection` (KMC → cloud) and `groups` (cloud → KMC): the request for whole groups of rows, and the answer.
 
-A selection holds a number of 128 random bits, the cloud that it is for, and (owner, upload, group, length of
-a row), sorted: no user, no query, no counts. The answer holds every live row of each group, if it has
-that length, and nothing for a group that the cloud lacks.
+A selection has a random 128-bit number, the cloud that it is for, and (owner, upload, group, row length),
+sorted, but no user, query or counts. The answer has every live row of each group that has this length, and
+nothing for a group that the cloud lacks.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ GROUPS = Schema(
 
 
 class GroupRef(NamedTuple):
-    """A group of rows at the cloud: its owner, the upload, and the number of the group in it, from 0."""
+    """A group of rows at the cloud: its owner, its upload, and its number in the upload, from 0."""
 
     owner: str
     upload: int
@@ -54,10 +54,10 @@ class GroupRef(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which groups the cloud with the public key ``cloud`` is to bring; ``number`` is 32 hex digits.
+    """The groups that the cloud with the public key ``cloud`` must deliver; ``number`` is 32 hex digits.
 
-    ``lengths`` are those of the ciphertexts of each group, as the owner stated them to the KMC: rows of
-    another length are not asked for, however large they are.
+    ``lengths`` are the lengths of each group's ciphertexts, as the owner stated them to the KMC; rows of
+    another length are not requested.
     """
 
     number: str
@@ -67,11 +67,11 @@ class Selection:
 
     def __post_init__(self) -> None:
         if len(self.cloud) != _KEY_BYTES or len(self.groups) > MATCHES_LIMIT:
-            raise MalformedError("names no cloud, or too many groups")
+            raise MalformedError("has an invalid cloud key, or too many groups")
         if len(self.lengths) != len(self.groups):
-            raise MalformedError("does not say how long the rows of each group are")
+            raise MalformedError("does not state the row length of each group")
         if any(low >= high for low, high in pairwise(self.groups)):
-            raise MalformedError("names its groups out of order")
+            raise MalformedError("lists its groups out of order")
 
 
 def write_selection(path: Path, sender: Sender, selection: Selection, *, force: bool = False) -> None:
@@ -85,18 +85,18 @@ def read_selection(path: Path, deployment: str, check: Check | None = None) -> S
     """Read and verify a `selection`."""
     with open_container(path, SELECTION, deployment=deployment, check=check) as container:
         if container.same_length("owners", "uploads", "groups", "lengths") > MATCHES_LIMIT:
-            raise MalformedError("names too many groups")
+            raise MalformedError("lists too many groups")
         owners = container.identifiers("owners", "an owner")
         uploads, groups = container.whole_numbers("uploads"), container.whole_numbers("groups")
         if any(number > LARGEST_NUMBER for number in uploads):
-            raise MalformedError("names an upload by a number that is not one")
+            raise MalformedError("has an invalid upload number")
         refs = tuple(map(GroupRef, owners, uploads, groups))
         lengths = tuple(container.whole_numbers("lengths"))
         return Selection(container.header.number, container.data("cloud", _KEY_BYTES), refs, lengths)
 
 
 class BroughtRow(NamedTuple):
-    """A row that the cloud brings: the place of its group in the selection, its name, and EW."""
+    """A row that the cloud delivers: the position of its group in the selection, its name, and EW."""
 
     place: int
     name: str
@@ -106,7 +106,7 @@ class BroughtRow(NamedTuple):
 def write_groups(
     path: Path, sender: Sender, number: str, rows: Iterable[BroughtRow], *, force: bool = False
 ) -> int:
-    """Write `groups`, the answer to the selection ``number``; return how many rows there were."""
+    """Write `groups`, the answer to the selection ``number``; return the number of rows."""
     count = 0
     with write_container(path, GROUPS, sender, number, force=force) as writer:
         for row in rows:
@@ -117,18 +117,18 @@ def write_groups(
 
 @dataclass(frozen=True)
 class GroupsReader:
-    """Open `groups`: of each row the place of its group, ascending; names and ciphertexts when asked for."""
+    """Open `groups`: the position of each row's group, ascending; names and ciphertexts on demand."""
 
     container: Container
     places: NDArray[np.int64]
 
     def rows_at(self, place: int) -> range:
-        """Return the rows that were brought of the group at ``place`` in the selection."""
+        """Return the rows delivered for the group at ``place`` in the selection."""
         begin, end = np.searchsorted(self.places, (place, place + 1)).tolist()
         return range(begin, end)
 
     def names(self, rows: range) -> list[str]:
-        """Return the names of rows; raises MalformedError if one cannot be, or comes twice."""
+        """Return the names of rows; raises MalformedError if one is invalid or occurs twice."""
         return check_names(self.container.ragged("image_names").rows(rows.start, rows.stop))
 
     def encrypted_image(self, row: int) -> bytes:
@@ -137,12 +137,12 @@ class GroupsReader:
 
 
 def open_groups(path: Path, deployment: str, check: Check | None = None) -> GroupsReader:
-    """Read and verify `groups`; close the reader's container when done."""
+    """Read and verify `groups`; the caller closes the reader's container."""
     container = open_container(path, GROUPS, deployment=deployment, check=check)
     with closed_on_failure(container):
         if container.same_length("places", "image_names", "ER") > _ROWS_LIMIT:
-            raise MalformedError("holds more rows than an answer can have")
+            raise MalformedError("contains more rows than an answer can have")
         places = container.matrix("places").all().astype(np.int64)
         if (np.diff(places) < 0).any():
-            raise MalformedError("holds its groups out of order")
+            raise MalformedError("contains its groups out of order")
         return GroupsReader(container, places)

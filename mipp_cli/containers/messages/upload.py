@@ -1,6 +1,6 @@
-"""`upload` (owner → cloud): EW under the names of their images, and what the scheme puts beside them.
+"""`upload` (owner → cloud): the name and EW of each image, and further columns of the scheme.
 
-In the sum schemes that is EF and EFF of each image; in `exact`, where the groups of rows end.
+In the sum schemes these are EF and EFF of each image; in `exact`, the end row of each group.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ def _schema(features: Mapping[str, int | None], *, grouped: bool) -> Schema:
 def upload_schema(parameters: Parameters) -> Schema:
     """Return the schema of `upload` for a scheme.
 
-    A row of EF or EFF is l numbers, end to end; ``group_ends`` says at which row each group ends.
+    A row of EF or EFF is l joined numbers; ``group_ends`` is the end row of each group.
     """
     protocol = parameters.protocol
     return _schema(protocol.upload_columns, grouped=protocol.grouped)
 
 
 def any_upload_schemas() -> list[Schema]:
-    """Return what `upload` may hold, for whoever reads without knowing the deployment."""
+    """Return all schemas of `upload`, for readers that do not know the deployment."""
     return [_schema({}, grouped=True), _schema({"EF": None, "EFF": None}, grouped=False)]
 
 
 @dataclass(frozen=True, repr=False)
 class CipherOfUpload:
-    """AES-256-GCM for what belongs to one upload: HKDF(SK, number), bound to owner and upload."""
+    """AES-256-GCM for data of one upload, under HKDF(SK, number), bound to the owner and the upload."""
 
     image_key: bytes
     deployment: str
@@ -87,11 +87,11 @@ class UploadCipher(CipherOfUpload):
     _kind = "image"
 
     def encrypt(self, plaintext: bytes, name: str) -> bytes:
-        """Algorithm 1: EW of one image, called ``name`` on the wire."""
+        """Encrypt an image with the wire name ``name`` by Algorithm 1, which gives EW."""
         return self._seal(plaintext, name)
 
     def decrypt(self, ew: bytes, name: str) -> bytes:
-        """Algorithm 2; raises TamperedError if the image, its owner, name, key or upload does not fit."""
+        """Decrypt EW by Algorithm 2; raises TamperedError if image, owner, name, key or upload differ."""
         return self._open(ew, name)
 
 
@@ -103,12 +103,12 @@ class UploadWriter:
     _protocol: FeatureProtocol
 
     def append(self, name: str, ew: bytes, features: Sequence[bytes] = ()) -> None:
-        """Append an image: name on the wire, encrypted image, and its encrypted features, a column each."""
+        """Append an image: its wire name, EW, and its encrypted features, one per column."""
         beside = dict(zip(self._protocol.upload_columns, features, strict=True))
         self._writer.add(EW=[ew], image_names=[name], **beside)
 
     def end_group(self) -> None:
-        """End a group after the last image, where the scheme has groups."""
+        """End a group after the last image, if the scheme has groups."""
         if self._protocol.grouped:
             self._writer.add(group_ends=[self._writer.ragged("EW").rows])
 
@@ -126,7 +126,7 @@ def write_upload(
 ) -> Iterator[UploadWriter]:
     """Write an `upload` of images encrypted under the image key ``key_id``.
 
-    ``earlier`` are the numbers of the messages before it that still decide an image once it counts.
+    ``earlier`` are the numbers of the earlier messages that still decide an image after this one.
     """
     with write_container(path, upload_schema(parameters), sender, number, force=force) as writer:
         writer.add(key_id=key_id, earlier=listed(earlier))
@@ -135,7 +135,7 @@ def write_upload(
 
 @dataclass(frozen=True)
 class UploadReader:
-    """An open upload, of an owner's or of the cloud's store, or a `segment`, which may have no images."""
+    """An open upload, or an open `segment`, which may have no images."""
 
     container: Container
     parameters: Parameters
@@ -143,7 +143,7 @@ class UploadReader:
     def __post_init__(self) -> None:
         rows = self.container.same_length("image_names", "EW", *self.parameters.protocol.upload_columns)
         if not rows and self.container.header.kind == "upload":
-            raise MalformedError("holds no images")
+            raise MalformedError("contains no images")
         if rows > _ROWS_LIMIT:
             raise MalformedError("has too many images")
         if self.parameters.protocol.grouped:
@@ -154,7 +154,7 @@ class UploadReader:
 
     @property
     def key_id(self) -> int:
-        """Id of the image key in use."""
+        """Id of the image key."""
         return self.container.number("key_id")
 
     def earlier(self) -> tuple[int, ...]:
@@ -162,7 +162,7 @@ class UploadReader:
         return read_earlier(self.container)
 
     def names(self) -> list[str]:
-        """Return the names of all images; MalformedError if one is empty, no text, or there twice."""
+        """Return the names of all images; raises MalformedError as :func:`check_names` does."""
         return check_names(self.container.ragged("image_names").all())
 
     def name(self, row: int) -> str:
@@ -178,15 +178,15 @@ class UploadReader:
         return self.container.ragged("EW").sizes(row, row + 1)[0]
 
     def stored_image(self, row: int) -> bytes:
-        """Return EW of one image as it lies on the disk, unchecked: the KMC has the owner's digest."""
+        """Return EW of one image without verifying its blocks, as the KMC has the owner's digest of it."""
         return self.container.ragged("EW").unverified_row(row)
 
     def group_ends(self) -> NDArray[np.int64]:
-        """Return at which row each group ends; groups are counted from 0."""
+        """Return the end row of each group; groups are counted from 0."""
         return self.container.matrix(GROUP_ENDS).all().astype(np.int64)
 
     def group_rows(self, group: int) -> range:
-        """Return the rows of a group; none of a group that there is not."""
+        """Return the rows of a group; none if there is no such group."""
         column = self.container.matrix(GROUP_ENDS)
         if not 0 <= group < len(column):
             return range(0)
@@ -200,7 +200,7 @@ class UploadReader:
         return ef.astype(np.uint8, copy=False).reshape(shape), eff.astype(np.uint8, copy=False).reshape(shape)
 
     def check_images(self) -> None:
-        """Refuse encrypted images of a length that cannot be, and groups of more images than any has."""
+        """Refuse encrypted images of invalid length, and groups with too many images."""
         protocol = self.parameters.protocol
         most = 2 * protocol.group_size - 1
         if protocol.grouped and np.diff(self.group_ends(), prepend=0).max(initial=0) > most:
@@ -209,23 +209,23 @@ class UploadReader:
         for begin in range(0, len(self), 4096):
             sizes = ew.sizes(begin, min(begin + 4096, len(self)))
             if max(sizes) > LONGEST_ROW:
-                raise MalformedError("holds an image that is too large")
+                raise MalformedError("contains an image that is too large")
             if min(sizes) < OVERHEAD_BYTES:
-                raise MalformedError("holds an encrypted image that is too short to be one")
+                raise MalformedError("contains an encrypted image that is too short")
 
 
 def check_group_ends(ends: NDArray[np.int64], rows: int, *, empty_too: bool = False) -> None:
     """Refuse groups that are not a partition of ``rows``; raises MalformedError.
 
-    In what is left of an upload groups may be empty; their numbers stay.
+    In a segment, groups may be empty, as groups keep their numbers when images are removed.
     """
     sizes = np.diff(ends, prepend=0)
     if (ends[-1] if len(ends) else 0) != rows or (sizes < (0 if empty_too else 1)).any():
-        raise MalformedError("has groups that do not fit its images")
+        raise MalformedError("has groups that do not match its images")
 
 
 def check_names(rows: list[bytes]) -> list[str]:
-    """Return image names as text; MalformedError if one is empty, not UTF-8, holds NUL, or comes twice."""
+    """Decode image names; raises MalformedError if one is empty, not UTF-8, contains NUL, or occurs twice."""
     try:
         names = [row.decode() for row in rows]
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""`index`, CLOUD/index.h5: the segments and parts that make up what the cloud stores.
+"""`index`, CLOUD/index.h5: the list of the segments and parts that the cloud stores.
 
-A segment (segment.py) is what is left of an upload, or of a deletion. A part (part.py) holds the sums of
-the images of some segments.
+A segment (segment.py) is a stored upload or deletion, without the images removed since. A part (part.py)
+holds the sums of the images of some segments.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ INDEX = Schema(
 
 @dataclass(frozen=True)
 class Segment:
-    """An upload or a deletion in the store, or what is left of it.
+    """A stored upload or deletion, or what remains of it.
 
-    ``owner``, ``number`` and ``digest`` are those of the message as it came; ``key_id`` and ``rows`` (images)
-    what the segment holds, ``deleted`` how many names it deletes; ``root`` is that of its file. ``revision``
-    is 0 for an upload as it came, else the number of the index that made this file of it. ``earlier`` are
-    the numbers that the message lists, kept here of an owner's newest message alone, and without those
-    whose absence a removal explains.
+    ``owner``, ``number`` and ``digest`` are those of the original message. ``key_id`` is the image key,
+    ``rows`` the number of images that remain, ``deleted`` the number of names that it deletes, and ``root``
+    the root of its file. ``revision`` is 0 for the original upload, else the number of the index that
+    rewrote the file. ``earlier`` are the numbers that the message lists; they are kept only for an owner's
+    newest message, and without those whose absence is explained by a removal.
     """
 
     owner: str
@@ -58,14 +58,14 @@ class Segment:
 
     @property
     def file_name(self) -> str:
-        """Its name in CLOUD/segments."""
+        """The file name in CLOUD/segments."""
         revision = f".{self.revision}" if self.revision else ""
         return f"{self.owner}-{self.number}{revision}.h5"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the index: its number, root, and the positions of its segments in the index's list."""
+    """A part of the index: its number, its root, and the positions of its segments in the index."""
 
     number: int
     root: bytes
@@ -73,13 +73,13 @@ class Part:
 
     @property
     def file_name(self) -> str:
-        """Its name in CLOUD/parts."""
+        """The file name in CLOUD/parts."""
         return f"{self.number}.h5"
 
 
 @dataclass(frozen=True)
 class Index:
-    """CLOUD/index.h5: what the cloud stores; ``number`` grows with every change."""
+    """CLOUD/index.h5, the list of what the cloud stores; ``number`` grows with every change."""
 
     number: int
     segments: tuple[Segment, ...] = ()
@@ -87,7 +87,7 @@ class Index:
 
     @property
     def rows(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return sum(segment.rows for segment in self.segments)
 
     def of_owner(self, owner: str) -> list[Segment]:
@@ -95,7 +95,7 @@ class Index:
         return [segment for segment in self.segments if segment.owner == owner]
 
     def owners(self) -> list[str]:
-        """Return the owners of whom there are segments, sorted."""
+        """Return the owners that have segments, sorted."""
         return sorted({segment.owner for segment in self.segments})
 
     def newest(self, owner: str) -> Segment | None:
@@ -103,11 +103,11 @@ class Index:
         return max(self.of_owner(owner), key=lambda segment: segment.number, default=None)
 
     def rows_of(self, part: Part) -> int:
-        """Return how many images a part holds."""
+        """Return the number of images in a part."""
         return sum(self.segments[place].rows for place in part.segments)
 
     def owner_of(self, part: Part) -> str:
-        """Return whose images a part holds."""
+        """Return the owner of a part."""
         return self.segments[part.segments[0]].owner
 
     def parts_of(self, owner: str) -> list[Part]:
@@ -115,9 +115,9 @@ class Index:
         return [part for part in self.parts if self.owner_of(part) == owner]
 
     def located(self, part: Part, images: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return of images of a part the place of each one's segment in the index's list, and its row there.
+        """Return, for images of a part, the positions of their segments in the index and their rows there.
 
-        A part counts its images through its segments, from 0.
+        A part numbers its images consecutively through its segments, from 0.
         """
         ends = np.cumsum([self.segments[place].rows for place in part.segments])
         which = np.searchsorted(ends, images, side="right")
@@ -126,7 +126,7 @@ class Index:
         return np.array(part.segments)[which], images - np.append(0, ends)[which]
 
     def without_owner(self, owner: str) -> Index:
-        """Return the next index, with nothing in it of one owner."""
+        """Return the next index, without the segments and parts of one owner."""
         kept = [place for place, segment in enumerate(self.segments) if segment.owner != owner]
         place_of = {old: new for new, old in enumerate(kept)}
         parts = (part for part in self.parts if part.segments[0] in place_of)
@@ -181,14 +181,14 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], object] | 
         if not all(listed):
             raise MalformedError("lists a part without segments")
         if any(place >= len(segments) for places in listed for place in places):
-            raise MalformedError("lists a part of segments that are not there")
+            raise MalformedError("lists a part with segments that do not exist")
         parts = tuple(map(Part, part_numbers, part_roots, listed))
         return Index(container.header.sequence_number, segments, parts)
 
 
 def _lists(container: Container, name: str, kind: str) -> list[tuple[int, ...]]:
-    """Return the rows of a column, each of which packs numbers."""
+    """Return the rows of a ragged column as lists of numbers."""
     rows = [row for batch in container.ragged(name).batches() for row in batch]
     if any(len(row) % np.dtype(kind).itemsize for row in rows):
-        raise MalformedError("lists numbers of an impossible size")
+        raise MalformedError(f"has a list of numbers of invalid length in {name}")
     return [tuple(np.frombuffer(row, dtype=kind).tolist()) for row in rows]

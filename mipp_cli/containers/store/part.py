@@ -1,7 +1,7 @@
-"""`part`: rows of Table 2 of one owner, sorted so that a search reads only what it returns.
+"""`part`: rows of Table 2 of one owner, sorted so that a search reads only the rows that it returns.
 
-Distinct pairs (Σx, Σx²) ascending, with the number of images of each; for every image, by pair and then by
-id, its id and its row in the segments.
+It has the distinct pairs (Σx, Σx²) in ascending order with their numbers of images and, for each image,
+sorted by pair and id, its id and its row in the segments.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def write_part(
     gone: Sequence[Places] = (),
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write the `part` of the rows of some tables, but for the images ``gone`` of each, ascending.
+    """Write a `part` of the rows of some tables, without the images ``gone`` of each, ascending.
 
-    Images of a later table follow those of an earlier one. Every column lies in one piece; ``advance`` is
-    called with the images done.
+    Images of a later table are numbered after those of an earlier one. ``advance`` is called with the number
+    of images written.
     """
     gone = gone or [_NONE] * len(tables)
     pairs, counts = [np.empty(0, dtype=np.uint64)], [_NONE]
@@ -62,7 +62,7 @@ def write_part(
             pairs.append(found)
             counts.append(times)
             advance(len(batch))
-        # the rows of a pair may go on in the next batch
+        # the rows of a pair may continue in the next batch
         every_pair, place = np.unique(np.concatenate(pairs), return_inverse=True)
         count = np.zeros(len(every_pair), dtype=np.int64)
         np.add.at(count, place, np.concatenate(counts))
@@ -72,7 +72,7 @@ def write_part(
 
 @dataclass(frozen=True)
 class PartReader:
-    """An open part; every block of it is checked as it is read."""
+    """An open part; each block is checked when it is read."""
 
     container: Container
     pairs: PairTable
@@ -81,11 +81,11 @@ class PartReader:
         return self.pairs.rows
 
     def ids(self, begin: int, end: int) -> Ids:
-        """Return the ids of the rows ``begin`` to ``end`` (not included)."""
+        """Return the ids of rows ``begin`` to ``end``, exclusive."""
         return np.ascontiguousarray(self.container.matrix("ids").rows(begin, end)).view(ID).reshape(-1)
 
     def images(self, begin: int, end: int) -> Places:
-        """Return which images these rows are of."""
+        """Return the images of these rows."""
         return self.container.matrix("rows").rows(begin, end).astype(np.int64)
 
     def read(self, begin: int, end: int) -> Rows:
@@ -95,12 +95,12 @@ class PartReader:
         return Rows(keys, self.images(begin, end))
 
     def batches(self) -> Iterator[Rows]:
-        """Yield all rows, some at a time."""
+        """Yield all rows in batches."""
         for begin in range(0, len(self), _BATCH):
             yield self.read(begin, min(begin + _BATCH, len(self)))
 
     def find(self, ids: Ids) -> tuple[Ids, Places]:
-        """Return which of ``ids``, which ascend, the part has, and which images these are."""
+        """Return those of ``ids``, ascending, that the part contains, and their images."""
         found, images = [ids[:0]], [_NONE]
         for begin in range(0, len(self), _BATCH):
             end = min(begin + _BATCH, len(self))
@@ -113,10 +113,10 @@ class PartReader:
 
 
 def read_part(container: Container) -> PartReader:
-    """Read the pairs of an open part; raises MalformedError."""
+    """Return the reader of an open part after reading its pairs; raises MalformedError."""
     container.same_length(*_PAIRS)
     sum1, sum2, counts = (container.matrix(name).all().astype(np.uint64) for name in _PAIRS)
     pairs = PairTable(sum1, sum2, np.append(np.uint64(0), np.cumsum(counts, dtype=np.uint64)))
     if pairs.rows != container.same_length("ids", "rows"):
-        raise MalformedError("the columns of the index have different lengths")
+        raise MalformedError("the counts of the pairs do not match the number of rows")
     return PartReader(container, pairs)

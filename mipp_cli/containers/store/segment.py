@@ -1,9 +1,9 @@
-"""`segment`, CLOUD/segments/OID-NUMBER.REVISION.h5: what is left of an upload, or what a deletion deleted.
+"""`segment`, CLOUD/segments/OID-NUMBER.REVISION.h5: what remains of an upload, or the ids of a deletion.
 
-An upload of which every image counts is kept as it came. Once images leave it, the cloud writes the rest
-anew, under its own signature, with whose it is and the digest of the message as it came: a message that
-comes again is known though nothing of it is left. Of a deletion the id of each image stays, so that an
-older upload that comes later does not bring the image back.
+An upload is stored as received while all its images count. When images are removed from it, the cloud
+rewrites the rest under its own signature, with the owner and the digest of the original message, so that the
+message is recognised if it arrives again, even if nothing of it remains. A deletion is stored as the ids of
+its images, so that an older upload that arrives later does not bring them back.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _KEY_BYTES = 32  # Ed25519
 
 @dataclass(frozen=True)
 class Origin:
-    """The message that a segment is left of: owner, their key, sequence number, digest as it came.
+    """The original message of a segment: its owner, the owner's key, its sequence number and its digest.
 
-    The key tells owners apart who bore the same name one after the other. ``earlier`` are the numbers of
-    earlier messages that the message lists.
+    The key distinguishes owners who successively had the same name. ``earlier`` are the numbers of earlier
+    messages that the message lists.
     """
 
     owner: str
@@ -49,16 +49,16 @@ class Origin:
     def __post_init__(self) -> None:
         sizes = (len(self.key), len(self.digest))
         if not IDENTIFIER.fullmatch(self.owner) or sizes != (_KEY_BYTES, DIGEST_BYTES):
-            raise MalformedError("names an owner, a key or a digest that is none")
+            raise MalformedError("has an invalid owner, key or digest")
 
 
 def segment_schema(parameters: Parameters) -> Schema:
-    """Return the schema of `segment` for a scheme: an upload's, whose it is, and names deleted."""
+    """Return the schema of `segment` for a scheme: an upload's, its origin, and the ids deleted."""
     return _segment_of(upload_schema(parameters))
 
 
 def any_segment_schemas() -> list[Schema]:
-    """Return what `segment` may hold, for whoever reads without knowing the deployment."""
+    """Return all schemas of `segment`, for readers that do not know the deployment."""
     return [_segment_of(schema) for schema in any_upload_schemas()]
 
 
@@ -69,21 +69,21 @@ def _segment_of(upload: Schema) -> Schema:
 
 
 def origin_of(container: Container) -> Origin:
-    """Return what a segment is left of; raises MalformedError."""
+    """Return the origin of a segment; raises MalformedError."""
     owner = container.data("owner", _OWNER_LIMIT).decode("ascii", "replace")
     key, digest = container.data("owner_key", _KEY_BYTES), container.data("digest", DIGEST_BYTES)
     return Origin(owner, key, container.header.sequence_number, digest, read_earlier(container))
 
 
 def deleted_in(container: Container) -> Ids:
-    """Return the ids of the images that the deletion deleted which a segment is left of."""
+    """Return the ids of the images deleted by the deletion that a segment stores."""
     return container.matrix("deleted").all().view(ID).reshape(-1)
 
 
 def write_deletion_segment(
     path: Path, parameters: Parameters, sender: Sender, origin: Origin, deleted: Ids
 ) -> None:
-    """Write the `segment` of a deletion: no rows, and the ids ``deleted``."""
+    """Write the `segment` of a deletion: the ids ``deleted``, and no rows."""
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         _write_origin(writer, origin, key_id=0)
         writer.matrix("deleted").append(np.sort(deleted).view(np.uint8).reshape(-1, ID_BYTES))
@@ -100,7 +100,7 @@ def write_upload_segment(
 ) -> None:
     """Write the `segment` of an ``upload`` without its rows ``dropped``, ascending.
 
-    The rows are streamed; ``advance`` is called with the rows done.
+    The rows are streamed; ``advance`` is called with the number of rows done.
     """
     with write_container(path, segment_schema(parameters), sender, origin.number, force=True) as writer:
         _write_origin(writer, origin, key_id=upload.key_id)
@@ -135,7 +135,7 @@ def _copy_rows(
 
 
 def _spans(sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield rows from … to …, few enough that memory holds them, but one at least."""
+    """Yield ranges of rows that fit in memory, of at least one row."""
     begin = held = 0
     for row, size in enumerate(sizes):
         if row > begin and (row - begin == _BATCH_ROWS or held + size > _BATCH_BYTES):

@@ -139,7 +139,7 @@ def test_an_identifier_that_is_none_is_malformed(tmp_path: Path) -> None:
             writer.ragged("words").extend([b"plain", name])
         with (
             open_container(tmp_path / f"{number}", WORDS) as container,
-            pytest.raises(MalformedError, match="an owner by an identifier that is not one, in words"),
+            pytest.raises(MalformedError, match="an invalid identifier of an owner in words"),
         ):
             container.identifiers("words", "an owner")
 
@@ -154,7 +154,7 @@ def test_values_of_every_kind_are_added_in_one_call(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [np.zeros(32, "u1"), np.zeros((3, 31), "u1"), [1, 2]])
 def test_rows_of_another_width_are_not_written(tmp_path: Path, rows: object) -> None:
     with (
-        pytest.raises(ValueError, match="rows of another width"),
+        pytest.raises(ValueError, match="different row width"),
         write_container(tmp_path / "a", TOY, ALICE, 1) as writer,
     ):
         writer.add(rows=rows)

@@ -281,14 +281,14 @@ def test_an_unknown_kind_is_malformed(kind: bytes) -> None:
 def test_an_unknown_version_is_malformed_and_said_to_be_one(version: bytes) -> None:
     with pytest.raises(MalformedError) as caught:
         parse(signed(text_of([version, *LINES[1:]])))
-    said = f"is of the format {version.decode()!r}; this version of mipp reads 'mipp 2' alone"
+    said = f"has the format {version.decode()!r}; this version of mipp reads only 'mipp 2'"
     assert caught.value.message == said
 
 
 @pytest.mark.parametrize("rest", [b"\xff" * 40, b"\x1b[31m" * 8, b"x" * 2000, b""])
 def test_a_version_of_any_bytes_is_shown_and_short(rest: bytes) -> None:
     block = (b"mipp " + rest)[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0")
-    with pytest.raises(MalformedError, match="is of the format") as caught:
+    with pytest.raises(MalformedError, match="has the format") as caught:
         parse(block)
     assert len(caught.value.message) < 140
     assert caught.value.message.isprintable()
@@ -396,14 +396,14 @@ def test_a_number_of_the_other_sort_is_malformed(kind: str) -> None:
 
 
 def test_writing_a_number_past_the_largest_says_so() -> None:
-    with pytest.raises(MalformedError, match=r"9223372036854775808 would pass 2\^63 - 1") as caught:
+    with pytest.raises(MalformedError, match=r"9223372036854775808 would exceed 2\^63 - 1") as caught:
         Header("upload", "alice", str(2**63), DEPLOYMENT, DIGEST, KEY.public.hex())
     assert caught.value.hint is not None
     assert "nothing was written" in caught.value.hint
 
 
 def test_reading_a_number_past_the_largest_is_malformed() -> None:
-    with pytest.raises(MalformedError, match="out of range, or of the wrong form") as caught:
+    with pytest.raises(MalformedError, match="out of range or malformed") as caught:
         parse(with_line(b"number", f"number {2**63}".encode()))
     assert caught.value.hint is None
 

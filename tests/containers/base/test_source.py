@@ -79,7 +79,7 @@ def test_a_file_cut_after_the_opening_is_malformed(tmp_path: Path) -> None:
     path.write_bytes(b"signed")
     source = FileSource(path)
     os.truncate(path, 3)
-    with pytest.raises(MalformedError, match="shorter"):
+    with pytest.raises(MalformedError, match="shortened"):
         source.read_at(0, 6)
     source.close()
 
@@ -133,7 +133,7 @@ def test_a_file_may_be_as_large_as_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"12345")
     assert read_file(path, 5) == b"12345"
-    with pytest.raises(MalformedError, match="larger than the 4 bytes"):
+    with pytest.raises(MalformedError, match="larger than the limit of 4 bytes"):
         read_file(path, 4)
 
 

@@ -52,7 +52,7 @@ def test_a_deletion_without_a_list_of_earlier_is_malformed(tmp_path: Path) -> No
         fill_delete([b"x"])(file)
         del file["earlier"]
 
-    with pytest.raises(MalformedError, match="other parts"):
+    with pytest.raises(MalformedError, match="does not have the parts"):
         names_in(forge(tmp_path / "a", fill, kind="delete"))
 
 

@@ -328,7 +328,7 @@ def test_an_enormous_modulus_is_refused_before_it_is_checked() -> None:
 def test_a_party_of_another_kind_is_malformed(data: bytes, kind: str) -> None:
     with pytest.raises(MalformedError, match=rf"not a {kind}\.pub") as caught:
         parse_party(data, kind, DEPLOYMENT)
-    assert caught.value.hint == f"give a {kind}.pub in its place"
+    assert caught.value.hint == f"give a {kind}.pub instead"
 
 
 def test_a_party_is_no_deployment() -> None:
@@ -380,7 +380,7 @@ def test_a_public_file_that_was_saved_again_is_refused_as_that(
     path = tmp_path / "user.pub"
     path.write_bytes(USER_PUB.decode().replace("\n", ends).encode(encoding))
     assert is_public_file(path)
-    with pytest.raises(MalformedError, match="is not to the byte what its sender wrote"):
+    with pytest.raises(MalformedError, match="was changed since its sender wrote it"):
         load_party(path, "user", DEPLOYMENT)
 
 

@@ -150,7 +150,7 @@ def test_more_owners_than_there_can_be_are_malformed(tmp_path: Path, monkeypatch
     from mipp_cli.containers.messages import results
 
     monkeypatch.setattr(results, "_OWNERS_LIMIT", 1)
-    with pytest.raises(MalformedError, match="more owners"):
+    with pytest.raises(MalformedError, match="too many owners"):
         opened(tmp_path / "a")
 
 
@@ -161,24 +161,24 @@ def test_a_name_that_is_none_is_malformed(tmp_path: Path, name: bytes) -> None:
 
 
 def test_an_image_that_comes_twice_is_malformed(tmp_path: Path) -> None:
-    with pytest.raises(MalformedError, match="holds an image twice"):
+    with pytest.raises(MalformedError, match="contains an image twice"):
         opened(tmp_path / "a", lambda file: put_ragged(file, "image_owners", [b"north", b"north"]))
 
 
 @pytest.mark.parametrize("image", [2, 2**32 - 1])
 def test_a_match_of_an_image_that_is_not_there_is_malformed(tmp_path: Path, image: int) -> None:
-    with pytest.raises(MalformedError, match="does not hold"):
+    with pytest.raises(MalformedError, match="does not contain"):
         opened(tmp_path / "a", lambda file: put(file, "match_images", [0, 1, image], "<u4"))
 
 
 @pytest.mark.parametrize("sim", [-1.0, -1e-300, float("nan"), float("inf"), float("-inf")])
 def test_an_impossible_sim_is_malformed(tmp_path: Path, sim: float) -> None:
-    with pytest.raises(MalformedError, match="impossible Sim"):
+    with pytest.raises(MalformedError, match="invalid Sim"):
         opened(tmp_path / "a", lambda file: put(file, "match_sims", [0.5, 1.5, sim], "<f8"))
 
 
 def test_a_match_that_comes_twice_is_malformed(tmp_path: Path) -> None:
-    with pytest.raises(MalformedError, match="twice with one query image"):
+    with pytest.raises(MalformedError, match="twice with the same query image"):
         opened(tmp_path / "a", lambda file: put(file, "match_queries", [0, 0, 0], "<u4"))
 
 

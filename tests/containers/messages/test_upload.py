@@ -114,12 +114,12 @@ def test_the_width_of_a_feature_is_that_of_its_ciphertexts() -> None:
 
 def test_an_upload_of_another_scheme_is_malformed(tmp_path: Path) -> None:
     path = forge(tmp_path / "a", fill_upload([b"x"]), kind="upload")
-    with pytest.raises(MalformedError, match="another type or shape"):
+    with pytest.raises(MalformedError, match="wrong type or shape"):
         open_upload(path, PAPER)
-    with pytest.raises(MalformedError, match="other parts"):
+    with pytest.raises(MalformedError, match="does not have the parts"):
         open_upload(path, EXACT)
     groups = write_groups_of(tmp_path / "b", [["x"]])
-    with pytest.raises(MalformedError, match="other parts"):
+    with pytest.raises(MalformedError, match="does not have the parts"):
         open_upload(groups, MASK)
 
 
@@ -184,7 +184,7 @@ def test_groups_made_by_hand_are_read(tmp_path: Path) -> None:
     ids=str,
 )
 def test_groups_that_are_no_partition_are_malformed(tmp_path: Path, ends: list[int]) -> None:
-    with pytest.raises(MalformedError, match="do not fit its images"):
+    with pytest.raises(MalformedError, match="do not match its images"):
         open_upload(forge(tmp_path / "a", fill_groups(ends), kind="upload"), EXACT)
 
 
@@ -202,7 +202,7 @@ def test_an_upload_without_groups_is_malformed_in_scheme_exact(tmp_path: Path) -
         fill_groups([3])(file)
         del file["group_ends"]
 
-    with pytest.raises(MalformedError, match="other parts"):
+    with pytest.raises(MalformedError, match="does not have the parts"):
         open_upload(forge(tmp_path / "a", fill, kind="upload"), EXACT)
 
 
@@ -238,7 +238,7 @@ def test_an_upload_with_a_mark_of_version_1_is_malformed(tmp_path: Path) -> None
         fill_upload([b"x"])(file)
         file.attrs.create("replace", 0, dtype="<u8")
 
-    with pytest.raises(MalformedError, match="other parts"):
+    with pytest.raises(MalformedError, match="does not have the parts"):
         open_upload(forge(tmp_path / "a", fill, kind="upload"))
 
 
@@ -247,7 +247,7 @@ def test_an_upload_without_a_list_of_earlier_is_malformed(tmp_path: Path) -> Non
         fill_upload([b"x"])(file)
         del file["earlier"]
 
-    with pytest.raises(MalformedError, match="other parts"):
+    with pytest.raises(MalformedError, match="does not have the parts"):
         open_upload(forge(tmp_path / "a", fill, kind="upload"))
 
 

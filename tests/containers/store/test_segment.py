@@ -240,7 +240,7 @@ def test_groups_that_do_not_fit_a_segment_are_malformed(tmp_path: Path, ends: li
             writer.ragged("EW").append(bytes(40))
     with (
         open_container(tmp_path / "a", segment_schema(EXACT)) as container,
-        pytest.raises(MalformedError, match="do not fit its images"),
+        pytest.raises(MalformedError, match="do not match its images"),
     ):
         UploadReader(container, EXACT)
 

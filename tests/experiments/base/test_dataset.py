@@ -94,7 +94,7 @@ def test_one_category_is_refused(tmp_path: Path, drawn: Path) -> None:
 def test_an_empty_category_is_refused(tmp_path: Path) -> None:
     folder = draw_dataset(tmp_path / "set", images=2)
     (folder / "nothing").mkdir()
-    with pytest.raises(InvalidRequestError, match="holds no images") as caught:
+    with pytest.raises(InvalidRequestError, match="contains no images") as caught:
         load_dataset(folder)
     assert caught.value.path == str(folder / "nothing")
 
