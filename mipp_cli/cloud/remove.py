@@ -1,24 +1,28 @@
 """`cloud remove`: removes an owner, its users and its images.
 
 Order: write the record, raise the floor below which messages are refused, remove the membership, remove the
-stored files. So an interrupted removal can be run again and finishes.
+stored files. So an interrupted removal can be run again and finishes. A removal that fails changes nothing
+until the index is written; from there on it removes what it can, and says so.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.containers.store.index import write_index
-from mipp_cli.files.atomic import remove
+from mipp_cli.files.atomic import remove, unchanged_on_failure
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
-from mipp_cli.workdir.floors import raise_floor
+from mipp_cli.workdir.floors import floor_file, raise_floor
 from mipp_cli.workdir.removals import (
     Confirm,
     Removal,
     already_removed,
+    delete_rest,
     record_removal,
+    removal_file,
     removal_question,
     removal_report,
     unasked,
@@ -46,15 +50,17 @@ def remove_from_cloud(
         if members.exists():
             header = cloud.members_header(owner)
             known = Removal(owner, header.sender_key, header.sequence_number, header.digest)
-        is_news = record_removal(cloud.directory, owner, known, release=release_name)
-        if known is None and not (is_news or segments or cloud.store.unlisted(index)):
-            raise already_removed(cloud.directory, owner)
-        raise_floor(cloud.directory, owner, highest, removed=True)
-        remove(members, for_good=True)
-        if segments:
-            index = index.without_owner(owner)
-            write_index(cloud.directory.file(INDEX_FILE), cloud.directory.sender, index)
-        cloud.store.remove_unlisted(index)
+        record, floor = removal_file(cloud.directory, owner), floor_file(cloud.directory, owner)
+        with unchanged_on_failure(record, floor, members):
+            is_news = record_removal(cloud.directory, owner, known, release=release_name)
+            if known is None and not (is_news or segments or cloud.store.unlisted(index)):
+                raise already_removed(cloud.directory, owner)
+            raise_floor(cloud.directory, owner, highest, removed=True)
+            remove(members, for_good=True)
+            if segments:
+                index = index.without_owner(owner)
+                write_index(cloud.directory.file(INDEX_FILE), cloud.directory.sender, index)
+        delete_rest(owner, partial(cloud.store.remove_unlisted, index))
     counts = {"uploads": len(segments), "images": sum(segment.rows for segment in segments)}
     return removal_report(cloud.directory, counts, release_name)
 

@@ -1,25 +1,30 @@
 """`kmc remove`: removes an owner, its keys, users and features.
 
 Order: write the record, raise the floor below which messages are refused, remove the membership, remove the
-stored files. So an interrupted removal can be run again and finishes.
+stored files. So an interrupted removal can be run again and finishes. A removal that fails changes nothing
+until the membership is gone; from there on it removes what it can and names what is left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import output_error, remove, sync
+from mipp_cli.files.atomic import output_error, remove, sync, unchanged_on_failure
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore, newest_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
-from mipp_cli.workdir.floors import raise_floor
+from mipp_cli.workdir.floors import floor_file, raise_floor
 from mipp_cli.workdir.removals import (
     Confirm,
     Removal,
     already_removed,
+    delete_rest,
     record_removal,
+    removal_file,
     removal_question,
     removal_report,
     unasked,
@@ -47,17 +52,16 @@ def remove_from_kmc(
             known = Removal(owner, enrolled.key, enrolled.number, enrolled.digest, enrolled.forgotten)
             counts = {"image keys": len(enrolled.image_keys), "users": _count_users(enrolled)}
         left = _left(kmc, owner)
-        is_news = record_removal(kmc.directory, owner, known, release=release_name)
-        if enrolled is None and not is_news and not left:
-            raise already_removed(kmc.directory, owner)
-        if kmc.directory.deployment.parameters.protocol.grouped:
-            highest, images = _applied_at_kmc(kmc, owner, enrolled)
-            raise_floor(kmc.directory, owner, highest, removed=True)
-            counts |= {"images": images} if enrolled is not None else {}
-        remove(kmc.owner_file(owner), for_good=True)
-        for users_file in kmc.users_files(owner):
-            remove(users_file, for_good=True)
-        _remove_folder(kmc.features_folder(owner))
+        with unchanged_on_failure(removal_file(kmc.directory, owner), floor_file(kmc.directory, owner)):
+            is_news = record_removal(kmc.directory, owner, known, release=release_name)
+            if enrolled is None and not is_news and not left:
+                raise already_removed(kmc.directory, owner)
+            if kmc.directory.deployment.parameters.protocol.grouped:
+                highest, images = _applied_at_kmc(kmc, owner, enrolled)
+                raise_floor(kmc.directory, owner, highest, removed=True)
+                counts |= {"images": images} if enrolled is not None else {}
+            remove(kmc.owner_file(owner))
+        delete_rest(owner, *_steps(kmc, owner))
     return removal_report(kmc.directory, counts, release_name)
 
 
@@ -102,12 +106,18 @@ def _applied_at_kmc(kmc: Kmc, owner: str, enrolled: EnrolledOwner | None) -> tup
     return max(highest, index.newest), index.rows
 
 
+def _steps(kmc: Kmc, owner: str) -> Iterator[Callable[[], None]]:
+    """Yield what deletes the files of an owner whose enrolment is gone, but perhaps not for good."""
+    for file in (kmc.owner_file(owner), *kmc.users_files(owner)):
+        yield partial(remove, file, for_good=True)
+    folder = kmc.features_folder(owner)
+    if folder.exists():
+        for file in folder.iterdir():
+            yield partial(remove, file)
+        yield partial(_remove_folder, folder)
+
+
 def _remove_folder(folder: Path) -> None:
-    """Remove an owner's features; raises OutputError."""
-    if not folder.exists():
-        return
-    for file in folder.iterdir():
-        remove(file)
     try:
         folder.rmdir()
         sync(folder.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER, Header
@@ -11,6 +12,7 @@ from mipp_cli.errors import (
     AlreadyAppliedError,
     ConflictError,
     InvalidRequestError,
+    OutputError,
     ReplayedError,
 )
 from mipp_cli.report import Report
@@ -74,13 +76,18 @@ class Removal:
         )
 
 
+def removal_file(directory: RoleDirectory, owner: str) -> Path:
+    """Return where the record of an owner's removal is kept."""
+    return directory.file(_file(owner))
+
+
 def _file(owner: str) -> str:
     return f"{REMOVED_FOLDER}/{owner}.json"
 
 
 def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
     """Return the record of an owner's last removal, or None; raises MalformedError if it is damaged."""
-    if not directory.file(_file(owner)).exists():
+    if not removal_file(directory, owner).exists():
         return None
     return directory.load(_file(owner), lambda fields: Removal.from_json(owner, fields))
 
@@ -112,6 +119,22 @@ def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | Non
         directory.folder(REMOVED_FOLDER)
         directory.write_json(_file(owner), removal.to_json())
     return removal != previous
+
+
+def delete_rest(owner: str, *steps: Callable[[], object]) -> None:
+    """Delete what a removed owner leaves: every step is tried, whichever fails; raises OutputError."""
+    failures = list[OutputError]()
+    for step in steps:
+        try:
+            step()
+        except OutputError as error:
+            failures.append(error)
+    if failures:
+        raise OutputError(
+            f"{failures[0].message}; {owner!r} is removed, but some of the owner's files may be left",
+            path=failures[0].path,
+            hint="run the command again to delete the rest",
+        ) from failures[0]
 
 
 def check_spelling(directory: RoleDirectory, owner: str, others: Iterable[str]) -> None:

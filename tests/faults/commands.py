@@ -244,7 +244,7 @@ COMMANDS = [
         files=("kmc",),
         output=kmc_keys,
     ),
-    Command("kmc remove", lambda store: ("kmc", "remove", store / "kmc", "north", "--yes"), in_steps=True),
+    Command("kmc remove", lambda store: ("kmc", "remove", store / "kmc", "north", "--yes")),
     Command(
         "protect",
         lambda store: ("protect", store / "alice", "--new-passphrase-file", store / "first.txt"),

@@ -247,7 +247,6 @@ def _kmc_commands() -> Iterator[Command]:
         lambda store: ("kmc", "remove", store / "kmc", "north", "--yes"),
         files=("kmc",),
         output=_left_of_north,
-        in_steps=True,
     )
 
 

@@ -431,7 +431,6 @@ def _cloud_commands() -> Iterator[Command]:
         lambda store: ("cloud", "remove", store / "cloud", "north", "--yes"),
         files=("cloud",),
         output=bytes_kept("north.h5", "a.png", "b.png"),
-        in_steps=True,
     )
     yield Command(
         "cloud enroll (after a removal)",

@@ -85,7 +85,7 @@ def _read_one(name: str, path: Path) -> int:
 
 def fuzz(name: str, seconds: float, keep: Path) -> Tally:
     """Fuzz one target; after a crash the fuzzer is started again, with what it had learned."""
-    tally, end = Tally(), time.monotonic() + seconds
+    tally = Tally()
     corpus, findings = keep / name, keep / f"{name}-findings"
     for folder in (corpus, findings):
         folder.mkdir(exist_ok=True)
@@ -93,7 +93,8 @@ def fuzz(name: str, seconds: float, keep: Path) -> Tally:
         scratch = Path(folder)
         for seed in TARGETS[name].seeds(scratch):
             (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
-        begin = time.monotonic()
+        begin = time.monotonic()  # what the seeds need, as a whole deployment, takes long to make
+        end = begin + seconds
         for _ in range(MOST_CRASHES):
             left = int(end - time.monotonic())
             if left < 1:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -31,23 +31,15 @@ PICTURES = 5
 
 @dataclass(frozen=True)
 class HandOff:
-    """A file that a role is handed: as the package made it, and in whose name others like it are signed."""
+    """A file that a role is handed: its header and HDF5 content, and who signs others like it."""
 
-    file: Path
+    known: Header
+    body: bytes
     sender: Sender
-
-    @property
-    def body(self) -> bytes:
-        """The HDF5 content."""
-        return self.file.read_bytes()[HEAD_BYTES:]
 
     def signed(self, body: bytes) -> bytes:
         """Return other content under a header and a signature that fit it."""
-        known = header_of(self.file)
-        digest, key = body_digest(body), self.sender.signing_key
-        header = Header(
-            known.kind, self.sender.name, known.number, known.deployment, digest, key.public.hex()
-        )
+        header, key = replace(self.known, digest=body_digest(body)), self.sender.signing_key
         return header.render(key) + body
 
 
@@ -67,8 +59,7 @@ class World:
 
     def hand_off(self, step: str) -> HandOff:
         """Return what is handed over in a step."""
-        name, (role, kind) = FILES[step], SENDERS[step]
-        return HandOff(self / name, RoleDirectory.open(self / role, kind).sender)
+        return _hand_off(self.root, step)
 
     def fresh_kmc(self) -> Path:
         """Return a copy of the KMC's directory as it was before the step."""
@@ -90,6 +81,13 @@ SENDERS = {
     "cloud-search": ("kmc", "kmc"),
     "kmc-reencrypt": ("cloud", "cloud"),
 }
+
+
+@cache  # for it is asked for with every input
+def _hand_off(root: Path, step: str) -> HandOff:
+    file, (role, kind) = root / FILES[step], SENDERS[step]
+    sender = RoleDirectory.open(root / role, kind).sender
+    return HandOff(header_of(file), file.read_bytes()[HEAD_BYTES:], sender)
 
 
 @cache

@@ -659,6 +659,18 @@ def test_a_removal_that_is_interrupted_is_finished_first(
         index_at_kmc(world.kmc, [world.root / f"north-{number}.features.h5"])
 
 
+def test_a_removal_goes_on_where_a_file_cannot_be_deleted(world: World) -> None:
+    index_at_kmc(world.kmc, [world.features(ago(2), "abcdef"), world.deletion(ago(1), "a")])
+    (stays := world.folder() / "1-0.0").mkdir()
+    with pytest.raises(OutputError, match="'north' is removed, but some of the owner's files may be left"):
+        remove_from_kmc(world.kmc, "north")
+    assert Kmc.open(world.kmc).owner("north") is None
+    assert [*world.folder().iterdir()] == [stays]
+    stays.rmdir()
+    remove_from_kmc(world.kmc, "north")
+    assert not world.folder().exists()
+
+
 def test_an_owner_whose_store_is_damaged_can_be_removed(world: World) -> None:
     number = ago(2)
     index_at_kmc(world.kmc, [world.features(number, "abcdef")])

@@ -249,34 +249,38 @@ class ExactLife(ExactWorld, Life):
     def lost(self, owner: str) -> list[int]:
         """Return what is to be made again: what the cloud lacks, and deletions that the KMC lacks.
 
-        Features that the KMC lacks the owner hands out as they are kept.
+        Features that the KMC lacks the owner hands out as they are kept; the images of others it sends again.
         """
-        self._hand_out(owner)
+        missing = self._hand_out(owner)
         sent = self.owners[owner].sent
         lacks = [
             number for number in self.features.gaps(owner) if number in sent and sent[number].is_deletion
         ]
-        return sorted({*super().lost(owner), *lacks})
+        return sorted({*super().lost(owner), *lacks, *missing - {*self.features.applied.get(owner, {})}})
 
-    def _hand_out(self, owner: str) -> None:
+    def _hand_out(self, owner: str) -> set[int]:
+        """Bring the features that the owner keeps to the KMC; return the uploads whose features it lacks."""
         standing = self.owners[owner].standing().values()
         uploads = {message.number for message in standing if not message.is_deletion}
         folder = self.path(f"{owner}-handed").with_suffix("")
         # what was struck since had taken the place of others, whose features were not kept
-        lacking = uploads - self._kept[owner]
-        code = 3 if lacking else 0 if uploads else 5
-        self.expect(code, "owner", "features", self.root / owner, "-o", folder)
-        self.figures["features not kept"] += len(lacking)
+        missing = uploads - self._kept[owner]
+        code = 5 if not uploads else 3 if missing == uploads else 0
+        outcome = self.expect(code, "owner", "features", self.root / owner, "-o", folder)
+        for number in missing:
+            assert f"--again {number}" in outcome.err
+        self.figures["features not kept"] += len(missing)
         if code:
-            return
+            return missing
         found = {number_of(file): file for file in folder.iterdir()}
-        assert {*found} == uploads
+        assert {*found} == uploads - missing
         above = self.features.refused.get(owner, 0)
         letters = [
             Letter(self.owners[owner].sent[number], file) for number, file in found.items() if number > above
         ]
         if letters:
             self.bring(self.receivers[1], letters)
+        return missing
 
     def settle(self) -> None:
         """Bring everything that was not lost, make again what was, and compare with the owners' records."""

@@ -168,14 +168,14 @@ class World:
     def compare_with_record(self, owner: str, cloud: CloudModel) -> None:
         """Demand that a place has what the owner's record says, but for what cannot be made again."""
         model = self.owners[owner]
-        applied, removed = cloud.applied[owner], cloud.removed.get(owner, 0)
+        applied, removed = cloud.applied.get(owner, {}), cloud.removed.get(owner, 0)  # all may be lost
         due: dict[str, Stored] = {}
         for path, message in model.standing().items():
             stored = message.images[path]
             if message.number in applied and stored is not None:
                 due[path] = stored
             elif message.number not in applied and message.number > removed:
-                newest = message.number > max(applied)
+                newest = message.number > max(applied, default=0)
                 assert (
                     newest or stored is None or path not in model.files or message.number in cloud.gaps(owner)
                 )

@@ -182,6 +182,8 @@ def read_index(path: Path, deployment: str, check: Callable[[Header], object] | 
             raise MalformedError("lists a part without segments")
         if any(place >= len(segments) for places in listed for place in places):
             raise MalformedError("lists a part with segments that do not exist")
+        if any(len({owners[place] for place in places}) > 1 for places in listed):
+            raise MalformedError("lists a part of several owners")
         parts = tuple(map(Part, part_numbers, part_roots, listed))
         return Index(container.header.sequence_number, segments, parts)
 

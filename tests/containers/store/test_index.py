@@ -26,13 +26,20 @@ NORTH = Segment("north", 7, 8, 9, b"\1" * 32, b"\2" * 32)
 SOUTH = Segment("south", 5, 6, 2, b"\3" * 32, b"\4" * 32)
 
 
+def _some_of(places: list[int]) -> st.SearchStrategy[tuple[int, ...]]:
+    return st.lists(st.sampled_from(places), min_size=1, max_size=4).map(tuple)
+
+
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(numbers, st.lists(segments, max_size=5), st.data())
 def test_an_index_comes_back_as_it_was_written(
     place: Path, number: int, listed: list[Segment], data: st.DataObject
 ) -> None:
-    members = st.lists(st.integers(0, max(0, len(listed) - 1)), min_size=1, max_size=4).map(tuple)
-    parts = data.draw(st.lists(st.builds(Part, numbers, roots, members), max_size=4)) if listed else []
+    of_owners = [[n for n, each in enumerate(listed) if each.owner == one.owner] for one in listed]
+    parts = []
+    if listed:
+        members = st.sampled_from(of_owners).flatmap(_some_of)
+        parts = data.draw(st.lists(st.builds(Part, numbers, roots, members), max_size=4))
     index = Index(number, tuple(listed), tuple(parts))
     write_index(place, ALICE, index)
     assert read_index(place, DEPLOYMENT) == index
@@ -120,6 +127,12 @@ def test_an_index_that_cannot_be_is_malformed_though_signed(
     with pytest.raises(MalformedError) as caught:
         read_index(path, DEPLOYMENT)
     assert caught.value.path == str(path)
+
+
+def test_an_index_with_a_part_of_two_owners_is_refused(tmp_path: Path) -> None:
+    write_index(tmp_path / "a", ALICE, Index(1, (NORTH, SOUTH), (Part(1, bytes(32), (0, 1)),)))
+    with pytest.raises(MalformedError, match="a part of several owners"):
+        read_index(tmp_path / "a", DEPLOYMENT)
 
 
 def test_an_index_that_can_be_is_read_as_it_is_written_by_hand(tmp_path: Path) -> None:
