@@ -168,8 +168,8 @@ def _rows_in_order(rows: int, images: Sequence[ImageFile]) -> dict[str, int]:
 def _rows_by_name(rows: int, names: Iterator[str], images: Sequence[ImageFile]) -> dict[str, int]:
     if rows > len(images) + _MOST_STRANGERS:
         raise InvalidRequestError(
-            f"has features of {rows} images, and {len(images)} were named",
-            hint="one row an image, and no others",
+            f"has features of {rows} images, but {len(images)} were given",
+            hint="give one row per image, and no others",
         )
     row_of = {image.name: -1 for image in images}
     forms = Counter(map(composed, row_of))

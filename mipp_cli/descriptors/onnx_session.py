@@ -90,7 +90,7 @@ class OnnxSession:
     def _vectors(self, batch: NDArray[Any]) -> Vectors:
         try:
             (found,) = self._session.run([self.output], {self._input: batch})
-        # the library's errors have no common base but Exception
+        # the library's errors have no common base class but Exception
         except Exception as error:
             raise MalformedError(f"could not be run ({_reason(error)})", hint=_TRY_HINT) from error
         if found.ndim == 4 and found.shape[2:] == (1, 1):
@@ -129,7 +129,7 @@ def _open(runtime: Any, files: ModelFiles, device: str) -> Any:
     options.intra_op_num_threads = cores_of_this_worker()
     options.inter_op_num_threads = 1
     options.log_severity_level = _FATAL
-    # by its first bytes it might be taken for a file of another format, which nobody looked at
+    # otherwise onnxruntime might detect another format, whose external files were not checked
     options.add_session_config_entry("session.load_model_format", "ONNX")
     if files.weights:
         names, contents = [*files.weights], [*files.weights.values()]
@@ -141,9 +141,9 @@ def _open(runtime: Any, files: ModelFiles, device: str) -> Any:
     if provider not in runtime.get_available_providers():
         raise missing
     try:
-        # without fallback: it would print on stdout, and go on with another device unasked
+        # a fallback would print to stdout and silently use another device
         session = runtime.InferenceSession(files.onnx, options, providers=[provider], enable_fallback=0)
-    # as above
+    # the library's errors have no common base class but Exception
     except Exception as error:
         raise MalformedError(f"could not be opened ({_reason(error)})", hint=_TRY_HINT) from error
     if provider not in session.get_providers():

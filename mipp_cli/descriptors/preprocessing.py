@@ -189,7 +189,7 @@ def _known_type(name: object) -> str:
     if match is None or match[1] not in _DEFAULTS or not match[1]:
         known = ", ".join(f"{each}ImageProcessor" for each in _DEFAULTS if each)
         raise MalformedError(
-            f"is of the type {name!r}, which is not supported",
+            f"has the type {name!r}, which is not supported",
             hint=f"supported are {known}; if this one only resizes, crops and normalises, remove the type "
             "and state size, resample, image_mean and image_std",
         )

@@ -200,7 +200,7 @@ def test_keys_without_effect_are_passed_over(fields: dict[str, Any]) -> None:
 )
 def test_an_unknown_type_is_refused(name: str) -> None:
     message, hint = refused({"image_processor_type": f"{name}ImageProcessorFast", **STATED})
-    assert message == f"is of the type '{name}ImageProcessorFast', which is not supported"
+    assert message == f"has the type '{name}ImageProcessorFast', which is not supported"
     assert "CLIPImageProcessor, BitImageProcessor, SiglipImageProcessor" in hint
     assert "remove the type and state size, resample, image_mean and image_std" in hint
 
@@ -211,7 +211,7 @@ def test_an_unknown_type_is_refused(name: str) -> None:
 def test_what_is_no_type_is_refused(name: object) -> None:
     assert (
         refused({"image_processor_type": name, **STATED})[0]
-        == f"is of the type {name!r}, which is not supported"
+        == f"has the type {name!r}, which is not supported"
     )
 
 
