@@ -166,7 +166,9 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
     """Refuse what needs an extra that is missing, and what names patients as long as nobody chose."""
     for kind, (count, _) in choice.kinds.items():
         if (missing := kind.missing()) is not None:
-            raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
+            raise InvalidRequestError(
+                f"{count} {kind.name} files need a package that is not installed", hint=missing
+            )
     if options.payload is not None:
         return
     if choice.sent_as_pixels or (choice.sent and choice.payload_before == PIXELS):
