@@ -179,7 +179,7 @@ def _has_dicom(paths: Sequence[Path], *, skip_unreadable: bool) -> bool:
     }
     for kind in kinds:
         if (missing := kind.missing()) is not None:
-            raise InvalidRequestError(f"{kind.name} files need an extra of mipp", hint=missing)
+            raise InvalidRequestError(f"{kind.name} files need a package that is not installed", hint=missing)
     return DICOM in kinds
 
 

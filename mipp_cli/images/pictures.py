@@ -149,7 +149,9 @@ def open_picture(
             )
         missing = kind.missing()
         if missing is not None:
-            raise UnreadableImageError(f"reading {kind.name} needs an extra of mipp", hint=missing)
+            raise UnreadableImageError(
+                f"reading {kind.name} needs a package that is not installed", hint=missing
+            )
         if kind == kinds.DICOM:
             return _of_dicom(read_dicom(data, budget))
         try:

@@ -183,7 +183,9 @@ def _check_payload(choice: Choice, options: EncryptOptions) -> None:
     """Refuse images that need a missing extra, and images that name patients if no payload was chosen."""
     for kind, (count, _) in choice.kinds.items():
         if (missing := kind.missing()) is not None:
-            raise InvalidRequestError(f"{count} {kind.name} files need an extra of mipp", hint=missing)
+            raise InvalidRequestError(
+                f"{count} {kind.name} files need a package that is not installed", hint=missing
+            )
     if options.payload is not None:
         return
     if choice.sent_as_pixels or (choice.sent and choice.payload_before == PIXELS):
