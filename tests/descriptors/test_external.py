@@ -289,10 +289,10 @@ def test_a_run_with_other_features_is_not_the_interrupted_one(made: Deployment, 
     first, other = npy(tmp_path / "f.npy", rows), npy(tmp_path / "g.npy", 2 * rows)
     words = ("owner", "encrypt", made / "lake", images, "-o", tmp_path / "u.h5", *JOBS)
     refused(7, *words, "--features", first)
-    assert "other features" in refused(2, *words, "--features", other, "--resume").err
+    assert "other --features" in refused(2, *words, "--features", other, "--resume").err
     picture(1).save(images / "z.png")
     (images / "000.png").rename(images / "zz.png")  # each row of the file is another image's now
-    assert "other features" in refused(2, *words, "--features", first, "--resume").err
+    assert "other --features" in refused(2, *words, "--features", first, "--resume").err
     (images / "zz.png").rename(images / "000.png")
     done(*words, "--features", first, "--resume")
 
