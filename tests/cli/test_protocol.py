@@ -134,7 +134,7 @@ def test_roles_run_as_processes_that_share_only_files(tmp_path: Path, scheme: st
 def test_the_roles_of_scheme_exact_work_as_processes(tmp_path: Path) -> None:
     mipp = Shell(tmp_path)
     begin(mipp)  # exact is what a deployment has unless told
-    mipp("owner", "encrypt", "owner", "one.png", "two.png", "-o", "upload.h5", code=2)
+    mipp("owner", "encrypt", "owner", "one.png", "two.png", "-o", "upload.h5", code=9)
     mipp("owner", "encrypt", "owner", "one.png", "two.png", "--small", "--no-resume", "-o", "upload.h5")
     mipp("kmc", "index", "kmc", "upload.features.h5", code=4)
     mipp("cloud", "index", "cloud", "upload.h5")
