@@ -45,17 +45,6 @@ class DeclinedError(MippError):
     exit_code = 1
 
 
-class UnknownImagesError(InvalidRequestError):
-    """Raised when images to delete are not in the owner's ledger; ``problems`` lists every one."""
-
-    problem_word = "never sent"
-
-    def __init__(self, problems: Sequence[Problem], *, hint: str):
-        count = "1 image was" if len(problems) == 1 else f"{len(problems)} images were"
-        super().__init__(f"{count} never sent; nothing is deleted", hint=hint)
-        self.problems = tuple(problems)
-
-
 class NotInitialisedError(InvalidRequestError):
     """Raised when a directory is not one of a role, or belongs to another role."""
 

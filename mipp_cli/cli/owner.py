@@ -106,19 +106,14 @@ def revoke(directory: Path, names: tuple[str, ...]) -> Report:
 @output_option("delete.h5", "the deletion, for the cloud and, in scheme exact, the KMC")
 @files_from_option
 @click.option("--again", metavar="NUMBER", type=NUMBER, help="Write the lost deletion NUMBER again.")
-@click.option(
-    "--any-path",
-    is_flag=True,
-    help="Also delete paths that OWNER's record lacks, e.g. after it was restored from a backup.",
-)
 @force_option
 @prints_report
 def delete(directory: Path, images: tuple[str, ...], files_from: BinaryIO | None, **arguments: Any) -> Report:
     """Delete images from the cloud and, in scheme exact, from the KMC.
 
     Takes effect when they have applied the deletion. A PATH is an image's path as `mipp owner list OWNER`
-    prints it; if any was never sent, nothing is deleted. If the file still exists, mipp owner encrypt does
-    not send it again, unless --undelete is given.
+    prints it. If the file still exists, mipp owner encrypt does not send it again, unless --undelete is
+    given.
     """
     from mipp_cli.owner.delete import delete_images
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from mipp_cli.containers.messages.delete import write_delete
-from mipp_cli.errors import InvalidRequestError, Problem, UnknownImagesError
+from mipp_cli.errors import InvalidRequestError
 from mipp_cli.files.atomic import discard, refuse_existing
 from mipp_cli.names import as_called, as_seen, name_of, recognised
 from mipp_cli.owner.features import sweep_kept
@@ -17,21 +17,14 @@ from mipp_cli.report import Output, Report
 
 
 def delete_images(
-    path: Path,
-    images: Sequence[str | bytes],
-    output: Path,
-    *,
-    again: int | None = None,
-    any_path: bool = False,
-    force: bool = False,
+    path: Path, images: Sequence[str | bytes], output: Path, *, again: int | None = None, force: bool = False
 ) -> Report:
-    """Write the `delete` ``output`` for ``images``, given by the paths under which they were sent.
+    """Write the `delete` message ``output`` for ``images``, named as in the ledger.
 
-    A name that only looks like that of an image on a terminal is accepted too, if no other image looks the
-    same. ``again`` is the number of a deletion that was lost; its images are deleted too. With ``any_path``,
-    images that the ledger does not list are deleted as well and counted: a ledger from a backup may be older
-    than what was sent. Raises UnknownImagesError for them otherwise, and InvalidRequestError if no image is
-    named or ``again`` is not a deletion that still decides an image.
+    A name that only looks like one in the ledger means that image, if no other looks the same. Images that
+    the ledger does not list are deleted too, and counted, because the ledger may come from a backup.
+    ``again`` is the number of a lost deletion, whose images are deleted again. Raises InvalidRequestError if
+    no image is named, or if ``again`` is not a deletion that still decides an image.
     """
     refuse_existing(output, force=force)
     owner = Owner.open(path)
@@ -46,13 +39,6 @@ def delete_images(
                 "no images were named", hint="name images as mipp owner list OWNER shows them"
             )
         known = ledger.standing(paths)
-        unknown = [each for each in paths if each not in known]
-        if unknown and not any_path:
-            raise UnknownImagesError(
-                [Problem(each, "is not in the owner's record") for each in unknown],
-                hint="name images as mipp owner list OWNER shows them; if its record was restored from a "
-                "backup and lacks them, add --any-path",
-            )
         earlier = still_deciding(ledger.deciding(), known.values())
         names = [owner.name_on_the_wire(each) for each in paths]
         (number,) = owner.begin_messages(1)  # first, so that no number is ever used twice
@@ -71,11 +57,12 @@ def delete_images(
         groups = ledger.members({each.image.group for each in known.values() if each.image.group})
     group_size = owner.directory.deployment.parameters.protocol.group_size
     thin = sum(size for size in map(len, groups.values()) if size < group_size)
+    unknown = [each for each in paths if each not in known]
     warnings = [*owner.directory.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
-            f"{len(unknown)} of the images are not in the owner's record, the first is '{unknown[0]}'; "
-            "if the cloud has them, it removes them"
+            f"{len(unknown)} of the images are not in the record of what was sent, the first: "
+            f"'{unknown[0]}'. Check the names (mipp owner list OWNER); the cloud deletes them if it has them"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}
     kmc = " and to the KMC (mipp kmc index)" if owner.directory.deployment.parameters.protocol.grouped else ""

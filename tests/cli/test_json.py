@@ -90,16 +90,7 @@ COMMANDS: dict[str, tuple[Words, list[str], dict[str, int]]] = {
         {"uploads": 1, "images": 2, "already applied": 1, "images in all": 16},
     ),
     "owner delete": (
-        lambda d, p: [
-            "owner",
-            "delete",
-            d / "lake",
-            "b.png",
-            "new.png",
-            "--any-path",
-            "-o",
-            p / "d.h5",
-        ],
+        lambda d, p: ["owner", "delete", d / "lake", "b.png", "never sent.png", "-o", p / "d.h5"],
         ["delete"],
         {"images": 2, "not in the ledger": 1},
     ),
@@ -203,8 +194,8 @@ EXACT: dict[str, tuple[Words, list[str], dict[str, int]]] = {
 
 WARNINGS = {
     "owner delete": [
-        "1 of the images are not in the owner's record, the first is 'new.png'; "
-        "if the cloud has them, it removes them"
+        "1 of the images are not in the record of what was sent, the first: 'never sent.png'. "
+        "Check the names (mipp owner list OWNER); the cloud deletes them if it has them"
     ]
 }
 

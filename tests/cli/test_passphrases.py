@@ -75,7 +75,7 @@ def test_every_step_works_in_protected_directories(
         ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
         ("owner", "rotate-key", north),
         ("kmc", "enroll", root / "kmc", north / "enrolment.h5"),
-        ("owner", "delete", north, *deployment.pictures("north"), "new.png", "-o", out[4], "--any-path"),
+        ("owner", "delete", north, *deployment.pictures("north"), "new.png", "-o", out[4]),
         ("cloud", "index", root / "cloud", out[4], *JOBS),
         ("owner", "list", north, "--deleted"),
         ("owner", "forget-key", north, "--applied", "{last}"),

@@ -12,7 +12,7 @@ from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.owner import delete as owner_delete
 from mipp_cli.owner.delete import delete_images
 from mipp_cli.owner.owner import Owner
-from tests.support.deployment import JOBS, Deployment, done, picture, refused, run, snapshot
+from tests.support.deployment import JOBS, Deployment, done, picture, refused, snapshot
 
 NORTH = ("chest/a.jpg", "chest/b.png", "chest/c.png", "hand/a.tif", "hand/d.bmp")
 
@@ -63,31 +63,11 @@ def test_paths_are_taken_from_a_list_and_once_each(changeable: Deployment) -> No
 
 
 @pytest.mark.parametrize("path", ["a.jpg", "chest", "/chest/a.jpg", "north/chest/a.jpg", "e.tiff", "ü\n"])
-def test_a_path_that_was_never_sent_is_refused(changeable: Deployment, path: str) -> None:
-    words = ("owner", "delete", changeable / "north", "chest/a.jpg", path, "-o", changeable / "d.h5")
-    before = snapshot(changeable.root)
-    said = refused(2, *words)
-    assert "1 image was never sent; nothing is deleted" in said.err
-    error = run(*words, "--json").json["error"]
-    assert [each["path"] for each in error["problems"]] == [path]
-    assert snapshot(changeable.root) == before
-
-
-def test_all_paths_that_were_never_sent_are_named(changeable: Deployment) -> None:
-    words = (changeable / "north", "x.png", "chest/a.jpg", "y.png", "-o", changeable / "d.h5")
-    said = refused(2, "owner", "delete", *words).err
-    assert "2 images were never sent" in said
-    assert "never sent: x.png: is not in the owner's record" in said
-    assert "y.png: is not in the owner's record" in said
-    assert "--any-path" in said
-
-
-@pytest.mark.parametrize("path", ["a.jpg", "chest", "/chest/a.jpg", "north/chest/a.jpg", "e.tiff", "ü\n"])
-def test_any_path_is_deleted_and_counted_if_told_so(changeable: Deployment, path: str) -> None:
-    words = (changeable / "north", "chest/a.jpg", path, "--any-path", "-o", changeable / "d.h5", "--json")
+def test_any_path_is_deleted_and_counted_if_it_is_not_listed(changeable: Deployment, path: str) -> None:
+    words = (changeable / "north", "chest/a.jpg", path, "-o", changeable / "d.h5", "--json")
     outcome = done("owner", "delete", *words).json
     assert outcome["counts"] == {"images": 2, "not in the ledger": 1}
-    assert any("1 of the images are not in the owner's record" in warning for warning in outcome["warnings"])
+    assert any("1 of the images are not in the ledger" in warning for warning in outcome["warnings"])
     owner = Owner.open(changeable / "north")
     expected = [owner.name_on_the_wire(each) for each in ("chest/a.jpg", path)]
     assert names(changeable, changeable / "d.h5") == expected
@@ -159,7 +139,7 @@ def test_a_lost_deletion_is_made_again(changeable: Deployment) -> None:
 
 def test_it_is_made_again_as_far_as_it_counts(changeable: Deployment) -> None:
     called = {path: name for name, path in changeable.names("north").items()}
-    first = delete(changeable, "chest/a.jpg", "hand/d.bmp", "unlisted.png", "--any-path")
+    first = delete(changeable, "chest/a.jpg", "hand/d.bmp", "unlisted.png")
     delete(changeable, "unlisted.png")
     root = ("--root", changeable / "pictures" / "north")
     encrypt(changeable, changeable / "pictures" / "north" / "hand", "--undelete", *root)

@@ -284,7 +284,7 @@ class History:
         """Delete some images, among them such as the ledger does not list."""
         names = self.some([*self.decides, "unknown.png"])
         self.check(
-            self.run("delete", self.there / "north", *names, "--any-path", "-o", self.place()),
+            self.run("delete", self.there / "north", *names, "-o", self.place()),
             names,
             deletes=True,
         )

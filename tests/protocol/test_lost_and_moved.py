@@ -181,7 +181,7 @@ def test_two_workstations_send_and_delete_by_turns(each_way: Deployment) -> None
     index(each_way, encrypt(each_way, here, queries / "q1.png"))
     index(each_way, encrypt(each_way, there, queries / "q2.png"))
     assert found(each_way) == {*NORTH, "q1.png", "q2.png"}
-    words = ("owner", "delete", here, "q2.png", "--any-path", "-o", each_way / "d.h5", "--json")
+    words = ("owner", "delete", here, "q2.png", "-o", each_way / "d.h5", "--json")
     assert done(*words).json["counts"]["not in the ledger"] == 1
     index(each_way, each_way / "d.h5")
     assert found(each_way) == {*NORTH, "q1.png"}

@@ -172,7 +172,7 @@ class Life(World):
         if not paths:
             return
         listed, output = model.standing(), self.path(f"{owner}-delete")
-        words = (self.root / owner, *paths, "--any-path", "-o", output, "--json")
+        words = (self.root / owner, *paths, "-o", output, "--json")
         counts = self.expect(0, "owner", "delete", *words).json["counts"]
         assert counts["not in the ledger"] == sum(path not in listed for path in paths)
         self._sent(owner, dict.fromkeys(paths), output)
