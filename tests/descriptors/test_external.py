@@ -423,7 +423,7 @@ def test_rows_that_nobody_wrote_are_not_all_read(made: Deployment, tmp_path: Pat
     with h5py.File(file, "w") as content:
         content.create_dataset("features", (1 << 40, 4), "u1", chunks=(1, 4))
         content.create_dataset("names", (1 << 40,), h5py.string_dtype(), chunks=(1,))
-    refuse(made, 2, f"has features of {1 << 40} images, and ", "--features", file)
+    refuse(made, 2, f"has features of {1 << 40} images, but ", "--features", file)
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

@@ -122,5 +122,5 @@ def test_a_picture_that_is_a_line_is_refused(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("mode", ["LAB"])
 def test_a_picture_without_colours_of_known_range_is_refused(mode: str) -> None:
-    with pytest.raises(UnreadableImageError, match=f"of mode {mode}"):
+    with pytest.raises(UnreadableImageError, match=f"in mode {mode}"):
         seen_by_the_model(Image.new(mode, (30, 30)), SMALL)
