@@ -61,7 +61,7 @@ def delete_images(
     warnings = [*owner.directory.warnings, *thin_warning(thin, group_size)]
     if unknown:
         warnings.append(
-            f"{len(unknown)} of the images are not in the record of what was sent, the first: "
+            f"not in the record of what was sent: {len(unknown)} of the images, the first is "
             f"'{unknown[0]}'. Check the names (mipp owner list OWNER); the cloud deletes them if it has them"
         )
     counts = {"images": len(paths), "not in the ledger": len(unknown)}

@@ -194,7 +194,7 @@ EXACT: dict[str, tuple[Words, list[str], dict[str, int]]] = {
 
 WARNINGS = {
     "owner delete": [
-        "1 of the images are not in the record of what was sent, the first: 'never sent.png'. "
+        "not in the record of what was sent: 1 of the images, the first is 'never sent.png'. "
         "Check the names (mipp owner list OWNER); the cloud deletes them if it has them"
     ]
 }

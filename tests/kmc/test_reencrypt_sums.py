@@ -256,7 +256,7 @@ def test_an_answer_without_images_left_out_says_nothing_of_it(changeable: Deploy
         (lambda c: c.refer(0, owner="../x"), 3, "invalid identifier"),
         (lambda c: c.matches.append(c.matches[0]), 3, "matches an image twice"),
         (lambda c: c.matches.append(Match(0, 99, 0.0)), 3, "an image that it does not contain"),
-        (lambda c: c.matches.append(Match(1, 0, float("nan"))), 3, "an impossible Sim"),
+        (lambda c: c.matches.append(Match(1, 0, float("nan"))), 3, "an invalid Sim"),
     ],
     ids=lambda value: value.__name__.strip("_") if callable(value) else str(value)[:30],
 )

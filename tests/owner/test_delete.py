@@ -67,7 +67,7 @@ def test_any_path_is_deleted_and_counted_if_it_is_not_listed(changeable: Deploym
     words = (changeable / "north", "chest/a.jpg", path, "-o", changeable / "d.h5", "--json")
     outcome = done("owner", "delete", *words).json
     assert outcome["counts"] == {"images": 2, "not in the ledger": 1}
-    assert any("1 of the images are not in the ledger" in warning for warning in outcome["warnings"])
+    assert any("not in the record of what was sent: 1 of" in warning for warning in outcome["warnings"])
     owner = Owner.open(changeable / "north")
     expected = [owner.name_on_the_wire(each) for each in ("chest/a.jpg", path)]
     assert names(changeable, changeable / "d.h5") == expected

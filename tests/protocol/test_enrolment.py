@@ -291,11 +291,11 @@ def test_image_keys_sealed_to_another_centre_are_refused(changeable: Deployment)
 
 
 @pytest.mark.parametrize("keys", [[], [b"short"], [bytes(33)]])
-def test_image_keys_of_impossible_length_are_refused(each_way: Deployment, keys: list[bytes]) -> None:
+def test_image_keys_of_invalid_length_are_refused(each_way: Deployment, keys: list[bytes]) -> None:
     path = each_way / "e.h5"
     sealing_key = each_way.public.sealing_key
     write_enrolment(path, each_way.sender("north"), next_number(), frozenset(), keys, sealing_key)
-    Place(each_way, "kmc").refuse(3, "impossible length", path)
+    Place(each_way, "kmc").refuse(3, "an invalid length", path)
 
 
 @pytest.mark.parametrize("name", ["../eve", "", "x" * 65, "eve\n", "-eve"])
