@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -156,7 +157,7 @@ def _flat_index(stored: StoredFeatures) -> Callable[[], None]:
 def _without_kernel(work: Callable[[], object]) -> None:
     """Do ``work`` as where the SIMD kernel is not installed."""
     installed = nearest._numkong
-    nearest._numkong = lambda: None
+    nearest._numkong = functools.cache(lambda: None)
     try:
         work()
     finally:
