@@ -104,10 +104,12 @@ def features(images: int) -> Feature:
 
 
 def write_collection(folder: Path, images: int) -> Path:
-    """Fill ``folder`` with so many picture files, names of the same few photographs, and return it."""
+    """Fill ``folder`` with so many picture files, links to the same few photographs, and return it."""
+    beside = folder.with_name(f"{folder.name}-originals")
+    beside.mkdir()
     originals = []
     for number, content in enumerate(photographs()):
-        originals.append(folder / f"original-{number}")  # no suffix of a picture: not one of the images
+        originals.append(beside / str(number))
         originals[-1].write_bytes(content)
     for number, original in enumerate(islice(cycle(originals), images)):
         os.link(original, folder / f"{number:06}.jpg")
