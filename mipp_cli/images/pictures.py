@@ -26,8 +26,8 @@ from mipp_cli.images.refusals import DAMAGED_HINT, MAX_PIXELS, OWN_BYTES, check_
 from mipp_cli.images.windowing import Samples, windowed
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks about a file stay off the terminal
-# Otherwise Pillow returns the memory of each picture to the system, which clears it for the next one: a third
-# of the time of decoding a photograph. A block has 16 MB at most.
+# Otherwise Pillow returns the memory of each picture to the system, which clears it for the next one: a
+# quarter of the time of decoding and describing a photograph. A block has 16 MB at most.
 Image.core.set_blocks_max(2)  # type: ignore[attr-defined]  # missing from its stub
 
 _BY_PILLOW: Final = {
