@@ -56,7 +56,14 @@ def locales(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=ENVIRONMENTS)
+# The two that differ most in each run of the tests, the others in `make check`.
+IN_TURN = [
+    each if each in ("ASCII", "Latin-1") else pytest.param(each, marks=pytest.mark.slow)
+    for each in ENVIRONMENTS
+]
+
+
+@pytest.fixture(params=IN_TURN)
 def environment(request: pytest.FixtureRequest, locales: Path) -> dict[str, str]:
     if request.param == "Latin-1" and not (locales / "en_US.ISO-8859-1").exists():
         pytest.skip("localedef makes no locale of ISO 8859-1 here")

@@ -144,6 +144,7 @@ def test_what_is_no_file_of_features_is_refused(tmp_path: Path, content: bytes) 
     refuse(tmp_path / "f")
 
 
+@pytest.mark.slow
 def test_an_hdf5_file_that_was_cut_is_refused(tmp_path: Path) -> None:
     data = hdf5(tmp_path / "f.h5", chunks=(2, 3)).read_bytes()
     for size in range(0, len(data), 97):

@@ -106,6 +106,7 @@ def test_leakage_is_measured_on_features_of_ones_own(
     refused(10, *words)  # without them it is another run
 
 
+@pytest.mark.slow
 def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> None:
     model = patch_model(tmp_path / "tiny")
     words = (
@@ -125,6 +126,7 @@ def test_descriptors_are_compared_in_one_run(drawn: Path, tmp_path: Path) -> Non
     refused(10, *words, "--descriptor", f"model:{model / 'model.onnx'}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("edge-histogram", "colour-edge")])
 def test_descriptors_that_have_no_real_numbers(drawn: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
     options = [word for name in names for word in ("--descriptor", name)]

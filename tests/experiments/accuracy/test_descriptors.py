@@ -199,6 +199,7 @@ def test_more_images_than_there_are_cannot_be_returned(described: list[DataSet])
         DescriptorsOptions(EVERY.queries, 0)
 
 
+@pytest.mark.slow
 def test_encrypted_samples_agree_under_every_descriptor(described: list[DataSet]) -> None:
     exact, sums = check_descriptors(described, MASK)
     labels = [dataset.label for dataset in described]

@@ -210,6 +210,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object]) -> N
         LeakageOptions(**options)
 
 
+@pytest.mark.slow
 def test_all_leaks_are_measured_and_drawn_reproducibly(tmp_path: Path) -> None:
     dataset = of_pictures(tmp_path / "pictures", 8)
     options = LeakageOptions(
