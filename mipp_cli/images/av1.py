@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 _CONTAINERS: Final = {b"meta": 4, b"moov": 0, b"trak": 0, b"mdia": 0, b"minf": 0, b"stbl": 0}  # bytes skipped
 _MAX_PARTS: Final = 1 << 16  # boxes, extents and OBUs together
 _HEADER_BYTES: Final = 1 << 10
-_SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6
+_SEQUENCE_HEADER, _FRAME_HEADER, _TILE_GROUP, _FRAME, _REDUNDANT_FRAME_HEADER = 1, 3, 4, 6, 7
 _SWITCH_FRAME: Final = 3
 _SELECT: Final = 2  # each frame header says whether a tool is used
 
@@ -54,57 +54,90 @@ class _Reader:
         self.take(zeros)
 
 
+class _Parts:
+    """Count the parts of one file, of whatever kind: no step is done more often than its limit."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_PARTS
+
+    def count(self, parts: int = 1) -> None:
+        """Count some parts; raises ValueError if there are too many."""
+        self._left -= parts
+        if self._left < 0:
+            raise ValueError("the AVIF file has too many parts")
+
+
 def frame_pixels(data: bytes) -> int:
     """Return the number of pixels of all frames in the items and first samples of an AVIF file.
 
-    Raises ValueError if it has no frame or too many parts.
+    Each stream must have its own headers: a decoder may keep those of the stream before. Raises ValueError
+    if one has not, or if the file has no frame or too many parts.
     """
-    pixels = parts = 0
-    for stream in _streams(data):
-        sequence = None
+    pixels, parts = 0, _Parts()
+    for stream in _streams(data, parts):
+        sequence, has_frame = None, False
         for kind, header in _obus(stream):
-            parts += 1
-            if parts > _MAX_PARTS:
-                raise ValueError("the AVIF file has too many parts")
+            parts.count()
             if kind == _SEQUENCE_HEADER:
                 sequence = _sequence(_Reader(header))
-            elif kind in (_FRAME_HEADER, _FRAME) and sequence is not None:
+            elif kind in (_FRAME_HEADER, _FRAME, _REDUNDANT_FRAME_HEADER) and sequence is not None:
                 own = not sequence.reduced and _states_size(_Reader(header), sequence)
                 pixels += sequence.max_pixels if own else sequence.pixels
+                has_frame = True
+            elif kind in (_FRAME_HEADER, _FRAME) or (kind == _TILE_GROUP and not has_frame):
+                raise ValueError("a frame of the AVIF file has no header of its own")
     if not pixels:
         raise ValueError("the AVIF file has no frame")
     return pixels
 
 
-def _streams(data: bytes) -> Iterator[memoryview]:
+def _streams(data: bytes, parts: _Parts) -> Iterator[memoryview]:
     """Yield the data of each item, and of the first sample of each track."""
-    locations: list[bytes] = []
-    chunks: list[int] = []
-    sizes: list[int] = []
-    bases = {0: [0], 1: []}  # by construction method: in the file, in an idat box
-    for count, (name, start, end) in enumerate(_boxes(data, 0, len(data))):
-        if count > _MAX_PARTS:
-            raise ValueError("the AVIF file has too many parts")
-        if name == b"iloc":
-            locations.append(data[start:end])
-        elif name == b"idat":
-            bases[1].append(start)
-        elif name in (b"stco", b"co64"):
-            chunks.append(int(struct.unpack_from(">I" if name == b"stco" else ">Q", data, start + 8)[0]))
-        elif name == b"stsz":
-            same, _, first = struct.unpack_from(">III", data, start + 4)
-            sizes.append(same or first)
+    lists: dict[bytes, tuple[int, int]] = {}  # the boxes that list items, and their data: one of each
+    tables: list[dict[str, int]] = []  # of each track: the place and size of its first sample
+    for name, start, end in _boxes(data, 0, len(data)):
+        parts.count()
+        if name == b"stbl":
+            tables.append({})
+        elif name in (b"iloc", b"idat"):
+            if name in lists:
+                raise ValueError("the AVIF file lists its items twice")
+            lists[name] = start, end
+        elif name in (b"stco", b"co64", b"stsz"):
+            kind = "size" if name == b"stsz" else "place"
+            if not tables or kind in tables[-1]:
+                raise ValueError("a track of the AVIF file lists its samples twice")
+            tables[-1][kind] = _first_entry(name, data[start : min(end, start + 16)])
     whole = memoryview(data)
-    for offset, size in zip(chunks, sizes, strict=True):
-        yield whole[offset : offset + size]
+    for table in tables:
+        if len(table) != 2:
+            raise ValueError("a track of the AVIF file does not list its samples")
+        yield whole[table["place"] : table["place"] + table["size"]]
+    if b"iloc" not in lists:
+        return
+    start, end = lists[b"iloc"]
+    bases = {1: lists[b"idat"][0]} if b"idat" in lists else {}
     joined = 0
-    for method, extents in (each for box in locations for each in _items(box)):
-        for base in bases.get(method, [0]):
-            found = [whole[base + offset :][: length or None] for offset, length in extents]
-            joined += sum(map(len, found)) if len(found) > 1 else 0
-            if joined > len(data):
-                raise ValueError("the items of the AVIF file overlap")
-            yield found[0] if len(found) == 1 else memoryview(b"".join(found))
+    for method, extents in _items(data[start:end], parts):
+        base = bases.get(method, 0)
+        found = [whole[base + offset :][: length or None] for offset, length in extents]
+        joined += sum(map(len, found)) if len(found) > 1 else 0
+        if joined > len(data):
+            raise ValueError("the items of the AVIF file overlap")
+        yield found[0] if len(found) == 1 else memoryview(b"".join(found))
+
+
+def _first_entry(name: bytes, box: bytes) -> int:
+    """Return the first entry of a table of sizes (stsz) or places; raises ValueError if it has none."""
+    if name == b"stsz":
+        same, count = struct.unpack_from(">II", box, 4)
+        first = same or (struct.unpack_from(">I", box, 12)[0] if count else 0)
+    else:
+        (count,) = struct.unpack_from(">I", box, 4)
+        first = struct.unpack_from(">I" if name == b"stco" else ">Q", box, 8)[0] if count else 0
+    if not count:
+        raise ValueError("a track of the AVIF file has no samples")
+    return int(first)
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -120,20 +153,18 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
             yield from _boxes(data, start + _CONTAINERS[name], at)
 
 
-def _items(box: bytes) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+def _items(box: bytes, parts: _Parts) -> Iterator[tuple[int, list[tuple[int, int]]]]:
     """Yield the construction method of each item in an iloc box, and its extents as offset and length."""
     version, sizes = box[0], box[4] << 8 | box[5]
     bits = _Reader(box[6:])
     offset, length, base, index = (8 * (sizes >> shift & 15) for shift in (12, 8, 4, 0))
-    wide, parts = 32 if version == 2 else 16, 0
+    wide = 32 if version == 2 else 16
     for _ in range(bits.take(wide)):
         bits.take(wide)
         method = bits.take(16) & 15 if version else 0
         bits.take(16)
         start, count = bits.take(base), bits.take(16)
-        parts += count
-        if parts > _MAX_PARTS:
-            raise ValueError("the AVIF file has too many parts")
+        parts.count(1 + count)
         extents = []
         for _ in range(count):
             bits.take(index if version else 0)

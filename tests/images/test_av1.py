@@ -106,3 +106,39 @@ def test_an_understated_size_does_not_pass_the_limit() -> None:
 
 def test_the_limit_lets_a_picture_of_the_stated_size_pass() -> None:
     assert open_picture(understated((16, 16)), path=None, budget=500_000).facts.width == 16
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (box(b"iloc", b"\1" + bytes(7)), "lists its items twice"),
+        (box(b"stsz", struct.pack(">IIII", 0, 9, 1, 9)), "lists its samples twice"),
+        (box(b"stbl", bytes(8)), "does not list its samples"),
+        (box(b"stbl", box(b"stco", struct.pack(">II", 0, 0))), "has no samples"),
+    ],
+    ids=["items", "samples", "no table", "no samples"],
+)
+def test_lists_that_a_decoder_may_read_otherwise_are_refused(more: bytes, reason: str) -> None:
+    content = of_track(obus(STILL)) + box(b"iloc", bytes(8))
+    assert frame_pixels(content)
+    with pytest.raises(ValueError, match=reason):
+        frame_pixels(content + more)
+
+
+def test_a_redundant_frame_header_counts_as_a_frame() -> None:
+    header, content = packed(STILL), packed("0")
+    stream = bytes([0x0A, len(header)]) + header + bytes([0x3A, len(content)]) + content
+    assert frame_pixels(of_items(stream, 4, inside=False)) == WIDTH * HEIGHT
+
+
+@pytest.mark.parametrize("kind", [0x1A, 0x22, 0x32], ids=["frame header", "tile group", "frame"])
+def test_a_frame_that_needs_headers_of_another_stream_is_refused(kind: int) -> None:
+    stream = bytes([kind, 1, 0, 0x12, 0])
+    with pytest.raises(ValueError, match="no header of its own"):
+        frame_pixels(of_items(stream, 2, inside=False))
+
+
+def test_items_without_data_count_too() -> None:
+    iloc = box(b"iloc", b"\2\0\0\0\0\0" + struct.pack(">I", 70_000) + bytes(10 * 70_000))
+    with pytest.raises(ValueError, match="too many parts"):
+        frame_pixels(box(b"meta", bytes(4) + iloc))
