@@ -2,7 +2,8 @@
 
 Order: write the record, raise the floor below which messages are refused, remove the membership, remove the
 stored files. So an interrupted removal can be run again and finishes. A removal that fails changes nothing
-until the index is written; from there on it removes what it can, and says so.
+until the index is written; from there on it removes what it can, and says so. An interrupt waits until the
+index is written.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
+from mipp_cli.compute.signals import signals_held
 from mipp_cli.containers.store.index import write_index
 from mipp_cli.files.atomic import remove, unchanged_on_failure
 from mipp_cli.report import Report
@@ -51,7 +53,8 @@ def remove_from_cloud(
             header = cloud.members_header(owner)
             known = Removal(owner, header.sender_key, header.sequence_number, header.digest)
         record, floor = removal_file(cloud.directory, owner), floor_file(cloud.directory, owner)
-        with unchanged_on_failure(record, floor, members):
+        # held, or an interrupt could restore the files after the index is written, and allow a replay
+        with signals_held(), unchanged_on_failure(record, floor, members):
             is_news = record_removal(cloud.directory, owner, known, release=release_name)
             if known is None and not (is_news or segments or cloud.store.unlisted(index)):
                 raise already_removed(cloud.directory, owner)

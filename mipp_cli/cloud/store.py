@@ -18,7 +18,7 @@ from mipp_cli.containers.store.index import Index, Part, Segment
 from mipp_cli.containers.store.part import PART, PartReader, read_part
 from mipp_cli.containers.store.segment import segment_schema
 from mipp_cli.errors import errors_at
-from mipp_cli.files.atomic import remove
+from mipp_cli.files.atomic import output_error, remove_all
 from mipp_cli.scheme.parameters import Parameters
 
 SEGMENTS_FOLDER = "segments"
@@ -100,10 +100,12 @@ class Store:
     def remove_unlisted(self, index: Index) -> None:
         """Remove files that the index does not list: merged, replaced, deleted or left by an interruption.
 
-        Raises OutputError if one cannot be removed, which does no harm.
+        Raises OutputError if one cannot be removed, which does no harm; the others are removed.
         """
-        for path in self.unlisted(index):
-            remove(path)
+        try:
+            remove_all(self.unlisted(index))
+        except OSError as error:  # a folder cannot be listed
+            raise output_error(error, self.folder) from error
 
     def unlisted(self, index: Index) -> list[Path]:
         """Return the files of the store that the index does not list."""

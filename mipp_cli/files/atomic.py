@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -281,6 +281,18 @@ def remove(path: Path, *, for_good: bool = False) -> None:
             sync(path.parent)
     except OSError as error:
         raise output_error(error, path) from error
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Remove every file that can be removed; then raise the OutputError of the first that cannot be."""
+    failures = list[OutputError]()
+    for path in paths:
+        try:
+            remove(path)
+        except OutputError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def sync(path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Order: write the record, raise the floor below which messages are refused, remove the membership, remove the
 stored files. So an interrupted removal can be run again and finishes. A removal that fails changes nothing
-until the membership is gone; from there on it removes what it can and names what is left.
+until the membership is gone; from there on it removes what it can and names what is left. An interrupt waits
+until the membership is gone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from mipp_cli.compute.signals import signals_held
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import output_error, remove, sync, unchanged_on_failure
+from mipp_cli.files.atomic import output_error, remove, remove_all, sync, unchanged_on_failure
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore, newest_in
 from mipp_cli.report import Report
@@ -52,7 +54,9 @@ def remove_from_kmc(
             known = Removal(owner, enrolled.key, enrolled.number, enrolled.digest, enrolled.forgotten)
             counts = {"image keys": len(enrolled.image_keys), "users": _count_users(enrolled)}
         left = _left(kmc, owner)
-        with unchanged_on_failure(removal_file(kmc.directory, owner), floor_file(kmc.directory, owner)):
+        record, floor = removal_file(kmc.directory, owner), floor_file(kmc.directory, owner)
+        # held, or an interrupt could restore the files after the owner is gone, and allow a replay
+        with signals_held(), unchanged_on_failure(record, floor):
             is_news = record_removal(kmc.directory, owner, known, release=release_name)
             if enrolled is None and not is_news and not left:
                 raise already_removed(kmc.directory, owner)
@@ -112,13 +116,12 @@ def _steps(kmc: Kmc, owner: str) -> Iterator[Callable[[], None]]:
         yield partial(remove, file, for_good=True)
     folder = kmc.features_folder(owner)
     if folder.exists():
-        for file in folder.iterdir():
-            yield partial(remove, file)
         yield partial(_remove_folder, folder)
 
 
 def _remove_folder(folder: Path) -> None:
     try:
+        remove_all(folder.iterdir())
         folder.rmdir()
         sync(folder.parent)
     except OSError as error:

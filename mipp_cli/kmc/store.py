@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mipp_cli.containers.base.header import LARGEST_NUMBER
 from mipp_cli.containers.base.source import FileSource
 from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
-from mipp_cli.files.atomic import remove, sweep, write_bytes
+from mipp_cli.files.atomic import remove, remove_all, sweep, write_bytes
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage, StoreIndex
 from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal, unseal_into
@@ -210,11 +210,10 @@ class FeatureStore:
     def remove_unlisted(self, index: StoreIndex) -> None:
         """Remove files that the index does not list: replaced, deleted or left by an interruption.
 
-        Raises OutputError if one cannot be removed, which does no harm.
+        Raises OutputError if one cannot be removed, which does no harm; the others are removed.
         """
         sweep(self.folder)
-        for path in self.unlisted(index):
-            remove(path)
+        remove_all(self.unlisted(index))
         if not index.messages and self.folder.is_dir():
             remove(self.index_file)
             for folder in (self.folder, self.folder.parent):

@@ -630,6 +630,7 @@ def test_an_heir_of_the_name_begins_without_a_floor(world: World) -> None:
 def test_a_removal_that_is_interrupted_is_finished_first(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
+    from mipp_cli.files import atomic
     from mipp_cli.kmc import remove as removal
 
     number = ago(2)
@@ -644,7 +645,8 @@ def test_a_removal_that_is_interrupted_is_finished_first(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(removal, "remove", stop)
+        for module in (removal, atomic):
+            patch.setattr(module, "remove", stop)
         with pytest.raises(KeyboardInterrupt):
             remove_from_kmc(world.kmc, "north")
     if step != "floor":
@@ -669,6 +671,15 @@ def test_a_removal_goes_on_where_a_file_cannot_be_deleted(world: World) -> None:
     stays.rmdir()
     remove_from_kmc(world.kmc, "north")
     assert not world.folder().exists()
+
+
+def test_a_removal_goes_on_where_a_folder_cannot_be_listed(world: World) -> None:
+    world.folder().parent.mkdir(exist_ok=True)
+    world.folder().write_bytes(b"")
+    with pytest.raises(OutputError, match="Not a directory; 'north' is removed, but some") as caught:
+        remove_from_kmc(world.kmc, "north")
+    assert caught.value.path == str(world.folder())
+    assert not list((world.kmc / "users").glob("north*"))
 
 
 def test_an_owner_whose_store_is_damaged_can_be_removed(world: World) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from mipp_cli.cloud.cloud import Cloud
+from mipp_cli.cloud.remove import remove_from_cloud
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.upload import upload_schema
 from mipp_cli.containers.store.index import write_index
@@ -212,6 +215,30 @@ def test_a_removal_interrupted_after_its_record_is_finished(
         place.enroll(file)
 
 
+@EACH
+def test_ctrl_c_at_the_last_step_brings_no_owner_back(
+    each_way: Deployment, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    place = Place(each_way, role)
+    recorded = Path(shutil.copy(place.file("north"), each_way / "recorded.h5"))
+    last = {"kmc": "owners/north.json", "cloud": ".index.h5."}[role]
+    unlink = os.unlink
+
+    def interrupted(path: str | Path) -> None:
+        unlink(path)
+        if last in str(path):
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "unlink", interrupted)
+        {"kmc": remove_from_kmc, "cloud": remove_from_cloud}[role](each_way / role, "north")
+    signal.signal(signal.SIGINT, handler)
+    assert removal_of(each_way.role(role), "north") is not None
+    remove(each_way, role)
+    place.refuse(6, "is not newer than the enrolment that was in force", recorded)
+
+
 def test_a_damaged_record_is_named(changeable: Deployment) -> None:
     remove_from_kmc(changeable / "kmc", "north")
     record = changeable / "kmc" / "removed" / "north.json"
@@ -237,6 +264,18 @@ def test_nothing_of_a_removed_owners_images_stays_in_the_cloud(each_way: Deploym
     for file in files:
         content = file.read_bytes()
         assert not [trace for trace in (*traces, *map(bytes, names)) if trace in content], file
+
+
+def test_the_cloud_deletes_on_where_an_entry_cannot_be_deleted(changeable: Deployment) -> None:
+    folders = [changeable / "cloud" / name for name in ("segments", "parts")]
+    for folder in folders:
+        (folder / "0").mkdir()
+    outcome = refused(10, "cloud", "remove", changeable / "cloud", "north", "--yes")
+    assert "'north' is removed, but some of the owner's files may be left" in outcome.err
+    assert not [path for folder in folders for path in folder.glob("north-*")]
+    index = Cloud.open(changeable / "cloud").index()
+    left = Cloud.open(changeable / "cloud").store.unlisted(index)
+    assert left == [folder / "0" for folder in folders]
 
 
 def test_a_search_goes_on_among_the_other_owners(changeable: Deployment) -> None:
