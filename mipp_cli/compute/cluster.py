@@ -7,8 +7,8 @@ import ipaddress
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -98,25 +98,46 @@ class _Work(Generic[Task, Result]):
         self._client = client
         # not pure: tasks draw randomness, so Dask must not reuse the result of an equal task
         self._executor = client.get_executor(pure=False, retries=_RETRIES)
-        with warnings.catch_warnings():
+        with _lost_cluster(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")  # a model is large
             self._function = client.submit(pickle.loads, pickle.dumps(function), pure=False, retries=_RETRIES)
 
     def begin(self, task: Task) -> Callable[[], Result]:
         """Begin a task; return a function that waits for its result."""
-        future: Future[Result] = self._executor.submit(_run, self._function, task)
+        with _lost_cluster():
+            future: Future[Result] = self._executor.submit(_run, self._function, task)
         return partial(self._result, future)
 
     def _result(self, future: Future[Result]) -> Result:
         """Wait for a result, but not forever if there are no workers, as Dask would."""
         without_workers = 0
-        while without_workers < _WORKER_PATIENCE:
-            with suppress(TimeoutError):
-                return future.result(timeout=1)
-            without_workers = 0 if self._client.nthreads() else without_workers + 1
-        raise InterruptedWorkError(
-            "the cluster has lost all its workers", hint="start workers, and run the command again"
-        )
+        while not wait([future], timeout=1).done:
+            with _lost_cluster():
+                without_workers = 0 if self._client.nthreads() else without_workers + 1
+            if without_workers == _WORKER_PATIENCE:
+                raise InterruptedWorkError(
+                    "the cluster has lost all its workers", hint="start workers, and run the command again"
+                )
+        try:
+            return future.result()
+        except CancelledError as error:
+            raise _lost(error) from error
+
+
+@contextmanager
+def _lost_cluster() -> Iterator[None]:
+    """Turn the errors of a scheduler that is gone into InterruptedWorkError."""
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        raise _lost(error) from error
+
+
+def _lost(error: BaseException) -> InterruptedWorkError:
+    reason = f": {error}" if str(error) else ""
+    return InterruptedWorkError(
+        f"the cluster was lost{reason}", hint="start a scheduler and workers, and run the command again"
+    )
 
 
 def _run(function: Callable[[Task], Result], task: Task) -> Result:

@@ -52,6 +52,10 @@ def fail(number: int) -> int:
     raise UnreadableImageError(f"task {number}", path="x.png", hint="try")
 
 
+def too_late(_: int) -> int:
+    raise TimeoutError("of the task")
+
+
 def die(_: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0

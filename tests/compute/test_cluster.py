@@ -75,7 +75,7 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self._file = folder / "scheduler.json"
-        self._processes = [self._start("scheduler", "--port", "0", "--host", "127.0.0.1")]
+        self.scheduler = self._start("scheduler", "--port", "0", "--host", "127.0.0.1")
         self.address = str(self._await_file()["address"])
         self.workers: list[subprocess.Popen[bytes]] = []
         for _ in range(2):
@@ -114,7 +114,7 @@ class Cluster:
         self.workers.clear()
 
     def stop(self) -> None:
-        for process in [*self.workers, *self._processes]:
+        for process in [*self.workers, self.scheduler]:
             process.kill()
             process.wait()
 
@@ -169,6 +169,28 @@ def test_a_cluster_that_is_lost_ends_the_work(cluster: Cluster, tmp_path: Path) 
     ):
         for _ in workers.in_order(range(60), under_way=4):
             cluster.kill_workers()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_scheduler_that_ends_ends_the_work(
+    cluster: Cluster, tmp_path: Path, number: signal.Signals
+) -> None:
+    with (
+        pytest.raises(InterruptedWorkError, match="the cluster was lost"),
+        open_workers(functions.Heavy(tmp_path / "log"), Parallelism(scheduler=cluster.address)) as workers,
+    ):
+        for _ in workers.in_order(range(60), under_way=4):
+            cluster.scheduler.send_signal(number)
+
+
+@pytest.mark.slow
+def test_a_task_that_takes_too_long_itself_fails(cluster: Cluster) -> None:
+    with (
+        pytest.raises(TimeoutError, match="of the task"),
+        open_workers(functions.too_late, Parallelism(scheduler=cluster.address)) as workers,
+    ):
+        list(workers.in_order([1], under_way=1))
 
 
 @pytest.mark.slow
