@@ -22,14 +22,19 @@ _MAX_SCANNED: Final = 1 << 32  # pixels times scans of a JPEG file; common files
 _MAX_PARTS: Final = 1 << 16  # segments and chunks, which Pillow reads in Python
 _MAX_RUNS: Final = 1 << 23  # bytes of a run-length encoded BMP file, which Pillow unpacks in Python
 _MAX_RUN_PIXELS: Final = 1 << 24  # a few bytes of run lengths can fill many pixels
-# Bytes per pixel by Pillow's mode: the picture, and its 8-bit levels if the samples are deep.
-_MODES: Final = {"1": 1.1, "L": 1.1, "P": 1.1, "I;16": 6.0, "I": 14.0, "F": 14.0}
+# Bytes per pixel by Pillow's mode: the picture, and its 8-bit levels or its copies in RGB.
+_MODES: Final = {"1": 1.1, "L": 1.1, "P": 1.1, "I;16": 6.0, "I": 14.0, "F": 14.0, "CMYK": 12.0}
 _PICTURE: Final = 4.0
 _ROW: Final = 16  # bytes per row, or per column once turned: two pointers
 # Decoders that take more than that.
-_DECODERS: Final = {kinds.GIF: 2.0, kinds.BMP: 4.0, kinds.WEBP: 17.0, kinds.AVIF: 10.0}
+_DECODERS: Final = {
+    kinds.GIF: 2.0,
+    kinds.BMP: 4.0,
+    kinds.WEBP: 17.0,
+    kinds.AVIF: 13.0,
+}  # AVIF with film grain
 _ALPHA_OF_AVIF: Final = 4.0
-_AV1_FRAME: Final = 4.0
+_AV1_FRAME: Final = 6.0
 _JPEG_2000: Final = 5.2  # per component, in addition to the picture itself
 _HEIC: Final = {8: 9.0, 16: 28.0}
 

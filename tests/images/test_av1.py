@@ -132,7 +132,7 @@ def test_a_redundant_frame_header_counts_as_a_frame() -> None:
 
 
 @pytest.mark.parametrize("kind", [0x1A, 0x22, 0x32], ids=["frame header", "tile group", "frame"])
-def test_a_frame_that_needs_headers_of_another_stream_is_refused(kind: int) -> None:
+def test_a_frame_with_headers_in_another_stream_is_refused(kind: int) -> None:
     stream = bytes([kind, 1, 0, 0x12, 0])
     with pytest.raises(ValueError, match="no header of its own"):
         frame_pixels(of_items(stream, 2, inside=False))
