@@ -31,7 +31,13 @@ from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions, Rehearsal
-from mipp_cli.owner.file_report import reported_if_it_fails, rows_of_run, write_file_report
+from mipp_cli.owner.file_report import (
+    Row,
+    is_file_report,
+    reported_if_it_fails,
+    rows_of_run,
+    write_file_report,
+)
 from mipp_cli.owner.grouping import moved_warning, thin_warning
 from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
@@ -76,7 +82,11 @@ def encrypt_images(
             _check_payload(choice, options)
             first = FirstPass(owner, by_name, options, features, describer, choice, work)
             rows = partial(rows_of_run, named, first, left_out, passed_over)
-            with reported_if_it_fails(options.report, partial(rows, failed=True), force=options.force):
+
+            def so_far() -> Iterator[Row]:
+                return rows(failed=not outputs.in_place)
+
+            with reported_if_it_fails(options.report, so_far, force=options.force):
                 grouping = first.describe(parallelism, progress)
                 second = SecondPass(owner, by_name, options, choice, work, grouping)
                 found = [] if options.report is None else [*rows()]
@@ -279,5 +289,5 @@ def preview(
 def _check_report(owner: Owner, options: EncryptOptions) -> None:
     """Refuse a path at which the file report cannot be written, before any work."""
     if options.report is not None:
-        refuse_existing(options.report, force=options.force)
+        refuse_existing(options.report, force=options.force or is_file_report(options.report))
         owner.directory.refuse_inside(options.report)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mipp_cli.errors import MippError, OutputError, Problem
+from mipp_cli.errors import MippError, Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.names import name_of
@@ -31,7 +31,17 @@ def write_file_report(path: Path, rows: Iterable[Row], *, force: bool) -> None:
     for path_on_disk, *others in sorted(rows, key=lambda row: os.fsencode(str(row[0]))):
         row = (name_of(str(path_on_disk)), *others)
         table.writerow([table_cell(each) if isinstance(each, str) else each for each in row])
-    write_bytes(path, text.getvalue().encode(), force=force)
+    write_bytes(path, text.getvalue().encode(), force=force or is_file_report(path))
+
+
+def is_file_report(path: Path) -> bool:
+    """Return whether a file is such a table, which the next run may replace."""
+    header = (",".join(COLUMNS) + "\n").encode()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(header)) == header
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -43,7 +53,7 @@ def reported_if_it_fails(
         yield
     except MippError as error:
         if path is not None:
-            with suppress(OutputError):  # the first error matters more
+            with suppress(MippError):  # the first error matters more
                 write_file_report(path, rows(), force=force)
                 account = f"{path} lists what happened to each file"
                 error.hint = f"{error.hint}; {account}" if error.hint else account

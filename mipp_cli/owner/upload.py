@@ -16,7 +16,14 @@ from mipp_cli.compute.processes import Parallelism, open_workers
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.features import FEATURES, write_features
 from mipp_cli.containers.messages.upload import UploadCipher, write_upload
-from mipp_cli.errors import ChangedImageError, MippError, OutputError, UnreadableImageError, errors_at
+from mipp_cli.errors import (
+    ChangedImageError,
+    InvalidRequestError,
+    MippError,
+    OutputError,
+    UnreadableImageError,
+    errors_at,
+)
 from mipp_cli.files.atomic import discard, refuse_existing, remove, unchanged_on_failure
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
@@ -45,8 +52,13 @@ class UploadOutputs:
 
     def __init__(self, owner: Owner, output: Path, options: EncryptOptions):
         self._owner, self._output, self._options = owner, output, options
+        self.in_place = False  # whether the uploads of this run are
         grouped = owner.directory.deployment.parameters.protocol.grouped
         self._parts = ("", ".features") if grouped else ("",)
+        if options.report is not None and self._is_output(options.report):
+            raise InvalidRequestError(
+                "the report would replace an upload", path=options.report, hint="give it another name"
+            )
         for path in [*self.paths(1)[0], *self._there()]:
             goes = self._may_replace(path)
             if options.force and not goes and os.path.lexists(path):
@@ -88,11 +100,20 @@ class UploadOutputs:
 
     def _there(self) -> list[Path]:
         """Return the numbered outputs of an earlier run."""
-        if self._options.split is None or not self._output.parent.is_dir():
+        folder = self._output.parent
+        if self._options.split is None or not folder.is_dir():
             return []
+        name = self._pattern("-[0-9]{3,}")
+        return sorted(path for path in folder.iterdir() if re.fullmatch(name, path.name))
+
+    def _is_output(self, path: Path) -> bool:
+        """Return whether a path may be an output of some run, numbered or not."""
+        is_beside = path.parent.resolve() == self._output.parent.resolve()
+        return is_beside and re.fullmatch(self._pattern("(-[0-9]{3,})?"), path.name) is not None
+
+    def _pattern(self, number: str) -> str:
         parts = "|".join(map(re.escape, self._parts))
-        name = f"{re.escape(self._output.stem)}-[0-9]{{3,}}({parts}){re.escape(self._output.suffix)}"
-        return sorted(path for path in self._output.parent.iterdir() if re.fullmatch(name, path.name))
+        return f"{re.escape(self._output.stem)}{number}({parts}){re.escape(self._output.suffix)}"
 
 
 class _EncryptedImage(NamedTuple):
@@ -153,6 +174,7 @@ class SecondPass:
                     discard(kept)
                     raise
                 deciding[number] = len(sent)
+        outputs.in_place = True
         owner.confirm(numbers)
         sweep_kept(owner.directory, deciding)
         owner.ledger.refresh(self.choice.refreshed)

@@ -140,9 +140,9 @@ def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Pa
     assert (rows["later.png"]["outcome"], rows["later.png"]["reason"]) == ("sent", "new")
     assert (rows["photo.png"]["outcome"], rows["photo.png"]["reason"]) == ("not sent", "unchanged")
     assert rows["gone.txt"]["outcome"] == "passed over"
-    before = report.read_bytes()
+    report.write_text("mine")
     refused(10, *encrypt(changeable, folder, *words))
-    assert report.read_bytes() == before
+    assert report.read_text() == "mine"
 
 
 def test_a_dry_run_counts_and_reports_what_the_run_does(
@@ -183,6 +183,29 @@ def test_a_failed_run_reports_what_became_of_each_file(
     assert rows["photo.png"]["reason"] == "new, but the run failed"
     assert rows["photo.png"]["kind"] == "PNG"
     assert rows["SR0001"]["outcome"] == rows["notes.txt"]["outcome"] == "passed over"
+
+
+def test_the_next_run_replaces_the_report_of_one_that_failed(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    words = ("--payload", "file", "--report", tmp_path / "report.csv")
+    refused(7, *encrypt(changeable, folder, *words))
+    picture(3).save(folder / "broken.jpg")
+    done(*encrypt(changeable, folder, *words, "--resume"))
+    assert rows_of(tmp_path / "report.csv")["broken.jpg"]["outcome"] == "sent"
+
+
+@pytest.mark.parametrize("name", ["new.h5", "new-002.h5"])
+def test_a_report_in_the_place_of_an_upload_is_refused(
+    changeable: Deployment, folder: Path, name: str
+) -> None:
+    before = snapshot(changeable.root)
+    output = changeable / "new.h5"
+    words = ("owner", "encrypt", changeable / "north", folder, "--payload", "file", "-o", output)
+    said = refused(2, *words, "--force", "--small", "--report", changeable / name).err
+    assert "the report would replace an upload" in said
+    assert snapshot(changeable.root) == before
 
 
 def test_no_report_replaces_another_when_a_run_fails(
