@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from mipp_cli.cloud import changes as cloud_changes
-from mipp_cli.cloud import store
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.delete import write_delete
 from mipp_cli.containers.messages.upload import UploadReader, upload_schema
 from mipp_cli.containers.store.index import Segment
 from mipp_cli.errors import OutputError
+from mipp_cli.files import atomic
 from tests.support.cloud_stores import (
     check_searches,
     deletion_of,
@@ -86,7 +86,7 @@ def test_bytes_that_resist_deletion_are_reported_and_go_later(
         raise OutputError("cannot be removed", path=path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "remove", fail)
+        patch.setattr(atomic, "remove", fail)
         told = done("cloud", "index", changeable / "cloud", deletion, *JOBS)
     assert "is no longer in the index" in told.err
     assert files_with(changeable, data[0])

@@ -10,8 +10,8 @@ import pytest
 
 from mipp_cli.cloud import changes as cloud_changes
 from mipp_cli.cloud import index as cloud_index
-from mipp_cli.cloud import store
 from mipp_cli.errors import OutputError
+from mipp_cli.files import atomic
 from mipp_cli.scheme.feature_cipher import encrypt_features
 from tests.support.deployment import (
     JOBS,
@@ -249,7 +249,7 @@ def test_an_old_part_that_cannot_be_removed_does_no_harm(
         raise OutputError("cannot be removed", path=path)
 
     uploads = [upload_of(changeable, "north", f"{number}") for number in range(12)]
-    monkeypatch.setattr(store, "remove", fail)
+    monkeypatch.setattr(atomic, "remove", fail)
     index(changeable, *uploads)
     assert len(rows(changeable)) == 14 + 12
 
