@@ -102,7 +102,7 @@ LARGEST: dict[str, tuple[float, Kind, Callable[[float], bytes]]] = {
         lambda n: saved(ramp("RGB", n), "JPEG", progressive=True, subsampling=0),
     ),
     "webp": (21, kinds.WEBP, lambda n: saved(ramp("RGB", n), "WEBP", method=0)),
-    "avif": (35, kinds.AVIF, lambda n: saved(ramp("RGB", n), "AVIF", speed=10)),
+    "avif": (27, kinds.AVIF, lambda n: saved(ramp("RGB", n), "AVIF", speed=10)),
     "jpeg-2000": (18, kinds.JPEG_2000, lambda n: saved(ramp("RGB", n), "JPEG2000", num_resolutions=1)),
     "gif": (134, kinds.GIF, lambda n: saved(ramp("L", n), "GIF")),
     "dicom": (39, kinds.DICOM, lambda n: made(deep_slice(n), DeflatedExplicitVRLittleEndian)),
