@@ -100,7 +100,7 @@ class MippGroup(click.Group):
 
 def _system_error(error: OSError) -> OutputError:
     """Return the error for a failed system call that no step handles."""
-    from mipp_cli.files.atomic import hint_of
+    from mipp_cli.files.system_errors import hint_of
 
     unwritable = _is_output_unwritable()  # first, or the interpreter fails again when it exits
     place = error.filename or ("standard output" if unwritable else None)

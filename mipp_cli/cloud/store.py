@@ -18,7 +18,8 @@ from mipp_cli.containers.store.index import Index, Part, Segment
 from mipp_cli.containers.store.part import PART, PartReader, read_part
 from mipp_cli.containers.store.segment import segment_schema
 from mipp_cli.errors import errors_at
-from mipp_cli.files.atomic import output_error, remove_all
+from mipp_cli.files.atomic import remove_all
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.scheme.parameters import Parameters
 
 SEGMENTS_FOLDER = "segments"

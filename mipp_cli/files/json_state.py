@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.errors import MalformedError, MippError
-from mipp_cli.files.atomic import hint_of, write_bytes
+from mipp_cli.files.atomic import write_bytes
+from mipp_cli.files.system_errors import hint_of
 
 # errors that reading a file with invalid bytes or values may raise
 _NONSENSE = (

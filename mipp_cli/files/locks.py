@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mipp_cli.errors import OutputError
-from mipp_cli.files.atomic import output_error
+from mipp_cli.files.system_errors import output_error
 
 
 class LockedError(Exception):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from mipp_cli.compute.signals import signals_held
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import output_error, remove, remove_all, sync, unchanged_on_failure
+from mipp_cli.files.atomic import remove, remove_all, sync, unchanged_on_failure
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore, newest_in
 from mipp_cli.report import Report

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
 
 from mipp_cli.errors import ConflictError, InvalidRequestError
-from mipp_cli.files.atomic import output_error
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.owner.described_image import DescribedImage, PictureFacts
 from mipp_cli.workdir.directory import RoleDirectory

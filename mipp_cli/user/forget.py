@@ -8,7 +8,8 @@ from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, NotAuthorisedError
-from mipp_cli.files.atomic import output_error, sync
+from mipp_cli.files.atomic import sync
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.report import Report
 from mipp_cli.user.user import QUERIES_FOLDER
 from mipp_cli.workdir.directory import RoleDirectory

@@ -13,9 +13,9 @@ from mipp_cli.errors import (
     ReplayedError,
     TamperedError,
 )
-from mipp_cli.files.atomic import output_error
 from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
 from mipp_cli.files.locks import locked
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.scheme.passphrase import PassphraseKey
 from mipp_cli.scheme.secret_keys import KEY_BYTES, generate_key
 from mipp_cli.workdir.secrets_file import (

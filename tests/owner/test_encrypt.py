@@ -15,7 +15,7 @@ from PIL import Image
 
 from mipp_cli.containers.base.container import open_container
 from mipp_cli.containers.messages.upload import UploadCipher, UploadReader, upload_schema
-from mipp_cli.files.atomic import output_error
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.owner import descriptions
 from mipp_cli.owner.ledger import Message
 from mipp_cli.owner.owner import Owner

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipp_cli.containers.base.source import BlockVerifiedSource, Source
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import output_error
+from mipp_cli.files.system_errors import output_error
 
 Shape = TypeVar("Shape")
 ROW_LIMIT = 1 << 31

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mipp_cli.containers.base.header import HEAD_BYTES, Header
 from mipp_cli.errors import InvalidRequestError, MalformedError, TamperedError
-from mipp_cli.files.atomic import hint_of
+from mipp_cli.files.system_errors import hint_of
 from mipp_cli.log import timed
 
 if TYPE_CHECKING:

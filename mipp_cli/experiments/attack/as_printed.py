@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mipp_cli.experiments.attack.keyless_reading import Numbers, Reading, integers, read_quotients
-from mipp_cli.files.atomic import output_error
+from mipp_cli.files.system_errors import output_error
 from mipp_cli.images.grey_levels import grey_levels
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.sheet_text import font, shorten
