@@ -245,10 +245,15 @@ def remove(path: Path, *, for_good: bool = False) -> None:
 
 def remove_all(paths: Iterable[Path]) -> None:
     """Remove every file that can be removed; then raise the OutputError of the first that cannot be."""
+    try_all(partial(remove, path) for path in paths)
+
+
+def try_all(steps: Iterable[Callable[[], object]]) -> None:
+    """Take every step, even if others fail; then raise the OutputError of the first that failed."""
     failures = list[OutputError]()
-    for path in paths:
+    for step in steps:
         try:
-            remove(path)
+            step()
         except OutputError as error:
             failures.append(error)
     if failures:

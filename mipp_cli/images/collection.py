@@ -203,7 +203,7 @@ def _walk(folder: Path, left_out: list[Problem] | None, passed_over: list[Proble
 
 def _is_picture(path: str) -> bool:
     """Return whether a file has a picture's suffix or first bytes."""
-    if os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES:  # noqa: PTH122 -- as above
+    if os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES:  # noqa: PTH122 -- no Path for each file
         return True
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 -- as above; a pipe has no end

@@ -10,7 +10,7 @@ of the upload's rows, encrypts it and writes it straight into the upload.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -41,7 +41,8 @@ from mipp_cli.owner.file_report import (
 from mipp_cli.owner.grouping import moved_warning, thin_warning
 from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
-from mipp_cli.owner.upload import SecondPass, UploadOutputs
+from mipp_cli.owner.upload import SecondPass
+from mipp_cli.owner.upload_outputs import UploadOutputs
 from mipp_cli.owner.whats_new import Choice, EncryptOptions, as_called_before
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Output, Report
@@ -82,14 +83,15 @@ def encrypt_images(
             _check_payload(choice, options)
             first = FirstPass(owner, by_name, options, features, describer, choice, work)
             rows = partial(rows_of_run, named, first, left_out, passed_over)
+            found: list[Row] = []
 
-            def so_far() -> Iterator[Row]:
-                return rows(failed=not outputs.in_place)
+            def so_far() -> Iterable[Row]:
+                return found if outputs.in_place else rows(failed=True)
 
             with reported_if_it_fails(options.report, so_far, force=options.force):
                 grouping = first.describe(parallelism, progress)
                 second = SecondPass(owner, by_name, options, choice, work, grouping)
-                found = [] if options.report is None else [*rows()]
+                found += [] if options.report is None else rows()
                 written = second.write(outputs, parallelism, progress)
     done, protocol = work.done.keys(), owner.directory.deployment.parameters.protocol
     skipped = [*left_out, *first.problems]

@@ -91,7 +91,6 @@ class Choice:
         self._counts: Counter[str] = Counter()
         self.reasons: dict[str, str] = {}  # per image, why it is sent or not
         self.sent: list[ImageFile] = []
-        self.unreadable: set[str] = set()  # among those that had to be read
         self.sent_as_pixels = 0  # images that a file would replace without being asked for
         self.payload_before = ledger.last_payload()
         with progress("comparing", len(images), "image") as advance:
@@ -109,7 +108,6 @@ class Choice:
                 self.sent_as_pixels += why != NEW and self._were_pixels(image)
         except UnreadableImageError:  # the first pass reports the error
             self.sent.append(image)
-            self.unreadable.add(image.name)
 
     def _reason(self, image: ImageFile) -> str:
         """Return why an image is sent or left out; raises UnreadableImageError if it had to be read."""

@@ -15,6 +15,7 @@ from mipp_cli.errors import (
     OutputError,
     ReplayedError,
 )
+from mipp_cli.files.atomic import try_all
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.replay import check_pinned_key, numbers_behind
@@ -123,18 +124,14 @@ def record_removal(directory: RoleDirectory, owner: str, in_force: Removal | Non
 
 def delete_rest(owner: str, *steps: Callable[[], object]) -> None:
     """Delete what a removed owner leaves: every step is tried, whichever fails; raises OutputError."""
-    failures = list[OutputError]()
-    for step in steps:
-        try:
-            step()
-        except OutputError as error:
-            failures.append(error)
-    if failures:
+    try:
+        try_all(steps)
+    except OutputError as error:
         raise OutputError(
-            f"{failures[0].message}; {owner!r} is removed, but some of the owner's files may be left",
-            path=failures[0].path,
+            f"{error.message}; {owner!r} is removed, but some of the owner's files may be left",
+            path=error.path,
             hint="run the command again to delete the rest",
-        ) from failures[0]
+        ) from error
 
 
 def check_spelling(directory: RoleDirectory, owner: str, others: Iterable[str]) -> None:

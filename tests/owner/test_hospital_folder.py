@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
+from mipp_cli.errors import OutputError
 from mipp_cli.owner.owner import Owner
+from mipp_cli.owner.upload_outputs import UploadOutputs
 from tests.owner.test_encrypt import envelopes
 from tests.support.deployment import JOBS, Deployment, done, picture, refused, snapshot
 
@@ -206,6 +208,19 @@ def test_a_report_in_the_place_of_an_upload_is_refused(
     said = refused(2, *words, "--force", "--small", "--report", changeable / name).err
     assert "the report would replace an upload" in said
     assert snapshot(changeable.root) == before
+
+
+def test_a_failure_after_the_uploads_is_not_reported_as_unsent(
+    changeable: Deployment, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove_older(outputs: UploadOutputs, written: object) -> None:
+        raise OutputError("cannot be written: Input/output error", path=tmp_path)
+
+    monkeypatch.setattr(UploadOutputs, "remove_older", remove_older)
+    report = tmp_path / "report.csv"
+    refused(10, *encrypt(changeable, folder, "--payload", "file", "--report", report))
+    row = rows_of(report)["photo.png"]
+    assert (row["outcome"], row["reason"], row["kind"]) == ("sent", "new", "PNG")
 
 
 def test_no_report_replaces_another_when_a_run_fails(
