@@ -120,7 +120,7 @@ def _one_run(name: str, seconds: int, scratch: Path, corpus: Path, findings: Pat
         "-rss_limit_mb=0",  # memory is limited by RLIMIT_AS, which no input gets over
     ]
     command = [sys.executable, "-m", "tests.fuzz.worker", name, str(scratch), *options, str(corpus)]
-    log = findings.with_name(f"{name}.log")
+    log = findings.with_name(f"{name}-{len(before)}.log")  # a crash may not happen again
     with log.open("w") as output:
         subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     text = log.read_text(errors="replace")
