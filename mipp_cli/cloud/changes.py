@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipp_cli.cloud.cloud import Cloud
-from mipp_cli.cloud.summing import sums_of
+from mipp_cli.cloud.summing import expect_sums, sums_of
 from mipp_cli.compute.processes import Parallelism
 from mipp_cli.containers.base.stored import blocks_path, store_digests
 from mipp_cli.containers.store.index import Index, Part, Segment
@@ -65,18 +65,22 @@ class IndexChange:
         self._deleted: dict[tuple[str, int], Ids] = {}  # deleted ids, by deletion read so far
         self._written: list[Path] = []
 
+    def expect_upload(self, size: int) -> None:
+        """Prepare for an upload of ``size`` bytes, before it is stored."""
+        expect_sums(self._store.parameters, size, self._parallelism)
+
     @timed("listing an upload in the index")
     def add_upload(self, segment: Segment) -> Effect:
         """Index a stored upload, or a later revision of a message, without the images that newer messages
         decide.
         """
-        with self._store.segment(segment, verified=True) as upload:
+        opening = partial(self._store.segment, segment, verified=True)
+        with opening() as upload:
             upload.check_images()
             ids, earlier = ids_of(name.encode() for name in upload.names()), upload.earlier()
             deleted = deleted_in(upload.container) if segment.revision else _NO_IDS
             older, late = self._compare(segment, ids)
-            read = partial(self._store.encrypted_features, segment)
-            sums = sums_of(upload, self._parallelism, self._progress, read)
+            sums = sums_of(upload, opening, self._parallelism, self._progress)
             segment = replace(segment, key_id=upload.key_id, rows=int((~late).sum()), deleted=len(deleted))
         self._deleted[segment.owner, segment.number] = deleted
         place = self._list(segment, earlier)

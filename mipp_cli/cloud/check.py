@@ -193,8 +193,8 @@ class _Check:
         self.findings.counts["images"] += len(ids)
         if self.sums is None:
             return keys_of([0] * len(ids), [0] * len(ids), ids)
-        read = partial(self.cloud.store.encrypted_features, segment)
-        return keys_of(*sums_of(upload, self.sums, self.progress, read), ids)
+        opening = partial(self.cloud.store.segment, segment, verified=True)
+        return keys_of(*sums_of(upload, opening, self.sums, self.progress), ids)
 
     def _part(self, part: Part, segments: list[Keys | None]) -> None:
         """Check a part: every byte, and its images against its segments, unless these are damaged."""

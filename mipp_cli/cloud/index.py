@@ -110,6 +110,7 @@ def _add(cloud: Cloud, change: IndexChange, source: FileSource, header: Header, 
     """Store an upload unchanged, verify it on the way, and index it."""
     _check_sender(cloud, change.index, header)
     segment = _as_it_came(header)
+    change.expect_upload(source.size)
     copy = cloud.store.segment_path(segment)
     with progress("verifying", source.size, "B") as advance:
         root = store_copy(source, copy, header, advance)

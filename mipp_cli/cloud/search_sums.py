@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -198,9 +199,10 @@ def _scan(
     for position, segment in enumerate(index.segments):
         if segment.owner not in owners or not segment.rows:
             continue
-        with store.segment(segment) as upload:
+        opening = partial(store.segment, segment)
+        with opening() as upload:
             ids = ids_of(name.encode() for name in upload.names()).tolist()
-            columns = sums_of(upload, parallelism, progress)
+            columns = sums_of(upload, opening, parallelism, progress)
         sum1, sum2 = (np.array(column, dtype=np.int64) for column in columns)
         for number, pair in enumerate(sums):
             numerators = sim_numerators(sum1, sum2, *pair, store.parameters.l)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mipp_cli.containers.base.container import Container, Schema, read_header
 from mipp_cli.containers.base.source import FileSource
@@ -59,13 +58,6 @@ class Store:
         root = None if verified else segment.root
         with self._opened(self.segment_path(segment), root, schema) as container:
             yield UploadReader(container, self.parameters)
-
-    def encrypted_features(
-        self, segment: Segment, begin: int, end: int
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return EF and EFF of rows of a segment that was just verified as a whole."""
-        with self.segment(segment, verified=True) as upload:
-            return upload.encrypted_features(begin, end)
 
     @contextmanager
     def part(self, part: Part) -> Iterator[PartReader]:

@@ -54,7 +54,7 @@ def open_pool(
         # each worker and its thread that waits for this process to end, two threads here, and two servers
         _check_room(2 * count + 4)
         try:
-            _start_server()
+            _start_server(_module_of(function))
             context = multiprocessing.get_context("forkserver")
             pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
         except (OSError, ImportError, NotImplementedError) as error:
@@ -133,13 +133,31 @@ def _check_room(count: int) -> None:
             thread.join()
 
 
-def _start_server() -> None:
+def start_server_early(module: str) -> None:
+    """Start the process that forks the workers, which imports ``module`` while this process goes on.
+
+    If this fails, :func:`open_pool` says so.
+    """
+    with signals_held(), suppress(OSError, ImportError, NotImplementedError):
+        _start_server(module)
+
+
+def _module_of(function: Callable[..., object]) -> str:
+    """Return the module of a function, of the function of a partial, or of the class of an object."""
+    while isinstance(function, partial):
+        function = function.func
+    return function.__module__
+
+
+def _start_server(module: str) -> None:
     """Start the process that forks the workers, unless it runs. It has no threads, and ends with this one.
 
-    Signals for the parent are blocked in it and its workers from the start. Their output, such as a traceback
-    of a failed fork, is not shown: errors that matter are returned as results.
+    It imports ``module`` once for all its workers. Signals for the parent are blocked in it and its workers
+    from the start. Their output, such as a traceback of a failed fork, is not shown: errors that matter are
+    returned as results.
     """
-    forkserver.set_forkserver_preload([])  # without the main module, which may start threads
+    # the main module may start threads
+    forkserver.set_forkserver_preload([] if module == "__main__" else [module])
     added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     mask, stderr = signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.dup(2)
     try:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from mipp_cli.compute.cluster import check_address, open_cluster_workers
 from mipp_cli.compute.cores import all_cores, grant_cores, share_of_cores
-from mipp_cli.compute.pool import open_pool
+from mipp_cli.compute.pool import open_pool, start_server_early
 from mipp_cli.errors import InvalidRequestError
 
 Task = TypeVar("Task")
@@ -50,6 +50,13 @@ class Parallelism:
 
 
 LOCAL = Parallelism()
+ONE_JOB = Parallelism(jobs=1)
+
+
+def start_early(module: str, parallelism: Parallelism) -> None:
+    """Begin to start the processes of a later :func:`open_workers`, whose function is in ``module``."""
+    if parallelism.count > 1 and not parallelism.threads:
+        start_server_early(module)
 
 
 @dataclass(frozen=True)

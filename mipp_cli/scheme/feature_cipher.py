@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import gmpy2
 import numpy as np
@@ -29,6 +30,8 @@ class ProductCipher:
 
     group: SumGroup
     window: int | None = None
+    # whether sums take longer than sending the ciphertexts to another process
+    sums_take_long: ClassVar[bool] = True
 
     @property
     def number_bytes(self) -> int:
@@ -82,9 +85,9 @@ class ProductCipher:
         totals = []
         for row in np.ascontiguousarray(c):
             data = row.tobytes()
-            product = mpz(1)
-            for start in range(0, len(data), width):
-                product = product * int.from_bytes(data[start : start + width], "big") % m_squared
+            product = mpz.from_bytes(data[:width])
+            for start in range(width, len(data), width):
+                product = product * mpz.from_bytes(data[start : start + width]) % m_squared
             total, remainder = gmpy2.f_divmod(product - 1, m)
             if remainder:
                 raise MalformedError("the ciphertexts of a feature do not multiply to an encrypted sum")
@@ -100,6 +103,8 @@ class MaskCipher:
     whatever the adversary's computing power. A word is large enough for Σx² of every descriptor (see
     descriptor.py).
     """
+
+    sums_take_long: ClassVar[bool] = False
 
     @property
     def number_bytes(self) -> int:

@@ -11,6 +11,13 @@ from pathlib import Path
 from mipp_cli.compute.cores import cores_of_this_worker
 from mipp_cli.errors import UnreadableImageError
 
+IMPORTED_BY = os.getpid()
+
+
+def importer(_: int) -> tuple[int, int]:
+    """Return which process imported this module, and the parent of this one."""
+    return IMPORTED_BY, os.getppid()
+
 
 def square(number: int) -> int:
     time.sleep(0.02 if number % 3 == 0 else 0)  # so that later tasks are done before earlier ones

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import _multiprocessing
 import errno
+import multiprocessing.synchronize  # noqa: F401 -- not while a test has replaced what it needs
 import os
+import subprocess
+import sys
 import threading
+from multiprocessing import forkserver
+from pathlib import Path
 
 import pytest
 
-from mipp_cli.compute.processes import Parallelism, open_workers
+from mipp_cli.compute.processes import Parallelism, open_workers, start_early
 from mipp_cli.errors import InterruptedWorkError
 
 TWO = Parallelism(jobs=2)
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("most", range(8))
@@ -51,6 +57,33 @@ def test_what_workers_print_is_not_shown(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr().err == ""
     os.write(2, b"shown")
     assert capfd.readouterr().err == "shown"
+
+
+@pytest.mark.parametrize("early", ["", "start_early('tests.compute.functions', Parallelism(2))"])
+def test_workers_share_what_their_parent_imported(early: str) -> None:
+    script = f"""
+from mipp_cli.compute.processes import Parallelism, open_workers, start_early, start_early
+from tests.compute.functions import importer
+{early}
+with open_workers({"abs" if early else "importer"}, Parallelism(2)) as workers:
+    pass
+with open_workers(importer, Parallelism(2)) as workers:
+    print(*workers.begin(0)())
+"""
+    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    imported_by, parent = done.stdout.split()
+    assert imported_by == parent
+
+
+def test_a_server_that_cannot_start_early_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(forkserver, "ensure_running", fail)
+    start_early("tests.compute.functions", TWO)
+    with pytest.raises(InterruptedWorkError, match="cannot be started"), open_workers(abs, TWO):
+        pass
 
 
 def print_aloud(text: str) -> str:

@@ -32,6 +32,7 @@ _ROWS_LIMIT = 2**32 - 1
 _IMAGES: dict[str, Matrix | Ragged] = {"EW": Ragged(), "image_names": Ragged(limit=NAME_LIMIT)}
 GROUP_ENDS = "group_ends"
 LONGEST_ROW = IMAGE_LIMIT + 2**27
+Ciphertexts = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _schema(features: Mapping[str, int | None], *, grouped: bool) -> Schema:
@@ -193,7 +194,7 @@ class UploadReader:
         bounds = column.rows(max(group - 1, 0), group + 1).tolist()
         return range(bounds[0] if group else 0, bounds[-1])
 
-    def encrypted_features(self, begin: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def encrypted_features(self, begin: int, end: int) -> Ciphertexts:
         """Return EF and EFF of rows ``begin`` to ``end``, each of shape (n, l, number_bytes)."""
         shape = (end - begin, self.parameters.l, self.parameters.cipher.number_bytes)
         ef, eff = (self.container.matrix(name).rows(begin, end) for name in ("EF", "EFF"))
