@@ -122,7 +122,9 @@ def _one_run(name: str, seconds: int, scratch: Path, corpus: Path, findings: Pat
     command = [sys.executable, "-m", "tests.fuzz.worker", name, str(scratch), *options, str(corpus)]
     log = findings.with_name(f"{name}-{len(before)}.log")  # a crash may not happen again
     with log.open("w") as output:
-        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+        # an arena for each thread would take much of the address space that is left
+        environment = os.environ | {"MALLOC_ARENA_MAX": "1"}
+        subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False, env=environment)
     text = log.read_text(errors="replace")
     status = [tuple(map(int, each)) for each in _STATUS.findall(text)]
     executed = _EXECUTED.findall(text)
