@@ -139,7 +139,7 @@ class TooFewImagesError(ConflictError):
 
 
 class OutputError(MippError):
-    """Raised when an output exists, or cannot be written."""
+    """Raised when an output exists, or a file cannot be written or deleted."""
 
     exit_code = 10
 

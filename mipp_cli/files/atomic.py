@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mipp_cli.errors import OutputError
-from mipp_cli.files.system_errors import output_error
+from mipp_cli.files.system_errors import deletion_error, output_error
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # names of unfinished files
 # errors of file systems that cannot sync folders, and for folders that may be written but not read
@@ -237,10 +237,19 @@ def remove(path: Path, *, for_good: bool = False) -> None:
     """Remove a file if it exists; ``for_good`` makes this survive a power cut. Raises OutputError."""
     try:
         path.unlink(missing_ok=True)
-        if for_good and path.parent.exists():
-            sync(path.parent)
     except OSError as error:
-        raise output_error(error, path) from error
+        raise deletion_error(error, path) from error
+    if for_good:
+        sync_deletions(path.parent)
+
+
+def sync_deletions(folder: Path) -> None:
+    """Make deletions in a folder survive a power cut, if it is there; raises OutputError."""
+    try:
+        if folder.exists():
+            sync(folder)
+    except OSError as error:
+        raise deletion_error(error, folder, "a deletion in it may not survive a power cut") from error
 
 
 def remove_all(paths: Iterable[Path]) -> None:

@@ -128,7 +128,7 @@ def delete_rest(owner: str, *steps: Callable[[], object]) -> None:
         try_all(steps)
     except OutputError as error:
         raise OutputError(
-            f"{error.message}; {owner!r} is removed, but some of the owner's files may be left",
+            f"{error.message}; {owner!r} is removed, but some of the owner's files may be left or come back",
             path=error.path,
             hint="run the command again to delete the rest",
         ) from error
