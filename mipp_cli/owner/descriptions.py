@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
@@ -80,10 +81,9 @@ class Descriptions:
             file.truncate(offset)
         self.kept = len(self._earlier)
 
-    @property
-    def left(self) -> int:
-        """How many images a resumed run need not describe again if this one ends now."""
-        return len(self.done) + len(self._earlier) if self.kept else 0
+    def left(self, names: Collection[str]) -> int:
+        """Return how many of the images a resumed run need not describe again if this one ends now."""
+        return len(self.done) + sum(name in names for name in self._earlier) if self.kept else 0
 
     def keep(self, image: ImageFile) -> bool:
         """Reuse the interrupted run's description of this version of an image; return whether it has one."""

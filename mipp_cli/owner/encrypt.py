@@ -10,7 +10,7 @@ of the upload's rows, encrypts it and writes it straight into the upload.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -78,7 +78,7 @@ def encrypt_images(
         outputs = UploadOutputs(owner, output, options)
         request = {"payload": options.payload_kind, "features": features and features.identity}
         work = Descriptions(owner.directory, request, resume=options.resume)
-        with _told_what_is_kept(work, len(named)):
+        with _told_what_is_kept(work, by_name):
             choice = Choice(owner.ledger, named, options, features, progress)
             _check_payload(choice, options)
             first = FirstPass(owner, by_name, options, features, describer, choice, work)
@@ -136,20 +136,20 @@ def _inputs(
 
 
 @contextmanager
-def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
+def _told_what_is_kept(work: Descriptions, names: Collection[str]) -> Iterator[None]:
     """Add to any error that ends the block early how to resume with the images described so far."""
     try:
         yield
     except KeyboardInterrupt:
-        if not work.left:
+        if not work.kept:
             raise
         raise InterruptedWorkError(
-            f"interrupted; {work.left} of {images} images are described",
+            f"interrupted; {work.left(names)} of {len(names)} images are described",
             hint="run it again with --resume to continue",
         ) from None
     except MippError as error:
-        if work.left:
-            go_on = f"{work.left} images are described: give --resume to continue after them"
+        if work.kept:
+            go_on = f"{work.left(names)} images are described: give --resume to continue after them"
             error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
         raise
     finally:

@@ -132,6 +132,21 @@ def test_an_interrupted_run_says_how_to_go_on(changeable: Deployment, collection
     assert not (changeable / "new.h5").exists()
 
 
+def test_the_count_is_of_the_images_named(changeable: Deployment, collection: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(collection, tmp_path / "some"))
+    stopped(changeable, folder)
+    for path in sorted(folder.iterdir())[5:]:
+        path.unlink()
+    outcome = watched(stop_at("encrypting", 0), *command(changeable, folder, "--resume"))
+    check_refusal(outcome, 130)
+    assert "interrupted; 5 of 5 images are described" in outcome.err
+    picture(COUNT).save(tmp_path / "other.png")
+    outcome = watched(stop_at("describing", 0), *command(changeable, tmp_path / "other.png", "--resume"))
+    check_refusal(outcome, 130)
+    assert "interrupted; 0 of 1 images are described" in outcome.err
+    assert "--resume" in outcome.err
+
+
 def test_after_unreadable_images_the_count_is_what_is_kept(
     changeable: Deployment, collection: Path, tmp_path: Path
 ) -> None:
