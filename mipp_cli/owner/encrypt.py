@@ -85,8 +85,8 @@ def encrypt_images(
             rows = partial(rows_of_run, named, first, left_out, passed_over)
             found: list[Row] = []
 
-            def so_far() -> Iterable[Row]:
-                return found if outputs.in_place else rows(failed=True)
+            def so_far(failed: MippError) -> Iterable[Row]:
+                return found if outputs.in_place else rows(failed=failed)
 
             with reported_if_it_fails(options.report, so_far, force=options.force):
                 grouping = first.describe(parallelism, progress)
@@ -253,7 +253,11 @@ def preview(
         work = Rehearsal()
         first = FirstPass(owner, by_name, options, features, describer, choice, work)
         grouping = first.grouping(set())
-        with suppress(AlreadyAppliedError):  # none of the new images can be read
+        rows = partial(rows_of_run, named, first, left_out, passed_over)
+        with (
+            reported_if_it_fails(options.report, lambda error: rows(failed=error), force=options.force),
+            suppress(AlreadyAppliedError),  # none of the new images can be read
+        ):
             grouping = first.describe(parallelism, progress) if choice.sent else grouping
     done, unreadable = work.done.keys(), [*left_out, *first.problems]
     all_passed_over = [*passed_over, *first.passed_over]
@@ -282,8 +286,7 @@ def preview(
     warnings += _feature_warnings(edgeless, flat)
     written: tuple[Output, ...] = ()
     if options.report is not None:
-        rows = rows_of_run(named, first, left_out, passed_over)
-        write_file_report(options.report, rows, force=options.force)
+        write_file_report(options.report, rows(), force=options.force)
         written = (Output(options.report, "report"),)
     return Report(written, counts, tuple(warnings), notes=tuple(notes))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import os
@@ -130,6 +131,31 @@ def test_an_interrupted_run_says_how_to_go_on(changeable: Deployment, collection
     assert f"{STOP_AFTER} of {COUNT} images are described" in outcome.err
     assert "--resume" in outcome.err
     assert not (changeable / "new.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "after", "options"),
+    [
+        *(("describing", after, options) for after in (0, STOP_AFTER) for options in ((), ("--dry-run",))),
+        ("encrypting", 3, ()),
+    ],
+)
+def test_an_interrupted_run_reports_what_became_of_each_file(
+    changeable: Deployment, collection: Path, tmp_path: Path, what: str, after: int, options: tuple[str, ...]
+) -> None:
+    report = tmp_path / "report.csv"
+    outcome = watched(stop_at(what, after), *command(changeable, collection, "--report", report, *options))
+    check_refusal(outcome, 130)
+    assert f"{report} lists what happened to each file" in outcome.err
+    assert ("--resume" in outcome.err) == (not options and after > 0)
+    with report.open(newline="") as table:
+        rows = [*csv.DictReader(table)]
+    assert {(row["outcome"], row["reason"]) for row in rows} == {
+        ("not sent", "new, but the run was interrupted")
+    }
+    assert len(rows) == COUNT
+    described = COUNT if what == "encrypting" else after
+    assert sum(row["kind"] == "PNG" for row in rows) == described
 
 
 def test_the_count_is_of_the_images_named(changeable: Deployment, collection: Path, tmp_path: Path) -> None:

@@ -187,6 +187,20 @@ def test_a_failed_run_reports_what_became_of_each_file(
     assert rows["SR0001"]["outcome"] == rows["notes.txt"]["outcome"] == "passed over"
 
 
+def test_a_failed_dry_run_reports_what_became_of_each_file(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report, path = tmp_path / "report.csv", folder / "broken.jpg"
+    words = (path, folder / "notes.txt", "--dry-run", "--report", report)
+    outcome = refused(2, "owner", "encrypt", changeable / "north", *words)
+    assert "none of the images can be read" in outcome.err
+    assert f"{report} lists what happened to each file" in outcome.err
+    rows = rows_of(report)
+    assert rows["broken.jpg"]["outcome"] == "unreadable"
+    assert "damaged" in rows["broken.jpg"]["reason"]
+
+
 def test_the_next_run_replaces_the_report_of_one_that_failed(
     changeable: Deployment, folder: Path, tmp_path: Path
 ) -> None:
