@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import OwnFeatures, own_features
@@ -30,7 +31,7 @@ from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
-from mipp_cli.owner.descriptions import Descriptions, Rehearsal
+from mipp_cli.owner.descriptions import Descriptions, Rehearsal, is_interrupted
 from mipp_cli.owner.file_report import (
     Row,
     is_file_report,
@@ -76,8 +77,7 @@ def encrypt_images(
         by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device)
         outputs = UploadOutputs(owner, output, options)
-        request = {"payload": options.payload_kind, "features": features and features.identity}
-        work = Descriptions(owner.directory, request, resume=options.resume)
+        work = Descriptions(owner.directory, _request(options, features), resume=options.resume)
         with _told_what_is_kept(work, by_name):
             choice = Choice(owner.ledger, named, options, features, progress)
             _check_payload(choice, options)
@@ -133,6 +133,11 @@ def _inputs(
     images = as_called_before(owner.ledger, images)
     with own_features(options.features, images, owner.directory.deployment.parameters.descriptor) as features:
         yield images, features
+
+
+def _request(options: EncryptOptions, features: OwnFeatures | None) -> dict[str, Any]:
+    """Return what a run that continues another must have in common with it."""
+    return {"payload": options.payload_kind, "features": features and features.identity}
 
 
 @contextmanager
@@ -237,17 +242,24 @@ def preview(
     progress: Progress = silent,
     left_out: Sequence[Problem] = (),
     passed_over: Sequence[Problem] = (),
+    output: Path | None = None,
 ) -> Report:
     """Report what :func:`encrypt_images` would send; only the file report is written.
 
-    The images are described, as in a run, so that the counts are those of a run.
+    The images are described, as in a run, so that the counts are those of a run. Like a run, this is refused
+    if an interrupted run must be resumed or discarded first, or if the ``output`` exists, where one is given.
     """
     owner = Owner.open(path)
+    if output is not None:
+        owner.directory.refuse_inside(output)
     _check_report(owner, options)
     asked, options = options, replace(options, skip_unreadable=True, small=True)
     with owner.directory.lock(shared=True), _inputs(owner, images, options) as (named, features):
         by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device, remember=False)
+        if output is not None:
+            UploadOutputs(owner, output, options)
+        is_interrupted(owner.directory, _request(options, features), resume=options.resume)
         choice = Choice(owner.ledger, named, options, features, progress)
         _check_payload(choice, options)
         work = Rehearsal()

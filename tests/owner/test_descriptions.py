@@ -236,6 +236,28 @@ def test_interrupted_work_is_not_thrown_away_unasked(changeable: Deployment, col
     assert kept(changeable, collection, "--resume") == (STOP_AFTER, COUNT)
 
 
+def test_a_dry_run_is_refused_as_the_run_is(changeable: Deployment, collection: Path) -> None:
+    stopped(changeable, collection, "--payload", "pixels")
+    words = command(changeable, collection)
+    for code, options in ((9, ()), (2, ("--resume",))):
+        run_ = refused(code, *words, *options)
+        assert refused(code, *words, *options, "--dry-run") == run_
+    done(*words, "--no-resume", "--dry-run")
+    done(*words, "--payload", "pixels", "--resume", "--dry-run")
+    refused(9, *words)  # a dry run discards nothing
+
+
+def test_a_dry_run_is_refused_where_the_output_exists(each_way: Deployment, collection: Path) -> None:
+    beside = ".features" if each_way.scheme == "exact" else ""
+    (output := each_way / f"new{beside}.h5").write_bytes(b"mine")
+    words = command(each_way, collection)
+    run_ = refused(10, *words)
+    assert f"{output}: the output exists" in run_.err
+    assert refused(10, *words, "--dry-run") == run_
+    inside = (*words[:3], collection, "-o", each_way / "north" / "new.h5")
+    assert refused(10, *inside) == refused(10, *inside, "--dry-run")
+
+
 def test_interrupted_work_is_thrown_away_where_told_so(each_way: Deployment, collection: Path) -> None:
     stopped(each_way, collection)
     assert kept(each_way, collection, "--no-resume")[0] < SYNC

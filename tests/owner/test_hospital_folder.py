@@ -132,6 +132,7 @@ def test_the_report_has_a_row_for_every_file(changeable: Deployment, folder: Pat
 
 def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
     done(*encrypt(changeable, folder, "--payload", "file"))
+    (changeable / "ward.h5").unlink()
     picture(7).save(folder / "later.png")
     (folder / "gone.txt").write_text("")
     report = tmp_path / "report.csv"
