@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mipp_cli.errors import OutputError
+from mipp_cli.files.folders import paths_in
 from mipp_cli.files.system_errors import deletion_error, output_error
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # names of unfinished files
@@ -196,11 +197,15 @@ def sweep(folder: Path, name: str | None = None) -> None:
                     _remove_unused(Path(entry.path))
 
 
-def left_behind(folder: Path, name: str = "*") -> list[Path]:
-    """Return the temporary files in ``folder``, or those of ``name``, that :func:`sweep` cannot remove."""
+def left_behind(folder: Path, name: str | None = None) -> list[Path]:
+    """Return the temporary files in ``folder``, or those of ``name``, that :func:`sweep` cannot remove.
+
+    Raises OutputError if the folder cannot be listed.
+    """
     left = []
-    for path in sorted(folder.glob(f".{name}.*")):
-        if TEMPORARY.fullmatch(path.name):
+    begin = "." if name is None else f".{name}."
+    for path in paths_in(folder):
+        if path.name.startswith(begin) and TEMPORARY.fullmatch(path.name):
             try:
                 _remove_unused(path)
             except (BlockingIOError, FileNotFoundError):  # in use, or gone meanwhile

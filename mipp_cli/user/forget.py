@@ -9,6 +9,7 @@ from pathlib import Path
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, NotAuthorisedError
 from mipp_cli.files.atomic import remove_all, sync_deletions
+from mipp_cli.files.folders import paths_in
 from mipp_cli.report import Report
 from mipp_cli.user.user import QUERIES_FOLDER
 from mipp_cli.workdir.directory import RoleDirectory
@@ -24,7 +25,7 @@ def forget_queries(path: Path, which: Sequence[str] | None) -> Report:
     with directory.lock():
         folder = directory.folder(QUERIES_FOLDER)
         sync_deletions(folder)  # of an earlier run that could not
-        kept = {file.stem: file for file in folder.glob("*.json")}
+        kept = {file.stem: file for file in paths_in(folder, ".json")}
         chosen = set(kept) if which is None else {_query_id(directory, each, kept) for each in which}
         if not chosen:
             raise AlreadyAppliedError("keeps no queries", path=path, hint="there is nothing to do")

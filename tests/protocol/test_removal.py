@@ -241,9 +241,7 @@ def test_ctrl_c_at_the_last_step_brings_no_owner_back(
     place.refuse(6, "is not newer than the enrolment that was in force", recorded)
 
 
-def test_a_removal_that_cannot_be_synced_is_synced_the_next_time(
-    each_way: Deployment, tmp_path: Path
-) -> None:
+def test_a_removal_that_cannot_be_synced_is_synced_later(each_way: Deployment, tmp_path: Path) -> None:
     tried = each_way.copy(tmp_path / "tried")
     steps = broken_off(("kmc", "remove", tried / "kmc", "north", "--yes")).boundaries
     assert steps[-1].call == "fsync"

@@ -59,7 +59,7 @@ def test_files_of_others_name_no_query_to_forget(each_way: Deployment) -> None:
 
 
 @pytest.mark.parametrize("named", ["--all", "alice.query.h5"])
-def test_what_cannot_be_synced_is_synced_the_next_time(changeable: Deployment, named: str) -> None:
+def test_what_cannot_be_synced_is_synced_later(changeable: Deployment, named: str) -> None:
     words = ("user", "forget", changeable / "alice", named if named == "--all" else changeable / named)
     queries = Boundary("fsync", str(changeable / "alice" / "queries"))
     copy = changeable.copy(changeable.root / "copy")
