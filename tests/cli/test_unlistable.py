@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_processes import MIPP, environment
-from tests.support.deployment import Deployment, Outcome, check_refusal, done, snapshot
+from tests.support.deployment import Deployment, Outcome, check_refusal, done, picture, snapshot
 
 # root may list every folder, unless it gives that up
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
@@ -65,6 +65,24 @@ def test_a_removal_says_that_ciphertexts_may_be_left(changeable: Deployment, nam
     done(*words)
     assert not list(folder.glob("north-*"))
     assert mipp(*words).code == 5
+
+
+def test_a_removal_from_the_kmc_names_the_folder(changeable_exact: Deployment) -> None:
+    kmc, before = changeable_exact / "kmc", snapshot(changeable_exact.root)
+    refuse(10, kmc / "features" / "north", "kmc", "remove", kmc, "north", "--yes")
+    assert snapshot(changeable_exact.root) == before
+
+
+def test_a_folder_of_pictures_is_named(changeable: Deployment, tmp_path: Path) -> None:
+    (folder := tmp_path / "pictures" / "ward").mkdir(parents=True)
+    picture(1).save(tmp_path / "pictures" / "a.png")
+    words = ("owner", "encrypt", changeable / "north", tmp_path / "pictures", "-o", tmp_path / "u.h5")
+    with unlistable(folder):
+        failed, skipped = mipp(*words), mipp(*words, "--skip-unreadable")
+    check_refusal(failed, 2)
+    assert f"error: {folder}: the folder cannot be read: Permission denied" in failed.err
+    assert skipped.code == 0
+    assert f"left out {folder}: the folder cannot be read: Permission denied" in skipped.err
 
 
 @pytest.mark.parametrize(
