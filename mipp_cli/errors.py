@@ -139,7 +139,7 @@ class TooFewImagesError(ConflictError):
 
 
 class OutputError(MippError):
-    """Raised when an output exists, or cannot be written."""
+    """Raised when an output exists, or a file cannot be written or deleted."""
 
     exit_code = 10
 
@@ -148,6 +148,11 @@ class InterruptedWorkError(MippError):
     """Raised when a run was interrupted, or a worker was killed."""
 
     exit_code = 130
+
+
+def interrupted() -> InterruptedWorkError:
+    """Return the error for a command that a signal ended."""
+    return InterruptedWorkError("interrupted", hint="run the command again")
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from mipp_cli import __version__
 from mipp_cli.cli.examples import examples_of
 from mipp_cli.cli.messages import forget, report_error
 from mipp_cli.cli.verbose import verbose_option
-from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
+from mipp_cli.errors import InterruptedWorkError, MippError, OutputError, interrupted
+from mipp_cli.files.system_errors import hint_of
 
 _COMMANDS = {  # each is an object in the module of the same name
     "kmc": "Key management centre: enrol owners, rank queries, re-encrypt matches.",
@@ -36,6 +37,10 @@ _NO_MEMORY = InterruptedWorkError(
 )
 
 
+def _module_of(command: str) -> str:
+    return f"mipp_cli.cli.{command}"
+
+
 class MippGroup(click.Group):
     """The root group: imports subcommands on use, turns errors into messages and exit codes."""
 
@@ -47,7 +52,7 @@ class MippGroup(click.Group):
         """Import a command, and add the examples to its help."""
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"mipp_cli.cli.{cmd_name}"), cmd_name)
+        command = getattr(importlib.import_module(_module_of(cmd_name)), cmd_name)
         if isinstance(command, click.Group):
             for name, each in command.commands.items():
                 # the whole first line, which click would truncate
@@ -100,8 +105,6 @@ class MippGroup(click.Group):
 
 def _system_error(error: OSError) -> OutputError:
     """Return the error for a failed system call that no step handles."""
-    from mipp_cli.files.system_errors import hint_of
-
     unwritable = _is_output_unwritable()  # first, or the interpreter fails again when it exits
     place = error.filename or ("standard output" if unwritable else None)
     hint = hint_of(error, "check the path, its permissions, and the free space on the disk")
@@ -127,8 +130,7 @@ def _is_output_unwritable() -> bool:
 
 def report_interrupt(*, as_json: bool) -> int:
     """Report that the command was interrupted; return the exit code."""
-    interrupted = InterruptedWorkError("interrupted", hint="run the command again")
-    return report_error(interrupted, as_json=as_json)
+    return report_error(interrupted(), as_json=as_json)
 
 
 def _report_usage(error: click.UsageError, words: Sequence[str], *, as_json: bool) -> int:
@@ -141,11 +143,16 @@ def _report_usage(error: click.UsageError, words: Sequence[str], *, as_json: boo
 
 
 def _command_in(words: Sequence[str]) -> str:
-    """Return the command in a command line, such as `mipp kmc init`; not every error of click names it."""
+    """Return the command in a command line, such as `mipp kmc init`; not every error of click names it.
+
+    Nothing is imported, which could fail: before its command is imported, an error is one of `mipp` itself.
+    """
     path = "mipp"
     command: click.Command | None = mipp
     for word in words:
         if not isinstance(command, click.Group):
+            break
+        if word in _COMMANDS and command is mipp and _module_of(word) not in sys.modules:
             break
         if not word.startswith("-"):
             command = command.get_command(click.Context(command), word)

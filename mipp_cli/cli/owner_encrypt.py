@@ -126,7 +126,7 @@ def encrypt(
         passed_over=passed_over,
     )
     if dry_run:
-        return preview(directory, images, options, parallelism, progress, left_out, passed_over)
+        return preview(directory, images, options, parallelism, progress, left_out, passed_over, output)
     if output is None:
         raise click.UsageError("Missing option '-o' / '--output'.")
     return encrypt_images(directory, images, output, options, parallelism, progress, left_out, passed_over)

@@ -29,6 +29,7 @@ from mipp_cli.containers.store.segment import (
     write_upload_segment,
 )
 from mipp_cli.files.atomic import remove
+from mipp_cli.files.folders import paths_in
 from mipp_cli.log import timed
 from mipp_cli.progress import Progress
 from mipp_cli.scheme.retrieval_index import Ids, Places, Rows, among, ids_of, index_construct
@@ -59,7 +60,7 @@ class IndexChange:
         self.index = index
         self._cloud, self._sender, self._store = cloud, cloud.directory.sender, cloud.store
         self._parallelism, self._progress = parallelism, progress
-        numbers = (path.name.partition(".")[0] for path in self._store.parts_folder.glob("*"))
+        numbers = (path.name.partition(".")[0] for path in paths_in(self._store.parts_folder))
         self._last_part = max((int(number) for number in numbers if number.isdecimal()), default=0)
         self._left: dict[int, Places] = {}  # rows to remove, by place of the segment
         self._deleted: dict[tuple[str, int], Ids] = {}  # deleted ids, by deletion read so far

@@ -113,9 +113,8 @@ class _Check:
         findings, directory, index = self.findings, self.cloud.directory, None
         with findings.of(directory.file(INDEX_FILE), "files"):
             index = self.cloud.index()
-        files = (
-            path for folder in (SEGMENTS_FOLDER, PARTS_FOLDER) for path in directory.file(folder).glob("*")
-        )
+        folders = map(directory.file, (SEGMENTS_FOLDER, PARTS_FOLDER))
+        files = [path for folder in folders for path in findings.listed(folder)]
         stored = [path for path in files if _STORED.fullmatch(path.name)]
         if index is None:
             return stored
@@ -138,7 +137,7 @@ class _Check:
                 came[owner] = completeness(store, index, owner)
         findings.notes += notes_of(came)
         findings.details |= details_of(came)
-        if left := sorted({*stored} & {*store.unlisted(index)}):
+        if left := sorted({*stored} - store.listed(index)):
             findings.warnings.append(
                 f"{len(left)} files are not listed in index.h5, such as {left[0]}: the next `mipp cloud "
                 "index` removes them. If index.h5 was restored from a backup, run it with --rebuild first"

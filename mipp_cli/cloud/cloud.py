@@ -24,6 +24,7 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
+from mipp_cli.files.folders import paths_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.fingerprints import check_fingerprints
@@ -84,7 +85,7 @@ class Cloud:
 
     def owner_names(self) -> list[str]:
         """Return the OIDs of all enrolled owners."""
-        return sorted(file.stem for file in self.directory.file(MEMBERS_FOLDER).glob("*.h5"))
+        return sorted(file.stem for file in paths_in(self.directory.file(MEMBERS_FOLDER), ".h5"))
 
     def members(self) -> list[Membership]:
         """Return all current memberships, sorted by owner."""
@@ -122,8 +123,7 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
     def read(file: Path) -> Membership:
         def check(header: Header) -> None:
             found[file] = header.key
-            enrolled = (each.stem for each in cloud.directory.file(MEMBERS_FOLDER).glob("*.h5"))
-            check_spelling(cloud.directory, header.sender, [*enrolled, *headers])
+            check_spelling(cloud.directory, header.sender, [*cloud.owner_names(), *headers])
             known = headers.get(header.sender)
             if known is None and cloud.members_file(header.sender).exists():
                 known = cloud.members_header(header.sender)

@@ -27,6 +27,7 @@ from mipp_cli.errors import (
     Problem,
 )
 from mipp_cli.files.atomic import unchanged_on_failure
+from mipp_cli.files.folders import paths_in
 from mipp_cli.progress import Progress, silent
 from mipp_cli.report import Report
 from mipp_cli.workdir.floors import floor_file, floor_of, raise_floor
@@ -100,7 +101,7 @@ def _messages(folder: Path) -> list[_Message]:
     In this order, the message that decides an image is always read before those it overrules.
     """
     latest: dict[tuple[str, int], _Message] = {}
-    for path in folder.glob("*"):
+    for path in paths_in(folder):
         match = _SEGMENT_FILE.fullmatch(path.name)
         if match:
             owner, number, revision = match["owner"], int(match["number"]), int(match["revision"] or 0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from mipp_cli.containers.store.index import Index, Part, Segment
 from mipp_cli.containers.store.part import PART, PartReader, read_part
 from mipp_cli.containers.store.segment import segment_schema
 from mipp_cli.errors import errors_at
-from mipp_cli.files.atomic import remove_all
-from mipp_cli.files.system_errors import output_error
+from mipp_cli.files.atomic import remove_all, try_all
+from mipp_cli.files.folders import paths_in
 from mipp_cli.scheme.parameters import Parameters
 
 SEGMENTS_FOLDER = "segments"
@@ -93,16 +94,26 @@ class Store:
     def remove_unlisted(self, index: Index) -> None:
         """Remove files that the index does not list: merged, replaced, deleted or left by an interruption.
 
-        Raises OutputError if one cannot be removed, which does no harm; the others are removed.
+        Raises OutputError if one cannot be removed, or a folder cannot be listed, which does no harm; the
+        others are removed.
         """
-        try:
-            remove_all(self.unlisted(index))
-        except OSError as error:  # a folder cannot be listed
-            raise output_error(error, self.folder) from error
+        try_all(partial(self._remove_unlisted_in, folder, self.listed(index)) for folder in self.folders)
+
+    @staticmethod
+    def _remove_unlisted_in(folder: Path, listed: Set[Path]) -> None:
+        remove_all(path for path in paths_in(folder) if path not in listed)
 
     def unlisted(self, index: Index) -> list[Path]:
-        """Return the files of the store that the index does not list."""
+        """Return the files of the store that the index does not list; raises OutputError."""
+        listed = self.listed(index)
+        return [path for folder in self.folders for path in paths_in(folder) if path not in listed]
+
+    def listed(self, index: Index) -> set[Path]:
+        """Return the files that the index lists, whether they are there or not."""
         listed = {*map(self.segment_path, index.segments), *map(self.part_path, index.parts)}
-        listed |= {blocks_path(path) for path in listed}
-        folders = (self.segments_folder, self.parts_folder)
-        return [path for folder in folders for path in folder.glob("*") if path not in listed]
+        return listed | {blocks_path(path) for path in listed}
+
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """The folders of the store."""
+        return self.segments_folder, self.parts_folder

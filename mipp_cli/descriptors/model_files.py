@@ -14,6 +14,7 @@ from typing import Final
 from mipp_cli.descriptors.onnx_weights import external_files
 from mipp_cli.descriptors.preprocessing import read_preprocessing
 from mipp_cli.errors import InvalidRequestError, MalformedError, WrongDeploymentError, errors_at
+from mipp_cli.files.folders import paths_in
 from mipp_cli.log import timed
 from mipp_cli.names import on_disk
 from mipp_cli.scheme.image_model import PinnedModel, Preprocessing
@@ -105,9 +106,7 @@ def _model_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise InvalidRequestError("does not exist", path=path, hint=_MODEL_HINT)
-    found = sorted(
-        each for name in _EXPORTED_IN for each in (path / name).glob(f"*{_SUFFIX}") if each.is_file()
-    )
+    found = sorted(each for name in _EXPORTED_IN for each in paths_in(path / name, _SUFFIX) if each.is_file())
     if not found:
         for name, (kind, hint) in _EXPORT.items():
             if (path / name).exists():

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from mipp_cli.errors import OutputError
-from mipp_cli.files.system_errors import output_error
+from mipp_cli.files.folders import paths_in
+from mipp_cli.files.system_errors import deletion_error, output_error
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # names of unfinished files
 # errors of file systems that cannot sync folders, and for folders that may be written but not read
@@ -196,11 +197,15 @@ def sweep(folder: Path, name: str | None = None) -> None:
                     _remove_unused(Path(entry.path))
 
 
-def left_behind(folder: Path, name: str = "*") -> list[Path]:
-    """Return the temporary files in ``folder``, or those of ``name``, that :func:`sweep` cannot remove."""
+def left_behind(folder: Path, name: str | None = None) -> list[Path]:
+    """Return the temporary files in ``folder``, or those of ``name``, that :func:`sweep` cannot remove.
+
+    Raises OutputError if the folder cannot be listed.
+    """
     left = []
-    for path in sorted(folder.glob(f".{name}.*")):
-        if TEMPORARY.fullmatch(path.name):
+    begin = "." if name is None else f".{name}."
+    for path in paths_in(folder):
+        if path.name.startswith(begin) and TEMPORARY.fullmatch(path.name):
             try:
                 _remove_unused(path)
             except (BlockingIOError, FileNotFoundError):  # in use, or gone meanwhile
@@ -237,10 +242,19 @@ def remove(path: Path, *, for_good: bool = False) -> None:
     """Remove a file if it exists; ``for_good`` makes this survive a power cut. Raises OutputError."""
     try:
         path.unlink(missing_ok=True)
-        if for_good and path.parent.exists():
-            sync(path.parent)
     except OSError as error:
-        raise output_error(error, path) from error
+        raise deletion_error(error, path) from error
+    if for_good:
+        sync_deletions(path.parent)
+
+
+def sync_deletions(folder: Path) -> None:
+    """Make deletions in a folder survive a power cut, if it is there; raises OutputError."""
+    try:
+        if folder.exists():
+            sync(folder)
+    except OSError as error:
+        raise deletion_error(error, folder, "a deletion in it may not survive a power cut") from error
 
 
 def remove_all(paths: Iterable[Path]) -> None:

@@ -34,6 +34,11 @@ _HINTS_OF_WRITING = {
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
     errno.EILSEQ: "the file system does not accept this name: choose another",
 }
+_HINTS_OF_DELETING = {
+    errno.EROFS: "the file system is read-only: make it writable, then run the command again",
+    errno.EACCES: "you may not delete there: ask for permission, then run the command again",
+    errno.EPERM: "you may not delete there: ask for permission, then run the command again",
+}
 
 
 def hint_of(error: OSError, otherwise: str) -> str:
@@ -47,3 +52,11 @@ def output_error(error: OSError, path: Path) -> OutputError:
     reason = os.strerror(number) if number else "the write failed"
     hint = hint_of(error, _HINTS_OF_WRITING.get(number, "nothing was changed; try again"))
     return OutputError(f"cannot be written: {reason}", path=path, hint=hint)
+
+
+def deletion_error(error: OSError, path: Path, failed: str = "cannot be deleted") -> OutputError:
+    """Return the OutputError that says why ``path`` cannot be deleted, and what to do."""
+    number = error.errno or 0
+    reason = os.strerror(number) if number else "the deletion failed"
+    hint = hint_of(error, _HINTS_OF_DELETING.get(number, "run the command again"))
+    return OutputError(f"{failed}: {reason}", path=path, hint=hint)

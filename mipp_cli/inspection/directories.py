@@ -8,6 +8,7 @@ from pathlib import Path
 from mipp_cli.cloud import cloud as cloud_role
 from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.errors import NotInitialisedError
+from mipp_cli.files.folders import paths_in
 from mipp_cli.inspection.fields import Field, Fields, Value, completeness_of_owner, names, plain, several
 from mipp_cli.inspection.files import Inspection, Table, inspect_file, parameter_fields
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
@@ -75,7 +76,7 @@ def _kmc(directory: RoleDirectory) -> Found:
         _removed(directory, kmc.owner_names()),
     ]
     if grouped:
-        rankings = directory.file(RANKINGS_FOLDER).glob("*.json")
+        rankings = paths_in(directory.file(RANKINGS_FOLDER), ".json")
         fields.append(plain("queries_ranked", sum("." not in file.stem for file in rankings)))
     else:
         fields.append(plain("queries_answered", _entries(directory, "queries")))
@@ -144,7 +145,7 @@ def _cloud(directory: RoleDirectory) -> Found:
 
 def _user(directory: RoleDirectory) -> Found:
     values, lines = [], []
-    for query in sorted(file.stem for file in directory.folder(user_role.QUERIES_FOLDER).glob("*.json")):
+    for query in sorted(file.stem for file in paths_in(directory.file(user_role.QUERIES_FOLDER), ".json")):
         pictures = [picture.name for picture in user_role.remembered_query(directory, query).pictures]
         values.append({"id": query, "pictures": pictures})
         lines.append((f"query {query}", ", ".join(pictures)))
@@ -208,4 +209,4 @@ def _sent(ledger: Ledger, message: Message, deciding: int) -> tuple[Value, tuple
 
 
 def _entries(directory: RoleDirectory, folder: str) -> int:
-    return sum(1 for _ in directory.file(folder).glob("*"))
+    return len(paths_in(directory.file(folder)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,9 +54,10 @@ def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
         )
         for folder, ending, kind, check in folders:
             known += findings.check_each(folder, ending, kind, check)
-        known += [tags for name in kmc.owner_names() for tags in kmc.users_files(name)[1:]]
-        known += _left_of_removals(findings, kmc)
-        stored, is_damaged = _check_stores(findings, kmc, progress)
+        owners = [file.stem for file in findings.listed(findings.directory.file(OWNERS_FOLDER), ".json")]
+        known += [tags for name in owners for tags in kmc.users_files(name)[1:]]
+        known += _left_of_removals(findings, owners)
+        stored, is_damaged = _check_stores(findings, kmc, owners, progress)
         findings.check_unknown([*known, *stored])
     return findings.report(_HINT_FEATURES + _HINT if is_damaged else _HINT)
 
@@ -124,16 +126,18 @@ def _holds_own_key(kmc: Kmc) -> bool:
         return False  # reported already
 
 
-def _check_stores(findings: Findings, kmc: Kmc, progress: Progress) -> tuple[list[Path], bool]:
+def _check_stores(
+    findings: Findings, kmc: Kmc, owners: Sequence[str], progress: Progress
+) -> tuple[list[Path], bool]:
     """Check the features of every enrolled owner; return the files, and whether any is damaged."""
     found: dict[str, Completeness] = {}
     stored: list[Path] = []
     before = len(findings.problems)
-    for name in kmc.owner_names():
+    for name in owners:
         folder = kmc.features_folder(name)
         if not folder.is_dir():
             continue
-        stored += [path for path in folder.iterdir() if is_stored(path)]
+        stored += [path for path in findings.listed(folder) if is_stored(path)]
         try:
             owner = kmc.owner(name)
         except MippError:
@@ -171,13 +175,15 @@ def _check_store(findings: Findings, store: FeatureStore, index: StoreIndex, pro
         )
 
 
-def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
+def _left_of_removals(findings: Findings, enrolled: Sequence[str]) -> list[Path]:
     """Return files that interrupted removals and enrolments left of owners who are not enrolled."""
-    enrolled, directory = kmc.owner_names(), kmc.directory
-    tags = [each for each in directory.file(USERS_FOLDER).glob("*.tags") if each.stem not in enrolled]
+    directory = findings.directory
+    tags = [
+        each for each in findings.listed(directory.file(USERS_FOLDER), ".tags") if each.stem not in enrolled
+    ]
     folders = [
         each
-        for each in directory.file(FEATURES_FOLDER).glob("*")
+        for each in findings.listed(directory.file(FEATURES_FOLDER))
         if each.is_dir() and each.name not in enrolled and IDENTIFIER.fullmatch(each.name)
     ]
     findings.warnings += [
@@ -185,7 +191,7 @@ def _left_of_removals(findings: Findings, kmc: Kmc) -> list[Path]:
         f"{each.name} removes it"
         for each in folders
     ]
-    return [*tags, *(file for each in folders for file in each.iterdir() if is_stored(file))]
+    return [*tags, *(file for each in folders for file in findings.listed(each) if is_stored(file))]
 
 
 def _check_cloud(kmc: Kmc, name: str) -> None:

@@ -19,6 +19,7 @@ from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.membership import AuthorisedUsers, Membership
 from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError
 from mipp_cli.files.atomic import write_bytes
+from mipp_cli.files.folders import paths_in
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SealingKey, SealingKeys
 from mipp_cli.scheme.secret_keys import KEY_BYTES, derive_key, key_id
@@ -131,7 +132,7 @@ class Kmc:
 
     def owner_names(self) -> list[str]:
         """Return the OIDs of all enrolled owners."""
-        return sorted(file.stem for file in self.directory.file(OWNERS_FOLDER).glob("*.json"))
+        return sorted(file.stem for file in paths_in(self.directory.file(OWNERS_FOLDER), ".json"))
 
     @cached_property
     def _tag_key(self) -> bytes:
@@ -190,7 +191,7 @@ class Kmc:
 
     def cloud_names(self) -> list[str]:
         """Return the keys of all enrolled clouds, in hex."""
-        return sorted(file.stem for file in self.directory.file(CLOUDS_FOLDER).glob("*.pub"))
+        return sorted(file.stem for file in paths_in(self.directory.file(CLOUDS_FOLDER), ".pub"))
 
     def knows_cloud(self, key: bytes) -> bool:
         """Return whether a cloud with this key is enrolled."""

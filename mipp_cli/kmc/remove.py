@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mipp_cli.compute.signals import signals_held
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.atomic import remove, remove_all, sync, unchanged_on_failure
-from mipp_cli.files.system_errors import output_error
+from mipp_cli.files.atomic import remove, remove_all, sync_deletions, unchanged_on_failure
+from mipp_cli.files.system_errors import deletion_error
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore, newest_in
 from mipp_cli.report import Report
@@ -60,6 +60,7 @@ def remove_from_kmc(
         with signals_held(), unchanged_on_failure(record, floor):
             is_news = record_removal(kmc.directory, owner, known, release=release_name)
             if enrolled is None and not is_news and not left:
+                delete_rest(owner, *_steps(kmc, owner))  # an earlier run may have failed to sync them
                 raise already_removed(kmc.directory, owner)
             if kmc.directory.deployment.parameters.protocol.grouped:
                 highest, images = _applied_at_kmc(kmc, owner, enrolled)
@@ -115,15 +116,14 @@ def _steps(kmc: Kmc, owner: str) -> Iterator[Callable[[], None]]:
     """Yield what deletes the files of an owner whose enrolment is gone, but perhaps not for good."""
     for file in (kmc.owner_file(owner), *kmc.users_files(owner)):
         yield partial(remove, file, for_good=True)
-    folder = kmc.features_folder(owner)
-    if folder.exists():
-        yield partial(_remove_folder, folder)
+    yield partial(_remove_folder, kmc.features_folder(owner))
 
 
 def _remove_folder(folder: Path) -> None:
     try:
-        remove_all(folder.iterdir())
-        folder.rmdir()
-        sync(folder.parent)
+        if folder.exists():
+            remove_all(folder.iterdir())
+            folder.rmdir()
     except OSError as error:
-        raise output_error(error, folder) from error
+        raise deletion_error(error, folder) from error
+    sync_deletions(folder.parent)

@@ -23,6 +23,7 @@ from mipp_cli.containers.base.header import LARGEST_NUMBER
 from mipp_cli.containers.base.source import FileSource
 from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
 from mipp_cli.files.atomic import remove, remove_all, sweep, write_bytes
+from mipp_cli.files.folders import paths_in
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage, StoreIndex
 from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal, unseal_into
@@ -200,7 +201,7 @@ class FeatureStore:
 
     def _files(self) -> Iterator[Path]:
         if self.folder.is_dir():
-            yield from (each for each in self.folder.iterdir() if STORED_FILE.fullmatch(each.name))
+            yield from (each for each in paths_in(self.folder) if STORED_FILE.fullmatch(each.name))
 
     def unlisted(self, index: StoreIndex) -> list[Path]:
         """Return the files of the store that the index does not list."""
@@ -251,5 +252,5 @@ def is_stored(path: Path) -> bool:
 
 def newest_in(folder: Path) -> int:
     """Return the highest message number in the names of an owner's files, whatever the index says."""
-    names = [STORED_FILE.fullmatch(path.name) for path in folder.iterdir()] if folder.is_dir() else []
+    names = [STORED_FILE.fullmatch(path.name) for path in paths_in(folder)] if folder.is_dir() else []
     return max((min(int(found[1]), LARGEST_NUMBER) for found in names if found), default=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
@@ -37,12 +38,33 @@ class Described(NamedTuple):
         return cls(offset, image.sealed_bytes, sum(map(len, image.features)))
 
 
+def is_interrupted(directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None) -> bool:
+    """Return whether an interrupted run left descriptions.
+
+    Raises ConflictError if one did and ``resume`` is None, InvalidRequestError if it is to be resumed but had
+    other options.
+    """
+    interrupted = directory.file(_REQUEST_FILE).exists()
+    if interrupted and resume is None:
+        raise ConflictError(
+            "an interrupted run left descriptions of images",
+            path=directory.file(_FOLDER),
+            hint="give --resume to continue it, or --no-resume to discard them",
+        )
+    if interrupted and resume and directory.read_json(_REQUEST_FILE) != request:
+        raise InvalidRequestError(
+            "the interrupted run had another --payload or other --features",
+            path=directory.file(_FOLDER),
+            hint="give the same options and the same features file, or start again with --no-resume",
+        )
+    return interrupted
+
+
 class Descriptions:
     """The descriptions of a run; ``done`` lists those of the images that it sends.
 
     With ``resume`` an interrupted run is continued, if there is one. ``kept`` is how many of the descriptions
-    are safe on disk; if none is, :meth:`close` removes them all. Raises ConflictError if there is one and
-    ``resume`` is None, InvalidRequestError if it had other options.
+    are safe on disk; if none is, :meth:`close` removes them all. Raises what :func:`is_interrupted` raises.
     """
 
     def __init__(self, directory: RoleDirectory, request: dict[str, Any], *, resume: bool | None):
@@ -54,20 +76,8 @@ class Descriptions:
         self._end = self._since_sync = 0
         self._flushed = True
         self.kept = 0
-        interrupted = directory.file(_REQUEST_FILE).exists()
-        if interrupted and resume is None:
-            raise ConflictError(
-                "an interrupted run left descriptions of images",
-                path=self._folder,
-                hint="give --resume to continue it, or --no-resume to discard them",
-            )
-        if interrupted and resume and directory.read_json(_REQUEST_FILE) != request:
-            raise InvalidRequestError(
-                "the interrupted run had another --payload or other --features",
-                path=self._folder,
-                hint="give the same options and the same features file, or start again with --no-resume",
-            )
-        self._begun = interrupted and bool(resume)  # until then, files there belong to another run
+        # until it has begun, files there belong to another run
+        self._begun = is_interrupted(directory, request, resume=resume) and bool(resume)
         if self._begun and self._path.exists():
             self._load()
 
@@ -80,10 +90,9 @@ class Descriptions:
             file.truncate(offset)
         self.kept = len(self._earlier)
 
-    @property
-    def left(self) -> int:
-        """How many images a resumed run need not describe again if this one ends now."""
-        return len(self.done) + len(self._earlier) if self.kept else 0
+    def left(self, names: Collection[str]) -> int:
+        """Return how many of the images a resumed run need not describe again if this one ends now."""
+        return len(self.done) + sum(name in names for name in self._earlier) if self.kept else 0
 
     def keep(self, image: ImageFile) -> bool:
         """Reuse the interrupted run's description of this version of an image; return whether it has one."""

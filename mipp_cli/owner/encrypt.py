@@ -10,11 +10,12 @@ of the upload's rows, encrypts it and writes it straight into the upload.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mipp_cli.compute.processes import LOCAL, Parallelism
 from mipp_cli.descriptors.external import OwnFeatures, own_features
@@ -30,7 +31,7 @@ from mipp_cli.files.atomic import refuse_existing
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
-from mipp_cli.owner.descriptions import Descriptions, Rehearsal
+from mipp_cli.owner.descriptions import Descriptions, Rehearsal, is_interrupted
 from mipp_cli.owner.file_report import (
     Row,
     is_file_report,
@@ -76,17 +77,16 @@ def encrypt_images(
         by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device)
         outputs = UploadOutputs(owner, output, options)
-        request = {"payload": options.payload_kind, "features": features and features.identity}
-        work = Descriptions(owner.directory, request, resume=options.resume)
-        with _told_what_is_kept(work, len(named)):
+        work = Descriptions(owner.directory, _request(options, features), resume=options.resume)
+        with _told_what_is_kept(work, by_name):
             choice = Choice(owner.ledger, named, options, features, progress)
             _check_payload(choice, options)
             first = FirstPass(owner, by_name, options, features, describer, choice, work)
             rows = partial(rows_of_run, named, first, left_out, passed_over)
             found: list[Row] = []
 
-            def so_far() -> Iterable[Row]:
-                return found if outputs.in_place else rows(failed=True)
+            def so_far(failed: MippError) -> Iterable[Row]:
+                return found if outputs.in_place else rows(failed=failed)
 
             with reported_if_it_fails(options.report, so_far, force=options.force):
                 grouping = first.describe(parallelism, progress)
@@ -135,21 +135,26 @@ def _inputs(
         yield images, features
 
 
+def _request(options: EncryptOptions, features: OwnFeatures | None) -> dict[str, Any]:
+    """Return what a run that continues another must have in common with it."""
+    return {"payload": options.payload_kind, "features": features and features.identity}
+
+
 @contextmanager
-def _told_what_is_kept(work: Descriptions, images: int) -> Iterator[None]:
+def _told_what_is_kept(work: Descriptions, names: Collection[str]) -> Iterator[None]:
     """Add to any error that ends the block early how to resume with the images described so far."""
     try:
         yield
     except KeyboardInterrupt:
-        if not work.left:
+        if not work.kept:
             raise
         raise InterruptedWorkError(
-            f"interrupted; {work.left} of {images} images are described",
+            f"interrupted; {work.left(names)} of {len(names)} images are described",
             hint="run it again with --resume to continue",
         ) from None
     except MippError as error:
-        if work.left:
-            go_on = f"{work.left} images are described: give --resume to continue after them"
+        if work.kept:
+            go_on = f"{work.left(names)} images are described: give --resume to continue after them"
             error.hint = f"{error.hint}; {go_on}" if error.hint else go_on
         raise
     finally:
@@ -237,23 +242,34 @@ def preview(
     progress: Progress = silent,
     left_out: Sequence[Problem] = (),
     passed_over: Sequence[Problem] = (),
+    output: Path | None = None,
 ) -> Report:
     """Report what :func:`encrypt_images` would send; only the file report is written.
 
-    The images are described, as in a run, so that the counts are those of a run.
+    The images are described, as in a run, so that the counts are those of a run. Like a run, this is refused
+    if an interrupted run must be resumed or discarded first, or if the ``output`` exists, where one is given.
     """
     owner = Owner.open(path)
+    if output is not None:
+        owner.directory.refuse_inside(output)
     _check_report(owner, options)
     asked, options = options, replace(options, skip_unreadable=True, small=True)
     with owner.directory.lock(shared=True), _inputs(owner, images, options) as (named, features):
         by_name = {image.name: image for image in named}
         describer = describer_of(owner.directory, features, options.model, options.device, remember=False)
+        if output is not None:
+            UploadOutputs(owner, output, options)
+        is_interrupted(owner.directory, _request(options, features), resume=options.resume)
         choice = Choice(owner.ledger, named, options, features, progress)
         _check_payload(choice, options)
         work = Rehearsal()
         first = FirstPass(owner, by_name, options, features, describer, choice, work)
         grouping = first.grouping(set())
-        with suppress(AlreadyAppliedError):  # none of the new images can be read
+        rows = partial(rows_of_run, named, first, left_out, passed_over)
+        with (
+            reported_if_it_fails(options.report, lambda error: rows(failed=error), force=options.force),
+            suppress(AlreadyAppliedError),  # none of the new images can be read
+        ):
             grouping = first.describe(parallelism, progress) if choice.sent else grouping
     done, unreadable = work.done.keys(), [*left_out, *first.problems]
     all_passed_over = [*passed_over, *first.passed_over]
@@ -282,8 +298,7 @@ def preview(
     warnings += _feature_warnings(edgeless, flat)
     written: tuple[Output, ...] = ()
     if options.report is not None:
-        rows = rows_of_run(named, first, left_out, passed_over)
-        write_file_report(options.report, rows, force=options.force)
+        write_file_report(options.report, rows(), force=options.force)
         written = (Output(options.report, "report"),)
     return Report(written, counts, tuple(warnings), notes=tuple(notes))
 

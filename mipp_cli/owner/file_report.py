@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mipp_cli.errors import MippError, Problem
+from mipp_cli.errors import ChangedImageError, InterruptedWorkError, MippError, Problem, interrupted
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.names import name_of
@@ -46,18 +46,22 @@ def is_file_report(path: Path) -> bool:
 
 @contextmanager
 def reported_if_it_fails(
-    path: Path | None, rows: Callable[[], Iterable[Row]], *, force: bool
+    path: Path | None, rows: Callable[[MippError], Iterable[Row]], *, force: bool
 ) -> Iterator[None]:
-    """Write the table if the block fails and a report was requested."""
+    """Write the table if the block fails or is interrupted, and a report was requested."""
     try:
         yield
-    except MippError as error:
-        if path is not None:
-            with suppress(MippError):  # the first error matters more
-                write_file_report(path, rows(), force=force)
-                account = f"{path} lists what happened to each file"
-                error.hint = f"{error.hint}; {account}" if error.hint else account
-        raise
+    except (MippError, KeyboardInterrupt) as error:
+        if path is None:
+            raise
+        failure = error if isinstance(error, MippError) else interrupted()
+        with suppress(MippError):  # the first error matters more
+            write_file_report(path, rows(failure), force=force)
+            account = f"{path} lists what happened to each file"
+            failure.hint = f"{failure.hint}; {account}" if failure.hint else account
+        if failure is error:
+            raise
+        raise failure from None
 
 
 def rows_of_run(
@@ -66,26 +70,32 @@ def rows_of_run(
     left_out: Sequence[Problem],
     passed_over: Sequence[Problem],
     *,
-    failed: bool = False,
+    failed: MippError | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each file of a run or dry run: sent, not sent, unreadable, or passed over.
 
     If the run ``failed``, nothing was sent.
     """
+    how = "was interrupted" if isinstance(failed, InterruptedWorkError) else "failed"
+    changed = {failed.path: failed.message} if isinstance(failed, ChangedImageError) else {}
+    to_send = {image.name for image in first.choice.sent} if failed else ()
     refused = {str(each.path): each.message for each in first.unreadable}
     no_pictures = {each.path: each.message for each in first.passed_over}
     for image in images:
         path = str(image.path)
         if image.name in first.work.done:
             reason = first.choice.reasons.get(image.name, WITH_ITS_GROUP)
-            outcome = (KEPT, f"{reason}, but the run failed") if failed else (SENT, reason)
+            outcome = (KEPT, f"{reason}, but the run {how}") if failed else (SENT, reason)
             yield (path, *outcome, *first.work.facts(image.name))
         elif path in refused:
             yield _bare(path, SKIPPED, refused[path])
         elif path in no_pictures:
             yield _bare(path, PASSED_OVER, no_pictures[path])
+        elif path in changed:
+            yield _bare(path, KEPT, changed[path])
         else:
-            yield _bare(path, KEPT, first.choice.reasons.get(image.name, ""))
+            reason = first.choice.reasons.get(image.name, "")
+            yield _bare(path, KEPT, f"{reason}, but the run {how}" if image.name in to_send else reason)
     yield from _not_taken(left_out, passed_over)
 
 

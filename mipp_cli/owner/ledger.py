@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import new_file
+from mipp_cli.files.folders import paths_in
 from mipp_cli.files.json_state import damaged_unless_sound
 
 UPLOADS_FOLDER = "uploads"
@@ -124,7 +125,8 @@ class Ledger:
     def messages(self) -> list[Message]:
         """Return all messages in the order of their numbers; raises MalformedError."""
         found = []
-        for number in sorted(int(file.stem) for file in self.folder.glob("*.jsonl") if file.stem.isdecimal()):
+        names = (path.stem for path in paths_in(self.folder, ".jsonl"))
+        for number in sorted(int(name) for name in names if name.isdecimal()):
             with _reading(self.file(number)) as file:
                 key = json.loads(file.readline())["key"]
                 found.append(Message(number, None if key is None else int(key, 16)))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
 from mipp_cli.errors import AlreadyAppliedError, InvalidRequestError, NotAuthorisedError
-from mipp_cli.files.atomic import sync
-from mipp_cli.files.system_errors import output_error
+from mipp_cli.files.atomic import remove_all, sync_deletions
+from mipp_cli.files.folders import paths_in
 from mipp_cli.report import Report
 from mipp_cli.user.user import QUERIES_FOLDER
 from mipp_cli.workdir.directory import RoleDirectory
@@ -24,16 +24,13 @@ def forget_queries(path: Path, which: Sequence[str] | None) -> Report:
     directory = RoleDirectory.open(path, "user")
     with directory.lock():
         folder = directory.folder(QUERIES_FOLDER)
-        kept = {file.stem: file for file in folder.glob("*.json")}
+        sync_deletions(folder)  # of an earlier run that could not
+        kept = {file.stem: file for file in paths_in(folder, ".json")}
         chosen = set(kept) if which is None else {_query_id(directory, each, kept) for each in which}
         if not chosen:
             raise AlreadyAppliedError("keeps no queries", path=path, hint="there is nothing to do")
-        try:
-            for query_id in sorted(chosen):
-                kept[query_id].unlink(missing_ok=True)
-            sync(folder)
-        except OSError as error:
-            raise output_error(error, folder) from error
+        remove_all(kept[query_id] for query_id in sorted(chosen))
+        sync_deletions(folder)
     counts = {"queries forgotten": len(chosen), "queries kept": len(kept) - len(chosen)}
     return Report((), counts, directory.warnings)
 

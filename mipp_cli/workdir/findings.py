@@ -18,9 +18,11 @@ from mipp_cli.errors import (
     InterruptedWorkError,
     MalformedError,
     MippError,
+    OutputError,
     Problem,
 )
 from mipp_cli.files.atomic import TEMPORARY
+from mipp_cli.files.folders import paths_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, with_article
 from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_of
@@ -113,17 +115,32 @@ class Findings:
 
     def check_each(self, folder: str, ending: str, kind: str, check: Callable[[str], None]) -> list[Path]:
         """Call ``check`` with the name of each file in a folder, less its ``ending``; return the files."""
-        files = sorted(self.directory.file(folder).glob(f"*{ending}"))
+        files = self.listed(self.directory.file(folder), ending)
         for file in files:
             with self.of(file, kind):
                 check(file.name.removesuffix(ending))
         return files
 
+    def listed(self, folder: Path, ending: str = "") -> list[Path]:
+        """Return what is in a folder and has this ``ending``; add a problem if it cannot be listed."""
+        try:
+            return paths_in(folder, ending)
+        except OutputError as error:
+            self.add(folder, error.message)
+            return []
+
+    def _files_below(self, folder: Path) -> Iterator[Path]:
+        for path in self.listed(folder):
+            if path.is_dir() and not path.is_symlink():
+                yield from self._files_below(path)
+            else:
+                yield path
+
     def check_unknown(self, known: Iterable[Path]) -> None:
         """Add a problem for every file in the directory that is not ``known``; count temporary files."""
         listed = set(known)
-        for path in sorted(self.directory.path.rglob("*")):
-            if path in listed or (path.is_dir() and not path.is_symlink()):
+        for path in self._files_below(self.directory.path):
+            if path in listed:
                 continue
             if TEMPORARY.fullmatch(path.name):
                 self.counts["temporary files"] += 1

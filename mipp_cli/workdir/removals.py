@@ -16,6 +16,7 @@ from mipp_cli.errors import (
     ReplayedError,
 )
 from mipp_cli.files.atomic import try_all
+from mipp_cli.files.folders import paths_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.replay import check_pinned_key, numbers_behind
@@ -95,7 +96,7 @@ def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
 
 def removals(directory: RoleDirectory) -> list[Removal]:
     """Return the records of all removals, including those of owners who came back."""
-    names = sorted(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))
+    names = [file.stem for file in paths_in(directory.file(REMOVED_FOLDER), ".json")]
     found = [removal_of(directory, name) for name in names if IDENTIFIER.fullmatch(name)]
     return [removal for removal in found if removal is not None]
 
@@ -128,7 +129,7 @@ def delete_rest(owner: str, *steps: Callable[[], object]) -> None:
         try_all(steps)
     except OutputError as error:
         raise OutputError(
-            f"{error.message}; {owner!r} is removed, but some of the owner's files may be left",
+            f"{error.message}; {owner!r} is removed, but some of the owner's files may be left or come back",
             path=error.path,
             hint="run the command again to delete the rest",
         ) from error
@@ -139,7 +140,7 @@ def check_spelling(directory: RoleDirectory, owner: str, others: Iterable[str]) 
 
     Some file systems ignore case, and some drop dots at the end of a folder's name.
     """
-    known = {*others, *(file.stem for file in directory.file(REMOVED_FOLDER).glob("*.json"))}
+    known = {*others, *(file.stem for file in paths_in(directory.file(REMOVED_FOLDER), ".json"))}
     for other in sorted(known - {owner}):
         if _spelt(other) == _spelt(owner):
             raise ConflictError(

@@ -26,6 +26,7 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import left_behind, sweep
+from mipp_cli.files.folders import paths_in
 from mipp_cli.files.json_state import damaged_unless_sound, read_state, write_state
 from mipp_cli.scheme.aead import seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
@@ -194,7 +195,7 @@ def former_keys_left(path: Path, role: str) -> list[Path]:
 
 def sealed_files(path: Path, role: str) -> list[str]:
     """Return the names of the files that are sealed under the storage key of a directory."""
-    found = [file for folder in _SEALED_FOLDERS.get(role, ()) for file in (path / folder).glob("*.json")]
+    found = [file for folder in _SEALED_FOLDERS.get(role, ()) for file in paths_in(path / folder, ".json")]
     return sorted(file.relative_to(path).as_posix() for file in found)
 
 

@@ -110,6 +110,16 @@ def test_the_installed_command_begins_at_the_entry() -> None:
     assert project["scripts"] == {"mipp": "mipp_cli.cli.entry:main"}
 
 
+def test_a_wrong_option_is_named_where_no_command_can_be_loaded() -> None:
+    program = (
+        "import sys; from mipp_cli.cli import main; sys.modules['mipp_cli.cli.options'] = None;"
+        "sys.argv = ['mipp', '--bad', 'kmc', 'init']; main.main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr == "error: No such option '--bad'.\nhint: see mipp --help\n"
+
+
 def test_a_crash_writes_no_core_file_with_keys_in_it(tmp_path: Path) -> None:
     program = (
         "import os, resource, sys; from mipp_cli.cli import entry; entry.forbid_core_files();"

@@ -100,6 +100,21 @@ def test_an_interrupt_leaves_no_half_file_and_no_process(
     done("owner", "encrypt", changeable / "north", many_images / "first.png", "-o", tmp_path / "u.h5", *JOBS)
 
 
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_run_that_is_ended_by_a_signal_writes_its_report(
+    changeable: Deployment, many_images: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    report = tmp_path / "report.csv"
+    words = ("owner", "encrypt", changeable / "north", many_images, "-o", tmp_path / "u.h5", "--jobs", "2")
+    with beside_two_workers(*words, "--report", report, *options) as process:
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    check_refusal(Outcome(process.returncode, out, err), 130)
+    assert f"{report} lists what happened to each file" in err
+    assert len(report.read_text().splitlines()) == 1 + 401
+
+
 def test_a_worker_that_is_killed_ends_the_run_with_one_message(
     changeable: Deployment, many_images: Path, tmp_path: Path
 ) -> None:

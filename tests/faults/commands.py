@@ -228,6 +228,7 @@ COMMANDS = [
         lambda store: ("user", "forget", store / "alice", store / "query.h5"),
         prepare=reencrypt,
         files=("alice",),
+        in_steps=True,  # what is deleted stays deleted, even if that cannot be synced
         output=_remembered,
     ),
     Command(

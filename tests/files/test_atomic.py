@@ -20,6 +20,7 @@ from mipp_cli.files.atomic import (
     new_file,
     new_folder,
     refuse_existing,
+    remove,
     sweep,
     unchanged_on_failure,
     write_bytes,
@@ -312,6 +313,13 @@ def test_force_with_private_takes_the_rights_of_others_away(tmp_path: Path) -> N
     path.chmod(0o666)
     write_bytes(path, b"new", force=True, private=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_cannot_be_deleted_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OutputError, match="cannot be deleted: Is a directory") as caught:
+        remove(tmp_path / "a")
+    assert (caught.value.path, caught.value.hint) == (str(tmp_path / "a"), "run the command again")
 
 
 @pytest.mark.parametrize("existed", [False, True])

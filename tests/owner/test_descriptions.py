@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import os
@@ -132,6 +133,46 @@ def test_an_interrupted_run_says_how_to_go_on(changeable: Deployment, collection
     assert not (changeable / "new.h5").exists()
 
 
+@pytest.mark.parametrize(
+    ("what", "after", "options"),
+    [
+        *(("describing", after, options) for after in (0, STOP_AFTER) for options in ((), ("--dry-run",))),
+        ("encrypting", 3, ()),
+    ],
+)
+def test_an_interrupted_run_reports_what_became_of_each_file(
+    changeable: Deployment, collection: Path, tmp_path: Path, what: str, after: int, options: tuple[str, ...]
+) -> None:
+    report = tmp_path / "report.csv"
+    outcome = watched(stop_at(what, after), *command(changeable, collection, "--report", report, *options))
+    check_refusal(outcome, 130)
+    assert f"{report} lists what happened to each file" in outcome.err
+    assert ("--resume" in outcome.err) == (not options and after > 0)
+    with report.open(newline="") as table:
+        rows = [*csv.DictReader(table)]
+    assert {(row["outcome"], row["reason"]) for row in rows} == {
+        ("not sent", "new, but the run was interrupted")
+    }
+    assert len(rows) == COUNT
+    described = COUNT if what == "encrypting" else after
+    assert sum(row["kind"] == "PNG" for row in rows) == described
+
+
+def test_the_count_is_of_the_images_named(changeable: Deployment, collection: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(collection, tmp_path / "some"))
+    stopped(changeable, folder)
+    for path in sorted(folder.iterdir())[5:]:
+        path.unlink()
+    outcome = watched(stop_at("encrypting", 0), *command(changeable, folder, "--resume"))
+    check_refusal(outcome, 130)
+    assert "interrupted; 5 of 5 images are described" in outcome.err
+    picture(COUNT).save(tmp_path / "other.png")
+    outcome = watched(stop_at("describing", 0), *command(changeable, tmp_path / "other.png", "--resume"))
+    check_refusal(outcome, 130)
+    assert "interrupted; 0 of 1 images are described" in outcome.err
+    assert "--resume" in outcome.err
+
+
 def test_after_unreadable_images_the_count_is_what_is_kept(
     changeable: Deployment, collection: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +234,28 @@ def test_interrupted_work_is_not_thrown_away_unasked(changeable: Deployment, col
     assert "--resume" in outcome.err
     assert "--no-resume" in outcome.err
     assert kept(changeable, collection, "--resume") == (STOP_AFTER, COUNT)
+
+
+def test_a_dry_run_is_refused_as_the_run_is(changeable: Deployment, collection: Path) -> None:
+    stopped(changeable, collection, "--payload", "pixels")
+    words = command(changeable, collection)
+    for code, options in ((9, ()), (2, ("--resume",))):
+        run_ = refused(code, *words, *options)
+        assert refused(code, *words, *options, "--dry-run") == run_
+    done(*words, "--no-resume", "--dry-run")
+    done(*words, "--payload", "pixels", "--resume", "--dry-run")
+    refused(9, *words)  # a dry run discards nothing
+
+
+def test_a_dry_run_is_refused_where_the_output_exists(each_way: Deployment, collection: Path) -> None:
+    beside = ".features" if each_way.scheme == "exact" else ""
+    (output := each_way / f"new{beside}.h5").write_bytes(b"mine")
+    words = command(each_way, collection)
+    run_ = refused(10, *words)
+    assert f"{output}: the output exists" in run_.err
+    assert refused(10, *words, "--dry-run") == run_
+    inside = (*words[:3], collection, "-o", each_way / "north" / "new.h5")
+    assert refused(10, *inside) == refused(10, *inside, "--dry-run")
 
 
 def test_interrupted_work_is_thrown_away_where_told_so(each_way: Deployment, collection: Path) -> None:

@@ -132,6 +132,7 @@ def test_the_report_has_a_row_for_every_file(changeable: Deployment, folder: Pat
 
 def test_a_dry_run_reports_what_would_be_done(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
     done(*encrypt(changeable, folder, "--payload", "file"))
+    (changeable / "ward.h5").unlink()
     picture(7).save(folder / "later.png")
     (folder / "gone.txt").write_text("")
     report = tmp_path / "report.csv"
@@ -185,6 +186,20 @@ def test_a_failed_run_reports_what_became_of_each_file(
     assert rows["photo.png"]["reason"] == "new, but the run failed"
     assert rows["photo.png"]["kind"] == "PNG"
     assert rows["SR0001"]["outcome"] == rows["notes.txt"]["outcome"] == "passed over"
+
+
+def test_a_failed_dry_run_reports_what_became_of_each_file(
+    changeable: Deployment, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    report, path = tmp_path / "report.csv", folder / "broken.jpg"
+    words = (path, folder / "notes.txt", "--dry-run", "--report", report)
+    outcome = refused(2, "owner", "encrypt", changeable / "north", *words)
+    assert "none of the images can be read" in outcome.err
+    assert f"{report} lists what happened to each file" in outcome.err
+    rows = rows_of(report)
+    assert rows["broken.jpg"]["outcome"] == "unreadable"
+    assert "damaged" in rows["broken.jpg"]["reason"]
 
 
 def test_the_next_run_replaces_the_report_of_one_that_failed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from collections.abc import Callable
@@ -201,6 +202,17 @@ def test_a_file_that_changes_between_the_passes_is_named(
     each_way: Deployment, folder: Path, how: str
 ) -> None:
     assert "--resume" in changed(each_way, folder, how).err
+
+
+def test_the_report_says_which_file_changed(changeable: Deployment, folder: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.csv"
+    assert str(report) in changed(changeable, folder, "another picture", "--report", report).err
+    with report.open(newline="") as table:
+        rows = {Path(row["path"]).name: (row["outcome"], row["reason"]) for row in csv.DictReader(table)}
+    changes = ("not sent", "changed while the command ran: its content is different now")
+    assert rows.pop("05.png") == changes
+    assert set(rows.values()) == {("not sent", "new, but the run failed")}
+    assert len(rows) == COUNT - 1
 
 
 @pytest.mark.parametrize("options", [(), SPLIT])

@@ -19,9 +19,11 @@ from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.kmc.remove import remove_from_kmc
 from mipp_cli.workdir.floors import Floor, floor_of, raise_floor
 from mipp_cli.workdir.removals import Removal, record_removal, removal_of
+from tests.faults.injection import Boundary
+from tests.faults.process import broken_off
 from tests.protocol.test_enrolment import Place
 from tests.support.cloud_stores import upload_of
-from tests.support.deployment import JOBS, Deployment, done, mode, refused, snapshot
+from tests.support.deployment import JOBS, Deployment, check_refusal, done, mode, refused, snapshot
 from tests.support.forgery import next_number
 
 EACH = pytest.mark.parametrize("role", ["kmc", "cloud"])
@@ -237,6 +239,28 @@ def test_ctrl_c_at_the_last_step_brings_no_owner_back(
     assert removal_of(each_way.role(role), "north") is not None
     remove(each_way, role)
     place.refuse(6, "is not newer than the enrolment that was in force", recorded)
+
+
+def test_a_removal_that_cannot_be_synced_is_synced_later(each_way: Deployment, tmp_path: Path) -> None:
+    tried = each_way.copy(tmp_path / "tried")
+    steps = broken_off(("kmc", "remove", tried / "kmc", "north", "--yes")).boundaries
+    assert steps[-1].call == "fsync"
+    words = ("kmc", "remove", each_way / "kmc", "north", "--yes")
+    failed = broken_off(words, "error", len(steps)).outcome
+    assert failed is not None
+    check_refusal(failed, 10)
+    assert (
+        "a deletion in it may not survive a power cut: Input/output error; 'north' is removed" in failed.err
+    )
+    again = broken_off(words)
+    assert again.outcome is not None
+    check_refusal(again.outcome, 5)
+    assert "the owner 'north' was already removed" in again.outcome.err
+    folder = steps[-1].place.replace(str(tried / "kmc"), str(each_way / "kmc"))
+    at = 1 + again.boundaries.index(Boundary("fsync", folder))
+    failed = broken_off(words, "error", at).outcome
+    assert failed is not None
+    check_refusal(failed, 10)
 
 
 def test_a_damaged_record_is_named(changeable: Deployment) -> None:

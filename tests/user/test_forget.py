@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mipp_cli.user.user import remembered_query
-from tests.support.deployment import Deployment, done, refused, run, secrets_of, snapshot
+from tests.faults.injection import Boundary
+from tests.faults.process import broken_off
+from tests.support.deployment import Deployment, check_refusal, done, refused, run, secrets_of, snapshot
 
 
 def kept(deployment: Deployment, user: str = "alice") -> list[str]:
@@ -54,6 +56,23 @@ def test_files_of_others_name_no_query_to_forget(each_way: Deployment) -> None:
     refuse(each_way, 2, f"is of kind {kind}", each_way / "alice.results.h5")
     refuse(each_way, 2, "is not kept", each_way / "bob.answer.h5")
     refuse(each_way, 2, "cannot be read", "none.h5")
+
+
+@pytest.mark.parametrize("named", ["--all", "alice.query.h5"])
+def test_what_cannot_be_synced_is_synced_later(changeable: Deployment, named: str) -> None:
+    words = ("user", "forget", changeable / "alice", named if named == "--all" else changeable / named)
+    queries = Boundary("fsync", str(changeable / "alice" / "queries"))
+    copy = changeable.copy(changeable.root / "copy")
+    tried = (*words[:2], copy / "alice", named if named == "--all" else copy / named)
+    failed = broken_off(words, "error", len(broken_off(tried).boundaries)).outcome
+    assert failed is not None
+    check_refusal(failed, 10)
+    assert "queries: a deletion in it may not survive a power cut: Input/output error" in failed.err
+    assert kept(changeable) == []
+    again = broken_off(words)
+    assert again.outcome is not None
+    check_refusal(again.outcome, 5 if named == "--all" else 2)
+    assert queries in again.boundaries
 
 
 @pytest.mark.parametrize("words", [(), ("--all", "0" * 32)])
