@@ -14,6 +14,7 @@ import click
 from mipp_cli.cli.messages import say
 from mipp_cli.cli.options import PATH, files_argument, output_option, prints_report
 from mipp_cli.errors import InvalidRequestError, OutputError
+from mipp_cli.files.folders import is_there
 from mipp_cli.report import Output, Report
 from mipp_cli.sanitize import printable
 
@@ -70,7 +71,7 @@ def demo(
         raise OutputError("exists", path=output, hint="name a new folder")
     owners = _owners(files)
     for each in queries:
-        if not each.exists():
+        if not is_there(each):
             raise InvalidRequestError(
                 "does not exist", path=each, hint="name an existing picture as the query"
             )
@@ -147,7 +148,7 @@ def _owners(paths: Sequence[Path]) -> dict[str, list[str]]:
     """Return the images of each owner, by an identifier from the folder's name; loose files share one."""
     owners: dict[str, list[str]] = {}
     for path in paths:
-        if not path.exists():
+        if not is_there(path):
             raise InvalidRequestError("does not exist", path=path, hint="name folders of pictures")
         name = path.resolve().name if path.is_dir() else "owner"
         identifier = _NOT_IN_AN_ID.sub("-", name).strip("-@+")[:_LONGEST_ID] or "owner"

@@ -24,7 +24,7 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.fingerprints import check_fingerprints
@@ -75,7 +75,7 @@ class Cloud:
     def members_header(self, owner: str) -> Header:
         """Return the header of an enrolled owner's `members`; raises NotAuthorisedError."""
         path = self.members_file(owner)
-        if not path.exists():
+        if not is_there(path):
             raise NotAuthorisedError(
                 f"the owner {owner!r} is not enrolled with this cloud",
                 hint="enrol the owner first: mipp cloud enroll CLOUD members.h5",
@@ -125,7 +125,7 @@ def enroll_at_cloud(path: Path, files: Sequence[Path], *, fingerprints: Sequence
             found[file] = header.key
             check_spelling(cloud.directory, header.sender, [*cloud.owner_names(), *headers])
             known = headers.get(header.sender)
-            if known is None and cloud.members_file(header.sender).exists():
+            if known is None and is_there(cloud.members_file(header.sender)):
                 known = cloud.members_header(header.sender)
             check_return(cloud.directory, header, enrolled=known is not None)
             if known is None:

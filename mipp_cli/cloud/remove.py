@@ -15,6 +15,7 @@ from mipp_cli.cloud.cloud import INDEX_FILE, Cloud
 from mipp_cli.compute.signals import signals_held
 from mipp_cli.containers.store.index import write_index
 from mipp_cli.files.atomic import remove, unchanged_on_failure
+from mipp_cli.files.folders import is_there
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import check_identifier
 from mipp_cli.workdir.floors import floor_file, raise_floor
@@ -49,7 +50,7 @@ def remove_from_cloud(
         segments = index.of_owner(owner)
         highest = max((segment.number for segment in segments), default=0)
         known = None
-        if members.exists():
+        if is_there(members):
             header = cloud.members_header(owner)
             known = Removal(owner, header.sender_key, header.sequence_number, header.digest)
         record, floor = removal_file(cloud.directory, owner), floor_file(cloud.directory, owner)
@@ -75,7 +76,7 @@ def _ask(cloud: Cloud, owner: str, confirm: Confirm, *, is_wanted: bool) -> None
     """
     with cloud.directory.lock(shared=True):
         segments = cloud.index().of_owner(owner)
-        is_there = cloud.members_file(owner).exists() or bool(segments)
-    if is_there or is_wanted:
+        is_stored = is_there(cloud.members_file(owner)) or bool(segments)
+    if is_stored or is_wanted:
         images = sum(segment.rows for segment in segments)
         confirm(removal_question(f"{owner} and its {images} images" if images else owner, "the cloud"))

@@ -14,7 +14,7 @@ from typing import Final
 from mipp_cli.descriptors.onnx_weights import external_files
 from mipp_cli.descriptors.preprocessing import read_preprocessing
 from mipp_cli.errors import InvalidRequestError, MalformedError, WrongDeploymentError, errors_at
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.log import timed
 from mipp_cli.names import on_disk
 from mipp_cli.scheme.image_model import PinnedModel, Preprocessing
@@ -109,7 +109,7 @@ def _model_file(path: Path) -> Path:
     found = sorted(each for name in _EXPORTED_IN for each in paths_in(path / name, _SUFFIX) if each.is_file())
     if not found:
         for name, (kind, hint) in _EXPORT.items():
-            if (path / name).exists():
+            if is_there(path / name):
                 raise InvalidRequestError(
                     f"contains a model in {kind} format, but none in ONNX format", path=path, hint=hint
                 )

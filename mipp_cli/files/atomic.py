@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from mipp_cli.errors import OutputError
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.files.system_errors import deletion_error, output_error
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # names of unfinished files
@@ -34,7 +34,7 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     A link counts as its target; a dangling link may be replaced.
     """
     try:
-        mode, has_folder = path.stat().st_mode if path.exists() else None, path.parent.is_dir()
+        mode, has_folder = path.stat().st_mode if is_there(path) else None, path.parent.is_dir()
     except OSError as error:  # the name is too long, or a parent folder is inaccessible
         raise output_error(error, path) from error
     if mode is not None and stat.S_ISDIR(mode):
@@ -171,7 +171,7 @@ def _claimed(temporary: Path) -> Iterator[bool]:
     try:
         with suppress(OSError):  # without locks, sweeps get none either, and remove nothing
             fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: a file may be held under several names
-        yield os.fstat(descriptor).st_nlink > 0 and temporary.exists()
+        yield os.fstat(descriptor).st_nlink > 0 and is_there(temporary)
     finally:
         os.close(descriptor)
 
@@ -251,7 +251,7 @@ def remove(path: Path, *, for_good: bool = False) -> None:
 def sync_deletions(folder: Path) -> None:
     """Make deletions in a folder survive a power cut, if it is there; raises OutputError."""
     try:
-        if folder.exists():
+        if is_there(folder):
             sync(folder)
     except OSError as error:
         raise deletion_error(error, folder, "a deletion in it may not survive a power cut") from error

@@ -1,4 +1,8 @@
-"""List folders: one that cannot be listed is an error, which ``Path.glob`` would take for an empty one."""
+"""Look into folders: what may not be looked at is an error, and never taken for missing or empty.
+
+``Path.glob`` takes a folder that cannot be listed for an empty one. From Python 3.14 on, ``Path.exists``
+takes a file that cannot be reached for a missing one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,15 @@ from pathlib import Path
 
 from mipp_cli.errors import OutputError
 from mipp_cli.files.system_errors import hint_of
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is a file or folder; raises OSError if this cannot be said."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def paths_in(folder: Path, ending: str = "") -> list[Path]:

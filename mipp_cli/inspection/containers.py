@@ -27,6 +27,7 @@ from mipp_cli.containers.messages.upload import GROUP_ENDS, any_upload_schemas
 from mipp_cli.containers.store.index import Index, read_index
 from mipp_cli.containers.store.segment import any_segment_schemas, origin_of
 from mipp_cli.errors import InvalidRequestError, MalformedError
+from mipp_cli.files.folders import is_there
 from mipp_cli.inspection.fields import (
     Field,
     Fields,
@@ -205,7 +206,7 @@ def _index(path: Path, header: Header, _stack: ExitStack) -> Found:
     """
     index, kmc = read_index(path, header.deployment), path.absolute().parent / KMC_FILE
     store = None
-    if kmc.exists():
+    if is_there(kmc):
         deployment = load_deployment(kmc)
         store = Store(kmc.parent, deployment.parameters, deployment.fingerprint)
     fields = [

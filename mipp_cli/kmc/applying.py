@@ -23,6 +23,7 @@ from mipp_cli.containers.messages.delete import DELETE, deleted_names
 from mipp_cli.containers.messages.earlier import read_earlier
 from mipp_cli.containers.messages.features import FEATURES, FeatureCipher, FeaturesReader, open_features
 from mipp_cli.errors import AlreadyAppliedError, MalformedError, MippError, MissingKeyError, errors_at
+from mipp_cli.files.folders import is_there
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc, same_as
 from mipp_cli.kmc.store import DIGEST_BYTES, TABLE, Codes, Digests, FeatureStore, Table
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage
@@ -145,7 +146,7 @@ class OwnersMessages:
         self.store.remove_unlisted(self._before)
         self._kmc.directory.folder(self.store.folder.parent.name)
         self._kmc.directory.folder(f"{self.store.folder.parent.name}/{self.store.folder.name}")
-        if not self.store.index_file.exists():
+        if not is_there(self.store.index_file):
             self.store.write_index(self._before)
 
     def _upload(self, task: _Task) -> dict[str, int]:

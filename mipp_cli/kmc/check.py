@@ -10,6 +10,7 @@ from pathlib import Path
 from mipp_cli.containers.base.header import IDENTIFIER, LARGEST_NUMBER
 from mipp_cli.containers.messages.public_files import load_party, load_renewal
 from mipp_cli.errors import MalformedError, MippError
+from mipp_cli.files.folders import is_there
 from mipp_cli.kmc.kmc import CLOUDS_FOLDER, FEATURES_FOLDER, OWNERS_FOLDER, USERS_FOLDER, Kmc
 from mipp_cli.kmc.ranking import RANKINGS_FOLDER, read_ranking
 from mipp_cli.kmc.reencrypt_sums import QUERIES_FOLDER
@@ -65,7 +66,7 @@ def check_kmc(path: Path, *, progress: Progress = silent) -> Report:
 def _check_keys(findings: Findings, kmc: Kmc) -> None:
     directory = kmc.directory
     renewed = directory.file(SEALING_FILE)
-    if renewed.exists():
+    if is_there(renewed):
         with findings.of(renewed, "files"):
             load_renewal(renewed, directory.deployment)
     with findings.of(directory.file(SECRETS_FILE), "files"):
@@ -74,7 +75,7 @@ def _check_keys(findings: Findings, kmc: Kmc) -> None:
         check_key(signing_key.public, directory.deployment.signing_key, KMC_FILE)
         # after an interrupted rotation the published key is one of the former keys
         if directory.sealing_key not in [key.public for key in (held.current, *held.former)]:
-            named = renewed.name if renewed.exists() else KMC_FILE
+            named = renewed.name if is_there(renewed) else KMC_FILE
             raise MalformedError(f"lacks the sealing key that {named} names")
 
 
@@ -92,7 +93,7 @@ def _check_owner(kmc: Kmc, name: str) -> None:
     if not sound:
         raise MalformedError("is damaged")
     for file in kmc.users_files(name):
-        if not file.exists():
+        if not is_there(file):
             raise MalformedError("is missing", path=file)
     if kmc.directory.deployment.parameters.protocol.grouped:
         floor_in_force(kmc.directory, name, owner.key)
@@ -113,7 +114,7 @@ def _check_users(findings: Findings, kmc: Kmc, name: str) -> None:
             f"{listed} belongs to an interrupted enrolment of {name!r}: enrol the owner again, "
             "or delete this file"
         )
-    elif _holds_own_key(kmc) and (not tags.exists() or tags.read_bytes() != kmc.tags(name, users)):
+    elif _holds_own_key(kmc) and (not is_there(tags) or tags.read_bytes() != kmc.tags(name, users)):
         raise MalformedError("is not the list of users that the owner enrolled", path=tags)
 
 
@@ -135,7 +136,7 @@ def _check_stores(
     before = len(findings.problems)
     for name in owners:
         folder = kmc.features_folder(name)
-        if not folder.is_dir():
+        if not is_there(folder):
             continue
         stored += [path for path in findings.listed(folder) if is_stored(path)]
         try:

@@ -15,6 +15,7 @@ from mipp_cli.containers.messages.membership import (
 from mipp_cli.containers.messages.public_files import Party, is_public_file, load_party, read_public_file
 from mipp_cli.errors import AlreadyAppliedError, ConflictError, MalformedError
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
+from mipp_cli.files.folders import is_there
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.report import Report
 from mipp_cli.scheme.secret_keys import generate_key
@@ -137,7 +138,7 @@ def _was_removed(kmc: Kmc, owner: str) -> bool:
     """Return whether an owner who enrols was removed before; ConflictError if the removal is unfinished."""
     if removal_of(kmc.directory, owner) is None:
         return False
-    if kmc.features_folder(owner).exists():  # a list of users may stem from an interrupted re-enrolment
+    if is_there(kmc.features_folder(owner)):  # a list of users may stem from an interrupted re-enrolment
         raise ConflictError(
             f"the removal of {owner!r} was interrupted before all was removed",
             hint=f"finish it first: mipp kmc remove KMC {owner}",

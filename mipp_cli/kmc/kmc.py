@@ -19,7 +19,7 @@ from mipp_cli.containers.base.header import Header
 from mipp_cli.containers.messages.membership import AuthorisedUsers, Membership
 from mipp_cli.errors import MalformedError, MippError, NotAuthorisedError, ReplayedError
 from mipp_cli.files.atomic import write_bytes
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.scheme.encoding import length_prefixed
 from mipp_cli.scheme.keys import SealingKey, SealingKeys
 from mipp_cli.scheme.secret_keys import KEY_BYTES, derive_key, key_id
@@ -83,12 +83,12 @@ class Kmc:
 
     def owner(self, name: str) -> EnrolledOwner | None:
         """Return an enrolled owner, or None."""
-        if not self.owner_file(name).exists():
+        if not is_there(self.owner_file(name)):
             return None
         try:
             return self.directory.load(_owner_file(name), partial(self._enrolled, name))
         except MalformedError:
-            if self.owner_file(name).exists():
+            if is_there(self.owner_file(name)):
                 raise
             return None  # removed meanwhile
 
@@ -152,7 +152,7 @@ class Kmc:
         Raises MalformedError if the file of tags is missing or damaged: a bit error on the disk must not
         silently drop an owner from a user's answers.
         """
-        file, is_enrolled = self.users_files(owner_name)[1], self.owner_file(owner_name).exists
+        file, is_enrolled = self.users_files(owner_name)[1], partial(is_there, self.owner_file(owner_name))
         if not is_enrolled():
             return False
         try:
@@ -195,7 +195,7 @@ class Kmc:
 
     def knows_cloud(self, key: bytes) -> bool:
         """Return whether a cloud with this key is enrolled."""
-        return self.cloud_file(key).exists()
+        return is_there(self.cloud_file(key))
 
     def check_cloud(self, header: Header) -> None:
         """Raise NotAuthorisedError for a message from a cloud that is not enrolled."""

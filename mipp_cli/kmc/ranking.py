@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from mipp_cli.containers.messages.manifest import SearchedOwner, searched_owner
 from mipp_cli.containers.messages.selection import GroupRef, Selection
+from mipp_cli.files.folders import is_there
 from mipp_cli.workdir.directory import RoleDirectory
 
 RANKINGS_FOLDER = "rankings"
@@ -90,7 +91,7 @@ def write_ranking(directory: RoleDirectory, ranking: Ranking) -> None:
 
 def read_ranking(directory: RoleDirectory, number: str) -> Ranking | None:
     """Return the ranking stored under the number of a selection; MalformedError if it is damaged."""
-    if not directory.file(_name(number)).exists():
+    if not is_there(directory.file(_name(number))):
         return None
     hint = "restore it from a backup, or ask the user to make a new query"
     return directory.load(_name(number), lambda content: _ranking(number, content), hint)

@@ -15,6 +15,7 @@ from pathlib import Path
 from mipp_cli.compute.signals import signals_held
 from mipp_cli.errors import MalformedError
 from mipp_cli.files.atomic import remove, remove_all, sync_deletions, unchanged_on_failure
+from mipp_cli.files.folders import is_there
 from mipp_cli.files.system_errors import deletion_error
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore, newest_in
@@ -78,10 +79,10 @@ def _ask(kmc: Kmc, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
     """
     with kmc.directory.lock(shared=True):
         enrolled = kmc.owner(owner)
-        is_there = enrolled is not None or bool(_left(kmc, owner))
+        is_stored = enrolled is not None or bool(_left(kmc, owner))
         grouped = kmc.directory.deployment.parameters.protocol.grouped
         images = _applied_at_kmc(kmc, owner, enrolled)[1] if grouped else 0
-    if is_there or is_wanted:
+    if is_stored or is_wanted:
         what = owner if enrolled is None else f"{owner} and its image keys"
         if images:
             what = f"{owner}, its image keys and the features of its {images} images"
@@ -90,7 +91,7 @@ def _ask(kmc: Kmc, owner: str, confirm: Confirm, *, is_wanted: bool) -> None:
 
 def _left(kmc: Kmc, owner: str) -> list[Path]:
     """Return the files stored for an owner, except the enrolment."""
-    return [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if each.exists()]
+    return [each for each in (*kmc.users_files(owner), kmc.features_folder(owner)) if is_there(each)]
 
 
 def _count_users(enrolled: EnrolledOwner) -> int:
@@ -121,7 +122,7 @@ def _steps(kmc: Kmc, owner: str) -> Iterator[Callable[[], None]]:
 
 def _remove_folder(folder: Path) -> None:
     try:
-        if folder.exists():
+        if is_there(folder):
             remove_all(folder.iterdir())
             folder.rmdir()
     except OSError as error:

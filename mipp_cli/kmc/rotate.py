@@ -7,6 +7,7 @@ from pathlib import Path
 from mipp_cli.containers.messages.public_files import load_renewal, render_renewal
 from mipp_cli.errors import AlreadyAppliedError
 from mipp_cli.files.atomic import unchanged_on_failure, write_bytes
+from mipp_cli.files.folders import is_there
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.keys import SealingKey, SigningKey
@@ -61,7 +62,7 @@ def forget_sealing_keys(path: Path) -> Report:
 def _publish(kmc: Kmc) -> None:
     directory = kmc.directory
     file, number = directory.file(SEALING_FILE), clock_number()
-    if file.exists():
+    if is_there(file):
         held = load_renewal(file, directory.deployment).number
         if held <= number + A_DAY:  # one further ahead comes from a wrong clock, and nobody accepts it
             number = max(number, held + 1)

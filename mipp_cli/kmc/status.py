@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mipp_cli.containers.messages.public_files import load_renewal
+from mipp_cli.files.folders import is_there
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store import FeatureStore
 from mipp_cli.kmc.store_index import StoreIndex
@@ -86,7 +87,7 @@ def received(kmc: Kmc, owner: str, index: StoreIndex) -> Completeness:
 
 def _sealing(kmc: Kmc) -> dict[str, Any]:
     keys, file = kmc.sealing_keys, kmc.directory.file(SEALING_FILE)
-    renewal = load_renewal(file, kmc.directory.deployment) if file.exists() else None
+    renewal = load_renewal(file, kmc.directory.deployment) if is_there(file) else None
     return {
         "current": keys.current.public.short_name,
         "number": renewal.number if renewal else None,

@@ -23,7 +23,7 @@ from mipp_cli.containers.base.header import LARGEST_NUMBER
 from mipp_cli.containers.base.source import FileSource
 from mipp_cli.errors import InvalidRequestError, MalformedError, MippError
 from mipp_cli.files.atomic import remove, remove_all, sweep, write_bytes
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.kmc.kmc import EnrolledOwner, Kmc
 from mipp_cli.kmc.store_index import StoredBlock, StoredMessage, StoreIndex
 from mipp_cli.scheme.aead import OVERHEAD_BYTES, seal, unseal, unseal_into
@@ -73,7 +73,7 @@ class FeatureStore:
 
     def index(self) -> StoreIndex:
         """Return the index; raises MalformedError if it is damaged, or missing while other files exist."""
-        if not self.index_file.exists() and not any(self._files()):
+        if not is_there(self.index_file) and not any(self._files()):
             return StoreIndex()
         hint = (
             f"restore {self.folder} from a backup; without one, move it away and apply all features files "
@@ -200,8 +200,7 @@ class FeatureStore:
         return {self.index_file} | blocks | deleted
 
     def _files(self) -> Iterator[Path]:
-        if self.folder.is_dir():
-            yield from (each for each in paths_in(self.folder) if STORED_FILE.fullmatch(each.name))
+        return (each for each in paths_in(self.folder) if STORED_FILE.fullmatch(each.name))
 
     def unlisted(self, index: StoreIndex) -> list[Path]:
         """Return the files of the store that the index does not list."""
@@ -215,7 +214,7 @@ class FeatureStore:
         """
         sweep(self.folder)
         remove_all(self.unlisted(index))
-        if not index.messages and self.folder.is_dir():
+        if not index.messages and is_there(self.folder):
             remove(self.index_file)
             for folder in (self.folder, self.folder.parent):
                 with suppress(OSError):  # not empty
@@ -252,5 +251,5 @@ def is_stored(path: Path) -> bool:
 
 def newest_in(folder: Path) -> int:
     """Return the highest message number in the names of an owner's files, whatever the index says."""
-    names = [STORED_FILE.fullmatch(path.name) for path in paths_in(folder)] if folder.is_dir() else []
+    names = [STORED_FILE.fullmatch(path.name) for path in paths_in(folder)]
     return max((min(int(found[1]), LARGEST_NUMBER) for found in names if found), default=0)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, BinaryIO, NamedTuple
 
 from mipp_cli.errors import ConflictError, InvalidRequestError
+from mipp_cli.files.folders import is_there
 from mipp_cli.files.system_errors import output_error
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.owner.described_image import DescribedImage, PictureFacts
@@ -44,7 +45,7 @@ def is_interrupted(directory: RoleDirectory, request: dict[str, Any], *, resume:
     Raises ConflictError if one did and ``resume`` is None, InvalidRequestError if it is to be resumed but had
     other options.
     """
-    interrupted = directory.file(_REQUEST_FILE).exists()
+    interrupted = is_there(directory.file(_REQUEST_FILE))
     if interrupted and resume is None:
         raise ConflictError(
             "an interrupted run left descriptions of images",
@@ -78,7 +79,7 @@ class Descriptions:
         self.kept = 0
         # until it has begun, files there belong to another run
         self._begun = is_interrupted(directory, request, resume=resume) and bool(resume)
-        if self._begun and self._path.exists():
+        if self._begun and is_there(self._path):
             self._load()
 
     def _load(self) -> None:

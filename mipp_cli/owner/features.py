@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mipp_cli.errors import AlreadyAppliedError, MalformedError, OutputError
 from mipp_cli.files.atomic import discard, new_file, new_folder
+from mipp_cli.files.folders import is_there
 from mipp_cli.owner.owner import Owner
 from mipp_cli.report import Output, Report
 from mipp_cli.workdir.directory import RoleDirectory
@@ -59,7 +60,7 @@ def hand_out_features(path: Path, output: Path) -> Report:
         ]
         if not numbers:
             raise AlreadyAppliedError("none of the images sent is live", hint="there is nothing to do")
-        missing = [number for number in numbers if not kept_file(directory, number).exists()]
+        missing = [number for number in numbers if not is_there(kept_file(directory, number))]
         again = " ".join(f"--again {number}" for number in missing)
         if len(missing) == len(numbers):
             raise MalformedError(

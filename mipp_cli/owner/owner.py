@@ -15,6 +15,7 @@ from mipp_cli.containers.messages.membership import AuthorisedUsers, write_enrol
 from mipp_cli.containers.messages.upload import NAME_LIMIT
 from mipp_cli.errors import InvalidRequestError, MippError, OutputError
 from mipp_cli.files.atomic import unchanged_on_failure
+from mipp_cli.files.folders import is_there
 from mipp_cli.owner.ledger import UPLOADS_FOLDER, Ledger
 from mipp_cli.report import Output, Report
 from mipp_cli.scheme.keys import SealingPublicKey
@@ -178,7 +179,7 @@ class Owner:
         """
         unsure = self.state.unsure.difference(numbers)
         with suppress(OutputError):
-            self._change(unsure=frozenset(each for each in unsure if self.ledger.file(each).exists()))
+            self._change(unsure=frozenset(each for each in unsure if is_there(self.ledger.file(each))))
 
     def take_back(self, number: int) -> None:
         """Continue above ``number`` although higher numbers were used, because no receiver accepted those."""

@@ -11,6 +11,7 @@ from mipp_cli.containers.base.container import header_of
 from mipp_cli.containers.messages.features import FEATURES
 from mipp_cli.errors import InvalidRequestError, MippError, OutputError
 from mipp_cli.files.atomic import refuse_existing, remove
+from mipp_cli.files.folders import paths_in
 from mipp_cli.owner.ledger import UPLOAD
 from mipp_cli.owner.owner import Owner
 from mipp_cli.owner.whats_new import EncryptOptions
@@ -74,10 +75,10 @@ class UploadOutputs:
     def _there(self) -> list[Path]:
         """Return the numbered outputs of an earlier run."""
         folder = self._output.parent
-        if self._options.split is None or not folder.is_dir():
+        if self._options.split is None:
             return []
         name = self._pattern("-[0-9]{3,}")
-        return sorted(path for path in folder.iterdir() if re.fullmatch(name, path.name))
+        return [path for path in paths_in(folder) if re.fullmatch(name, path.name)]
 
     def _is_output(self, path: Path) -> bool:
         """Return whether a path may be an output of some run, numbered or not."""

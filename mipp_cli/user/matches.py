@@ -16,6 +16,7 @@ from PIL import Image
 
 from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import new_folder
+from mipp_cli.files.folders import is_there
 from mipp_cli.images.contact_sheet import MAX_TILES, THUMBNAIL_SIZE, SheetRow, Tile, draw_contact_sheet
 from mipp_cli.images.renditions import jpeg, looks_best_on_black, render
 from mipp_cli.images.thumbnails import Size, thumbnail
@@ -186,10 +187,10 @@ def new_output(output: Path, *, force: bool) -> Iterator[Path]:
             old = building.with_suffix(".old")
             yield building
             refuse_output(output, force=force)
-            if output.exists():
+            if is_there(output):
                 output.rename(old)
     finally:
         if old is not None:
-            if old.exists() and not output.exists():
+            if is_there(old) and not is_there(output):
                 old.rename(output)
             shutil.rmtree(old, ignore_errors=True)

@@ -32,6 +32,7 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import discard, refuse_existing, sweep, write_bytes
+from mipp_cli.files.folders import is_there
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.pictures import open_picture
 from mipp_cli.images.renditions import jpeg
@@ -223,7 +224,7 @@ def _is_there(output: Path, query_id: str) -> bool:
 def remembered_query(directory: RoleDirectory, query_id: str) -> RememberedQuery:
     """Return what the user keeps of a query; raises MissingKeyError if nothing."""
     state = f"{QUERIES_FOLDER}/{query_id}.json"
-    if not directory.file(state).exists():
+    if not is_there(directory.file(state)):
         raise MissingKeyError(
             "answers a query that this user did not make or has forgotten",
             hint="decrypt it in the directory of the user who made the query",

@@ -10,6 +10,7 @@ from mipp_cli.descriptors.describer import BuiltIn, Describer, check_device
 from mipp_cli.descriptors.external import OwnFeatures
 from mipp_cli.descriptors.image_model import ImageModel
 from mipp_cli.errors import InvalidRequestError
+from mipp_cli.files.folders import is_there
 from mipp_cli.log import timed
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.workdir.directory import RoleDirectory
@@ -61,7 +62,7 @@ def describer_of(
         check_device(device, is_model=False)
         return BuiltIn(descriptor)
     path = model or directory.load(MODEL_FILE, _model_of, "give the model again: --model PATH")
-    if model is None and not path.exists():
+    if model is None and not is_there(path):
         raise InvalidRequestError(
             "no longer exists; it was this role's copy of the model",
             path=path,

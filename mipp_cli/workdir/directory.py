@@ -21,6 +21,7 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import new_folder, sweep
+from mipp_cli.files.folders import is_there
 from mipp_cli.files.json_state import read_state, write_state
 from mipp_cli.files.locks import LockedError, locked
 from mipp_cli.log import timed
@@ -80,7 +81,7 @@ class RoleDirectory(Records):
         found = role_of(path)
         if found is None:
             raise NotInitialisedError(
-                f"is not the directory of {with_article(role)}" if path.exists() else "does not exist",
+                f"is not the directory of {with_article(role)}" if is_there(path) else "does not exist",
                 path=path,
                 hint=f"name the {role}'s directory, or make one with mipp {role} init",
             )
@@ -110,7 +111,7 @@ class RoleDirectory(Records):
     def _exposed(self) -> list[str]:
         """Return a warning if others can read the keys, as on file systems that ignore modes."""
         file = self.file(SECRETS_FILE)
-        if self.passphrase is not None or not file.exists():
+        if self.passphrase is not None or not is_there(file):
             return []
         mode = file.stat().st_mode & 0o777
         if not mode & 0o077 or not self.path.stat().st_mode & 0o011:
@@ -132,7 +133,7 @@ class RoleDirectory(Records):
     def sealing_key(self) -> SealingPublicKey:
         """The KMC's key to seal to: from sealing.pub if the KMC has renewed it, else from kmc.pub."""
         renewed = self.file(SEALING_FILE)
-        if renewed.exists():
+        if is_there(renewed):
             return load_renewal(renewed, self.deployment).sealing_key
         return self.deployment.sealing_key
 
@@ -188,7 +189,7 @@ def role_of(path: Path) -> str | None:
     Raises MalformedError if role.json is damaged or has a format that this version cannot read.
     """
     file = path / ROLE_FILE
-    if not file.exists():
+    if not is_there(file):
         return None
     fields = read_state(file)
     with errors_at(file):

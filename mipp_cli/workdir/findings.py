@@ -22,7 +22,7 @@ from mipp_cli.errors import (
     Problem,
 )
 from mipp_cli.files.atomic import TEMPORARY
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import KMC_FILE, RoleDirectory, with_article
 from mipp_cli.workdir.floors import FLOORS_FOLDER, floor_of
@@ -107,7 +107,7 @@ class Findings:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Lock the directory, unless the file that is locked is missing."""
-        if self.directory.file(ROLE_FILE).exists():
+        if is_there(self.directory.file(ROLE_FILE)):
             with self.directory.lock(shared=True):
                 yield
         else:

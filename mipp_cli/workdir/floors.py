@@ -12,6 +12,7 @@ from pathlib import Path
 from mipp_cli.containers.base.header import LARGEST_NUMBER, Header
 from mipp_cli.errors import MalformedError, ReplayedError
 from mipp_cli.files.atomic import remove
+from mipp_cli.files.folders import is_there
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.removals import removal_of
 from mipp_cli.workdir.replay import numbers_behind
@@ -42,7 +43,7 @@ def floor_file(directory: RoleDirectory, owner: str) -> Path:
 def floor_in_force(directory: RoleDirectory, owner: str, key: bytes) -> Floor:
     """Return an enrolled owner's floor; raises MalformedError if a returned owner has none."""
     removal = removal_of(directory, owner)
-    if removal is not None and removal.key == key and not floor_file(directory, owner).exists():
+    if removal is not None and removal.key == key and not is_there(floor_file(directory, owner)):
         raise MalformedError(
             "is missing",
             path=floor_file(directory, owner),
@@ -54,7 +55,7 @@ def floor_in_force(directory: RoleDirectory, owner: str, key: bytes) -> Floor:
 
 def floor_of(directory: RoleDirectory, owner: str) -> Floor:
     """Return an owner's floor, by default 0; raises MalformedError if its file is damaged."""
-    if not floor_file(directory, owner).exists():
+    if not is_there(floor_file(directory, owner)):
         return Floor()
     return directory.load(_name(owner), lambda fields: Floor(int(fields["refused"]), int(fields["removed"])))
 
@@ -63,7 +64,7 @@ def raise_floor(directory: RoleDirectory, owner: str, refused: int, *, removed: 
     """Raise the number up to which an owner's messages are refused; ``removed`` says if by a removal."""
     floor = floor_of(directory, owner)
     raised = Floor(max(floor.refused, refused), max(floor.removed, refused) if removed else floor.removed)
-    if raised != floor or not floor_file(directory, owner).exists():
+    if raised != floor or not is_there(floor_file(directory, owner)):
         directory.folder(FLOORS_FOLDER)
         directory.write_json(_name(owner), {"refused": raised.refused, "removed": raised.removed})
 

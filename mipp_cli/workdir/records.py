@@ -13,6 +13,7 @@ from mipp_cli.errors import (
     ReplayedError,
     TamperedError,
 )
+from mipp_cli.files.folders import is_there
 from mipp_cli.files.json_state import RESTORE, damaged_unless_sound, read_state, write_state
 from mipp_cli.files.locks import locked
 from mipp_cli.files.system_errors import output_error
@@ -154,7 +155,7 @@ class Records:
     def recorded(self, folder: str, name: str) -> str | None:
         """Return what :meth:`record` recorded, or None; raises MalformedError if it is damaged."""
         file = _record_file(folder, name)
-        return str(self.read_json(file).get("content")) if self.file(file).exists() else None
+        return str(self.read_json(file).get("content")) if is_there(self.file(file)) else None
 
 
 def _in_hex(keys: Keys) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from mipp_cli.errors import (
     ReplayedError,
 )
 from mipp_cli.files.atomic import try_all
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.report import Report
 from mipp_cli.workdir.directory import RoleDirectory
 from mipp_cli.workdir.replay import check_pinned_key, numbers_behind
@@ -89,7 +89,7 @@ def _file(owner: str) -> str:
 
 def removal_of(directory: RoleDirectory, owner: str) -> Removal | None:
     """Return the record of an owner's last removal, or None; raises MalformedError if it is damaged."""
-    if not removal_file(directory, owner).exists():
+    if not is_there(removal_file(directory, owner)):
         return None
     return directory.load(_file(owner), lambda fields: Removal.from_json(owner, fields))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mipp_cli.containers.messages.public_files import load_renewal, parse_renewal, read_public_file
 from mipp_cli.errors import AlreadyAppliedError, ClockError, ReplayedError, errors_at
+from mipp_cli.files.folders import is_there
 from mipp_cli.scheme.keys import SealingPublicKey
 from mipp_cli.workdir.directory import SEALING_FILE, RoleDirectory
 from mipp_cli.workdir.replay import A_DAY, clock_number, moment
@@ -29,7 +30,7 @@ def newer_sealing_key(directory: RoleDirectory, file: Path) -> tuple[bytes, Seal
                 hint="set the clock that is wrong; if it is the KMC's, then: mipp kmc rotate-key KMC, and "
                 "use the new sealing.pub",
             )
-        if held.exists():
+        if is_there(held):
             known = load_renewal(held, directory.deployment)
             if known.fingerprint == renewal.fingerprint:
                 raise AlreadyAppliedError("was already accepted", hint="there is nothing to do")

@@ -26,7 +26,7 @@ from mipp_cli.errors import (
     errors_at,
 )
 from mipp_cli.files.atomic import left_behind, sweep
-from mipp_cli.files.folders import paths_in
+from mipp_cli.files.folders import is_there, paths_in
 from mipp_cli.files.json_state import damaged_unless_sound, read_state, write_state
 from mipp_cli.scheme.aead import seal, unseal
 from mipp_cli.scheme.encoding import length_prefixed
@@ -108,7 +108,7 @@ class SecretsFile:
         for a directory that is not protected.
         """
         source, file = _CURRENT.get(), path / SECRETS_FILE
-        fields = _read(file) if file.exists() or source.given else {}
+        fields = _read(file) if is_there(file) or source.given else {}
         if "sealed" in fields:
             sweep(path, SECRETS_FILE)  # temporary files of killed commands may contain the keys in plain text
         else:
@@ -176,7 +176,7 @@ class SecretsFile:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    if not file.exists():
+    if not is_there(file):
         raise MissingKeyError("the file with the keys is missing", path=file, hint=RESTORE_ALL)
     return read_state(file)
 

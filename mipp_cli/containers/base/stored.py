@@ -26,6 +26,7 @@ from mipp_cli.containers.base.source import (
 )
 from mipp_cli.errors import MalformedError, MippError, TamperedError, errors_at
 from mipp_cli.files.atomic import new_file, write_bytes
+from mipp_cli.files.folders import is_there
 from mipp_cli.log import timed
 
 ROOT_BYTES = DIGEST_BYTES
@@ -83,7 +84,7 @@ def open_stored(path: Path, root: bytes) -> BlockVerifiedSource:
     """Open a stored file, whose blocks are checked when they are read; raises TamperedError."""
     with errors_at(path):
         for each in (path, blocks_path(path)):
-            if not each.exists():
+            if not is_there(each):
                 raise MalformedError(
                     "is missing from the cloud's store",
                     path=each,

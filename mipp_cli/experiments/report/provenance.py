@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Final
 
+from mipp_cli.files.folders import is_there
+
 PAPER: Final = (
     "M. Shen, G. Cheng, L. Zhu, X. Du, J. Hu, “Content-based multi-source encrypted image retrieval in "
     "clouds with privacy preservation”, Future Generation Computer Systems 109, 2020, 621–632; preprint 2018"
@@ -35,7 +37,7 @@ def source_commit(root: Path) -> str | None:
     Untracked modules count as modifications, even ignored ones: they are imported all the same.
     """
     git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
+    if git is None or not is_there(root / ".git"):
         return None
     commit = _git(git, root, "rev-parse", "HEAD")
     if commit is None:

@@ -19,6 +19,7 @@ from mipp_cli.experiments.report.table_files import table_names
 from mipp_cli.experiments.report.tables import Table, key_table
 from mipp_cli.experiments.report.workspace import EXPERIMENTS, Record
 from mipp_cli.files.atomic import write_bytes
+from mipp_cli.files.folders import is_there
 
 REPORT_HTML, REPORT_JSON = "report.html", "report.json"
 _MOST_OBSERVATIONS = 2000
@@ -50,7 +51,7 @@ def _record_fields(record: Record, folder: Path) -> dict[str, Any]:
 
 
 def _there(names: Iterable[str], folder: Path) -> list[str]:
-    return [name for name in names if (folder / name).exists()]
+    return [name for name in names if is_there(folder / name)]
 
 
 class _Html(str):

@@ -15,6 +15,7 @@ from mipp_cli.experiments.base.result import Claim, Result
 from mipp_cli.experiments.plots.drawings import drawing_names
 from mipp_cli.experiments.report.table_files import table_names
 from mipp_cli.files.atomic import write_bytes
+from mipp_cli.files.folders import is_there
 
 EXPERIMENTS = {
     "accuracy": "Accuracy (Fig. 3 and 4)",
@@ -56,9 +57,9 @@ class Workspace:
 
     def __init__(self, folder: Path, *, force: bool = False):
         """Create the folder, or open one with experiments; raises OutputError for any other."""
-        self.folder, self._force, self._is_new = folder, force, not folder.exists()
+        self.folder, self._force, self._is_new = folder, force, not is_there(folder)
         try:
-            if folder.exists() and not (folder / _DONE).is_dir() and any(folder.iterdir()):
+            if is_there(folder) and not (folder / _DONE).is_dir() and any(folder.iterdir()):
                 raise OutputError(
                     "is not empty and contains no experiments", path=folder, hint="give a new folder with -o"
                 )
@@ -121,7 +122,7 @@ class Workspace:
         found = []
         for experiment in EXPERIMENTS:
             path = self.folder / _DONE / f"{experiment}.json"
-            if not path.exists():
+            if not is_there(path):
                 continue
             try:
                 found.append(Record.of(json.loads(path.read_bytes())))
