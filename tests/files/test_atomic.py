@@ -215,7 +215,8 @@ def failing(number: int) -> Callable[..., int]:
     [
         (errno.ENOSPC, "no space"),
         (errno.EDQUOT, "quota"),
-        (errno.EROFS, "read-only"),
+        (errno.EROFS, "read-only: mount it for writing"),
+        (errno.EINVAL, "may not accept this name"),
         (errno.EACCES, "may not write"),
         (errno.EPERM, "may not write"),
         (errno.EIO, "the disk or the server failed"),
