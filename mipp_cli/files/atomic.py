@@ -83,7 +83,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     sweep(path.parent, path.name)
     try:
         with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
-            yield temporary
+            try:
+                yield temporary
+            except OutputError as error:  # the temporary name will be gone
+                error.path = error.path and error.path.replace(str(temporary), str(path))
+                raise
             temporary.rename(path)
             try:
                 sync(path.parent)

@@ -440,6 +440,13 @@ def test_a_file_that_cannot_be_synced_is_an_error(
     assert names_in(tmp_path) == []
 
 
+def test_a_file_that_cannot_be_written_has_its_final_name(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught, new_folder(tmp_path / "a") as folder:
+        write_bytes(folder / "missing" / "b", b"content")
+    assert caught.value.path == str(tmp_path / "a" / "missing" / "b")
+    assert names_in(tmp_path) == []
+
+
 def leave_behind(folder: Path, name: str) -> None:
     """Make what a killed command leaves of a file and of a folder."""
     (folder / f".{name}.0123456789ab.tmp").write_bytes(b"half")
