@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -16,9 +15,11 @@ from pathlib import Path
 
 from mipp_cli.errors import OutputError
 from mipp_cli.files.folders import is_there, paths_in
+from mipp_cli.files.locks import lock
 from mipp_cli.files.system_errors import deletion_error, output_error
 
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)")  # names of unfinished files
+# names of unfinished files, and those by which NFS and FUSE keep a removed file while it is open
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.(tmp|old)|\.nfs[0-9a-f]{24}|\.fuse_hidden[0-9a-f]{16}")
 # errors of file systems that cannot sync folders, and for folders that may be written but not read
 _NOT_SYNCED = (
     *(errno.EINVAL, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP),
@@ -83,7 +84,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     sweep(path.parent, path.name)
     try:
         with _in_use(path, lambda temporary: temporary.mkdir(mode=0o700)) as temporary:
-            yield temporary
+            try:
+                yield temporary
+            except OutputError as error:  # the temporary name will be gone
+                error.path = error.path and error.path.replace(str(temporary), str(path))
+                raise
             temporary.rename(path)
             try:
                 sync(path.parent)
@@ -128,14 +133,17 @@ def _old_file(path: Path) -> Iterator[Path | None]:
 
 
 def _keep(path: Path, temporary: Path) -> None:
-    """Give a file a second name by a hard link, or copy it if the file system has none.
+    """Give a file a second name by a hard link, or copy it if the file system has none that can be used.
 
     File systems report that by many errors (EPERM, ENOTSUP, ENOSYS, EMLINK, EXDEV, EINVAL, EACCES), so only
-    an error of the copy is a failure.
+    an error of the copy is a failure. SMB has hard links, but cannot open a file by two names at once.
     """
     try:
         os.link(path, temporary, follow_symlinks=False)
+        with temporary.open("rb"), path.open("rb"):
+            pass
     except OSError:
+        temporary.unlink(missing_ok=True)
         temporary.touch(stat.S_IMODE(path.stat().st_mode), exist_ok=False)
         shutil.copyfile(path, temporary)
         sync(temporary)
@@ -170,8 +178,8 @@ def _claimed(temporary: Path) -> Iterator[bool]:
         return
     try:
         with suppress(OSError):  # without locks, sweeps get none either, and remove nothing
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # shared: a file may be held under several names
-        yield os.fstat(descriptor).st_nlink > 0 and is_there(temporary)
+            lock(descriptor, shared=True, wait=True)  # shared: a file may be held under several names
+        yield is_there(temporary)
     finally:
         os.close(descriptor)
 
@@ -216,11 +224,11 @@ def left_behind(folder: Path, name: str | None = None) -> list[Path]:
 
 
 def _remove_unused(path: Path) -> None:
-    # NFS grants exclusive locks only on files open for writing, which a folder cannot be
+    # exclusive locks are for files open for writing, which a folder cannot be
     access = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
     descriptor = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor, shared=False, wait=False)
         _remove(path)
     finally:
         os.close(descriptor)

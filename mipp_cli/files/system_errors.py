@@ -26,12 +26,13 @@ _HINTS_OF_WRITING = {
     errno.ENOSPC: "there is no space left: free some, then run the command again",
     errno.EDQUOT: "the disk quota is used up: free some space, then run the command again",
     errno.EFBIG: f"the file system or a limit (ulimit -f) does not allow so large a file: {_ELSEWHERE}",
-    errno.EROFS: f"the file system is read-only: {_ELSEWHERE}",
+    errno.EROFS: f"the file system is read-only: mount it for writing, or {_ELSEWHERE}",
     errno.EACCES: f"you may not write there: {_ELSEWHERE}, or ask for permission",
     errno.EPERM: f"you may not write there: {_ELSEWHERE}, or ask for permission",
     errno.ENOENT: "the folder does not exist: make it first",
     errno.ENOTDIR: f"a part of the path is not a folder: {_ELSEWHERE}",
     errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.EINVAL: "the file system may not accept this name: choose another name or place",
     errno.EILSEQ: "the file system does not accept this name: choose another",
 }
 _HINTS_OF_DELETING = {

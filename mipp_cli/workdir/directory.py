@@ -144,12 +144,19 @@ class RoleDirectory(Records):
 
     def refuse_inside(self, output: Path) -> None:
         """Raise OutputError if ``output`` is inside the directory, which is for the role's own files."""
-        if output.resolve().is_relative_to(self.path.resolve()):
+        place = output.resolve()
+        if any(map(self._is_at, (place, *place.parents))):
             raise OutputError(
                 f"is inside the directory of {with_article(self.role)}, which is for the role's own files",
                 path=output,
                 hint="choose a path outside it",
             )
+
+    def _is_at(self, path: Path) -> bool:
+        try:
+            return path.samefile(self.path)  # some file systems ignore case, so names do not tell
+        except OSError:
+            return False
 
     @contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:

@@ -67,7 +67,8 @@ class Findings:
         mode = folder.stat().st_mode & 0o777
         if mode & 0o077:
             self.warnings.append(
-                f"other accounts have access to {folder} (mode {mode:04o}): chmod 700 keeps them out"
+                f"other accounts have access to {folder} (mode {mode:04o}): chmod 700 keeps them out; "
+                "where that has no effect, as on FAT or SMB, move the directory"
             )
         with self.of(folder / ROLE_FILE, "files"):
             _ = self.directory.name

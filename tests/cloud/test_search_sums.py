@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from mipp_cli.cloud import search_sums as cloud_search
 from mipp_cli.containers.messages.delete import write_delete
+from mipp_cli.files.locks import locked
 from mipp_cli.scheme.similarity import new_distances
 from tests.support.deployment import AUTHORISED, JOBS, Deployment, done, feature_of, refused, snapshot
 from tests.support.forgery import (
@@ -177,8 +177,7 @@ def test_a_query_with_impossible_sums_is_refused(
 
 
 def test_a_search_goes_on_while_uploads_come_in(deployment: Deployment, tmp_path: Path) -> None:
-    with (deployment / "cloud" / "role.json").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with locked(deployment / "cloud" / "role.json"):
         done(
             "cloud",
             "search",

@@ -216,7 +216,8 @@ def failing(number: int) -> Callable[..., int]:
     [
         (errno.ENOSPC, "no space"),
         (errno.EDQUOT, "quota"),
-        (errno.EROFS, "read-only"),
+        (errno.EROFS, "read-only: mount it for writing"),
+        (errno.EINVAL, "may not accept this name"),
         (errno.EACCES, "may not write"),
         (errno.EPERM, "may not write"),
         (errno.EIO, "the disk or the server failed"),
@@ -396,6 +397,29 @@ def test_a_file_without_hard_links_is_restored_with_its_mode(
     assert names_in(tmp_path) == ["a"]
 
 
+def test_a_file_is_restored_where_one_of_two_names_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened, open_itself = tmp_path / "a", list[str](), Path.open
+    write_bytes(path, b"before")
+
+    def as_on_smb(self: Path, mode: str = "r") -> object:
+        if self.exists() and self.stat().st_nlink > 1:
+            opened.append(self.name)
+            if self.name != opened[0]:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return open_itself(self, mode)
+
+    monkeypatch.setattr(Path, "open", as_on_smb)
+    with pytest.raises(KeyError), unchanged_on_failure(path):
+        assert path.stat().st_nlink == 1
+        write_bytes(path, b"after", force=True)
+        raise KeyError
+    assert opened
+    assert path.read_bytes() == b"before"
+    assert names_in(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES])
 def test_a_folder_that_cannot_be_synced_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -424,6 +448,13 @@ def test_a_file_that_cannot_be_synced_is_an_error(
     assert names_in(tmp_path) == []
 
 
+def test_a_file_that_cannot_be_written_has_its_final_name(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught, new_folder(tmp_path / "a") as folder:
+        write_bytes(folder / "missing" / "b", b"content")
+    assert caught.value.path == str(tmp_path / "a" / "missing" / "b")
+    assert names_in(tmp_path) == []
+
+
 def leave_behind(folder: Path, name: str) -> None:
     """Make what a killed command leaves of a file and of a folder."""
     (folder / f".{name}.0123456789ab.tmp").write_bytes(b"half")
@@ -433,7 +464,9 @@ def leave_behind(folder: Path, name: str) -> None:
 
 def test_only_leftovers_of_killed_commands_are_swept(tmp_path: Path) -> None:
     leave_behind(tmp_path, "a")
-    others = [".a.tmp", "a.0123456789ab.tmp", ".a.0123456789AB.tmp", ".hidden", "b"]
+    (tmp_path / ".nfs00000000000006a100000001").write_bytes(b"removed while open")
+    (tmp_path / ".fuse_hidden0000006a0000000c").write_bytes(b"removed while open")
+    others = [".nfs", ".fuse_hidden", ".a.tmp", "a.0123456789ab.tmp", ".a.0123456789AB.tmp", ".hidden", "b"]
     for name in others:
         (tmp_path / name).write_bytes(b"another's")
     sweep(tmp_path)
@@ -459,15 +492,15 @@ def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
 def test_a_file_that_is_swept_before_it_is_locked_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flock, swept = fcntl.flock, []
+    lock, swept = fcntl.fcntl, []
 
-    def swept_first(descriptor: int, operation: int) -> None:
+    def swept_first(descriptor: int, command: int, argument: bytes) -> object:
         if not swept:
             swept.extend(tmp_path.iterdir())
             swept[0].unlink()
-        flock(descriptor, operation)
+        return lock(descriptor, command, argument)
 
-    monkeypatch.setattr(fcntl, "flock", swept_first)
+    monkeypatch.setattr(fcntl, "fcntl", swept_first)
     write_bytes(tmp_path / "a", b"content")
     assert (tmp_path / "a").read_bytes() == b"content"
     assert names_in(tmp_path) == ["a"]

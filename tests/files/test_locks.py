@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
-from collections.abc import Callable
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,25 +13,23 @@ import pytest
 from mipp_cli.errors import OutputError
 from mipp_cli.files.atomic import new_file, sweep, write_bytes
 from mipp_cli.files.locks import LockedError, locked
-from tests.support.deployment import Deployment, done, refused
+from tests.support.deployment import Deployment, refused
 
-flock = fcntl.flock
-
-
-def as_on_nfs(descriptor: int, operation: int) -> None:
-    """Lock as Linux does on NFS: a file for oneself alone if it is open for writing."""
-    access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
-    wanted = {fcntl.LOCK_EX: os.O_RDONLY, fcntl.LOCK_SH: os.O_WRONLY}
-    if stat.S_ISREG(os.fstat(descriptor).st_mode) and access == wanted.get(operation & ~fcntl.LOCK_NB):
-        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-    flock(descriptor, operation)
+OF_A_FILE = (fcntl.F_OFD_SETLK, fcntl.F_OFD_SETLKW)
 
 
-def without_locks(number: int) -> Callable[..., None]:
+def answer_locks(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Fail every lock of a file or folder with an error."""
+    fcntl_itself = fcntl.fcntl
+
     def fail(*_arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    return fail
+    def of_files(descriptor: int, command: int, argument: bytes | int = 0) -> object:
+        return fail() if command in OF_A_FILE else fcntl_itself(descriptor, command, argument)
+
+    patch.setattr(fcntl, "flock", fail)
+    patch.setattr(fcntl, "fcntl", of_files)
 
 
 def is_locked(path: Path, *, shared: bool = False) -> bool:
@@ -53,12 +50,7 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return path
 
 
-@pytest.mark.parametrize("on_nfs", [False, True])
-def test_two_may_read_and_nobody_else_may_write(
-    place: Path, monkeypatch: pytest.MonkeyPatch, on_nfs: bool
-) -> None:
-    if on_nfs:
-        monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+def test_two_may_read_and_nobody_else_may_write(place: Path) -> None:
     with locked(place, shared=True), locked(place, shared=True, wait=False):
         assert is_locked(place)
     with locked(place, wait=False):
@@ -70,7 +62,7 @@ def test_two_may_read_and_nobody_else_may_write(
 def test_where_there_are_no_locks_a_directory_says_so(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(fcntl, "flock", without_locks(number))
+    answer_locks(monkeypatch, number)
     outcome = refused(10, "owner", "rotate-key", deployment / "north")
     assert f"{deployment / 'north' / 'role.json'}: cannot be locked: {os.strerror(number)}" in outcome.err
     assert "has no locks" in outcome.err
@@ -79,7 +71,7 @@ def test_where_there_are_no_locks_a_directory_says_so(
 def test_where_there_are_no_locks_an_output_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fcntl, "flock", without_locks(errno.ENOLCK))
+    answer_locks(monkeypatch, errno.ENOLCK)
     with new_file(tmp_path / "a") as temporary:
         temporary.write_bytes(b"content")
         sweep(tmp_path)
@@ -87,18 +79,45 @@ def test_where_there_are_no_locks_an_output_is_written(
     assert (tmp_path / "a").read_bytes() == b"content"
 
 
-def test_an_owner_works_on_nfs(changeable: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
-    done("owner", "revoke", changeable / "north", "alice")
-    done("kmc", "enroll", changeable / "kmc", changeable / "north" / "enrolment.h5")
+def lock_within(path: Path, size: int) -> int:
+    """Return the kind of lock that would hinder writing the first bytes of a file; 0 for all."""
+    with path.open("r+b") as file:
+        asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, size, 0)
+        return int(struct.unpack_from("h", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))[0])
 
 
-def test_what_killed_commands_left_is_swept_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
-    (tmp_path / ".a.0123456789ab.tmp").write_bytes(b"half")
-    (tmp_path / ".b.0123456789ab.tmp").mkdir()
-    sweep(tmp_path)
-    assert [*tmp_path.iterdir()] == []
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_locked_file_can_be_used_where_locks_are_enforced(tmp_path: Path, shared: bool) -> None:
+    (tmp_path / "a").touch()
+    with locked(tmp_path / "a", shared=shared):
+        assert lock_within(tmp_path / "a", 0) != fcntl.F_UNLCK
+        assert lock_within(tmp_path / "a", 1 << 40) == fcntl.F_UNLCK
+
+
+def test_an_output_can_be_filled_where_locks_are_enforced(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a") as temporary:
+        assert lock_within(temporary, 0) != fcntl.F_UNLCK
+        assert lock_within(temporary, 1 << 40) == fcntl.F_UNLCK
+
+
+def test_a_system_without_locks_of_parts_of_files_locks_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    flock = fcntl.flock
+    answer_locks(monkeypatch, errno.EINVAL)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path / "a", shared=True):
+        assert is_locked(tmp_path / "a")
+        assert not is_locked(tmp_path / "a", shared=True)
+
+
+def test_smb_says_by_another_error_that_a_lock_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").touch()
+    answer_locks(monkeypatch, errno.EACCES)
+    assert is_locked(tmp_path / "a")
 
 
 def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path) -> None:

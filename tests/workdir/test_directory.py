@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +19,7 @@ from mipp_cli.errors import (
     ReplayedError,
 )
 from mipp_cli.files.json_state import render_state
+from mipp_cli.files.locks import locked
 from mipp_cli.kmc.kmc import Kmc
 from mipp_cli.owner.owner import Owner
 from mipp_cli.user.user import remembered_query
@@ -156,8 +156,17 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path: Path) -> None:
 def test_a_lock_is_given_back_after_an_error(changeable: Deployment) -> None:
     with pytest.raises(RuntimeError), changeable.role("north").lock():
         raise RuntimeError
-    with (changeable / "north" / "role.json").open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(changeable / "north" / "role.json", wait=False):
+        pass
+
+
+def test_a_directory_is_known_where_case_is_ignored(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self: stat(Path(str(self).replace("NORTH", "north"))))
+    with pytest.raises(OutputError, match="inside the directory of an owner"):
+        deployment.role("north").refuse_inside(deployment / "NORTH" / "out.h5")
 
 
 def test_no_role_shows_a_secret_when_it_is_printed(deployment: Deployment) -> None:
