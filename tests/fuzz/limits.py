@@ -10,7 +10,7 @@ HEADROOM_BYTES = 1 << 28
 
 
 def limit_memory() -> None:
-    """Let this process take a fixed amount of memory beyond what it has now."""
+    """Let this process take a fixed amount of memory beyond what it has now, until this is called again."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + HEADROOM_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))

@@ -22,10 +22,10 @@ def main() -> None:
     target.seeds(Path(scratch))  # so that what they need is there before memory is limited
 
     def run(data: bytes) -> None:
+        limit_memory()  # for each input, as what the fuzzer has learned takes more and more
         attempt(target, data, Path(scratch))
 
     atheris.Setup([sys.argv[0], *options], run)
-    limit_memory()
     atheris.Fuzz()
 
 
