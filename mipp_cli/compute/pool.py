@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -51,12 +52,14 @@ def open_pool(
     """
     share = share_of_cores(count)
     with signals_held():
-        # each worker and its thread that waits for this process to end, two threads here, and two servers
-        _check_room(2 * count + 4)
         try:
             _start_server(_module_of(function))
+            # each worker and its thread that waits for this process to end, and two threads here
+            _check_room(2 * count + 2)
             context = multiprocessing.get_context("forkserver")
             pool = ProcessPoolExecutor(count, context, _begin_worker, (function, share))
+        except BlockingIOError:
+            raise _no_room() from None
         except (OSError, ImportError, NotImplementedError) as error:
             raise InterruptedWorkError(
                 f"worker processes cannot be started: {getattr(error, 'strerror', None) or error}",
@@ -123,14 +126,18 @@ def _check_room(count: int) -> None:
             thread.start()
             begun.append(thread)
     except RuntimeError:
-        raise InterruptedWorkError(
-            "the worker processes cannot be started",
-            hint="give --jobs 1, which starts none, or raise the limit (ulimit -u, pids of a container)",
-        ) from None
+        raise _no_room() from None
     finally:
         gate.set()
         for thread in begun:
             thread.join()
+
+
+def _no_room() -> InterruptedWorkError:
+    return InterruptedWorkError(
+        "the worker processes cannot be started",
+        hint="give --jobs 1, which starts none, or raise the limit (ulimit -u, pids of a container)",
+    )
 
 
 def start_server_early(module: str) -> None:
@@ -156,23 +163,49 @@ def _start_server(module: str) -> None:
     from the start. Their output, such as a traceback of a failed fork, is not shown: errors that matter are
     returned as results.
     """
-    # the main module may start threads
-    forkserver.set_forkserver_preload([] if module == "__main__" else [module])
-    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+    forkserver.set_forkserver_preload(_preloaded(module))
     mask, stderr = signal.pthread_sigmask(signal.SIG_BLOCK, ()), os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- no path of ours
             os.dup2(nothing.fileno(), 2)
-        os.environ.update(added)
-        resource_tracker.ensure_running()  # first, as starting it unblocks SIGINT
-        signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
-        forkserver.ensure_running()
+        with _environment(_environment_of_server()):
+            resource_tracker.ensure_running()  # first, as starting it unblocks SIGINT
+            signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+            forkserver.ensure_running()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name in added:
-            del os.environ[name]
+
+
+def _preloaded(module: str) -> list[str]:
+    """Return what the server is to import: nothing that may be another module there than in this process.
+
+    The main module may start threads.
+    """
+    ignores_path = sys.flags.ignore_environment or any(os.pathsep in each for each in sys.path)
+    return [] if ignores_path or module == "__main__" else [module]
+
+
+def _environment_of_server() -> dict[str, str]:
+    """Return the variables that are changed for the server; it searches modules where this process does."""
+    changed = {name: value for name, value in _ENVIRONMENT.items() if not os.environ.get(name)}
+    return changed | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+
+
+@contextmanager
+def _environment(changed: Mapping[str, str]) -> Iterator[None]:
+    """Set variables of the environment during the block."""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _begin_worker(function: Callable[[Any], Any], cores: int) -> None:

@@ -21,7 +21,7 @@ TWO = Parallelism(jobs=2)
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("most", range(8))
+@pytest.mark.parametrize("most", range(6))
 def test_processes_that_may_not_be_started_are_an_error(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     start, begun = threading.Thread.start, []
 
@@ -62,7 +62,7 @@ def test_what_workers_print_is_not_shown(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("early", ["", "start_early('tests.compute.functions', Parallelism(2))"])
 def test_workers_share_what_their_parent_imported(early: str) -> None:
     script = f"""
-from mipp_cli.compute.processes import Parallelism, open_workers, start_early, start_early
+from mipp_cli.compute.processes import Parallelism, open_workers, start_early
 from tests.compute.functions import importer
 {early}
 with open_workers({"abs" if early else "importer"}, Parallelism(2)) as workers:
@@ -70,10 +70,38 @@ with open_workers({"abs" if early else "importer"}, Parallelism(2)) as workers:
 with open_workers(importer, Parallelism(2)) as workers:
     print(*workers.begin(0)())
 """
-    command, environment = [sys.executable, "-c", script], os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     imported_by, parent = done.stdout.split()
     assert imported_by == parent
+
+
+@pytest.mark.parametrize(("options", "variables"), [([], {"PYTHONSAFEPATH": ""}), (["-E"], {})])
+def test_nothing_of_the_current_folder_is_imported(
+    tmp_path: Path, options: list[str], variables: dict[str, str]
+) -> None:
+    here, script = tmp_path / "here", tmp_path / "elsewhere" / "script.py"
+    for path, text in {
+        here / "mipp_cli" / "__init__.py": "",
+        here / "mipp_cli" / "cloud" / "__init__.py": "",
+        here / "mipp_cli" / "cloud" / "summing.py": "open('imported', 'w').close()",
+        script: """
+from mipp_cli.compute.processes import Parallelism, open_workers, start_early
+if __name__ == "__main__":
+    start_early("mipp_cli.cloud.summing", Parallelism(2))
+    with open_workers(abs, Parallelism(2)) as workers:
+        print(workers.begin(-1)())
+""",
+    }.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    command = [sys.executable, *options, str(script)]
+    done = subprocess.run(
+        command, cwd=here, env=os.environ | variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
+    assert not (here / "imported").exists()
 
 
 def test_a_server_that_cannot_start_early_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_an_output_can_be_filled_where_locks_are_enforced(tmp_path: Path) -> Non
         assert lock_within(temporary, 1 << 40) == fcntl.F_UNLCK
 
 
-def test_a_system_without_locks_of_parts_of_files_locks_all_of_it(
+def test_where_parts_of_files_have_no_locks_all_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a").touch()
