@@ -32,13 +32,7 @@ from mipp_cli.images.collection import ImageFile
 from mipp_cli.images.kinds import DICOM
 from mipp_cli.owner.describing import FirstPass
 from mipp_cli.owner.descriptions import Descriptions, Rehearsal, is_interrupted
-from mipp_cli.owner.file_report import (
-    Row,
-    is_file_report,
-    reported_if_it_fails,
-    rows_of_run,
-    write_file_report,
-)
+from mipp_cli.owner.file_report import Row, is_file_report, reported, rows_of_run
 from mipp_cli.owner.grouping import moved_warning, thin_warning
 from mipp_cli.owner.ledger import PIXELS
 from mipp_cli.owner.owner import Owner
@@ -85,10 +79,10 @@ def encrypt_images(
             rows = partial(rows_of_run, named, first, left_out, passed_over)
             found: list[Row] = []
 
-            def so_far(failed: MippError) -> Iterable[Row]:
-                return found if outputs.in_place else rows(failed=failed)
+            def so_far(failed: MippError | None) -> Iterable[Row]:
+                return found if outputs.in_place else rows(failed)
 
-            with reported_if_it_fails(options.report, so_far, force=options.force):
+            with reported(options.report, so_far, force=options.force):
                 grouping = first.describe(parallelism, progress)
                 second = SecondPass(owner, by_name, options, choice, work, grouping)
                 found += [] if options.report is None else rows()
@@ -113,9 +107,7 @@ def encrypt_images(
     warnings += _feature_warnings(second.edgeless, second.flat)
     files = [Output(each[0], "upload") for each in written]
     files += [Output(features_file, "features") for each in written for features_file in each[1:]]
-    if options.report is not None:
-        write_file_report(options.report, found, force=options.force)
-        files.append(Output(options.report, "report"))
+    files += _report_written(options)
     notes = [_next_step(written), *_passed_over_note([*passed_over, *first.passed_over], options)]
     if options.pixels:
         notes.append(
@@ -159,6 +151,10 @@ def _told_what_is_kept(work: Descriptions, names: Collection[str]) -> Iterator[N
         raise
     finally:
         work.close()
+
+
+def _report_written(options: EncryptOptions) -> tuple[Output, ...]:
+    return () if options.report is None else (Output(options.report, "report"),)
 
 
 def _absent_warning(choice: Choice) -> list[str]:
@@ -267,7 +263,7 @@ def preview(
         grouping = first.grouping(set())
         rows = partial(rows_of_run, named, first, left_out, passed_over)
         with (
-            reported_if_it_fails(options.report, lambda error: rows(failed=error), force=options.force),
+            reported(options.report, rows, force=options.force),
             suppress(AlreadyAppliedError),  # none of the new images can be read
         ):
             grouping = first.describe(parallelism, progress) if choice.sent else grouping
@@ -296,11 +292,7 @@ def preview(
     warnings = [*owner.directory.warnings, *(f"left out {each.path}: {each.message}" for each in unreadable)]
     warnings += moved_warning(grouping.moved(done))
     warnings += _feature_warnings(edgeless, flat)
-    written: tuple[Output, ...] = ()
-    if options.report is not None:
-        write_file_report(options.report, rows(), force=options.force)
-        written = (Output(options.report, "report"),)
-    return Report(written, counts, tuple(warnings), notes=tuple(notes))
+    return Report(_report_written(options), counts, tuple(warnings), notes=tuple(notes))
 
 
 def _check_report(owner: Owner, options: EncryptOptions) -> None:

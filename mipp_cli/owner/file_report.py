@@ -45,23 +45,26 @@ def is_file_report(path: Path) -> bool:
 
 
 @contextmanager
-def reported_if_it_fails(
-    path: Path | None, rows: Callable[[MippError], Iterable[Row]], *, force: bool
+def reported(
+    path: Path | None, rows: Callable[[MippError | None], Iterable[Row]], *, force: bool
 ) -> Iterator[None]:
-    """Write the table if the block fails or is interrupted, and a report was requested."""
+    """Write the table, if one was requested, when the block has ended in whatever way.
+
+    ``rows`` is called with the error of a block that failed or was interrupted.
+    """
+    if path is None:
+        yield
+        return
     try:
         yield
+        write_file_report(path, rows(None), force=force)
     except (MippError, KeyboardInterrupt) as error:
-        if path is None:
-            raise
-        failure = error if isinstance(error, MippError) else interrupted()
+        failed = error if isinstance(error, MippError) else interrupted()
         with suppress(MippError):  # the first error matters more
-            write_file_report(path, rows(failure), force=force)
+            write_file_report(path, rows(failed), force=force)
             account = f"{path} lists what happened to each file"
-            failure.hint = f"{failure.hint}; {account}" if failure.hint else account
-        if failure is error:
-            raise
-        raise failure from None
+            failed.hint = f"{failed.hint}; {account}" if failed.hint else account
+        raise
 
 
 def rows_of_run(
@@ -69,7 +72,6 @@ def rows_of_run(
     first: FirstPass,
     left_out: Sequence[Problem],
     passed_over: Sequence[Problem],
-    *,
     failed: MippError | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each file of a run or dry run: sent, not sent, unreadable, or passed over.
