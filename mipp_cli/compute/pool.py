@@ -169,8 +169,9 @@ def _start_server(module: str) -> None:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- no path of ours
             os.dup2(nothing.fileno(), 2)
         with _environment(_environment_of_server()):
-            resource_tracker.ensure_running()  # first, as starting it unblocks SIGINT
             signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_PARENT)  # the tracker unblocked SIGINT
             forkserver.ensure_running()
     finally:
         os.dup2(stderr, 2)

@@ -29,10 +29,11 @@ def nap(number):
     return os.getpid()
 """
 PROGRAM = """
-import sys
+import signal, sys
 from naps import nap
 from mipp_cli.compute.processes import Parallelism, open_workers
 def main():
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         print("begun", flush=True)
         with open_workers(nap, Parallelism(2)) as workers:
@@ -96,10 +97,10 @@ def test_a_worker_may_be_killed_while_it_is_sent_its_function() -> None:
         list(workers.in_order(range(4), under_way=4))
 
 
-def check_interrupt(process: subprocess.Popen[str]) -> None:
+def check_interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
     """Interrupt all, as a terminal does; the parent alone shall say what it has to say."""
     there = descendants_of(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert gone(there)
@@ -114,6 +115,12 @@ def test_an_interrupt_while_workers_start_is_silent(
     while len(descendants_of(process.pid)) < count:
         assert process.poll() is None
     check_interrupt(process)
+
+
+def test_a_terminal_that_is_closed_is_no_error_of_a_child(begin: Callable[[], subprocess.Popen[str]]) -> None:
+    process = begin()
+    running_workers(process)
+    check_interrupt(process, signal.SIGHUP)
 
 
 @pytest.mark.slow
