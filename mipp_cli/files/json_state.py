@@ -50,18 +50,23 @@ def read_state(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise MalformedError("is missing", path=path, hint=RESTORE) from None
     except OSError as error:
-        message = f"cannot be read: {os.strerror(error.errno or 0)}"
-        hint = hint_of(error, "check its permissions and the disk")
-        raise MalformedError(message, path=path, hint=hint) from error
+        raise _unreadable(path, error) from error
     except ValueError:
         raise MalformedError("is damaged", path=path, hint=RESTORE) from None
 
 
+def _unreadable(path: Path, error: OSError) -> MalformedError:
+    hint = hint_of(error, "check its permissions and the disk")
+    return MalformedError(f"cannot be read: {os.strerror(error.errno or 0)}", path=path, hint=hint)
+
+
 @contextmanager
 def damaged_unless_sound(path: Path, hint: str = RESTORE) -> Iterator[None]:
-    """Raise MalformedError, which calls the file damaged, if the block cannot interpret its content."""
+    """Raise MalformedError if the block may not read the file, or calls it damaged if it makes no sense."""
     try:
         yield
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     except _NONSENSE as error:
         raise MalformedError("is damaged", path=path, hint=hint) from error
 

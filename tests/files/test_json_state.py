@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from mipp_cli.errors import MalformedError
-from mipp_cli.files.json_state import parse_state, read_state, render_state, write_state
+from mipp_cli.files.json_state import damaged_unless_sound, parse_state, read_state, render_state, write_state
 from tests.support.deployment import Deployment, mode
 
 FIELDS = {"number": 7, "digest": "of something else", "users": {"é": "ab", "\udcff": "cd"}, "list": [1, None]}
@@ -57,6 +59,14 @@ def test_a_file_is_private_and_named_when_it_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(MalformedError, match="is damaged") as caught:
         read_state(path)
     assert caught.value.path == str(path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    refusal = pytest.raises(MalformedError, match="cannot be read: Permission denied")
+    with refusal as caught, damaged_unless_sound(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    assert "permissions" in str(caught.value.hint)
 
 
 def test_every_json_file_of_every_role_has_a_digest_that_fits(any_scheme: Deployment) -> None:
