@@ -62,7 +62,7 @@ def test_what_workers_print_is_not_shown(capfd: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("early", ["", "start_early('tests.compute.functions', Parallelism(2))"])
 def test_workers_share_what_their_parent_imported(early: str) -> None:
     script = f"""
-from mipp_cli.compute.processes import Parallelism, open_workers, start_early, start_early
+from mipp_cli.compute.processes import Parallelism, open_workers, start_early
 from tests.compute.functions import importer
 {early}
 with open_workers({"abs" if early else "importer"}, Parallelism(2)) as workers:
