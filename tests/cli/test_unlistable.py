@@ -19,8 +19,8 @@ WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if
 
 
 @contextmanager
-def unlistable(folder: Path) -> Iterator[None]:
-    folder.chmod(0o300)
+def unlistable(folder: Path, mode: int = 0o300) -> Iterator[None]:
+    folder.chmod(mode)
     try:
         yield
     finally:
@@ -96,6 +96,33 @@ def test_a_check_names_the_folder(changeable: Deployment, name: str) -> None:
 def test_a_check_names_the_folder_of_features(changeable_exact: Deployment) -> None:
     for folder in ("features", "features/north"):
         refuse(3, changeable_exact / "kmc" / folder, "kmc", "check", changeable_exact / "kmc")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+@pytest.mark.parametrize("name", ["cloud/segments", "cloud/members", "kmc/clouds", "kmc/features"])
+def test_a_check_tells_all_if_a_folder_cannot_be_entered(
+    changeable_exact: Deployment, name: str, mode: int
+) -> None:
+    role, folder = changeable_exact / name.split("/", maxsplit=1)[0], changeable_exact / name
+    (role / "secrets.json").write_text("{")
+    with unlistable(folder, mode):
+        outcome = mipp(role.name, "check", role)
+    check_refusal(outcome, 3)
+    assert f"damaged: {role / 'secrets.json'}: " in outcome.err
+    assert f"damaged: {folder}" in outcome.err
+    assert "Permission denied" in outcome.err
+    assert "does not belong" not in outcome.err
+
+
+def test_a_check_tells_of_a_folder_of_nobody_in_one_that_cannot_be_entered(
+    changeable_exact: Deployment,
+) -> None:
+    kmc = changeable_exact / "kmc"
+    (kmc / "features" / "gone").mkdir()
+    with unlistable(kmc / "features", 0o400):
+        outcome = mipp("kmc", "check", kmc)
+    check_refusal(outcome, 3)
+    assert f"damaged: {kmc / 'features' / 'gone'}: cannot be read: Permission denied" in outcome.err
 
 
 def test_an_owner_does_not_take_its_record_for_empty(changeable: Deployment, tmp_path: Path) -> None:
