@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_processes import MIPP, environment
-from tests.support.deployment import Deployment, Outcome, check_refusal, done, picture, snapshot
+from tests.support.deployment import JOBS, Deployment, Outcome, check_refusal, done, picture, snapshot
 
 # root may list every folder, unless it gives that up
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
@@ -123,6 +123,16 @@ def test_a_check_tells_of_a_folder_of_nobody_in_one_that_cannot_be_entered(
         outcome = mipp("kmc", "check", kmc)
     check_refusal(outcome, 3)
     assert f"damaged: {kmc / 'features' / 'gone'}: cannot be read: Permission denied" in outcome.err
+
+
+def test_files_that_may_be_left_are_told_with_the_folder(changeable: Deployment) -> None:
+    cloud, north = changeable / "cloud", changeable / "north"
+    done("owner", "delete", north, "chest/a.jpg", "-o", changeable / "delete.h5")
+    with unlistable(cloud / "segments"):
+        outcome = mipp("cloud", "index", cloud, changeable / "delete.h5", *JOBS)
+    assert outcome.code == 0, outcome.err
+    left = "files that the index no longer lists may be left; the next run tries again"
+    assert f"warning: {left}: {cloud / 'segments'}: cannot be listed: Permission denied" in outcome.err
 
 
 def test_an_owner_does_not_take_its_record_for_empty(changeable: Deployment, tmp_path: Path) -> None:
