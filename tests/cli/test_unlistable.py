@@ -135,6 +135,15 @@ def test_files_that_may_be_left_are_told_with_the_folder(changeable: Deployment)
     assert f"warning: {left}: {cloud / 'segments'}: cannot be listed: Permission denied" in outcome.err
 
 
+def test_a_removal_keeps_the_hint_of_what_failed(changeable: Deployment) -> None:
+    words = ("cloud", "remove", changeable / "cloud", "north", "--yes")
+    with unlistable(changeable / "cloud" / "segments", 0o500):
+        outcome = mipp(*words)
+    check_refusal(outcome, 10)
+    hint = "you may not delete there: ask for permission, then run the command again"
+    assert f"hint: {hint}; the next run deletes the rest\n" in outcome.err
+
+
 def test_an_owner_does_not_take_its_record_for_empty(changeable: Deployment, tmp_path: Path) -> None:
     north, pictures = changeable / "north", changeable / "pictures" / "north"
     refuse(10, north / "uploads", "owner", "encrypt", north, pictures, "-o", tmp_path / "u.h5")
