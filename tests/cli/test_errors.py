@@ -700,6 +700,28 @@ def test_an_error_of_the_system_is_told_like_any_other(
     assert f"error: {deployment / 'north'}: Input/output error" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("loop", "a link in this path leads back to itself: name another path, or replace the link"),
+        ("x" * 300, "the name is too long: give a shorter one"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", ["owner encrypt {} pictures -o new", "cloud check {}", "demo {} -o new", "protect {}"]
+)
+def test_a_path_that_cannot_be_followed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    err = refused(10, *words.replace("{}", name).split()).err
+    assert err.startswith(f"error: {name}")
+    assert ": cannot be reached: " in err
+    assert err.endswith(f"\nhint: {said}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
+
+
 def test_json_cannot_go_with_csv(deployment: Deployment) -> None:
     for words in (("inspect", deployment / "north"), ("features", deployment / "pictures" / "queries")):
         outcome = run(*words, "--csv", "--json")

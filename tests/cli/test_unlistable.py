@@ -125,6 +125,16 @@ def test_a_check_tells_of_a_folder_of_nobody_in_one_that_cannot_be_entered(
     assert f"damaged: {kmc / 'features' / 'gone'}: cannot be read: Permission denied" in outcome.err
 
 
+def test_a_directory_that_cannot_be_entered_is_named(changeable: Deployment) -> None:
+    with unlistable(changeable / "cloud", 0o600):
+        outcome = mipp("cloud", "check", changeable / "cloud")
+    check_refusal(outcome, 10)
+    file = changeable / "cloud" / "role.json"
+    assert outcome.err.startswith(
+        f"error: {file}: cannot be reached: Permission denied\nhint: you may not go"
+    )
+
+
 def test_files_that_may_be_left_are_told_with_the_folder(changeable: Deployment) -> None:
     cloud, north = changeable / "cloud", changeable / "north"
     done("owner", "delete", north, "chest/a.jpg", "-o", changeable / "delete.h5")
