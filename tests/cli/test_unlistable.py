@@ -114,7 +114,7 @@ def test_a_check_tells_all_if_a_folder_cannot_be_entered(
     assert "does not belong" not in outcome.err
 
 
-def test_a_check_tells_of_a_folder_of_nobody_in_one_that_cannot_be_entered(
+def test_a_check_tells_of_a_remnant_that_cannot_be_looked_at(
     changeable_exact: Deployment,
 ) -> None:
     kmc = changeable_exact / "kmc"
