@@ -139,7 +139,7 @@ class TooFewImagesError(ConflictError):
 
 
 class OutputError(MippError):
-    """Raised when an output exists, or a file cannot be written or deleted."""
+    """Raised when an output exists, or a file or folder cannot be reached, listed, written or deleted."""
 
     exit_code = 10
 

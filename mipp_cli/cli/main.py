@@ -16,7 +16,7 @@ from mipp_cli.cli.examples import examples_of
 from mipp_cli.cli.messages import forget, report_error
 from mipp_cli.cli.verbose import verbose_option
 from mipp_cli.errors import InterruptedWorkError, MippError, OutputError, interrupted
-from mipp_cli.files.system_errors import hint_of
+from mipp_cli.files.system_errors import unforeseen_error
 
 _COMMANDS = {  # each is an object in the module of the same name
     "kmc": "Key management centre: enrol owners, rank queries, re-encrypt matches.",
@@ -107,8 +107,7 @@ def _system_error(error: OSError) -> OutputError:
     """Return the error for a failed system call that no step handles."""
     unwritable = _is_output_unwritable()  # first, or the interpreter fails again when it exits
     place = error.filename or ("standard output" if unwritable else None)
-    hint = hint_of(error, "check the path, its permissions, and the free space on the disk")
-    return OutputError(error.strerror or str(error), path=place, hint=hint)
+    return unforeseen_error(error, place)
 
 
 def _not_loaded(error: ImportError) -> InterruptedWorkError:

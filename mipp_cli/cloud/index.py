@@ -92,8 +92,8 @@ def _remove_unlisted(cloud: Cloud) -> list[str]:
         # read index.h5 again: an interrupt may have come after it was replaced
         cloud.store.remove_unlisted(cloud.index())
     except MippError as error:
-        stays = "is no longer in the index, but could not be removed; the next run tries again"
-        return [f"{error.path} {stays}: {error.message}"]
+        left = "files that the index no longer lists may be left; the next run tries again"
+        return [f"{left}: {error.path}: {error.message}"]
     return []
 
 

@@ -106,7 +106,8 @@ def _model_file(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise InvalidRequestError("does not exist", path=path, hint=_MODEL_HINT)
-    found = sorted(each for name in _EXPORTED_IN for each in paths_in(path / name, _SUFFIX) if each.is_file())
+    folders = [path / name for name in _EXPORTED_IN if (path / name).is_dir()]
+    found = sorted(each for folder in folders for each in paths_in(folder, _SUFFIX) if each.is_file())
     if not found:
         for name, (kind, hint) in _EXPORT.items():
             if is_there(path / name):

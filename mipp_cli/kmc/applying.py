@@ -257,8 +257,8 @@ class OwnersMessages:
             # read the index again: an interrupt may have come after it was replaced
             self.store.remove_unlisted(self.store.index())
         except MippError as error:
-            stays = "is no longer in the index, but could not be removed; the next run tries again"
-            return [f"{error.path} {stays}: {error.message}"]
+            left = "files that the index no longer lists may be left; the next run tries again"
+            return [f"{left}: {error.path}: {error.message}"]
         return []
 
 

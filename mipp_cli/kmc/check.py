@@ -136,7 +136,7 @@ def _check_stores(
     before = len(findings.problems)
     for name in owners:
         folder = kmc.features_folder(name)
-        if not is_there(folder):
+        if not findings.is_folder(folder):
             continue
         stored += [path for path in findings.listed(folder) if is_stored(path)]
         try:
@@ -185,7 +185,7 @@ def _left_of_removals(findings: Findings, enrolled: Sequence[str]) -> list[Path]
     folders = [
         each
         for each in findings.listed(directory.file(FEATURES_FOLDER))
-        if each.is_dir() and each.name not in enrolled and IDENTIFIER.fullmatch(each.name)
+        if each.name not in enrolled and IDENTIFIER.fullmatch(each.name) and findings.is_folder(each)
     ]
     findings.warnings += [
         f"{each} is a remnant of the owner {each.name!r}, who is not enrolled: mipp kmc remove KMC "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from os.path import realpath
 from pathlib import Path
 
 from mipp_cli.containers.base.container import header_of
@@ -33,6 +34,8 @@ class UploadOutputs:
             raise InvalidRequestError(
                 "the report would replace an upload", path=options.report, hint="give it another name"
             )
+        if output.name in ("", ".."):
+            refuse_existing(output, force=True)  # a folder: no names can be made from its name
         for path in [*self.paths(1)[0], *self._there()]:
             goes = self._may_replace(path)
             if options.force and not goes and os.path.lexists(path):
@@ -82,7 +85,7 @@ class UploadOutputs:
 
     def _is_output(self, path: Path) -> bool:
         """Return whether a path may be an output of some run, numbered or not."""
-        is_beside = path.parent.resolve() == self._output.parent.resolve()
+        is_beside = realpath(path.parent) == realpath(self._output.parent)
         return is_beside and re.fullmatch(self._pattern("(-[0-9]{3,})?"), path.name) is not None
 
     def _pattern(self, number: str) -> str:

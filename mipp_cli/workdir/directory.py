@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from os.path import realpath
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ class RoleDirectory(Records):
 
     def refuse_inside(self, output: Path) -> None:
         """Raise OutputError if ``output`` is inside the directory, which is for the role's own files."""
-        place = output.resolve()
+        place = Path(realpath(output))  # Path.resolve raises RuntimeError for a link to itself
         if any(map(self._is_at, (place, *place.parents))):
             raise OutputError(
                 f"is inside the directory of {with_article(self.role)}, which is for the role's own files",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ class Findings:
         except MippError as error:
             self.add(Path(error.path or path), error.message)
         except OSError as error:
-            self.add(path, f"cannot be read: {error.strerror}")
+            self.add(path, _unreadable(error))
         else:
             self.counts[kind] += 1
 
@@ -122,6 +123,19 @@ class Findings:
                 check(file.name.removesuffix(ending))
         return files
 
+    def is_folder(self, path: Path) -> bool | None:
+        """Return whether a path is a folder and not a link; None if it is missing.
+
+        If this cannot be said, add a problem and return None.
+        """
+        try:
+            return stat.S_ISDIR(path.lstat().st_mode)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.add(path, _unreadable(error))
+            return None
+
     def listed(self, folder: Path, ending: str = "") -> list[Path]:
         """Return what is in a folder and has this ``ending``; add a problem if it cannot be listed."""
         try:
@@ -132,9 +146,10 @@ class Findings:
 
     def _files_below(self, folder: Path) -> Iterator[Path]:
         for path in self.listed(folder):
-            if path.is_dir() and not path.is_symlink():
+            is_folder = self.is_folder(path)
+            if is_folder:
                 yield from self._files_below(path)
-            else:
+            elif is_folder is not None:
                 yield path
 
     def check_unknown(self, known: Iterable[Path]) -> None:
@@ -156,6 +171,10 @@ class Findings:
         if left := self.counts.pop("temporary files", 0):
             warnings.append(f"{left} temporary files of interrupted commands can be removed (.*.tmp)")
         return Report((), dict(self.counts), tuple(warnings), {}, tuple(self.notes), self.details)
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read: {error.strerror}"
 
 
 def check_key(found: bytes, named: bytes, file: str) -> None:

@@ -131,7 +131,7 @@ def delete_rest(owner: str, *steps: Callable[[], object]) -> None:
         raise OutputError(
             f"{error.message}; {owner!r} is removed, but some of the owner's files may be left or come back",
             path=error.path,
-            hint="run the command again to delete the rest",
+            hint=f"{error.hint or 'run the command again'}; the next run deletes the rest",
         ) from error
 
 

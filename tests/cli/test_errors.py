@@ -101,12 +101,22 @@ ROLE_COMMANDS: dict[str, tuple[str, ...]] = {
 EXACT = {
     *("kmc index", "kmc rank", "kmc rank --cloud", "owner features"),
     *("cloud search of a selection", "kmc reencrypt of groups", "owner encrypt of groups"),
+    "owner encrypt --dry-run of groups",
 }
 # Every command with -o, complete but for it.
 WRITERS: dict[str, tuple[str, ...]] = {
     name: words[: words.index("-o")] + words[words.index("-o") + 2 :]
     for name, words in ROLE_COMMANDS.items()
     if "-o" in words
+}
+# More ways to name an output.
+MORE_WRITERS: dict[str, tuple[str, ...]] = {
+    "owner encrypt --dry-run": (*ROLE_COMMANDS["owner encrypt --dry-run"], *JOBS),
+    "owner encrypt --dry-run of groups": (*ROLE_COMMANDS["owner encrypt --dry-run"], *JOBS),
+    "owner encrypt --split": (*WRITERS["owner encrypt"], "--split", "2"),
+    "owner encrypt --report": (*WRITERS["owner encrypt"], "--report", "@new.csv"),
+    "demo": ("demo", "@pictures/north"),
+    "experiment": ("experiment", "positions", "@pictures/north", "--no-plots", *JOBS),
 }
 
 
@@ -307,6 +317,24 @@ def test_an_output_that_cannot_be_written_is_named(
     said = refuse(changeable, 10, *words_of(changeable, WRITERS[name]), "-o", output, *force)
     assert str(output) in said.splitlines()[0]
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        (name, place)
+        for name in WRITERS | MORE_WRITERS
+        for place in (".", "", "/", "..", "loop", "loop/out")
+        if (name, place) != ("owner encrypt --split", "loop")  # it writes loop-001
+    ],
+)
+def test_an_output_that_cannot_be_one_is_refused(
+    changeable: Deployment, name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    refuse(changeable, 10, *words_of(changeable, (WRITERS | MORE_WRITERS)[name]), "-o", place)
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 @pytest.mark.parametrize("name", ROLE_COMMANDS)
@@ -670,6 +698,28 @@ def test_an_error_of_the_system_is_told_like_any_other(
     monkeypatch.setattr("mipp_cli.inspection.directories.inspect_path", fail)
     said = refused(10, "inspect", deployment / "north").err
     assert f"error: {deployment / 'north'}: Input/output error" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("loop", "a link in this path leads back to itself: name another path, or replace the link"),
+        ("x" * 300, "the name is too long: give a shorter one"),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", ["owner encrypt {} pictures -o new", "cloud check {}", "demo {} -o new", "protect {}"]
+)
+def test_a_path_that_cannot_be_followed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, name: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    err = refused(10, *words.replace("{}", name).split()).err
+    assert err.startswith(f"error: {name}")
+    assert ": cannot be reached: " in err
+    assert err.endswith(f"\nhint: {said}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["loop"]
 
 
 def test_json_cannot_go_with_csv(deployment: Deployment) -> None:

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_processes import MIPP, environment
-from tests.support.deployment import Deployment, Outcome, check_refusal, done, picture, snapshot
+from tests.support.deployment import JOBS, Deployment, Outcome, check_refusal, done, picture, snapshot
 
 # root may list every folder, unless it gives that up
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 
 
 @contextmanager
-def unlistable(folder: Path) -> Iterator[None]:
-    folder.chmod(0o300)
+def unlistable(folder: Path, mode: int = 0o300) -> Iterator[None]:
+    folder.chmod(mode)
     try:
         yield
     finally:
@@ -96,6 +96,62 @@ def test_a_check_names_the_folder(changeable: Deployment, name: str) -> None:
 def test_a_check_names_the_folder_of_features(changeable_exact: Deployment) -> None:
     for folder in ("features", "features/north"):
         refuse(3, changeable_exact / "kmc" / folder, "kmc", "check", changeable_exact / "kmc")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+@pytest.mark.parametrize("name", ["cloud/segments", "cloud/members", "kmc/clouds", "kmc/features"])
+def test_a_check_tells_all_if_a_folder_cannot_be_entered(
+    changeable_exact: Deployment, name: str, mode: int
+) -> None:
+    role, folder = changeable_exact / name.split("/", maxsplit=1)[0], changeable_exact / name
+    (role / "secrets.json").write_text("{")
+    with unlistable(folder, mode):
+        outcome = mipp(role.name, "check", role)
+    check_refusal(outcome, 3)
+    assert f"damaged: {role / 'secrets.json'}: " in outcome.err
+    assert f"damaged: {folder}" in outcome.err
+    assert "Permission denied" in outcome.err
+    assert "does not belong" not in outcome.err
+
+
+def test_a_check_tells_of_a_remnant_that_cannot_be_looked_at(
+    changeable_exact: Deployment,
+) -> None:
+    kmc = changeable_exact / "kmc"
+    (kmc / "features" / "gone").mkdir()
+    with unlistable(kmc / "features", 0o400):
+        outcome = mipp("kmc", "check", kmc)
+    check_refusal(outcome, 3)
+    assert f"damaged: {kmc / 'features' / 'gone'}: cannot be read: Permission denied" in outcome.err
+
+
+def test_a_directory_that_cannot_be_entered_is_named(changeable: Deployment) -> None:
+    with unlistable(changeable / "cloud", 0o600):
+        outcome = mipp("cloud", "check", changeable / "cloud")
+    check_refusal(outcome, 10)
+    file = changeable / "cloud" / "role.json"
+    assert outcome.err.startswith(
+        f"error: {file}: cannot be reached: Permission denied\nhint: you may not go"
+    )
+
+
+def test_files_that_may_be_left_are_told_with_the_folder(changeable: Deployment) -> None:
+    cloud, north = changeable / "cloud", changeable / "north"
+    done("owner", "delete", north, "chest/a.jpg", "-o", changeable / "delete.h5")
+    with unlistable(cloud / "segments"):
+        outcome = mipp("cloud", "index", cloud, changeable / "delete.h5", *JOBS)
+    assert outcome.code == 0, outcome.err
+    left = "files that the index no longer lists may be left; the next run tries again"
+    assert f"warning: {left}: {cloud / 'segments'}: cannot be listed: Permission denied" in outcome.err
+
+
+def test_a_removal_keeps_the_hint_of_what_failed(changeable: Deployment) -> None:
+    words = ("cloud", "remove", changeable / "cloud", "north", "--yes")
+    with unlistable(changeable / "cloud" / "segments", 0o500):
+        outcome = mipp(*words)
+    check_refusal(outcome, 10)
+    hint = "you may not delete there: ask for permission, then run the command again"
+    assert f"hint: {hint}; the next run deletes the rest\n" in outcome.err
 
 
 def test_an_owner_does_not_take_its_record_for_empty(changeable: Deployment, tmp_path: Path) -> None:

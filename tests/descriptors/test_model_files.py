@@ -41,6 +41,12 @@ def test_the_one_model_of_a_folder_is_found(tmp_path: Path, file: str) -> None:
     assert read_model(tmp_path).onnx == read_model(path).onnx == path.read_bytes()
 
 
+def test_a_file_named_onnx_beside_the_model_is_ignored(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path)
+    (tmp_path / "onnx").touch()
+    assert read_model(tmp_path).onnx == path.read_bytes()
+
+
 def test_a_model_that_is_a_link_is_followed(tmp_path: Path) -> None:
     blob = tiny_model(tmp_path / "blobs", preprocessing=None)
     snapshot = tmp_path / "snapshot"
