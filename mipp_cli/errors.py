@@ -150,11 +150,6 @@ class InterruptedWorkError(MippError):
     exit_code = 130
 
 
-def interrupted() -> InterruptedWorkError:
-    """Return the error for a command that a signal ended."""
-    return InterruptedWorkError("interrupted", hint="run the command again")
-
-
 @contextmanager
 def errors_at(path: str | os.PathLike[str]) -> Iterator[None]:
     """Set the path of an error raised in the block to ``path``, unless it has one."""

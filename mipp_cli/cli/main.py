@@ -15,7 +15,7 @@ from mipp_cli import __version__
 from mipp_cli.cli.examples import examples_of
 from mipp_cli.cli.messages import forget, report_error
 from mipp_cli.cli.verbose import verbose_option
-from mipp_cli.errors import InterruptedWorkError, MippError, OutputError, interrupted
+from mipp_cli.errors import InterruptedWorkError, MippError, OutputError
 from mipp_cli.files.system_errors import unforeseen_error
 
 _COMMANDS = {  # each is an object in the module of the same name
@@ -129,7 +129,8 @@ def _is_output_unwritable() -> bool:
 
 def report_interrupt(*, as_json: bool) -> int:
     """Report that the command was interrupted; return the exit code."""
-    return report_error(interrupted(), as_json=as_json)
+    interrupted = InterruptedWorkError("interrupted", hint="run the command again")
+    return report_error(interrupted, as_json=as_json)
 
 
 def _report_usage(error: click.UsageError, words: Sequence[str], *, as_json: bool) -> int:

@@ -6,10 +6,10 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from mipp_cli.errors import ChangedImageError, InterruptedWorkError, MippError, Problem, interrupted
+from mipp_cli.errors import ChangedImageError, InterruptedWorkError, MippError, Problem
 from mipp_cli.files.atomic import write_bytes
 from mipp_cli.images.collection import ImageFile
 from mipp_cli.names import name_of
@@ -59,12 +59,14 @@ def reported(
         yield
         write_file_report(path, rows(None), force=force)
     except (MippError, KeyboardInterrupt) as error:
-        failed = error if isinstance(error, MippError) else interrupted()
-        with suppress(MippError):  # the first error matters more
+        failed = error if isinstance(error, MippError) else InterruptedWorkError("interrupted")
+        account = f"{path} lists what happened to each file"
+        try:
             write_file_report(path, rows(failed), force=force)
-            account = f"{path} lists what happened to each file"
-            failed.hint = f"{failed.hint}; {account}" if failed.hint else account
-        raise
+        except MippError:
+            raise error from error.__cause__  # it matters more
+        failed.hint = f"{failed.hint}; {account}" if failed.hint else account
+        raise failed from error.__cause__
 
 
 def rows_of_run(
