@@ -34,7 +34,6 @@ from mipp_cli.kmc.status import kmc_status
 from mipp_cli.owner.authorize import authorize_users, revoke_users
 from mipp_cli.owner.delete import delete_images
 from mipp_cli.owner.encrypt import encrypt_images
-from mipp_cli.owner.encrypt import preview as preview_upload
 from mipp_cli.owner.features import hand_out_features
 from mipp_cli.owner.init import init_owner
 from mipp_cli.owner.keys import forget_keys as forget_image_keys
@@ -42,6 +41,7 @@ from mipp_cli.owner.keys import rotate_key as rotate_image_key
 from mipp_cli.owner.keys import update_kmc_key as update_kmc_key_of_owner
 from mipp_cli.owner.listing import ListedImage, ListFilter, Listing
 from mipp_cli.owner.listing import listing_of as list_images
+from mipp_cli.owner.preview import preview as preview_upload
 from mipp_cli.owner.renumber import renumber as renumber_owner
 from mipp_cli.owner.whats_new import EncryptOptions
 from mipp_cli.progress import Progress

@@ -112,7 +112,8 @@ def encrypt(
     deleted images. A changed image replaces the one sent before.
     """
     from mipp_cli.images.collection import collect_images
-    from mipp_cli.owner.encrypt import encrypt_images, preview
+    from mipp_cli.owner.encrypt import encrypt_images
+    from mipp_cli.owner.preview import preview
     from mipp_cli.owner.whats_new import EncryptOptions
 
     named = [*files, *(Path(os.fsdecode(each)) for each in listed_paths(files_from))]
