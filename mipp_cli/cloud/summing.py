@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from mipp_cli.compute.processes import ONE_JOB, Parallelism, open_workers, start_early
 from mipp_cli.containers.messages.upload import Ciphertexts, UploadReader
 from mipp_cli.progress import Progress
-from mipp_cli.scheme.feature_cipher import FeatureCipher
 from mipp_cli.scheme.parameters import Parameters
 from mipp_cli.scheme.retrieval_index import check_sums
+
+if TYPE_CHECKING:
+    from mipp_cli.scheme.feature_cipher import FeatureCipher
 
 _BATCH_BYTES = 1 << 21
 _PROCESS_BYTES = 1 << 24  # so many take less time than starting a process
